@@ -1,0 +1,269 @@
+//! Devices of a tenant and who stands behind whom: a command for an aircraft goes to its gateway.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{DeviceSn, GatewaySn, TenantId},
+    time::Timestamp,
+};
+
+/// What a device is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceKind {
+    /// A dock: a gateway that houses an aircraft.
+    Dock,
+    /// A remote controller: a gateway in somebody's hands.
+    RemoteController,
+    /// An aircraft: a sub-device behind a gateway.
+    Aircraft,
+}
+
+impl DeviceKind {
+    /// Whether it holds a connection of its own.
+    #[must_use]
+    pub fn is_gateway(self) -> bool {
+        match self {
+            Self::Dock | Self::RemoteController => true,
+            Self::Aircraft => false,
+        }
+    }
+
+    /// The kind as it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dock => "dock",
+            Self::RemoteController => "remote_controller",
+            Self::Aircraft => "aircraft",
+        }
+    }
+
+    /// Reads a kind.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Dock, Self::RemoteController, Self::Aircraft]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+    }
+}
+
+/// A device as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Its serial number; belongs to one tenant at a time.
+    pub sn: DeviceSn,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What it is.
+    pub kind: DeviceKind,
+    /// `domain-type-sub_type` as DJI numbers products, where known.
+    pub model_key: Option<String>,
+    /// For people.
+    pub label: String,
+    /// Marked as simulated when it was added.
+    pub simulated: bool,
+    /// SHA-256 over serial number and MQTT password, for gateways that may connect to the embedded broker.
+    pub mqtt_secret_hash: Option<[u8; 32]>,
+    /// When it was added.
+    pub created_at: Timestamp,
+}
+
+/// A sub-device as a gateway reports it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubDevice {
+    /// Its serial number.
+    pub sn: DeviceSn,
+    /// `domain-type-sub_type`, where told.
+    pub model_key: Option<String>,
+    /// The control channel, `A` or `B`, where told.
+    pub index: Option<String>,
+}
+
+/// Where a command for a device goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The gateway that carries it.
+    pub gateway: GatewaySn,
+    /// The aircraft it concerns: the device itself, or the one behind the gateway.
+    pub aircraft: Option<DeviceSn>,
+}
+
+/// Why a command has nowhere to go.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoRoute {
+    /// Not a device of this tenant.
+    #[error("no device {0} in this tenant")]
+    UnknownDevice(DeviceSn),
+    /// An aircraft no gateway has reported.
+    #[error(
+        "no gateway has reported aircraft {0} yet; address its dock or remote controller, or wait until it is on"
+    )]
+    NoGateway(DeviceSn),
+    /// An aircraft that several gateways report.
+    #[error("aircraft {device} stands behind several gateways ({}); address the gateway you mean", .gateways.join(", "))]
+    Ambiguous {
+        /// The aircraft.
+        device: DeviceSn,
+        /// The gateways.
+        gateways: Vec<String>,
+    },
+}
+
+/// All devices and their topology. Pure: somebody else loads, saves and locks it.
+#[derive(Debug, Clone, Default)]
+pub struct Registry {
+    devices: BTreeMap<DeviceSn, Device>,
+    /// What each gateway reported last, and what is remembered of it while its aircraft is off.
+    behind: BTreeMap<GatewaySn, Behind>,
+    /// The reverse of `behind`.
+    gateways_of: BTreeMap<DeviceSn, BTreeSet<GatewaySn>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Behind {
+    /// Sub-devices that were there last.
+    known: Vec<SubDevice>,
+    /// Whether they are there now.
+    present: bool,
+}
+
+/// What a topology report changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TopologyChange {
+    /// As before.
+    Same,
+    /// These stand behind the gateway now; an empty list means that the aircraft is off.
+    Changed(Vec<SubDevice>),
+    /// A sub-device belongs to another tenant: nothing was taken over.
+    ForeignSubDevice(DeviceSn),
+    /// The gateway is not registered.
+    UnknownGateway,
+}
+
+impl Registry {
+    /// Adds or replaces a device.
+    pub fn put(&mut self, device: Device) {
+        self.devices.insert(device.sn.clone(), device);
+    }
+
+    /// Looks a device up, of whichever tenant.
+    #[must_use]
+    pub fn device(&self, sn: &DeviceSn) -> Option<&Device> {
+        self.devices.get(sn)
+    }
+
+    /// Every device, by serial number.
+    pub fn devices(&self) -> impl Iterator<Item = &Device> {
+        self.devices.values()
+    }
+
+    /// The tenant a gateway belongs to.
+    #[must_use]
+    pub fn tenant_of(&self, gateway: &GatewaySn) -> Option<TenantId> {
+        self.devices.get(&gateway.to_device()).map(|device| device.tenant)
+    }
+
+    /// What stands behind a gateway now.
+    #[must_use]
+    pub fn sub_devices(&self, gateway: &GatewaySn) -> &[SubDevice] {
+        self.behind.get(gateway).filter(|behind| behind.present).map_or(&[], |behind| &behind.known)
+    }
+
+    /// What stood behind a gateway last, whether or not it is there now.
+    #[must_use]
+    pub fn known_sub_devices(&self, gateway: &GatewaySn) -> &[SubDevice] {
+        self.behind.get(gateway).map_or(&[], |behind| &behind.known)
+    }
+
+    /// Finds the way to a device of `tenant`.
+    ///
+    /// # Errors
+    /// When the device is not the tenant's, or no one gateway leads to it.
+    pub fn route(&self, tenant: TenantId, device: &DeviceSn) -> Result<Route, NoRoute> {
+        let known = self
+            .devices
+            .get(device)
+            .filter(|known| known.tenant == tenant)
+            .ok_or_else(|| NoRoute::UnknownDevice(device.clone()))?;
+        if known.kind.is_gateway() {
+            let gateway = device.to_gateway();
+            let aircraft = self.known_sub_devices(&gateway).first().map(|sub| sub.sn.clone());
+            return Ok(Route { gateway, aircraft });
+        }
+        let of_tenant = |gateway: &&GatewaySn| self.tenant_of(gateway) == Some(tenant);
+        let all: Vec<&GatewaySn> =
+            self.gateways_of.get(device).into_iter().flatten().filter(of_tenant).collect();
+        let present: Vec<&GatewaySn> = all
+            .iter()
+            .copied()
+            .filter(|gateway| self.behind.get(*gateway).is_some_and(|b| b.present))
+            .collect();
+        // Those that report it now outweigh those that did once.
+        let candidates = if present.is_empty() { all } else { present };
+        match candidates.as_slice() {
+            [] => Err(NoRoute::NoGateway(device.clone())),
+            [gateway] => Ok(Route { gateway: (*gateway).clone(), aircraft: Some(device.clone()) }),
+            [_, _, ..] => Err(NoRoute::Ambiguous {
+                device: device.clone(),
+                gateways: candidates.iter().map(ToString::to_string).collect(),
+            }),
+        }
+    }
+
+    /// Takes a gateway's report of what stands behind it. Unknown sub-devices join the gateway's tenant.
+    pub fn report_topology(
+        &mut self,
+        gateway: &GatewaySn,
+        subs: &[SubDevice],
+        now: Timestamp,
+    ) -> TopologyChange {
+        let Some(tenant) = self.tenant_of(gateway) else { return TopologyChange::UnknownGateway };
+        let is_foreign = |sub: &&SubDevice| {
+            self.devices.get(&sub.sn).is_some_and(|device| device.tenant != tenant)
+        };
+        if let Some(foreign) = subs.iter().find(is_foreign) {
+            return TopologyChange::ForeignSubDevice(foreign.sn.clone());
+        }
+        let behind = self.behind.entry(gateway.clone()).or_default();
+        if behind.present == !subs.is_empty() && (subs.is_empty() || behind.known == subs) {
+            return TopologyChange::Same;
+        }
+        behind.present = !subs.is_empty();
+        if subs.is_empty() {
+            return TopologyChange::Changed(Vec::new());
+        }
+        for old in std::mem::replace(&mut behind.known, subs.to_vec()) {
+            if let Some(gateways) = self.gateways_of.get_mut(&old.sn) {
+                gateways.remove(gateway);
+            }
+        }
+        for sub in subs {
+            self.gateways_of.entry(sub.sn.clone()).or_default().insert(gateway.clone());
+            self.devices.entry(sub.sn.clone()).or_insert_with(|| Device {
+                sn: sub.sn.clone(),
+                tenant,
+                kind: DeviceKind::Aircraft,
+                model_key: sub.model_key.clone(),
+                label: String::new(),
+                simulated: false,
+                mqtt_secret_hash: None,
+                created_at: now,
+            });
+        }
+        TopologyChange::Changed(subs.to_vec())
+    }
+
+    /// Puts back what is on record of a gateway's sub-devices; they count as absent until reported again.
+    pub fn recall_topology(&mut self, gateway: &GatewaySn, subs: Vec<SubDevice>) {
+        for sub in &subs {
+            self.gateways_of.entry(sub.sn.clone()).or_default().insert(gateway.clone());
+        }
+        self.behind.insert(gateway.clone(), Behind { known: subs, present: false });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,18 @@
+//! The decisions of the platform, pure: no runtime, socket, file, clock or random number.
+//!
+//! What a command's life may do ([`life`]), who may ask for it ([`signing`]), what must be remembered ([`ports`]).
+//! Everything here is a synchronous function from values to values; `async` appears only in the signatures of ports.
+#![warn(missing_docs)]
+
+pub mod command;
+pub mod credential;
+pub mod device;
+pub mod evidence;
+pub mod id;
+pub mod idempotency;
+pub mod life;
+pub mod method;
+pub mod ports;
+pub mod reply;
+pub mod signing;
+pub mod time;

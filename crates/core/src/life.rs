@@ -1,0 +1,563 @@
+//! The life of a command, decided in one place (LIFECYCLE.md). Nothing here sends, saves or waits.
+//!
+//! [`decide`] says what an [`Input`] means for a command at a moment. The driver is its only caller in the product and
+//! keeps the order: load, decide, save, then act.
+
+mod reply;
+
+use std::time::Duration;
+
+use crate::{
+    command::{Command, Execution, FailureCode, Life, Outcome, Phase, Spec},
+    evidence::{Entry, Proof},
+    method::{CompleteOn, CompletesBy, IfOffline, Risk},
+    reply::{JobState, Progress, Reply},
+    time::{BootId, Deadline, Now, Timestamp},
+};
+
+/// Whether the gateway is there (LIFECYCLE.md, "Only to a device that is there").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// Heard from inside the liveness window, or connected and subscribed at our own broker.
+    Online,
+    /// Known not to be there.
+    Absent {
+        /// When it was last heard of.
+        last_heard_at: Option<Timestamp>,
+    },
+    /// Registered, never heard of, and behind a broker that does not tell who is connected.
+    NeverHeard,
+}
+
+/// Something that may matter to a command.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// It is first in its lane, and the gateway stands as told.
+    Turn(Presence),
+    /// Time has passed; the gateway stands as told.
+    Tick(Presence),
+    /// The broker confirmed the message.
+    Confirmed(Proof),
+    /// The message certainly reached nobody.
+    NotSent(NotSent),
+    /// The link was cut after the bytes may have left.
+    SendUnclear {
+        /// What is known.
+        reason: String,
+    },
+    /// A server found it in [`Phase::Sending`] when it started.
+    FoundAfterRestart,
+    /// The device answered.
+    Reply(Reply),
+    /// The device's job reported.
+    Progress(Progress),
+    /// A caller wants it gone.
+    Cancel {
+        /// The credential.
+        api_id: String,
+        /// The HTTP request.
+        request_id: String,
+    },
+    /// An emergency of the same aircraft was accepted.
+    Preempt {
+        /// That command.
+        emergency_command_id: String,
+    },
+    /// The aircraft's own telemetry shows that the movement this command started is over.
+    MovementOver,
+}
+
+/// Why a message certainly reached nobody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotSent {
+    /// There was no connection to a broker.
+    NotConnected,
+    /// The broker said that nobody listens there.
+    NoSubscriber,
+    /// The deadline passed between the claim and the write.
+    Withheld,
+    /// The broker refused it.
+    Refused(String),
+}
+
+/// What to do once the decision is saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Publish the command. Comes out at most once in a claim; every other move has none.
+    Publish,
+}
+
+/// What an input means.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decision {
+    /// The command changes: save it with its timeline, if it is still at the version it had; then act.
+    Move {
+        /// How it stands afterwards.
+        life: Box<Life>,
+        /// What goes on the timeline; empty for a mere sign of life.
+        entries: Vec<Entry>,
+        /// What to do then.
+        effect: Option<Effect>,
+    },
+    /// Nothing moves; what arrived goes on the timeline as evidence.
+    Record(Entry),
+    /// It means nothing to this command.
+    Ignore,
+}
+
+/// Who decides, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment<'a> {
+    /// The time.
+    pub now: Now,
+    /// The boot the running time counts from.
+    pub boot: BootId,
+    /// The name of this server, for the timeline.
+    pub replica: &'a str,
+}
+
+/// Decides what `input` means for the command at this moment.
+#[must_use]
+pub fn decide(spec: &Spec, life: &Life, input: &Input, moment: Moment<'_>) -> Decision {
+    let case = Case { spec, life, moment };
+    match life.phase {
+        Phase::Waiting => case.waiting(input),
+        Phase::Sending => case.sending(input),
+        Phase::Delivered => case.delivered(input),
+        Phase::Ended(_) => case.ended(input),
+    }
+}
+
+/// One command at one moment.
+#[derive(Clone, Copy)]
+struct Case<'a> {
+    spec: &'a Spec,
+    life: &'a Life,
+    moment: Moment<'a>,
+}
+
+impl Case<'_> {
+    fn waiting(self, input: &Input) -> Decision {
+        match input {
+            Input::Turn(presence) | Input::Tick(presence) if self.overdue() => {
+                let code = match presence {
+                    Presence::Online => FailureCode::ExpiredBeforeSending,
+                    Presence::Absent { .. } | Presence::NeverHeard => FailureCode::DeviceOffline,
+                };
+                self.time_out(code, "its deadline passed before it could be sent; nothing was sent")
+            }
+            Input::Turn(Presence::Online) => self.claim(),
+            // An outside broker does not tell who is connected; its own "no matching subscribers" will.
+            Input::Turn(Presence::NeverHeard) if self.spec.risk != Risk::Motion => self.claim(),
+            Input::Turn(Presence::NeverHeard) => self.absent(None),
+            Input::Turn(Presence::Absent { last_heard_at }) => self.absent(*last_heard_at),
+            Input::Cancel { api_id, request_id } => {
+                let proof = Proof::Cancelled {
+                    api_id: api_id.clone(),
+                    request_id: request_id.clone(),
+                    abort_command_id: None,
+                };
+                self.end(
+                    Outcome::Failed(FailureCode::Cancelled),
+                    "cancelled before it was sent",
+                    proof,
+                )
+            }
+            Input::Preempt { emergency_command_id } if self.spec.risk == Risk::Motion => {
+                let reason = format!(
+                    "emergency command {emergency_command_id} of the same aircraft came first"
+                );
+                let proof = Proof::Preempted { emergency_command_id: emergency_command_id.clone() };
+                self.end(Outcome::Failed(FailureCode::PreemptedByEmergency), &reason, proof)
+            }
+            // Nobody can end a command by guessing its id: an answer to what was never sent proves nothing.
+            Input::Reply(reply) => self.record(self.reply_proof(
+                reply,
+                false,
+                false,
+                Some("the command had not been sent".to_owned()),
+            )),
+            Input::Tick(_)
+            | Input::Preempt { .. }
+            | Input::Confirmed(_)
+            | Input::NotSent(_)
+            | Input::SendUnclear { .. }
+            | Input::FoundAfterRestart
+            | Input::Progress(_)
+            | Input::MovementOver => Decision::Ignore,
+        }
+    }
+
+    fn sending(self, input: &Input) -> Decision {
+        match input {
+            Input::Confirmed(proof) => self.confirmed(proof),
+            Input::NotSent(why) => self.not_sent(why),
+            Input::SendUnclear { reason } => self.record(Proof::SendUnclear { reason: reason.clone() }),
+            Input::FoundAfterRestart => {
+                self.record(Proof::FoundAfterRestart { replica: self.moment.replica.to_owned() })
+            }
+            Input::Tick(_) if self.due() => self.time_out(
+                FailureCode::DispatchUncertain,
+                "it is unknown whether the message left; it was not sent again and no answer came; the device may have acted",
+            ),
+            // An answer may overtake the broker's own confirmation.
+            Input::Reply(reply) => self.judge(reply),
+            Input::Progress(progress) => self.progress(progress),
+            // Possibly sent: it can no longer be taken back here.
+            Input::Turn(_)
+            | Input::Tick(_)
+            | Input::Cancel { .. }
+            | Input::Preempt { .. }
+            | Input::MovementOver => Decision::Ignore,
+        }
+    }
+
+    fn delivered(self, input: &Input) -> Decision {
+        match input {
+            Input::Tick(_) if self.due() && self.has_started() => self.time_out(
+                FailureCode::ExecutionUnconfirmed,
+                "the job started and then fell silent; how it ended is unknown",
+            ),
+            Input::Tick(_) if self.due() => self.time_out(
+                FailureCode::NoResponse,
+                "the message was delivered and no answer came in time; the device may have acted",
+            ),
+            // A job that reported before its answer came still waits for that answer.
+            Input::Reply(reply) if self.life.response.is_none() => self.judge(reply),
+            Input::Reply(reply) => self.record(self.reply_proof(reply, false, true, None)),
+            Input::Progress(progress) => self.progress(progress),
+            Input::Confirmed(proof) => self.record(proof.clone()),
+            Input::MovementOver
+            | Input::NotSent(_)
+            | Input::SendUnclear { .. }
+            | Input::FoundAfterRestart
+            | Input::Turn(_)
+            | Input::Tick(_)
+            | Input::Cancel { .. }
+            | Input::Preempt { .. } => Decision::Ignore,
+        }
+    }
+
+    /// The state never changes again; answers and the job's further course are kept beside it.
+    fn ended(self, input: &Input) -> Decision {
+        match input {
+            Input::Reply(reply) => self.late_reply(reply),
+            Input::Progress(progress) => self.late_progress(progress),
+            Input::Confirmed(proof) => self.record(proof.clone()),
+            Input::Tick(_) if self.due() => self.let_go(),
+            Input::MovementOver if self.life.holds_motion => self.let_go(),
+            Input::MovementOver
+            | Input::NotSent(_)
+            | Input::SendUnclear { .. }
+            | Input::FoundAfterRestart
+            | Input::Turn(_)
+            | Input::Tick(_)
+            | Input::Cancel { .. }
+            | Input::Preempt { .. } => Decision::Ignore,
+        }
+    }
+
+    fn overdue(self) -> bool {
+        self.spec.deadline.passed(self.moment.now)
+    }
+
+    fn due(self) -> bool {
+        self.life.due.is_some_and(|due| due.passed(self.moment.now))
+    }
+
+    fn has_started(self) -> bool {
+        self.life.execution.is_some()
+    }
+
+    fn claim(self) -> Decision {
+        let life = Life { phase: Phase::Sending, ..self.changed() };
+        let proof = Proof::SendingClaimed { replica: self.moment.replica.to_owned() };
+        self.moved(life, proof, Some(Effect::Publish))
+    }
+
+    fn absent(self, last_heard_at: Option<Timestamp>) -> Decision {
+        match self.spec.if_offline {
+            IfOffline::Wait => Decision::Ignore,
+            IfOffline::Fail => self.end(
+                Outcome::Failed(FailureCode::DeviceOffline),
+                "the gateway is not connected; nothing was sent",
+                Proof::GatewayAbsent { last_heard_at },
+            ),
+        }
+    }
+
+    fn confirmed(self, proof: &Proof) -> Decision {
+        let mut life = Life {
+            delivered_at: Some(self.moment.now.wall),
+            phase: Phase::Delivered,
+            ..self.changed()
+        };
+        if self.spec.completes_by == CompletesBy::NoReply {
+            self.close(&mut life, Outcome::Delivered);
+        }
+        self.moved(life, proof.clone(), None)
+    }
+
+    fn not_sent(self, why: &NotSent) -> Decision {
+        let proof = Proof::NotSent { reason: why.text() };
+        match why {
+            // Provably nothing left, so the one publish is still ahead.
+            NotSent::NotConnected => self.back_to_waiting(proof),
+            NotSent::NoSubscriber => match self.spec.if_offline {
+                IfOffline::Wait => self.back_to_waiting(proof),
+                IfOffline::Fail => self.end(
+                    Outcome::Failed(FailureCode::DeviceOffline),
+                    "the broker knows of nobody listening for this gateway; nothing was delivered",
+                    proof,
+                ),
+            },
+            NotSent::Withheld => self.end(
+                Outcome::TimedOut(FailureCode::ExpiredBeforeSending),
+                "its deadline passed at the moment of sending; nothing was sent",
+                proof,
+            ),
+            NotSent::Refused(reason) => self.end(
+                Outcome::Failed(FailureCode::TransportFailed),
+                &format!("the broker refused the message: {reason}"),
+                proof,
+            ),
+        }
+    }
+
+    fn back_to_waiting(self, proof: Proof) -> Decision {
+        self.moved(Life { phase: Phase::Waiting, ..self.changed() }, proof, None)
+    }
+
+    fn progress(self, progress: &Progress) -> Decision {
+        let mut life = self.with_execution(progress);
+        life.delivered_at = life.delivered_at.or(Some(self.moment.now.wall));
+        match progress.state {
+            JobState::Open | JobState::Paused => {
+                life.phase = Phase::Delivered;
+                // Before its answer has come, the answer's own deadline goes on counting as well; the later one holds.
+                life.due =
+                    Some(later(self.silence_due(), life.due.filter(|_| life.response.is_none())));
+            }
+            JobState::Succeeded => self.close(&mut life, Outcome::Succeeded),
+            JobState::Failed => {
+                life.failure_reason = Some(self.job_failure(progress));
+                self.close(&mut life, Outcome::Failed(FailureCode::DeviceExecutionFailed));
+            }
+        }
+        self.progressed(life, progress)
+    }
+
+    fn late_progress(self, progress: &Progress) -> Decision {
+        let is_open = self.life.execution.as_ref().is_some_and(|execution| execution.open);
+        if !is_open && self.life.execution.is_some() {
+            return Decision::Ignore;
+        }
+        let mut life = self.with_execution(progress);
+        if progress.state.is_open() {
+            // A job that runs on beside its end still holds the aircraft; one that was given up does not take it back.
+            life.due = self.life.due.map(|_| self.silence_due());
+        } else {
+            life.due = None;
+            life.holds_motion = false;
+        }
+        self.progressed(life, progress)
+    }
+
+    fn with_execution(self, progress: &Progress) -> Life {
+        Life {
+            execution: Some(Execution {
+                state: progress.state_word.clone(),
+                open: progress.state.is_open(),
+                step: progress.step.clone(),
+                percent: progress.percent,
+                updated_at: self.moment.now.wall,
+                ext: Some(progress.data.clone()),
+            }),
+            ..self.changed()
+        }
+    }
+
+    /// A flight reports every second; the timeline keeps what is news.
+    fn progressed(self, life: Life, progress: &Progress) -> Decision {
+        let is_news = match (&self.life.execution, &life.execution) {
+            (Some(old), Some(new)) => {
+                old.state != new.state
+                    || old.step != new.step
+                    || old.percent.map(|p| p / 10) != new.percent.map(|p| p / 10)
+                    || life.phase != self.life.phase
+            }
+            (None, _) | (_, None) => true,
+        };
+        let proof = Proof::Progress {
+            gateway: progress.gateway.to_string(),
+            method: progress.event_method.clone(),
+            state: progress.state_word.clone(),
+            step: progress.step.clone(),
+            percent: progress.percent,
+            data: to_value(&progress.data),
+        };
+        let entries = if is_news { vec![self.entry(&life, proof)] } else { Vec::new() };
+        Decision::Move { life: Box::new(life), entries, effect: None }
+    }
+
+    fn job_failure(self, progress: &Progress) -> String {
+        let at =
+            progress.step.as_deref().map(|step| format!(" at step {step}")).unwrap_or_default();
+        let code =
+            progress.code.as_deref().map(|code| format!(", code {code}")).unwrap_or_default();
+        let words =
+            progress.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
+        format!("the device reported {}{at}{code}{words}", progress.state_word)
+    }
+
+    /// Ends `life`, which may go on holding the aircraft while the movement it started runs on.
+    fn close(self, life: &mut Life, outcome: Outcome) {
+        let runs_on = outcome == Outcome::Succeeded
+            && match &life.execution {
+                Some(execution) => execution.open,
+                // The answer to "return home" ends the command, not the flight home.
+                None => self.spec.starts_motion && self.spec.completes_by == CompletesBy::Reply,
+            };
+        life.phase = Phase::Ended(outcome);
+        life.completed_at = Some(self.moment.now.wall);
+        life.due = runs_on.then(|| self.silence_due());
+        life.holds_motion = life.holds_motion && runs_on;
+    }
+
+    fn end(self, outcome: Outcome, reason: &str, proof: Proof) -> Decision {
+        let mut life = Life { failure_reason: Some(reason.to_owned()), ..self.changed() };
+        self.close(&mut life, outcome);
+        self.moved(life, proof, None)
+    }
+
+    fn time_out(self, code: FailureCode, reason: &str) -> Decision {
+        self.end(Outcome::TimedOut(code), reason, Proof::Timer { limit: reason.to_owned() })
+    }
+
+    /// Stops looking after a command that has ended.
+    fn let_go(self) -> Decision {
+        let life = Life { due: None, holds_motion: false, ..self.changed() };
+        Decision::Move { life: Box::new(life), entries: Vec::new(), effect: None }
+    }
+
+    fn silence_due(self) -> Deadline {
+        Deadline::after(self.moment.now, self.moment.boot, self.spec.silence_wait)
+    }
+
+    fn changed(self) -> Life {
+        Life {
+            version: self.life.version.next(),
+            updated_at: self.moment.now.wall,
+            ..self.life.clone()
+        }
+    }
+
+    fn entry(self, after: &Life, proof: Proof) -> Entry {
+        Entry { at: self.moment.now.wall, from: self.life.status(), to: after.status(), proof }
+    }
+
+    fn moved(self, life: Life, proof: Proof, effect: Option<Effect>) -> Decision {
+        let entries = vec![self.entry(&life, proof)];
+        Decision::Move { life: Box::new(life), entries, effect }
+    }
+
+    fn record(self, proof: Proof) -> Decision {
+        Decision::Record(self.entry(self.life, proof))
+    }
+}
+
+impl NotSent {
+    fn text(&self) -> String {
+        match self {
+            Self::NotConnected => "there was no connection to the broker".to_owned(),
+            Self::NoSubscriber => {
+                "the broker knows of nobody listening on the gateway's topic".to_owned()
+            }
+            Self::Withheld => "the deadline passed before the bytes were written".to_owned(),
+            Self::Refused(reason) => format!("the broker refused the message: {reason}"),
+        }
+    }
+}
+
+/// What several inputs that came together mean for a command.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Folded {
+    /// How it stands afterwards.
+    pub life: Life,
+    /// What goes on the timeline.
+    pub entries: Vec<Entry>,
+    /// Whether to publish once this is saved.
+    pub effect: Option<Effect>,
+}
+
+/// Decides several inputs one after another, so that they are saved together.
+///
+/// `None` when none of them means anything. The version of the result is the old one plus the number of moves; a mere
+/// record leaves it alone.
+#[must_use]
+pub fn decide_all<'a>(
+    command: &Command,
+    inputs: impl IntoIterator<Item = &'a Input>,
+    moment: Moment<'_>,
+) -> Option<Folded> {
+    let mut folded = Folded { life: command.life.clone(), entries: Vec::new(), effect: None };
+    let mut meant_something = false;
+    for input in inputs {
+        match decide(&command.spec, &folded.life, input, moment) {
+            Decision::Move { life, entries, effect } => {
+                folded.life = *life;
+                folded.entries.extend(entries);
+                folded.effect = folded.effect.or(effect);
+                meant_something = true;
+            }
+            Decision::Record(entry) => {
+                folded.entries.push(entry);
+                meant_something = true;
+            }
+            Decision::Ignore => {}
+        }
+    }
+    meant_something.then_some(folded)
+}
+
+/// The time a job of `spec` may be silent, or its answer may take, whichever is longer: no open command outlives it
+/// without being looked at.
+#[must_use]
+pub fn longest_wait(spec: &Spec) -> Duration {
+    spec.timeout.max(spec.silence_wait)
+}
+
+fn later(one: Deadline, other: Option<Deadline>) -> Deadline {
+    other.filter(|other| other.mono > one.mono).unwrap_or(one)
+}
+
+fn to_value(raw: &str) -> serde_json::Value {
+    serde_json::from_str(raw).unwrap_or_else(|_| serde_json::Value::String(raw.to_owned()))
+}
+
+impl Case<'_> {
+    fn reply_proof(
+        self,
+        reply: &Reply,
+        late: bool,
+        duplicate: bool,
+        mismatch: Option<String>,
+    ) -> Proof {
+        Proof::Reply {
+            gateway: reply.gateway.to_string(),
+            method: reply.method.clone(),
+            code: reply.code.clone(),
+            data: to_value(&reply.data),
+            late_response: late,
+            duplicate,
+            mismatch,
+        }
+    }
+
+    fn wants_outcome(self) -> bool {
+        self.spec.complete_on == CompleteOn::Outcome
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,266 @@
+//! What lives outside and is called from here: the store, and the dice.
+//!
+//! Each method of a store is one transaction, durable (on the disk, not only handed to the system) when it returns.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::{
+    command::{Command, Life, Spec, Status, StatusVersion},
+    credential::Credential,
+    device::{Device, SubDevice},
+    evidence::Entry,
+    id::{ApiId, CommandId, DeviceSn, GatewaySn, TenantId},
+    signing::NonceUse,
+    time::Timestamp,
+};
+
+/// Makes ids. The only source of randomness a decision may depend on.
+pub trait Ids: Send + Sync {
+    /// A UUID of version 7 for this moment.
+    fn ordered(&self, at: Timestamp) -> Uuid;
+    /// A UUID of version 4.
+    fn random(&self) -> Uuid;
+}
+
+/// Why the store did not do it. What is expected is a value; this is not.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be reached or written now: disk full, read-only, locked, closed.
+    #[error("the store cannot be written or read now: {0}")]
+    Unavailable(String),
+    /// What it holds cannot be read.
+    #[error("the store holds something that cannot be read: {0}")]
+    Damaged(String),
+}
+
+/// A command that is to be accepted.
+#[derive(Debug, Clone)]
+pub struct NewCommand {
+    /// What is asked for.
+    pub spec: Arc<Spec>,
+    /// How its life begins.
+    pub life: Life,
+    /// Its first line.
+    pub entry: Entry,
+    /// The aircraft it concerns, for the one-motion rule.
+    pub aircraft: Option<DeviceSn>,
+}
+
+/// What became of a command that was to be accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is stored.
+    New,
+    /// The key was used before with an equal body.
+    Replayed {
+        /// The command of that time.
+        id: CommandId,
+        /// When it was accepted.
+        accepted_at: Timestamp,
+        /// How it stands today.
+        status: Status,
+    },
+    /// The key was used before with another body; nothing is stored but the nonce.
+    Conflict {
+        /// The command of that time.
+        id: CommandId,
+    },
+    /// Another movement of the aircraft is running; nothing is stored but the nonce.
+    Busy {
+        /// The command in the way.
+        id: CommandId,
+        /// Its method.
+        method: String,
+    },
+    /// The nonce was used before; nothing is stored.
+    NonceReplayed,
+}
+
+/// What became of a nonce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nonce {
+    /// It is remembered now.
+    Spent,
+    /// It was used before.
+    Replayed,
+}
+
+/// A change of a command.
+#[derive(Debug, Clone)]
+pub struct Advance {
+    /// Which.
+    pub id: CommandId,
+    /// The version it must still have.
+    pub seen: StatusVersion,
+    /// How it stands afterwards; the same version as `seen` when only evidence is added.
+    pub life: Life,
+    /// What goes on its timeline.
+    pub entries: Vec<Entry>,
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advanced {
+    /// It is stored.
+    Yes,
+    /// Somebody else moved the command first; nothing is stored.
+    Lost,
+}
+
+/// Which commands to list.
+#[derive(Debug, Clone, Default)]
+pub struct CommandFilter {
+    /// Of this device.
+    pub device: Option<DeviceSn>,
+    /// In this state.
+    pub status: Option<Status>,
+    /// Of this method.
+    pub method: Option<String>,
+    /// Accepted at this time or later.
+    pub accepted_after: Option<Timestamp>,
+    /// Accepted before this time.
+    pub accepted_before: Option<Timestamp>,
+    /// Only of these devices (the credential's own limit).
+    pub devices: Option<BTreeSet<DeviceSn>>,
+}
+
+/// A message of a device that belongs to no command, or could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unmatched {
+    /// Its id, version 7.
+    pub id: Uuid,
+    /// The tenant of the gateway, where the gateway is known.
+    pub tenant: Option<TenantId>,
+    /// The gateway, where the topic names one.
+    pub gateway: Option<GatewaySn>,
+    /// The topic it came on.
+    pub topic: String,
+    /// Its `tid`, where readable.
+    pub tid: Option<String>,
+    /// Its method, where readable.
+    pub method: Option<String>,
+    /// Why it belongs to nothing.
+    pub reason: String,
+    /// What came, cut to a named length, with unreadable bytes replaced.
+    pub raw: String,
+    /// When it came.
+    pub received_at: Timestamp,
+}
+
+/// A tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its id.
+    pub id: TenantId,
+    /// Its name, unique.
+    pub name: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// Commands and what is known of them.
+#[async_trait]
+pub trait CommandStore: Send + Sync {
+    /// Stores a command and spends the nonce of its request, or says why not.
+    ///
+    /// The order of the checks: nonce, idempotency key, one motion at a time (waived for emergencies).
+    async fn accept(
+        &self,
+        nonce: Option<NonceUse>,
+        new: NewCommand,
+    ) -> Result<Accepted, StoreError>;
+
+    /// Saves a change if the command is still at the version it had. Entries beyond a named limit of evidence per
+    /// command are dropped; transitions are always kept.
+    async fn advance(&self, advance: Advance) -> Result<Advanced, StoreError>;
+
+    /// Remembers a nonce. Nonces are unique over all credentials, since the API id is part of the key.
+    async fn spend_nonce(&self, nonce: NonceUse) -> Result<Nonce, StoreError>;
+
+    /// Forgets nonces that need not be remembered at this time. Answers how many.
+    async fn forget_nonces(&self, at: Timestamp) -> Result<usize, StoreError>;
+
+    /// A command, of whichever tenant: for the driver, which serves all.
+    async fn command(&self, id: CommandId) -> Result<Option<Command>, StoreError>;
+
+    /// A command of this tenant.
+    async fn command_of(
+        &self,
+        tenant: TenantId,
+        id: CommandId,
+    ) -> Result<Option<Command>, StoreError>;
+
+    /// Commands of this tenant, newest first, that come before `before` in that order.
+    async fn commands_of(
+        &self,
+        tenant: TenantId,
+        filter: CommandFilter,
+        before: Option<CommandId>,
+        limit: usize,
+    ) -> Result<Vec<Command>, StoreError>;
+
+    /// A command's timeline, oldest first. The caller has checked whose it is.
+    async fn timeline(&self, id: CommandId) -> Result<Vec<Entry>, StoreError>;
+
+    /// Commands that still need somebody to look after them, oldest first, that come after `after`.
+    async fn open_commands(
+        &self,
+        after: Option<CommandId>,
+        limit: usize,
+    ) -> Result<Vec<Command>, StoreError>;
+
+    /// The latest wall time on record, by which a clock that was set back is noticed.
+    async fn newest_record(&self) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Keeps a message that belongs to nothing; only the newest of a tenant are kept, to a named limit.
+    async fn keep_unmatched(&self, unmatched: Unmatched) -> Result<(), StoreError>;
+
+    /// Messages of this tenant that belong to nothing, newest first, that come before `before` in that order.
+    async fn unmatched_of(
+        &self,
+        tenant: TenantId,
+        before: Option<Uuid>,
+        limit: usize,
+    ) -> Result<Vec<Unmatched>, StoreError>;
+}
+
+/// Tenants, credentials and devices: what an administrator sets up.
+#[async_trait]
+pub trait RegistryStore: Send + Sync {
+    /// Rises with every change of tenants, credentials or devices by whichever process, so that caches can follow.
+    async fn generation(&self) -> Result<u64, StoreError>;
+
+    /// Adds or renames a tenant.
+    async fn put_tenant(&self, tenant: Tenant) -> Result<(), StoreError>;
+    /// Every tenant, by name.
+    async fn tenants(&self) -> Result<Vec<Tenant>, StoreError>;
+
+    /// Adds or replaces a credential; its secrets are encrypted at rest.
+    async fn put_credential(&self, credential: Credential) -> Result<(), StoreError>;
+    /// A credential with its secrets.
+    async fn credential(&self, api_id: &ApiId) -> Result<Option<Credential>, StoreError>;
+    /// Every credential, oldest first.
+    async fn credentials(&self) -> Result<Vec<Credential>, StoreError>;
+
+    /// Adds or replaces a device.
+    async fn put_device(&self, device: Device) -> Result<(), StoreError>;
+    /// Every device, by serial number.
+    async fn devices(&self) -> Result<Vec<Device>, StoreError>;
+
+    /// Remembers what stands behind a gateway, and adds the sub-devices that are new as devices of its tenant.
+    async fn put_topology(
+        &self,
+        gateway: &GatewaySn,
+        new: Vec<Device>,
+        subs: Vec<SubDevice>,
+    ) -> Result<(), StoreError>;
+    /// What stood behind each gateway last.
+    async fn topologies(&self) -> Result<Vec<(GatewaySn, Vec<SubDevice>)>, StoreError>;
+}
+
+/// A store, whole.
+pub trait Store: CommandStore + RegistryStore {}
+impl<T: CommandStore + RegistryStore> Store for T {}
