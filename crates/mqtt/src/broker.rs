@@ -1,0 +1,360 @@
+//! The embedded broker: devices connect to it over sockets, the server talks to it in-process.
+//!
+//! Underneath are the parts of the `mqtt5` broker (its connection handler, its router), assembled here rather than taken as
+//! its `MqttBroker`, for four reasons: each connection gets its own event handler, so that presence can be told per connection
+//! and not per client id; a connection can be ended from outside; a slow TLS handshake does not hold up the others; and the
+//! router runs without storage, which is what makes every session end with its connection.
+//!
+//! A message a device publishes is taken in-process. It is routed on only where another authorised client is subscribed to its
+//! topic at that moment (a second observer beside the server); the Doorkeeper decides who may be.
+
+mod door;
+mod events;
+mod listen;
+mod outlet;
+mod table;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mqtt5::broker::client_handler::ClientHandler;
+use mqtt5::broker::resource_monitor::{ResourceLimits, ResourceMonitor};
+use mqtt5::broker::router::MessageRouter;
+use mqtt5::broker::sys_topics::BrokerStats;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::message::{Inbound, Outlet};
+use door::Logins;
+use outlet::BrokerOutlet;
+use table::Table;
+
+/// Decides who may connect, publish and subscribe. Answers at once, from memory: it is asked for every message.
+pub trait Doorkeeper: Send + Sync {
+    /// Whether this client may connect. Not asked for clients without a user name, which are refused.
+    fn authenticate(
+        &self,
+        client_id: &str,
+        user: Option<&str>,
+        password: Option<&[u8]>,
+        peer: Option<SocketAddr>,
+    ) -> bool;
+    /// Whether this user may publish to this topic (its will included).
+    fn may_publish(&self, user: &str, topic: &str) -> bool;
+    /// Whether this user may subscribe to this filter, wildcards and all.
+    fn may_subscribe(&self, user: &str, filter: &str) -> bool;
+}
+
+/// The listener for TLS.
+#[derive(Debug, Clone)]
+pub struct BrokerTls {
+    /// Its own address.
+    pub listen: SocketAddr,
+    /// PEM file with the certificate chain.
+    pub cert: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
+}
+
+/// Settings of the embedded broker.
+#[derive(Debug, Clone)]
+pub struct BrokerConfig {
+    /// Address of the plain TCP listener; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Connections at once, those that have not said CONNECT yet included. More are closed at accept.
+    pub clients_max: usize,
+    /// Largest packet taken from or sent to a client.
+    pub packet_bytes_max: usize,
+    /// QoS 1 and 2 messages a client may leave unconfirmed; a client's own receive maximum may make it less.
+    pub unconfirmed_max: u16,
+    /// A second listener, with TLS.
+    pub tls: Option<BrokerTls>,
+}
+
+impl BrokerConfig {
+    /// Makes a configuration with the usual limits: 10,000 clients, packets of 1 MiB.
+    pub fn new(listen: SocketAddr) -> Self {
+        Self {
+            listen,
+            clients_max: 10_000,
+            packet_bytes_max: 1024 * 1024,
+            unconfirmed_max: 256,
+            tls: None,
+        }
+    }
+}
+
+/// Why the broker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// The address is taken.
+    #[error(
+        "cannot listen on {address}: another program uses this port; stop it or choose another port for the broker"
+    )]
+    PortInUse {
+        /// The address asked for.
+        address: SocketAddr,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// The system refuses the address for another reason.
+    #[error(
+        "cannot listen on {address}; check that the address is one of this machine's and that the port may be used"
+    )]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// The certificate or its key cannot be used.
+    #[error("cannot use {} and {} for TLS: {reason}; both must be readable PEM files that belong together", cert.display(), key.display())]
+    Tls {
+        /// The certificate file.
+        cert: PathBuf,
+        /// The key file.
+        key: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A limit that makes no sense.
+    #[error("the broker's {name} must not be 0")]
+    Zero {
+        /// The setting.
+        name: &'static str,
+    },
+}
+
+/// A running broker. Dropping it cuts every connection; [`Broker::shutdown`] says goodbye first.
+#[derive(Debug)]
+pub struct Broker {
+    shared: Arc<Shared>,
+    local_addr: SocketAddr,
+    local_tls_addr: Option<SocketAddr>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// What every connection and every outlet needs.
+struct Shared {
+    doorkeeper: Arc<dyn Doorkeeper>,
+    inbound: mpsc::Sender<Inbound>,
+    /// Held while presence changes and is told, so that what is told last is true.
+    presence: tokio::sync::Mutex<()>,
+    table: Table,
+    logins: Logins,
+    router: Arc<MessageRouter>,
+    library: mqtt5::broker::BrokerConfig,
+    stats: Arc<BrokerStats>,
+    monitor: Arc<ResourceMonitor>,
+    packet_bytes_max: usize,
+    clients_max: usize,
+    connections: Mutex<BTreeMap<u64, Connection>>,
+    next_connection: AtomicU64,
+    closing: watch::Sender<bool>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// One open socket.
+struct Connection {
+    stop: watch::Sender<Stop>,
+    /// Who it says it is, known before the Doorkeeper is asked, so that a dismissal misses nobody.
+    user: Option<Arc<str>>,
+}
+
+/// Whether a connection must end, and what its client is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    No,
+    /// Another connection has its client id. The library tells the client.
+    Displaced,
+    /// We say goodbye.
+    Dismissed,
+}
+
+/// Longest a connection that must end may take to say goodbye.
+const GOODBYE_WAIT: Duration = Duration::from_secs(1);
+/// Longest a shutdown takes.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(3);
+
+impl Broker {
+    /// Starts the broker; returns when it listens. What devices send, and their coming and going, goes to `inbound`; a full
+    /// channel holds up the device that sends.
+    pub async fn start(
+        config: BrokerConfig,
+        doorkeeper: Arc<dyn Doorkeeper>,
+        inbound: mpsc::Sender<Inbound>,
+    ) -> Result<Self, BrokerError> {
+        for (name, zero) in [
+            ("clients_max", config.clients_max == 0),
+            ("packet_bytes_max", config.packet_bytes_max == 0),
+            ("unconfirmed_max", config.unconfirmed_max == 0),
+        ] {
+            if zero {
+                return Err(BrokerError::Zero { name });
+            }
+        }
+        let (listener, local_addr) = bind(config.listen).await?;
+        let tls = match &config.tls {
+            Some(tls) => Some((bind(tls.listen).await?, listen::acceptor(tls).await?)),
+            None => None,
+        };
+
+        let shared = Arc::new(Shared {
+            doorkeeper,
+            inbound,
+            presence: tokio::sync::Mutex::new(()),
+            table: Table::default(),
+            logins: Logins::default(),
+            router: Arc::new(MessageRouter::new()),
+            library: library_config(&config),
+            stats: Arc::new(BrokerStats::new()),
+            monitor: Arc::new(ResourceMonitor::new(no_limits())),
+            packet_bytes_max: config.packet_bytes_max,
+            clients_max: config.clients_max,
+            connections: Mutex::default(),
+            next_connection: AtomicU64::new(1),
+            closing: watch::Sender::new(false),
+        });
+        let mut tasks = vec![tokio::spawn(listen::accept(Arc::clone(&shared), listener, None))];
+        let mut local_tls_addr = None;
+        if let Some(((listener, address), acceptor)) = tls {
+            local_tls_addr = Some(address);
+            tasks.push(tokio::spawn(listen::accept(Arc::clone(&shared), listener, Some(acceptor))));
+        }
+        tracing::info!(address = %local_addr, "the mqtt broker listens on {local_addr}");
+        Ok(Self { shared, local_addr, local_tls_addr, tasks })
+    }
+
+    /// Where the plain listener listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Where the TLS listener listens.
+    pub fn local_tls_addr(&self) -> Option<SocketAddr> {
+        self.local_tls_addr
+    }
+
+    /// The server's way out: in-process, without a socket, past every permission.
+    pub fn outlet(&self) -> Arc<dyn Outlet> {
+        Arc::new(BrokerOutlet(Arc::clone(&self.shared)))
+    }
+
+    /// Ends every connection of this user, within a second. Its `Left` follows.
+    pub fn disconnect(&self, user: &str) {
+        for connection in self.shared.connections().values() {
+            if connection.user.as_deref() == Some(user) {
+                connection.stop.send_replace(Stop::Dismissed);
+            }
+        }
+    }
+
+    /// Whether a client of this user is connected and subscribed to this topic.
+    pub fn is_subscribed(&self, user: &str, topic: &str) -> bool {
+        self.shared
+            .table
+            .matching(topic)
+            .iter()
+            .any(|target| target.qos.is_some() && &*target.session.user == user)
+    }
+
+    /// Connected clients.
+    pub fn clients(&self) -> usize {
+        self.shared.table.clients()
+    }
+
+    /// Stops listening, says goodbye to every client and waits until they are gone (at most 3 s).
+    pub async fn shutdown(mut self) {
+        self.shared.closing.send_replace(true);
+        let tasks = std::mem::take(&mut self.tasks);
+        let aborts: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
+        if tokio::time::timeout(SHUTDOWN_WAIT, futures_util::future::join_all(tasks)).await.is_err()
+        {
+            tracing::debug!("the mqtt broker did not end in time and was cut");
+            for abort in aborts {
+                abort.abort();
+            }
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.shared.closing.send_replace(true);
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Shared {
+    fn connections(&self) -> MutexGuard<'_, BTreeMap<u64, Connection>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn name(&self, connection: u64, user: &str) {
+        if let Some(connection) = self.connections().get_mut(&connection) {
+            connection.user = Some(Arc::from(user));
+        }
+    }
+
+    fn stop(&self, connection: u64, stop: Stop) {
+        if let Some(connection) = self.connections().get(&connection) {
+            connection.stop.send_replace(stop);
+        }
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BrokerError> {
+    let listen = |source: io::Error| {
+        if source.kind() == io::ErrorKind::AddrInUse {
+            BrokerError::PortInUse { address, source }
+        } else {
+            BrokerError::Listen { address, source }
+        }
+    };
+    let listener = TcpListener::bind(address).await.map_err(listen)?;
+    let local = listener.local_addr().map_err(listen)?;
+    Ok((listener, local))
+}
+
+/// The library's settings for one connection; only the event handler differs from one to the next.
+fn library_config(config: &BrokerConfig) -> mqtt5::broker::BrokerConfig {
+    let mut library = mqtt5::broker::BrokerConfig::new()
+        .with_max_packet_size(config.packet_bytes_max)
+        .with_session_expiry(Duration::ZERO)
+        .with_retain_available(false)
+        .with_max_outbound_inflight(config.unconfirmed_max)
+        .with_client_channel_capacity(usize::from(config.unconfirmed_max) * 2)
+        .with_sys_topics_enabled(false);
+    library.bind_addresses = Vec::new();
+    library.storage_config.enable_persistence = false;
+    library.shared_subscription_available = false;
+    library.topic_alias_maximum = 0;
+    library
+}
+
+/// The library's own limits are off: the number of clients is ours to count, and logins are limited by [`Logins`].
+fn no_limits() -> ResourceLimits {
+    ResourceLimits {
+        max_connections: usize::MAX,
+        max_connections_per_ip: usize::MAX,
+        max_message_rate_per_client: 0,
+        max_bandwidth_per_client: 0,
+        max_connection_rate: u32::MAX,
+        rate_limit_window: Duration::from_secs(1),
+    }
+}
+
+type Handler = ClientHandler;

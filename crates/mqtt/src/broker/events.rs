@@ -1,0 +1,199 @@
+//! What the library tells about one connection, turned into `Inbound`.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use mqtt5::broker::{
+    BrokerEventHandler, ClientConnectEvent, ClientDisconnectEvent, ClientPublishEvent,
+    ClientSubscribeEvent, ClientUnsubscribeEvent, MessageDeliveredEvent, PublishAction,
+    SubAckReasonCode,
+};
+use mqtt5::packet::publish::PublishPacket;
+
+use super::table::Session;
+use super::{Shared, Stop};
+use crate::codec;
+use crate::message::{Inbound, Qos};
+
+type Done<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// One connection's listener.
+pub(super) struct Events {
+    pub(super) connection: u64,
+    pub(super) shared: Arc<Shared>,
+    pub(super) session: Arc<OnceLock<Arc<Session>>>,
+    joined: AtomicBool,
+    said_goodbye: AtomicBool,
+    will: Mutex<Option<(Arc<str>, Bytes)>>,
+}
+
+impl Events {
+    pub(super) fn new(
+        connection: u64,
+        shared: Arc<Shared>,
+        session: Arc<OnceLock<Arc<Session>>>,
+    ) -> Self {
+        Self {
+            connection,
+            shared,
+            session,
+            joined: AtomicBool::new(false),
+            said_goodbye: AtomicBool::new(false),
+            will: Mutex::default(),
+        }
+    }
+
+    async fn join(&self, event: ClientConnectEvent) {
+        let Some(session) = self.session.get() else { return };
+        if let (Some(topic), Some(payload)) = (event.will_topic, event.will_payload) {
+            *self.will.lock().unwrap_or_else(PoisonError::into_inner) = Some((topic, payload));
+        }
+        let presence = self.shared.presence.lock().await;
+        self.joined.store(true, Ordering::Release);
+        if let Some(old) = self.shared.table.join(session) {
+            old.end();
+            self.shared.stop(old.connection, Stop::Displaced);
+        }
+        let joined = Inbound::Joined {
+            user: Arc::clone(&session.user),
+            client_id: Arc::clone(&session.client_id),
+        };
+        self.tell(joined).await;
+        drop(presence);
+    }
+
+    /// The last act of a connection, however it ended.
+    pub(super) async fn leave(&self) {
+        let Some(session) = self.session.get() else { return };
+        session.end();
+        let will = self.will.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((topic, payload)) = will.filter(|_| !self.said_goodbye.load(Ordering::Acquire))
+        {
+            if *self.shared.closing.borrow() {
+                tracing::debug!("wills are not announced at shutdown");
+            } else if self.shared.doorkeeper.may_publish(&session.user, &topic) {
+                self.tell(Inbound::Message {
+                    topic,
+                    payload,
+                    user: Some(Arc::clone(&session.user)),
+                })
+                .await;
+            }
+        }
+        let presence = self.shared.presence.lock().await;
+        if self.shared.table.leave(session) && self.joined.load(Ordering::Acquire) {
+            let left = Inbound::Left {
+                user: Arc::clone(&session.user),
+                client_id: Arc::clone(&session.client_id),
+            };
+            self.tell(left).await;
+        }
+        drop(presence);
+    }
+
+    async fn tell(&self, inbound: Inbound) {
+        if self.shared.inbound.send(inbound).await.is_err() {
+            tracing::debug!("nobody listens to the mqtt broker any more");
+        }
+    }
+
+    async fn receive(&self, event: ClientPublishEvent) -> PublishAction {
+        let user = self.session.get().map(|session| Arc::clone(&session.user));
+        let message = Inbound::Message {
+            topic: Arc::clone(&event.topic),
+            payload: event.payload.clone(),
+            user,
+        };
+        if self.shared.inbound.send(message).await.is_err() {
+            // Returning would confirm a message that nobody took.
+            self.shared.stop(self.connection, Stop::Dismissed);
+            std::future::pending::<()>().await;
+        }
+        if !self.shared.table.is_anyone_subscribed(&event.topic) {
+            return PublishAction::Handled;
+        }
+        if !event.retain {
+            return PublishAction::Continue;
+        }
+        let mut packet = PublishPacket::new(&*event.topic, event.payload, event.qos);
+        packet.packet_id = event.packet_id;
+        PublishAction::Transform(packet)
+    }
+
+    async fn subscribed(&self, event: ClientSubscribeEvent) {
+        let Some(session) = self.session.get() else { return };
+        for subscription in event.subscriptions {
+            let granted = granted(subscription.result);
+            self.shared.table.settle(session, &subscription.topic_filter, granted);
+            if granted.is_some() {
+                self.tell(Inbound::Subscribed {
+                    user: Arc::clone(&session.user),
+                    filter: subscription.topic_filter,
+                })
+                .await;
+            }
+        }
+    }
+}
+
+fn granted(code: SubAckReasonCode) -> Option<Qos> {
+    match code {
+        SubAckReasonCode::GrantedQoS0 => Some(Qos::AtMostOnce),
+        SubAckReasonCode::GrantedQoS1 => Some(Qos::AtLeastOnce),
+        SubAckReasonCode::GrantedQoS2 => Some(Qos::ExactlyOnce),
+        SubAckReasonCode::UnspecifiedError
+        | SubAckReasonCode::ImplementationSpecificError
+        | SubAckReasonCode::NotAuthorized
+        | SubAckReasonCode::TopicFilterInvalid
+        | SubAckReasonCode::PacketIdentifierInUse
+        | SubAckReasonCode::QuotaExceeded
+        | SubAckReasonCode::SharedSubscriptionsNotSupported
+        | SubAckReasonCode::SubscriptionIdentifiersNotSupported
+        | SubAckReasonCode::WildcardSubscriptionsNotSupported => None,
+    }
+}
+
+/// Hands the listener to the library, which wants to own it.
+pub(super) struct Listener(pub(super) Arc<Events>);
+
+impl BrokerEventHandler for Listener {
+    fn on_client_connect<'a>(&'a self, event: ClientConnectEvent) -> Done<'a, ()> {
+        Box::pin(self.0.join(event))
+    }
+
+    fn on_client_subscribe<'a>(&'a self, event: ClientSubscribeEvent) -> Done<'a, ()> {
+        Box::pin(self.0.subscribed(event))
+    }
+
+    fn on_client_unsubscribe<'a>(&'a self, event: ClientUnsubscribeEvent) -> Done<'a, ()> {
+        if let Some(session) = self.0.session.get() {
+            for filter in &event.topic_filters {
+                self.0.shared.table.settle(session, filter, None);
+            }
+        }
+        Box::pin(std::future::ready(()))
+    }
+
+    fn on_client_publish<'a>(&'a self, event: ClientPublishEvent) -> Done<'a, PublishAction> {
+        Box::pin(self.0.receive(event))
+    }
+
+    fn on_client_disconnect<'a>(&'a self, event: ClientDisconnectEvent) -> Done<'a, ()> {
+        if !event.unexpected {
+            self.0.said_goodbye.store(true, Ordering::Release);
+        }
+        Box::pin(std::future::ready(()))
+    }
+
+    fn on_message_delivered<'a>(&'a self, event: MessageDeliveredEvent) -> Done<'a, ()> {
+        if let (Some(session), Qos::AtLeastOnce | Qos::ExactlyOnce) =
+            (self.0.session.get(), codec::from_qos(event.qos))
+        {
+            session.unbook();
+        }
+        Box::pin(std::future::ready(()))
+    }
+}

@@ -1,0 +1,189 @@
+//! Accepting connections, and the life of each.
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use mqtt5::broker::tls_acceptor::{TlsAcceptorConfig, accept_tls_connection};
+use mqtt5::broker::transport::BrokerTransport;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use super::door::Door;
+use super::events::{Events, Listener};
+use super::{BrokerError, BrokerTls, Connection, GOODBYE_WAIT, Handler, Shared, Stop};
+use crate::stop::stopped;
+
+/// Longest a TLS handshake may take.
+const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
+/// Pause after a failed accept, which usually means that the process has no file descriptors left.
+const ACCEPT_RETRY_WAIT: Duration = Duration::from_millis(100);
+
+pub(super) async fn acceptor(tls: &BrokerTls) -> Result<TlsAcceptor, BrokerError> {
+    let failed = |err: mqtt5::MqttError| BrokerError::Tls {
+        cert: tls.cert.clone(),
+        key: tls.key.clone(),
+        reason: err.to_string(),
+    };
+    let cert = TlsAcceptorConfig::load_cert_chain_from_file(&tls.cert).await.map_err(failed)?;
+    let key = TlsAcceptorConfig::load_private_key_from_file(&tls.key).await.map_err(failed)?;
+    TlsAcceptorConfig::new(cert, key).build_acceptor().map_err(failed)
+}
+
+/// Accepts until the broker closes, then waits for its connections to end.
+pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, tls: Option<TlsAcceptor>) {
+    let mut closing = shared.closing.subscribe();
+    let mut running = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((tcp, peer)) => {
+                    if shared.connections().len() >= shared.clients_max {
+                        tracing::warn!(%peer, clients_max = shared.clients_max, "mqtt connection closed: too many clients");
+                        continue;
+                    }
+                    let (id, stop) = enter(&shared);
+                    running.spawn(connection(Arc::clone(&shared), id, tcp, peer, tls.clone(), stop));
+                }
+                Err(err) => {
+                    tracing::warn!("cannot accept an mqtt connection: {err}");
+                    tokio::time::sleep(ACCEPT_RETRY_WAIT).await;
+                }
+            },
+            Some(ended) = running.join_next(), if !running.is_empty() => log_end(&ended),
+            () = stopped(&mut closing) => break,
+        }
+    }
+    drop(listener);
+    while let Some(ended) = running.join_next().await {
+        log_end(&ended);
+    }
+}
+
+fn log_end(ended: &Result<(), tokio::task::JoinError>) {
+    if let Err(err) = ended {
+        tracing::error!("an mqtt connection's task failed: {err}");
+    }
+}
+
+fn enter(shared: &Shared) -> (u64, watch::Receiver<Stop>) {
+    let id = shared.next_connection.fetch_add(1, Ordering::Relaxed);
+    let (stopper, stop) = watch::channel(Stop::No);
+    shared.connections().insert(id, Connection { stop: stopper, user: None });
+    (id, stop)
+}
+
+async fn connection(
+    shared: Arc<Shared>,
+    id: u64,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    stop: watch::Receiver<Stop>,
+) {
+    let session = Arc::new(OnceLock::new());
+    let events = Arc::new(Events::new(id, Arc::clone(&shared), session));
+    if let Err(err) = tcp.set_nodelay(true) {
+        tracing::debug!(%peer, "cannot set TCP_NODELAY: {err}");
+    }
+    if let Some(transport) = transport(tcp, peer, tls).await {
+        serve(&shared, &events, transport, peer, stop).await;
+    }
+    events.leave().await;
+    shared.connections().remove(&id);
+}
+
+async fn transport(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    tls: Option<TlsAcceptor>,
+) -> Option<BrokerTransport> {
+    let Some(acceptor) = tls else { return Some(BrokerTransport::tcp(tcp)) };
+    match tokio::time::timeout(HANDSHAKE_WAIT, accept_tls_connection(&acceptor, tcp, peer)).await {
+        Ok(Ok(stream)) => Some(BrokerTransport::tls(stream)),
+        Ok(Err(err)) => {
+            tracing::info!(%peer, "no TLS with an mqtt client: {err}");
+            None
+        }
+        Err(_) => {
+            tracing::info!(%peer, "no TLS with an mqtt client: it did not answer in time");
+            None
+        }
+    }
+}
+
+async fn serve(
+    shared: &Arc<Shared>,
+    events: &Arc<Events>,
+    transport: BrokerTransport,
+    peer: SocketAddr,
+    stop: watch::Receiver<Stop>,
+) {
+    let mut config = shared.library.clone();
+    config.event_handler = Some(Arc::new(Listener(Arc::clone(events))));
+    let door = Door {
+        connection: events.connection,
+        shared: Arc::clone(shared),
+        session: Arc::clone(&events.session),
+    };
+    // The library's word for "say goodbye and end"; each connection has its own, so that each can be ended.
+    let (goodbye, said) = broadcast::channel(1);
+    let handler = Handler::new(
+        transport,
+        peer,
+        Arc::new(config),
+        Arc::clone(&shared.router),
+        Arc::new(door),
+        None,
+        Arc::clone(&shared.stats),
+        Arc::clone(&shared.monitor),
+        said,
+    );
+    let run = AssertUnwindSafe(handler.run()).catch_unwind();
+    tokio::pin!(run);
+    let closing = shared.closing.subscribe();
+    let ended = tokio::select! {
+        ended = &mut run => Some(ended),
+        stop = must_end(stop, closing) => {
+            if stop == Stop::Dismissed {
+                drop(goodbye.send(()));
+            }
+            tokio::time::timeout(GOODBYE_WAIT, &mut run).await.ok()
+        }
+    };
+    match &ended {
+        Some(Ok(Ok(()))) => {}
+        Some(Ok(Err(err))) if err.is_normal_disconnect() => {}
+        Some(Ok(Err(err))) => tracing::info!(%peer, "mqtt connection ended: {err}"),
+        Some(Err(_)) => tracing::error!(%peer, "the mqtt library panicked in a connection"),
+        None => tracing::info!(%peer, "mqtt connection cut: it did not end in time"),
+    }
+    if !matches!(ended, Some(Ok(_))) {
+        forget(shared, events).await;
+    }
+}
+
+/// Waits until the connection must end.
+async fn must_end(mut stop: watch::Receiver<Stop>, mut closing: watch::Receiver<bool>) -> Stop {
+    tokio::select! {
+        stop = async { stop.wait_for(|stop| *stop != Stop::No).await.map_or(Stop::Dismissed, |stop| *stop) } => stop,
+        () = stopped(&mut closing) => Stop::Dismissed,
+    }
+}
+
+/// A connection that was cut has left its entry in the router, which would take messages for nobody.
+async fn forget(shared: &Shared, events: &Events) {
+    let Some(session) = events.session.get() else { return };
+    if shared
+        .table
+        .holder(&session.client_id)
+        .is_some_and(|holder| holder.connection == session.connection)
+    {
+        shared.router.unregister_client(&session.client_id).await;
+    }
+}

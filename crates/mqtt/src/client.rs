@@ -1,0 +1,219 @@
+//! The client for brokers outside: one session per connection, nothing carried from one to the next.
+
+mod dial;
+mod link;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use zeroize::Zeroizing;
+
+use crate::message::{Inbound, Outlet, Publish, Qos, Sent};
+
+/// Requests that may wait for the link to take them; a full queue makes `publish` wait.
+const REQUESTS_MAX: usize = 256;
+/// Longest a shutdown waits for the link to say goodbye.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(2);
+
+/// A password; `Debug` prints nothing of it, and the memory is wiped when it goes.
+#[derive(Clone)]
+pub struct Password(Zeroizing<Vec<u8>>);
+
+impl Password {
+    /// Takes the bytes.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(Zeroizing::new(bytes.into()))
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password")
+    }
+}
+
+/// Which protocol to speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ProtocolChoice {
+    /// MQTT 5, and 3.1.1 at each connect that the broker refuses or breaks off for it.
+    #[default]
+    Auto,
+    /// MQTT 5 only.
+    V5,
+    /// MQTT 3.1.1 only.
+    V311,
+}
+
+/// What the broker publishes for us when the connection is lost. Never retained.
+#[derive(Clone)]
+pub struct Will {
+    /// The topic.
+    pub topic: String,
+    /// The payload.
+    pub payload: Vec<u8>,
+    /// The quality of service.
+    pub qos: Qos,
+}
+
+impl fmt::Debug for Will {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Will")
+            .field("topic", &self.topic)
+            .field("qos", &self.qos)
+            .finish_non_exhaustive()
+    }
+}
+
+/// TLS towards the broker. The broker's certificate is always verified.
+#[derive(Debug, Clone, Default)]
+pub struct ClientTls {
+    /// PEM file of the authority that signed the broker's certificate; without it, the public roots.
+    pub ca_file: Option<PathBuf>,
+    /// The name in the broker's certificate, where it is not the host we connect to.
+    pub server_name: Option<String>,
+}
+
+/// How to reach a broker and what to ask of it.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// Name or address of the broker.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The client id; unique at the broker.
+    pub client_id: String,
+    /// The user name.
+    pub username: Option<String>,
+    /// The password.
+    pub password: Option<Password>,
+    /// MQTT keep-alive; zero switches it off.
+    pub keep_alive: Duration,
+    /// Which protocol to speak.
+    pub protocol: ProtocolChoice,
+    /// Subscribed at every connect, before `LinkUp`; a filter that is refused makes the connect fail.
+    pub subscriptions: Vec<(String, Qos)>,
+    /// The will.
+    pub will: Option<Will>,
+    /// TLS; `None` is plain TCP.
+    pub tls: Option<ClientTls>,
+    /// First wait between two attempts to connect.
+    pub reconnect_wait_min: Duration,
+    /// Longest wait between two attempts.
+    pub reconnect_wait_max: Duration,
+    /// Longest that name lookup, TCP, TLS, CONNECT and SUBSCRIBE may take together.
+    pub connect_wait: Duration,
+}
+
+impl ClientConfig {
+    /// Makes a configuration with the usual values: plain TCP, protocol by agreement, keep-alive 30 s, reconnect after 0.25 s to 30 s.
+    pub fn new(host: impl Into<String>, port: u16, client_id: impl Into<String>) -> Self {
+        Self {
+            host: host.into(),
+            port,
+            client_id: client_id.into(),
+            username: None,
+            password: None,
+            keep_alive: Duration::from_secs(30),
+            protocol: ProtocolChoice::Auto,
+            subscriptions: Vec::new(),
+            will: None,
+            tls: None,
+            reconnect_wait_min: Duration::from_millis(250),
+            reconnect_wait_max: Duration::from_secs(30),
+            connect_wait: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A client that keeps itself connected. Dropping it cuts the connection; [`Client::shutdown`] says goodbye first.
+#[derive(Debug)]
+pub struct Client {
+    gate: Arc<LinkSlot>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Client {
+    /// Starts to connect in the background; `inbound` tells how it goes. Messages of QoS 1 and 2 are acknowledged once they are in the channel.
+    pub fn start(config: ClientConfig, inbound: mpsc::Sender<Inbound>) -> Self {
+        let gate = Arc::new(LinkSlot::default());
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(dial::keep_connected(config, inbound, Arc::clone(&gate), stopped));
+        Self { gate, stop, task }
+    }
+
+    /// The way out. Stays usable over reconnects and answers `NotConnected` in between.
+    pub fn outlet(&self) -> Arc<dyn Outlet> {
+        Arc::new(ClientOutlet(Arc::clone(&self.gate)))
+    }
+
+    /// Whether the link is up: connected, and every subscription granted.
+    pub fn is_up(&self) -> bool {
+        self.gate.current().is_some()
+    }
+
+    /// Sends DISCONNECT, closes, and waits for the task to end (at most 2 s).
+    pub async fn shutdown(mut self) {
+        self.stop.send_replace(true);
+        if tokio::time::timeout(SHUTDOWN_WAIT, &mut self.task).await.is_err() {
+            tracing::debug!("the mqtt client did not end in time and was cut");
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// One publish on its way to the link, and who waits for its result.
+pub(crate) struct Request {
+    pub(crate) message: Publish,
+    pub(crate) done: oneshot::Sender<Sent>,
+}
+
+/// Where the present link can be found; empty while there is none.
+#[derive(Default, Debug)]
+pub(crate) struct LinkSlot(Mutex<Option<mpsc::Sender<Request>>>);
+
+impl LinkSlot {
+    pub(crate) fn open(&self) -> mpsc::Receiver<Request> {
+        let (requests, queue) = mpsc::channel(REQUESTS_MAX);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(requests);
+        queue
+    }
+
+    pub(crate) fn close(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn current(&self) -> Option<mpsc::Sender<Request>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+struct ClientOutlet(Arc<LinkSlot>);
+
+#[async_trait]
+impl Outlet for ClientOutlet {
+    async fn publish(&self, message: Publish) -> Sent {
+        let Some(link) = self.0.current() else { return Sent::NotConnected };
+        let (done, result) = oneshot::channel();
+        if link.send(Request { message, done }).await.is_err() {
+            return Sent::NotConnected;
+        }
+        drop(link);
+        // The link answers every request it took; silence means that its task died, and with it the knowledge.
+        result.await.unwrap_or(Sent::Unknown)
+    }
+}

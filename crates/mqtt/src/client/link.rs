@@ -1,0 +1,577 @@
+//! One connection from its SUBSCRIBE to its end. Everything it knows dies with it: that is what makes "at most once" true.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use mqtt5::packet::disconnect::DisconnectPacket;
+use mqtt5::packet::puback::PubAckPacket;
+use mqtt5::packet::pubcomp::PubCompPacket;
+use mqtt5::packet::publish::PublishPacket;
+use mqtt5::packet::pubrec::PubRecPacket;
+use mqtt5::packet::pubrel::PubRelPacket;
+use mqtt5::packet::suback::SubAckPacket;
+use mqtt5::packet::subscribe::SubscribePacket;
+use mqtt5::protocol::v5::reason_codes::ReasonCode;
+use mqtt5::{Packet, QoS};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use super::dial::{PACKET_BYTES_MAX, told};
+use super::{ClientConfig, LinkSlot, Request};
+use crate::codec::{self, Frame, V5};
+use crate::message::{Inbound, Protocol, Qos, Sent};
+use crate::stop::stopped;
+
+/// Room made for each read.
+pub(super) const READ_BYTES: usize = 2048;
+/// Requests are taken until this much waits to be written: small enough to fit the kernel's buffer at once, so that the
+/// gate is asked just before the bytes leave.
+const BATCH_BYTES: usize = 8 * 1024;
+/// Messages that may wait for the inbound channel before reading stops.
+const ARRIVALS_MAX: usize = 1024;
+/// Publishes that may be unconfirmed at once, if the broker allows as many.
+const INFLIGHT_MAX: usize = 4096;
+/// The one SUBSCRIBE of a link; publishes start above it.
+const SUBSCRIBE_ID: u16 = 1;
+/// Longest we try to write our goodbye.
+const GOODBYE_WAIT: Duration = Duration::from_millis(500);
+
+/// What the broker's CONNACK settled.
+pub(super) struct Greeting {
+    pub(super) version: u8,
+    pub(super) keep_alive: Duration,
+    pub(super) receive_max: u16,
+    pub(super) packet_bytes_max: Option<usize>,
+    pub(super) qos_max: u8,
+}
+
+/// A publish that has left and is not confirmed.
+struct Flight {
+    done: oneshot::Sender<Sent>,
+    qos: Qos,
+    /// What PUBREC said of a QoS 2 publish; told when PUBCOMP closes it.
+    received: Option<Sent>,
+}
+
+/// What the broker is owed once a message is in the channel.
+enum Owed {
+    Nothing,
+    PubAck(u16),
+    PubRec(u16),
+}
+
+pub(super) struct Link<'a, S> {
+    reader: ReadHalf<S>,
+    writer: WriteHalf<S>,
+    greeting: Greeting,
+    inbound: &'a mpsc::Sender<Inbound>,
+    slot: &'a LinkSlot,
+    read: BytesMut,
+    unwritten: BytesMut,
+    unflushed: bool,
+    /// QoS 0 publishes in `unwritten`.
+    leaving: Vec<oneshot::Sender<Sent>>,
+    flights: BTreeMap<u16, Flight>,
+    next_id: u16,
+    arrivals: VecDeque<(Inbound, Owed)>,
+    /// QoS 2 messages that were delivered and not released yet.
+    received: BTreeSet<u16>,
+    requests: Option<mpsc::Receiver<Request>>,
+    heard_at: Instant,
+    wrote_at: Instant,
+    pinged_at: Option<Instant>,
+}
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
+    pub(super) fn new(
+        stream: S,
+        read: BytesMut,
+        greeting: Greeting,
+        inbound: &'a mpsc::Sender<Inbound>,
+        slot: &'a LinkSlot,
+    ) -> Self {
+        let (reader, writer) = tokio::io::split(stream);
+        let now = Instant::now();
+        Self {
+            reader,
+            writer,
+            greeting,
+            inbound,
+            slot,
+            read,
+            unwritten: BytesMut::new(),
+            unflushed: false,
+            leaving: Vec::new(),
+            flights: BTreeMap::new(),
+            next_id: SUBSCRIBE_ID,
+            arrivals: VecDeque::new(),
+            received: BTreeSet::new(),
+            requests: None,
+            heard_at: now,
+            wrote_at: now,
+            pinged_at: None,
+        }
+    }
+
+    /// Runs to the end of the connection. Says whether the link was ever up, and why it ended.
+    pub(super) async fn run(
+        mut self,
+        config: &ClientConfig,
+        up_by: Instant,
+        stop: &mut watch::Receiver<bool>,
+    ) -> (bool, String) {
+        let reason = match self.serve(config, up_by, stop).await {
+            Ok(()) => {
+                self.say_goodbye().await;
+                "shut down".to_owned()
+            }
+            Err(reason) => reason,
+        };
+        let was_up = self.requests.is_some();
+        self.settle().await;
+        (was_up, reason)
+    }
+
+    async fn serve(
+        &mut self,
+        config: &ClientConfig,
+        up_by: Instant,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<(), String> {
+        if config.subscriptions.is_empty() {
+            self.go_up();
+        } else {
+            self.subscribe(config)?;
+        }
+        self.digest(config)?;
+        loop {
+            if self.read.capacity() - self.read.len() < READ_BYTES / 4 {
+                self.read.reserve(READ_BYTES);
+            }
+            let writing = !self.unwritten.is_empty();
+            let flushing = self.unflushed && !writing;
+            let idle = !writing && !flushing;
+            let wake_at = self.wake_at(up_by);
+            tokio::select! {
+                read = self.reader.read_buf(&mut self.read), if self.arrivals.len() < ARRIVALS_MAX => {
+                    match read {
+                        Ok(0) => return Err("the broker closed the connection".into()),
+                        Ok(_) => {}
+                        Err(err) => return Err(format!("the connection broke: {err}")),
+                    }
+                    self.heard_at = Instant::now();
+                    self.pinged_at = None;
+                    self.digest(config)?;
+                }
+                pushed = push_out(&mut self.writer, &mut self.unwritten), if writing || flushing => match pushed {
+                    Ok(Pushed::Written(0)) => return Err("the connection takes no more bytes".into()),
+                    Ok(Pushed::Written(_)) => {
+                        self.wrote_at = Instant::now();
+                        self.unflushed = true;
+                    }
+                    Ok(Pushed::Flushed) => {
+                        self.unflushed = false;
+                        for done in self.leaving.drain(..) {
+                            tell(done, Sent::Confirmed { packet_id: None });
+                        }
+                    }
+                    Err(err) => return Err(format!("the connection broke: {err}")),
+                },
+                room = self.inbound.reserve(), if !self.arrivals.is_empty() => {
+                    let Ok(room) = room else { return Ok(()) };
+                    if let Some((arrival, owed)) = self.arrivals.pop_front() {
+                        room.send(arrival);
+                        self.pay(&owed)?;
+                    }
+                    self.deliver_more()?;
+                }
+                request = next_request(&mut self.requests), if idle && self.flights.len() < self.flights_max() => {
+                    if let Some(request) = request {
+                        self.depart(request)?;
+                        self.depart_more()?;
+                    }
+                }
+                () = tokio::time::sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => self.wake(up_by)?,
+                () = stopped(stop) => return Ok(()),
+            }
+        }
+    }
+
+    /// Everything that was on its way when the link ended, told exactly once.
+    async fn settle(&mut self) {
+        self.slot.close();
+        for (_, flight) in std::mem::take(&mut self.flights) {
+            tell(flight.done, Sent::Unknown);
+        }
+        for done in self.leaving.drain(..) {
+            tell(done, Sent::Unknown);
+        }
+        if let Some(requests) = &mut self.requests {
+            requests.close();
+            while let Some(request) = requests.recv().await {
+                tell(request.done, Sent::NotConnected);
+            }
+        }
+    }
+
+    fn go_up(&mut self) {
+        let protocol = if self.greeting.version == V5 { Protocol::V5 } else { Protocol::V311 };
+        self.requests = Some(self.slot.open());
+        self.arrivals.push_back((Inbound::LinkUp { protocol }, Owed::Nothing));
+    }
+
+    fn subscribe(&mut self, config: &ClientConfig) -> Result<(), String> {
+        let mut packet = if self.greeting.version == V5 {
+            SubscribePacket::new(SUBSCRIBE_ID)
+        } else {
+            SubscribePacket::new_v311(SUBSCRIBE_ID)
+        };
+        for (filter, qos) in &config.subscriptions {
+            packet = packet.add_filter(filter.clone(), codec::to_qos(*qos));
+        }
+        self.put(&Packet::Subscribe(packet))
+    }
+
+    // Outbound.
+
+    fn flights_max(&self) -> usize {
+        usize::from(self.greeting.receive_max).clamp(1, INFLIGHT_MAX)
+    }
+
+    fn depart_more(&mut self) -> Result<(), String> {
+        while self.unwritten.len() < BATCH_BYTES && self.flights.len() < self.flights_max() {
+            let Some(Ok(request)) = self.requests.as_mut().map(mpsc::Receiver::try_recv) else {
+                break;
+            };
+            self.depart(request)?;
+        }
+        Ok(())
+    }
+
+    /// Puts one publish on the wire, if everything still says yes. From here on it counts as perhaps sent.
+    fn depart(&mut self, request: Request) -> Result<(), String> {
+        let Request { mut message, done } = request;
+        if done.is_closed() {
+            return Ok(());
+        }
+        if let Some(fault) = codec::topic_fault(&message.topic) {
+            tell(done, Sent::Refused(fault));
+            return Ok(());
+        }
+        let bytes_max = self.greeting.packet_bytes_max.unwrap_or(PACKET_BYTES_MAX);
+        if codec::publish_bytes(&message) > bytes_max {
+            tell(
+                done,
+                Sent::Refused(format!(
+                    "{} bytes are more than the broker takes ({bytes_max})",
+                    message.payload.len()
+                )),
+            );
+            return Ok(());
+        }
+        let qos = if self.greeting.qos_max == 0 {
+            Qos::AtMostOnce
+        } else if self.greeting.qos_max == 1 {
+            message.qos.min(Qos::AtLeastOnce)
+        } else {
+            message.qos
+        };
+        if !message.may_leave() {
+            tell(done, Sent::Withheld);
+            return Ok(());
+        }
+        let expiry = message.expiry_seconds();
+        let mut packet = PublishPacket::new(message.topic, message.payload, codec::to_qos(qos));
+        packet.protocol_version = self.greeting.version;
+        if let (V5, Some(seconds)) = (self.greeting.version, expiry) {
+            packet.properties.set_message_expiry_interval(seconds);
+        }
+        if qos == Qos::AtMostOnce {
+            self.leaving.push(done);
+        } else {
+            let id = self.free_id();
+            packet.packet_id = Some(id);
+            self.flights.insert(id, Flight { done, qos, received: None });
+        }
+        self.put(&Packet::Publish(packet))
+    }
+
+    /// An id that no publish in flight has. There is one: far fewer are in flight than there are ids.
+    fn free_id(&mut self) -> u16 {
+        loop {
+            self.next_id =
+                if self.next_id == u16::MAX { SUBSCRIBE_ID + 1 } else { self.next_id + 1 };
+            if !self.flights.contains_key(&self.next_id) {
+                return self.next_id;
+            }
+        }
+    }
+
+    fn put(&mut self, packet: &Packet) -> Result<(), String> {
+        codec::encode(packet, &mut self.unwritten)
+            .map_err(|err| format!("a packet of ours cannot be encoded: {err}"))
+    }
+
+    // Inbound.
+
+    /// Takes every whole packet out of what was read.
+    fn digest(&mut self, config: &ClientConfig) -> Result<(), String> {
+        while let Some(frame) =
+            Frame::take(&mut self.read, PACKET_BYTES_MAX).map_err(|err| told(&err))?
+        {
+            let packet = frame.decode(self.greeting.version).map_err(|err| told(&err))?;
+            self.handle(packet, config)?;
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, packet: Packet, config: &ClientConfig) -> Result<(), String> {
+        match packet {
+            Packet::Publish(publish) => self.arrive(publish),
+            Packet::PubAck(ack) => {
+                self.land(ack.packet_id, Qos::AtLeastOnce, ack.reason_code);
+                Ok(())
+            }
+            Packet::PubRec(rec) => self.half_land(rec.packet_id, rec.reason_code),
+            Packet::PubComp(comp) => {
+                if let Some(flight) = self.take_flight(comp.packet_id, Qos::ExactlyOnce) {
+                    tell(
+                        flight.done,
+                        flight
+                            .received
+                            .unwrap_or(Sent::Confirmed { packet_id: Some(comp.packet_id) }),
+                    );
+                }
+                Ok(())
+            }
+            Packet::PubRel(rel) => {
+                self.received.remove(&rel.packet_id);
+                self.put(&Packet::PubComp(PubCompPacket::new(rel.packet_id)))
+            }
+            Packet::SubAck(suback) => self.subscribed(&suback, config),
+            Packet::PingResp => Ok(()),
+            Packet::Disconnect(goodbye) => {
+                Err(format!("the broker disconnected us: {:?}", goodbye.reason_code))
+            }
+            Packet::Connect(_)
+            | Packet::ConnAck(_)
+            | Packet::Subscribe(_)
+            | Packet::Unsubscribe(_)
+            | Packet::UnsubAck(_)
+            | Packet::PingReq
+            | Packet::Auth(_) => Err(format!(
+                "the broker sent {}, which nobody asked for",
+                packet.packet_type_name()
+            )),
+        }
+    }
+
+    fn arrive(&mut self, publish: PublishPacket) -> Result<(), String> {
+        let owed = match (publish.qos, publish.packet_id) {
+            (QoS::AtMostOnce, _) => Owed::Nothing,
+            (QoS::AtLeastOnce, Some(id)) => Owed::PubAck(id),
+            (QoS::ExactlyOnce, Some(id)) => {
+                if !self.received.insert(id) {
+                    return self.put(&Packet::PubRec(PubRecPacket::new(id)));
+                }
+                Owed::PubRec(id)
+            }
+            (QoS::AtLeastOnce | QoS::ExactlyOnce, None) => {
+                return Err("the broker sent a message without packet id".into());
+            }
+        };
+        let message = Inbound::Message {
+            topic: Arc::from(publish.topic_name),
+            payload: publish.payload,
+            user: None,
+        };
+        self.arrivals.push_back((message, owed));
+        Ok(())
+    }
+
+    fn deliver_more(&mut self) -> Result<(), String> {
+        while !self.arrivals.is_empty() {
+            let Ok(room) = self.inbound.try_reserve() else { break };
+            if let Some((arrival, owed)) = self.arrivals.pop_front() {
+                room.send(arrival);
+                self.pay(&owed)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn pay(&mut self, owed: &Owed) -> Result<(), String> {
+        match owed {
+            Owed::Nothing => Ok(()),
+            Owed::PubAck(id) => self.put(&Packet::PubAck(PubAckPacket::new(*id))),
+            Owed::PubRec(id) => self.put(&Packet::PubRec(PubRecPacket::new(*id))),
+        }
+    }
+
+    fn take_flight(&mut self, id: u16, qos: Qos) -> Option<Flight> {
+        if self.flights.get(&id).is_some_and(|flight| flight.qos == qos) {
+            self.flights.remove(&id)
+        } else {
+            None
+        }
+    }
+
+    fn land(&mut self, id: u16, qos: Qos, reason: ReasonCode) {
+        if let Some(flight) = self.take_flight(id, qos) {
+            tell(flight.done, judge(id, reason));
+        }
+    }
+
+    fn half_land(&mut self, id: u16, reason: ReasonCode) -> Result<(), String> {
+        if is_refusal(reason) {
+            self.land(id, Qos::ExactlyOnce, reason);
+            return Ok(());
+        }
+        if let Some(flight) = self.flights.get_mut(&id) {
+            flight.received = Some(judge(id, reason));
+        }
+        self.put(&Packet::PubRel(PubRelPacket::new(id)))
+    }
+
+    fn subscribed(&mut self, suback: &SubAckPacket, config: &ClientConfig) -> Result<(), String> {
+        if suback.packet_id != SUBSCRIBE_ID || self.requests.is_some() {
+            return Ok(());
+        }
+        if suback.reason_codes.len() != config.subscriptions.len() {
+            return Err("the broker's SUBACK does not fit our SUBSCRIBE".into());
+        }
+        for (code, (filter, _)) in suback.reason_codes.iter().zip(&config.subscriptions) {
+            if *code as u8 >= 0x80 {
+                return Err(format!("the broker refused the subscription to {filter}: {code:?}"));
+            }
+        }
+        self.go_up();
+        Ok(())
+    }
+
+    // Time.
+
+    fn wake_at(&self, up_by: Instant) -> Option<Instant> {
+        let alive = match self.pinged_at {
+            Some(pinged_at) => self.silence_wait().map(|wait| pinged_at + wait),
+            None => self.ping_wait().map(|wait| self.heard_at.min(self.wrote_at) + wait),
+        };
+        let up = self.requests.is_none().then_some(up_by);
+        match (alive, up) {
+            (Some(alive), Some(up)) => Some(alive.min(up)),
+            (alive, up) => alive.or(up),
+        }
+    }
+
+    /// Quiet on either side for this long: ask whether the broker is there.
+    fn ping_wait(&self) -> Option<Duration> {
+        (!self.greeting.keep_alive.is_zero()).then(|| self.greeting.keep_alive * 3 / 4)
+    }
+
+    /// No word this long after asking: it is not.
+    fn silence_wait(&self) -> Option<Duration> {
+        (!self.greeting.keep_alive.is_zero())
+            .then(|| (self.greeting.keep_alive / 2).max(Duration::from_millis(500)))
+    }
+
+    fn wake(&mut self, up_by: Instant) -> Result<(), String> {
+        let now = Instant::now();
+        if self.requests.is_none() && now >= up_by {
+            return Err("the broker did not answer SUBSCRIBE in time".into());
+        }
+        let reading = self.arrivals.len() < ARRIVALS_MAX;
+        match (self.pinged_at, self.silence_wait()) {
+            (Some(pinged_at), Some(wait)) if now >= pinged_at + wait => {
+                if reading {
+                    return Err("the broker is silent".into());
+                }
+                // We are the ones who do not listen: ask again.
+                self.ping(now)
+            }
+            (None, Some(_))
+                if self
+                    .ping_wait()
+                    .is_some_and(|wait| now >= self.heard_at.min(self.wrote_at) + wait) =>
+            {
+                self.ping(now)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn ping(&mut self, now: Instant) -> Result<(), String> {
+        self.pinged_at = Some(now);
+        self.put(&Packet::PingReq)
+    }
+
+    async fn say_goodbye(&mut self) {
+        // What is half written must be finished, or the broker cannot read our goodbye.
+        let mut goodbye = DisconnectPacket::new(ReasonCode::Success);
+        goodbye.properties = mqtt5::Properties::default();
+        let farewell = if self.greeting.version == V5 {
+            self.put(&Packet::Disconnect(goodbye))
+        } else {
+            self.unwritten.extend_from_slice(&[0xe0, 0x00]);
+            Ok(())
+        };
+        let write = async {
+            self.writer.write_all_buf(&mut self.unwritten).await?;
+            self.writer.shutdown().await
+        };
+        if farewell.is_err()
+            || !matches!(tokio::time::timeout(GOODBYE_WAIT, write).await, Ok(Ok(())))
+        {
+            tracing::debug!("the broker did not take our goodbye");
+        }
+    }
+}
+
+enum Pushed {
+    Written(usize),
+    Flushed,
+}
+
+/// Writes what is there; flushes once nothing is. Safe to drop at any point.
+async fn push_out<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    unwritten: &mut BytesMut,
+) -> std::io::Result<Pushed> {
+    if unwritten.is_empty() {
+        writer.flush().await.map(|()| Pushed::Flushed)
+    } else {
+        writer.write_buf(unwritten).await.map(Pushed::Written)
+    }
+}
+
+async fn next_request(requests: &mut Option<mpsc::Receiver<Request>>) -> Option<Request> {
+    match requests {
+        Some(requests) => match requests.recv().await {
+            Some(request) => Some(request),
+            // Every outlet is gone, and the slot's own sender with them; nothing more will come.
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+/// Whoever asked may have gone; then nobody wants to know.
+fn tell(done: oneshot::Sender<Sent>, sent: Sent) {
+    drop(done.send(sent));
+}
+
+fn is_refusal(reason: ReasonCode) -> bool {
+    u8::from(reason) >= 0x80
+}
+
+fn judge(id: u16, reason: ReasonCode) -> Sent {
+    if is_refusal(reason) {
+        Sent::Refused(format!("{reason:?}"))
+    } else if reason == ReasonCode::NoMatchingSubscribers {
+        Sent::NoSubscriber
+    } else {
+        Sent::Confirmed { packet_id: Some(id) }
+    }
+}

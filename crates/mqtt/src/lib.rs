@@ -1,0 +1,19 @@
+//! MQTT itself behind two small traits: a client for outside brokers and an embedded broker.
+//!
+//! The crate has never heard of a drone. What it adds to MQTT is a promise about sending: a
+//! [`Publish`] leaves at most once in its life. Nothing is re-sent, nothing waits for an absent
+//! receiver, nothing is retained, and [`Sent`] says what is known afterwards and no more.
+//!
+//! The library underneath (`mqtt5`, pinned exactly) never shows in the public interface, so that
+//! it can be replaced.
+#![warn(missing_docs)]
+
+mod broker;
+mod client;
+mod codec;
+mod message;
+mod stop;
+
+pub use broker::{Broker, BrokerConfig, BrokerError, BrokerTls, Doorkeeper};
+pub use client::{Client, ClientConfig, ClientTls, Password, ProtocolChoice, Will};
+pub use message::{Gate, Inbound, Outlet, Protocol, Publish, Qos, Sent};

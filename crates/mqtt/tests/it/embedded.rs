@@ -1,0 +1,277 @@
+//! What only the embedded broker promises: nobody gets what is not theirs, and nobody gets anything late.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use utmos_mqtt::{BrokerConfig, Inbound, Publish, Sent};
+
+use super::raw::{Hello, Raw, packet};
+use super::support::{config, here, is_confirmed, own, own_with, send, soon, start, until, up_as};
+
+const SERVICES: &str = "thing/product/D1/services";
+
+#[tokio::test]
+async fn nobody_subscribed_reads_as_no_subscriber() {
+    let own = own().await;
+    let out = own.broker.outlet();
+    assert_eq!(send(&out, SERVICES, "nobody is there").await, Sent::NoSubscriber);
+    let mut dock = Raw::dock(own.broker.local_addr().port(), 5, "D1").await;
+    assert_eq!(send(&out, SERVICES, "connected, not subscribed").await, Sent::NoSubscriber);
+    assert_eq!(dock.subscribe(SERVICES).await, 1);
+    assert!(
+        own.broker.is_subscribed("D1", SERVICES)
+            || is_confirmed(&send(&out, SERVICES, "there").await)
+    );
+    dock.disconnect().await;
+    until("the dock to be gone", || own.told.presence().len() == 2).await;
+    assert_eq!(send(&out, SERVICES, "gone").await, Sent::NoSubscriber);
+}
+
+/// Subscribed, left, came back with the wish to go on: what was published meanwhile is nobody's.
+async fn nothing_waits_for_an_absent_client(version: u8, polite: bool) {
+    let own = own().await;
+    let port = own.broker.local_addr().port();
+    let out = own.broker.outlet();
+    let hello = || Hello { clean: false, ..Hello::new(version, "D1", "secret-D1") };
+    let mut dock = Raw::connect(port, &hello()).await;
+    assert_eq!(dock.subscribe(SERVICES).await, 1);
+    assert!(is_confirmed(&send(&out, SERVICES, "unconfirmed").await));
+    assert_eq!(dock.next_publish().await.1, format!("{SERVICES} unconfirmed"));
+    if polite {
+        dock.disconnect().await;
+    } else {
+        drop(dock);
+    }
+    until("the dock to be gone", || own.told.presence().len() == 2).await;
+    assert_eq!(send(&out, SERVICES, "meanwhile").await, Sent::NoSubscriber);
+
+    let mut dock = Raw::connect(port, &hello()).await;
+    assert_eq!(send(&out, SERVICES, "before it subscribes").await, Sent::NoSubscriber);
+    assert_eq!(dock.subscribe(SERVICES).await, 1);
+    assert!(is_confirmed(&send(&out, SERVICES, "now").await));
+    assert_eq!(
+        dock.next_publish().await.1,
+        format!("{SERVICES} now"),
+        "neither the old nor the unconfirmed one"
+    );
+}
+
+#[tokio::test]
+async fn nothing_waits_for_an_absent_client_v5() {
+    nothing_waits_for_an_absent_client(5, true).await;
+    nothing_waits_for_an_absent_client(5, false).await;
+}
+
+#[tokio::test]
+async fn nothing_waits_for_an_absent_client_v311() {
+    nothing_waits_for_an_absent_client(4, true).await;
+    nothing_waits_for_an_absent_client(4, false).await;
+}
+
+#[tokio::test]
+async fn a_dock_reaches_its_own_topics_only() {
+    for version in [4, 5] {
+        let own = own().await;
+        let mut dock = Raw::dock(own.broker.local_addr().port(), version, "D1").await;
+        for filter in [
+            "thing/product/D2/services",
+            "#",
+            "+/+/+/services",
+            "thing/product/+/services",
+            "thing/product/#",
+            "$share/g/thing/product/D1/services",
+        ] {
+            assert!(dock.subscribe(filter).await >= 0x80, "{filter}");
+        }
+        assert_eq!(dock.subscribe(SERVICES).await, 1);
+        let refused = dock.publish(0x32, "thing/product/D2/events", b"forged").await;
+        assert_eq!(refused, Some(0x87));
+        assert_eq!(dock.publish(0x32, "thing/product/D1/events", b"mine").await, Some(0));
+        until("the message", || !own.told.messages().is_empty()).await;
+        assert_eq!(own.told.messages(), ["thing/product/D1/events mine"]);
+        assert_eq!(
+            send(&own.broker.outlet(), "thing/product/D2/services", "for D2").await,
+            Sent::NoSubscriber
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_message_carries_its_authenticated_user() {
+    let own = own().await;
+    let mut dock = Raw::dock(own.broker.local_addr().port(), 5, "D1").await;
+    dock.publish(0x32, "thing/product/D1/events", b"mine").await;
+    until("the message", || !own.told.messages().is_empty()).await;
+    let told = own.told.all();
+    assert!(
+        told.iter()
+            .any(|one| matches!(one, Inbound::Message { user: Some(user), .. } if &**user == "D1"))
+    );
+}
+
+#[tokio::test]
+async fn bad_logins_are_refused_and_slowed_down_but_not_locked_out() {
+    let own = own().await;
+    let port = own.broker.local_addr().port();
+    let (_, code) = Raw::try_connect(port, &Hello { user: None, ..Hello::new(5, "D1", "") }).await;
+    assert_eq!(code, Some(0x86), "anonymous");
+    for _ in 0..5 {
+        let (_, code) = Raw::try_connect(port, &Hello::new(5, "D1", "wrong")).await;
+        assert_eq!(code, Some(0x86));
+    }
+    let (_, code) = Raw::try_connect(port, &Hello::new(5, "D1", "secret-D1")).await;
+    assert_eq!(code, Some(0x9f), "the right password, too soon");
+    let (_dock, code) = Raw::try_connect(port, &Hello::new(4, "D2", "secret-D2")).await;
+    assert_eq!(code, Some(0), "another dock behind the same address");
+    assert_eq!(own.told.presence(), ["+D2"]);
+
+    let client = start(config(port, "D1", &[]));
+    until("the client to be told", || !client.told.downs().is_empty()).await;
+    until("the door to open again", || client.client.is_up()).await;
+}
+
+#[tokio::test]
+async fn retained_messages_are_not_kept() {
+    let own = own().await;
+    let port = own.broker.local_addr().port();
+    let watcher = up_as(port, "observer", &["thing/product/+/events"]).await;
+    let mut dock = Raw::dock(port, 4, "D1").await;
+    assert_eq!(dock.publish(0x33, "thing/product/D1/events", b"for ever").await, Some(0));
+    until("the live message", || watcher.told.messages().len() == 1).await;
+    let mut settings = config(port, "observer", &["thing/product/#"]);
+    "id-late".clone_into(&mut settings.client_id);
+    let late = super::support::up(settings).await;
+    assert_eq!(dock.publish(0x32, "thing/product/D1/events", b"now").await, Some(0));
+    until("the second message", || !late.told.messages().is_empty()).await;
+    assert_eq!(late.told.messages(), ["thing/product/D1/events now"]);
+}
+
+#[tokio::test]
+async fn too_large_is_refused_on_every_way() {
+    let own =
+        own_with(BrokerConfig { packet_bytes_max: 10_000, ..BrokerConfig::new(here(0)) }).await;
+    let port = own.broker.local_addr().port();
+    let large = "x".repeat(10_001);
+    assert!(matches!(send(&own.broker.outlet(), SERVICES, &large).await, Sent::Refused(_)));
+    let client = up_as(port, "observer", &[]).await;
+    assert!(matches!(send(&client.out, SERVICES, &large).await, Sent::Refused(_)));
+    assert!(client.client.is_up());
+
+    let mut dock = Raw::dock(port, 5, "D1").await;
+    assert_eq!(
+        dock.publish(0x32, "thing/product/D1/events", large.as_bytes()).await,
+        None,
+        "the connection ends"
+    );
+    let mut dock = Raw::dock(port, 5, "D1").await;
+    assert_eq!(dock.publish(0x32, "thing/product/D1/events", b"small").await, Some(0));
+    until("the small one", || !own.told.messages().is_empty()).await;
+    assert_eq!(own.told.messages(), ["thing/product/D1/events small"]);
+}
+
+#[tokio::test]
+async fn malformed_bytes_end_one_connection_and_nothing_else() {
+    let own = own().await;
+    let port = own.broker.local_addr().port();
+    let mut steady = Raw::dock(port, 5, "D9").await;
+    let garbage: Vec<Vec<u8>> = vec![
+        b"GET / HTTP/1.1\r\nHost: dock\r\n\r\n".to_vec(),
+        vec![0xff; 64],
+        vec![0x00, 0x00],
+        vec![0x10, 0xff, 0xff, 0xff, 0xff, 0x01],
+        vec![0x10, 0x02, 0x00, 0x04],
+        packet(0x10, b"\x00\x04MQTT\x05\xff\xff\xff"),
+        packet(0x30, b"\x00\x01a"),
+        packet(0x10, b"\x00\x04MQTT\x09\x02\x00\x3c\x00\x00\x01a"),
+    ];
+    for bytes in &garbage {
+        let mut tcp =
+            tokio::net::TcpStream::connect(here(port)).await.unwrap_or_else(|err| panic!("{err}"));
+        drop(tokio::io::AsyncWriteExt::write_all(&mut tcp, bytes).await);
+        drop(tokio::io::AsyncWriteExt::shutdown(&mut tcp).await);
+        let mut rest = Vec::new();
+        soon("the end of a malformed connection", async {
+            drop(tokio::io::AsyncReadExt::read_to_end(&mut tcp, &mut rest).await)
+        })
+        .await;
+    }
+    let after_login: Vec<Vec<u8>> = vec![
+        packet(0x32, b"\x00\xffabc"),
+        packet(0x32, b"\x00\x01a\x00\x00\x00"),
+        packet(0x36, b"\x00\x01a\x00\x01\x00"),
+        packet(0x82, b"\x00\x01\x00"),
+        packet(0x80, b"\x00\x01\x00\x00\x01a\x00"),
+        packet(0x30, b"\x00\x01\xff\x00"),
+        packet(0x30, b"\x00\x01#\x00"),
+        vec![0xf0, 0x00],
+        vec![0x20, 0x00],
+        vec![0x40, 0x01, 0x00],
+    ];
+    for bytes in &after_login {
+        let mut dock = Raw::dock(port, 5, "D1").await;
+        dock.write(bytes).await;
+        drop(tokio::io::AsyncWriteExt::shutdown(&mut dock.tcp).await);
+        while dock.next().await.is_some() {}
+    }
+    steady.ping().await;
+    until("everyone else to be gone", || own.broker.clients() == 1).await;
+    assert_eq!(own.told.messages(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_withheld_message_reaches_nobody() {
+    let own = own().await;
+    let out = own.broker.outlet();
+    let mut dock = Raw::dock(own.broker.local_addr().port(), 5, "D1").await;
+    dock.subscribe(SERVICES).await;
+    let late = Publish::new(SERVICES, "late").with_gate(|| false);
+    assert_eq!(soon("the result", out.publish(late)).await, Sent::Withheld);
+    let unasked = Publish::new("thing/product/D2/services", "nobody")
+        .with_gate(|| panic!("asked for a message nobody gets"));
+    assert_eq!(soon("the result", out.publish(unasked)).await, Sent::NoSubscriber);
+    assert!(is_confirmed(
+        &soon("the result", out.publish(Publish::new(SERVICES, "now").with_gate(|| true))).await
+    ));
+    assert_eq!(dock.next_publish().await.1, format!("{SERVICES} now"));
+}
+
+#[tokio::test]
+async fn a_client_that_confirms_nothing_is_dismissed_and_gets_nothing_late() {
+    let own = own().await;
+    let port = own.broker.local_addr().port();
+    let out = own.broker.outlet();
+    let mut dock =
+        Raw::connect(port, &Hello { receive_max: Some(3), ..Hello::new(5, "D1", "secret-D1") })
+            .await;
+    dock.subscribe(SERVICES).await;
+    for number in 0..3 {
+        assert!(is_confirmed(&send(&out, SERVICES, &number.to_string()).await));
+    }
+    let asked = Publish::new(SERVICES, "too much")
+        .with_expiry(Duration::from_secs(1))
+        .with_gate(|| panic!("asked in vain"));
+    assert!(matches!(soon("the refusal", out.publish(asked)).await, Sent::Refused(_)));
+    until("the dismissal", || own.told.presence() == ["+D1", "-D1"]).await;
+}
+
+#[tokio::test]
+async fn a_window_that_opens_lets_the_next_message_out() {
+    let own = own().await;
+    let port = own.broker.local_addr().port();
+    let out = own.broker.outlet();
+    let mut dock =
+        Raw::connect(port, &Hello { receive_max: Some(2), ..Hello::new(5, "D1", "secret-D1") })
+            .await;
+    dock.subscribe(SERVICES).await;
+    let sending = tokio::spawn(async move {
+        join_all((0..20).map(|number| out.publish(Publish::new(SERVICES, number.to_string()))))
+            .await
+    });
+    for number in 0..20 {
+        let (_, text, id) = dock.next_publish().await;
+        assert_eq!(text, format!("{SERVICES} {number}"));
+        dock.puback(id).await;
+    }
+    let results = soon("all results", sending).await.unwrap_or_default();
+    assert!(results.len() == 20 && results.iter().all(is_confirmed), "{results:?}");
+}

@@ -1,0 +1,138 @@
+//! The agreement on a protocol, and brokers that behave badly.
+#![expect(clippy::unwrap_used, reason = "a test stops where its assumption fails")]
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use utmos_mqtt::{Protocol, ProtocolChoice, Sent};
+
+use super::support::{config, here, own, send, soon, start, until, up};
+
+async fn connect_version(tcp: &mut TcpStream) -> u8 {
+    let mut head = [0; 2];
+    tcp.read_exact(&mut head).await.unwrap();
+    let mut body = vec![0; usize::from(head[1])];
+    tcp.read_exact(&mut body).await.unwrap();
+    body[6]
+}
+
+/// A broker that knows 3.1.1 only and answers MQTT 5 with `refusal` before it closes.
+async fn old_broker(refusal: &'static [u8]) -> u16 {
+    let listener = TcpListener::bind(here(0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                if connect_version(&mut tcp).await == 5 {
+                    tcp.write_all(refusal).await.unwrap();
+                    return;
+                }
+                tcp.write_all(&[0x20, 2, 0, 0]).await.unwrap();
+                let mut buf = [0; 256];
+                while let Ok(1..) = tcp.read(&mut buf).await {}
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_broker_without_mqtt_5_gets_3_1_1() {
+    for refusal in [&[0x20, 2, 0, 1][..], &[0x20, 3, 0, 0x84, 0], &[0x20, 2, 0, 0], &[]] {
+        let mut settings = config(old_broker(refusal).await, "D1", &[]);
+        settings.protocol = ProtocolChoice::Auto;
+        let client = up(settings).await;
+        assert_eq!(client.told.ups(), [Protocol::V311], "{refusal:?}");
+    }
+}
+
+#[tokio::test]
+async fn mqtt_5_is_preferred() {
+    let own = own().await;
+    let client = up(config(own.broker.local_addr().port(), "D1", &[])).await;
+    assert_eq!(client.told.ups(), [Protocol::V5]);
+}
+
+#[tokio::test]
+async fn a_choice_is_kept() {
+    let mut settings = config(old_broker(&[0x20, 2, 0, 1]).await, "D1", &[]);
+    settings.protocol = ProtocolChoice::V5;
+    let client = start(settings);
+    until("the refusal", || !client.told.downs().is_empty()).await;
+    assert!(
+        client.told.downs()[0].contains("UnsupportedProtocolVersion"),
+        "{:?}",
+        client.told.downs()
+    );
+    assert_eq!(send(&client.out, "a/b", "hello").await, Sent::NotConnected);
+}
+
+#[tokio::test]
+async fn a_refused_subscription_keeps_the_link_down_and_says_which() {
+    let own = own().await;
+    let client = start(config(
+        own.broker.local_addr().port(),
+        "D1",
+        &["thing/product/D1/services", "thing/product/D2/services"],
+    ));
+    until("the refusal", || !client.told.downs().is_empty()).await;
+    assert!(client.told.downs()[0].contains("thing/product/D2/services"));
+    assert!(client.told.ups().is_empty() && !client.client.is_up());
+}
+
+#[tokio::test]
+async fn one_reason_is_told_once() {
+    let port = TcpListener::bind(here(0)).await.unwrap().local_addr().unwrap().port();
+    let client = start(config(port, "D1", &[]));
+    until("the refusal", || !client.told.downs().is_empty()).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(client.told.downs().len(), 1, "{:?}", client.told.downs());
+    soon("the shutdown", client.client.shutdown()).await;
+}
+
+#[tokio::test]
+async fn a_silent_broker_is_given_up() {
+    let listener = TcpListener::bind(here(0)).await.unwrap();
+    let mut settings = config(listener.local_addr().unwrap().port(), "D1", &[]);
+    settings.keep_alive = Duration::from_secs(1);
+    let client = start(settings);
+    let (mut tcp, _) = soon("the client", listener.accept()).await.unwrap();
+    assert_eq!(connect_version(&mut tcp).await, 5);
+    tcp.write_all(&[0x20, 3, 0, 0, 0]).await.unwrap();
+    until("the link", || client.client.is_up()).await;
+    let publish = tokio::spawn({
+        let out = client.client.outlet();
+        async move { send(&out, "a/b", "hello").await }
+    });
+    until("the silence to be noticed", || client.told.downs() == ["the broker is silent"]).await;
+    assert_eq!(soon("the result", publish).await.unwrap(), Sent::Unknown);
+}
+
+#[tokio::test]
+async fn a_broker_that_sends_rubbish_is_left() {
+    let listener = TcpListener::bind(here(0)).await.unwrap();
+    let _client = start(config(listener.local_addr().unwrap().port(), "D1", &[]));
+    for rubbish in [
+        &[0x30, 0xff, 0xff, 0xff, 0xff][..],
+        &[0x32, 3, 0, 9, b'a'],
+        &[0xf1, 0],
+        &[0x82, 0],
+        &[0x40, 1, 0],
+    ] {
+        let (mut tcp, _) = soon("the client", listener.accept()).await.unwrap();
+        connect_version(&mut tcp).await;
+        tcp.write_all(&[0x20, 3, 0, 0, 0]).await.unwrap();
+        tcp.write_all(rubbish).await.unwrap();
+        let mut rest = Vec::new();
+        soon("the end", async { drop(tcp.read_to_end(&mut rest).await) }).await;
+    }
+}
+
+#[tokio::test]
+async fn passwords_are_not_printed() {
+    let mut settings = config(1, "D1", &[]);
+    settings.password = Some(utmos_mqtt::Password::new("hunter2"));
+    let text = format!("{settings:?}");
+    assert!(!text.contains("hunter2") && !text.contains("104, 117"), "{text}");
+}
