@@ -296,7 +296,8 @@ pub struct Life {
     pub updated_at: Timestamp,
     /// The device's answer.
     pub response: Option<Response>,
-    /// In words, why it failed or timed out.
+    /// In words, why it failed or timed out. On a movement that is being sent: why it must stay here should it turn
+    /// out not to have left.
     pub failure_reason: Option<String>,
     /// How its job goes.
     pub execution: Option<Execution>,

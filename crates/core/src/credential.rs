@@ -269,17 +269,25 @@ impl IpRange {
             None => (text, None),
         };
         let network: IpAddr = address.parse().ok()?;
-        let longest = if network.is_ipv4() { 32 } else { 128 };
+        let longest: u8 = if network.is_ipv4() { 32 } else { 128 };
         let prefix = prefix.map_or(Some(longest), |prefix| prefix.parse().ok())?;
-        (prefix <= longest).then_some(Self { network, prefix })
+        if prefix > longest {
+            return None;
+        }
+        // A range of IPv4 addresses mapped into IPv6 is that range of IPv4 addresses.
+        let mapped_prefix = if network.is_ipv6() { prefix.checked_sub(96) } else { None };
+        match (network.to_canonical(), mapped_prefix) {
+            (canonical @ IpAddr::V4(_), Some(prefix)) => Some(Self { network: canonical, prefix }),
+            _ => Some(Self { network, prefix }),
+        }
     }
 
     /// Whether `address` lies inside. An IPv4 address mapped into IPv6 counts as IPv4.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.network.to_canonical(), address.to_canonical()) {
+        match (self.network, address.to_canonical()) {
             (IpAddr::V4(network), IpAddr::V4(address)) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix.min(32))).unwrap_or(0);
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
                 u32::from(network) & mask == u32::from(address) & mask
             }
             (IpAddr::V6(network), IpAddr::V6(address)) => {
@@ -336,12 +344,15 @@ mod tests {
             ("0.0.0.0/0", "8.8.8.8"),
             ("::1", "::1"),
             ("10.0.0.1", "::ffff:10.0.0.1"),
+            ("::ffff:10.0.0.0/104", "10.9.9.9"),
+            ("::ffff:10.0.0.1", "10.0.0.1"),
         ];
         let outside = [
             ("10.0.0.0/8", "11.0.0.1"),
             ("192.168.1.7", "192.168.1.8"),
             ("::/0", "1.2.3.4"),
             ("2001:db8::/32", "2001:db9::1"),
+            ("::ffff:10.0.0.0/104", "11.0.0.1"),
         ];
         for (range, address) in inside {
             assert!(

@@ -120,6 +120,8 @@ pub struct Registry {
     behind: BTreeMap<GatewaySn, Behind>,
     /// The reverse of `behind`.
     gateways_of: BTreeMap<DeviceSn, BTreeSet<GatewaySn>>,
+    /// Counts how often a gateway lost its sub-devices.
+    departures: u64,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -128,6 +130,8 @@ struct Behind {
     known: Vec<SubDevice>,
     /// Whether they are there now.
     present: bool,
+    /// Its place in the order in which gateways lost theirs; 0 when that was before this process.
+    left: u64,
 }
 
 /// What a topology report changed.
@@ -147,6 +151,11 @@ impl Registry {
     /// Adds or replaces a device.
     pub fn put(&mut self, device: Device) {
         self.devices.insert(device.sn.clone(), device);
+    }
+
+    /// Takes the whole list of devices anew; topology stays as reported.
+    pub fn replace_devices(&mut self, devices: Vec<Device>) {
+        self.devices = devices.into_iter().map(|device| (device.sn.clone(), device)).collect();
     }
 
     /// Looks a device up, of whichever tenant.
@@ -190,7 +199,13 @@ impl Registry {
             .ok_or_else(|| NoRoute::UnknownDevice(device.clone()))?;
         if known.kind.is_gateway() {
             let gateway = device.to_gateway();
-            let aircraft = self.known_sub_devices(&gateway).first().map(|sub| sub.sn.clone());
+            // What was remembered may belong to somebody else since.
+            let is_theirs = |sub: &&SubDevice| {
+                let device = self.devices.get(&sub.sn);
+                device.is_some_and(|it| it.tenant == tenant && !it.kind.is_gateway())
+            };
+            let aircraft =
+                self.known_sub_devices(&gateway).iter().find(is_theirs).map(|sub| sub.sn.clone());
             return Ok(Route { gateway, aircraft });
         }
         let of_tenant = |gateway: &&GatewaySn| self.tenant_of(gateway) == Some(tenant);
@@ -201,8 +216,8 @@ impl Registry {
             .copied()
             .filter(|gateway| self.behind.get(*gateway).is_some_and(|b| b.present))
             .collect();
-        // Those that report it now outweigh those that did once.
-        let candidates = if present.is_empty() { all } else { present };
+        // Those that report it now outweigh those that did once; of these, the one that had it last.
+        let candidates = if present.is_empty() { self.last_to_lose(all) } else { present };
         match candidates.as_slice() {
             [] => Err(NoRoute::NoGateway(device.clone())),
             [gateway] => Ok(Route { gateway: (*gateway).clone(), aircraft: Some(device.clone()) }),
@@ -211,6 +226,12 @@ impl Registry {
                 gateways: candidates.iter().map(ToString::to_string).collect(),
             }),
         }
+    }
+
+    fn last_to_lose<'a>(&self, gateways: Vec<&'a GatewaySn>) -> Vec<&'a GatewaySn> {
+        let left = |gateway: &GatewaySn| self.behind.get(gateway).map_or(0, |behind| behind.left);
+        let last = gateways.iter().map(|gateway| left(gateway)).max();
+        gateways.into_iter().filter(|gateway| Some(left(gateway)) == last).collect()
     }
 
     /// Takes a gateway's report of what stands behind it. Unknown sub-devices join the gateway's tenant.
@@ -228,18 +249,17 @@ impl Registry {
             return TopologyChange::ForeignSubDevice(foreign.sn.clone());
         }
         let behind = self.behind.entry(gateway.clone()).or_default();
-        if behind.present == !subs.is_empty() && (subs.is_empty() || behind.known == subs) {
+        if behind.present != subs.is_empty() && (subs.is_empty() || behind.known == subs) {
             return TopologyChange::Same;
         }
         behind.present = !subs.is_empty();
         if subs.is_empty() {
+            self.departures += 1;
+            behind.left = self.departures;
             return TopologyChange::Changed(Vec::new());
         }
-        for old in std::mem::replace(&mut behind.known, subs.to_vec()) {
-            if let Some(gateways) = self.gateways_of.get_mut(&old.sn) {
-                gateways.remove(gateway);
-            }
-        }
+        let before = std::mem::replace(&mut behind.known, subs.to_vec());
+        self.forget_way(gateway, &before);
         for sub in subs {
             self.gateways_of.entry(sub.sn.clone()).or_default().insert(gateway.clone());
             self.devices.entry(sub.sn.clone()).or_insert_with(|| Device {
@@ -258,10 +278,20 @@ impl Registry {
 
     /// Puts back what is on record of a gateway's sub-devices; they count as absent until reported again.
     pub fn recall_topology(&mut self, gateway: &GatewaySn, subs: Vec<SubDevice>) {
+        let before = std::mem::take(self.behind.entry(gateway.clone()).or_default());
+        self.forget_way(gateway, &before.known);
         for sub in &subs {
             self.gateways_of.entry(sub.sn.clone()).or_default().insert(gateway.clone());
         }
-        self.behind.insert(gateway.clone(), Behind { known: subs, present: false });
+        self.behind.insert(gateway.clone(), Behind { known: subs, ..Behind::default() });
+    }
+
+    fn forget_way(&mut self, gateway: &GatewaySn, subs: &[SubDevice]) {
+        for sub in subs {
+            if let Some(gateways) = self.gateways_of.get_mut(&sub.sn) {
+                gateways.remove(gateway);
+            }
+        }
     }
 }
 

@@ -3,15 +3,16 @@
 //! [`decide`] says what an [`Input`] means for a command at a moment. The driver is its only caller in the product and
 //! keeps the order: load, decide, save, then act.
 
+mod progress;
 mod reply;
 
 use std::time::Duration;
 
 use crate::{
-    command::{Command, Execution, FailureCode, Life, Outcome, Phase, Spec},
+    command::{Command, FailureCode, Life, Outcome, Phase, Spec},
     evidence::{Entry, Proof},
     method::{CompleteOn, CompletesBy, IfOffline, Risk},
-    reply::{JobState, Progress, Reply},
+    reply::{Progress, Reply},
     time::{BootId, Deadline, Now, Timestamp},
 };
 
@@ -164,11 +165,15 @@ impl Case<'_> {
                 )
             }
             Input::Preempt { emergency_command_id } if self.spec.risk == Risk::Motion => {
-                let reason = format!(
-                    "emergency command {emergency_command_id} of the same aircraft came first"
-                );
+                let reason = preempted_by(emergency_command_id);
                 let proof = Proof::Preempted { emergency_command_id: emergency_command_id.clone() };
                 self.end(Outcome::Failed(FailureCode::PreemptedByEmergency), &reason, proof)
+            }
+            // Claimed once, held not to have left, and yet somebody has it: it must not go out again.
+            Input::Confirmed(proof) if self.was_claimed() => self.confirmed(proof),
+            Input::Reply(reply) if self.was_claimed() => self.judge(reply),
+            Input::Progress(progress) if self.was_claimed() && self.names_job_of(progress) => {
+                self.progress(progress)
             }
             // Nobody can end a command by guessing its id: an answer to what was never sent proves nothing.
             Input::Reply(reply) => self.record(self.reply_proof(
@@ -202,10 +207,16 @@ impl Case<'_> {
             ),
             // An answer may overtake the broker's own confirmation.
             Input::Reply(reply) => self.judge(reply),
-            Input::Progress(progress) => self.progress(progress),
+            Input::Progress(progress) if self.is_of_job(progress) => self.progress(progress),
+            Input::Preempt { emergency_command_id }
+                if self.spec.risk == Risk::Motion && !self.is_given_up() =>
+            {
+                self.give_up(emergency_command_id)
+            }
             // Possibly sent: it can no longer be taken back here.
             Input::Turn(_)
             | Input::Tick(_)
+            | Input::Progress(_)
             | Input::Cancel { .. }
             | Input::Preempt { .. }
             | Input::MovementOver => Decision::Ignore,
@@ -224,12 +235,15 @@ impl Case<'_> {
             ),
             // A job that reported before its answer came still waits for that answer.
             Input::Reply(reply) if self.life.response.is_none() => self.judge(reply),
-            Input::Reply(reply) => self.record(self.reply_proof(reply, false, true, None)),
-            Input::Progress(progress) => self.progress(progress),
+            Input::Reply(reply) => self.further_reply(reply),
+            Input::Progress(progress) if self.is_of_job(progress) => self.progress(progress),
             Input::Confirmed(proof) => self.record(proof.clone()),
+            Input::NotSent(why) => self.record(Proof::NotSent { reason: why.text() }),
+            Input::SendUnclear { reason } => {
+                self.record(Proof::SendUnclear { reason: reason.clone() })
+            }
             Input::MovementOver
-            | Input::NotSent(_)
-            | Input::SendUnclear { .. }
+            | Input::Progress(_)
             | Input::FoundAfterRestart
             | Input::Turn(_)
             | Input::Tick(_)
@@ -242,13 +256,16 @@ impl Case<'_> {
     fn ended(self, input: &Input) -> Decision {
         match input {
             Input::Reply(reply) => self.late_reply(reply),
-            Input::Progress(progress) => self.late_progress(progress),
+            Input::Progress(progress) if self.is_of_job(progress) => self.late_progress(progress),
             Input::Confirmed(proof) => self.record(proof.clone()),
+            Input::NotSent(why) => self.record(Proof::NotSent { reason: why.text() }),
+            Input::SendUnclear { reason } => {
+                self.record(Proof::SendUnclear { reason: reason.clone() })
+            }
             Input::Tick(_) if self.due() => self.let_go(),
             Input::MovementOver if self.life.holds_motion => self.let_go(),
             Input::MovementOver
-            | Input::NotSent(_)
-            | Input::SendUnclear { .. }
+            | Input::Progress(_)
             | Input::FoundAfterRestart
             | Input::Turn(_)
             | Input::Tick(_)
@@ -258,11 +275,21 @@ impl Case<'_> {
     }
 
     fn overdue(self) -> bool {
-        self.spec.deadline.passed(self.moment.now)
+        self.is_over(self.spec.deadline)
     }
 
     fn due(self) -> bool {
-        self.life.due.is_some_and(|due| due.passed(self.moment.now))
+        self.life.due.is_some_and(|due| self.is_over(due))
+    }
+
+    /// A deadline of another boot that nobody found again cannot be compared; nothing may be sent on its word.
+    fn is_over(self, deadline: Deadline) -> bool {
+        deadline.boot != self.moment.boot || deadline.passed(self.moment.now)
+    }
+
+    /// A waiting command changes only by being claimed and coming back.
+    fn was_claimed(self) -> bool {
+        self.life.version > Life::accepted(self.spec).version
     }
 
     fn has_started(self) -> bool {
@@ -286,10 +313,24 @@ impl Case<'_> {
         }
     }
 
+    /// An emergency came first while this was being sent: should it turn out not to have left, it stays here. The
+    /// reason is the mark, so that it outlives a restart.
+    fn give_up(self, emergency_command_id: &str) -> Decision {
+        let life =
+            Life { failure_reason: Some(preempted_by(emergency_command_id)), ..self.changed() };
+        let proof = Proof::Preempted { emergency_command_id: emergency_command_id.to_owned() };
+        self.moved(life, proof, None)
+    }
+
+    fn is_given_up(self) -> bool {
+        self.life.failure_reason.is_some()
+    }
+
     fn confirmed(self, proof: &Proof) -> Decision {
         let mut life = Life {
             delivered_at: Some(self.moment.now.wall),
             phase: Phase::Delivered,
+            failure_reason: None,
             ..self.changed()
         };
         if self.spec.completes_by == CompletesBy::NoReply {
@@ -325,89 +366,10 @@ impl Case<'_> {
     }
 
     fn back_to_waiting(self, proof: Proof) -> Decision {
+        if let Some(reason) = &self.life.failure_reason {
+            return self.end(Outcome::Failed(FailureCode::PreemptedByEmergency), reason, proof);
+        }
         self.moved(Life { phase: Phase::Waiting, ..self.changed() }, proof, None)
-    }
-
-    fn progress(self, progress: &Progress) -> Decision {
-        let mut life = self.with_execution(progress);
-        life.delivered_at = life.delivered_at.or(Some(self.moment.now.wall));
-        match progress.state {
-            JobState::Open | JobState::Paused => {
-                life.phase = Phase::Delivered;
-                // Before its answer has come, the answer's own deadline goes on counting as well; the later one holds.
-                life.due =
-                    Some(later(self.silence_due(), life.due.filter(|_| life.response.is_none())));
-            }
-            JobState::Succeeded => self.close(&mut life, Outcome::Succeeded),
-            JobState::Failed => {
-                life.failure_reason = Some(self.job_failure(progress));
-                self.close(&mut life, Outcome::Failed(FailureCode::DeviceExecutionFailed));
-            }
-        }
-        self.progressed(life, progress)
-    }
-
-    fn late_progress(self, progress: &Progress) -> Decision {
-        let is_open = self.life.execution.as_ref().is_some_and(|execution| execution.open);
-        if !is_open && self.life.execution.is_some() {
-            return Decision::Ignore;
-        }
-        let mut life = self.with_execution(progress);
-        if progress.state.is_open() {
-            // A job that runs on beside its end still holds the aircraft; one that was given up does not take it back.
-            life.due = self.life.due.map(|_| self.silence_due());
-        } else {
-            life.due = None;
-            life.holds_motion = false;
-        }
-        self.progressed(life, progress)
-    }
-
-    fn with_execution(self, progress: &Progress) -> Life {
-        Life {
-            execution: Some(Execution {
-                state: progress.state_word.clone(),
-                open: progress.state.is_open(),
-                step: progress.step.clone(),
-                percent: progress.percent,
-                updated_at: self.moment.now.wall,
-                ext: Some(progress.data.clone()),
-            }),
-            ..self.changed()
-        }
-    }
-
-    /// A flight reports every second; the timeline keeps what is news.
-    fn progressed(self, life: Life, progress: &Progress) -> Decision {
-        let is_news = match (&self.life.execution, &life.execution) {
-            (Some(old), Some(new)) => {
-                old.state != new.state
-                    || old.step != new.step
-                    || old.percent.map(|p| p / 10) != new.percent.map(|p| p / 10)
-                    || life.phase != self.life.phase
-            }
-            (None, _) | (_, None) => true,
-        };
-        let proof = Proof::Progress {
-            gateway: progress.gateway.to_string(),
-            method: progress.event_method.clone(),
-            state: progress.state_word.clone(),
-            step: progress.step.clone(),
-            percent: progress.percent,
-            data: to_value(&progress.data),
-        };
-        let entries = if is_news { vec![self.entry(&life, proof)] } else { Vec::new() };
-        Decision::Move { life: Box::new(life), entries, effect: None }
-    }
-
-    fn job_failure(self, progress: &Progress) -> String {
-        let at =
-            progress.step.as_deref().map(|step| format!(" at step {step}")).unwrap_or_default();
-        let code =
-            progress.code.as_deref().map(|code| format!(", code {code}")).unwrap_or_default();
-        let words =
-            progress.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
-        format!("the device reported {}{at}{code}{words}", progress.state_word)
     }
 
     /// Ends `life`, which may go on holding the aircraft while the movement it started runs on.
@@ -492,6 +454,10 @@ pub struct Folded {
 
 /// Decides several inputs one after another, so that they are saved together.
 ///
+/// Turns are decided last: whatever arrived with a turn arrived before the publish it allows, so an answer among it
+/// answers nothing, and a cancellation or an emergency still comes in time. An effect therefore always belongs to the
+/// life beside it.
+///
 /// `None` when none of them means anything. The version of the result is the old one plus the number of moves; a mere
 /// record leaves it alone.
 #[must_use]
@@ -502,7 +468,9 @@ pub fn decide_all<'a>(
 ) -> Option<Folded> {
     let mut folded = Folded { life: command.life.clone(), entries: Vec::new(), effect: None };
     let mut meant_something = false;
-    for input in inputs {
+    let is_turn = |input: &&Input| matches!(input, Input::Turn(_));
+    let (turns, others): (Vec<_>, Vec<_>) = inputs.into_iter().partition(is_turn);
+    for input in others.into_iter().chain(turns) {
         match decide(&command.spec, &folded.life, input, moment) {
             Decision::Move { life, entries, effect } => {
                 folded.life = *life;
@@ -525,6 +493,10 @@ pub fn decide_all<'a>(
 #[must_use]
 pub fn longest_wait(spec: &Spec) -> Duration {
     spec.timeout.max(spec.silence_wait)
+}
+
+fn preempted_by(emergency_command_id: &str) -> String {
+    format!("emergency command {emergency_command_id} of the same aircraft came first")
 }
 
 fn later(one: Deadline, other: Option<Deadline>) -> Deadline {

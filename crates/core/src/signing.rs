@@ -3,7 +3,13 @@
 //! [`verify`] is the only maker of a [`Caller`], so code that holds one has been let in. It does not spend the nonce:
 //! that is a fact to be stored, and the [`Caller`] carries it until somebody stores it.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    hint::black_box,
+    net::IpAddr,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use sha2::{Digest, Sha256};
 
@@ -20,6 +26,15 @@ pub const SCHEME: &str = "UTMOS-HMAC-SHA256";
 pub const API_ID_BYTES_MAX: usize = 128;
 /// Longest nonce.
 pub const NONCE_BYTES_MAX: usize = 128;
+/// How much longer than its request could be taken a nonce is remembered, for replicas whose clocks differ.
+pub const NONCE_MARGIN: Duration = Duration::from_secs(60);
+/// Most secrets a credential has at once; a check costs as much for every credential, and for none.
+pub const SECRETS_MAX: usize = 2;
+/// Published test vectors, as JSON: what a client's own signing code is checked against.
+pub const VECTORS: &str = include_str!("../data/signing_vectors.json");
+
+/// Costs what a real key costs, and never lets anybody in.
+static DECOY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::new(b"no such credential"));
 
 /// The signed headers of a request, well formed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,8 +86,11 @@ pub fn read_headers<'a>(
         read(id, "the API id of a credential, 1 to 128 visible ASCII characters", &|text| {
             is_visible(text, API_ID_BYTES_MAX)
         });
-    let timestamp = read(time, "the Unix time in whole seconds", &|text| {
-        text.len() <= 12 && text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<i64>().is_ok()
+    // One spelling for each time: what is signed is the number, so nothing else may stand for it.
+    let timestamp = read(time, "the Unix time in whole seconds, without leading zeros", &|text| {
+        (1..=12).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_digit())
+            && (text == "0" || !text.starts_with('0'))
     });
     let nonce = read(
         nonce,
@@ -223,6 +241,15 @@ impl KeyedCredential {
         let devices = credential.devices.clone().map(Arc::new);
         Self { credential: Arc::new(credential), keys, permissions, devices }
     }
+
+    /// Whether one of its secrets that still work made this signature. Every key is tried, and as often for each credential.
+    fn signed(&self, text: &str, signature: &[u8; 32], now: Timestamp) -> bool {
+        spend_checks(SECRETS_MAX.saturating_sub(self.keys.len()), text, signature);
+        self.keys.iter().fold(false, |found, (key, valid_until)| {
+            let is_valid = valid_until.is_none_or(|until| now < until);
+            (key.verifies(text.as_bytes(), signature) & is_valid) | found
+        })
+    }
 }
 
 /// Why a request is not let in.
@@ -255,7 +282,8 @@ pub enum Refusal {
 ///
 /// # Errors
 /// In this order: a timestamp too far off, a wrong signature, a credential that is disabled, expired or used from an
-/// address it is not allowed from. An unknown API id costs the same work as a wrong signature and reads the same.
+/// address it is not allowed from. An unknown API id costs the same work as a wrong signature and reads the same: until
+/// a signature is right, nothing in the answer depends on the credential, its own clock skew included.
 pub fn verify(
     credential: Option<&KeyedCredential>,
     head: &SignedHead,
@@ -264,22 +292,14 @@ pub fn verify(
     peer: Option<IpAddr>,
     now: Timestamp,
 ) -> Result<Caller, Refusal> {
-    let skew = credential.map_or(CLOCK_SKEW_DEFAULT, |keyed| keyed.credential.allowed_clock_skew);
-    check_timestamp(head.timestamp, skew, now)?;
-
     let text = string_to_sign(parts, &head.api_id, head.timestamp, &head.nonce);
-    let is_signed = match credential {
-        Some(keyed) => keyed.keys.iter().fold(false, |found, (key, valid_until)| {
-            let is_valid = valid_until.is_none_or(|until| now < until);
-            (key.verifies(text.as_bytes(), &head.signature) & is_valid) | found
-        }),
-        // The decoy costs what a real check costs and never matches.
-        None => {
-            SigningKey::new(b"no such credential").verifies(text.as_bytes(), &head.signature)
-                & false
-        }
-    };
-    let Some(keyed) = credential.filter(|_| is_signed) else {
+    let signer = credential.filter(|keyed| keyed.signed(&text, &head.signature, now));
+    if credential.is_none() {
+        spend_checks(SECRETS_MAX, &text, &head.signature);
+    }
+    let skew = signer.map_or(CLOCK_SKEW_DEFAULT, |keyed| keyed.credential.allowed_clock_skew);
+    check_timestamp(head.timestamp, skew, now)?;
+    let Some(keyed) = signer else {
         return Err(Refusal::SignatureInvalid { string_to_sign: text });
     };
 
@@ -299,7 +319,8 @@ pub fn verify(
     if !is_from_allowed {
         return Err(Refusal::NotAllowed("this credential may not be used from this address"));
     }
-    let remember = (skew * 2).max(known.replay_window);
+    // A timestamp may lie ahead by the skew and stays good for as long again.
+    let remember = skew.saturating_mul(2).saturating_add(NONCE_MARGIN).max(known.replay_window);
     Ok(Caller {
         tenant: known.tenant,
         api_id: known.api_id.clone(),
@@ -312,6 +333,12 @@ pub fn verify(
             expires_at: now.plus(remember),
         },
     })
+}
+
+fn spend_checks(count: usize, text: &str, signature: &[u8; 32]) {
+    for _ in 0..count {
+        black_box(DECOY.verifies(text.as_bytes(), signature));
+    }
 }
 
 fn check_timestamp(timestamp: i64, skew: Duration, now: Timestamp) -> Result<(), Refusal> {

@@ -1,1 +1,227 @@
+//! Where a command for a device goes, and what a topology report changes.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use uuid::Uuid;
+
+use super::*;
+
+fn tenant(number: u128) -> TenantId {
+    TenantId::new(Uuid::from_u128(number))
+}
+
+fn sn(text: &str) -> DeviceSn {
+    DeviceSn::parse(text).unwrap()
+}
+
+fn gateway(text: &str) -> GatewaySn {
+    GatewaySn::parse(text).unwrap()
+}
+
+fn device(text: &str, owner: u128, kind: DeviceKind) -> Device {
+    Device {
+        sn: sn(text),
+        tenant: tenant(owner),
+        kind,
+        model_key: None,
+        label: String::new(),
+        simulated: false,
+        mqtt_secret_hash: None,
+        created_at: Timestamp::from_millis(0),
+    }
+}
+
+fn subs(sns: &[&str]) -> Vec<SubDevice> {
+    sns.iter().map(|text| SubDevice { sn: sn(text), model_key: None, index: None }).collect()
+}
+
+/// Two docks and a remote controller of tenant 1, a dock of tenant 2.
+fn registry() -> Registry {
+    let mut registry = Registry::default();
+    registry.put(device("DOCK1", 1, DeviceKind::Dock));
+    registry.put(device("DOCK2", 1, DeviceKind::Dock));
+    registry.put(device("RC1", 1, DeviceKind::RemoteController));
+    registry.put(device("DOCK9", 2, DeviceKind::Dock));
+    registry
+}
+
+fn report(registry: &mut Registry, from: &str, sns: &[&str]) -> TopologyChange {
+    registry.report_topology(&gateway(from), &subs(sns), Timestamp::from_millis(7))
+}
+
+/// After these reports, a command for `device` goes to `wanted`.
+fn check(reports: &[(&str, &[&str])], device: &str, wanted: Result<(&str, Option<&str>), NoRoute>) {
+    let mut registry = registry();
+    for (from, sns) in reports {
+        report(&mut registry, from, sns);
+    }
+    let wanted =
+        wanted.map(|(to, aircraft)| Route { gateway: gateway(to), aircraft: aircraft.map(sn) });
+    assert_eq!(registry.route(tenant(1), &sn(device)), wanted, "{device} after {reports:?}");
+}
+
+fn ambiguous(gateways: &[&str]) -> NoRoute {
+    NoRoute::Ambiguous {
+        device: sn("M4"),
+        gateways: gateways.iter().map(|text| (*text).to_owned()).collect(),
+    }
+}
+
+#[test]
+fn a_gateway_is_its_own_way_and_names_the_aircraft_behind_it() {
+    check(&[], "DOCK1", Ok(("DOCK1", None)));
+    check(&[("DOCK1", &["M4"])], "DOCK1", Ok(("DOCK1", Some("M4"))));
+    check(&[("RC1", &["M4"])], "RC1", Ok(("RC1", Some("M4"))));
+}
+
+#[test]
+fn an_aircraft_is_reached_through_the_gateway_that_reports_it() {
+    check(&[("DOCK1", &["M4"])], "M4", Ok(("DOCK1", Some("M4"))));
+    check(&[("RC1", &["M4", "M5"])], "M5", Ok(("RC1", Some("M5"))));
+}
+
+#[test]
+fn an_aircraft_nobody_has_reported_has_no_way() {
+    let mut registry = registry();
+    registry.put(device("M4", 1, DeviceKind::Aircraft));
+    assert_eq!(registry.route(tenant(1), &sn("M4")), Err(NoRoute::NoGateway(sn("M4"))));
+    let unknown = NoRoute::UnknownDevice(sn("M5"));
+    assert_eq!(registry.route(tenant(1), &sn("M5")), Err(unknown));
+}
+
+#[test]
+fn another_tenants_device_reads_as_unknown() {
+    let mut registry = registry();
+    report(&mut registry, "DOCK9", &["M4"]);
+    for device in ["DOCK9", "M4"] {
+        let unknown = NoRoute::UnknownDevice(sn(device));
+        assert_eq!(registry.route(tenant(1), &sn(device)), Err(unknown));
+        assert!(registry.route(tenant(2), &sn(device)).is_ok());
+    }
+}
+
+#[test]
+fn an_aircraft_behind_two_gateways_at_once_is_ambiguous() {
+    let both: &[(&str, &[&str])] = &[("DOCK1", &["M4"]), ("RC1", &["M4"])];
+    check(both, "M4", Err(ambiguous(&["DOCK1", "RC1"])));
+    check(both, "DOCK1", Ok(("DOCK1", Some("M4"))));
+    let text = ambiguous(&["DOCK1", "RC1"]).to_string();
+    assert!(text.contains("M4") && text.contains("DOCK1, RC1"), "{text}");
+}
+
+#[test]
+fn an_aircraft_that_is_off_is_reached_through_the_gateway_that_had_it_last() {
+    check(&[("DOCK1", &["M4"]), ("DOCK1", &[])], "M4", Ok(("DOCK1", Some("M4"))));
+    check(&[("DOCK1", &["M4"]), ("DOCK1", &[])], "DOCK1", Ok(("DOCK1", Some("M4"))));
+}
+
+#[test]
+fn an_aircraft_that_moved_is_reached_through_its_new_gateway_also_when_it_is_off() {
+    let away: &[(&str, &[&str])] = &[("DOCK1", &["M4"]), ("DOCK1", &[]), ("DOCK2", &["M4"])];
+    check(away, "M4", Ok(("DOCK2", Some("M4"))));
+    check(&[away, &[("DOCK2", &[])]].concat(), "M4", Ok(("DOCK2", Some("M4"))));
+    let back = [away, &[("DOCK2", &[]), ("DOCK1", &["M4"]), ("DOCK1", &[])]].concat();
+    check(&back, "M4", Ok(("DOCK1", Some("M4"))));
+    let overlapping: &[(&str, &[&str])] =
+        &[("DOCK1", &["M4"]), ("DOCK2", &["M4"]), ("DOCK1", &[]), ("DOCK2", &[])];
+    check(overlapping, "M4", Ok(("DOCK2", Some("M4"))));
+}
+
+#[test]
+fn a_gateway_that_got_another_aircraft_is_no_way_to_the_old_one() {
+    let exchanged: &[(&str, &[&str])] = &[("DOCK1", &["M4"]), ("DOCK1", &["M5"])];
+    check(exchanged, "M4", Err(NoRoute::NoGateway(sn("M4"))));
+    check(exchanged, "M5", Ok(("DOCK1", Some("M5"))));
+    check(exchanged, "DOCK1", Ok(("DOCK1", Some("M5"))));
+}
+
+#[test]
+fn the_same_report_twice_changes_nothing() {
+    let mut registry = registry();
+    assert_eq!(report(&mut registry, "DOCK1", &[]), TopologyChange::Same);
+    let changed = TopologyChange::Changed(subs(&["M4"]));
+    assert_eq!(report(&mut registry, "DOCK1", &["M4"]), changed);
+    assert_eq!(report(&mut registry, "DOCK1", &["M4"]), TopologyChange::Same);
+    assert_eq!(report(&mut registry, "DOCK1", &[]), TopologyChange::Changed(Vec::new()));
+    assert_eq!(report(&mut registry, "DOCK1", &[]), TopologyChange::Same);
+    assert_eq!(report(&mut registry, "DOCK1", &["M4"]), changed);
+}
+
+#[test]
+fn an_empty_report_means_the_aircraft_left_and_is_remembered() {
+    let mut registry = registry();
+    report(&mut registry, "DOCK1", &["M4"]);
+    assert_eq!(registry.sub_devices(&gateway("DOCK1")), subs(&["M4"]));
+    report(&mut registry, "DOCK1", &[]);
+    assert!(registry.sub_devices(&gateway("DOCK1")).is_empty());
+    assert_eq!(registry.known_sub_devices(&gateway("DOCK1")), subs(&["M4"]));
+}
+
+#[test]
+fn an_unknown_sub_device_joins_the_gateways_tenant_as_an_aircraft() {
+    let mut registry = registry();
+    report(&mut registry, "DOCK9", &["M4"]);
+    let added = registry.device(&sn("M4")).unwrap();
+    assert_eq!((added.tenant, added.kind), (tenant(2), DeviceKind::Aircraft));
+    assert_eq!(added.created_at, Timestamp::from_millis(7));
+}
+
+#[test]
+fn a_report_that_names_another_tenants_device_takes_nothing_over() {
+    let mut registry = registry();
+    report(&mut registry, "DOCK1", &["M4"]);
+    let refused = report(&mut registry, "DOCK9", &["M7", "M4"]);
+    assert_eq!(refused, TopologyChange::ForeignSubDevice(sn("M4")));
+    assert!(registry.device(&sn("M7")).is_none());
+    assert!(registry.sub_devices(&gateway("DOCK9")).is_empty());
+    assert_eq!(registry.route(tenant(1), &sn("M4")).unwrap().gateway, gateway("DOCK1"));
+    assert_eq!(registry.route(tenant(2), &sn("DOCK9")).unwrap().aircraft, None);
+}
+
+#[test]
+fn a_gateway_that_is_not_registered_changes_nothing() {
+    let mut registry = registry();
+    assert_eq!(report(&mut registry, "DOCK7", &["M4"]), TopologyChange::UnknownGateway);
+    assert!(registry.device(&sn("M4")).is_none());
+}
+
+#[test]
+fn a_dock_that_changed_hands_names_no_aircraft_of_its_old_owner() {
+    let mut registry = registry();
+    report(&mut registry, "DOCK1", &["M4"]);
+    registry.put(device("DOCK1", 2, DeviceKind::Dock));
+    assert_eq!(registry.route(tenant(2), &sn("DOCK1")).unwrap().aircraft, None);
+    assert_eq!(registry.route(tenant(1), &sn("M4")), Err(NoRoute::NoGateway(sn("M4"))));
+}
+
+#[test]
+fn a_gateway_reported_behind_a_gateway_is_no_aircraft() {
+    check(&[("DOCK1", &["RC1", "M4"])], "DOCK1", Ok(("DOCK1", Some("M4"))));
+    check(&[("DOCK1", &["DOCK1"])], "DOCK1", Ok(("DOCK1", None)));
+    check(&[("DOCK1", &["RC1"])], "RC1", Ok(("RC1", None)));
+}
+
+#[test]
+fn what_is_on_record_leads_to_an_aircraft_until_somebody_reports_it() {
+    let mut registry = registry();
+    registry.put(device("M4", 1, DeviceKind::Aircraft));
+    registry.recall_topology(&gateway("DOCK1"), subs(&["M4"]));
+    assert!(registry.sub_devices(&gateway("DOCK1")).is_empty());
+    assert_eq!(registry.route(tenant(1), &sn("M4")).unwrap().gateway, gateway("DOCK1"));
+    registry.recall_topology(&gateway("DOCK2"), subs(&["M4"]));
+    let both = Err(ambiguous(&["DOCK1", "DOCK2"]));
+    assert_eq!(registry.route(tenant(1), &sn("M4")), both);
+    report(&mut registry, "DOCK2", &["M4"]);
+    report(&mut registry, "DOCK2", &[]);
+    assert_eq!(registry.route(tenant(1), &sn("M4")).unwrap().gateway, gateway("DOCK2"));
+    registry.recall_topology(&gateway("DOCK2"), Vec::new());
+    assert_eq!(registry.route(tenant(1), &sn("M4")).unwrap().gateway, gateway("DOCK1"));
+}
+
+#[test]
+fn kinds_read_back() {
+    for kind in [DeviceKind::Dock, DeviceKind::RemoteController, DeviceKind::Aircraft] {
+        assert_eq!(DeviceKind::parse(kind.as_str()), Some(kind));
+        assert_eq!(kind.is_gateway(), kind != DeviceKind::Aircraft);
+    }
+    assert_eq!(DeviceKind::parse("payload"), None);
+}

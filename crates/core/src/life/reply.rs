@@ -7,6 +7,8 @@ use crate::{
     reply::{JobState, Reply, Verdict},
 };
 
+const NO_RESULT: &str = "the answer carries no readable result";
+
 /// What an answer says, before it is known what it does to the command.
 enum Sense {
     /// The command succeeded.
@@ -28,8 +30,18 @@ impl Case<'_> {
             response: Some(to_response(reply)),
             response_received_at: Some(now),
             delivered_at: self.life.delivered_at.or(Some(now)),
+            failure_reason: None,
             ..self.changed()
         };
+        // An answer that is final for the job closes what its events have opened.
+        if let Some(execution) = &mut life.execution
+            && let Sense::Success | Sense::Failure(_) = sense
+            && let Some(state) = final_word(reply)
+        {
+            execution.open = false;
+            execution.state = state.to_owned();
+            execution.updated_at = now;
+        }
         let mut mismatch = None;
         match sense {
             Sense::Success => self.close(&mut life, Outcome::Succeeded),
@@ -57,15 +69,19 @@ impl Case<'_> {
         self.moved(life, proof, None)
     }
 
+    /// Another answer while the job runs: evidence.
+    pub(super) fn further_reply(self, reply: &Reply) -> Decision {
+        let mismatch = self.mismatch(reply);
+        self.record(self.reply_proof(reply, false, mismatch.is_none(), mismatch))
+    }
+
     /// An answer to a command that has ended: evidence, and the response fields if they were empty.
     pub(super) fn late_reply(self, reply: &Reply) -> Decision {
-        let is_duplicate = self.life.response.is_some();
-        let mismatch = match self.sense(reply) {
-            Sense::Mismatch(reason) => Some(reason),
-            Sense::Success | Sense::Failure(_) | Sense::Started => None,
-        };
-        let proof = self.reply_proof(reply, true, is_duplicate, mismatch.clone());
-        if is_duplicate || mismatch.is_some() {
+        let has_answer = self.life.response.is_some();
+        let mismatch = self.mismatch(reply);
+        let is_other = mismatch.is_some();
+        let proof = self.reply_proof(reply, true, has_answer && !is_other, mismatch);
+        if has_answer || is_other {
             return self.record(proof);
         }
         let life = Life {
@@ -77,24 +93,33 @@ impl Case<'_> {
     }
 
     fn sense(self, reply: &Reply) -> Sense {
+        if let Some(reason) = self.mismatch(reply) {
+            return Sense::Mismatch(reason);
+        }
+        match reply.verdict {
+            Verdict::Ok => self.sense_of_ok(reply),
+            Verdict::Refused => Sense::Failure(refusal(reply)),
+            Verdict::Unreadable => Sense::Mismatch(NO_RESULT.to_owned()),
+        }
+    }
+
+    /// Why this cannot be the command's answer.
+    fn mismatch(self, reply: &Reply) -> Option<String> {
         if reply.gateway != self.spec.gateway {
-            return Sense::Mismatch(format!(
+            return Some(format!(
                 "the answer came from gateway {}, the command went to {}",
                 reply.gateway, self.spec.gateway
             ));
         }
         if let Some(method) = reply.method.as_deref().filter(|method| *method != self.spec.method) {
-            return Sense::Mismatch(format!(
+            return Some(format!(
                 "the answer is for {method}, the command is {}",
                 self.spec.method
             ));
         }
         match reply.verdict {
-            Verdict::Unreadable => {
-                Sense::Mismatch("the answer carries no readable result".to_owned())
-            }
-            Verdict::Refused => Sense::Failure(refusal(reply)),
-            Verdict::Ok => self.sense_of_ok(reply),
+            Verdict::Unreadable => Some(NO_RESULT.to_owned()),
+            Verdict::Ok | Verdict::Refused => None,
         }
     }
 
@@ -104,12 +129,16 @@ impl Case<'_> {
             CompletesBy::ReplyOrJob => match reply.job {
                 Some(JobState::Open | JobState::Paused) => Sense::Started,
                 Some(JobState::Failed) => Sense::Failure(refusal(reply)),
-                Some(JobState::Succeeded) | None => Sense::Success,
+                Some(JobState::Succeeded) => Sense::Success,
+                None if self.has_started() => Sense::Started,
+                None => Sense::Success,
             },
             CompletesBy::Job => match reply.job {
                 Some(JobState::Open | JobState::Paused) => Sense::Started,
                 Some(JobState::Failed) => Sense::Failure(refusal(reply)),
                 Some(JobState::Succeeded) => Sense::Success,
+                // Its own events have shown that it runs, so this answer cannot be the end.
+                None if self.has_started() => Sense::Started,
                 None if self.spec.reply_without_status_is_final => Sense::Success,
                 None => Sense::Started,
             },
@@ -126,6 +155,15 @@ impl Case<'_> {
             updated_at: self.moment.now.wall,
             ext: None,
         }
+    }
+}
+
+/// DJI's word for a job that the answer itself calls finished.
+fn final_word(reply: &Reply) -> Option<&'static str> {
+    match reply.job? {
+        JobState::Succeeded => Some("ok"),
+        JobState::Failed => Some("failed"),
+        JobState::Open | JobState::Paused => None,
     }
 }
 

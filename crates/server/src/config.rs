@@ -1,0 +1,355 @@
+//! The configuration: one struct per section, read once, checked whole.
+//!
+//! Values come in layers (the shipped default file, a file, the environment, flags); a later one wins. An unknown key is
+//! an error wherever it stands, and all problems are told at once. Nothing here reads a file or the environment: the
+//! caller hands over what it found.
+
+mod layer;
+mod nearest;
+mod problem;
+mod reader;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use tracing::Level;
+use utmos_core::credential::Secret;
+use utmos_mqtt::ProtocolChoice;
+
+pub use self::{
+    layer::{Layers, OTHER_VARIABLES, Origin},
+    problem::{ConfigErrors, Problem},
+    reader::Row,
+};
+use self::reader::Reader;
+
+/// The shipped default file: every key with its default and its documentation.
+pub const DEFAULT_FILE: &str = include_str!("../data/utmos.default.toml");
+
+/// Everything that can be set.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Folder for what the server keeps.
+    pub data_dir: PathBuf,
+    /// The HTTP API.
+    pub http: Http,
+    /// The database.
+    pub store: Store,
+    /// Where docks connect.
+    pub mqtt: Mqtt,
+    /// The life of commands.
+    pub commands: Commands,
+    /// What devices are told.
+    pub dji: Dji,
+    /// The catalogue of methods.
+    pub catalogue: CatalogueFile,
+    /// The log.
+    pub log: Log,
+}
+
+/// The HTTP API.
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// Address and port; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Largest request body.
+    pub body_bytes_max: usize,
+    /// Longest a client may take for the head of a request.
+    pub header_read_wait: Duration,
+    /// Longest a client may take for the body of a request.
+    pub body_read_wait: Duration,
+    /// Connections at once.
+    pub connections_max: usize,
+    /// Longest a shutdown may take to finish what was begun.
+    pub shutdown_wait: Duration,
+}
+
+/// The database.
+#[derive(Debug, Clone)]
+pub struct Store {
+    /// The SQLite file.
+    pub path: PathBuf,
+    /// The file with the key that encrypts secrets.
+    pub master_key_file: PathBuf,
+}
+
+/// Where docks connect.
+#[derive(Debug, Clone)]
+pub enum Mqtt {
+    /// To the broker inside this server.
+    Embedded(EmbeddedBroker),
+    /// To another broker, where the server meets them.
+    External(ExternalBroker),
+}
+
+/// The broker inside this server.
+#[derive(Debug, Clone)]
+pub struct EmbeddedBroker {
+    /// Address and port without TLS; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Connections at once.
+    pub clients_max: usize,
+    /// Largest MQTT packet.
+    pub packet_bytes_max: usize,
+    /// The second address, with TLS.
+    pub tls: Option<EmbeddedTls>,
+}
+
+/// The embedded broker's address with TLS.
+#[derive(Debug, Clone)]
+pub struct EmbeddedTls {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// PEM file with the certificate chain.
+    pub cert_file: PathBuf,
+    /// PEM file with the private key.
+    pub key_file: PathBuf,
+}
+
+/// A broker outside.
+#[derive(Debug, Clone)]
+pub struct ExternalBroker {
+    /// Its name or address; never empty.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// User name.
+    pub username: Option<String>,
+    /// File with the password.
+    pub password_file: Option<PathBuf>,
+    /// Which MQTT to speak.
+    pub protocol: ProtocolChoice,
+    /// Whether to use TLS.
+    pub tls: bool,
+    /// PEM file of the authority; `None` = the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// Client id; `None` = a random one at each start.
+    pub client_id: Option<String>,
+    /// How long after its last message a gateway counts as online.
+    pub liveness_window: Duration,
+}
+
+/// The life of commands.
+#[derive(Debug, Clone)]
+pub struct Commands {
+    /// Commands that may wait for one gateway.
+    pub waiting_per_gateway_max: usize,
+}
+
+/// What devices are told in `config` and binding requests.
+#[derive(Debug, Clone)]
+pub struct Dji {
+    /// App id from DJI's developer site.
+    pub app_id: String,
+    /// App key.
+    pub app_key: Secret,
+    /// App licence.
+    pub app_license: Secret,
+    /// Time server.
+    pub ntp_server_host: String,
+    /// Its port.
+    pub ntp_server_port: u16,
+    /// Organisation docks are bound to.
+    pub organization_id: String,
+    /// Its name.
+    pub organization_name: String,
+}
+
+/// The catalogue of methods.
+#[derive(Debug, Clone)]
+pub struct CatalogueFile {
+    /// JSON file with changes.
+    pub override_file: Option<PathBuf>,
+}
+
+/// The log.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// The least serious lines that are written.
+    pub level: Level,
+    /// How they are written.
+    pub format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A configuration, with where each value comes from.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The values.
+    pub config: Config,
+    /// Each key in the order of the default file: its value as it may be shown, and its origin.
+    pub rows: Vec<Row>,
+}
+
+impl Loaded {
+    /// Where the value of `key` comes from.
+    #[must_use]
+    pub fn origin(&self, key: &str) -> Option<&Origin> {
+        self.rows.iter().find(|row| row.key == key).map(|row| &row.origin)
+    }
+}
+
+impl Config {
+    /// Reads the layers.
+    ///
+    /// # Errors
+    /// Every unknown key in every layer, and every value in force that does not fit.
+    pub fn load(layers: Layers) -> Result<Loaded, ConfigErrors> {
+        let mut reader = Reader::new(layers);
+        let config = Self::read(&mut reader);
+        let rows = reader.finish()?;
+        Ok(Loaded { config, rows })
+    }
+
+    /// The defaults alone, for tests and tools.
+    ///
+    /// # Errors
+    /// When the shipped default file does not fit, which a test excludes.
+    pub fn defaults() -> Result<Self, ConfigErrors> {
+        Self::load(Layers::new()).map(|loaded| loaded.config)
+    }
+
+    fn read(reader: &mut Reader) -> Self {
+        let data_dir = reader.path("data_dir");
+        let http = Http::read(reader);
+        let store = Store {
+            path: reader.path_or("store.path", data_dir.join("utmos.sqlite")),
+            master_key_file: reader.path_or("store.master_key_file", data_dir.join("master.key")),
+        };
+        let mqtt = Mqtt::read(reader);
+        if let Mqtt::Embedded(broker) = &mqtt {
+            let addresses = [
+                ("mqtt.embedded.listen", Some(broker.listen)),
+                ("mqtt.embedded.tls_listen", broker.tls.as_ref().map(|tls| tls.listen)),
+            ];
+            for (key, address) in addresses {
+                if address.is_some_and(|address| address.port() != 0 && address == http.listen) {
+                    reader.refuse(key, "is the address of http.listen too; choose another port");
+                }
+            }
+        }
+        let commands = Commands {
+            waiting_per_gateway_max: reader.size("commands.waiting_per_gateway_max", 1..=1_000_000),
+        };
+        let dji = Dji {
+            app_id: reader.text("dji.app_id"),
+            app_key: reader.secret("dji.app_key"),
+            app_license: reader.secret("dji.app_license"),
+            ntp_server_host: reader.text("dji.ntp_server_host"),
+            ntp_server_port: reader.port("dji.ntp_server_port"),
+            organization_id: reader.text("dji.organization_id"),
+            organization_name: reader.text("dji.organization_name"),
+        };
+        let catalogue = CatalogueFile { override_file: reader.optional_path("catalogue.override_file") };
+        let log = Log {
+            level: reader.choice(
+                "log.level",
+                &[
+                    ("error", Level::ERROR),
+                    ("warn", Level::WARN),
+                    ("info", Level::INFO),
+                    ("debug", Level::DEBUG),
+                    ("trace", Level::TRACE),
+                ],
+            ),
+            format: reader.choice("log.format", &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
+        };
+        Self { data_dir, http, store, mqtt, commands, dji, catalogue, log }
+    }
+}
+
+impl Http {
+    fn read(reader: &mut Reader) -> Self {
+        Self {
+            listen: reader.address("http.listen"),
+            body_bytes_max: reader.size("http.body_bytes_max", 1024..=16 * 1024 * 1024),
+            header_read_wait: reader.seconds("http.header_read_seconds", 1..=300),
+            body_read_wait: reader.seconds("http.body_read_seconds", 1..=300),
+            connections_max: reader.size("http.connections_max", 1..=1_000_000),
+            shutdown_wait: reader.seconds("http.shutdown_seconds", 1..=600),
+        }
+    }
+}
+
+impl Mqtt {
+    /// Both halves are read and checked, whichever is in force.
+    fn read(reader: &mut Reader) -> Self {
+        #[derive(Clone, Copy)]
+        enum Mode {
+            Embedded,
+            External,
+        }
+        let mode = reader.choice("mqtt.mode", &[("embedded", Mode::Embedded), ("external", Mode::External)]);
+        let embedded = EmbeddedBroker::read(reader);
+        let external = ExternalBroker::read(reader);
+        match mode {
+            Mode::Embedded => Self::Embedded(embedded),
+            Mode::External => {
+                if external.host.is_empty() {
+                    reader.refuse("mqtt.external.host", "must be the broker's name or address in mode \"external\"");
+                }
+                Self::External(external)
+            }
+        }
+    }
+}
+
+impl EmbeddedBroker {
+    fn read(reader: &mut Reader) -> Self {
+        let broker = Self {
+            listen: reader.address("mqtt.embedded.listen"),
+            clients_max: reader.size("mqtt.embedded.clients_max", 1..=1_000_000),
+            packet_bytes_max: reader.size("mqtt.embedded.packet_bytes_max", 1024..=268_435_455),
+            tls: None,
+        };
+        let listen = reader.optional_address("mqtt.embedded.tls_listen");
+        let cert_file = reader.optional_path("mqtt.embedded.tls_cert_file");
+        let key_file = reader.optional_path("mqtt.embedded.tls_key_file");
+        if listen.is_none() && (cert_file.is_some() || key_file.is_some()) {
+            reader.refuse(
+                "mqtt.embedded.tls_listen",
+                "must be an address when mqtt.embedded.tls_cert_file or tls_key_file is set",
+            );
+        }
+        let Some(listen) = listen else { return broker };
+        if listen == broker.listen && listen.port() != 0 {
+            reader.refuse("mqtt.embedded.tls_listen", "is the address of mqtt.embedded.listen too; choose another port");
+        }
+        for (key, file) in [("mqtt.embedded.tls_cert_file", &cert_file), ("mqtt.embedded.tls_key_file", &key_file)] {
+            if file.is_none() {
+                reader.refuse(key, "must be a PEM file when mqtt.embedded.tls_listen is set");
+            }
+        }
+        let (cert_file, key_file) = (cert_file.unwrap_or_default(), key_file.unwrap_or_default());
+        Self { tls: Some(EmbeddedTls { listen, cert_file, key_file }), ..broker }
+    }
+}
+
+impl ExternalBroker {
+    fn read(reader: &mut Reader) -> Self {
+        Self {
+            host: reader.text("mqtt.external.host"),
+            port: reader.port("mqtt.external.port"),
+            username: reader.optional_text("mqtt.external.username"),
+            password_file: reader.optional_path("mqtt.external.password_file"),
+            protocol: reader.choice(
+                "mqtt.external.protocol",
+                &[("auto", ProtocolChoice::Auto), ("5", ProtocolChoice::V5), ("3.1.1", ProtocolChoice::V311)],
+            ),
+            tls: reader.flag("mqtt.external.tls"),
+            ca_file: reader.optional_path("mqtt.external.ca_file"),
+            client_id: reader.optional_text("mqtt.external.client_id"),
+            liveness_window: reader.seconds("mqtt.external.liveness_seconds", 5..=3600),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

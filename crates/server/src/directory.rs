@@ -1,0 +1,181 @@
+//! What an administrator sets up, held in memory: credentials keyed for verification, devices, and who stands behind
+//! whom. Follows the store's generation, so that a change by another process (the command line) counts within a second.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
+};
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio_util::sync::CancellationToken;
+use utmos_dji::catalogue::GatewayModel;
+use utmos_core::{
+    device::{Device, Registry, SubDevice, TopologyChange},
+    id::{ApiId, DeviceSn, GatewaySn, TenantId},
+    ports::{Store, StoreError},
+    signing::KeyedCredential,
+    time::Timestamp,
+};
+
+/// How often the store's generation is looked at.
+pub const FOLLOW_WAIT: Duration = Duration::from_secs(1);
+
+/// The directory. Readers never wait for the store.
+pub struct Directory {
+    store: Arc<dyn Store>,
+    held: RwLock<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    generation: Option<u64>,
+    credentials: BTreeMap<ApiId, KeyedCredential>,
+    registry: Registry,
+    /// What gateways said they are.
+    models: BTreeMap<GatewaySn, String>,
+}
+
+impl Directory {
+    /// Reads everything once.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn load(store: Arc<dyn Store>) -> Result<Self, StoreError> {
+        let directory = Self { store, held: RwLock::default() };
+        directory.refresh().await?;
+        for (gateway, subs) in directory.store.topologies().await? {
+            directory.write().registry.recall_topology(&gateway, subs);
+        }
+        Ok(directory)
+    }
+
+    /// Reads again what changed. Answers whether anything did.
+    ///
+    /// # Errors
+    /// When the store cannot be read; what is held stays as it was.
+    pub async fn refresh(&self) -> Result<bool, StoreError> {
+        let generation = self.store.generation().await?;
+        if self.read().generation == Some(generation) {
+            return Ok(false);
+        }
+        let credentials = self.store.credentials().await?;
+        let devices = self.store.devices().await?;
+        let keyed = credentials.into_iter().map(|one| (one.api_id.clone(), KeyedCredential::new(one))).collect();
+        let mut held = self.write();
+        held.generation = Some(generation);
+        held.credentials = keyed;
+        held.registry.replace_devices(devices);
+        Ok(true)
+    }
+
+    /// Follows the store until `stopping`. `changed` is called after every change.
+    pub async fn follow(&self, stopping: CancellationToken, changed: impl Fn()) {
+        loop {
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => return,
+                () = tokio::time::sleep(FOLLOW_WAIT) => {}
+            }
+            match self.refresh().await {
+                Ok(true) => changed(),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "could not look for changed credentials and devices"),
+            }
+        }
+    }
+
+    /// A credential, ready for verification.
+    #[must_use]
+    pub fn credential(&self, api_id: &ApiId) -> Option<KeyedCredential> {
+        self.read().credentials.get(api_id).cloned()
+    }
+
+    /// Looks at the registry.
+    pub fn with_registry<T>(&self, look: impl FnOnce(&Registry) -> T) -> T {
+        look(&self.read().registry)
+    }
+
+    /// The tenant of a gateway.
+    #[must_use]
+    pub fn tenant_of(&self, gateway: &GatewaySn) -> Option<TenantId> {
+        self.read().registry.tenant_of(gateway)
+    }
+
+    /// The model of a gateway, where it is known and documented.
+    #[must_use]
+    pub fn model_of(&self, gateway: &GatewaySn) -> Option<GatewayModel> {
+        let held = self.read();
+        let told = held.models.get(gateway).map(String::as_str);
+        let kept = || held.registry.device(&gateway.to_device())?.model_key.as_deref();
+        GatewayModel::from_key(told.or_else(kept)?)
+    }
+
+    /// Takes the model a gateway says it is. It says so at every connect, so memory is enough.
+    pub fn learn_model(&self, gateway: &GatewaySn, key: String) {
+        self.write().models.insert(gateway.clone(), key);
+    }
+
+    /// A device, of whichever tenant.
+    #[must_use]
+    pub fn device(&self, sn: &DeviceSn) -> Option<Device> {
+        self.read().registry.device(sn).cloned()
+    }
+
+    /// Whether `password` is the one a gateway may connect with. Constant time in the password.
+    #[must_use]
+    pub fn opens(&self, user: &str, password: &[u8]) -> bool {
+        let Ok(sn) = DeviceSn::parse(user) else { return false };
+        let given = mqtt_secret_hash(&sn, password);
+        let known = self.read().registry.device(&sn).and_then(|device| device.mqtt_secret_hash);
+        // An unknown gateway costs the same comparison and never matches.
+        let is_known = known.is_some();
+        bool::from(known.unwrap_or([0; 32]).ct_eq(&given)) && is_known
+    }
+
+    /// Takes a gateway's report of what stands behind it, and remembers what changed.
+    ///
+    /// # Errors
+    /// When the change could not be stored; it counts in memory all the same.
+    pub async fn report_topology(
+        &self,
+        gateway: &GatewaySn,
+        subs: &[SubDevice],
+        now: Timestamp,
+    ) -> Result<TopologyChange, StoreError> {
+        let (change, new) = {
+            let mut held = self.write();
+            let known: Vec<bool> = subs.iter().map(|sub| held.registry.device(&sub.sn).is_some()).collect();
+            let change = held.registry.report_topology(gateway, subs, now);
+            let new: Vec<Device> = subs
+                .iter()
+                .zip(known)
+                .filter(|(_, known)| !known)
+                .filter_map(|(sub, _)| held.registry.device(&sub.sn).cloned())
+                .collect();
+            (change, new)
+        };
+        if let TopologyChange::Changed(subs) = &change
+            && !subs.is_empty()
+        {
+            self.store.put_topology(gateway, new, subs.clone()).await?;
+        }
+        Ok(change)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Held> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Held> {
+        self.held.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is kept of a gateway's MQTT password: SHA-256 over serial number, a zero byte, and the password. Passwords are
+/// made by us and long, so a slow hash would only slow down ten thousand docks that reconnect at once.
+#[must_use]
+pub fn mqtt_secret_hash(sn: &DeviceSn, password: &[u8]) -> [u8; 32] {
+    Sha256::new().chain_update(sn.as_str()).chain_update([0]).chain_update(password).finalize().into()
+}

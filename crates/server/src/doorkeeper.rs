@@ -1,0 +1,63 @@
+//! Who may connect to the embedded broker, and which topics they reach: a gateway its own and its aircraft's, nothing
+//! else. Answers come from memory.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use utmos_core::id::{DeviceSn, GatewaySn};
+use utmos_dji::topic::access;
+use utmos_mqtt::Doorkeeper;
+
+use crate::directory::Directory;
+
+/// The door of the embedded broker. A gateway's user name is its serial number.
+pub struct Door {
+    directory: Arc<Directory>,
+}
+
+impl Door {
+    pub(crate) fn new(directory: Arc<Directory>) -> Self {
+        Self { directory }
+    }
+
+    fn with_gateway(&self, user: &str, look: impl FnOnce(&GatewaySn, &[DeviceSn]) -> bool) -> bool {
+        let Ok(gateway) = GatewaySn::parse(user) else { return false };
+        let subs: Vec<DeviceSn> = self.directory.with_registry(|registry| {
+            registry.known_sub_devices(&gateway).iter().map(|sub| sub.sn.clone()).collect()
+        });
+        look(&gateway, &subs)
+    }
+
+    /// A client id that spells a gateway's serial number is that gateway's alone: under it, another could throw it out
+    /// before it is there. (The broker refuses client ids that another user holds.)
+    fn may_use(&self, client_id: &str, user: &str) -> bool {
+        let is_gateway = |sn: DeviceSn| self.directory.device(&sn).is_some_and(|device| device.kind.is_gateway());
+        client_id == user || !DeviceSn::parse(client_id).is_ok_and(is_gateway)
+    }
+}
+
+impl Doorkeeper for Door {
+    fn authenticate(
+        &self,
+        client_id: &str,
+        user: Option<&str>,
+        password: Option<&[u8]>,
+        peer: Option<SocketAddr>,
+    ) -> bool {
+        let (Some(user), Some(password)) = (user, password) else { return false };
+        let is_known = self.directory.opens(user, password);
+        let is_let_in = is_known && self.may_use(client_id, user);
+        if !is_let_in {
+            let shown: String = user.chars().take(64).collect();
+            tracing::warn!(user = shown, ?peer, is_known, "refused a connection to the broker");
+        }
+        is_let_in
+    }
+
+    fn may_publish(&self, user: &str, topic: &str) -> bool {
+        self.with_gateway(user, |gateway, subs| access::may_publish(gateway, subs, topic))
+    }
+
+    fn may_subscribe(&self, user: &str, filter: &str) -> bool {
+        self.with_gateway(user, |gateway, subs| access::may_subscribe(gateway, subs, filter))
+    }
+}

@@ -1,0 +1,301 @@
+//! How commands come under the driver's care: accepted from callers, cancelled by them, and found again at start.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::oneshot;
+use utmos_core::{
+    command::{Command, Life, Phase, Spec, Status},
+    evidence::{Entry, Proof},
+    id::{Bid, CommandId, DeviceSn, GatewaySn},
+    life::{Input, longest_wait},
+    method::{Channel, CompleteOn, CompletesBy, IfOffline, Risk},
+    ports::{Accepted, NewCommand, StoreError},
+    reply::RawJson,
+    signing::{Caller, NonceUse},
+    time::{Deadline, Timestamp},
+};
+
+use super::{Driver, Inner, LaneKey, Told};
+
+/// Open commands read from the store in one go at start.
+const RESUME_PAGE: usize = 1_000;
+
+/// A checked request for a command: everything but the facts that acceptance adds.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// The device it is meant for.
+    pub device: DeviceSn,
+    /// The gateway that leads to it.
+    pub gateway: GatewaySn,
+    /// The aircraft it concerns.
+    pub aircraft: Option<DeviceSn>,
+    /// DJI's method name.
+    pub method: String,
+    /// How it travels.
+    pub channel: Channel,
+    /// What ends it.
+    pub completes_by: CompletesBy,
+    /// How dangerous it is.
+    pub risk: Risk,
+    /// Whether it starts a movement.
+    pub starts_motion: bool,
+    /// Whether result 0 without a status ends its job.
+    pub reply_without_status_is_final: bool,
+    /// What to do while the gateway is absent.
+    pub if_offline: IfOffline,
+    /// What `SUCCEEDED` waits for.
+    pub complete_on: CompleteOn,
+    /// The job's own id in the payload.
+    pub job_ref: Option<String>,
+    /// Bounds the wait for the answer.
+    pub timeout: Duration,
+    /// Bounds the silence of a started job.
+    pub silence_wait: Duration,
+    /// The payload as it goes out.
+    pub payload: RawJson,
+    /// The caller's key.
+    pub idempotency_key: String,
+    /// The fingerprint of the body.
+    pub fingerprint: [u8; 32],
+}
+
+/// A command that is on record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submitted {
+    /// Its id.
+    pub id: CommandId,
+    /// How it stands.
+    pub status: Status,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+    /// The key had been used before with an equal body.
+    pub replayed: bool,
+}
+
+/// Why a command was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// The nonce was used before.
+    #[error("this nonce was used before with this API id; use a new one for every request")]
+    NonceReplayed,
+    /// The key was used before with another body.
+    #[error("this idempotency key was used before with another body, for command {0}; use a new key for a new command")]
+    KeyReused(CommandId),
+    /// Another movement is running.
+    #[error("the aircraft is busy with {method} (command {id}); stop it or wait for its end first")]
+    Busy {
+        /// The command in the way.
+        id: CommandId,
+        /// Its method.
+        method: String,
+    },
+    /// The gateway's lane is full.
+    #[error("{0} commands already wait for this gateway; try again when it is back")]
+    LaneFull(usize),
+    /// It could not be stored.
+    #[error("the command could not be stored")]
+    Store(#[source] StoreError),
+    /// The server is stopping.
+    #[error("the server is stopping; send the command again with the same idempotency key")]
+    Stopping,
+}
+
+/// What became of a request to cancel.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cancelled {
+    /// It had not been sent and has ended.
+    Yes(Arc<Command>),
+    /// It may have been sent, or has ended: nothing was done.
+    TooLate(Arc<Command>),
+    /// There is no such command.
+    Unknown,
+}
+
+/// What was found at start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resumed {
+    /// Commands looked after again.
+    pub open: usize,
+    /// Of these, those whose sending had begun and was not confirmed.
+    pub unclear: usize,
+}
+
+impl Driver {
+    /// Accepts a command: when this returns, it is durable and under care. With `nonce`, the request's nonce is spent
+    /// in the same transaction, also when the answer is no.
+    ///
+    /// # Errors
+    /// See [`SubmitError`]; nothing is stored but the nonce.
+    pub async fn submit(&self, caller: &Caller, draft: Draft, nonce: Option<NonceUse>) -> Result<Submitted, SubmitError> {
+        let inner = self.inner.clone();
+        if inner.stopping.is_cancelled() {
+            return Err(SubmitError::Stopping);
+        }
+        let caller = caller.clone();
+        // A task of its own: a caller that hangs up must not leave a stored command without care.
+        let task = self.inner.tasks.spawn(async move { inner.accept(&caller, draft, nonce).await });
+        task.await.unwrap_or(Err(SubmitError::Stopping))
+    }
+
+    /// Ends a command that has not been sent.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn cancel(&self, caller: &Caller, id: CommandId) -> Result<Cancelled, StoreError> {
+        let input = Input::Cancel { api_id: caller.api_id().to_string(), request_id: caller.request_id().to_owned() };
+        let (done, settled) = oneshot::channel();
+        let told = Told::Input { id, input: Box::new(input), done: Some(done) };
+        let is_here = self.inner.tell_here(id, told);
+        let command = if is_here { settled.await.ok() } else { None };
+        let command = match command {
+            Some(command) => command,
+            // Not under care, so it has ended: the store knows how.
+            None => match self.inner.store.command(id).await? {
+                Some(command) => Arc::new(command),
+                None => return Ok(Cancelled::Unknown),
+            },
+        };
+        let is_mine = command.life.phase.failure() == Some(utmos_core::command::FailureCode::Cancelled);
+        Ok(if is_mine && is_here { Cancelled::Yes(command) } else { Cancelled::TooLate(command) })
+    }
+
+    /// Takes every command into care that the store holds open. Must be done before anything is submitted.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn resume(&self) -> Result<Resumed, StoreError> {
+        let newest = self.inner.store.newest_record().await?.unwrap_or(Timestamp::from_millis(i64::MIN));
+        let mut resumed = Resumed { open: 0, unclear: 0 };
+        let mut after = None;
+        loop {
+            let page = self.inner.store.open_commands(after, RESUME_PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.spec.id);
+            for command in page {
+                resumed.open += 1;
+                resumed.unclear += usize::from(command.life.phase == Phase::Sending);
+                self.inner.take_over(command, newest);
+            }
+        }
+        self.link_is_up();
+        Ok(resumed)
+    }
+}
+
+impl Inner {
+    async fn accept(
+        self: Arc<Self>,
+        caller: &Caller,
+        draft: Draft,
+        nonce: Option<NonceUse>,
+    ) -> Result<Submitted, SubmitError> {
+        let urgent = draft.risk == Risk::Emergency;
+        let key = LaneKey { gateway: draft.gateway.clone(), urgent };
+        let waiting = self.lock().lanes.get(&key).map_or(0, super::lane::Lane::waiting);
+        if !urgent && waiting >= self.limits.waiting_per_gateway_max {
+            return Err(self.refuse_full(nonce, waiting).await);
+        }
+        let aircraft = draft.aircraft.clone();
+        let spec = Arc::new(self.to_spec(caller, draft));
+        let life = Life::accepted(&spec);
+        let entry = Entry {
+            at: spec.accepted_at,
+            from: Status::Accepted,
+            to: Status::Accepted,
+            proof: Proof::Accepted { api_id: caller.api_id().to_string(), request_id: caller.request_id().to_owned() },
+        };
+        let new = NewCommand { spec: spec.clone(), life: life.clone(), entry, aircraft: aircraft.clone() };
+        match self.store.accept(nonce, new).await.map_err(SubmitError::Store)? {
+            Accepted::New => {
+                Self::count(&self.figures.accepted);
+                let (id, accepted_at) = (spec.id, spec.accepted_at);
+                if urgent {
+                    self.preempt(&spec, aircraft.as_ref());
+                }
+                let gateway = spec.gateway.clone();
+                self.keep(Command { spec, life });
+                self.give_turn(&gateway);
+                Ok(Submitted { id, status: Status::Accepted, accepted_at, replayed: false })
+            }
+            Accepted::Replayed { id, accepted_at, status } => {
+                Ok(Submitted { id, status, accepted_at, replayed: true })
+            }
+            Accepted::Conflict { id } => Err(SubmitError::KeyReused(id)),
+            Accepted::Busy { id, method } => Err(SubmitError::Busy { id, method }),
+            Accepted::NonceReplayed => Err(SubmitError::NonceReplayed),
+        }
+    }
+
+    /// A full lane refuses, but the request's nonce is spent all the same.
+    async fn refuse_full(&self, nonce: Option<NonceUse>, waiting: usize) -> SubmitError {
+        let Some(nonce) = nonce else { return SubmitError::LaneFull(waiting) };
+        match self.store.spend_nonce(nonce).await {
+            Ok(utmos_core::ports::Nonce::Spent) => SubmitError::LaneFull(waiting),
+            Ok(utmos_core::ports::Nonce::Replayed) => SubmitError::NonceReplayed,
+            Err(error) => SubmitError::Store(error),
+        }
+    }
+
+    fn to_spec(&self, caller: &Caller, draft: Draft) -> Spec {
+        let now = self.clock.now();
+        Spec {
+            id: CommandId::new(self.ids.ordered(now.wall)),
+            tenant: caller.tenant(),
+            accepted_for: caller.api_id().clone(),
+            request_id: caller.request_id().to_owned(),
+            idempotency_key: draft.idempotency_key,
+            fingerprint: draft.fingerprint,
+            device: draft.device,
+            gateway: draft.gateway,
+            method: draft.method,
+            channel: draft.channel,
+            completes_by: draft.completes_by,
+            risk: draft.risk,
+            starts_motion: draft.starts_motion,
+            reply_without_status_is_final: draft.reply_without_status_is_final,
+            if_offline: draft.if_offline,
+            complete_on: draft.complete_on,
+            bid: Bid::new(self.ids.random()),
+            job_ref: draft.job_ref,
+            timeout: draft.timeout,
+            silence_wait: draft.silence_wait,
+            deadline: Deadline::after(now, self.clock.boot(), draft.timeout),
+            accepted_at: now.wall,
+            payload: draft.payload,
+        }
+    }
+
+    /// Fails every queued movement of the aircraft before the emergency gets its own turn.
+    fn preempt(self: &Arc<Self>, emergency: &Spec, aircraft: Option<&DeviceSn>) {
+        let queued: Vec<CommandId> = {
+            let state = self.lock();
+            let concerns = |spec: &Spec| spec.gateway == emergency.gateway || Some(&spec.device) == aircraft;
+            state
+                .lanes
+                .values()
+                .flat_map(super::lane::Lane::queued)
+                .filter(|command| command.spec.risk == Risk::Motion && concerns(&command.spec))
+                .map(|command| command.spec.id)
+                .collect()
+        };
+        for id in queued {
+            let input = Input::Preempt { emergency_command_id: emergency.id.to_string() };
+            self.tell_here(id, Told::Input { id, input: Box::new(input), done: None });
+        }
+    }
+
+    /// Puts a command of an earlier process under care.
+    fn take_over(self: &Arc<Self>, mut command: Command, newest: Timestamp) {
+        let (now, boot) = (self.clock.now(), self.clock.boot());
+        let longest = longest_wait(&command.spec);
+        let mut spec = (*command.spec).clone();
+        spec.deadline = spec.deadline.found_again(now, boot, spec.timeout, newest);
+        command.life.due = command.life.due.map(|due| due.found_again(now, boot, longest, newest));
+        command.spec = Arc::new(spec);
+        let (id, is_unclear) = (command.spec.id, command.life.phase == Phase::Sending);
+        self.keep(command);
+        if is_unclear {
+            self.tell_here(id, Told::Input { id, input: Box::new(Input::FoundAfterRestart), done: None });
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! Carries out what core decides: load, decide, save, then act.
+//!
+//! Every gateway has two lanes, one for emergencies and one for the rest. A lane takes everything that was told about
+//! its commands, decides it in order, saves all of it (one group commit), and only then publishes, in order. A slow
+//! or silent gateway therefore holds up nobody else, and an emergency waits for nobody's queue or commit.
+//!
+//! The driver must never publish what is not claimed on disk, never publish twice, and never let go of a command that
+//! still needs care.
+
+mod intake;
+mod lane;
+pub mod presence;
+mod publish;
+mod timers;
+mod watch;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{Notify, oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use utmos_core::{
+    command::Command,
+    id::{CommandId, DeviceSn, GatewaySn, TenantId},
+    life::{Input, Moment, Presence},
+    ports::{Ids, Store, StoreError},
+    reply::Progress,
+    time::{Clock, Mono, Now},
+};
+use utmos_dji::catalogue::Catalogue;
+use utmos_mqtt::Outlet;
+
+pub use self::{
+    intake::{Cancelled, Draft, Resumed, SubmitError, Submitted},
+    watch::Watch,
+};
+use self::{lane::Lane, presence::PresenceBook};
+use crate::directory::Directory;
+
+/// Bounds of the driver.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Commands that may wait in one gateway's lane; more are refused as overloaded, emergencies never.
+    pub waiting_per_gateway_max: usize,
+    /// First pause after the store failed; doubles up to `store_retry_wait_max`.
+    pub store_retry_wait_min: Duration,
+    /// Longest pause after the store failed.
+    pub store_retry_wait_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            waiting_per_gateway_max: 1_000,
+            store_retry_wait_min: Duration::from_millis(20),
+            store_retry_wait_max: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What the driver works with.
+pub struct DriverParts {
+    /// Where commands are kept.
+    pub store: Arc<dyn Store>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Fresh ids.
+    pub ids: Arc<dyn Ids>,
+    /// Where messages leave.
+    pub outlet: Arc<dyn Outlet>,
+    /// How methods are written on the wire.
+    pub catalogue: Arc<Catalogue>,
+    /// Which model a gateway is.
+    pub directory: Arc<Directory>,
+    /// The name of this server on timelines.
+    pub replica: String,
+    /// How presence is known.
+    pub presence: PresenceBook,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// Figures of the driver since it started.
+#[derive(Debug, Default)]
+pub struct Figures {
+    /// Commands accepted.
+    pub accepted: AtomicU64,
+    /// Messages handed to the broker.
+    pub published: AtomicU64,
+    /// Commands that ended.
+    pub ended: AtomicU64,
+    /// Saves that somebody else's change overtook.
+    pub overtaken: AtomicU64,
+    /// Saves that the store refused and that are tried again.
+    pub store_failures: AtomicU64,
+}
+
+/// The one that moves commands. Cheap to clone.
+#[derive(Clone)]
+pub struct Driver {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
+    outlet: Arc<dyn Outlet>,
+    catalogue: Arc<Catalogue>,
+    directory: Arc<Directory>,
+    replica: String,
+    limits: Limits,
+    state: Mutex<State>,
+    figures: Figures,
+    /// The earliest timer has changed.
+    timer_moved: Notify,
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+    /// Ends waits for changes.
+    watching: CancellationToken,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct LaneKey {
+    gateway: GatewaySn,
+    urgent: bool,
+}
+
+struct State {
+    lanes: BTreeMap<LaneKey, Lane>,
+    /// Which lane keeps a command.
+    homes: BTreeMap<CommandId, LaneKey>,
+    timers: BTreeSet<(Mono, CommandId)>,
+    presence: PresenceBook,
+    watchers: watch::Watchers,
+    /// Counts insertions, so that lanes keep the order of acceptance.
+    order: u64,
+    /// The last `seq` of each gateway's drc/down.
+    drc_seq: BTreeMap<GatewaySn, u64>,
+    /// Aircraft seen on their way home, by the gateway that reports them.
+    homing: BTreeSet<DeviceSn>,
+}
+
+/// Something told to a lane.
+enum Told {
+    /// An input for one command.
+    Input { id: CommandId, input: Box<Input>, done: Option<oneshot::Sender<Arc<Command>>> },
+    /// Whoever waits has its turn.
+    Turn,
+}
+
+/// What became of an answer of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Matched {
+    /// It went to its command.
+    Yes,
+    /// No command has this id.
+    Unknown,
+}
+
+impl Driver {
+    /// Makes a driver and starts its timer. [`Driver::resume`] must follow before anything is submitted.
+    #[must_use]
+    pub fn start(parts: DriverParts) -> Self {
+        let inner = Arc::new(Inner {
+            store: parts.store,
+            clock: parts.clock,
+            ids: parts.ids,
+            outlet: parts.outlet,
+            catalogue: parts.catalogue,
+            directory: parts.directory,
+            replica: parts.replica,
+            limits: parts.limits,
+            state: Mutex::new(State {
+                lanes: BTreeMap::new(),
+                homes: BTreeMap::new(),
+                timers: BTreeSet::new(),
+                presence: parts.presence,
+                watchers: watch::Watchers::default(),
+                order: 0,
+                drc_seq: BTreeMap::new(),
+                homing: BTreeSet::new(),
+            }),
+            figures: Figures::default(),
+            timer_moved: Notify::new(),
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            watching: CancellationToken::new(),
+        });
+        let timer = inner.clone();
+        inner.tasks.spawn(async move { timer.run_timers().await });
+        Self { inner }
+    }
+
+    /// Stops: what was begun is finished (saves, publishes), nothing new is begun.
+    pub async fn stop(&self) {
+        self.inner.stopping.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    /// Ends every wait for a change, so that those who wait are answered with what is known.
+    pub fn release_watches(&self) {
+        self.inner.watching.cancel();
+    }
+
+    /// Figures since the start.
+    #[must_use]
+    pub fn figures(&self) -> &Figures {
+        &self.inner.figures
+    }
+
+    /// How many commands are looked after, and how many of them wait to be sent.
+    #[must_use]
+    pub fn depth(&self) -> (usize, usize) {
+        let state = self.inner.lock();
+        (state.homes.len(), state.lanes.values().map(Lane::waiting).sum())
+    }
+
+    /// Changes what is known of gateways' presence, and gives those that came their turn.
+    pub fn presence<T>(&self, change: impl FnOnce(&mut PresenceBook, Now) -> (T, Vec<GatewaySn>)) -> T {
+        let now = self.inner.clock.now();
+        let (answer, came) = change(&mut self.inner.lock().presence, now);
+        for gateway in came {
+            self.inner.give_turn(&gateway);
+        }
+        answer
+    }
+
+    /// Whether a gateway is there.
+    #[must_use]
+    pub fn is_present(&self, gateway: &GatewaySn) -> Presence {
+        let now = self.inner.clock.now();
+        self.inner.lock().presence.of(gateway, now)
+    }
+
+    /// The link to the broker is up (again): everything that waits has its turn.
+    pub fn link_is_up(&self) {
+        let gateways: BTreeSet<GatewaySn> =
+            self.inner.lock().lanes.keys().map(|key| key.gateway.clone()).collect();
+        for gateway in gateways {
+            self.inner.give_turn(&gateway);
+        }
+    }
+
+    /// Gives an input to a command of `tenant` that may or may not be looked after. A device of another tenant cannot
+    /// touch it, whatever it names.
+    ///
+    /// # Errors
+    /// When the command is not looked after and the store cannot be read.
+    pub async fn tell(&self, tenant: TenantId, id: CommandId, input: Input) -> Result<Matched, StoreError> {
+        let told = Told::Input { id, input: Box::new(input), done: None };
+        self.inner.clone().tell_anyone(tenant, id, told).await
+    }
+
+    /// A command that is being looked after, as it is stored.
+    #[must_use]
+    pub fn cared_for(&self, id: CommandId) -> Option<Command> {
+        let state = self.inner.lock();
+        let key = state.homes.get(&id)?;
+        state.lanes.get(key)?.command(id).cloned()
+    }
+
+    /// Finds the command a progress event belongs to: by `bid`, then by the job's own id, then by gateway and method
+    /// while only one such job is open (LIFECYCLE.md, "job").
+    #[must_use]
+    pub fn find_job(&self, progress: &Progress) -> Option<CommandId> {
+        let state = self.inner.lock();
+        let mut jobs = Vec::new();
+        for urgent in [true, false] {
+            let key = LaneKey { gateway: progress.gateway.clone(), urgent };
+            jobs.extend(state.lanes.get(&key).into_iter().flat_map(|lane| lane.jobs_of(progress)));
+        }
+        let by_bid = |command: &&Command| progress.bid.as_deref().is_some_and(|bid| bid == command.spec.bid.to_string());
+        let by_ref = |command: &&Command| progress.job_ref.is_some() && progress.job_ref == command.spec.job_ref;
+        let is_nameless = |command: &&Command| progress.job_ref.is_none() || command.spec.job_ref.is_none();
+        let found = jobs.iter().copied().find(by_bid).or_else(|| jobs.iter().copied().find(by_ref)).or_else(|| {
+            match jobs.as_slice() {
+                [only] if is_nameless(only) => Some(*only),
+                _ => None,
+            }
+        });
+        found.map(|command| command.spec.id)
+    }
+
+    /// Finds the command an acknowledgement on `drc/up` belongs to: by method and `seq`, else by method while only one
+    /// such command is open.
+    #[must_use]
+    pub fn find_drc(&self, gateway: &GatewaySn, method: &str, seq: Option<u64>) -> Option<CommandId> {
+        let state = self.inner.lock();
+        let mut open = Vec::new();
+        for urgent in [true, false] {
+            let key = LaneKey { gateway: gateway.clone(), urgent };
+            open.extend(state.lanes.get(&key).into_iter().flat_map(|lane| lane.drc_of(method)));
+        }
+        match (seq, open.as_slice()) {
+            (Some(seq), _) if open.iter().any(|(_, own)| own.is_some()) => {
+                open.iter().find(|(_, own)| *own == Some(seq)).map(|(id, _)| *id)
+            }
+            (_, [(id, _)]) => Some(*id),
+            (_, _) => None,
+        }
+    }
+
+    /// Takes the flight mode an aircraft reports. When one that was on its way home no longer is, the movement that
+    /// "return home" started is over (no event says so; `dji/open_platform_methods.json`, `return_home`).
+    pub fn flight_mode(&self, gateway: &GatewaySn, aircraft: &DeviceSn, is_homing: bool, is_down: bool) {
+        let holders: Vec<CommandId> = {
+            let mut state = self.inner.lock();
+            if is_homing {
+                state.homing.insert(aircraft.clone());
+                return;
+            }
+            if !state.homing.remove(aircraft) && !is_down {
+                return;
+            }
+            [true, false]
+                .into_iter()
+                .filter_map(|urgent| state.lanes.get(&LaneKey { gateway: gateway.clone(), urgent }))
+                .flat_map(Lane::ended_holders)
+                .collect()
+        };
+        for id in holders {
+            self.inner.tell_here(id, Told::Input { id, input: Box::new(Input::MovementOver), done: None });
+        }
+    }
+}
+
+impl Inner {
+    /// No code path leaves the state half changed, so a poisoned lock still guards a whole one.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn moment(&self) -> Moment<'_> {
+        Moment { now: self.clock.now(), boot: self.clock.boot(), replica: &self.replica }
+    }
+
+    fn give_turn(self: &Arc<Self>, gateway: &GatewaySn) {
+        for urgent in [true, false] {
+            let key = LaneKey { gateway: gateway.clone(), urgent };
+            let must_run = {
+                let mut state = self.lock();
+                state.lanes.get_mut(&key).is_some_and(|lane| lane.waiting() > 0 && lane.take_in(Told::Turn))
+            };
+            if must_run {
+                self.spawn_lane(key);
+            }
+        }
+    }
+
+    /// Tells a command that is being looked after. Answers whether there is one.
+    fn tell_here(self: &Arc<Self>, id: CommandId, told: Told) -> bool {
+        let key = {
+            let mut state = self.lock();
+            let Some(key) = state.homes.get(&id).cloned() else { return false };
+            let must_run = state.lanes.get_mut(&key).is_some_and(|lane| lane.take_in(told));
+            must_run.then_some(key)
+        };
+        if let Some(key) = key {
+            self.spawn_lane(key);
+        }
+        true
+    }
+
+    async fn tell_anyone(
+        self: Arc<Self>,
+        tenant: TenantId,
+        id: CommandId,
+        told: Told,
+    ) -> Result<Matched, StoreError> {
+        let here = {
+            let state = self.lock();
+            let lane = state.homes.get(&id).and_then(|key| state.lanes.get(key));
+            lane.and_then(|lane| lane.command(id)).map(|command| command.spec.tenant)
+        };
+        if let Some(owner) = here {
+            if owner != tenant {
+                return Ok(Matched::Unknown);
+            }
+            self.tell_here(id, told);
+            return Ok(Matched::Yes);
+        }
+        let Some(command) = self.store.command_of(tenant, id).await? else { return Ok(Matched::Unknown) };
+        self.keep(command);
+        self.tell_here(id, told);
+        Ok(Matched::Yes)
+    }
+
+    /// Looks after a command from now on, unless it is looked after already.
+    fn keep(&self, command: Command) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let id = command.spec.id;
+        if state.homes.contains_key(&id) {
+            return;
+        }
+        let key = LaneKey {
+            gateway: command.spec.gateway.clone(),
+            urgent: command.spec.risk == utmos_core::method::Risk::Emergency,
+        };
+        state.order += 1;
+        let due = command.life.due.map(|due| due.mono);
+        state.lanes.entry(key.clone()).or_default().keep(command, state.order);
+        state.homes.insert(id, key);
+        if let Some(due) = due {
+            state.timers.insert((due, id));
+            drop(guard);
+            self.timer_moved.notify_one();
+        }
+    }
+
+    fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}

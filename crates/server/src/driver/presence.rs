@@ -1,0 +1,149 @@
+//! Which gateways are there (LIFECYCLE.md, "Only to a device that is there"). Pure.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use utmos_core::{
+    id::GatewaySn,
+    life::Presence,
+    time::{Mono, Now, Timestamp},
+};
+
+/// How presence is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Knowledge {
+    /// Our own broker says who is connected and subscribed.
+    OwnBroker,
+    /// Only messages tell: whoever was heard from inside this window is there.
+    Heard {
+        /// The liveness window.
+        window: Duration,
+    },
+}
+
+/// What is known of gateways.
+#[derive(Debug)]
+pub struct PresenceBook {
+    knowledge: Knowledge,
+    gateways: BTreeMap<GatewaySn, Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    last_heard: Option<(Mono, Timestamp)>,
+    connections: u32,
+    is_listening: bool,
+}
+
+impl PresenceBook {
+    /// An empty book.
+    #[must_use]
+    pub fn new(knowledge: Knowledge) -> Self {
+        Self { knowledge, gateways: BTreeMap::new() }
+    }
+
+    /// Whether a gateway is there.
+    #[must_use]
+    pub fn of(&self, gateway: &GatewaySn, now: Now) -> Presence {
+        let seen = self.gateways.get(gateway);
+        let last_heard = seen.and_then(|seen| seen.last_heard);
+        let last_heard_at = last_heard.map(|(_, at)| at);
+        match (self.knowledge, last_heard) {
+            (Knowledge::OwnBroker, _) if seen.is_some_and(|seen| seen.connections > 0 && seen.is_listening) => {
+                Presence::Online
+            }
+            (Knowledge::OwnBroker, _) => Presence::Absent { last_heard_at },
+            (Knowledge::Heard { .. }, None) => Presence::NeverHeard,
+            (Knowledge::Heard { window }, Some((at, _))) if now.mono.since(at) <= window => Presence::Online,
+            (Knowledge::Heard { .. }, Some(_)) => Presence::Absent { last_heard_at },
+        }
+    }
+
+    /// When a gateway was last heard from.
+    #[must_use]
+    pub fn last_heard_at(&self, gateway: &GatewaySn) -> Option<Timestamp> {
+        self.gateways.get(gateway)?.last_heard.map(|(_, at)| at)
+    }
+
+    /// A message came. Answers whether the gateway came with it.
+    pub fn heard(&mut self, gateway: &GatewaySn, now: Now) -> bool {
+        self.edge(gateway, now, |seen| seen.last_heard = Some((now.mono, now.wall)))
+    }
+
+    /// It connected to our broker.
+    pub fn joined(&mut self, gateway: &GatewaySn, now: Now) -> bool {
+        self.edge(gateway, now, |seen| {
+            seen.connections += 1;
+            seen.last_heard = Some((now.mono, now.wall));
+        })
+    }
+
+    /// It listens for commands now.
+    pub fn listens(&mut self, gateway: &GatewaySn, now: Now) -> bool {
+        self.edge(gateway, now, |seen| seen.is_listening = true)
+    }
+
+    /// A connection of it is gone.
+    pub fn left(&mut self, gateway: &GatewaySn, now: Now) {
+        self.edge(gateway, now, |seen| {
+            seen.connections = seen.connections.saturating_sub(1);
+            seen.is_listening &= seen.connections > 0;
+        });
+    }
+
+    fn edge(&mut self, gateway: &GatewaySn, now: Now, change: impl FnOnce(&mut Seen)) -> bool {
+        let before = self.of(gateway, now);
+        if !self.gateways.contains_key(gateway) {
+            self.gateways.insert(gateway.clone(), Seen::default());
+        }
+        if let Some(seen) = self.gateways.get_mut(gateway) {
+            change(seen);
+        }
+        before != Presence::Online && self.of(gateway, now) == Presence::Online
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    fn at(millis: u64) -> Now {
+        Now { wall: Timestamp::from_millis(1_000_000), mono: Mono::from_millis(millis) }
+    }
+
+    #[test]
+    fn at_our_own_broker_a_gateway_is_there_while_it_is_connected_and_listens() {
+        let dock = GatewaySn::parse("DOCK").unwrap();
+        let mut book = PresenceBook::new(Knowledge::OwnBroker);
+        assert!(matches!(book.of(&dock, at(0)), Presence::Absent { last_heard_at: None }));
+        assert!(!book.joined(&dock, at(0)));
+        assert!(book.listens(&dock, at(1)), "the edge is reported once");
+        assert!(!book.heard(&dock, at(2)));
+        assert_eq!(book.of(&dock, at(1_000_000)), Presence::Online, "silence alone does not end a connection");
+        book.left(&dock, at(3));
+        assert!(matches!(book.of(&dock, at(3)), Presence::Absent { last_heard_at: Some(_) }));
+    }
+
+    #[test]
+    fn a_connection_taken_over_is_still_there_when_the_old_one_leaves() {
+        let dock = GatewaySn::parse("DOCK").unwrap();
+        let mut book = PresenceBook::new(Knowledge::OwnBroker);
+        book.joined(&dock, at(0));
+        book.listens(&dock, at(0));
+        book.joined(&dock, at(1));
+        book.listens(&dock, at(1));
+        book.left(&dock, at(2));
+        assert_eq!(book.of(&dock, at(2)), Presence::Online);
+    }
+
+    #[test]
+    fn behind_another_broker_only_messages_tell() {
+        let dock = GatewaySn::parse("DOCK").unwrap();
+        let mut book = PresenceBook::new(Knowledge::Heard { window: Duration::from_secs(60) });
+        assert_eq!(book.of(&dock, at(0)), Presence::NeverHeard);
+        assert!(book.heard(&dock, at(0)));
+        assert_eq!(book.of(&dock, at(60_000)), Presence::Online);
+        assert!(matches!(book.of(&dock, at(60_001)), Presence::Absent { .. }));
+        assert!(book.heard(&dock, at(70_000)));
+    }
+}

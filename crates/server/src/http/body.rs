@@ -1,0 +1,289 @@
+//! The body of a command, checked whole: every problem at once.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use utmos_core::{
+    device::NoRoute,
+    id::DeviceSn,
+    idempotency::fingerprint,
+    method::{CompleteOn, IfOffline},
+    signing::Caller,
+};
+use utmos_dji::catalogue::{Catalogue, Method};
+
+use super::{
+    App,
+    problem::{Code, Detail, Problem},
+};
+use crate::driver::Draft;
+
+/// Longest idempotency key, in characters.
+const KEY_CHARS_MAX: usize = 255;
+/// Longest timeout a caller may ask for.
+const TIMEOUT_SECONDS_MAX: u64 = 300;
+/// Members of the body.
+const MEMBERS: [&str; 9] = [
+    "vendor",
+    "device_id",
+    "command_type",
+    "payload",
+    "idempotency_key",
+    "timeout_seconds",
+    "if_offline",
+    "complete_on",
+    "dry_run",
+];
+
+/// A body that fits, and where it goes.
+pub struct Wanted {
+    /// What is to be submitted.
+    pub draft: Draft,
+    /// Only to be checked.
+    pub dry_run: bool,
+    /// Remarks on the payload, for a dry run.
+    pub hints: Vec<String>,
+}
+
+/// Checks a body for a caller.
+pub fn check(app: &App, caller: &Caller, body: &[u8]) -> Result<Wanted, Problem> {
+    let value = parse(body)?;
+    let Value::Object(members) = &value else {
+        return Err(Problem::new(Code::InvalidRequestBody, "the body must be a JSON object"));
+    };
+    let mut reader = Reader { members, catalogue: &app.catalogue, details: Vec::new(), code: None };
+    let read = reader.read();
+    let Some(read) = read.filter(|_| reader.details.is_empty()) else {
+        let code = reader.code.unwrap_or(Code::ValidationFailed);
+        return Err(Problem { code, ..Problem::invalid(reader.details) });
+    };
+    let unknown = |message: String| Problem::new(Code::DeviceNotFound, message);
+    if !caller.may_touch(&read.device) {
+        return Err(unknown(format!("no device {} in this tenant", read.device)));
+    }
+    let route = app.directory.with_registry(|registry| registry.route(caller.tenant(), &read.device));
+    let route = route.map_err(|error| match error {
+        NoRoute::UnknownDevice(_) => unknown(error.to_string()).with(Detail::new("/device_id", "is not a device of this tenant")),
+        NoRoute::NoGateway(_) | NoRoute::Ambiguous { .. } => {
+            Problem::invalid(vec![Detail::new("/device_id", error.to_string())])
+        }
+    })?;
+    let method = read.method;
+    let draft = Draft {
+        device: read.device,
+        gateway: route.gateway,
+        aircraft: route.aircraft,
+        method: method.name.clone(),
+        channel: method.channel,
+        completes_by: method.completes_by,
+        risk: method.risk,
+        starts_motion: method.starts_motion,
+        reply_without_status_is_final: method.result_zero_without_status_is_final,
+        if_offline: read.if_offline.unwrap_or(method.risk.default_if_offline()),
+        complete_on: read.complete_on.unwrap_or(caller.complete_on()),
+        job_ref: method.job_ref(&read.payload),
+        timeout: read.timeout.unwrap_or(method.timeout),
+        silence_wait: method.silence,
+        payload: read.payload.to_string().into(),
+        idempotency_key: read.idempotency_key,
+        fingerprint: fingerprint(&value, "idempotency_key"),
+    };
+    Ok(Wanted { draft, dry_run: read.dry_run, hints: read.hints })
+}
+
+fn parse(body: &[u8]) -> Result<Value, Problem> {
+    let refuse = |message: String| Problem::new(Code::InvalidRequestBody, message);
+    if body.is_empty() {
+        return Err(refuse("the body is empty; send a JSON object".to_owned()));
+    }
+    let text = std::str::from_utf8(body)
+        .map_err(|error| refuse(format!("the body is not UTF-8 from byte {} on", error.valid_up_to())))?;
+    serde_json::from_str(text).map_err(|error| refuse(format!("the body is not JSON: {error}")))
+}
+
+struct Read<'a> {
+    device: DeviceSn,
+    method: &'a Method,
+    payload: Value,
+    idempotency_key: String,
+    timeout: Option<Duration>,
+    if_offline: Option<IfOffline>,
+    complete_on: Option<CompleteOn>,
+    dry_run: bool,
+    hints: Vec<String>,
+}
+
+struct Reader<'a> {
+    members: &'a Map<String, Value>,
+    catalogue: &'a Catalogue,
+    details: Vec<Detail>,
+    /// A code more telling than "validation failed".
+    code: Option<Code>,
+}
+
+impl<'a> Reader<'a> {
+    fn read(&mut self) -> Option<Read<'a>> {
+        for name in self.members.keys().filter(|name| !MEMBERS.contains(&name.as_str())) {
+            let problem = format!("is not a member of this request; known are {}", MEMBERS.join(", "));
+            self.details.push(Detail::new(format!("/{}", name.replace('~', "~0").replace('/', "~1")), problem));
+        }
+        self.vendor();
+        let device = self.device();
+        let method = self.method();
+        let payload = self.payload(method);
+        let idempotency_key = self.idempotency_key();
+        let timeout = self.timeout();
+        let if_offline = self.choice("if_offline", &[("wait", IfOffline::Wait), ("fail", IfOffline::Fail)]);
+        let complete_on =
+            self.choice("complete_on", &[("outcome", CompleteOn::Outcome), ("reply", CompleteOn::Reply)]);
+        let dry_run = self.choice_of_bool("dry_run");
+        let (payload, hints) = payload?;
+        Some(Read {
+            device: device?,
+            method: method?,
+            payload,
+            idempotency_key: idempotency_key?,
+            timeout,
+            if_offline,
+            complete_on,
+            dry_run,
+            hints,
+        })
+    }
+
+    fn vendor(&mut self) {
+        match self.text("vendor", "dji") {
+            Some("dji") | None => {}
+            Some(other) => {
+                self.code = Some(Code::UnsupportedVendor);
+                self.details.push(Detail::new("/vendor", "must be dji").given(other.into()));
+            }
+        }
+    }
+
+    fn device(&mut self) -> Option<DeviceSn> {
+        let text = self.text("device_id", "the serial number of a dock, remote controller or aircraft")?;
+        match DeviceSn::parse(text) {
+            Ok(sn) => Some(sn),
+            Err(error) => {
+                self.details.push(Detail::new("/device_id", error.to_string()));
+                None
+            }
+        }
+    }
+
+    fn method(&mut self) -> Option<&'a Method> {
+        let name = self.text("command_type", "a method of the catalogue")?;
+        if let Some(method) = self.catalogue.method(name) {
+            return Some(method);
+        }
+        self.code = self.code.or(Some(Code::UnsupportedCommand));
+        let hint = match self.catalogue.nearest(name) {
+            Some(near) => format!("is not a method of the catalogue; did you mean {near}?"),
+            None => "is not a method of the catalogue".to_owned(),
+        };
+        let given: String = name.chars().take(KEY_CHARS_MAX).collect();
+        self.details.push(Detail::new("/command_type", hint).given(given.into()));
+        None
+    }
+
+    fn payload(&mut self, method: Option<&Method>) -> Option<(Value, Vec<String>)> {
+        let Some(payload) = self.members.get("payload") else {
+            self.details.push(Detail::new("/payload", "is required; {} when the method takes nothing"));
+            return None;
+        };
+        match method?.check(payload) {
+            Ok(checked) => {
+                let hints = checked.hints.into_iter().map(|hint| format!("/payload{} {}", hint.pointer, hint.hint));
+                Some((checked.payload, hints.collect()))
+            }
+            Err(flaws) => {
+                self.details.extend(flaws.into_iter().map(|flaw| Detail {
+                    field: format!("/payload{}", flaw.pointer),
+                    problem: flaw.problem,
+                    given: Some(flaw.given).filter(|given| !given.is_null()),
+                }));
+                None
+            }
+        }
+    }
+
+    fn idempotency_key(&mut self) -> Option<String> {
+        let key = self.text("idempotency_key", "1 to 255 characters, one per command")?;
+        let is_fine = (1..=KEY_CHARS_MAX).contains(&key.chars().count()) && !key.chars().any(char::is_control);
+        if !is_fine {
+            let problem = "must be 1 to 255 characters without control characters";
+            self.details.push(Detail::new("/idempotency_key", problem));
+        }
+        is_fine.then(|| key.to_owned())
+    }
+
+    fn timeout(&mut self) -> Option<Duration> {
+        let given = self.members.get("timeout_seconds").filter(|given| !given.is_null())?;
+        match given.as_u64().or_else(|| whole(given)) {
+            Some(0) => None,
+            Some(seconds @ 1..=TIMEOUT_SECONDS_MAX) => Some(Duration::from_secs(seconds)),
+            Some(_) | None => {
+                let problem = "must be a whole number from 0 (the method's default) to 300";
+                self.details.push(Detail::new("/timeout_seconds", problem).given(given.clone()));
+                None
+            }
+        }
+    }
+
+    fn choice<T: Copy>(&mut self, name: &str, choices: &[(&str, T)]) -> Option<T> {
+        let given = self.members.get(name).filter(|given| !given.is_null())?;
+        let found = given.as_str().and_then(|text| choices.iter().find(|(word, _)| *word == text));
+        if found.is_none() {
+            let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+            let problem = format!("must be {}", words.join(" or "));
+            self.details.push(Detail::new(format!("/{name}"), problem).given(given.clone()));
+        }
+        found.map(|(_, value)| *value)
+    }
+
+    fn choice_of_bool(&mut self, name: &str) -> bool {
+        match self.members.get(name) {
+            None | Some(Value::Null) => false,
+            Some(Value::Bool(value)) => *value,
+            Some(other) => {
+                self.details.push(Detail::new(format!("/{name}"), "must be true or false").given(other.clone()));
+                false
+            }
+        }
+    }
+
+    fn text(&mut self, name: &str, wanted: &str) -> Option<&'a str> {
+        match self.members.get(name) {
+            Some(Value::String(text)) => Some(text),
+            Some(other) => {
+                let kind = kind_of(other);
+                let problem = format!("must be a string ({wanted}), not {kind}");
+                self.details.push(Detail::new(format!("/{name}"), problem));
+                None
+            }
+            None => {
+                self.details.push(Detail::new(format!("/{name}"), format!("is required: {wanted}")));
+                None
+            }
+        }
+    }
+}
+
+/// A float that is a whole number, such as `30.0`.
+fn whole(value: &Value) -> Option<u64> {
+    let float = value.as_f64().filter(|float| float.fract() == 0.0 && (0.0..=1e9).contains(float))?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just above")]
+    Some(float as u64)
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}

@@ -1,0 +1,180 @@
+//! `POST /api/v1/open/downlink/commands`
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderValue, StatusCode},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utmos_core::{
+    credential::Permission,
+    method::{CompleteOn, IfOffline, Risk},
+    signing::Caller,
+};
+use utoipa::ToSchema;
+
+use super::{
+    App,
+    body::{self, Wanted},
+    problem::{Code, Detail, Problem, ProblemBody},
+    signed::{self, Signed},
+};
+use crate::driver::SubmitError;
+
+/// A command to be sent. Read by hand ([`body`]), so that all problems are named at once.
+#[derive(Debug, Deserialize, ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+pub struct CreateCommand {
+    /// Always `dji`.
+    #[schema(example = "dji")]
+    vendor: String,
+    /// Serial number of a dock, remote controller or aircraft of this tenant.
+    #[schema(example = "SIM-DOCK-0001")]
+    device_id: String,
+    /// A method of the catalogue.
+    #[schema(example = "cover_open")]
+    command_type: String,
+    /// The method's payload; `{}` when it takes nothing.
+    #[schema(value_type = Object)]
+    payload: Value,
+    /// Makes a repeated request the same command. A UUID of version 7 is a good one.
+    #[schema(min_length = 1, max_length = 255)]
+    idempotency_key: String,
+    /// How long the device's answer is waited for; absent or 0 = the method's default.
+    #[schema(minimum = 0, maximum = 300)]
+    timeout_seconds: Option<u32>,
+    /// `wait` or `fail` while the gateway is absent; `fail` for motion and emergency, else `wait`.
+    #[schema(value_type = Option<String>)]
+    if_offline: Option<IfOffline>,
+    /// What `SUCCEEDED` waits for in jobs: `outcome`, or the `reply` that it started.
+    #[schema(value_type = Option<String>)]
+    complete_on: Option<CompleteOn>,
+    /// Check everything, store and send nothing.
+    dry_run: Option<bool>,
+}
+
+/// A command that is on record.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Created {
+    /// Ask for it under this id.
+    #[schema(format = "uuid")]
+    pub command_id: String,
+    /// `ACCEPTED`; today's state when the request was a repeated one.
+    #[schema(example = "ACCEPTED")]
+    pub status: &'static str,
+    /// When it became durable.
+    #[schema(format = "date-time")]
+    pub accepted_at: String,
+    /// The id of this request.
+    pub request_id: String,
+}
+
+/// What would be sent.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DryRun {
+    /// Always true.
+    pub dry_run: bool,
+    /// The gateway it would go to.
+    pub gateway_id: String,
+    /// DJI's method name.
+    pub command_type: String,
+    /// The payload as it would be sent; secrets are masked.
+    #[schema(value_type = Object)]
+    pub payload: Value,
+    /// How dangerous the method is.
+    #[schema(value_type = String)]
+    pub risk_class: Risk,
+    /// The timeout that would apply.
+    pub timeout_seconds: u64,
+    /// What would become of it while the gateway is absent.
+    #[schema(value_type = String)]
+    pub if_offline: IfOffline,
+    /// What `SUCCEEDED` would wait for.
+    #[schema(value_type = String)]
+    pub complete_on: CompleteOn,
+    /// Whether the gateway is there now.
+    pub gateway_online: bool,
+    /// What was renamed, left out or could be better.
+    pub hints: Vec<String>,
+    /// The id of this request.
+    pub request_id: String,
+}
+
+/// Creates a command: stored durably before the answer, sent at most once.
+#[utoipa::path(
+    post,
+    path = "/api/v1/open/downlink/commands",
+    tag = "commands",
+    operation_id = "createCommand",
+    request_body = CreateCommand,
+    responses(
+        (status = 202, description = "Durable, and on its way", body = Created),
+        (status = 200, description = "The key was used before with an equal body (`Idempotency-Replayed: true`), or a dry run", body = Created),
+        (status = "default", description = "Refused; nothing is stored", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    extensions(("x-permission" = json!("open:command:create")))
+)]
+pub async fn create_command(State(app): State<Arc<App>>, signed: Signed) -> Result<Response, Problem> {
+    let (caller, wanted) = signed
+        .checking(&app, Permission::CommandCreate, |caller, body| body::check(&app, caller, body))
+        .await?;
+    if wanted.dry_run {
+        signed::spend(&app, &caller).await?;
+        return Ok(Json(dry_run(&app, &caller, wanted)).into_response());
+    }
+    let nonce = Some(caller.nonce());
+    let submitted = app.driver.submit(&caller, wanted.draft, nonce).await?;
+    let created = Created {
+        command_id: submitted.id.to_string(),
+        status: submitted.status.as_str(),
+        accepted_at: submitted.accepted_at.to_string(),
+        request_id: caller.request_id().to_owned(),
+    };
+    if submitted.replayed {
+        let mut response = Json(created).into_response();
+        response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
+        return Ok(response);
+    }
+    Ok((StatusCode::ACCEPTED, Json(created)).into_response())
+}
+
+fn dry_run(app: &App, caller: &Caller, wanted: Wanted) -> DryRun {
+    let draft = wanted.draft;
+    let payload: Value = serde_json::from_str(&draft.payload).unwrap_or(Value::Null);
+    let payload = app.catalogue.method(&draft.method).map_or(Value::Null, |method| method.mask(&payload));
+    DryRun {
+        dry_run: true,
+        gateway_online: app.driver.is_present(&draft.gateway) == utmos_core::life::Presence::Online,
+        gateway_id: draft.gateway.to_string(),
+        command_type: draft.method,
+        payload,
+        risk_class: draft.risk,
+        timeout_seconds: draft.timeout.as_secs(),
+        if_offline: draft.if_offline,
+        complete_on: draft.complete_on,
+        hints: wanted.hints,
+        request_id: caller.request_id().to_owned(),
+    }
+}
+
+impl From<SubmitError> for Problem {
+    fn from(error: SubmitError) -> Self {
+        match &error {
+            SubmitError::NonceReplayed => signed::replayed(),
+            SubmitError::KeyReused(id) => Self::new(Code::IdempotencyConflict, &error).with(
+                Detail::new("/idempotency_key", "was used before with another body").given(id.to_string().into()),
+            ),
+            SubmitError::Busy { id, method } => Self::new(Code::DeviceBusy, &error).with(
+                Detail::new("/command_type", format!("{method} of this aircraft is still running"))
+                    .given(id.to_string().into()),
+            ),
+            SubmitError::LaneFull(_) => Self::new(Code::Overloaded, &error).retry_after(5),
+            SubmitError::Stopping => Self::new(Code::Overloaded, &error).retry_after(2),
+            SubmitError::Store(cause) => Self::store(cause),
+        }
+    }
+}

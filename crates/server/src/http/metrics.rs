@@ -1,0 +1,62 @@
+//! `GET /metrics` in Prometheus' text format. Names are a contract: `ARCHITECTURE.md` lists them.
+
+use std::{
+    fmt::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use axum::{
+    extract::State,
+    http::header,
+    response::{IntoResponse, Response},
+};
+
+use super::App;
+
+/// Figures for a monitoring system.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "operations",
+    operation_id = "metrics",
+    responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain"))
+)]
+pub async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let text = std::future::ready(render(&app)).await;
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+fn render(app: &App) -> String {
+    let (driver, link) = (app.driver.figures(), app.link.figures());
+    let (open, waiting) = app.driver.depth();
+    let mut text = String::new();
+    let counters: [(&str, &str, &AtomicU64); 11] = [
+        ("commands_accepted", "Commands stored", &driver.accepted),
+        ("commands_published", "Messages handed to the broker", &driver.published),
+        ("commands_ended", "Commands that ended", &driver.ended),
+        ("saves_overtaken", "Saves that another change overtook", &driver.overtaken),
+        ("saves_failed", "Saves that the store refused", &driver.store_failures),
+        ("uplink_received", "Messages of devices", &link.received),
+        ("uplink_malformed", "Messages of devices that could not be read", &link.malformed),
+        ("uplink_unmatched", "Replies that belong to no command", &link.unmatched),
+        ("uplink_strangers", "Messages of devices nobody registered", &link.strangers),
+        ("uplink_answered", "Answers sent to devices", &link.answered),
+        ("uplink_unanswered", "Requests of devices that nothing answers", &link.unanswered),
+    ];
+    for (name, help, counter) in counters {
+        let value = counter.load(Ordering::Relaxed);
+        let _ = writeln!(text, "# HELP utmos_{name}_total {help}\n# TYPE utmos_{name}_total counter");
+        let _ = writeln!(text, "utmos_{name}_total {value}");
+    }
+    let gauges = [
+        ("commands_open", "Commands that are looked after", open),
+        ("commands_waiting", "Commands that wait to be sent", waiting),
+    ];
+    for (name, help, value) in gauges {
+        let _ = writeln!(text, "# HELP utmos_{name} {help}\n# TYPE utmos_{name} gauge\nutmos_{name} {value}");
+    }
+    text
+}

@@ -1,0 +1,102 @@
+//! The signed HTTP API (API.md) and the pages that describe it.
+//!
+//! Every answer carries `X-Request-Id`; every refusal, also those of the framework, is a [`problem::Problem`].
+
+mod body;
+mod cancel;
+mod catalog;
+mod create;
+mod docs;
+mod get;
+mod list;
+mod metrics;
+mod operations;
+pub mod problem;
+mod query;
+mod request_id;
+mod serve;
+mod signed;
+mod timeline;
+mod unmatched;
+mod view;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{Router, middleware};
+use tower_http::catch_panic::CatchPanicLayer;
+use utmos_core::{
+    ports::{Ids, Store},
+    time::Clock,
+};
+use utmos_dji::catalogue::Catalogue;
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub use self::serve::{HttpServer, Limits as ServeLimits};
+use crate::{directory::Directory, driver::Driver, link::Link};
+
+/// What every endpoint works with.
+pub struct App {
+    /// Moves commands.
+    pub driver: Driver,
+    /// Where commands are read.
+    pub store: Arc<dyn Store>,
+    /// Credentials, devices, topology.
+    pub directory: Arc<Directory>,
+    /// The methods.
+    pub catalogue: Arc<Catalogue>,
+    /// What devices said, for the metrics.
+    pub link: Arc<Link>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Fresh ids.
+    pub ids: Arc<dyn Ids>,
+    /// Longest body.
+    pub body_bytes_max: usize,
+    /// Longest wait for a body.
+    pub body_read_wait: Duration,
+}
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "UTMOS Open Platform",
+    description = "Commands DJI docks and drones through one signed API. A command is stored durably before the 202, \
+        sent to its dock at most once, and its `command_id` tells what really happened.",
+    license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
+))]
+struct Document;
+
+/// The API, whole, with its OpenAPI document.
+pub fn router(app: Arc<App>) -> Router {
+    let (router, mut document) = api().split_for_parts();
+    docs::finish(&mut document);
+    router
+        .merge(docs::router(&document))
+        .fallback(request_id::no_such_path)
+        .method_not_allowed_fallback(request_id::no_such_method)
+        .with_state(app.clone())
+        .layer(CatchPanicLayer::custom(request_id::panicked))
+        .layer(middleware::from_fn_with_state(app, request_id::layer))
+}
+
+/// The OpenAPI document without a server, for tests and tools.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let (_, mut document) = api().split_for_parts();
+    docs::finish(&mut document);
+    document
+}
+
+fn api() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(create::create_command, list::list_commands))
+        .routes(routes!(get::get_command))
+        .routes(routes!(timeline::get_timeline))
+        .routes(routes!(cancel::cancel_command))
+        .routes(routes!(catalog::list_methods))
+        .routes(routes!(catalog::get_method))
+        .routes(routes!(unmatched::list_unmatched))
+        .routes(routes!(operations::healthz))
+        .routes(routes!(operations::readyz))
+        .routes(routes!(metrics::metrics))
+}

@@ -1,0 +1,50 @@
+//! `GET /healthz`, `GET /readyz`: for those who run the server.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{
+    App,
+    problem::{Problem, ProblemBody},
+};
+
+/// It is there.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Health {
+    /// Always `ok`.
+    #[schema(example = "ok")]
+    pub status: &'static str,
+    /// The version of the server.
+    pub version: &'static str,
+}
+
+/// Says that the process is alive. Touches nothing else.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    tag = "operations",
+    operation_id = "healthz",
+    responses((status = 200, description = "Alive", body = Health))
+)]
+pub async fn healthz() -> Json<Health> {
+    std::future::ready(Json(Health { status: "ok", version: env!("CARGO_PKG_VERSION") })).await
+}
+
+/// Says whether commands can be accepted: the store answers.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "operations",
+    operation_id = "readyz",
+    responses(
+        (status = 200, description = "Ready", body = Health),
+        (status = 503, description = "Not ready", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Health>, Problem> {
+    app.store.generation().await.map_err(|error| Problem::store(&error))?;
+    Ok(Json(Health { status: "ok", version: env!("CARGO_PKG_VERSION") }))
+}

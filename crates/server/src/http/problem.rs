@@ -1,0 +1,236 @@
+//! The one way to say no over HTTP (API.md section 3): an envelope that is RFC 9457 and the documented one at once.
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+macro_rules! codes {
+    ($($name:ident = $text:literal, $status:ident, $title:literal, $remedy:literal, $retry:literal;)*) => {
+        /// Why a request was not carried out. The table owns the HTTP status.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Code { $(#[doc = $title] $name,)* }
+
+        impl Code {
+            /// Every code, in the order of the reference.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The code as callers see it.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// The HTTP status that goes with it.
+            #[must_use]
+            pub fn status(self) -> StatusCode {
+                match self { $(Self::$name => StatusCode::$status,)* }
+            }
+
+            /// What happened, in a few words.
+            #[must_use]
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$name => $title,)* }
+            }
+
+            /// What to do.
+            #[must_use]
+            pub fn remedy(self) -> &'static str {
+                match self { $(Self::$name => $remedy,)* }
+            }
+
+            /// Whether sending the same request again is safe and may help.
+            #[must_use]
+            pub fn retry(self) -> &'static str {
+                match self { $(Self::$name => $retry,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    InvalidRequestBody = "INVALID_REQUEST_BODY", BAD_REQUEST, "The body is not the JSON object that is asked for", "Send one JSON object in UTF-8 with the documented members.", "No: it will be refused again.";
+    ValidationFailed = "VALIDATION_FAILED", BAD_REQUEST, "Some values do not fit", "Mend every field that `details` lists.", "No: it will be refused again.";
+    UnsupportedVendor = "UNSUPPORTED_VENDOR", BAD_REQUEST, "The vendor is not supported", "Send `\"vendor\": \"dji\"`.", "No: it will be refused again.";
+    UnsupportedCommand = "UNSUPPORTED_COMMAND", BAD_REQUEST, "The method is not in the catalogue", "Take a `command_type` from `GET /api/v1/open/catalog/dji/methods`.", "No: it will be refused again.";
+    Unauthorized = "UNAUTHORIZED", UNAUTHORIZED, "The request is not signed, or the credential does not work", "Send the four signing headers; ask the tenant's administrator if the credential is disabled or expired.", "Only after mending it.";
+    SignatureInvalid = "SIGNATURE_INVALID", UNAUTHORIZED, "The signature does not match", "Compare `details` with the string you signed, and check the API id and key.", "Only after mending it.";
+    TimestampExpired = "TIMESTAMP_EXPIRED", UNAUTHORIZED, "The timestamp is too far from the server's clock", "Set the clock of the caller; sign again with the present time.", "Yes, signed anew.";
+    NonceReplayed = "NONCE_REPLAYED", UNAUTHORIZED, "The nonce was used before", "Use a new nonce for every request, also for a repeated one.", "Yes, with a new nonce; a command is not sent twice under the same idempotency key.";
+    PermissionDenied = "PERMISSION_DENIED", FORBIDDEN, "The credential may not do this", "Ask for a credential with the permission that `details` names.", "No.";
+    ObjectPolicyDenied = "OBJECT_POLICY_DENIED", FORBIDDEN, "The object policy does not allow this", "Ask the tenant's administrator for a resource that covers the object.", "No.";
+    NotFound = "NOT_FOUND", NOT_FOUND, "There is nothing at this path", "See the list of paths in `/openapi.json`.", "No.";
+    CommandNotFound = "COMMAND_NOT_FOUND", NOT_FOUND, "This tenant has no such command", "Check the command id and the credential's tenant.", "No.";
+    DeviceRequestNotFound = "DEVICE_REQUEST_NOT_FOUND", NOT_FOUND, "This tenant has no such device request", "Check the request id and the credential's tenant.", "No.";
+    DeviceNotFound = "DEVICE_NOT_FOUND", NOT_FOUND, "This tenant has no such device", "Check the serial number; add the device to the tenant first.", "After the device was added.";
+    CallbackNotFound = "CALLBACK_NOT_FOUND", NOT_FOUND, "This tenant has no such callback", "Check the endpoint id.", "No.";
+    MethodNotAllowed = "METHOD_NOT_ALLOWED", METHOD_NOT_ALLOWED, "The path does not take this HTTP method", "See `/openapi.json` and the `Allow` header.", "No.";
+    RequestTimeout = "REQUEST_TIMEOUT", REQUEST_TIMEOUT, "The body did not arrive in time", "Send the whole body without pauses.", "Yes: nothing was done.";
+    IdempotencyConflict = "IDEMPOTENCY_CONFLICT", CONFLICT, "The idempotency key was used with another body", "Use a new key for a new command; repeat a command with exactly the same body.", "No.";
+    DeviceRequestAlreadyReplied = "DEVICE_REQUEST_ALREADY_REPLIED", CONFLICT, "The device request has been answered", "Read the request to see the answer.", "No.";
+    DeviceRequestExpired = "DEVICE_REQUEST_EXPIRED", CONFLICT, "The device no longer waits for this answer", "Answer before `reply_by`.", "No.";
+    CommandNotCancellable = "COMMAND_NOT_CANCELLABLE", CONFLICT, "The command can no longer be cancelled", "It may have reached the device, or has ended: read it, and send the method that stops it.", "No.";
+    DeviceBusy = "DEVICE_BUSY", CONFLICT, "Another movement of the aircraft is running", "Wait for the command that `details` names, or stop it.", "When that command has ended, with the same key.";
+    PayloadTooLarge = "PAYLOAD_TOO_LARGE", PAYLOAD_TOO_LARGE, "The body is too large", "Send at most 1 MiB.", "No: it will be refused again.";
+    UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", UNSUPPORTED_MEDIA_TYPE, "The body is not declared as JSON", "Send `Content-Type: application/json`.", "No: it will be refused again.";
+    RateLimited = "RATE_LIMITED", TOO_MANY_REQUESTS, "Too many requests", "Wait for `Retry-After` seconds.", "Yes, later.";
+    ObjectSigningFailed = "OBJECT_SIGNING_FAILED", INTERNAL_SERVER_ERROR, "The object could not be presigned", "Tell the operator the request id.", "Yes.";
+    InternalError = "INTERNAL_ERROR", INTERNAL_SERVER_ERROR, "The server failed", "Tell the operator the request id.", "Yes, with the same idempotency key.";
+    Overloaded = "OVERLOADED", SERVICE_UNAVAILABLE, "The server cannot take this now", "Wait for `Retry-After` seconds.", "Yes, later, with the same idempotency key.";
+}
+
+/// One value that does not fit.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Detail {
+    /// JSON pointer into the body, or `header:NAME`, `query:NAME`.
+    #[schema(example = "/payload/points/0/height")]
+    pub field: String,
+    /// What is wrong with it, and what it should be.
+    #[schema(example = "must be between 2 and 10000")]
+    pub problem: String,
+    /// What was given, where there was anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub given: Option<Value>,
+}
+
+impl Detail {
+    /// A detail without the given value.
+    #[must_use]
+    pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { field: field.into(), problem: problem.into(), given: None }
+    }
+
+    /// The same with the given value.
+    #[must_use]
+    pub fn given(self, given: Value) -> Self {
+        Self { given: Some(given), ..self }
+    }
+}
+
+/// A refusal on its way out. The request id is put in where the answer leaves ([`super::request_id`]).
+#[derive(Debug, Clone)]
+pub struct Problem {
+    /// Why.
+    pub code: Code,
+    /// In words, for this very request.
+    pub message: String,
+    /// All that does not fit.
+    pub details: Vec<Detail>,
+    /// When to come again.
+    pub retry_after_seconds: Option<u32>,
+}
+
+/// What callers see of a refusal.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProblemBody {
+    /// Link into the error reference that this server serves.
+    #[serde(rename = "type")]
+    #[schema(example = "/docs/errors#VALIDATION_FAILED")]
+    pub kind: String,
+    /// What happened, the same for every refusal of this code.
+    pub title: &'static str,
+    /// The HTTP status.
+    #[schema(example = 400)]
+    pub status: u16,
+    /// The code to program against.
+    #[schema(example = "VALIDATION_FAILED")]
+    pub code: &'static str,
+    /// What is wrong with this very request.
+    pub message: String,
+    /// The same id as in the `X-Request-Id` header.
+    pub request_id: String,
+    /// Everything that does not fit, at once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<Detail>,
+}
+
+impl Problem {
+    /// A refusal with a message.
+    #[must_use]
+    pub fn new(code: Code, message: impl ToString) -> Self {
+        Self { code, message: message.to_string(), details: Vec::new(), retry_after_seconds: None }
+    }
+
+    /// A refusal for values that do not fit.
+    #[must_use]
+    pub fn invalid(details: Vec<Detail>) -> Self {
+        let message = match details.as_slice() {
+            [only] => format!("{} {}", only.field, only.problem),
+            many => format!("{} values do not fit; see details", many.len()),
+        };
+        Self { details, ..Self::new(Code::ValidationFailed, message) }
+    }
+
+    /// A failure that is ours: the cause goes to the log, once; the caller gets the request id.
+    #[must_use]
+    pub fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut chain = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            chain.push_str(": ");
+            chain.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        tracing::error!(error = %chain, "a request failed");
+        Self::new(Code::InternalError, "the server failed; tell its operator the request id")
+    }
+
+    /// The store cannot be used now: nothing was done, come again.
+    #[must_use]
+    pub fn store(error: &utmos_core::ports::StoreError) -> Self {
+        match error {
+            utmos_core::ports::StoreError::Unavailable(_) => {
+                tracing::error!(%error, "a request failed");
+                Self::new(Code::Overloaded, "the store cannot be used now; send the request again").retry_after(1)
+            }
+            utmos_core::ports::StoreError::Damaged(_) => Self::internal(error),
+        }
+    }
+
+    /// The same with one more detail.
+    #[must_use]
+    pub fn with(mut self, detail: Detail) -> Self {
+        self.details.push(detail);
+        self
+    }
+
+    /// The same with a `Retry-After` header.
+    #[must_use]
+    pub fn retry_after(self, seconds: u32) -> Self {
+        Self { retry_after_seconds: Some(seconds), ..self }
+    }
+
+    /// The answer, whole.
+    #[must_use]
+    pub fn to_response(&self, request_id: &str) -> Response {
+        let body = ProblemBody {
+            kind: format!("/docs/errors#{}", self.code.as_str()),
+            title: self.code.title(),
+            status: self.code.status().as_u16(),
+            code: self.code.as_str(),
+            message: self.message.clone(),
+            request_id: request_id.to_owned(),
+            details: self.details.clone(),
+        };
+        let mut response = (self.code.status(), Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        // Finished by the layer that knows the request id.
+        let mut response = self.code.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}

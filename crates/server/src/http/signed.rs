@@ -1,0 +1,235 @@
+//! Lets signed requests in. A handler that takes [`Signed`] has a verified caller and the raw body, and one duty left:
+//! the nonce is spent before anything is answered. [`Signed::reading`] and [`Signed::acting`] see to it.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::{FromRequest, Request},
+    http::{HeaderMap, header},
+};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde_json::json;
+use utmos_core::{
+    credential::Permission,
+    ports::Nonce,
+    signing::{self, Caller, Refusal, SignedParts},
+};
+
+use super::{
+    App,
+    problem::{Code, Detail, Problem},
+    request_id::RequestId,
+};
+
+/// Who is at the other end of the connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+/// A request whose signature is right. Its nonce is not spent yet.
+pub struct Signed {
+    caller: Caller,
+    body: Bytes,
+    is_json: bool,
+}
+
+impl FromRequest<Arc<App>> for Signed {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let head = signing::read_headers(|name| {
+            parts.headers.get_all(name).iter().map(axum::http::HeaderValue::as_bytes).collect()
+        });
+        let head = head.map_err(|flaws| {
+            let details = flaws
+                .into_iter()
+                .map(|flaw| Detail::new(format!("header:{}", flaw.header), flaw.problem))
+                .collect();
+            Problem { details, ..Problem::new(Code::Unauthorized, "the request is not signed properly; see details") }
+        })?;
+        let body = read_body(body, &parts.headers, app.body_bytes_max, app.body_read_wait).await?;
+        let request_id = parts.extensions.get::<RequestId>().map_or("", |id| &id.0);
+        let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
+        let credential = app.directory.credential(&head.api_id);
+        let signed = SignedParts {
+            method: parts.method.as_str(),
+            path: parts.uri.path(),
+            query: parts.uri.query(),
+            body: &body,
+        };
+        let now = app.clock.now().wall;
+        let caller = signing::verify(credential.as_ref(), &head, signed, request_id, peer, now)?;
+        Ok(Self { caller, body, is_json: is_json(&parts.headers) })
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let message = refusal.to_string();
+        match refusal {
+            Refusal::TimestampExpired { .. } => {
+                Self::new(Code::TimestampExpired, &message).with(Detail::new("header:X-Api-Timestamp", message))
+            }
+            Refusal::SignatureInvalid { string_to_sign } => Self::new(Code::SignatureInvalid, message).with(
+                Detail::new("header:X-Api-Signature", "is not the signature of this string")
+                    .given(json!({ "string_to_sign": string_to_sign })),
+            ),
+            Refusal::NotAllowed(_) => Self::new(Code::Unauthorized, message),
+        }
+    }
+}
+
+impl Signed {
+    /// For what only reads: the nonce is stored while `work` runs, and the answer leaves when both are done.
+    pub async fn reading<T, F>(
+        self,
+        app: &App,
+        permission: Permission,
+        work: impl FnOnce(Caller) -> F,
+    ) -> Result<T, Problem>
+    where
+        F: Future<Output = Result<T, Problem>>,
+    {
+        let caller = self.caller;
+        let nonce = spend(app, &caller);
+        let permitted = permit(&caller, permission);
+        let answer = async {
+            permitted?;
+            work(caller.clone()).await
+        };
+        // A refused nonce ends a long wait at once; a refused anything else waits for the nonce, which is checked first.
+        tokio::pin!(nonce, answer);
+        let mut early = None;
+        loop {
+            tokio::select! {
+                biased;
+                spent = &mut nonce => {
+                    spent?;
+                    return match early { Some(answer) => answer, None => answer.await };
+                }
+                answered = &mut answer, if early.is_none() => early = Some(answered),
+            }
+        }
+    }
+
+    /// For what does something: the nonce is stored before `work` begins.
+    pub async fn acting<T, F>(
+        self,
+        app: &App,
+        permission: Permission,
+        work: impl FnOnce(Caller, Bytes) -> F,
+    ) -> Result<T, Problem>
+    where
+        F: Future<Output = Result<T, Problem>>,
+    {
+        spend(app, &self.caller).await?;
+        permit(&self.caller, permission)?;
+        work(self.caller, self.body).await
+    }
+
+    /// For the one endpoint that spends the nonce in a transaction of its own. `check` does everything that can be
+    /// refused before that; when it refuses, the nonce is spent here.
+    pub async fn checking<T>(
+        self,
+        app: &App,
+        permission: Permission,
+        check: impl FnOnce(&Caller, &Bytes) -> Result<T, Problem>,
+    ) -> Result<(Caller, T), Problem> {
+        let checked = permit(&self.caller, permission)
+            .and_then(|()| require_json(self.is_json))
+            .and_then(|()| check(&self.caller, &self.body));
+        match checked {
+            Ok(checked) => Ok((self.caller, checked)),
+            Err(problem) => {
+                spend(app, &self.caller).await?;
+                Err(problem)
+            }
+        }
+    }
+}
+
+/// Stores a caller's nonce.
+pub async fn spend(app: &App, caller: &Caller) -> Result<(), Problem> {
+    match app.store.spend_nonce(caller.nonce()).await {
+        Ok(Nonce::Spent) => Ok(()),
+        Ok(Nonce::Replayed) => Err(replayed()),
+        Err(error) => Err(Problem::store(&error)),
+    }
+}
+
+/// The refusal of a nonce.
+#[must_use]
+pub fn replayed() -> Problem {
+    let message = "this nonce was used before with this API id; use a new one for every request";
+    Problem::new(Code::NonceReplayed, message).with(Detail::new("header:X-Api-Nonce", "was used before"))
+}
+
+fn permit(caller: &Caller, permission: Permission) -> Result<(), Problem> {
+    if caller.may(permission) {
+        return Ok(());
+    }
+    let message = format!("this credential lacks the permission {permission}");
+    Err(Problem::new(Code::PermissionDenied, &message)
+        .with(Detail::new("header:X-Api-Id", format!("needs the permission {permission}"))))
+}
+
+fn require_json(is_json: bool) -> Result<(), Problem> {
+    if is_json {
+        return Ok(());
+    }
+    let message = "the body must be sent with Content-Type: application/json";
+    Err(Problem::new(Code::UnsupportedMediaType, message)
+        .with(Detail::new("header:Content-Type", "must be application/json")))
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return false };
+    let Ok(text) = value.to_str() else { return false };
+    let mut parts = text.split(';').map(str::trim);
+    let is_type = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"));
+    is_type && parts.all(|part| part.is_empty() || part.replace('"', "").eq_ignore_ascii_case("charset=utf-8"))
+}
+
+async fn read_body(body: Body, headers: &HeaderMap, bytes_max: usize, wait: Duration) -> Result<Bytes, Problem> {
+    let too_large = || {
+        let message = format!("the body is longer than {bytes_max} bytes");
+        Problem::new(Code::PayloadTooLarge, message)
+    };
+    let told = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if told.is_some_and(|told| told > bytes_max as u64) {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(wait, Limited::new(body, bytes_max).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Problem::new(Code::InvalidRequestBody, "the body broke off before its end")),
+        Err(_) => Err(Problem::new(Code::RequestTimeout, format!("the body did not arrive within {wait:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn only_json_in_utf_8_is_json() {
+        let check = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::CONTENT_TYPE, value.parse().unwrap());
+            }
+            is_json(&headers)
+        };
+        for good in ["application/json", "Application/JSON", "application/json; charset=utf-8", "application/json;charset=\"UTF-8\""] {
+            assert!(check(&[good]), "{good}");
+        }
+        for bad in ["text/plain", "application/jsonp", "application/json; charset=latin1", "application/json, text/plain"] {
+            assert!(!check(&[bad]), "{bad}");
+        }
+        assert!(!check(&[]) && !check(&["application/json", "application/json"]));
+    }
+}

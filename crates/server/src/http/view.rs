@@ -1,0 +1,136 @@
+//! A command as callers see it.
+
+use serde::Serialize;
+use serde_json::{Value, value::RawValue};
+use utmos_core::command::{Command, Execution};
+use utmos_dji::catalogue::Catalogue;
+use utoipa::ToSchema;
+
+/// A command and what is known of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CommandView {
+    /// Its id, from acceptance on.
+    #[schema(format = "uuid")]
+    pub command_id: String,
+    /// `ACCEPTED`, `DELIVERED`, `SUCCEEDED`, `FAILED`, `TIMED_OUT` or `UNMATCHED_RESPONSE`.
+    #[schema(example = "SUCCEEDED")]
+    pub status: &'static str,
+    /// Always `dji`.
+    #[schema(example = "dji")]
+    pub vendor: &'static str,
+    /// The device it is meant for.
+    pub device_id: String,
+    /// The gateway that carries it.
+    pub gateway_id: String,
+    /// DJI's method name.
+    #[schema(example = "cover_open")]
+    pub command_type: String,
+    /// As it was or will be sent; secrets are masked.
+    #[schema(value_type = Object)]
+    pub payload: Value,
+    /// How long an answer is waited for.
+    pub timeout_seconds: u64,
+    /// The device's `data.code`, else `data.result`.
+    pub response_code: Option<String>,
+    /// The device's words, else the meaning of the code.
+    pub response_message: Option<String>,
+    /// The reply's `data`, whole.
+    #[schema(value_type = Option<Object>)]
+    pub vendor_response: Option<Box<RawValue>>,
+    /// Why it failed or timed out, to program against.
+    pub failure_code: Option<&'static str>,
+    /// The same in words.
+    pub failure_reason: Option<String>,
+    /// How its job goes; jobs only.
+    pub execution: Option<ExecutionView>,
+    /// When it was accepted, RFC 3339.
+    #[schema(format = "date-time")]
+    pub accepted_at: String,
+    /// When the broker confirmed it or the device first showed that it has it.
+    #[schema(format = "date-time")]
+    pub delivered_at: Option<String>,
+    /// When the device's answer came.
+    #[schema(format = "date-time")]
+    pub response_received_at: Option<String>,
+    /// When it ended.
+    #[schema(format = "date-time")]
+    pub completed_at: Option<String>,
+    /// When it last changed.
+    #[schema(format = "date-time")]
+    pub updated_at: String,
+    /// Counts its changes.
+    pub status_version: u64,
+    /// The request that asked for it.
+    pub request_id: String,
+}
+
+/// How a job goes.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ExecutionView {
+    /// The device's own word, such as `in_progress`; `started` before the first event.
+    pub state: String,
+    /// The step it is at.
+    pub step: Option<String>,
+    /// 0 to 100.
+    pub percent: Option<u8>,
+    /// When it was last heard of.
+    #[schema(format = "date-time")]
+    pub updated_at: String,
+    /// The last progress event's `data`, whole.
+    #[schema(value_type = Option<Object>)]
+    pub ext: Option<Box<RawValue>>,
+}
+
+impl CommandView {
+    /// Shows a command.
+    #[must_use]
+    pub fn of(command: &Command, catalogue: &Catalogue) -> Self {
+        let (spec, life) = (&command.spec, &command.life);
+        let payload: Value = serde_json::from_str(&spec.payload).unwrap_or(Value::Null);
+        let payload = match catalogue.method(&spec.method) {
+            Some(method) => method.mask(&payload),
+            // A method that left the catalogue may have had secrets: nobody can tell which.
+            None => Value::String("hidden: this method is no longer in the catalogue".to_owned()),
+        };
+        let response = life.response.as_ref();
+        Self {
+            command_id: spec.id.to_string(),
+            status: life.status().as_str(),
+            vendor: "dji",
+            device_id: spec.device.to_string(),
+            gateway_id: spec.gateway.to_string(),
+            command_type: spec.method.clone(),
+            payload,
+            timeout_seconds: spec.timeout.as_secs(),
+            response_code: response.and_then(|response| response.code.clone()),
+            response_message: response.and_then(|response| response.message.clone()),
+            vendor_response: response.and_then(|response| raw(&response.data)),
+            failure_code: life.phase.failure().map(utmos_core::command::FailureCode::as_str),
+            failure_reason: life.failure_reason.clone(),
+            execution: life.execution.as_ref().map(ExecutionView::of),
+            accepted_at: spec.accepted_at.to_string(),
+            delivered_at: life.delivered_at.map(|at| at.to_string()),
+            response_received_at: life.response_received_at.map(|at| at.to_string()),
+            completed_at: life.completed_at.map(|at| at.to_string()),
+            updated_at: life.updated_at.to_string(),
+            status_version: life.version.0,
+            request_id: spec.request_id.clone(),
+        }
+    }
+}
+
+impl ExecutionView {
+    fn of(execution: &Execution) -> Self {
+        Self {
+            state: execution.state.clone(),
+            step: execution.step.clone(),
+            percent: execution.percent,
+            updated_at: execution.updated_at.to_string(),
+            ext: execution.ext.as_ref().and_then(|ext| raw(ext)),
+        }
+    }
+}
+
+fn raw(text: &str) -> Option<Box<RawValue>> {
+    RawValue::from_string(text.to_owned()).ok()
+}

@@ -1,0 +1,16 @@
+//! The running platform: takes signed requests in, moves commands, talks to gateways.
+//!
+//! [`Server::start`] puts the parts together; the binary and the tests choose which. Decisions are made in
+//! `utmos-core`, the protocol is known to `utmos-dji`; here is what asks, saves, and then acts.
+
+pub mod clock;
+pub mod config;
+pub mod directory;
+mod doorkeeper;
+pub mod driver;
+pub mod http;
+pub mod ids;
+pub mod link;
+mod start;
+
+pub use start::{Parts, Server, StartError};

@@ -1,0 +1,335 @@
+//! What devices say, on its way in: every message is read, its gateway counts as heard, what it asks for is answered,
+//! and what it says of a command goes to that command.
+//!
+//! Nothing a device sends may stop the link. What cannot be read, and what belongs to nothing, is counted and kept as
+//! evidence, at a bounded rate.
+
+mod answers;
+mod evidence;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use utmos_core::{
+    device::TopologyChange,
+    id::{CommandId, DeviceSn, GatewaySn, TenantId},
+    life::Input,
+    ports::{Ids, Store},
+    time::Clock,
+};
+use utmos_dji::{
+    answer,
+    catalogue::Catalogue,
+    topic::{DownlinkTopic, UplinkTopic},
+    uplink::{self, DrcAck, Event, ForGateway, Osd, ReplyTo, Topology, Uplink},
+};
+use utmos_mqtt::{Inbound, Outlet, Publish};
+
+use self::{answers::Settings, evidence::Evidence};
+use crate::{
+    directory::Directory,
+    driver::{Driver, Matched},
+};
+
+pub use self::answers::Settings as AnswerSettings;
+
+/// Answers to devices are worth nothing later than this.
+const ANSWER_EXPIRY: Duration = Duration::from_secs(30);
+
+/// DJI's `mode_code` of an aircraft on its way down or home: return home, landing, forced landing, landing on three
+/// propellers.
+const HOMING_MODES: [i64; 4] = [9, 10, 11, 12];
+/// DJI's `mode_code` of an aircraft that is not flying: standby, not connected.
+const DOWN_MODES: [i64; 2] = [0, 14];
+
+/// What the link works with.
+pub struct LinkParts {
+    /// Where what is said of commands goes.
+    pub driver: Driver,
+    /// Who is who.
+    pub directory: Arc<Directory>,
+    /// What codes and events mean.
+    pub catalogue: Arc<Catalogue>,
+    /// Where answers leave.
+    pub outlet: Arc<dyn Outlet>,
+    /// Where evidence is kept.
+    pub store: Arc<dyn Store>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Fresh ids.
+    pub ids: Arc<dyn Ids>,
+    /// What docks are told.
+    pub settings: Settings,
+}
+
+/// Figures of the link since it started.
+#[derive(Debug, Default)]
+pub struct Figures {
+    /// Messages that came.
+    pub received: AtomicU64,
+    /// Messages that could not be read.
+    pub malformed: AtomicU64,
+    /// Replies that belong to no command.
+    pub unmatched: AtomicU64,
+    /// Messages of gateways nobody has registered.
+    pub strangers: AtomicU64,
+    /// Answers sent to devices.
+    pub answered: AtomicU64,
+    /// Requests of devices that nothing answers by itself.
+    pub unanswered: AtomicU64,
+}
+
+/// The way in.
+pub struct Link {
+    parts: LinkParts,
+    evidence: Evidence,
+    figures: Figures,
+    tasks: TaskTracker,
+}
+
+impl Link {
+    /// A link that is not running yet.
+    #[must_use]
+    pub fn new(parts: LinkParts) -> Arc<Self> {
+        let evidence = Evidence::new(parts.store.clone(), parts.clock.clone(), parts.ids.clone());
+        Arc::new(Self { parts, evidence, figures: Figures::default(), tasks: TaskTracker::new() })
+    }
+
+    /// Figures since the start.
+    #[must_use]
+    pub fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// Takes in what comes until `stopping`.
+    pub async fn run(self: Arc<Self>, mut inbound: mpsc::Receiver<Inbound>, stopping: CancellationToken) {
+        loop {
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => break,
+                came = inbound.recv() => match came {
+                    Some(came) => self.take_in(came).await,
+                    None => break,
+                },
+            }
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Takes in one thing that came.
+    pub async fn take_in(self: &Arc<Self>, came: Inbound) {
+        match came {
+            Inbound::Message { topic, payload, .. } => self.message(&topic, &payload).await,
+            Inbound::Joined { user, .. } => self.edge(&user, |book, gateway, now| book.joined(gateway, now)),
+            Inbound::Subscribed { user, filter } => self.subscribed(&user, &filter),
+            Inbound::Left { user, .. } => self.edge(&user, |book, gateway, now| {
+                book.left(gateway, now);
+                false
+            }),
+            Inbound::LinkUp { protocol } => {
+                tracing::info!(?protocol, "the broker is connected");
+                self.parts.driver.link_is_up();
+            }
+            Inbound::LinkDown { reason } => tracing::warn!(reason, "the broker is not connected"),
+        }
+    }
+
+    fn subscribed(&self, user: &str, filter: &str) {
+        let Ok(gateway) = GatewaySn::parse(user) else { return };
+        let services = DownlinkTopic::Services { gateway }.to_string();
+        if covers(filter, &services) {
+            self.edge(user, |book, gateway, now| book.listens(gateway, now));
+        }
+    }
+
+    fn edge(
+        &self,
+        user: &str,
+        change: impl FnOnce(&mut crate::driver::presence::PresenceBook, &GatewaySn, utmos_core::time::Now) -> bool,
+    ) {
+        let Ok(gateway) = GatewaySn::parse(user) else { return };
+        self.parts.driver.presence(|book, now| {
+            let came = change(book, &gateway, now);
+            ((), came.then(|| gateway.clone()).into_iter().collect())
+        });
+    }
+
+    async fn message(self: &Arc<Self>, topic: &str, payload: &Bytes) {
+        Self::count(&self.figures.received);
+        let parsed = match UplinkTopic::parse(topic) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                Self::count(&self.figures.malformed);
+                self.evidence.keep(None, None, topic, payload, &error.to_string()).await;
+                return;
+            }
+        };
+        let device = parsed.device();
+        let Some((tenant, gateway)) = self.whose(&device) else {
+            Self::count(&self.figures.strangers);
+            tracing::debug!(device.sn = %device, "a message of a device nobody has registered");
+            return;
+        };
+        self.edge(gateway.as_str(), |book, gateway, now| book.heard(gateway, now));
+        let meanings =
+            ForGateway { catalogue: &self.parts.catalogue, model: self.parts.directory.model_of(&gateway) };
+        let uplink = match uplink::read(&parsed, payload, &meanings) {
+            Ok(uplink) => uplink,
+            Err(error) => {
+                Self::count(&self.figures.malformed);
+                self.evidence.keep(Some(tenant), Some(&gateway), topic, payload, &error.to_string()).await;
+                return;
+            }
+        };
+        self.acknowledge(&uplink);
+        match uplink {
+            Uplink::Reply(reply) | Uplink::PropertyReply(reply) => self.reply(tenant, reply, topic, payload).await,
+            Uplink::DrcAck(ack) => self.drc_ack(tenant, ack).await,
+            Uplink::Event(event) => self.event(tenant, gateway, event).await,
+            Uplink::Request(request) => self.answer_request(tenant, &request),
+            Uplink::Topology(topology) => self.topology(topology).await,
+            Uplink::Osd(osd) => self.osd(&gateway, &osd),
+            Uplink::State(_) | Uplink::DrcPush(_) => {}
+        }
+    }
+
+    /// The tenant and the gateway behind a topic's serial number: the gateway itself, or the one that leads the aircraft.
+    fn whose(&self, device: &DeviceSn) -> Option<(TenantId, GatewaySn)> {
+        self.parts.directory.with_registry(|registry| {
+            let known = registry.device(device)?;
+            if known.kind.is_gateway() {
+                return Some((known.tenant, device.to_gateway()));
+            }
+            let route = registry.route(known.tenant, device).ok()?;
+            Some((known.tenant, route.gateway))
+        })
+    }
+
+    async fn reply(&self, tenant: TenantId, answer: ReplyTo, topic: &str, payload: &Bytes) {
+        let gateway = answer.reply.gateway.clone();
+        let id = answer.exchange.tid.as_deref().and_then(|tid| tid.parse::<CommandId>().ok());
+        let matched = match id {
+            Some(id) => self.parts.driver.tell(tenant, id, Input::Reply(answer.reply.clone())).await,
+            None => Ok(Matched::Unknown),
+        };
+        match matched {
+            Ok(Matched::Yes) => {}
+            Ok(Matched::Unknown) => {
+                Self::count(&self.figures.unmatched);
+                tracing::warn!(gateway.sn = %gateway, "a reply belongs to no command");
+                let reason = "no command of this gateway's tenant has this tid";
+                let about = evidence::About { tid: answer.exchange.tid, method: answer.reply.method };
+                self.evidence.keep_about(Some(tenant), Some(&gateway), topic, payload, reason, about).await;
+            }
+            Err(error) => tracing::error!(gateway.sn = %gateway, %error, "could not look up the command of a reply"),
+        }
+    }
+
+    async fn drc_ack(&self, tenant: TenantId, ack: DrcAck) {
+        let Some(method) = ack.reply.method.clone() else { return };
+        let found = self.parts.driver.find_drc(&ack.reply.gateway, &method, ack.seq);
+        // A pilot's own heartbeats are acknowledged on the same topic: an answer to nobody is no news here.
+        if let Some(id) = found
+            && let Err(error) = self.parts.driver.tell(tenant, id, Input::Reply(ack.reply)).await
+        {
+            tracing::error!(command.id = %id, %error, "could not look up the command of an acknowledgement");
+        }
+    }
+
+    async fn event(&self, tenant: TenantId, gateway: GatewaySn, event: Event) {
+        let Some(mut progress) = event.progress else { return };
+        progress.gateway = gateway;
+        let Some(id) = self.parts.driver.find_job(&progress) else { return };
+        if let Err(error) = self.parts.driver.tell(tenant, id, Input::Progress(*progress)).await {
+            tracing::error!(command.id = %id, %error, "could not look up the command of a progress event");
+        }
+    }
+
+    async fn topology(&self, topology: Topology) {
+        let now = self.parts.clock.now().wall;
+        if let Some(model) = topology.model.key() {
+            self.parts.directory.learn_model(&topology.gateway, model);
+        }
+        let Some(subs) = answers::to_core_subs(&topology) else { return };
+        match self.parts.directory.report_topology(&topology.gateway, &subs, now).await {
+            Ok(TopologyChange::ForeignSubDevice(sn)) => tracing::warn!(
+                gateway.sn = %topology.gateway, device.sn = %sn,
+                "a gateway reports an aircraft of another tenant; the report was not taken over"
+            ),
+            Ok(TopologyChange::Changed(subs)) => {
+                tracing::info!(gateway.sn = %topology.gateway, aircraft = subs.len(), "topology changed");
+            }
+            Ok(TopologyChange::Same | TopologyChange::UnknownGateway) => {}
+            Err(error) => tracing::error!(gateway.sn = %topology.gateway, %error, "could not keep a topology"),
+        }
+    }
+
+    fn osd(&self, gateway: &GatewaySn, osd: &Osd) {
+        let Some(mode) = osd.mode_code else { return };
+        if osd.device.as_str() != gateway.as_str() {
+            let (is_homing, is_down) = (HOMING_MODES.contains(&mode), DOWN_MODES.contains(&mode));
+            self.parts.driver.flight_mode(gateway, &osd.device, is_homing, is_down);
+        }
+    }
+
+    fn acknowledge(self: &Arc<Self>, uplink: &Uplink) {
+        if let Some(outgoing) = answer::acknowledge(uplink, self.parts.clock.now().wall) {
+            self.send(outgoing);
+        }
+    }
+
+    /// Sends an answer. Nobody waits for the broker's word on it: a device that missed it asks again.
+    fn send(self: &Arc<Self>, outgoing: answer::Outgoing) {
+        Self::count(&self.figures.answered);
+        let link = self.clone();
+        self.tasks.spawn(async move {
+            let topic = outgoing.topic.to_string();
+            let message = Publish::new(topic.clone(), outgoing.payload).with_expiry(ANSWER_EXPIRY);
+            let sent = link.parts.outlet.publish(message).await;
+            tracing::trace!(topic, ?sent, "answered a device");
+        });
+    }
+
+    fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether an MQTT topic filter covers a topic.
+fn covers(filter: &str, topic: &str) -> bool {
+    let mut levels = topic.split('/');
+    for wanted in filter.split('/') {
+        match (wanted, levels.next()) {
+            ("#", _) => return true,
+            ("+", Some(_)) => {}
+            (wanted, Some(level)) if wanted == level => {}
+            (_, _) => return false,
+        }
+    }
+    levels.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::covers;
+
+    #[test]
+    fn filters_cover_topics_as_mqtt_says() {
+        let topic = "thing/product/DOCK/services";
+        for filter in [topic, "#", "thing/#", "thing/product/DOCK/#", "thing/+/+/services", "thing/product/DOCK/services/#"] {
+            assert!(covers(filter, topic), "{filter}");
+        }
+        for filter in ["thing/product/DOCK", "thing/product/DOCK/services/x", "thing/product/DOC/services", "+", "sys/#"] {
+            assert!(!covers(filter, topic), "{filter}");
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Puts the parts together, and takes them apart again in an order that finishes what was begun.
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use utmos_core::{
+    ports::{Ids, Store, StoreError},
+    time::Clock,
+};
+use utmos_dji::{
+    answer::{CloudConfig, Organization},
+    catalogue::Catalogue,
+    topic::SERVER_FILTERS,
+};
+use utmos_mqtt::{
+    Broker, BrokerConfig, BrokerError, BrokerTls, Client, ClientConfig, ClientTls, Outlet, Password, Qos,
+};
+
+use crate::{
+    config::{self, Config},
+    directory::Directory,
+    doorkeeper::Door,
+    driver::{
+        Driver, DriverParts, Limits, Resumed,
+        presence::{Knowledge, PresenceBook},
+    },
+    http::{App, HttpServer, ServeLimits},
+    link::{AnswerSettings, Link, LinkParts},
+};
+
+/// Messages of devices that may wait to be taken in; then the broker waits, and its devices with it.
+const INBOUND_WAITING_MAX: usize = 4_096;
+/// How often nonces that need not be remembered are forgotten.
+const FORGET_WAIT: Duration = Duration::from_secs(30);
+
+/// What a server is made of, chosen by whoever starts it.
+pub struct Parts {
+    /// Where everything is kept.
+    pub store: Arc<dyn Store>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Fresh ids.
+    pub ids: Arc<dyn Ids>,
+    /// The methods.
+    pub catalogue: Arc<Catalogue>,
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store cannot be read.
+    #[error("the store cannot be read")]
+    Store(#[source] StoreError),
+    /// The embedded broker does not start.
+    #[error("the embedded MQTT broker does not start")]
+    Broker(#[source] BrokerError),
+    /// The password of the outside broker cannot be read.
+    #[error("cannot read mqtt.external.password_file {}; check its path and permissions", .file.display())]
+    PasswordFile {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// The HTTP address cannot be listened on.
+    #[error("cannot listen on http.listen = {address}; choose another address, or stop what uses it")]
+    Http {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+/// A running server.
+pub struct Server {
+    http: HttpServer,
+    broker: Broking,
+    driver: Driver,
+    resumed: Resumed,
+    stopping: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Our own broker, or a client of another.
+enum Broking {
+    Own(Broker),
+    Other(Client),
+}
+
+impl Server {
+    /// Starts everything. When this returns, commands of an earlier process are under care and requests are taken.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(config: &Config, parts: Parts) -> Result<Self, StartError> {
+        let stopping = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let directory = Arc::new(Directory::load(parts.store.clone()).await.map_err(StartError::Store)?);
+        let (sender, inbound) = mpsc::channel(INBOUND_WAITING_MAX);
+        let (broker, outlet, knowledge) = start_broking(config, &directory, sender).await?;
+        let driver = Driver::start(DriverParts {
+            store: parts.store.clone(),
+            clock: parts.clock.clone(),
+            ids: parts.ids.clone(),
+            outlet: outlet.clone(),
+            catalogue: parts.catalogue.clone(),
+            directory: directory.clone(),
+            replica: format!("utmos-{}", std::process::id()),
+            presence: PresenceBook::new(knowledge),
+            limits: Limits { waiting_per_gateway_max: config.commands.waiting_per_gateway_max, ..Limits::default() },
+        });
+        let resumed = driver.resume().await.map_err(StartError::Store)?;
+        let link = Link::new(LinkParts {
+            driver: driver.clone(),
+            directory: directory.clone(),
+            catalogue: parts.catalogue.clone(),
+            outlet,
+            store: parts.store.clone(),
+            clock: parts.clock.clone(),
+            ids: parts.ids.clone(),
+            settings: settings(config),
+        });
+        tasks.spawn(link.clone().run(inbound, stopping.clone()));
+        tasks.spawn(follow(directory.clone(), stopping.clone()));
+        tasks.spawn(forget_nonces(parts.store.clone(), parts.clock.clone(), stopping.clone()));
+        let app = Arc::new(App {
+            driver: driver.clone(),
+            store: parts.store,
+            directory,
+            catalogue: parts.catalogue,
+            link,
+            clock: parts.clock,
+            ids: parts.ids,
+            body_bytes_max: config.http.body_bytes_max,
+            body_read_wait: config.http.body_read_wait,
+        });
+        let limits = ServeLimits {
+            connections_max: config.http.connections_max,
+            header_read_wait: config.http.header_read_wait,
+            shutdown_wait: config.http.shutdown_wait,
+        };
+        let http = HttpServer::start(config.http.listen, crate::http::router(app), limits)
+            .await
+            .map_err(|cause| StartError::Http { address: config.http.listen, cause })?;
+        tracing::info!(
+            http = %http.address(), open = resumed.open, unclear = resumed.unclear,
+            "started; commands of earlier processes are looked after"
+        );
+        Ok(Self { http, broker, driver, resumed, stopping, tasks })
+    }
+
+    /// Where the API listens.
+    #[must_use]
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http.address()
+    }
+
+    /// Where the embedded broker listens, if there is one.
+    #[must_use]
+    pub fn mqtt_addr(&self) -> Option<SocketAddr> {
+        match &self.broker {
+            Broking::Own(broker) => Some(broker.local_addr()),
+            Broking::Other(_) => None,
+        }
+    }
+
+    /// What was found at start.
+    #[must_use]
+    pub fn resumed(&self) -> Resumed {
+        self.resumed
+    }
+
+    /// Stops: takes no more requests, answers those that wait, finishes saves and publishes, then lets the broker go.
+    /// The store is closed by whoever opened it.
+    pub async fn stop(self) {
+        self.driver.release_watches();
+        self.http.stop().await;
+        self.driver.stop().await;
+        self.stopping.cancel();
+        self.tasks.close();
+        match self.broker {
+            Broking::Own(broker) => broker.shutdown().await,
+            Broking::Other(client) => client.shutdown().await,
+        }
+        self.tasks.wait().await;
+    }
+}
+
+async fn start_broking(
+    config: &Config,
+    directory: &Arc<Directory>,
+    sender: mpsc::Sender<utmos_mqtt::Inbound>,
+) -> Result<(Broking, Arc<dyn Outlet>, Knowledge), StartError> {
+    match &config.mqtt {
+        config::Mqtt::Embedded(own) => {
+            let mut broker = BrokerConfig::new(own.listen);
+            broker.clients_max = own.clients_max;
+            broker.packet_bytes_max = own.packet_bytes_max;
+            broker.tls = own.tls.as_ref().map(|tls| BrokerTls {
+                listen: tls.listen,
+                cert: tls.cert_file.clone(),
+                key: tls.key_file.clone(),
+            });
+            let door = Arc::new(Door::new(directory.clone()));
+            let broker = Broker::start(broker, door, sender).await.map_err(StartError::Broker)?;
+            let outlet = broker.outlet();
+            Ok((Broking::Own(broker), outlet, Knowledge::OwnBroker))
+        }
+        config::Mqtt::External(other) => {
+            let client = Client::start(to_client(other)?, sender);
+            let outlet = client.outlet();
+            Ok((Broking::Other(client), outlet, Knowledge::Heard { window: other.liveness_window }))
+        }
+    }
+}
+
+fn to_client(other: &config::ExternalBroker) -> Result<ClientConfig, StartError> {
+    let client_id = other.client_id.clone().unwrap_or_else(|| format!("utmos-{}", uuid::Uuid::new_v4()));
+    let mut client = ClientConfig::new(other.host.clone(), other.port, client_id);
+    client.username.clone_from(&other.username);
+    if let Some(file) = &other.password_file {
+        let read = std::fs::read_to_string(file);
+        let password = read.map_err(|cause| StartError::PasswordFile { file: file.clone(), cause })?;
+        client.password = Some(Password::new(password.trim_end_matches(['\r', '\n']).as_bytes()));
+    }
+    client.protocol = other.protocol;
+    client.tls = other.tls.then(|| ClientTls { ca_file: other.ca_file.clone(), server_name: None });
+    client.subscriptions = SERVER_FILTERS.iter().map(|filter| ((*filter).to_owned(), Qos::AtLeastOnce)).collect();
+    Ok(client)
+}
+
+fn settings(config: &Config) -> AnswerSettings {
+    let dji = &config.dji;
+    let has_organization = !dji.organization_id.is_empty() || !dji.organization_name.is_empty();
+    AnswerSettings {
+        cloud: CloudConfig {
+            ntp_server_host: dji.ntp_server_host.clone(),
+            ntp_server_port: dji.ntp_server_port,
+            app_id: dji.app_id.clone(),
+            app_key: dji.app_key.expose().to_owned(),
+            app_license: dji.app_license.expose().to_owned(),
+        },
+        organization: has_organization
+            .then(|| Organization { id: dji.organization_id.clone(), name: dji.organization_name.clone() }),
+    }
+}
+
+async fn follow(directory: Arc<Directory>, stopping: CancellationToken) {
+    directory.follow(stopping, || tracing::info!("credentials or devices changed")).await;
+}
+
+/// Forgets nonces that are older than any window. A wall clock that jumps ahead must not make it forget those it still
+/// needs, so the earlier of two readings counts: the wall, and the wall at start plus the running time since.
+async fn forget_nonces(store: Arc<dyn Store>, clock: Arc<dyn Clock>, stopping: CancellationToken) {
+    let start = clock.now();
+    loop {
+        tokio::select! {
+            biased;
+            () = stopping.cancelled() => return,
+            () = tokio::time::sleep(FORGET_WAIT) => {}
+        }
+        let now = clock.now();
+        let steady = start.wall.plus(now.mono.since(start.mono));
+        match store.forget_nonces(steady.min(now.wall)).await {
+            Ok(forgotten) => tracing::trace!(forgotten, "forgot nonces"),
+            Err(error) => tracing::warn!(%error, "could not forget nonces"),
+        }
+    }
+}

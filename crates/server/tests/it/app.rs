@@ -1,0 +1,322 @@
+//! A server of its own for each test, and a client that signs.
+
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use utmos_core::{
+    credential::{
+        CLOCK_SKEW_DEFAULT, Credential, CredentialSecret, CredentialStatus, Permission, REPLAY_WINDOW_DEFAULT, Role,
+        Secret, SigningKey,
+    },
+    device::{Device, DeviceKind},
+    id::{ApiId, DeviceSn, TenantId},
+    method::CompleteOn,
+    ports::{RegistryStore, Tenant},
+    signing::{self, SignedParts},
+    time::{Clock, Timestamp},
+};
+use utmos_dji::catalogue::Catalogue;
+use utmos_server::{
+    Parts, Server,
+    clock::SystemClock,
+    config::{Config, Layers},
+    directory::mqtt_secret_hash,
+    ids::SystemIds,
+};
+use utmos_store::{MasterKey, SqliteConfig, SqliteStore};
+use uuid::Uuid;
+
+use crate::dock::PretendDock;
+
+/// Longest a test waits for anything.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Password of every gateway in tests.
+pub const PASSWORD: &str = "a-password-for-tests";
+
+pub struct TestApp {
+    pub server: Server,
+    pub store: Arc<SqliteStore>,
+    pub http: SocketAddr,
+    pub mqtt: SocketAddr,
+    /// A credential of the first tenant that may do everything.
+    pub api: Api,
+    folder: TempDir,
+    master_key: MasterKey,
+}
+
+impl TestApp {
+    /// A server with one tenant and docks `DOCK-1` and `DOCK-2`, which are not connected.
+    pub async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let master_key = MasterKey::generate().unwrap();
+        let store = open(&folder, &master_key);
+        let tenant = put_tenant(&*store, "first").await;
+        for sn in ["DOCK-1", "DOCK-2"] {
+            put_gateway(&*store, tenant, sn).await;
+        }
+        let credential = put_credential(&*store, tenant, Role::TenantAdmin.permissions()).await;
+        Self::start_on(folder, master_key, store, credential).await
+    }
+
+    async fn start_on(folder: TempDir, master_key: MasterKey, store: Arc<SqliteStore>, given: Given) -> Self {
+        let server = start_server(store.clone()).await;
+        let (http, mqtt) = (server.http_addr(), server.mqtt_addr().unwrap());
+        let api = Api::new(http, given);
+        Self { server, store, http, mqtt, api, folder, master_key }
+    }
+
+    /// Stops the server in good order and starts another on the same data.
+    pub async fn restart(self) -> Self {
+        let given = self.api.given.clone();
+        self.server.stop().await;
+        self.store.close().await;
+        let store = open(&self.folder, &self.master_key);
+        Self::start_on(self.folder, self.master_key, store, given).await
+    }
+
+    /// A dock that is connected and listens, and does what `script` says.
+    pub async fn dock(&self, sn: &str) -> PretendDock {
+        PretendDock::connect(self.mqtt, sn).await
+    }
+
+    /// Another tenant with a gateway and a credential of its own.
+    pub async fn other_tenant(&self, name: &str, gateway: &str) -> Api {
+        let tenant = put_tenant(&*self.store, name).await;
+        put_gateway(&*self.store, tenant, gateway).await;
+        let given = put_credential(&*self.store, tenant, Role::TenantAdmin.permissions()).await;
+        let api = Api::new(self.http, given);
+        api.until_known().await;
+        api
+    }
+
+    /// Another credential of the first tenant.
+    pub async fn credential(&self, change: impl FnOnce(&mut Credential)) -> Api {
+        let tenant = self.api.given.tenant;
+        let (mut credential, given) = new_credential(tenant, Role::TenantAdmin.permissions());
+        change(&mut credential);
+        self.store.put_credential(credential).await.unwrap();
+        let api = Api::new(self.http, given);
+        api.until_known().await;
+        api
+    }
+}
+
+fn open(folder: &TempDir, master_key: &MasterKey) -> Arc<SqliteStore> {
+    let path: PathBuf = folder.path().join("utmos.sqlite");
+    Arc::new(SqliteStore::open(SqliteConfig { path, master_key: master_key.clone() }).unwrap())
+}
+
+async fn start_server(store: Arc<SqliteStore>) -> Server {
+    let _ = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::WARN).try_init();
+    let layers = Layers::new().assignments("--set", ["http.listen=127.0.0.1:0", "mqtt.embedded.listen=127.0.0.1:0"]);
+    let config = Config::load(layers).unwrap().config;
+    let parts = Parts {
+        store,
+        clock: Arc::new(SystemClock::new()),
+        ids: Arc::new(SystemIds::new()),
+        catalogue: Arc::new(Catalogue::embedded().unwrap()),
+    };
+    Server::start(&config, parts).await.unwrap()
+}
+
+pub async fn put_tenant(store: &dyn RegistryStore, name: &str) -> TenantId {
+    let id = TenantId::new(Uuid::new_v4());
+    let tenant = Tenant { id, name: name.to_owned(), created_at: Timestamp::from_millis(0) };
+    store.put_tenant(tenant).await.unwrap();
+    id
+}
+
+pub async fn put_gateway(store: &dyn RegistryStore, tenant: TenantId, sn: &str) {
+    let sn = DeviceSn::parse(sn).unwrap();
+    let mqtt_secret_hash = Some(mqtt_secret_hash(&sn, PASSWORD.as_bytes()));
+    let device = Device {
+        sn,
+        tenant,
+        kind: DeviceKind::Dock,
+        model_key: Some("3-2-0".to_owned()),
+        label: String::new(),
+        simulated: true,
+        mqtt_secret_hash,
+        created_at: Timestamp::from_millis(0),
+    };
+    store.put_device(device).await.unwrap();
+}
+
+/// What a caller holds of a credential.
+#[derive(Clone)]
+pub struct Given {
+    pub tenant: TenantId,
+    pub api_id: ApiId,
+    pub key: SigningKey,
+}
+
+pub fn new_credential(tenant: TenantId, permissions: BTreeSet<Permission>) -> (Credential, Given) {
+    let api_id = ApiId::new(format!("utk_{}", Uuid::new_v4().simple()));
+    let secret = Secret::new(Uuid::new_v4().to_string());
+    let given = Given { tenant, api_id: api_id.clone(), key: secret.signing_key() };
+    let credential = Credential {
+        api_id,
+        tenant,
+        name: "test".to_owned(),
+        status: CredentialStatus::Active,
+        permissions,
+        allowed_clock_skew: CLOCK_SKEW_DEFAULT,
+        replay_window: REPLAY_WINDOW_DEFAULT,
+        expires_at: None,
+        ip_allow: Vec::new(),
+        devices: None,
+        complete_on: CompleteOn::Outcome,
+        secrets: vec![CredentialSecret { secret, valid_until: None }],
+        created_at: Timestamp::from_millis(0),
+    };
+    (credential, given)
+}
+
+async fn put_credential(store: &dyn RegistryStore, tenant: TenantId, permissions: BTreeSet<Permission>) -> Given {
+    let (credential, given) = new_credential(tenant, permissions);
+    store.put_credential(credential).await.unwrap();
+    given
+}
+
+/// An answer of the API.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: Value,
+}
+
+impl Answer {
+    pub fn code(&self) -> &str {
+        self.body["code"].as_str().unwrap_or("")
+    }
+
+    pub fn id(&self) -> String {
+        assert!(self.status.is_success(), "{self:?}");
+        self.body["command_id"].as_str().unwrap().to_owned()
+    }
+}
+
+/// A client that signs.
+#[derive(Clone)]
+pub struct Api {
+    pub given: Given,
+    http: SocketAddr,
+    client: reqwest::Client,
+}
+
+pub const COMMANDS: &str = "/api/v1/open/downlink/commands";
+
+impl Api {
+    pub fn new(http: SocketAddr, given: Given) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE * 3).build().unwrap();
+        Self { given, http, client }
+    }
+
+    /// Sends a signed request.
+    pub async fn request(&self, method: Method, target: &str, body: Option<&[u8]>) -> Answer {
+        let nonce = Uuid::new_v4().to_string();
+        self.request_with(method, target, body, &nonce, SystemClock::new().now().wall.as_millis() / 1000).await
+    }
+
+    pub async fn request_with(
+        &self,
+        method: Method,
+        target: &str,
+        body: Option<&[u8]>,
+        nonce: &str,
+        timestamp: i64,
+    ) -> Answer {
+        let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        let parts = SignedParts { method: method.as_str(), path, query, body: body.unwrap_or(b"") };
+        let signature = signing::sign(&self.given.key, parts, &self.given.api_id, timestamp, nonce);
+        let mut request = self
+            .client
+            .request(method, format!("http://{}{target}", self.http))
+            .header("X-Api-Id", self.given.api_id.as_str())
+            .header("X-Api-Timestamp", timestamp.to_string())
+            .header("X-Api-Nonce", nonce)
+            .header("X-Api-Signature", signature);
+        if let Some(body) = body {
+            request = request.header("Content-Type", "application/json").body(body.to_vec());
+        }
+        Self::answer(request).await
+    }
+
+    /// Sends a request as it is.
+    pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Answer { status, headers, body }
+    }
+
+    pub fn bare(&self, method: Method, target: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, format!("http://{}{target}", self.http))
+    }
+
+    pub async fn get(&self, target: &str) -> Answer {
+        self.request(Method::GET, target, None).await
+    }
+
+    pub async fn post(&self, target: &str, body: &Value) -> Answer {
+        self.request(Method::POST, target, Some(body.to_string().as_bytes())).await
+    }
+
+    /// Creates a command, with `more` over the usual members.
+    pub async fn create(&self, device: &str, method: &str, payload: Value, more: Value) -> Answer {
+        let mut body = json!({
+            "vendor": "dji", "device_id": device, "command_type": method, "payload": payload,
+            "idempotency_key": Uuid::new_v4().to_string(),
+        });
+        for (name, value) in more.as_object().into_iter().flatten() {
+            body[name] = value.clone();
+        }
+        self.post(COMMANDS, &body).await
+    }
+
+    /// The command once it has ended.
+    pub async fn ended(&self, id: &str) -> Value {
+        let answer = self.get(&format!("{COMMANDS}/{id}?wait=30")).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        assert!(!answer.body["completed_at"].is_null(), "the command did not end: {:#}", answer.body);
+        answer.body
+    }
+
+    /// The command as soon as `holds` is true of it.
+    pub async fn until(&self, id: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let mut version = 0;
+        loop {
+            let answer = self.get(&format!("{COMMANDS}/{id}?wait=30&after_version={version}")).await;
+            assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+            if holds(&answer.body) {
+                return answer.body;
+            }
+            let new = answer.body["status_version"].as_u64().unwrap();
+            assert!(new > version, "nothing changed any more: {:#}", answer.body);
+            version = new;
+        }
+    }
+
+    /// The causes on the command's timeline.
+    pub async fn causes(&self, id: &str) -> Vec<String> {
+        let answer = self.get(&format!("{COMMANDS}/{id}/timeline")).await;
+        let items = answer.body["items"].as_array().unwrap();
+        items.iter().map(|item| item["cause"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Waits until the server follows a credential that was added to the store.
+    async fn until_known(&self) {
+        tokio::time::timeout(PATIENCE, async {
+            while self.get(COMMANDS).await.status == StatusCode::UNAUTHORIZED {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .unwrap();
+    }
+}

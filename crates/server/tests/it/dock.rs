@@ -1,0 +1,158 @@
+//! A dock that does exactly what a test tells it: it takes commands and sends what it is given.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use utmos_mqtt::{Client, ClientConfig, Inbound, Outlet, Password, Publish, Qos, Sent};
+
+use crate::app::{PASSWORD, PATIENCE};
+
+pub struct PretendDock {
+    pub sn: String,
+    client: Client,
+    outlet: Arc<dyn Outlet>,
+    inbound: mpsc::Receiver<Inbound>,
+}
+
+/// A message to the dock.
+#[derive(Debug, Clone)]
+pub struct Down {
+    pub topic: String,
+    pub body: Value,
+}
+
+impl Down {
+    fn is_command(&self) -> bool {
+        ["/services", "/drc/down", "/property/set"].iter().any(|end| self.topic.ends_with(end))
+    }
+
+    pub fn tid(&self) -> &str {
+        self.body["tid"].as_str().unwrap_or("")
+    }
+
+    pub fn method(&self) -> &str {
+        self.body["method"].as_str().unwrap_or("")
+    }
+}
+
+impl PretendDock {
+    pub async fn connect(broker: SocketAddr, sn: &str) -> Self {
+        let (sender, mut inbound) = mpsc::channel(4_096);
+        let mut config = ClientConfig::new(broker.ip().to_string(), broker.port(), sn);
+        config.username = Some(sn.to_owned());
+        config.password = Some(Password::new(PASSWORD.as_bytes()));
+        config.subscriptions =
+            ["thing/product/{sn}/#", "sys/product/{sn}/#"].map(|f| (f.replace("{sn}", sn), Qos::AtLeastOnce)).to_vec();
+        let client = Client::start(config, sender);
+        let outlet = client.outlet();
+        tokio::time::timeout(PATIENCE, async {
+            while !matches!(inbound.recv().await.expect("the client ended"), Inbound::LinkUp { .. }) {}
+        })
+        .await
+        .expect("the dock could not connect");
+        Self { sn: sn.to_owned(), client, outlet, inbound }
+    }
+
+    pub async fn leave(self) {
+        self.client.shutdown().await;
+    }
+
+    /// The next command. Answers of the cloud to the dock are passed over.
+    pub async fn command(&mut self) -> Down {
+        tokio::time::timeout(PATIENCE, async {
+            loop {
+                let down = self.next().await;
+                if down.is_command() {
+                    return down;
+                }
+            }
+        })
+        .await
+        .expect("no command came")
+    }
+
+    /// The next message on a topic that ends so.
+    pub async fn message(&mut self, end: &str) -> Down {
+        tokio::time::timeout(PATIENCE, async {
+            loop {
+                let down = self.next().await;
+                if down.topic.ends_with(end) {
+                    return down;
+                }
+            }
+        })
+        .await
+        .expect("no such message came")
+    }
+
+    /// Every command that has come by now. A message of the dock's own that was answered proves that nothing older is
+    /// still on its way.
+    pub async fn drain(&mut self) -> Vec<Down> {
+        self.publish(&format!("sys/product/{}/status", self.sn), &json!({
+            "tid": "drain", "bid": "drain", "timestamp": 1, "method": "update_topo",
+            "data": {"domain": "3", "type": 2, "sub_type": 0, "sub_devices": []},
+        }))
+        .await;
+        let mut all = Vec::new();
+        loop {
+            let down = tokio::time::timeout(PATIENCE, self.next()).await.expect("the server does not answer");
+            if down.topic.ends_with("/status_reply") && down.tid() == "drain" {
+                return all;
+            }
+            if down.is_command() {
+                all.push(down);
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Down {
+        loop {
+            match self.inbound.recv().await.expect("the client ended") {
+                Inbound::Message { topic, payload, .. } => {
+                    return Down { topic: topic.to_string(), body: serde_json::from_slice(&payload).unwrap() };
+                }
+                other => tracing::debug!(?other, "the dock's link"),
+            }
+        }
+    }
+
+    pub async fn publish(&self, topic: &str, body: &Value) {
+        self.publish_raw(topic, body.to_string().as_bytes()).await;
+    }
+
+    pub async fn publish_raw(&self, topic: &str, payload: &[u8]) {
+        let sent = self.outlet.publish(Publish::new(topic, payload.to_vec())).await;
+        assert!(matches!(sent, Sent::Confirmed { .. }), "{topic}: {sent:?}");
+    }
+
+    /// Answers a command on `services_reply` with this `data`.
+    pub async fn reply(&self, command: &Down, data: Value) {
+        let body = json!({
+            "tid": command.body["tid"], "bid": command.body["bid"], "timestamp": 1_700_000_000_000_u64,
+            "method": command.body["method"], "data": data,
+        });
+        self.publish(&format!("thing/product/{}/services_reply", self.sn), &body).await;
+    }
+
+    /// Reports on a job.
+    pub async fn event(&self, method: &str, bid: &Value, data: Value, need_reply: u8) {
+        let body = json!({
+            "tid": uuid::Uuid::new_v4().to_string(), "bid": bid, "timestamp": 1_700_000_000_000_u64,
+            "gateway": self.sn, "method": method, "need_reply": need_reply, "data": data,
+        });
+        self.publish(&format!("thing/product/{}/events", self.sn), &body).await;
+    }
+
+    /// Says which aircraft is behind it.
+    pub async fn report_aircraft(&mut self, aircraft: &str) {
+        let body = json!({
+            "tid": "topo", "bid": "topo", "timestamp": 1, "method": "update_topo",
+            "data": {"domain": "3", "type": 2, "sub_type": 0, "thing_version": "1.1.2", "sub_devices": [
+                {"sn": aircraft, "domain": "0", "type": 91, "sub_type": 0, "index": "A", "thing_version": "1.1.2"},
+            ]},
+        });
+        self.publish(&format!("sys/product/{}/status", self.sn), &body).await;
+        self.message("/status_reply").await;
+    }
+}

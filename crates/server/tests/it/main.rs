@@ -1,0 +1,8 @@
+//! The server as its callers and its docks meet it: real HTTP, real SQLite in a temporary folder, our own broker, and
+//! docks that do exactly what a test tells them.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod app;
+mod dock;
+mod life;
+mod order;

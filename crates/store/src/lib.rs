@@ -1,0 +1,17 @@
+//! The store ports of `utmos-core` on SQLite.
+//!
+//! Nothing here decides anything about a command: it keeps what core decided, whole or not at all, and durable (synced
+//! to the disk) before a method returns.
+
+mod codes;
+mod entry;
+mod idempotency;
+mod key;
+mod seal;
+mod sqlite;
+
+pub use key::{MasterKey, MasterKeyError};
+pub use sqlite::{
+    OpenError, SqliteConfig, SqliteStore,
+    limits::{EVIDENCE_PER_COMMAND_MAX, LIST_MAX, UNMATCHED_PER_TENANT_MAX},
+};

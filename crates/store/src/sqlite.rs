@@ -1,0 +1,321 @@
+//! The store in one SQLite file: one thread that writes in batches, a few connections that read, one that copies the WAL.
+
+mod accept;
+mod advance;
+mod batch;
+mod cells;
+mod checkpoint;
+mod credentials;
+mod fault;
+pub(crate) mod limits;
+mod open;
+mod queue;
+mod readers;
+mod reads;
+mod registry;
+mod rows;
+mod timeline;
+mod unmatched;
+mod urgent;
+mod writer;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+};
+
+use async_trait::async_trait;
+use utmos_core::{
+    command::Command,
+    credential::Credential,
+    device::{Device, SubDevice},
+    evidence::Entry,
+    id::{ApiId, CommandId, GatewaySn, TenantId},
+    ports::{
+        Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, RegistryStore,
+        StoreError, Tenant, Unmatched,
+    },
+    signing::NonceUse,
+    time::Timestamp,
+};
+use uuid::Uuid;
+
+pub use self::open::OpenError;
+use self::{
+    accept::Acceptance,
+    advance::Change,
+    batch::Batch,
+    checkpoint::{Checkpointer, WalSize},
+    credentials::CredentialRow,
+    fault::{Fault, to_store_error},
+    limits::FORGET_BATCH,
+    queue::{Lane, Queue},
+    readers::Readers,
+    urgent::UrgentCommands,
+    writer::Writer,
+};
+use crate::{key::MasterKey, seal::Sealer};
+
+/// What the store needs to know.
+#[derive(Debug, Clone)]
+pub struct SqliteConfig {
+    /// The database file; made when it is not there.
+    pub path: PathBuf,
+    /// Encrypts the secrets in it.
+    pub master_key: MasterKey,
+}
+
+/// The store in a SQLite file. Several processes may have the same file open.
+///
+/// Dropping it ends its threads in the background, after what is queued has been written; [`SqliteStore::close`] waits.
+pub struct SqliteStore {
+    path: PathBuf,
+    queue: Arc<Queue>,
+    readers: Readers,
+    sealer: Arc<Sealer>,
+    urgent: UrgentCommands,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl SqliteStore {
+    /// Opens the database, makes it where there is none, and brings it up to date. Blocks, for a moment.
+    ///
+    /// # Errors
+    /// When the file cannot be used; the error names it and the remedy.
+    pub fn open(config: SqliteConfig) -> Result<Self, OpenError> {
+        let path = config.path;
+        let sealer = Sealer::new(&config.master_key);
+        open::prepare(&path, &sealer)?;
+        let explain = |err| open::explain(&path, err);
+        let wal = Arc::new(WalSize::new());
+        let queue = Arc::new(Queue::new());
+        let conn = open::writer(&path, &wal).map_err(explain)?;
+        let newest = batch::newest_record(&conn).map_err(explain)?.unwrap_or(i64::MIN);
+        let checkpointer = Checkpointer {
+            conn: open::checkpointer(&path).map_err(explain)?,
+            queue: queue.clone(),
+            wal: wal.clone(),
+        };
+        let writer = Writer {
+            path: path.clone(),
+            queue: queue.clone(),
+            wal: wal.clone(),
+            conn: Some(conn),
+            newest,
+        };
+        let copying = spawn("store-wal", move || checkpointer.run())?;
+        let writing = spawn("store-writer", move || {
+            writer.run();
+            // The last of the WAL is copied after the last write.
+            wal.close();
+            drop(copying.join());
+        });
+        let writing = writing.inspect_err(|_| queue.close())?;
+        Ok(Self {
+            readers: Readers::new(path.clone()),
+            path,
+            queue,
+            sealer: Arc::new(sealer),
+            urgent: UrgentCommands::default(),
+            writer: Mutex::new(Some(writing)),
+        })
+    }
+
+    /// The database file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes what is queued, copies the WAL into the database, and ends the threads. Later calls are refused.
+    pub async fn close(&self) {
+        self.queue.close();
+        self.readers.close().await;
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer
+            && !matches!(tokio::task::spawn_blocking(move || writer.join()).await, Ok(Ok(())))
+        {
+            tracing::error!("the store's writer ended badly");
+        }
+    }
+
+    /// Bounds the size of the database, for tests of what happens when the disk is full.
+    #[doc(hidden)]
+    pub async fn limit_pages(&self, pages: u32) -> Result<(), StoreError> {
+        self.write(Lane::Normal, move |batch| {
+            let sql = format!("PRAGMA max_page_count = {pages}");
+            Ok(batch.conn.query_row(&sql, [], |_| Ok(()))?)
+        })
+        .await
+    }
+
+    async fn write<T, F>(&self, lane: Lane, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Batch<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        self.queue.submit(lane, work).await
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(OpenError::Thread)
+}
+
+#[async_trait]
+impl CommandStore for SqliteStore {
+    async fn accept(
+        &self,
+        nonce: Option<NonceUse>,
+        new: NewCommand,
+    ) -> Result<Accepted, StoreError> {
+        let lane = self.urgent.lane_of_new(&new.spec);
+        let acceptance = Acceptance::new(nonce, new)?;
+        self.write(lane, move |batch| acceptance.write(batch)).await
+    }
+
+    async fn advance(&self, advance: Advance) -> Result<Advanced, StoreError> {
+        let lane = self.urgent.lane_of(advance.id);
+        let change = Change::new(advance)?;
+        self.write(lane, move |batch| change.write(batch)).await
+    }
+
+    async fn spend_nonce(&self, nonce: NonceUse) -> Result<Nonce, StoreError> {
+        self.write(Lane::Normal, move |batch| accept::spend_nonce(batch, nonce)).await
+    }
+
+    async fn forget_nonces(&self, at: Timestamp) -> Result<usize, StoreError> {
+        let mut forgotten = 0;
+        loop {
+            let gone =
+                self.write(Lane::Normal, move |batch| accept::forget_nonces(batch, at)).await?;
+            forgotten += gone;
+            if gone < FORGET_BATCH {
+                return Ok(forgotten);
+            }
+        }
+    }
+
+    async fn command(&self, id: CommandId) -> Result<Option<Command>, StoreError> {
+        self.readers.read(move |conn| reads::one(conn, id)).await
+    }
+
+    async fn command_of(
+        &self,
+        tenant: TenantId,
+        id: CommandId,
+    ) -> Result<Option<Command>, StoreError> {
+        let found = self.command(id).await?;
+        Ok(found.filter(|command| command.spec.tenant == tenant))
+    }
+
+    async fn commands_of(
+        &self,
+        tenant: TenantId,
+        filter: CommandFilter,
+        before: Option<CommandId>,
+        limit: usize,
+    ) -> Result<Vec<Command>, StoreError> {
+        let page = reads::Page { tenant, filter, before, limit };
+        self.readers.read(move |conn| page.read(conn)).await
+    }
+
+    async fn timeline(&self, id: CommandId) -> Result<Vec<Entry>, StoreError> {
+        self.readers.read(move |conn| timeline::read(conn, id)).await
+    }
+
+    async fn open_commands(
+        &self,
+        after: Option<CommandId>,
+        limit: usize,
+    ) -> Result<Vec<Command>, StoreError> {
+        self.readers.read(move |conn| reads::open(conn, after, limit)).await
+    }
+
+    async fn newest_record(&self) -> Result<Option<Timestamp>, StoreError> {
+        let read = |conn: &rusqlite::Connection| {
+            batch::newest_record(conn).map_err(|err| to_store_error(&err))
+        };
+        Ok(self.readers.read(read).await?.map(Timestamp::from_millis))
+    }
+
+    async fn keep_unmatched(&self, unmatched: Unmatched) -> Result<(), StoreError> {
+        self.write(Lane::Normal, move |batch| unmatched::keep(batch, &unmatched)).await
+    }
+
+    async fn unmatched_of(
+        &self,
+        tenant: TenantId,
+        before: Option<Uuid>,
+        limit: usize,
+    ) -> Result<Vec<Unmatched>, StoreError> {
+        self.readers.read(move |conn| unmatched::read(conn, tenant, before, limit)).await
+    }
+}
+
+#[async_trait]
+impl RegistryStore for SqliteStore {
+    async fn generation(&self) -> Result<u64, StoreError> {
+        self.readers.read(registry::generation).await
+    }
+
+    async fn put_tenant(&self, tenant: Tenant) -> Result<(), StoreError> {
+        self.write(Lane::Normal, move |batch| registry::put_tenant(batch, &tenant)).await
+    }
+
+    async fn tenants(&self) -> Result<Vec<Tenant>, StoreError> {
+        self.readers.read(registry::tenants).await
+    }
+
+    async fn put_credential(&self, credential: Credential) -> Result<(), StoreError> {
+        let row = CredentialRow::new(credential, &self.sealer)?;
+        self.write(Lane::Normal, move |batch| row.write(batch)).await
+    }
+
+    async fn credential(&self, api_id: &ApiId) -> Result<Option<Credential>, StoreError> {
+        let (sealer, api_id) = (self.sealer.clone(), api_id.clone());
+        self.readers.read(move |conn| credentials::one(conn, &sealer, &api_id)).await
+    }
+
+    async fn credentials(&self) -> Result<Vec<Credential>, StoreError> {
+        let sealer = self.sealer.clone();
+        self.readers.read(move |conn| credentials::every(conn, &sealer)).await
+    }
+
+    async fn put_device(&self, device: Device) -> Result<(), StoreError> {
+        self.write(Lane::Normal, move |batch| registry::put_device(batch, &device)).await
+    }
+
+    async fn devices(&self) -> Result<Vec<Device>, StoreError> {
+        self.readers.read(registry::devices).await
+    }
+
+    async fn put_topology(
+        &self,
+        gateway: &GatewaySn,
+        new: Vec<Device>,
+        subs: Vec<SubDevice>,
+    ) -> Result<(), StoreError> {
+        let (gateway, subs) = (gateway.clone(), registry::subs_json(&subs)?);
+        self.write(Lane::Normal, move |batch| registry::put_topology(batch, &gateway, &new, &subs))
+            .await
+    }
+
+    async fn topologies(&self) -> Result<Vec<(GatewaySn, Vec<SubDevice>)>, StoreError> {
+        self.readers.read(registry::topologies).await
+    }
+}

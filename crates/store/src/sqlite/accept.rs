@@ -1,0 +1,220 @@
+//! Accepting a command: nonce, idempotency key, one motion at a time, and only then the command itself.
+
+use rusqlite::{OptionalExtension, params};
+use utmos_core::{
+    id::CommandId,
+    method::Risk,
+    ports::{Accepted, NewCommand, Nonce, StoreError},
+    signing::NonceUse,
+    time::Timestamp,
+};
+use uuid::Uuid;
+
+use super::{
+    batch::Batch, cells::millis, fault::Fault, limits::FORGET_BATCH, rows::execute_with_life,
+    timeline,
+};
+use crate::{
+    codes::{Coded, phase_from},
+    entry::EntryRow,
+    idempotency::lookup_key,
+};
+
+/// A command ready to be written.
+pub(super) struct Acceptance {
+    nonce: Option<NonceUse>,
+    new: NewCommand,
+    entry: EntryRow,
+    lookup: [u8; 16],
+}
+
+impl Acceptance {
+    pub(super) fn new(nonce: Option<NonceUse>, new: NewCommand) -> Result<Self, StoreError> {
+        let entry = EntryRow::new(&new.entry)?;
+        let lookup = lookup_key(new.spec.tenant, &new.spec.idempotency_key);
+        Ok(Self { nonce, new, entry, lookup })
+    }
+
+    pub(super) fn write(&self, batch: &mut Batch<'_>) -> Result<Accepted, Fault> {
+        if let Some(nonce) = self.nonce
+            && spend_nonce(batch, nonce)? == Nonce::Replayed
+        {
+            return Ok(Accepted::NonceReplayed);
+        }
+        if let Some(before) = self.used_before(batch)? {
+            return Ok(before);
+        }
+        if let Some(in_the_way) = self.motion_in_the_way(batch)? {
+            return Ok(in_the_way);
+        }
+        self.insert(batch)?;
+        Ok(Accepted::New)
+    }
+
+    fn used_before(&self, batch: &Batch<'_>) -> Result<Option<Accepted>, Fault> {
+        let mut find = batch.statement(
+            "SELECT c.id, c.tenant = ?2 AND c.idempotency_key = ?3, c.fingerprint = ?4, c.accepted_at, l.phase, l.failure
+             FROM idempotency i JOIN commands c ON c.row = i.row JOIN lives l ON l.row = i.row
+             WHERE i.key = ?1",
+        )?;
+        let spec = &self.new.spec;
+        let found = find
+            .query_row(
+                params![
+                    self.lookup,
+                    spec.tenant.uuid().as_bytes(),
+                    spec.idempotency_key,
+                    spec.fingerprint
+                ],
+                |row| {
+                    let id = CommandId::new(Uuid::from_bytes(row.get(0)?));
+                    let (is_same_key, is_equal): (bool, bool) = (row.get(1)?, row.get(2)?);
+                    let accepted_at = Timestamp::from_millis(row.get(3)?);
+                    let (phase, failure): (i64, Option<i64>) = (row.get(4)?, row.get(5)?);
+                    Ok((id, is_same_key, is_equal, accepted_at, phase, failure))
+                },
+            )
+            .optional()?;
+        let Some((id, is_same_key, is_equal, accepted_at, phase, failure)) = found else {
+            return Ok(None);
+        };
+        if !is_same_key {
+            let text =
+                format!("idempotency: the row of command {id} stands under another key's lookup");
+            return Err(StoreError::Damaged(text).into());
+        }
+        if !is_equal {
+            return Ok(Some(Accepted::Conflict { id }));
+        }
+        let phase = phase_from(phase, failure).ok_or_else(|| {
+            StoreError::Damaged(format!(
+                "lives {id}: no such phase: {phase} with failure {failure:?}"
+            ))
+        })?;
+        Ok(Some(Accepted::Replayed { id, accepted_at, status: phase.status() }))
+    }
+
+    /// Where either of two commands does not know its aircraft, the same gateway counts as the same aircraft.
+    fn motion_in_the_way(&self, batch: &Batch<'_>) -> Result<Option<Accepted>, Fault> {
+        let spec = &self.new.spec;
+        if !(spec.starts_motion || self.new.life.holds_motion) || spec.risk == Risk::Emergency {
+            return Ok(None);
+        }
+        let (tenant, gateway) = (spec.tenant.uuid(), spec.gateway.as_str());
+        let read = |row: &rusqlite::Row<'_>| {
+            Ok(Accepted::Busy {
+                id: CommandId::new(Uuid::from_bytes(row.get(0)?)),
+                method: row.get(1)?,
+            })
+        };
+        let found = match &self.new.aircraft {
+            Some(aircraft) => batch
+                .statement(MOTION_OF_AIRCRAFT)?
+                .query_row(params![tenant.as_bytes(), aircraft.as_str(), gateway], read),
+            None => batch
+                .statement(MOTION_OF_GATEWAY)?
+                .query_row(params![tenant.as_bytes(), gateway], read),
+        };
+        Ok(found.optional()?)
+    }
+
+    fn insert(&self, batch: &mut Batch<'_>) -> Result<(), Fault> {
+        let (spec, life) = (&self.new.spec, &self.new.life);
+        let row = batch.new_row()?;
+        let aircraft = self.new.aircraft.as_ref().map(|aircraft| aircraft.as_str());
+        let id = spec.id.uuid();
+        batch.execute(
+            INSERT_COMMAND,
+            params![
+                row,
+                id.as_bytes(),
+                spec.tenant.uuid().as_bytes(),
+                spec.accepted_for.as_str(),
+                spec.request_id,
+                spec.idempotency_key,
+                spec.fingerprint,
+                spec.device.as_str(),
+                spec.gateway.as_str(),
+                aircraft,
+                spec.method,
+                spec.channel.code(),
+                spec.completes_by.code(),
+                spec.risk.code(),
+                spec.starts_motion,
+                spec.reply_without_status_is_final,
+                spec.if_offline.code(),
+                spec.complete_on.code(),
+                spec.bid.uuid().as_bytes(),
+                spec.job_ref,
+                millis(spec.timeout),
+                millis(spec.silence_wait),
+                spec.deadline.boot.0,
+                spec.deadline.mono.as_millis().cast_signed(),
+                spec.deadline.wall.as_millis(),
+                spec.accepted_at.as_millis(),
+                &*spec.payload,
+            ],
+        )?;
+        let evidence = i64::from(self.entry.is_evidence());
+        execute_with_life(&mut *batch.statement(INSERT_LIFE)?, row, spec.id, life, 1, evidence)?;
+        batch.execute(
+            "INSERT INTO idempotency (key, row) VALUES (?1, ?2)",
+            params![self.lookup, row],
+        )?;
+        if life.holds_motion {
+            hold_motion(batch, row)?;
+        }
+        timeline::append(batch, row, 0, &self.entry)?;
+        batch.record_time(spec.accepted_at.as_millis().max(life.updated_at.as_millis()));
+        Ok(())
+    }
+}
+
+pub(super) const MOTION_OF_AIRCRAFT: &str = "
+    SELECT c.id, c.method FROM commands c WHERE c.row IN (
+        SELECT m.row FROM motions m WHERE m.tenant = ?1 AND m.aircraft = ?2
+        UNION ALL SELECT m.row FROM motions m WHERE m.tenant = ?1 AND m.gateway = ?3 AND m.aircraft IS NULL)
+    ORDER BY c.row LIMIT 1";
+pub(super) const MOTION_OF_GATEWAY: &str = "
+    SELECT c.id, c.method FROM commands c WHERE c.row IN (
+        SELECT m.row FROM motions m WHERE m.tenant = ?1 AND m.gateway = ?2)
+    ORDER BY c.row LIMIT 1";
+
+const INSERT_COMMAND: &str = "
+    INSERT INTO commands (row, id, tenant, accepted_for, request_id, idempotency_key, fingerprint, device, gateway,
+        aircraft, method, channel, completes_by, risk, starts_motion, status_optional, if_offline, complete_on, bid,
+        job_ref, timeout_ms, silence_wait_ms, deadline_boot, deadline_mono, deadline_wall, accepted_at, payload)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
+        ?24, ?25, ?26, ?27)";
+
+const INSERT_LIFE: &str = "
+    INSERT INTO lives (row, phase, failure, version, due_boot, due_mono, due_wall, delivered_at, response_received_at,
+        completed_at, updated_at, response_code, response_message, response_data, failure_reason, execution_state,
+        execution_open, execution_step, execution_percent, execution_updated_at, execution_ext, holds_motion, needs_care,
+        entries, evidence, id)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
+        ?24, ?25, ?26)";
+
+/// Makes a command stand in the way of other movements.
+pub(super) fn hold_motion(batch: &Batch<'_>, row: i64) -> Result<(), Fault> {
+    let sql = "INSERT OR IGNORE INTO motions (row, tenant, gateway, aircraft)
+               SELECT row, tenant, gateway, aircraft FROM commands WHERE row = ?1";
+    batch.execute(sql, params![row])?;
+    Ok(())
+}
+
+pub(super) fn spend_nonce(batch: &Batch<'_>, nonce: NonceUse) -> Result<Nonce, Fault> {
+    let sql = "INSERT OR IGNORE INTO nonces (key, expires_at) VALUES (?1, ?2)";
+    let added = batch.execute(sql, params![nonce.key, nonce.expires_at.as_millis()])?;
+    Ok(if added == 1 { Nonce::Spent } else { Nonce::Replayed })
+}
+
+/// Forgets some of the nonces whose time is over.
+pub(super) fn forget_nonces(batch: &Batch<'_>, at: Timestamp) -> Result<usize, Fault> {
+    batch.execute(
+        DELETE_NONCES,
+        params![at.as_millis(), i64::try_from(FORGET_BATCH).unwrap_or(i64::MAX)],
+    )
+}
+
+pub(super) const DELETE_NONCES: &str = "DELETE FROM nonces WHERE key IN (SELECT key FROM nonces WHERE expires_at < ?1 ORDER BY expires_at LIMIT ?2)";

@@ -1,0 +1,138 @@
+//! Saving a change of a command: a compare-and-set on its version, and lines on its timeline.
+
+use rusqlite::{OptionalExtension, params};
+use utmos_core::ports::{Advance, Advanced, StoreError};
+
+use super::{
+    accept::hold_motion, batch::Batch, fault::Fault, limits::EVIDENCE_PER_COMMAND_MAX,
+    rows::execute_with_life, timeline,
+};
+use crate::entry::EntryRow;
+
+/// A change ready to be written.
+pub(super) struct Change {
+    advance: Advance,
+    entries: Vec<EntryRow>,
+}
+
+/// What is on record and decides about the change.
+struct Standing {
+    row: i64,
+    version: i64,
+    needs_care: bool,
+    holds_motion: bool,
+    entries: i64,
+    evidence: i64,
+}
+
+impl Change {
+    pub(super) fn new(advance: Advance) -> Result<Self, StoreError> {
+        let entries = advance.entries.iter().map(EntryRow::new).collect::<Result<_, _>>()?;
+        Ok(Self { advance, entries })
+    }
+
+    pub(super) fn write(&self, batch: &mut Batch<'_>) -> Result<Advanced, Fault> {
+        let Some(standing) = self.standing(batch)? else { return Ok(Advanced::Lost) };
+        let moves = self.advance.life.version != self.advance.seen;
+        if moves && standing.version.cast_unsigned() != self.advance.seen.0 {
+            return Ok(Advanced::Lost);
+        }
+        let (entries, evidence) = self.append(batch, &standing)?;
+        if moves {
+            self.update(batch, &standing, entries, evidence)?;
+        } else if entries != standing.entries {
+            let sql = "UPDATE lives SET entries = ?2, evidence = ?3 WHERE row = ?1";
+            batch.execute(sql, params![standing.row, entries, evidence])?;
+        }
+        Ok(Advanced::Yes)
+    }
+
+    fn standing(&self, batch: &Batch<'_>) -> Result<Option<Standing>, Fault> {
+        let mut select = batch.statement(SELECT_STANDING)?;
+        let found = select.query_row(params![self.advance.id.uuid().as_bytes()], |row| {
+            Ok(Standing {
+                row: row.get(0)?,
+                version: row.get(1)?,
+                needs_care: row.get(2)?,
+                holds_motion: row.get(3)?,
+                entries: row.get(4)?,
+                evidence: row.get(5)?,
+            })
+        });
+        match found.optional() {
+            Ok(found) => Ok(found),
+            Err(err) if err.sqlite_error_code().is_none() => {
+                Err(StoreError::Damaged(format!("lives {}: {err}", self.advance.id)).into())
+            }
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    /// Answers how many lines there are then, and how many of them changed no state.
+    fn append(&self, batch: &mut Batch<'_>, standing: &Standing) -> Result<(i64, i64), Fault> {
+        let (mut entries, mut evidence) = (standing.entries, standing.evidence);
+        for entry in &self.entries {
+            if entry.is_evidence() {
+                if evidence >= i64::from(EVIDENCE_PER_COMMAND_MAX) {
+                    tracing::debug!(command.id = %self.advance.id, "the timeline is full; evidence was dropped");
+                    continue;
+                }
+                evidence += 1;
+            }
+            timeline::append(batch, standing.row, entries, entry)?;
+            entries += 1;
+        }
+        Ok((entries, evidence))
+    }
+
+    fn update(
+        &self,
+        batch: &mut Batch<'_>,
+        standing: &Standing,
+        entries: i64,
+        evidence: i64,
+    ) -> Result<(), Fault> {
+        let life = &self.advance.life;
+        // Most changes leave `needs_care` alone, and a statement that does not name it leaves its index alone.
+        let sql = if life.needs_care() == standing.needs_care {
+            UPDATE_LIFE
+        } else {
+            UPDATE_LIFE_AND_CARE
+        };
+        execute_with_life(
+            &mut *batch.statement(sql)?,
+            standing.row,
+            self.advance.id,
+            life,
+            entries,
+            evidence,
+        )?;
+        if life.holds_motion && !standing.holds_motion {
+            hold_motion(batch, standing.row)?;
+        }
+        if !life.holds_motion && standing.holds_motion {
+            batch.execute("DELETE FROM motions WHERE row = ?1", params![standing.row])?;
+        }
+        batch.record_time(life.updated_at.as_millis());
+        Ok(())
+    }
+}
+
+pub(super) const SELECT_STANDING: &str =
+    "SELECT row, version, needs_care, holds_motion, entries, evidence FROM lives WHERE id = ?1";
+
+macro_rules! update_life {
+    ($needs_care:literal) => {
+        concat!(
+            "UPDATE lives SET phase = ?2, failure = ?3, version = ?4, due_boot = ?5, due_mono = ?6, due_wall = ?7,
+                delivered_at = ?8, response_received_at = ?9, completed_at = ?10, updated_at = ?11, response_code = ?12,
+                response_message = ?13, response_data = ?14, failure_reason = ?15, execution_state = ?16,
+                execution_open = ?17, execution_step = ?18, execution_percent = ?19, execution_updated_at = ?20,
+                execution_ext = ?21, holds_motion = ?22, ",
+            $needs_care,
+            "entries = ?24, evidence = ?25 WHERE row = ?1 AND id = ?26"
+        )
+    };
+}
+const UPDATE_LIFE: &str = update_life!("");
+const UPDATE_LIFE_AND_CARE: &str = update_life!("needs_care = ?23, ");

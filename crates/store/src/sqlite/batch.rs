@@ -1,0 +1,79 @@
+//! One transaction in the making, shared by the writes of a batch.
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, params};
+
+use super::fault::Fault;
+
+pub(super) struct Batch<'a> {
+    pub(super) conn: &'a Connection,
+    /// The row of the next command, once it was asked for.
+    next_row: Option<i64>,
+    newest: i64,
+    registry_changed: bool,
+}
+
+impl<'a> Batch<'a> {
+    /// `newest` is the latest wall time known to be on record.
+    pub(super) fn new(conn: &'a Connection, newest: i64) -> Self {
+        Self { conn, next_row: None, newest, registry_changed: false }
+    }
+
+    pub(super) fn statement(&self, sql: &str) -> Result<CachedStatement<'a>, Fault> {
+        Ok(self.conn.prepare_cached(sql)?)
+    }
+
+    /// Runs a statement that changes rows; answers how many.
+    pub(super) fn execute(&self, sql: &str, params: impl Params) -> Result<usize, Fault> {
+        Ok(self.statement(sql)?.execute(params)?)
+    }
+
+    /// A row number no command has. No other process can take it: the transaction holds the write lock.
+    pub(super) fn new_row(&mut self) -> Result<i64, Fault> {
+        let row = match self.next_row {
+            Some(row) => row,
+            None => {
+                let last: Option<i64> = self
+                    .statement("SELECT max(row) FROM commands")?
+                    .query_row([], |row| row.get(0))?;
+                last.unwrap_or(0) + 1
+            }
+        };
+        self.next_row = Some(row + 1);
+        Ok(row)
+    }
+
+    /// Notes a wall time that goes on record.
+    pub(super) fn record_time(&mut self, millis: i64) {
+        self.newest = self.newest.max(millis);
+    }
+
+    pub(super) fn registry_has_changed(&mut self) {
+        self.registry_changed = true;
+    }
+
+    /// Writes what the batch owes as a whole. Answers the latest wall time on record.
+    pub(super) fn finish(self, newest_before: i64) -> Result<i64, Fault> {
+        if self.newest > newest_before {
+            self.execute(
+                "INSERT INTO meta (name, value) VALUES ('newest_record', ?1)
+                 ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
+                params![self.newest],
+            )?;
+        }
+        if self.registry_changed {
+            self.execute(
+                "INSERT INTO meta (name, value) VALUES ('generation', 1)
+                 ON CONFLICT (name) DO UPDATE SET value = value + 1",
+                [],
+            )?;
+        }
+        Ok(self.newest)
+    }
+}
+
+/// The latest wall time on record.
+pub(super) fn newest_record(conn: &Connection) -> rusqlite::Result<Option<i64>> {
+    conn.prepare_cached("SELECT value FROM meta WHERE name = 'newest_record'")?
+        .query_row([], |row| row.get(0))
+        .optional()
+}

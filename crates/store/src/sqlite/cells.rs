@@ -1,0 +1,102 @@
+//! Reads a row column by column. What cannot be read is an error that names table, row and column, never a panic.
+
+use std::{sync::Arc, time::Duration};
+
+use rusqlite::{Row, types::FromSql};
+use utmos_core::{
+    id::{DeviceSn, GatewaySn},
+    ports::StoreError,
+    time::{BootId, Deadline, Mono, Timestamp},
+};
+use uuid::Uuid;
+
+use crate::codes::Coded;
+
+pub(super) struct Cells<'r> {
+    row: &'r Row<'r>,
+    table: &'static str,
+    at: usize,
+    id: String,
+}
+
+impl<'r> Cells<'r> {
+    pub(super) fn new(row: &'r Row<'r>, table: &'static str) -> Self {
+        Self { row, table, at: 0, id: "?".to_owned() }
+    }
+
+    /// Names the row in errors from here on.
+    pub(super) fn name(&mut self, id: impl ToString) {
+        self.id = id.to_string();
+    }
+
+    pub(super) fn damaged(&self, column: &str, why: impl std::fmt::Display) -> StoreError {
+        StoreError::Damaged(format!("{} {}: {column}: {why}", self.table, self.id))
+    }
+
+    /// The next column.
+    pub(super) fn get<T: FromSql>(&mut self, column: &str) -> Result<T, StoreError> {
+        let at = self.at;
+        self.at += 1;
+        self.row.get(at).map_err(|err| self.damaged(column, err))
+    }
+
+    pub(super) fn uuid(&mut self, column: &str) -> Result<Uuid, StoreError> {
+        self.get(column).map(Uuid::from_bytes)
+    }
+
+    pub(super) fn text(&mut self, column: &str) -> Result<Option<Arc<str>>, StoreError> {
+        self.get(column)
+    }
+
+    pub(super) fn some_text(&mut self, column: &str) -> Result<Arc<str>, StoreError> {
+        self.get(column)
+    }
+
+    pub(super) fn device(&mut self, column: &str) -> Result<DeviceSn, StoreError> {
+        let text = self.some_text(column)?;
+        DeviceSn::parse(&text).map_err(|err| self.damaged(column, err))
+    }
+
+    pub(super) fn gateway(&mut self, column: &str) -> Result<GatewaySn, StoreError> {
+        let text = self.some_text(column)?;
+        GatewaySn::parse(&text).map_err(|err| self.damaged(column, err))
+    }
+
+    pub(super) fn coded<T: Coded>(&mut self, column: &str) -> Result<T, StoreError> {
+        let code = self.get(column)?;
+        T::from_code(code).ok_or_else(|| self.damaged(column, format!("no such code: {code}")))
+    }
+
+    pub(super) fn at(&mut self, column: &str) -> Result<Timestamp, StoreError> {
+        self.get(column).map(Timestamp::from_millis)
+    }
+
+    pub(super) fn maybe_at(&mut self, column: &str) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.get::<Option<i64>>(column)?.map(Timestamp::from_millis))
+    }
+
+    pub(super) fn duration(&mut self, column: &str) -> Result<Duration, StoreError> {
+        let millis: i64 = self.get(column)?;
+        u64::try_from(millis).map(Duration::from_millis).map_err(|err| self.damaged(column, err))
+    }
+
+    /// Three columns: boot, running time, wall time; all of them or none.
+    pub(super) fn maybe_deadline(&mut self, column: &str) -> Result<Option<Deadline>, StoreError> {
+        let (boot, mono, wall) =
+            (self.get(column)?, self.get::<Option<i64>>(column)?, self.maybe_at(column)?);
+        match (boot, mono, wall) {
+            (Some(boot), Some(mono), Some(wall)) => Ok(Some(Deadline {
+                boot: BootId(boot),
+                mono: Mono::from_millis(mono.cast_unsigned()),
+                wall,
+            })),
+            (None, None, None) => Ok(None),
+            _ => Err(self.damaged(column, "only a part of it is there")),
+        }
+    }
+}
+
+/// Milliseconds as they are kept; what is longer than they can say is kept as the longest.
+pub(super) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,38 @@
+//! Every limit of the store, by name.
+
+use std::time::Duration;
+
+/// Lines of a command's timeline that change no state; later ones are dropped.
+pub const EVIDENCE_PER_COMMAND_MAX: u32 = 256;
+/// Messages that belong to nothing, per tenant, and of unknown tenants together; the oldest go first.
+pub const UNMATCHED_PER_TENANT_MAX: u32 = 1000;
+/// Rows of one answer; a larger `limit` is taken as this.
+pub const LIST_MAX: usize = 1000;
+
+/// Writes that share one transaction, and so one sync of the disk.
+pub(crate) const BATCH_MAX: usize = 256;
+/// Writes that may wait for the writer; further callers wait for a place.
+pub(crate) const QUEUE_MAX: usize = 4096;
+/// The same for the lane of emergencies.
+pub(crate) const URGENT_QUEUE_MAX: usize = 1024;
+/// Emergency commands whose later changes go through the lane of emergencies as well.
+pub(crate) const URGENT_COMMANDS_MAX: usize = 256;
+/// Connections that read.
+pub(crate) const READERS_MAX: usize = 4;
+/// How long one process waits for another one's write.
+pub(crate) const BUSY_WAIT: Duration = Duration::from_secs(5);
+/// Nonces forgotten in one write, so that nobody waits long behind it.
+pub(crate) const FORGET_BATCH: usize = 1000;
+/// Statements kept prepared per connection.
+pub(crate) const STATEMENTS_MAX: usize = 64;
+
+/// Pages in the WAL from which on they are copied to the database while writing goes on.
+pub(crate) const WAL_COPY_PAGES: u32 = 1_000;
+/// Pages in the WAL from which on writing stops for the rest of the copy, so that the WAL starts over.
+pub(crate) const WAL_RESTART_PAGES: u32 = 4_000;
+/// Quiet time after which the WAL is emptied.
+pub(crate) const WAL_IDLE_WAIT: Duration = Duration::from_secs(1);
+
+/// Page cache of the writer and of each reader, in KiB.
+pub(crate) const WRITER_CACHE_KIB: i64 = 16 * 1024;
+pub(crate) const READER_CACHE_KIB: i64 = 2 * 1024;

@@ -1,0 +1,218 @@
+//! Opening the database: the file, its settings, its schema, and whether it is ours at all.
+
+use std::{
+    fs, io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
+
+use super::{
+    checkpoint::WalSize,
+    limits::{BUSY_WAIT, READER_CACHE_KIB, STATEMENTS_MAX, WRITER_CACHE_KIB},
+};
+use crate::seal::Sealer;
+
+/// `UTMS`: marks a SQLite file as ours.
+const APPLICATION_ID: i64 = 0x5554_4D53;
+
+/// Every change of the schema, in order. One that has shipped is never edited.
+const MIGRATIONS: &[&str] = &[include_str!("../../migrations/sqlite/0001_first.sql")];
+
+/// Why the store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file cannot be made or opened.
+    #[error("the database {} cannot be opened; check that its folder exists and belongs to this user", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is something else.
+    #[error("{} is not a database of this program; name another file, or restore it from a backup", .0.display())]
+    NotADatabase(PathBuf),
+    /// A newer version of the program has written it.
+    #[error("the database {} has schema version {found}, and this program knows only up to {known}; start the newer program, or restore the backup made before the upgrade", .path.display())]
+    NewerSchema {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The latest version this program knows.
+        known: i64,
+    },
+    /// It cannot be written.
+    #[error("the database {} is read-only; make it and its folder writable for this user", .0.display())]
+    ReadOnly(PathBuf),
+    /// Another process has been writing for long.
+    #[error("the database {} has been locked by another process for {} s; end that process, or wait for it", .0.display(), BUSY_WAIT.as_secs())]
+    Locked(PathBuf),
+    /// There is no space.
+    #[error("there is no space left for the database {}; free some", .0.display())]
+    DiskFull(PathBuf),
+    /// The secrets in it are encrypted under another key.
+    #[error("the database {} was made with another master key; start with that key (its file or setting), without it the credentials in it are lost", .0.display())]
+    WrongMasterKey(PathBuf),
+    /// Anything else SQLite says.
+    #[error("the database {} cannot be used", .path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The system gave no thread.
+    #[error("no thread for the store could be started")]
+    Thread(#[source] io::Error),
+}
+
+/// Makes the file if there is none, brings its schema up to date, and compares the master key.
+pub(super) fn prepare(path: &Path, sealer: &Sealer) -> Result<(), OpenError> {
+    create_private(path).map_err(|source| OpenError::File { path: path.to_owned(), source })?;
+    let mut conn = connect(path).map_err(|err| explain(path, err))?;
+    migrate(&mut conn, path)?;
+    check_key(&mut conn, path, sealer)
+}
+
+fn create_private(path: &Path) -> io::Result<()> {
+    match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(err) if err.kind() != io::ErrorKind::AlreadyExists => Err(err),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    conn.busy_timeout(BUSY_WAIT)?;
+    Ok(conn)
+}
+
+fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {
+    let explain = |err| explain(path, err);
+    // In this order: whoever makes the first table has marked the file in the same transaction.
+    let tables: i64 = conn
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(explain)?;
+    let application: i64 =
+        conn.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(explain)?;
+    if application != APPLICATION_ID && tables > 0 {
+        return Err(OpenError::NotADatabase(path.to_owned()));
+    }
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let newer = |found| OpenError::NewerSchema { path: path.to_owned(), found, known };
+    // Mostly there is nothing to do, and then no other process should have to wait.
+    match version(conn).map_err(explain)? {
+        found if found > known => return Err(newer(found)),
+        found if found == known => return Ok(()),
+        _ => {}
+    }
+    conn.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).map_err(explain)?;
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(explain)?;
+    tx.execute_batch(&format!(
+        "PRAGMA application_id = {APPLICATION_ID};
+         CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY) STRICT;"
+    ))
+    .map_err(explain)?;
+    // Another process may have been faster.
+    let found = version(&tx).map_err(explain)?;
+    if found > known {
+        return Err(newer(found));
+    }
+    for (number, sql) in (1..).zip(MIGRATIONS).filter(|(number, _)| *number > found) {
+        tx.execute_batch(sql).map_err(explain)?;
+        tx.execute("INSERT INTO schema_migrations (version) VALUES (?1)", params![number])
+            .map_err(explain)?;
+    }
+    tx.commit().map_err(explain)
+}
+
+fn version(conn: &Connection) -> rusqlite::Result<i64> {
+    let sql =
+        "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'schema_migrations'";
+    if conn.query_row(sql, [], |row| row.get::<_, i64>(0))? == 0 {
+        return Ok(0);
+    }
+    conn.query_row("SELECT coalesce(max(version), 0) FROM schema_migrations", [], |row| row.get(0))
+}
+
+fn check_key(conn: &mut Connection, path: &Path, sealer: &Sealer) -> Result<(), OpenError> {
+    let explain = |err| explain(path, err);
+    let read = |conn: &Connection| -> rusqlite::Result<Option<Vec<u8>>> {
+        conn.query_row("SELECT value FROM meta WHERE name = 'key_check'", [], |row| row.get(0))
+            .optional()
+    };
+    let kept = match read(conn).map_err(explain)? {
+        Some(kept) => kept,
+        None => {
+            let tx =
+                conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(explain)?;
+            let sql = "INSERT OR IGNORE INTO meta (name, value) VALUES ('key_check', ?1)";
+            tx.execute(sql, params![sealer.check()]).map_err(explain)?;
+            let kept = read(&tx).map_err(explain)?.unwrap_or_default();
+            tx.commit().map_err(explain)?;
+            kept
+        }
+    };
+    if kept == sealer.check() { Ok(()) } else { Err(OpenError::WrongMasterKey(path.to_owned())) }
+}
+
+pub(super) fn explain(path: &Path, err: rusqlite::Error) -> OpenError {
+    let path = path.to_owned();
+    match err.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => OpenError::NotADatabase(path),
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => OpenError::ReadOnly(path),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked(path),
+        Some(ErrorCode::DiskFull) => OpenError::DiskFull(path),
+        _ => OpenError::Sqlite { path, source: err },
+    }
+}
+
+/// The connection that writes. It never copies the WAL itself.
+pub(super) fn writer(path: &Path, wal: &Arc<WalSize>) -> rusqlite::Result<Connection> {
+    let mut conn = connect(path)?;
+    conn.execute_batch(&format!(
+        "PRAGMA synchronous = FULL;
+         PRAGMA wal_autocheckpoint = 0;
+         PRAGMA foreign_keys = OFF;
+         PRAGMA temp_store = MEMORY;
+         PRAGMA cache_size = -{WRITER_CACHE_KIB};"
+    ))?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    let wal = wal.clone();
+    conn.wal_hook(Some(move |_: &mut _, pages| {
+        wal.committed(u32::try_from(pages).unwrap_or(0));
+        Ok(())
+    }))?;
+    Ok(conn)
+}
+
+/// The connection that copies the WAL into the database. It does not wait for readers.
+pub(super) fn checkpointer(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = connect(path)?;
+    conn.busy_timeout(std::time::Duration::ZERO)?;
+    conn.execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;")?;
+    Ok(conn)
+}
+
+/// A connection that only reads.
+pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    conn.busy_timeout(BUSY_WAIT)?;
+    conn.execute_batch(&format!(
+        "PRAGMA temp_store = MEMORY; PRAGMA cache_size = -{READER_CACHE_KIB};"
+    ))?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(conn)
+}

@@ -1,0 +1,180 @@
+//! Reading commands: one, a page of a tenant's, or those in somebody's care.
+
+use std::collections::BTreeSet;
+
+use rusqlite::{Connection, OptionalExtension, ToSql, params, params_from_iter};
+use utmos_core::{
+    command::{Command, Status},
+    id::{CommandId, DeviceSn, TenantId},
+    ports::{CommandFilter, StoreError},
+    time::Timestamp,
+};
+use uuid::Uuid;
+
+use super::{
+    fault::to_store_error,
+    limits::LIST_MAX,
+    rows::{self, SELECT_COMMAND},
+};
+use crate::codes::phases_of;
+
+/// How far an id's time may be from the time of acceptance, for the search by time. Both are read from one clock.
+const ID_TIME_SLACK_MS: i64 = 60 * 60 * 1000;
+
+pub(super) fn one(conn: &Connection, id: CommandId) -> Result<Option<Command>, StoreError> {
+    let sql = one_sql();
+    let mut select = conn.prepare_cached(&sql).map_err(|err| to_store_error(&err))?;
+    let found =
+        select.query_row(params![id.uuid().as_bytes()], |row| Ok(rows::command(row))).optional();
+    found.map_err(|err| to_store_error(&err))?.transpose()
+}
+
+pub(super) fn one_sql() -> String {
+    format!("{SELECT_COMMAND} FROM lives l JOIN commands c ON c.row = l.row WHERE l.id = ?1")
+}
+
+pub(super) fn open(
+    conn: &Connection,
+    after: Option<CommandId>,
+    limit: usize,
+) -> Result<Vec<Command>, StoreError> {
+    let after = after.map_or(Vec::new(), |after| after.uuid().as_bytes().to_vec());
+    many(conn, &open_sql(), params![after, rows_max(limit)])
+}
+
+/// An empty blob sorts before every id.
+pub(super) fn open_sql() -> String {
+    format!(
+        "{SELECT_COMMAND} FROM lives l INDEXED BY lives_in_care CROSS JOIN commands c ON c.row = l.row
+         WHERE l.needs_care = 1 AND l.id > ?1 ORDER BY l.id LIMIT ?2"
+    )
+}
+
+/// A page of a tenant's commands.
+pub(super) struct Page {
+    pub(super) tenant: TenantId,
+    pub(super) filter: CommandFilter,
+    pub(super) before: Option<CommandId>,
+    pub(super) limit: usize,
+}
+
+impl Page {
+    pub(super) fn read(&self, conn: &Connection) -> Result<Vec<Command>, StoreError> {
+        let limit = self.limit.min(LIST_MAX);
+        let Some(devices) = self.devices() else { return many_of(conn, &self.query(None, limit)) };
+        // Each device has an index of its own order; the page is the newest of all of theirs together.
+        let moment = conn.unchecked_transaction().map_err(|err| to_store_error(&err))?;
+        let mut page = Vec::new();
+        for device in devices {
+            page.extend(many_of(&moment, &self.query(Some(device), limit))?);
+            page.sort_by_key(|command: &Command| std::cmp::Reverse(command.spec.id));
+            page.truncate(limit);
+        }
+        Ok(page)
+    }
+
+    /// The devices to look for; `None` for all.
+    fn devices(&self) -> Option<Vec<&DeviceSn>> {
+        let allowed = self.filter.devices.as_ref();
+        match &self.filter.device {
+            Some(device) if allowed.is_none_or(|allowed| allowed.contains(device)) => {
+                Some(vec![device])
+            }
+            Some(_) => Some(Vec::new()),
+            None => allowed.map(|allowed: &BTreeSet<DeviceSn>| allowed.iter().collect()),
+        }
+    }
+
+    pub(super) fn query<'a>(&'a self, device: Option<&'a DeviceSn>, limit: usize) -> Query<'a> {
+        let mut query = Query { sql: String::new(), params: Vec::new() };
+        let is_open = self.filter.status == Some(Status::Accepted);
+        // What is still to be sent is found by its index of open commands, of which there are few.
+        let from = if is_open {
+            "FROM lives l INDEXED BY lives_in_care CROSS JOIN commands c ON c.row = l.row WHERE l.needs_care = 1"
+        } else {
+            "FROM commands c CROSS JOIN lives l ON l.row = c.row WHERE true"
+        };
+        let id = if is_open { "l.id" } else { "c.id" };
+        query.sql = format!("{SELECT_COMMAND} {from}");
+        query.and("c.tenant = ", self.tenant.uuid().as_bytes().to_vec());
+        if let Some(device) = device {
+            query.and("c.device = ", device.as_str());
+        }
+        if let Some(before) = self.before {
+            query.and(&format!("{id} < "), before.uuid().as_bytes().to_vec());
+        }
+        if let Some(after) = self.filter.accepted_after {
+            query.and(&format!("{id} >= "), id_floor(after, -ID_TIME_SLACK_MS));
+            query.and("c.accepted_at >= ", after.as_millis());
+        }
+        if let Some(before) = self.filter.accepted_before {
+            query.and(&format!("{id} < "), id_floor(before, ID_TIME_SLACK_MS));
+            query.and("c.accepted_at < ", before.as_millis());
+        }
+        if let Some(status) = self.filter.status {
+            let phases: Vec<String> = phases_of(status).iter().map(i64::to_string).collect();
+            query.sql.push_str(&format!(" AND l.phase IN ({})", phases.join(", ")));
+        }
+        if let Some(method) = &self.filter.method {
+            query.and("c.method = ", method.as_str());
+        }
+        query.sql.push_str(&format!(" ORDER BY {id} DESC LIMIT "));
+        query.param(rows_max(limit));
+        query
+    }
+}
+
+/// The first bytes of a version 7 id of this time; no id of it or later sorts before.
+fn id_floor(at: Timestamp, slack: i64) -> Vec<u8> {
+    let millis = at.as_millis().saturating_add(slack).clamp(0, (1 << 48) - 1);
+    millis.to_be_bytes()[2..].to_vec()
+}
+
+/// SQL with its parameters.
+pub(super) struct Query<'a> {
+    pub(super) sql: String,
+    pub(super) params: Vec<Box<dyn ToSql + 'a>>,
+}
+
+impl<'a> Query<'a> {
+    fn and(&mut self, test: &str, value: impl ToSql + 'a) {
+        self.sql.push_str(" AND ");
+        self.sql.push_str(test);
+        self.param(value);
+    }
+
+    fn param(&mut self, value: impl ToSql + 'a) {
+        self.params.push(Box::new(value));
+        self.sql.push_str(&format!("?{}", self.params.len()));
+    }
+}
+
+fn many_of(conn: &Connection, query: &Query<'_>) -> Result<Vec<Command>, StoreError> {
+    many(conn, &query.sql, params_from_iter(&query.params))
+}
+
+fn many(
+    conn: &Connection,
+    sql: &str,
+    params: impl rusqlite::Params,
+) -> Result<Vec<Command>, StoreError> {
+    let fault = |err| to_store_error(&err);
+    let mut select = conn.prepare_cached(sql).map_err(fault)?;
+    let mut found = select.query(params).map_err(fault)?;
+    let mut commands = Vec::new();
+    while let Some(row) = found.next().map_err(fault)? {
+        commands.push(rows::command(row)?);
+    }
+    Ok(commands)
+}
+
+/// A `LIMIT` as SQLite takes it.
+pub(super) fn rows_max(limit: usize) -> i64 {
+    i64::try_from(limit.min(LIST_MAX)).unwrap_or(i64::MAX)
+}
+
+/// An id as it is compared in SQL; an empty `before` means that nothing is left out.
+pub(super) fn before_bytes(before: Option<Uuid>) -> Vec<u8> {
+    // 17 bytes of ones sort after every id.
+    before.map_or(vec![0xff; 17], |before| before.as_bytes().to_vec())
+}

@@ -1,0 +1,187 @@
+//! The contract's cases about lists.
+
+use std::collections::BTreeSet;
+
+use utmos_core::{
+    command::{Command, FailureCode, Life, Outcome, Phase, Status},
+    id::CommandId,
+    ports::{CommandFilter, Store},
+};
+use utmos_store::UNMATCHED_PER_TENANT_MAX;
+
+use crate::{
+    contract::Place,
+    given::{accepted, at, change, end, gateway, id, moved, sn, spec, tenant, unmatched},
+};
+
+pub async fn open_commands_are_those_in_need_of_care_oldest_first(place: &dyn Place) {
+    let store = place.open().await;
+    let mut commands = Vec::new();
+    // Accepted in another order than that of their ids.
+    for millis in [300, 100, 200, 400, 500] {
+        commands.push(accepted(&store, spec(millis, &format!("k{millis}"))).await);
+    }
+    commands.sort_by_key(|command| command.spec.id);
+    end(&store, &commands[1], Outcome::Failed(FailureCode::Cancelled), 600).await;
+    // Ended, and its job still runs.
+    let runs_on =
+        Life { due: commands[2].life.due, ..moved(&commands[2].life, Phase::Ended(Outcome::Succeeded), 600) };
+    store.advance(change(&commands[2], runs_on.clone())).await.unwrap();
+    commands[2].life = runs_on;
+    commands.remove(1);
+
+    assert_eq!(store.open_commands(None, 10).await.unwrap(), commands);
+    let mut paged = Vec::new();
+    let mut after = None;
+    loop {
+        let page = place.open().await.open_commands(after, 3).await.unwrap();
+        assert!(page.len() <= 3);
+        let Some(last) = page.last() else { break };
+        after = Some(last.spec.id);
+        paged.extend(page);
+    }
+    assert_eq!(paged, commands);
+}
+
+pub async fn a_tenants_commands_come_newest_first_in_pages(place: &dyn Place) {
+    let store = place.open().await;
+    let mut commands = Vec::new();
+    for millis in [300, 100, 200, 400, 500, 600, 700] {
+        let mut mine = spec(millis, &format!("k{millis}"));
+        mine.device = sn(&format!("D{}", millis % 3));
+        commands.push(accepted(&store, mine).await);
+        let mut foreign = spec(millis + 1, &format!("k{millis}"));
+        foreign.tenant = tenant(2);
+        accepted(&store, foreign).await;
+    }
+    commands.sort_by_key(|command| std::cmp::Reverse(command.spec.id));
+    let both = BTreeSet::from([sn("D0"), sn("D1"), sn("D2")]);
+    for devices in [None, Some(both)] {
+        let filter = CommandFilter { devices, ..CommandFilter::default() };
+        let mut paged: Vec<Command> = Vec::new();
+        loop {
+            let before = paged.last().map(|last| last.spec.id);
+            let page = store.commands_of(tenant(1), filter.clone(), before, 3).await.unwrap();
+            assert!(page.len() <= 3);
+            if page.is_empty() {
+                break;
+            }
+            paged.extend(page);
+        }
+        assert_eq!(paged, commands);
+    }
+    assert!(store.commands_of(tenant(3), CommandFilter::default(), None, 10).await.unwrap().is_empty());
+    assert!(store.commands_of(tenant(1), CommandFilter::default(), None, 0).await.unwrap().is_empty());
+}
+
+pub async fn commands_are_filtered(place: &dyn Place) {
+    const DAY: i64 = 24 * 3600 * 1000;
+    let store = place.open().await;
+    let mut all = Vec::new();
+    for (days, device, method) in
+        [(0, "D1", "cover_open"), (1, "D2", "cover_open"), (2, "D1", "cover_close"), (3, "D3", "cover_open"), (4, "D1", "cover_open")]
+    {
+        let mut one = spec(days * DAY, &format!("k{days}"));
+        one.device = sn(device);
+        one.gateway = gateway(device);
+        one.method = method.to_owned();
+        all.push(accepted(&store, one).await);
+    }
+    end(&store, &all[0], Outcome::Failed(FailureCode::Cancelled), 5 * DAY).await;
+    end(&store, &all[1], Outcome::Delivered, 5 * DAY).await;
+    let delivered = moved(&all[2].life, Phase::Delivered, 5 * DAY);
+    store.advance(change(&all[2], delivered)).await.unwrap();
+    let sending = moved(&all[3].life, Phase::Sending, 5 * DAY);
+    store.advance(change(&all[3], sending)).await.unwrap();
+
+    let none = CommandFilter::default;
+    let set = |sns: &[&str]| Some(sns.iter().map(|text| sn(text)).collect::<BTreeSet<_>>());
+    let cases: Vec<(CommandFilter, &[i64])> = vec![
+        (none(), &[4, 3, 2, 1, 0]),
+        (CommandFilter { device: Some(sn("D1")), ..none() }, &[4, 2, 0]),
+        (CommandFilter { device: Some(sn("D9")), ..none() }, &[]),
+        (CommandFilter { method: Some("cover_close".to_owned()), ..none() }, &[2]),
+        (CommandFilter { status: Some(Status::Accepted), ..none() }, &[4, 3]),
+        (CommandFilter { status: Some(Status::Delivered), ..none() }, &[2, 1]),
+        (CommandFilter { status: Some(Status::Failed), ..none() }, &[0]),
+        (CommandFilter { status: Some(Status::TimedOut), ..none() }, &[]),
+        (CommandFilter { status: Some(Status::Accepted), device: Some(sn("D1")), ..none() }, &[4]),
+        (CommandFilter { accepted_after: Some(at(2 * DAY)), ..none() }, &[4, 3, 2]),
+        (CommandFilter { accepted_after: Some(at(2 * DAY + 1)), ..none() }, &[4, 3]),
+        (CommandFilter { accepted_before: Some(at(2 * DAY)), ..none() }, &[1, 0]),
+        (
+            CommandFilter { accepted_after: Some(at(DAY)), accepted_before: Some(at(3 * DAY)), ..none() },
+            &[2, 1],
+        ),
+        (
+            CommandFilter { status: Some(Status::Accepted), accepted_before: Some(at(4 * DAY)), ..none() },
+            &[3],
+        ),
+        (CommandFilter { accepted_after: Some(at(-2 * super::given::START)), ..none() }, &[4, 3, 2, 1, 0]),
+        (CommandFilter { devices: set(&["D2", "D3"]), ..none() }, &[3, 1]),
+        (CommandFilter { devices: set(&[]), ..none() }, &[]),
+        (CommandFilter { devices: set(&["D2"]), device: Some(sn("D1")), ..none() }, &[]),
+        (CommandFilter { devices: set(&["D1"]), device: Some(sn("D1")), ..none() }, &[4, 2, 0]),
+        (
+            CommandFilter {
+                devices: set(&["D1", "D2"]),
+                method: Some("cover_open".to_owned()),
+                accepted_after: Some(at(1)),
+                ..none()
+            },
+            &[4, 1],
+        ),
+    ];
+    for (filter, expected) in cases {
+        let found = store.commands_of(tenant(1), filter.clone(), None, 10).await.unwrap();
+        let days: Vec<_> = found.iter().map(|command| (command.spec.accepted_at.as_millis() - at(0).as_millis()) / DAY).collect();
+        assert_eq!(days, expected, "{filter:?}");
+        let before = Some(all[2].spec.id);
+        let found = store.commands_of(tenant(1), filter.clone(), before, 10).await.unwrap();
+        let expected: Vec<_> = expected.iter().filter(|day| **day < 2).collect();
+        assert_eq!(found.len(), expected.len(), "{filter:?} before the third");
+    }
+}
+
+pub async fn a_command_is_shown_to_its_tenant_alone(place: &dyn Place) {
+    let store = place.open().await;
+    let command = accepted(&store, spec(0, "k")).await;
+    let id: CommandId = command.spec.id;
+    assert_eq!(store.command_of(tenant(1), id).await.unwrap(), Some(command));
+    assert_eq!(store.command_of(tenant(2), id).await.unwrap(), None);
+    assert!(store.commands_of(tenant(2), CommandFilter::default(), None, 10).await.unwrap().is_empty());
+}
+
+pub async fn only_the_newest_unmatched_messages_are_kept(place: &dyn Place) {
+    let store = place.open().await;
+    let max = u64::from(UNMATCHED_PER_TENANT_MAX);
+    keep(&*store, unmatched(5, Some(tenant(2)))).await;
+    for number in 100..max + 103 {
+        keep(&*store, unmatched(number, Some(tenant(1)))).await;
+        keep(&*store, unmatched(number, None)).await;
+    }
+    // Older than everything that is kept: no place for it.
+    keep(&*store, unmatched(50, Some(tenant(1)))).await;
+    let kept = place.open().await.unmatched_of(tenant(1), None, 2000).await.unwrap();
+    let expected: Vec<_> = (103..max + 103).rev().map(|number| unmatched(number, Some(tenant(1)))).collect();
+    assert_eq!(kept.len(), expected.len());
+    assert_eq!(kept, expected);
+    assert_eq!(store.unmatched_of(tenant(2), None, 10).await.unwrap(), [unmatched(5, Some(tenant(2)))]);
+}
+
+async fn keep(store: &dyn Store, message: utmos_core::ports::Unmatched) {
+    store.keep_unmatched(message).await.unwrap();
+}
+
+pub async fn unmatched_messages_come_in_pages_and_once(place: &dyn Place) {
+    let store = place.open().await;
+    for number in [3, 1, 2, 2] {
+        keep(&*store, unmatched(number, Some(tenant(1)))).await;
+    }
+    keep(&*store, unmatched(4, None)).await;
+    let first = store.unmatched_of(tenant(1), None, 2).await.unwrap();
+    assert_eq!(first.iter().map(|message| message.id).collect::<Vec<_>>(), [id(3, 1), id(2, 1)]);
+    let rest = store.unmatched_of(tenant(1), Some(first[1].id), 2).await.unwrap();
+    assert_eq!(rest, [unmatched(1, Some(tenant(1)))]);
+    assert_eq!(store.newest_record().await.unwrap(), Some(at(4)));
+}

@@ -1,0 +1,14 @@
+//! The store as its callers see it. `contract` is the suite every adapter has to pass; the rest is SQLite's own.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod contract;
+mod crash;
+mod given;
+mod lists;
+mod opening;
+mod plans;
+mod registry;
+mod roundtrip;
+mod sqlite;
+mod trouble;
