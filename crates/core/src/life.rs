@@ -342,15 +342,15 @@ impl Case<'_> {
     fn not_sent(self, why: &NotSent) -> Decision {
         let proof = Proof::NotSent { reason: why.text() };
         match why {
-            // Provably nothing left, so the one publish is still ahead.
-            NotSent::NotConnected => self.back_to_waiting(proof),
-            NotSent::NoSubscriber => match self.spec.if_offline {
-                IfOffline::Wait => self.back_to_waiting(proof),
-                IfOffline::Fail => self.end(
-                    Outcome::Failed(FailureCode::DeviceOffline),
-                    "the broker knows of nobody listening for this gateway; nothing was delivered",
-                    proof,
-                ),
+            NotSent::NotConnected | NotSent::NoSubscriber => match (self.spec.if_offline, &self.life.failure_reason) {
+                // Provably nothing left, so the one publish is still ahead.
+                (IfOffline::Wait, None) => self.moved(Life { phase: Phase::Waiting, ..self.changed() }, proof, None),
+                (_, Some(reason)) => self.end(Outcome::Failed(FailureCode::PreemptedByEmergency), reason, proof),
+                // A movement that could not leave now must not leave later, when nobody expects it.
+                (IfOffline::Fail, None) => {
+                    let reason = format!("{}; nothing was sent", why.text());
+                    self.end(Outcome::Failed(FailureCode::DeviceOffline), &reason, proof)
+                }
             },
             NotSent::Withheld => self.end(
                 Outcome::TimedOut(FailureCode::ExpiredBeforeSending),
@@ -363,13 +363,6 @@ impl Case<'_> {
                 proof,
             ),
         }
-    }
-
-    fn back_to_waiting(self, proof: Proof) -> Decision {
-        if let Some(reason) = &self.life.failure_reason {
-            return self.end(Outcome::Failed(FailureCode::PreemptedByEmergency), reason, proof);
-        }
-        self.moved(Life { phase: Phase::Waiting, ..self.changed() }, proof, None)
     }
 
     /// Ends `life`, which may go on holding the aircraft while the movement it started runs on.

@@ -225,8 +225,12 @@ fn a_binding_is_told_for_each_device_as_it_was_asked_about() {
 
 #[test]
 fn every_device_to_be_bound_is_told_what_became_of_it() {
-    let outcomes = [(sn("dock-sn"), BindingOutcome::Bound), (sn("drone-sn"), BindingOutcome::AlreadyBound)];
-    let (_, data) = answered("airport_organization_bind", &Facts { outcomes: outcomes.into(), ..Facts::default() });
+    let outcomes =
+        [(sn("dock-sn"), BindingOutcome::Bound), (sn("drone-sn"), BindingOutcome::AlreadyBound)];
+    let (_, data) = answered(
+        "airport_organization_bind",
+        &Facts { outcomes: outcomes.into(), ..Facts::default() },
+    );
     let infos = value!([{"sn": "dock-sn", "err_code": 0}, {"sn": "drone-sn", "err_code": 210_231}]);
     assert_eq!(data, value!({"result": 0, "output": {"err_infos": infos}}));
 }

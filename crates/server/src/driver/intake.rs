@@ -1,6 +1,9 @@
 //! How commands come under the driver's care: accepted from callers, cancelled by them, and found again at start.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::sync::oneshot;
 use utmos_core::{
@@ -164,7 +167,8 @@ impl Driver {
     /// # Errors
     /// When the store cannot be read.
     pub async fn resume(&self) -> Result<Resumed, StoreError> {
-        let newest = self.inner.store.newest_record().await?.unwrap_or(Timestamp::from_millis(i64::MIN));
+        let newest = self.inner.store.newest_record().await?.map_or(i64::MIN, Timestamp::as_millis);
+        self.inner.newest_at_start.store(newest, Ordering::Relaxed);
         let mut resumed = Resumed { open: 0, unclear: 0 };
         let mut after = None;
         loop {
@@ -174,7 +178,7 @@ impl Driver {
             for command in page {
                 resumed.open += 1;
                 resumed.unclear += usize::from(command.life.phase == Phase::Sending);
-                self.inner.take_over(command, newest);
+                self.inner.take_over(command);
             }
         }
         self.link_is_up();
@@ -285,17 +289,25 @@ impl Inner {
     }
 
     /// Puts a command of an earlier process under care.
-    fn take_over(self: &Arc<Self>, mut command: Command, newest: Timestamp) {
-        let (now, boot) = (self.clock.now(), self.clock.boot());
-        let longest = longest_wait(&command.spec);
-        let mut spec = (*command.spec).clone();
-        spec.deadline = spec.deadline.found_again(now, boot, spec.timeout, newest);
-        command.life.due = command.life.due.map(|due| due.found_again(now, boot, longest, newest));
-        command.spec = Arc::new(spec);
+    fn take_over(self: &Arc<Self>, command: Command) {
         let (id, is_unclear) = (command.spec.id, command.life.phase == Phase::Sending);
         self.keep(command);
         if is_unclear {
             self.tell_here(id, Told::Input { id, input: Box::new(Input::FoundAfterRestart), done: None });
         }
+    }
+
+    /// A command as it was stored, with its deadlines found again in this run of the machine.
+    pub(super) fn in_this_boot(&self, mut command: Command) -> Command {
+        let (now, boot) = (self.clock.now(), self.clock.boot());
+        let newest = Timestamp::from_millis(self.newest_at_start.load(Ordering::Relaxed));
+        let longest = longest_wait(&command.spec);
+        command.life.due = command.life.due.map(|due| due.found_again(now, boot, longest, newest));
+        if command.spec.deadline.boot != boot {
+            let mut spec = (*command.spec).clone();
+            spec.deadline = spec.deadline.found_again(now, boot, spec.timeout, newest);
+            command.spec = Arc::new(spec);
+        }
+        command
     }
 }

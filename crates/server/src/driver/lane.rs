@@ -105,11 +105,15 @@ impl Lane {
         })
     }
 
-    /// Commands that have ended and still hold the aircraft.
+    /// Commands that have ended, still hold the aircraft, and have no job whose events would tell when it is over.
     pub(super) fn ended_holders(&self) -> impl Iterator<Item = CommandId> {
+        let is_holder = |kept: &&Kept| {
+            let life = &kept.command.life;
+            life.holds_motion && life.phase.has_ended() && life.execution.is_none()
+        };
         self.commands
             .values()
-            .filter(|kept| kept.command.life.holds_motion && kept.command.life.phase.has_ended())
+            .filter(is_holder)
             .map(|kept| kept.command.spec.id)
     }
 
@@ -259,7 +263,7 @@ impl Inner {
                 let mut guard = self.lock();
                 let state = &mut *guard;
                 if let Some(kept) = state.lanes.get_mut(key).and_then(|lane| lane.commands.get_mut(&work.id)) {
-                    kept.command = fresh;
+                    kept.command = self.in_this_boot(fresh);
                 }
                 drop(guard);
                 self.put_back(key, work);

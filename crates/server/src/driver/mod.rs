@@ -18,7 +18,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -118,6 +118,8 @@ struct Inner {
     limits: Limits,
     state: Mutex<State>,
     figures: Figures,
+    /// The latest wall time on record when this process started, in Unix milliseconds.
+    newest_at_start: AtomicI64,
     /// The earliest timer has changed.
     timer_moved: Notify,
     tasks: TaskTracker,
@@ -188,6 +190,7 @@ impl Driver {
                 homing: BTreeSet::new(),
             }),
             figures: Figures::default(),
+            newest_at_start: AtomicI64::new(i64::MIN),
             timer_moved: Notify::new(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
@@ -395,6 +398,7 @@ impl Inner {
 
     /// Looks after a command from now on, unless it is looked after already.
     fn keep(&self, command: Command) {
+        let command = self.in_this_boot(command);
         let mut guard = self.lock();
         let state = &mut *guard;
         let id = command.spec.id;

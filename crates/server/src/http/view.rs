@@ -106,7 +106,8 @@ impl CommandView {
             response_message: response.and_then(|response| response.message.clone()),
             vendor_response: response.and_then(|response| raw(&response.data)),
             failure_code: life.phase.failure().map(utmos_core::command::FailureCode::as_str),
-            failure_reason: life.failure_reason.clone(),
+            // Before the end it is a mark of the driver's, not a reason.
+            failure_reason: life.failure_reason.clone().filter(|_| life.phase.has_ended()),
             execution: life.execution.as_ref().map(ExecutionView::of),
             accepted_at: spec.accepted_at.to_string(),
             delivered_at: life.delivered_at.map(|at| at.to_string()),

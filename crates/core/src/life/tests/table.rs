@@ -254,7 +254,7 @@ fn sending_never_publishes_and_ends_by_proof_or_as_uncertain() {
     check("a preempted one", &story, &rows(&[uncertain, given_up, JOB_ANSWER, PROGRESS]));
 
     let failing: &[Row] = &[
-        ("not connected", "waiting [not_sent]"),
+        ("not connected", "FAILED/DEVICE_OFFLINE [not_sent]"),
         ("no subscriber", "FAILED/DEVICE_OFFLINE [not_sent]"),
         ("confirmed", "delivered [broker_confirmed]"),
     ];
