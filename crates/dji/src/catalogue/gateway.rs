@@ -59,15 +59,6 @@ impl GatewayModel {
             Self::RcPlus2 => "rc_plus_2",
         }
     }
-
-    /// The older model it takes its numberings from, where the catalogue has none for itself.
-    pub(super) fn elder(self) -> Option<Self> {
-        match self {
-            Self::Dock3 => Some(Self::Dock2),
-            Self::RcPlus2 => Some(Self::RcPro),
-            Self::Dock | Self::Dock2 | Self::Rc | Self::RcPro => None,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -76,10 +76,7 @@ impl Job {
     /// The meaning of a step. Where gateways number differently, nothing is claimed of an unknown one.
     #[must_use]
     pub fn step_meaning(&self, step: &str, gateway: Option<GatewayModel>) -> Option<&str> {
-        let own = gateway.and_then(|model| {
-            let table = self.steps_by_gateway.get(&model);
-            table.or_else(|| self.steps_by_gateway.get(&model.elder()?))
-        });
+        let own = gateway.and_then(|model| self.steps_by_gateway.get(&model));
         own.and_then(|table| table.get(step)).or_else(|| self.steps.get(step)).map(String::as_str)
     }
 }

@@ -109,7 +109,9 @@ fn progress_events_read_as_their_method_documents_them() {
 fn steps_that_docks_number_differently_are_read_by_the_dock() {
     let catalogue = catalogue();
     let job = &catalogue.job_event("flighttask_progress")[0].job;
-    assert_eq!(job.step_meaning("49", Some(GatewayModel::Dock3)), Some("updating offline map"));
+    assert_eq!(job.step_meaning("49", Some(GatewayModel::Dock2)), Some("updating offline map"));
+    // A recorded Dock 3 flies waypoints at step 27, which a Dock 2 calls landing: nothing is claimed of it.
+    assert_eq!(job.step_meaning("27", Some(GatewayModel::Dock3)), None);
     assert_eq!(job.step_meaning("48", Some(GatewayModel::Dock)), Some("updating offline map"));
     assert_eq!(job.step_meaning("48", None), None);
     assert_eq!(job.step_meaning("65535", None), Some("unknown"));
