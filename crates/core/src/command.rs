@@ -25,7 +25,7 @@ impl StatusVersion {
 }
 
 /// What was asked for. Never changes after acceptance.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
     /// Also the `tid` on the wire.
     pub id: CommandId,
@@ -76,7 +76,7 @@ pub struct Spec {
 }
 
 /// Where a command stands inside; [`Status`] is what callers see of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// Durable, and certainly not sent.
     Waiting,
@@ -89,7 +89,7 @@ pub enum Phase {
 }
 
 /// How a command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// Delivered, and nothing more will ever be known (`no_reply` methods).
     Delivered,
@@ -250,7 +250,7 @@ impl Phase {
 }
 
 /// The device's answer as callers see it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Response {
     /// `response_code`.
     pub code: Option<String>,
@@ -261,7 +261,7 @@ pub struct Response {
 }
 
 /// How a job goes, from its progress events.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Execution {
     /// The device's own word, such as `in_progress`; `started` before the first event.
     pub state: String,
@@ -278,7 +278,7 @@ pub struct Execution {
 }
 
 /// How a command's life stands.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Life {
     /// Where it stands.
     pub phase: Phase,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{command::Status, time::Timestamp};
 
 /// One line of a command's timeline. Lines are only ever appended.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// When it was decided.
     pub at: Timestamp,

@@ -100,9 +100,23 @@ fn check_sn(text: &str) -> Result<(), InvalidSn> {
 macro_rules! sn {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-        #[serde(transparent)]
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
         pub struct $name(std::sync::Arc<str>);
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidSn;
+
+            fn try_from(text: String) -> Result<Self, InvalidSn> {
+                Self::parse(&text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(sn: $name) -> Self {
+                sn.0.as_ref().to_owned()
+            }
+        }
 
         impl $name {
             /// Takes a serial number from outside.

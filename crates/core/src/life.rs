@@ -342,16 +342,22 @@ impl Case<'_> {
     fn not_sent(self, why: &NotSent) -> Decision {
         let proof = Proof::NotSent { reason: why.text() };
         match why {
-            NotSent::NotConnected | NotSent::NoSubscriber => match (self.spec.if_offline, &self.life.failure_reason) {
-                // Provably nothing left, so the one publish is still ahead.
-                (IfOffline::Wait, None) => self.moved(Life { phase: Phase::Waiting, ..self.changed() }, proof, None),
-                (_, Some(reason)) => self.end(Outcome::Failed(FailureCode::PreemptedByEmergency), reason, proof),
-                // A movement that could not leave now must not leave later, when nobody expects it.
-                (IfOffline::Fail, None) => {
-                    let reason = format!("{}; nothing was sent", why.text());
-                    self.end(Outcome::Failed(FailureCode::DeviceOffline), &reason, proof)
+            NotSent::NotConnected | NotSent::NoSubscriber => {
+                match (self.spec.if_offline, &self.life.failure_reason) {
+                    // Provably nothing left, so the one publish is still ahead.
+                    (IfOffline::Wait, None) => {
+                        self.moved(Life { phase: Phase::Waiting, ..self.changed() }, proof, None)
+                    }
+                    (_, Some(reason)) => {
+                        self.end(Outcome::Failed(FailureCode::PreemptedByEmergency), reason, proof)
+                    }
+                    // A movement that could not leave now must not leave later, when nobody expects it.
+                    (IfOffline::Fail, None) => {
+                        let reason = format!("{}; nothing was sent", why.text());
+                        self.end(Outcome::Failed(FailureCode::DeviceOffline), &reason, proof)
+                    }
                 }
-            },
+            }
             NotSent::Withheld => self.end(
                 Outcome::TimedOut(FailureCode::ExpiredBeforeSending),
                 "its deadline passed at the moment of sending; nothing was sent",

@@ -5,6 +5,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
@@ -37,7 +38,7 @@ pub enum StoreError {
 }
 
 /// A command that is to be accepted.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NewCommand {
     /// What is asked for.
     pub spec: Arc<Spec>,
@@ -89,7 +90,7 @@ pub enum Nonce {
 }
 
 /// A change of a command.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Advance {
     /// Which.
     pub id: CommandId,

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -152,7 +153,7 @@ pub fn canonical_query(query: &str) -> String {
 }
 
 /// A nonce that must be stored before its request is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NonceUse {
     /// The first half of a SHA-256 over API id and nonce.
     pub key: [u8; 16],

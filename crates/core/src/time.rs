@@ -80,7 +80,7 @@ impl Mono {
 }
 
 /// Which run of which machine a [`Mono`] counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct BootId(pub [u8; 16]);
 
 /// The time at hand, read once per decision.
@@ -93,7 +93,7 @@ pub struct Now {
 }
 
 /// A point in the running time, with what is needed to find it again after a restart or a reboot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deadline {
     /// The boot that `mono` counts from.
     pub boot: BootId,

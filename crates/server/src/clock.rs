@@ -40,7 +40,10 @@ impl Clock for SystemClock {
         let running = clock_gettime(ClockId::Boottime);
         let seconds = u64::try_from(running.tv_sec).unwrap_or(0);
         let millis = u64::try_from(running.tv_nsec / 1_000_000).unwrap_or(0);
-        Now { wall: wall(), mono: Mono::from_millis(seconds.saturating_mul(1_000).saturating_add(millis)) }
+        Now {
+            wall: wall(),
+            mono: Mono::from_millis(seconds.saturating_mul(1_000).saturating_add(millis)),
+        }
     }
 
     fn boot(&self) -> BootId {
@@ -49,7 +52,10 @@ impl Clock for SystemClock {
 }
 
 fn wall() -> Timestamp {
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads the wall clock"
+    )]
     let now = SystemTime::now();
     let millis = match now.duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),

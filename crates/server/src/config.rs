@@ -15,12 +15,12 @@ use tracing::Level;
 use utmos_core::credential::Secret;
 use utmos_mqtt::ProtocolChoice;
 
+use self::reader::Reader;
 pub use self::{
     layer::{Layers, OTHER_VARIABLES, Origin},
     problem::{ConfigErrors, Problem},
     reader::Row,
 };
-use self::reader::Reader;
 
 /// The shipped default file: every key with its default and its documentation.
 pub const DEFAULT_FILE: &str = include_str!("../data/utmos.default.toml");
@@ -247,7 +247,8 @@ impl Config {
             organization_id: reader.text("dji.organization_id"),
             organization_name: reader.text("dji.organization_name"),
         };
-        let catalogue = CatalogueFile { override_file: reader.optional_path("catalogue.override_file") };
+        let catalogue =
+            CatalogueFile { override_file: reader.optional_path("catalogue.override_file") };
         let log = Log {
             level: reader.choice(
                 "log.level",
@@ -259,7 +260,8 @@ impl Config {
                     ("trace", Level::TRACE),
                 ],
             ),
-            format: reader.choice("log.format", &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
+            format: reader
+                .choice("log.format", &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
         };
         Self { data_dir, http, store, mqtt, commands, dji, catalogue, log }
     }
@@ -286,14 +288,18 @@ impl Mqtt {
             Embedded,
             External,
         }
-        let mode = reader.choice("mqtt.mode", &[("embedded", Mode::Embedded), ("external", Mode::External)]);
+        let mode = reader
+            .choice("mqtt.mode", &[("embedded", Mode::Embedded), ("external", Mode::External)]);
         let embedded = EmbeddedBroker::read(reader);
         let external = ExternalBroker::read(reader);
         match mode {
             Mode::Embedded => Self::Embedded(embedded),
             Mode::External => {
                 if external.host.is_empty() {
-                    reader.refuse("mqtt.external.host", "must be the broker's name or address in mode \"external\"");
+                    reader.refuse(
+                        "mqtt.external.host",
+                        "must be the broker's name or address in mode \"external\"",
+                    );
                 }
                 Self::External(external)
             }
@@ -320,9 +326,14 @@ impl EmbeddedBroker {
         }
         let Some(listen) = listen else { return broker };
         if listen == broker.listen && listen.port() != 0 {
-            reader.refuse("mqtt.embedded.tls_listen", "is the address of mqtt.embedded.listen too; choose another port");
+            reader.refuse(
+                "mqtt.embedded.tls_listen",
+                "is the address of mqtt.embedded.listen too; choose another port",
+            );
         }
-        for (key, file) in [("mqtt.embedded.tls_cert_file", &cert_file), ("mqtt.embedded.tls_key_file", &key_file)] {
+        for (key, file) in
+            [("mqtt.embedded.tls_cert_file", &cert_file), ("mqtt.embedded.tls_key_file", &key_file)]
+        {
             if file.is_none() {
                 reader.refuse(key, "must be a PEM file when mqtt.embedded.tls_listen is set");
             }
@@ -341,7 +352,11 @@ impl ExternalBroker {
             password_file: reader.optional_path("mqtt.external.password_file"),
             protocol: reader.choice(
                 "mqtt.external.protocol",
-                &[("auto", ProtocolChoice::Auto), ("5", ProtocolChoice::V5), ("3.1.1", ProtocolChoice::V311)],
+                &[
+                    ("auto", ProtocolChoice::Auto),
+                    ("5", ProtocolChoice::V5),
+                    ("3.1.1", ProtocolChoice::V311),
+                ],
             ),
             tls: reader.flag("mqtt.external.tls"),
             ca_file: reader.optional_path("mqtt.external.ca_file"),

@@ -10,7 +10,6 @@ use std::{
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio_util::sync::CancellationToken;
-use utmos_dji::catalogue::GatewayModel;
 use utmos_core::{
     device::{Device, Registry, SubDevice, TopologyChange},
     id::{ApiId, DeviceSn, GatewaySn, TenantId},
@@ -18,6 +17,7 @@ use utmos_core::{
     signing::KeyedCredential,
     time::Timestamp,
 };
+use utmos_dji::catalogue::GatewayModel;
 
 /// How often the store's generation is looked at.
 pub const FOLLOW_WAIT: Duration = Duration::from_secs(1);
@@ -62,7 +62,10 @@ impl Directory {
         }
         let credentials = self.store.credentials().await?;
         let devices = self.store.devices().await?;
-        let keyed = credentials.into_iter().map(|one| (one.api_id.clone(), KeyedCredential::new(one))).collect();
+        let keyed = credentials
+            .into_iter()
+            .map(|one| (one.api_id.clone(), KeyedCredential::new(one)))
+            .collect();
         let mut held = self.write();
         held.generation = Some(generation);
         held.credentials = keyed;
@@ -81,7 +84,9 @@ impl Directory {
             match self.refresh().await {
                 Ok(true) => changed(),
                 Ok(false) => {}
-                Err(error) => tracing::warn!(%error, "could not look for changed credentials and devices"),
+                Err(error) => {
+                    tracing::warn!(%error, "could not look for changed credentials and devices")
+                }
             }
         }
     }
@@ -146,7 +151,8 @@ impl Directory {
     ) -> Result<TopologyChange, StoreError> {
         let (change, new) = {
             let mut held = self.write();
-            let known: Vec<bool> = subs.iter().map(|sub| held.registry.device(&sub.sn).is_some()).collect();
+            let known: Vec<bool> =
+                subs.iter().map(|sub| held.registry.device(&sub.sn).is_some()).collect();
             let change = held.registry.report_topology(gateway, subs, now);
             let new: Vec<Device> = subs
                 .iter()
@@ -177,5 +183,10 @@ impl Directory {
 /// made by us and long, so a slow hash would only slow down ten thousand docks that reconnect at once.
 #[must_use]
 pub fn mqtt_secret_hash(sn: &DeviceSn, password: &[u8]) -> [u8; 32] {
-    Sha256::new().chain_update(sn.as_str()).chain_update([0]).chain_update(password).finalize().into()
+    Sha256::new()
+        .chain_update(sn.as_str())
+        .chain_update([0])
+        .chain_update(password)
+        .finalize()
+        .into()
 }

@@ -30,7 +30,9 @@ impl Door {
     /// A client id that spells a gateway's serial number is that gateway's alone: under it, another could throw it out
     /// before it is there. (The broker refuses client ids that another user holds.)
     fn may_use(&self, client_id: &str, user: &str) -> bool {
-        let is_gateway = |sn: DeviceSn| self.directory.device(&sn).is_some_and(|device| device.kind.is_gateway());
+        let is_gateway = |sn: DeviceSn| {
+            self.directory.device(&sn).is_some_and(|device| device.kind.is_gateway())
+        };
         client_id == user || !DeviceSn::parse(client_id).is_ok_and(is_gateway)
     }
 }

@@ -28,7 +28,8 @@ impl Default for SystemIds {
 impl Ids for SystemIds {
     fn ordered(&self, at: Timestamp) -> Uuid {
         let millis = u64::try_from(at.as_millis()).unwrap_or(0);
-        let (seconds, nanos) = (millis / 1_000, u32::try_from(millis % 1_000).unwrap_or(0) * 1_000_000);
+        let (seconds, nanos) =
+            (millis / 1_000, u32::try_from(millis % 1_000).unwrap_or(0) * 1_000_000);
         let order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         Uuid::new_v7(uuid::Timestamp::from_unix(&*order, seconds, nanos))
     }
@@ -45,7 +46,8 @@ mod tests {
     #[test]
     fn ordered_ids_rise_within_a_millisecond_and_when_the_clock_goes_back() {
         let ids = SystemIds::new();
-        let made: Vec<Uuid> = (0..10_000).map(|_| ids.ordered(Timestamp::from_millis(1_700_000_000_000))).collect();
+        let made: Vec<Uuid> =
+            (0..10_000).map(|_| ids.ordered(Timestamp::from_millis(1_700_000_000_000))).collect();
         assert!(made.is_sorted_by(|a, b| a < b));
         assert_eq!(made[0].get_version_num(), 7);
     }

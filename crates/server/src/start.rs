@@ -14,7 +14,8 @@ use utmos_dji::{
     topic::SERVER_FILTERS,
 };
 use utmos_mqtt::{
-    Broker, BrokerConfig, BrokerError, BrokerTls, Client, ClientConfig, ClientTls, Outlet, Password, Qos,
+    Broker, BrokerConfig, BrokerError, BrokerTls, Client, ClientConfig, ClientTls, Outlet,
+    Password, Qos,
 };
 
 use crate::{
@@ -65,7 +66,9 @@ pub enum StartError {
         cause: io::Error,
     },
     /// The HTTP address cannot be listened on.
-    #[error("cannot listen on http.listen = {address}; choose another address, or stop what uses it")]
+    #[error(
+        "cannot listen on http.listen = {address}; choose another address, or stop what uses it"
+    )]
     Http {
         /// The address.
         address: SocketAddr,
@@ -99,7 +102,8 @@ impl Server {
     pub async fn start(config: &Config, parts: Parts) -> Result<Self, StartError> {
         let stopping = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let directory = Arc::new(Directory::load(parts.store.clone()).await.map_err(StartError::Store)?);
+        let directory =
+            Arc::new(Directory::load(parts.store.clone()).await.map_err(StartError::Store)?);
         let (sender, inbound) = mpsc::channel(INBOUND_WAITING_MAX);
         let (broker, outlet, knowledge) = start_broking(config, &directory, sender).await?;
         let driver = Driver::start(DriverParts {
@@ -111,7 +115,10 @@ impl Server {
             directory: directory.clone(),
             replica: format!("utmos-{}", std::process::id()),
             presence: PresenceBook::new(knowledge),
-            limits: Limits { waiting_per_gateway_max: config.commands.waiting_per_gateway_max, ..Limits::default() },
+            limits: Limits {
+                waiting_per_gateway_max: config.commands.waiting_per_gateway_max,
+                ..Limits::default()
+            },
         });
         let resumed = driver.resume().await.map_err(StartError::Store)?;
         let link = Link::new(LinkParts {
@@ -219,17 +226,20 @@ async fn start_broking(
 }
 
 fn to_client(other: &config::ExternalBroker) -> Result<ClientConfig, StartError> {
-    let client_id = other.client_id.clone().unwrap_or_else(|| format!("utmos-{}", uuid::Uuid::new_v4()));
+    let client_id =
+        other.client_id.clone().unwrap_or_else(|| format!("utmos-{}", uuid::Uuid::new_v4()));
     let mut client = ClientConfig::new(other.host.clone(), other.port, client_id);
     client.username.clone_from(&other.username);
     if let Some(file) = &other.password_file {
         let read = std::fs::read_to_string(file);
-        let password = read.map_err(|cause| StartError::PasswordFile { file: file.clone(), cause })?;
+        let password =
+            read.map_err(|cause| StartError::PasswordFile { file: file.clone(), cause })?;
         client.password = Some(Password::new(password.trim_end_matches(['\r', '\n']).as_bytes()));
     }
     client.protocol = other.protocol;
     client.tls = other.tls.then(|| ClientTls { ca_file: other.ca_file.clone(), server_name: None });
-    client.subscriptions = SERVER_FILTERS.iter().map(|filter| ((*filter).to_owned(), Qos::AtLeastOnce)).collect();
+    client.subscriptions =
+        SERVER_FILTERS.iter().map(|filter| ((*filter).to_owned(), Qos::AtLeastOnce)).collect();
     Ok(client)
 }
 
@@ -244,8 +254,10 @@ fn settings(config: &Config) -> AnswerSettings {
             app_key: dji.app_key.expose().to_owned(),
             app_license: dji.app_license.expose().to_owned(),
         },
-        organization: has_organization
-            .then(|| Organization { id: dji.organization_id.clone(), name: dji.organization_name.clone() }),
+        organization: has_organization.then(|| Organization {
+            id: dji.organization_id.clone(),
+            name: dji.organization_name.clone(),
+        }),
     }
 }
 

@@ -3,6 +3,7 @@
 //! `cargo run --release -p utmos-store --example commit_rate [folder] [seconds] [v4|v7]`
 
 #![expect(clippy::print_stdout, reason = "a program that prints its measurements")]
+#![expect(clippy::disallowed_methods, reason = "a measurement needs the clock and fresh ids")]
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot be made may panic")]
 
 use std::{

@@ -6,12 +6,14 @@
 mod codes;
 mod entry;
 mod idempotency;
+mod journal;
 mod key;
 mod seal;
 mod sqlite;
 
+pub use journal::{JournalError, JournalledStore};
 pub use key::{MasterKey, MasterKeyError};
 pub use sqlite::{
     OpenError, SqliteConfig, SqliteStore,
-    limits::{EVIDENCE_PER_COMMAND_MAX, LIST_MAX, UNMATCHED_PER_TENANT_MAX},
+    limits::{EVIDENCE_PER_COMMAND_MAX, UNMATCHED_PER_TENANT_MAX},
 };

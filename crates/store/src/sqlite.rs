@@ -7,8 +7,11 @@ mod cells;
 mod checkpoint;
 mod credentials;
 mod fault;
+mod health;
 pub(crate) mod limits;
 mod open;
+#[cfg(test)]
+mod plans;
 mod queue;
 mod readers;
 mod reads;
@@ -127,6 +130,12 @@ impl SqliteStore {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Writes that are not answered yet, for metrics: those of emergencies, and all others.
+    #[must_use]
+    pub fn queue_depth(&self) -> (usize, usize) {
+        self.queue.depth()
     }
 
     /// Writes what is queued, copies the WAL into the database, and ends the threads. Later calls are refused.

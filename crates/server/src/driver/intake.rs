@@ -82,7 +82,9 @@ pub enum SubmitError {
     #[error("this nonce was used before with this API id; use a new one for every request")]
     NonceReplayed,
     /// The key was used before with another body.
-    #[error("this idempotency key was used before with another body, for command {0}; use a new key for a new command")]
+    #[error(
+        "this idempotency key was used before with another body, for command {0}; use a new key for a new command"
+    )]
     KeyReused(CommandId),
     /// Another movement is running.
     #[error("the aircraft is busy with {method} (command {id}); stop it or wait for its end first")]
@@ -129,7 +131,12 @@ impl Driver {
     ///
     /// # Errors
     /// See [`SubmitError`]; nothing is stored but the nonce.
-    pub async fn submit(&self, caller: &Caller, draft: Draft, nonce: Option<NonceUse>) -> Result<Submitted, SubmitError> {
+    pub async fn submit(
+        &self,
+        caller: &Caller,
+        draft: Draft,
+        nonce: Option<NonceUse>,
+    ) -> Result<Submitted, SubmitError> {
         let inner = self.inner.clone();
         if inner.stopping.is_cancelled() {
             return Err(SubmitError::Stopping);
@@ -145,7 +152,10 @@ impl Driver {
     /// # Errors
     /// When the store cannot be read.
     pub async fn cancel(&self, caller: &Caller, id: CommandId) -> Result<Cancelled, StoreError> {
-        let input = Input::Cancel { api_id: caller.api_id().to_string(), request_id: caller.request_id().to_owned() };
+        let input = Input::Cancel {
+            api_id: caller.api_id().to_string(),
+            request_id: caller.request_id().to_owned(),
+        };
         let (done, settled) = oneshot::channel();
         let told = Told::Input { id, input: Box::new(input), done: Some(done) };
         let is_here = self.inner.tell_here(id, told);
@@ -158,7 +168,8 @@ impl Driver {
                 None => return Ok(Cancelled::Unknown),
             },
         };
-        let is_mine = command.life.phase.failure() == Some(utmos_core::command::FailureCode::Cancelled);
+        let is_mine =
+            command.life.phase.failure() == Some(utmos_core::command::FailureCode::Cancelled);
         Ok(if is_mine && is_here { Cancelled::Yes(command) } else { Cancelled::TooLate(command) })
     }
 
@@ -206,9 +217,17 @@ impl Inner {
             at: spec.accepted_at,
             from: Status::Accepted,
             to: Status::Accepted,
-            proof: Proof::Accepted { api_id: caller.api_id().to_string(), request_id: caller.request_id().to_owned() },
+            proof: Proof::Accepted {
+                api_id: caller.api_id().to_string(),
+                request_id: caller.request_id().to_owned(),
+            },
         };
-        let new = NewCommand { spec: spec.clone(), life: life.clone(), entry, aircraft: aircraft.clone() };
+        let new = NewCommand {
+            spec: spec.clone(),
+            life: life.clone(),
+            entry,
+            aircraft: aircraft.clone(),
+        };
         match self.store.accept(nonce, new).await.map_err(SubmitError::Store)? {
             Accepted::New => {
                 Self::count(&self.figures.accepted);
@@ -273,7 +292,8 @@ impl Inner {
     fn preempt(self: &Arc<Self>, emergency: &Spec, aircraft: Option<&DeviceSn>) {
         let queued: Vec<CommandId> = {
             let state = self.lock();
-            let concerns = |spec: &Spec| spec.gateway == emergency.gateway || Some(&spec.device) == aircraft;
+            let concerns =
+                |spec: &Spec| spec.gateway == emergency.gateway || Some(&spec.device) == aircraft;
             state
                 .lanes
                 .values()
@@ -293,7 +313,10 @@ impl Inner {
         let (id, is_unclear) = (command.spec.id, command.life.phase == Phase::Sending);
         self.keep(command);
         if is_unclear {
-            self.tell_here(id, Told::Input { id, input: Box::new(Input::FoundAfterRestart), done: None });
+            self.tell_here(
+                id,
+                Told::Input { id, input: Box::new(Input::FoundAfterRestart), done: None },
+            );
         }
     }
 

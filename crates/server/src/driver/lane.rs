@@ -82,7 +82,10 @@ impl Lane {
     }
 
     /// Jobs a progress event may belong to: possibly sent, of a fitting method, and not known to be over.
-    pub(super) fn jobs_of<'a>(&'a self, progress: &'a Progress) -> impl Iterator<Item = &'a Command> {
+    pub(super) fn jobs_of<'a>(
+        &'a self,
+        progress: &'a Progress,
+    ) -> impl Iterator<Item = &'a Command> {
         self.commands.values().map(|kept| &kept.command).filter(|command| {
             let is_job = match command.spec.completes_by {
                 CompletesBy::Job | CompletesBy::ReplyOrJob => true,
@@ -97,11 +100,15 @@ impl Lane {
     }
 
     /// Commands on drc/down that wait for an acknowledgement of this method, with the `seq` they went out with.
-    pub(super) fn drc_of<'a>(&'a self, method: &'a str) -> impl Iterator<Item = (CommandId, Option<u64>)> + 'a {
+    pub(super) fn drc_of<'a>(
+        &'a self,
+        method: &'a str,
+    ) -> impl Iterator<Item = (CommandId, Option<u64>)> + 'a {
         self.commands.values().filter_map(move |kept| {
             let spec = &kept.command.spec;
             let is_open = matches!(kept.command.life.phase, Phase::Sending | Phase::Delivered);
-            (spec.channel == Channel::DrcDown && spec.method == method && is_open).then_some((spec.id, kept.seq))
+            (spec.channel == Channel::DrcDown && spec.method == method && is_open)
+                .then_some((spec.id, kept.seq))
         })
     }
 
@@ -111,10 +118,7 @@ impl Lane {
             let life = &kept.command.life;
             life.holds_motion && life.phase.has_ended() && life.execution.is_none()
         };
-        self.commands
-            .values()
-            .filter(is_holder)
-            .map(|kept| kept.command.spec.id)
+        self.commands.values().filter(is_holder).map(|kept| kept.command.spec.id)
     }
 
     pub(super) fn set_seq(&mut self, id: CommandId, seq: Option<u64>) {
@@ -262,7 +266,9 @@ impl Inner {
             Ok(Some(fresh)) => {
                 let mut guard = self.lock();
                 let state = &mut *guard;
-                if let Some(kept) = state.lanes.get_mut(key).and_then(|lane| lane.commands.get_mut(&work.id)) {
+                if let Some(kept) =
+                    state.lanes.get_mut(key).and_then(|lane| lane.commands.get_mut(&work.id))
+                {
                     kept.command = self.in_this_boot(fresh);
                 }
                 drop(guard);
@@ -328,7 +334,11 @@ fn gather(told: Vec<Told>, lane: &Lane, presence: Presence) -> Vec<Gathered> {
         });
         let Some(own) = gathered.get_mut(place) else { continue };
         // A tick carries the presence of its moment.
-        own.inputs.push(if matches!(*input, Input::Tick(_)) { Input::Tick(presence) } else { *input });
+        own.inputs.push(if matches!(*input, Input::Tick(_)) {
+            Input::Tick(presence)
+        } else {
+            *input
+        });
         own.done.extend(done);
     }
     for one in gathered.iter_mut().take(waiting) {
@@ -338,7 +348,10 @@ fn gather(told: Vec<Told>, lane: &Lane, presence: Presence) -> Vec<Gathered> {
 }
 
 fn let_go_if_done(lane: &mut Lane, homes: &mut BTreeMap<CommandId, LaneKey>, id: CommandId) {
-    let is_done = lane.commands.get(&id).is_some_and(|kept| !kept.command.life.needs_care() && !kept.publishing);
+    let is_done = lane
+        .commands
+        .get(&id)
+        .is_some_and(|kept| !kept.command.life.needs_care() && !kept.publishing);
     if is_done && let Some(kept) = lane.commands.remove(&id) {
         lane.queue.remove(&(kept.order, id));
         homes.remove(&id);

@@ -227,7 +227,10 @@ impl Driver {
     }
 
     /// Changes what is known of gateways' presence, and gives those that came their turn.
-    pub fn presence<T>(&self, change: impl FnOnce(&mut PresenceBook, Now) -> (T, Vec<GatewaySn>)) -> T {
+    pub fn presence<T>(
+        &self,
+        change: impl FnOnce(&mut PresenceBook, Now) -> (T, Vec<GatewaySn>),
+    ) -> T {
         let now = self.inner.clock.now();
         let (answer, came) = change(&mut self.inner.lock().presence, now);
         for gateway in came {
@@ -257,7 +260,12 @@ impl Driver {
     ///
     /// # Errors
     /// When the command is not looked after and the store cannot be read.
-    pub async fn tell(&self, tenant: TenantId, id: CommandId, input: Input) -> Result<Matched, StoreError> {
+    pub async fn tell(
+        &self,
+        tenant: TenantId,
+        id: CommandId,
+        input: Input,
+    ) -> Result<Matched, StoreError> {
         let told = Told::Input { id, input: Box::new(input), done: None };
         self.inner.clone().tell_anyone(tenant, id, told).await
     }
@@ -280,22 +288,35 @@ impl Driver {
             let key = LaneKey { gateway: progress.gateway.clone(), urgent };
             jobs.extend(state.lanes.get(&key).into_iter().flat_map(|lane| lane.jobs_of(progress)));
         }
-        let by_bid = |command: &&Command| progress.bid.as_deref().is_some_and(|bid| bid == command.spec.bid.to_string());
-        let by_ref = |command: &&Command| progress.job_ref.is_some() && progress.job_ref == command.spec.job_ref;
-        let is_nameless = |command: &&Command| progress.job_ref.is_none() || command.spec.job_ref.is_none();
-        let found = jobs.iter().copied().find(by_bid).or_else(|| jobs.iter().copied().find(by_ref)).or_else(|| {
-            match jobs.as_slice() {
+        let by_bid = |command: &&Command| {
+            progress.bid.as_deref().is_some_and(|bid| bid == command.spec.bid.to_string())
+        };
+        let by_ref = |command: &&Command| {
+            progress.job_ref.is_some() && progress.job_ref == command.spec.job_ref
+        };
+        let is_nameless =
+            |command: &&Command| progress.job_ref.is_none() || command.spec.job_ref.is_none();
+        let found = jobs
+            .iter()
+            .copied()
+            .find(by_bid)
+            .or_else(|| jobs.iter().copied().find(by_ref))
+            .or_else(|| match jobs.as_slice() {
                 [only] if is_nameless(only) => Some(*only),
                 _ => None,
-            }
-        });
+            });
         found.map(|command| command.spec.id)
     }
 
     /// Finds the command an acknowledgement on `drc/up` belongs to: by method and `seq`, else by method while only one
     /// such command is open.
     #[must_use]
-    pub fn find_drc(&self, gateway: &GatewaySn, method: &str, seq: Option<u64>) -> Option<CommandId> {
+    pub fn find_drc(
+        &self,
+        gateway: &GatewaySn,
+        method: &str,
+        seq: Option<u64>,
+    ) -> Option<CommandId> {
         let state = self.inner.lock();
         let mut open = Vec::new();
         for urgent in [true, false] {
@@ -313,7 +334,13 @@ impl Driver {
 
     /// Takes the flight mode an aircraft reports. When one that was on its way home no longer is, the movement that
     /// "return home" started is over (no event says so; `dji/open_platform_methods.json`, `return_home`).
-    pub fn flight_mode(&self, gateway: &GatewaySn, aircraft: &DeviceSn, is_homing: bool, is_down: bool) {
+    pub fn flight_mode(
+        &self,
+        gateway: &GatewaySn,
+        aircraft: &DeviceSn,
+        is_homing: bool,
+        is_down: bool,
+    ) {
         let holders: Vec<CommandId> = {
             let mut state = self.inner.lock();
             if is_homing {
@@ -330,7 +357,10 @@ impl Driver {
                 .collect()
         };
         for id in holders {
-            self.inner.tell_here(id, Told::Input { id, input: Box::new(Input::MovementOver), done: None });
+            self.inner.tell_here(
+                id,
+                Told::Input { id, input: Box::new(Input::MovementOver), done: None },
+            );
         }
     }
 }
@@ -350,7 +380,10 @@ impl Inner {
             let key = LaneKey { gateway: gateway.clone(), urgent };
             let must_run = {
                 let mut state = self.lock();
-                state.lanes.get_mut(&key).is_some_and(|lane| lane.waiting() > 0 && lane.take_in(Told::Turn))
+                state
+                    .lanes
+                    .get_mut(&key)
+                    .is_some_and(|lane| lane.waiting() > 0 && lane.take_in(Told::Turn))
             };
             if must_run {
                 self.spawn_lane(key);
@@ -390,7 +423,9 @@ impl Inner {
             self.tell_here(id, told);
             return Ok(Matched::Yes);
         }
-        let Some(command) = self.store.command_of(tenant, id).await? else { return Ok(Matched::Unknown) };
+        let Some(command) = self.store.command_of(tenant, id).await? else {
+            return Ok(Matched::Unknown);
+        };
         self.keep(command);
         self.tell_here(id, told);
         Ok(Matched::Yes)

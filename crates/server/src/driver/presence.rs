@@ -48,12 +48,16 @@ impl PresenceBook {
         let last_heard = seen.and_then(|seen| seen.last_heard);
         let last_heard_at = last_heard.map(|(_, at)| at);
         match (self.knowledge, last_heard) {
-            (Knowledge::OwnBroker, _) if seen.is_some_and(|seen| seen.connections > 0 && seen.is_listening) => {
+            (Knowledge::OwnBroker, _)
+                if seen.is_some_and(|seen| seen.connections > 0 && seen.is_listening) =>
+            {
                 Presence::Online
             }
             (Knowledge::OwnBroker, _) => Presence::Absent { last_heard_at },
             (Knowledge::Heard { .. }, None) => Presence::NeverHeard,
-            (Knowledge::Heard { window }, Some((at, _))) if now.mono.since(at) <= window => Presence::Online,
+            (Knowledge::Heard { window }, Some((at, _))) if now.mono.since(at) <= window => {
+                Presence::Online
+            }
             (Knowledge::Heard { .. }, Some(_)) => Presence::Absent { last_heard_at },
         }
     }
@@ -119,7 +123,11 @@ mod tests {
         assert!(!book.joined(&dock, at(0)));
         assert!(book.listens(&dock, at(1)), "the edge is reported once");
         assert!(!book.heard(&dock, at(2)));
-        assert_eq!(book.of(&dock, at(1_000_000)), Presence::Online, "silence alone does not end a connection");
+        assert_eq!(
+            book.of(&dock, at(1_000_000)),
+            Presence::Online,
+            "silence alone does not end a connection"
+        );
         book.left(&dock, at(3));
         assert!(matches!(book.of(&dock, at(3)), Presence::Absent { last_heard_at: Some(_) }));
     }

@@ -49,7 +49,9 @@ impl Inner {
         let mut handing = Box::pin(async move {
             // One after another: the next leaves when the broker has the one before, or has been silent for too long.
             let _place = match &turnstile {
-                Some(turnstile) => tokio::time::timeout(BROKER_SILENCE_MAX, turnstile.lock()).await.ok(),
+                Some(turnstile) => {
+                    tokio::time::timeout(BROKER_SILENCE_MAX, turnstile.lock()).await.ok()
+                }
                 None => None,
             };
             let sent = inner.outlet.publish(message).await;
@@ -71,9 +73,9 @@ impl Inner {
             Sent::Refused(reason) => Input::NotSent(NotSent::Refused(reason)),
             Sent::Withheld => Input::NotSent(NotSent::Withheld),
             Sent::NotConnected => Input::NotSent(NotSent::NotConnected),
-            Sent::Unknown => {
-                Input::SendUnclear { reason: "the connection was lost before the broker confirmed".to_owned() }
-            }
+            Sent::Unknown => Input::SendUnclear {
+                reason: "the connection was lost before the broker confirmed".to_owned(),
+            },
         };
         {
             let mut guard = self.lock();
@@ -122,9 +124,14 @@ impl Inner {
             Channel::PropertySet => downlink::property_set(heading, &spec.payload),
             Channel::DrcDown => {
                 let model = self.directory.model_of(&spec.gateway);
-                let known = self.catalogue.method(&spec.method).and_then(|method| method.seq.as_ref());
+                let known =
+                    self.catalogue.method(&spec.method).and_then(|method| method.seq.as_ref());
                 let placement = known.map_or(Placement::Beside, |seq| seq.placement(model));
-                downlink::drc_down(&spec.method, &spec.payload, SeqPlace::of(placement, seq.unwrap_or(0)))
+                downlink::drc_down(
+                    &spec.method,
+                    &spec.payload,
+                    SeqPlace::of(placement, seq.unwrap_or(0)),
+                )
             }
         }
     }

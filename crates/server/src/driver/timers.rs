@@ -20,7 +20,14 @@ impl Inner {
             let (due, wait) = self.take_due();
             for id in due {
                 // The lane puts the presence of its own moment in.
-                self.tell_here(id, Told::Input { id, input: Box::new(Input::Tick(Presence::NeverHeard)), done: None });
+                self.tell_here(
+                    id,
+                    Told::Input {
+                        id,
+                        input: Box::new(Input::Tick(Presence::NeverHeard)),
+                        done: None,
+                    },
+                );
             }
             tokio::select! {
                 biased;

@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use utmos_core::{
-    device::NoRoute,
+    device::{NoRoute, Route},
     id::DeviceSn,
     idempotency::fingerprint,
     method::{CompleteOn, IfOffline},
     signing::Caller,
 };
-use utmos_dji::catalogue::{Catalogue, Method};
+use utmos_dji::catalogue::Method;
 
 use super::{
     App,
-    problem::{Code, Detail, Problem},
+    problem::{Code, Detail, Problem, cut},
 };
 use crate::driver::Draft;
 
@@ -51,23 +51,13 @@ pub fn check(app: &App, caller: &Caller, body: &[u8]) -> Result<Wanted, Problem>
     let Value::Object(members) = &value else {
         return Err(Problem::new(Code::InvalidRequestBody, "the body must be a JSON object"));
     };
-    let mut reader = Reader { members, catalogue: &app.catalogue, details: Vec::new(), code: None };
+    let mut reader = Reader { app, caller, members, details: Vec::new(), code: None };
     let read = reader.read();
     let Some(read) = read.filter(|_| reader.details.is_empty()) else {
         let code = reader.code.unwrap_or(Code::ValidationFailed);
         return Err(Problem { code, ..Problem::invalid(reader.details) });
     };
-    let unknown = |message: String| Problem::new(Code::DeviceNotFound, message);
-    if !caller.may_touch(&read.device) {
-        return Err(unknown(format!("no device {} in this tenant", read.device)));
-    }
-    let route = app.directory.with_registry(|registry| registry.route(caller.tenant(), &read.device));
-    let route = route.map_err(|error| match error {
-        NoRoute::UnknownDevice(_) => unknown(error.to_string()).with(Detail::new("/device_id", "is not a device of this tenant")),
-        NoRoute::NoGateway(_) | NoRoute::Ambiguous { .. } => {
-            Problem::invalid(vec![Detail::new("/device_id", error.to_string())])
-        }
-    })?;
+    let route = read.route;
     let method = read.method;
     let draft = Draft {
         device: read.device,
@@ -96,13 +86,15 @@ fn parse(body: &[u8]) -> Result<Value, Problem> {
     if body.is_empty() {
         return Err(refuse("the body is empty; send a JSON object".to_owned()));
     }
-    let text = std::str::from_utf8(body)
-        .map_err(|error| refuse(format!("the body is not UTF-8 from byte {} on", error.valid_up_to())))?;
+    let text = std::str::from_utf8(body).map_err(|error| {
+        refuse(format!("the body is not UTF-8 from byte {} on", error.valid_up_to()))
+    })?;
     serde_json::from_str(text).map_err(|error| refuse(format!("the body is not JSON: {error}")))
 }
 
 struct Read<'a> {
     device: DeviceSn,
+    route: Route,
     method: &'a Method,
     payload: Value,
     idempotency_key: String,
@@ -114,8 +106,9 @@ struct Read<'a> {
 }
 
 struct Reader<'a> {
+    app: &'a App,
+    caller: &'a Caller,
     members: &'a Map<String, Value>,
-    catalogue: &'a Catalogue,
     details: Vec<Detail>,
     /// A code more telling than "validation failed".
     code: Option<Code>,
@@ -124,22 +117,33 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn read(&mut self) -> Option<Read<'a>> {
         for name in self.members.keys().filter(|name| !MEMBERS.contains(&name.as_str())) {
-            let problem = format!("is not a member of this request; known are {}", MEMBERS.join(", "));
-            self.details.push(Detail::new(format!("/{}", name.replace('~', "~0").replace('/', "~1")), problem));
+            let problem =
+                format!("is not a member of this request; known are {}", MEMBERS.join(", "));
+            self.details.push(Detail::new(
+                format!("/{}", cut(name).replace('~', "~0").replace('/', "~1")),
+                problem,
+            ));
         }
         self.vendor();
-        let device = self.device();
+        let device =
+            self.text("device_id", "the serial number of a dock, remote controller or aircraft");
         let method = self.method();
         let payload = self.payload(method);
         let idempotency_key = self.idempotency_key();
         let timeout = self.timeout();
-        let if_offline = self.choice("if_offline", &[("wait", IfOffline::Wait), ("fail", IfOffline::Fail)]);
-        let complete_on =
-            self.choice("complete_on", &[("outcome", CompleteOn::Outcome), ("reply", CompleteOn::Reply)]);
+        let if_offline =
+            self.choice("if_offline", &[("wait", IfOffline::Wait), ("fail", IfOffline::Fail)]);
+        let complete_on = self.choice(
+            "complete_on",
+            &[("outcome", CompleteOn::Outcome), ("reply", CompleteOn::Reply)],
+        );
         let dry_run = self.choice_of_bool("dry_run");
+        let found = device.and_then(|text| self.device(text));
         let (payload, hints) = payload?;
+        let (device, route) = found?;
         Some(Read {
-            device: device?,
+            device,
+            route,
             method: method?,
             payload,
             idempotency_key: idempotency_key?,
@@ -156,45 +160,79 @@ impl<'a> Reader<'a> {
             Some("dji") | None => {}
             Some(other) => {
                 self.code = Some(Code::UnsupportedVendor);
-                self.details.push(Detail::new("/vendor", "must be dji").given(other.into()));
+                self.details.push(Detail::new("/vendor", "must be dji").given(cut(other).into()));
             }
         }
     }
 
-    fn device(&mut self) -> Option<DeviceSn> {
-        let text = self.text("device_id", "the serial number of a dock, remote controller or aircraft")?;
-        match DeviceSn::parse(text) {
-            Ok(sn) => Some(sn),
+    /// A device that is another tenant's, or that this credential may not touch, reads like one that is not there.
+    fn device(&mut self, text: &str) -> Option<(DeviceSn, Route)> {
+        let refuse =
+            |problem: String| Some(Detail::new("/device_id", problem).given(cut(text).into()));
+        let sn = match DeviceSn::parse(text) {
+            Ok(sn) => sn,
             Err(error) => {
-                self.details.push(Detail::new("/device_id", error.to_string()));
-                None
+                self.details.extend(refuse(error.to_string()));
+                return None;
+            }
+        };
+        let route = match self.caller.may_touch(&sn) {
+            true => self
+                .app
+                .directory
+                .with_registry(|registry| registry.route(self.caller.tenant(), &sn)),
+            false => Err(NoRoute::UnknownDevice(sn.clone())),
+        };
+        match route {
+            Ok(route) => return Some((sn, route)),
+            Err(NoRoute::UnknownDevice(_)) => {
+                if self.details.is_empty() {
+                    self.code = Some(Code::DeviceNotFound);
+                }
+                self.details.extend(refuse("is not a device of this tenant".to_owned()));
+            }
+            Err(error @ (NoRoute::NoGateway(_) | NoRoute::Ambiguous { .. })) => {
+                self.details.extend(refuse(error.to_string()));
             }
         }
+        None
     }
 
     fn method(&mut self) -> Option<&'a Method> {
         let name = self.text("command_type", "a method of the catalogue")?;
-        if let Some(method) = self.catalogue.method(name) {
+        let catalogue = &self.app.catalogue;
+        if let Some(method) = catalogue.method(name) {
             return Some(method);
         }
         self.code = self.code.or(Some(Code::UnsupportedCommand));
-        let hint = match self.catalogue.nearest(name) {
+        let hint = match catalogue.nearest(name) {
             Some(near) => format!("is not a method of the catalogue; did you mean {near}?"),
             None => "is not a method of the catalogue".to_owned(),
         };
-        let given: String = name.chars().take(KEY_CHARS_MAX).collect();
-        self.details.push(Detail::new("/command_type", hint).given(given.into()));
+        self.details.push(Detail::new("/command_type", hint).given(cut(name).into()));
         None
     }
 
     fn payload(&mut self, method: Option<&Method>) -> Option<(Value, Vec<String>)> {
         let Some(payload) = self.members.get("payload") else {
-            self.details.push(Detail::new("/payload", "is required; {} when the method takes nothing"));
+            self.details
+                .push(Detail::new("/payload", "is required; {} when the method takes nothing"));
             return None;
         };
-        match method?.check(payload) {
+        let Some(method) = method else {
+            // What is in it cannot be told without the method; that it must be an object can.
+            if !payload.is_object() {
+                self.details
+                    .push(Detail::new("/payload", "must be an object").given_by_caller(payload));
+            }
+            return None;
+        };
+        match method.check(payload) {
             Ok(checked) => {
-                let hints = checked.hints.into_iter().map(|hint| format!("/payload{} {}", hint.pointer, hint.hint));
+                let hints = checked
+                    .hints
+                    .into_iter()
+                    .map(|hint| format!("/payload{} {}", hint.pointer, hint.hint));
                 Some((checked.payload, hints.collect()))
             }
             Err(flaws) => {
@@ -210,7 +248,8 @@ impl<'a> Reader<'a> {
 
     fn idempotency_key(&mut self) -> Option<String> {
         let key = self.text("idempotency_key", "1 to 255 characters, one per command")?;
-        let is_fine = (1..=KEY_CHARS_MAX).contains(&key.chars().count()) && !key.chars().any(char::is_control);
+        let is_fine = (1..=KEY_CHARS_MAX).contains(&key.chars().count())
+            && !key.chars().any(char::is_control);
         if !is_fine {
             let problem = "must be 1 to 255 characters without control characters";
             self.details.push(Detail::new("/idempotency_key", problem));
@@ -225,7 +264,7 @@ impl<'a> Reader<'a> {
             Some(seconds @ 1..=TIMEOUT_SECONDS_MAX) => Some(Duration::from_secs(seconds)),
             Some(_) | None => {
                 let problem = "must be a whole number from 0 (the method's default) to 300";
-                self.details.push(Detail::new("/timeout_seconds", problem).given(given.clone()));
+                self.details.push(Detail::new("/timeout_seconds", problem).given_by_caller(given));
                 None
             }
         }
@@ -237,7 +276,7 @@ impl<'a> Reader<'a> {
         if found.is_none() {
             let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
             let problem = format!("must be {}", words.join(" or "));
-            self.details.push(Detail::new(format!("/{name}"), problem).given(given.clone()));
+            self.details.push(Detail::new(format!("/{name}"), problem).given_by_caller(given));
         }
         found.map(|(_, value)| *value)
     }
@@ -247,7 +286,9 @@ impl<'a> Reader<'a> {
             None | Some(Value::Null) => false,
             Some(Value::Bool(value)) => *value,
             Some(other) => {
-                self.details.push(Detail::new(format!("/{name}"), "must be true or false").given(other.clone()));
+                self.details.push(
+                    Detail::new(format!("/{name}"), "must be true or false").given_by_caller(other),
+                );
                 false
             }
         }
@@ -259,11 +300,12 @@ impl<'a> Reader<'a> {
             Some(other) => {
                 let kind = kind_of(other);
                 let problem = format!("must be a string ({wanted}), not {kind}");
-                self.details.push(Detail::new(format!("/{name}"), problem));
+                self.details.push(Detail::new(format!("/{name}"), problem).given_by_caller(other));
                 None
             }
             None => {
-                self.details.push(Detail::new(format!("/{name}"), format!("is required: {wanted}")));
+                self.details
+                    .push(Detail::new(format!("/{name}"), format!("is required: {wanted}")));
                 None
             }
         }
@@ -272,8 +314,13 @@ impl<'a> Reader<'a> {
 
 /// A float that is a whole number, such as `30.0`.
 fn whole(value: &Value) -> Option<u64> {
-    let float = value.as_f64().filter(|float| float.fract() == 0.0 && (0.0..=1e9).contains(float))?;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just above")]
+    let float =
+        value.as_f64().filter(|float| float.fract() == 0.0 && (0.0..=1e9).contains(float))?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked just above"
+    )]
     Some(float as u64)
 }
 

@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use serde::Serialize;
 use serde_json::Value;
-use utmos_core::{command::Command, credential::Permission, idempotency::fingerprint, signing::Caller};
+use utmos_core::{
+    command::Command, credential::Permission, idempotency::fingerprint, signing::Caller,
+};
 use utoipa::ToSchema;
 
 use super::{
     App,
     get::{find, parse_id},
     problem::{Code, Problem, ProblemBody},
+    query::InPath,
     signed::Signed,
     view::CommandView,
 };
@@ -47,14 +47,15 @@ pub struct CancelAnswer {
 )]
 pub async fn cancel_command(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     signed: Signed,
 ) -> Result<Json<CancelAnswer>, Problem> {
     signed
         .acting(&app, Permission::CommandCreate, async |caller, _| {
             let id = parse_id(&id)?;
             find(&app, &caller, id).await?;
-            let cancelled = app.driver.cancel(&caller, id).await.map_err(|error| Problem::store(&error))?;
+            let cancelled =
+                app.driver.cancel(&caller, id).await.map_err(|error| Problem::store(&error))?;
             let (command, abort_command_id) = match cancelled {
                 Cancelled::Yes(command) => (command, None),
                 Cancelled::TooLate(command) => {
@@ -64,7 +65,11 @@ pub async fn cancel_command(
                 Cancelled::Unknown => return Err(too_late("it is no longer there")),
             };
             let command = CommandView::of(&command, &app.catalogue);
-            Ok(Json(CancelAnswer { command, abort_command_id, request_id: caller.request_id().to_owned() }))
+            Ok(Json(CancelAnswer {
+                command,
+                abort_command_id,
+                request_id: caller.request_id().to_owned(),
+            }))
         })
         .await
 }
@@ -76,9 +81,13 @@ async fn abort(app: &App, caller: &Caller, command: &Command) -> Result<String, 
         return Err(too_late(&format!("it has ended as {}", command.life.status().as_str())));
     }
     let payload: Value = serde_json::from_str(&spec.payload).unwrap_or(Value::Null);
-    let abort = app.catalogue.method(&spec.method).and_then(|method| method.abort_command(&payload));
+    let abort =
+        app.catalogue.method(&spec.method).and_then(|method| method.abort_command(&payload));
     let Some((name, payload)) = abort else {
-        return Err(too_late(&format!("it may have reached the device, and {} has no abort command", spec.method)));
+        return Err(too_late(&format!(
+            "it may have reached the device, and {} has no abort command",
+            spec.method
+        )));
     };
     let Some(method) = app.catalogue.method(name) else {
         return Err(too_late(&format!("its abort command {name} is not in the catalogue")));
@@ -100,7 +109,8 @@ async fn abort(app: &App, caller: &Caller, command: &Command) -> Result<String, 
         silence_wait: method.silence,
         fingerprint: fingerprint(&payload, ""),
         payload: payload.to_string().into(),
-        idempotency_key: format!("cancel:{}", spec.id),
+        // No caller can send a key with a control character, so none can stand in the way of an abort.
+        idempotency_key: format!("\u{1}cancel:{}", spec.id),
     };
     let submitted = app.driver.submit(caller, draft, None).await?;
     Ok(submitted.id.to_string())

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use serde::Serialize;
 use serde_json::Value;
 use utmos_core::{
@@ -18,7 +15,9 @@ use utoipa::ToSchema;
 use super::{
     App,
     problem::{Code, Detail, Problem, ProblemBody},
+    query::InPath,
     signed::Signed,
+    words::{ChannelWord, CompletesByWord, DomainWord, RiskWord},
 };
 
 /// Every method.
@@ -35,17 +34,18 @@ pub struct MethodView {
     #[schema(example = "cover_open")]
     pub method: String,
     /// Its domain; `null` for DJI's methods outside the nine.
+    #[schema(value_type = Option<DomainWord>)]
     pub domain: Option<&'static str>,
     /// What it does.
     pub title: String,
     /// How it travels.
-    #[schema(value_type = String)]
+    #[schema(value_type = ChannelWord)]
     pub channel: Channel,
     /// What ends it.
-    #[schema(value_type = String)]
+    #[schema(value_type = CompletesByWord)]
     pub completes_by: CompletesBy,
     /// How dangerous it is.
-    #[schema(value_type = String)]
+    #[schema(value_type = RiskWord)]
     pub risk_class: Risk,
     /// How long its answer is waited for when the caller does not say.
     pub default_timeout_seconds: u64,
@@ -88,7 +88,10 @@ pub struct MethodDetail {
     ),
     extensions(("x-permission" = json!("open:command:read")))
 )]
-pub async fn list_methods(State(app): State<Arc<App>>, signed: Signed) -> Result<Json<Methods>, Problem> {
+pub async fn list_methods(
+    State(app): State<Arc<App>>,
+    signed: Signed,
+) -> Result<Json<Methods>, Problem> {
     signed
         .reading(&app, Permission::CommandRead, async |_| {
             Ok(Json(Methods { items: app.catalogue.methods().map(MethodView::of).collect() }))
@@ -111,7 +114,7 @@ pub async fn list_methods(State(app): State<Arc<App>>, signed: Signed) -> Result
 )]
 pub async fn get_method(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    InPath(name): InPath,
     signed: Signed,
 ) -> Result<Json<MethodDetail>, Problem> {
     signed
@@ -127,7 +130,8 @@ fn unknown(app: &App, name: &str) -> Problem {
         Some(near) => format!("is not a method of the catalogue; did you mean {near}?"),
         None => "is not a method of the catalogue".to_owned(),
     };
-    Problem::new(Code::UnsupportedCommand, format!("the method {hint}")).with(Detail::new("path:method", hint))
+    Problem::new(Code::UnsupportedCommand, format!("the method {hint}"))
+        .with(Detail::new("path:method", hint))
 }
 
 impl MethodView {

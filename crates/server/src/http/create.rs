@@ -22,6 +22,7 @@ use super::{
     body::{self, Wanted},
     problem::{Code, Detail, Problem, ProblemBody},
     signed::{self, Signed},
+    words::{CompleteOnWord, IfOfflineWord, RiskWord, StatusWord},
 };
 use crate::driver::SubmitError;
 
@@ -48,10 +49,10 @@ pub struct CreateCommand {
     #[schema(minimum = 0, maximum = 300)]
     timeout_seconds: Option<u32>,
     /// `wait` or `fail` while the gateway is absent; `fail` for motion and emergency, else `wait`.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<IfOfflineWord>)]
     if_offline: Option<IfOffline>,
     /// What `SUCCEEDED` waits for in jobs: `outcome`, or the `reply` that it started.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<CompleteOnWord>)]
     complete_on: Option<CompleteOn>,
     /// Check everything, store and send nothing.
     dry_run: Option<bool>,
@@ -64,7 +65,7 @@ pub struct Created {
     #[schema(format = "uuid")]
     pub command_id: String,
     /// `ACCEPTED`; today's state when the request was a repeated one.
-    #[schema(example = "ACCEPTED")]
+    #[schema(value_type = StatusWord)]
     pub status: &'static str,
     /// When it became durable.
     #[schema(format = "date-time")]
@@ -86,15 +87,15 @@ pub struct DryRun {
     #[schema(value_type = Object)]
     pub payload: Value,
     /// How dangerous the method is.
-    #[schema(value_type = String)]
+    #[schema(value_type = RiskWord)]
     pub risk_class: Risk,
     /// The timeout that would apply.
     pub timeout_seconds: u64,
     /// What would become of it while the gateway is absent.
-    #[schema(value_type = String)]
+    #[schema(value_type = IfOfflineWord)]
     pub if_offline: IfOffline,
     /// What `SUCCEEDED` would wait for.
-    #[schema(value_type = String)]
+    #[schema(value_type = CompleteOnWord)]
     pub complete_on: CompleteOn,
     /// Whether the gateway is there now.
     pub gateway_online: bool,
@@ -102,6 +103,16 @@ pub struct DryRun {
     pub hints: Vec<String>,
     /// The id of this request.
     pub request_id: String,
+}
+
+/// The answer to a repeated request, or to a dry run.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum CreatedOrDryRun {
+    /// The command of that time.
+    Created(Created),
+    /// What would be sent.
+    DryRun(DryRun),
 }
 
 /// Creates a command: stored durably before the answer, sent at most once.
@@ -113,18 +124,21 @@ pub struct DryRun {
     request_body = CreateCommand,
     responses(
         (status = 202, description = "Durable, and on its way", body = Created),
-        (status = 200, description = "The key was used before with an equal body (`Idempotency-Replayed: true`), or a dry run", body = Created),
+        (status = 200, description = "The key was used before with an equal body (`Idempotency-Replayed: true`), or a dry run", body = CreatedOrDryRun),
         (status = "default", description = "Refused; nothing is stored", body = ProblemBody, content_type = "application/problem+json"),
     ),
     extensions(("x-permission" = json!("open:command:create")))
 )]
-pub async fn create_command(State(app): State<Arc<App>>, signed: Signed) -> Result<Response, Problem> {
+pub async fn create_command(
+    State(app): State<Arc<App>>,
+    signed: Signed,
+) -> Result<Response, Problem> {
     let (caller, wanted) = signed
         .checking(&app, Permission::CommandCreate, |caller, body| body::check(&app, caller, body))
         .await?;
     if wanted.dry_run {
         signed::spend(&app, &caller).await?;
-        return Ok(Json(dry_run(&app, &caller, wanted)).into_response());
+        return Ok(Json(CreatedOrDryRun::DryRun(dry_run(&app, &caller, wanted))).into_response());
     }
     let nonce = Some(caller.nonce());
     let submitted = app.driver.submit(&caller, wanted.draft, nonce).await?;
@@ -135,7 +149,7 @@ pub async fn create_command(State(app): State<Arc<App>>, signed: Signed) -> Resu
         request_id: caller.request_id().to_owned(),
     };
     if submitted.replayed {
-        let mut response = Json(created).into_response();
+        let mut response = Json(CreatedOrDryRun::Created(created)).into_response();
         response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
         return Ok(response);
     }
@@ -145,7 +159,8 @@ pub async fn create_command(State(app): State<Arc<App>>, signed: Signed) -> Resu
 fn dry_run(app: &App, caller: &Caller, wanted: Wanted) -> DryRun {
     let draft = wanted.draft;
     let payload: Value = serde_json::from_str(&draft.payload).unwrap_or(Value::Null);
-    let payload = app.catalogue.method(&draft.method).map_or(Value::Null, |method| method.mask(&payload));
+    let payload =
+        app.catalogue.method(&draft.method).map_or(Value::Null, |method| method.mask(&payload));
     DryRun {
         dry_run: true,
         gateway_online: app.driver.is_present(&draft.gateway) == utmos_core::life::Presence::Online,
@@ -166,7 +181,8 @@ impl From<SubmitError> for Problem {
         match &error {
             SubmitError::NonceReplayed => signed::replayed(),
             SubmitError::KeyReused(id) => Self::new(Code::IdempotencyConflict, &error).with(
-                Detail::new("/idempotency_key", "was used before with another body").given(id.to_string().into()),
+                Detail::new("/idempotency_key", "was used before with another body")
+                    .given(id.to_string().into()),
             ),
             SubmitError::Busy { id, method } => Self::new(Code::DeviceBusy, &error).with(
                 Detail::new("/command_type", format!("{method} of this aircraft is still running"))

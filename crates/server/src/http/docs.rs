@@ -37,18 +37,23 @@ pub fn finish(document: &mut OpenApi) {
              query, X-Api-Id, X-Api-Timestamp, X-Api-Nonce, lower-case hex SHA-256 of the raw body",
         ),
     ] {
-        let scheme = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(header, about)));
+        let scheme =
+            SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(header, about)));
         components.add_security_scheme(name, scheme);
     }
-    let all: [(&str, [String; 0]); 4] = [("ApiId", []), ("Timestamp", []), ("Nonce", []), ("Signature", [])];
-    let signed = all.into_iter().fold(utoipa::openapi::SecurityRequirement::default(), |requirement, (name, scopes)| {
-        requirement.add(name, scopes)
-    });
+    let all: [(&str, [String; 0]); 4] =
+        [("ApiId", []), ("Timestamp", []), ("Nonce", []), ("Signature", [])];
+    let signed = all
+        .into_iter()
+        .fold(utoipa::openapi::SecurityRequirement::default(), |requirement, (name, scopes)| {
+            requirement.add(name, scopes)
+        });
     for (path, item) in &mut document.paths.paths {
         if OPEN_PATHS.contains(&path.as_str()) {
             continue;
         }
-        let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
+        let operations =
+            [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
         for operation in operations.into_iter().flatten() {
             operation.security = Some(vec![signed.clone()]);
         }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
-    extract::{Path, RawQuery, State},
+    extract::{RawQuery, State},
 };
 use utmos_core::{
     command::{Command, StatusVersion},
@@ -16,7 +16,7 @@ use utmos_core::{
 use super::{
     App,
     problem::{Code, Problem, ProblemBody},
-    query::{Query, between},
+    query::{InPath, Query, between},
     signed::Signed,
     view::CommandView,
 };
@@ -43,15 +43,21 @@ const WAIT_SECONDS_MAX: usize = 60;
 )]
 pub async fn get_command(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     RawQuery(query): RawQuery,
     signed: Signed,
 ) -> Result<Json<CommandView>, Problem> {
     signed
         .reading(&app, Permission::CommandRead, async |caller| {
             let mut query = Query::read(query.as_deref(), &["wait", "after_version"]);
-            let wait = query.take("wait", "a whole number of seconds from 1 to 60", between(1, WAIT_SECONDS_MAX));
-            let after = query.take("after_version", "a status_version", |text| text.parse().ok().map(StatusVersion));
+            let wait = query.take(
+                "wait",
+                "a whole number of seconds from 1 to 60",
+                between(1, WAIT_SECONDS_MAX),
+            );
+            let after = query.take("after_version", "a status_version", |text| {
+                text.parse().ok().map(StatusVersion)
+            });
             query.finish()?;
             let id = parse_id(&id)?;
             let command = match wait {
@@ -73,10 +79,15 @@ pub fn parse_id(text: &str) -> Result<CommandId, Problem> {
 
 /// A command of the caller's, as it stands on disk.
 pub async fn find(app: &App, caller: &Caller, id: CommandId) -> Result<Arc<Command>, Problem> {
-    let command = match app.driver.cared_for(id).filter(|command| command.spec.tenant == caller.tenant()) {
-        Some(command) => Some(command),
-        None => app.store.command_of(caller.tenant(), id).await.map_err(|error| Problem::store(&error))?,
-    };
+    let command =
+        match app.driver.cared_for(id).filter(|command| command.spec.tenant == caller.tenant()) {
+            Some(command) => Some(command),
+            None => app
+                .store
+                .command_of(caller.tenant(), id)
+                .await
+                .map_err(|error| Problem::store(&error))?,
+        };
     let command = command.filter(|command| caller.may_touch(&command.spec.device));
     command.map(Arc::new).ok_or_else(|| unknown(&id.to_string()))
 }

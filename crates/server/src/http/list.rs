@@ -22,6 +22,7 @@ use super::{
     query::{Query, between},
     signed::Signed,
     view::CommandView,
+    words::StatusWord,
 };
 
 /// Longest page.
@@ -46,7 +47,7 @@ pub struct CommandPage {
     operation_id = "listCommands",
     params(
         ("device_id" = Option<String>, Query, description = "Of this device"),
-        ("status" = Option<String>, Query, description = "In this state"),
+        ("status" = Option<StatusWord>, Query, description = "In this state"),
         ("command_type" = Option<String>, Query, description = "Of this method"),
         ("accepted_after" = Option<String>, Query, description = "Accepted at this time (RFC 3339) or later", format = "date-time"),
         ("accepted_before" = Option<String>, Query, description = "Accepted before this time (RFC 3339)", format = "date-time"),
@@ -66,12 +67,24 @@ pub async fn list_commands(
 ) -> Result<Json<CommandPage>, Problem> {
     signed
         .reading(&app, Permission::CommandRead, async |caller| {
-            let known =
-                ["device_id", "status", "command_type", "accepted_after", "accepted_before", "limit", "cursor"];
+            let known = [
+                "device_id",
+                "status",
+                "command_type",
+                "accepted_after",
+                "accepted_before",
+                "limit",
+                "cursor",
+            ];
             let mut query = Query::read(query.as_deref(), &known);
             let filter = CommandFilter {
-                device: query.take("device_id", "a serial number", |text| DeviceSn::parse(text).ok()),
-                status: query.take("status", "one of the six states, such as SUCCEEDED", Status::parse),
+                device: query
+                    .take("device_id", "a serial number", |text| DeviceSn::parse(text).ok()),
+                status: query.take(
+                    "status",
+                    "one of the six states, such as SUCCEEDED",
+                    Status::parse,
+                ),
                 method: query.take("command_type", "a method name", |text| Some(text.to_owned())),
                 accepted_after: query.take("accepted_after", "an RFC 3339 time", parse_time),
                 accepted_before: query.take("accepted_before", "an RFC 3339 time", parse_time),
@@ -82,11 +95,15 @@ pub async fn list_commands(
                 query.take("cursor", "the next_cursor of a page", |text| text.parse().ok());
             query.finish()?;
             let limit = limit.unwrap_or(LIMIT_DEFAULT);
-            let commands = app.store.commands_of(caller.tenant(), filter, before, limit).await;
-            let commands = commands.map_err(|error| Problem::store(&error))?;
-            let is_full = commands.len() == limit;
-            let next_cursor = commands.last().filter(|_| is_full).map(|last| last.spec.id.to_string());
-            let items = commands.iter().map(|command| CommandView::of(command, &app.catalogue)).collect();
+            // One more than is shown tells whether there is another page.
+            let commands = app.store.commands_of(caller.tenant(), filter, before, limit + 1).await;
+            let mut commands = commands.map_err(|error| Problem::store(&error))?;
+            let has_more = commands.len() > limit;
+            commands.truncate(limit);
+            let next_cursor =
+                commands.last().filter(|_| has_more).map(|last| last.spec.id.to_string());
+            let items =
+                commands.iter().map(|command| CommandView::of(command, &app.catalogue)).collect();
             Ok(Json(CommandPage { items, next_cursor }))
         })
         .await

@@ -48,7 +48,8 @@ fn render(app: &App) -> String {
     ];
     for (name, help, counter) in counters {
         let value = counter.load(Ordering::Relaxed);
-        let _ = writeln!(text, "# HELP utmos_{name}_total {help}\n# TYPE utmos_{name}_total counter");
+        let _ =
+            writeln!(text, "# HELP utmos_{name}_total {help}\n# TYPE utmos_{name}_total counter");
         let _ = writeln!(text, "utmos_{name}_total {value}");
     }
     let gauges = [
@@ -56,7 +57,10 @@ fn render(app: &App) -> String {
         ("commands_waiting", "Commands that wait to be sent", waiting),
     ];
     for (name, help, value) in gauges {
-        let _ = writeln!(text, "# HELP utmos_{name} {help}\n# TYPE utmos_{name} gauge\nutmos_{name} {value}");
+        let _ = writeln!(
+            text,
+            "# HELP utmos_{name} {help}\n# TYPE utmos_{name} gauge\nutmos_{name} {value}"
+        );
     }
     text
 }

@@ -19,6 +19,7 @@ mod signed;
 mod timeline;
 mod unmatched;
 mod view;
+mod words;
 
 use std::{sync::Arc, time::Duration};
 
@@ -74,9 +75,9 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(docs::router(&document))
         .fallback(request_id::no_such_path)
         .method_not_allowed_fallback(request_id::no_such_method)
-        .with_state(app.clone())
         .layer(CatchPanicLayer::custom(request_id::panicked))
-        .layer(middleware::from_fn_with_state(app, request_id::layer))
+        .layer(middleware::from_fn_with_state(app.ids.clone(), request_id::layer))
+        .with_state(app)
 }
 
 /// The OpenAPI document without a server, for tests and tools.

@@ -83,6 +83,11 @@ codes! {
     Overloaded = "OVERLOADED", SERVICE_UNAVAILABLE, "The server cannot take this now", "Wait for `Retry-After` seconds.", "Yes, later, with the same idempotency key.";
 }
 
+/// Most values that do not fit which are named in one answer.
+const DETAILS_MAX: usize = 100;
+/// Most of a text that is repeated in an answer.
+const GIVEN_CHARS_MAX: usize = 200;
+
 /// One value that does not fit.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Detail {
@@ -104,10 +109,31 @@ impl Detail {
         Self { field: field.into(), problem: problem.into(), given: None }
     }
 
-    /// The same with the given value.
+    /// The same with the given value, which is ours or of a known size.
     #[must_use]
     pub fn given(self, given: Value) -> Self {
         Self { given: Some(given), ..self }
+    }
+
+    /// The same with a value of the caller's: a long text is cut, a list or an object is only described.
+    #[must_use]
+    pub fn given_by_caller(self, given: &Value) -> Self {
+        let shown = match given {
+            Value::Null | Value::Bool(_) | Value::Number(_) => given.clone(),
+            Value::String(text) => cut(text).into(),
+            Value::Array(items) => format!("a list of {}", items.len()).into(),
+            Value::Object(members) => format!("an object with {} members", members.len()).into(),
+        };
+        self.given(shown)
+    }
+}
+
+/// The beginning of a text of the caller's.
+#[must_use]
+pub fn cut(text: &str) -> String {
+    match text.char_indices().nth(GIVEN_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
     }
 }
 
@@ -155,13 +181,20 @@ impl Problem {
         Self { code, message: message.to_string(), details: Vec::new(), retry_after_seconds: None }
     }
 
-    /// A refusal for values that do not fit.
+    /// A refusal for values that do not fit. What is wrong is told up to a limit: an answer must not grow beyond its
+    /// request.
     #[must_use]
-    pub fn invalid(details: Vec<Detail>) -> Self {
+    pub fn invalid(mut details: Vec<Detail>) -> Self {
         let message = match details.as_slice() {
             [only] => format!("{} {}", only.field, only.problem),
-            many => format!("{} values do not fit; see details", many.len()),
+            many if many.len() <= DETAILS_MAX => {
+                format!("{} values do not fit; see details", many.len())
+            }
+            many => {
+                format!("{} values do not fit; details names the first {DETAILS_MAX}", many.len())
+            }
         };
+        details.truncate(DETAILS_MAX);
         Self { details, ..Self::new(Code::ValidationFailed, message) }
     }
 
@@ -185,7 +218,8 @@ impl Problem {
         match error {
             utmos_core::ports::StoreError::Unavailable(_) => {
                 tracing::error!(%error, "a request failed");
-                Self::new(Code::Overloaded, "the store cannot be used now; send the request again").retry_after(1)
+                Self::new(Code::Overloaded, "the store cannot be used now; send the request again")
+                    .retry_after(1)
             }
             utmos_core::ports::StoreError::Damaged(_) => Self::internal(error),
         }

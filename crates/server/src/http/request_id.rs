@@ -5,15 +5,13 @@ use std::{any::Any, sync::Arc};
 use axum::{
     body::Body,
     extract::{Request, State},
-    http::{HeaderName, HeaderValue, StatusCode},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use utmos_core::ports::Ids;
 
-use super::{
-    App,
-    problem::{Code, Problem},
-};
+use super::problem::{Code, Problem, cut};
 
 /// The header, both ways.
 pub const HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -25,42 +23,124 @@ const BYTES_MAX: usize = 128;
 pub struct RequestId(pub Arc<str>);
 
 /// Gives the request its id, and finishes the answer.
-pub async fn layer(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let given = request.headers().get(&HEADER).and_then(|value| value.to_str().ok());
-    let is_fine = |id: &&str| (1..=BYTES_MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
-    let id: Arc<str> = match given.filter(is_fine) {
+pub async fn layer(State(ids): State<Arc<dyn Ids>>, mut request: Request, next: Next) -> Response {
+    let id: Arc<str> = match given(request.headers()) {
         Some(id) => id.into(),
-        None => app.ids.random().to_string().into(),
+        None => ids.random().to_string().into(),
     };
     request.extensions_mut().insert(RequestId(id.clone()));
     let mut response = next.run(request).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        let allow = response.headers().get(axum::http::header::ALLOW).cloned();
+        let allow = response.headers_mut().remove(header::ALLOW);
         response = problem.to_response(&id);
         if let Some(allow) = allow {
-            response.headers_mut().insert(axum::http::header::ALLOW, allow);
+            response.headers_mut().insert(header::ALLOW, allow);
         }
     }
+    let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(HEADER, value);
+        headers.insert(HEADER, value);
     }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
 
+/// The caller's own id, if there is one and only one and it is fit to stand in headers, answers and logs.
+fn given(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(&HEADER).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let is_fine =
+        |id: &&str| (1..=BYTES_MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
+    value.to_str().ok().filter(is_fine)
+}
+
 pub(super) async fn no_such_path(request: Request) -> Problem {
-    std::future::ready(Problem::new(Code::NotFound, format!("there is nothing at {}", request.uri().path()))).await
+    std::future::ready(Problem::new(
+        Code::NotFound,
+        format!("there is nothing at {}", path_of(&request)),
+    ))
+    .await
 }
 
 pub(super) async fn no_such_method(request: Request) -> Problem {
-    let message = format!("{} does not take {}", request.uri().path(), request.method());
+    let message = format!("{} does not take {}", path_of(&request), request.method());
     std::future::ready(Problem::new(Code::MethodNotAllowed, message)).await
+}
+
+fn path_of(request: &Request) -> String {
+    cut(request.uri().path())
 }
 
 /// A panic is a bug of ours; the caller gets an envelope all the same.
 pub(super) fn panicked(_: Box<dyn Any + Send + 'static>) -> axum::http::Response<Body> {
     tracing::error!("a request panicked");
-    let mut response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
-    let problem = Problem::new(Code::InternalError, "the server failed; tell its operator the request id");
-    response.extensions_mut().insert(problem);
-    response
+    Problem::new(Code::InternalError, "the server failed; tell its operator the request id")
+        .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use axum::{Router, middleware, routing::get};
+    use http_body_util::BodyExt;
+    use serde_json::Value;
+    use tower::ServiceExt;
+    use tower_http::catch_panic::CatchPanicLayer;
+
+    use super::*;
+    use crate::ids::SystemIds;
+
+    #[expect(clippy::unused_async, reason = "the shape of a handler")]
+    async fn panics() -> &'static str {
+        let nothing: Option<&str> = None;
+        nothing.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_panic_reads_like_every_other_refusal() {
+        let ids: Arc<dyn Ids> = Arc::new(SystemIds::new());
+        let router = Router::new()
+            .route("/panic", get(panics))
+            .layer(CatchPanicLayer::custom(panicked))
+            .layer(middleware::from_fn_with_state(ids, layer));
+        let request =
+            Request::get("/panic").header("X-Request-Id", "mine").body(Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()[HEADER]),
+            (500, &HeaderValue::from_static("mine"))
+        );
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+        let body: Value =
+            serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes())
+                .unwrap();
+        assert_eq!(
+            (&body["code"], &body["request_id"]),
+            (&"INTERNAL_ERROR".into(), &"mine".into())
+        );
+    }
+
+    #[test]
+    fn a_callers_id_is_taken_over_only_when_it_is_one_and_fit_to_be_shown() {
+        let check = |values: &[&[u8]]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(HEADER, HeaderValue::from_bytes(value).unwrap());
+            }
+            given(&headers).map(str::to_owned)
+        };
+        assert_eq!(check(&[b"abc-123/~"]).as_deref(), Some("abc-123/~"));
+        assert_eq!(check(&[&[b'x'; BYTES_MAX]]).map(|id| id.len()), Some(BYTES_MAX));
+        for bad in [
+            &[][..],
+            &[b""],
+            &[b"two words"],
+            &[b"\xc3\xa9"],
+            &[&[b'x'; BYTES_MAX + 1]],
+            &[b"one", b"two"],
+        ] {
+            assert_eq!(check(bad), None, "{bad:?}");
+        }
+    }
 }

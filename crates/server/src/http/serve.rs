@@ -1,15 +1,23 @@
 //! Takes connections: bounded in number, quick to say no to those that dawdle, and let go gracefully.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use axum::{Extension, Router};
+use axum::{Router, body::Body};
+use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
-    service::TowerToHyperService,
 };
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinHandle,
 };
@@ -20,6 +28,9 @@ use super::signed::Peer;
 
 /// Pause after the system refused to take a connection (too many open files).
 const ACCEPT_RETRY_WAIT: Duration = Duration::from_millis(50);
+/// Longest time a connection is kept on which no request is running and none begins. HTTP/1 ends sooner, by the wait for
+/// the next head; this bounds HTTP/2, and peers that do not take their answer.
+const IDLE_WAIT: Duration = Duration::from_secs(75);
 
 /// Bounds of the HTTP server.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +79,7 @@ impl HttpServer {
 async fn serve(listener: TcpListener, router: Router, limits: Limits, stopping: CancellationToken) {
     let places = Arc::new(Semaphore::new(limits.connections_max));
     let graceful = GracefulShutdown::new();
+    let cut = CancellationToken::new();
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_read_wait);
     builder
@@ -83,15 +95,26 @@ async fn serve(listener: TcpListener, router: Router, limits: Limits, stopping: 
             taken = take(&listener, &places) => taken,
         };
         let Some((stream, peer, place)) = taken else { continue };
-        let service = router.clone().layer(Extension(Peer(peer)));
-        let service = TowerToHyperService::new(service.into_service().map_request(|request: hyper::Request<_>| {
-            request.map(axum::body::Body::new)
-        }));
+        let activity = Arc::new(Activity::default());
+        let (router, begun) = (router.clone(), activity.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            let (router, running) = (router.clone(), Running::begin(&begun));
+            request.extensions_mut().insert(Peer(peer));
+            async move {
+                let _running = running;
+                router.oneshot(request.map(Body::new)).await
+            }
+        });
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let connection = graceful.watch(connection);
+        let (connection, cut) = (graceful.watch(connection), cut.clone());
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%peer, error, "a connection ended early");
+            tokio::select! {
+                biased;
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(%peer, error, "a connection ended early");
+                },
+                () = activity.idle(limits.header_read_wait) => tracing::debug!(%peer, "closed an idle connection"),
+                () = cut.cancelled() => {}
             }
             drop(place);
         });
@@ -99,13 +122,56 @@ async fn serve(listener: TcpListener, router: Router, limits: Limits, stopping: 
     drop(listener);
     if tokio::time::timeout(limits.shutdown_wait, graceful.shutdown()).await.is_err() {
         tracing::warn!("some requests did not end in time; their connections are cut");
+        cut.cancel();
+    }
+}
+
+/// What happens on a connection.
+#[derive(Default)]
+struct Activity {
+    begun: AtomicU64,
+    running: AtomicU64,
+}
+
+impl Activity {
+    /// Ends when the connection has been of no use for too long. A peer that does not even get its first request's head
+    /// out is let go as quickly as one that dawdles with a later one: nothing else watches it until it is known which
+    /// HTTP it speaks.
+    async fn idle(&self, first_wait: Duration) {
+        tokio::time::sleep(first_wait).await;
+        let mut seen = 0;
+        loop {
+            let begun = self.begun.load(Ordering::Relaxed);
+            if begun == seen && self.running.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            seen = begun;
+            tokio::time::sleep(IDLE_WAIT).await;
+        }
+    }
+}
+
+/// A request that is running.
+struct Running(Arc<Activity>);
+
+impl Running {
+    fn begin(activity: &Arc<Activity>) -> Self {
+        activity.begun.fetch_add(1, Ordering::Relaxed);
+        activity.running.fetch_add(1, Ordering::Relaxed);
+        Self(activity.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 async fn take(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> Option<(tokio::net::TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let place = places.clone().acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, peer)) => {

@@ -23,6 +23,9 @@ use super::{
     request_id::RequestId,
 };
 
+/// Most of a body that is too long which is taken off the wire all the same.
+const PASSED_OVER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Who is at the other end of the connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
@@ -47,7 +50,13 @@ impl FromRequest<Arc<App>> for Signed {
                 .into_iter()
                 .map(|flaw| Detail::new(format!("header:{}", flaw.header), flaw.problem))
                 .collect();
-            Problem { details, ..Problem::new(Code::Unauthorized, "the request is not signed properly; see details") }
+            Problem {
+                details,
+                ..Problem::new(
+                    Code::Unauthorized,
+                    "the request is not signed properly; see details",
+                )
+            }
         })?;
         let body = read_body(body, &parts.headers, app.body_bytes_max, app.body_read_wait).await?;
         let request_id = parts.extensions.get::<RequestId>().map_or("", |id| &id.0);
@@ -69,13 +78,14 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let message = refusal.to_string();
         match refusal {
-            Refusal::TimestampExpired { .. } => {
-                Self::new(Code::TimestampExpired, &message).with(Detail::new("header:X-Api-Timestamp", message))
+            Refusal::TimestampExpired { .. } => Self::new(Code::TimestampExpired, &message)
+                .with(Detail::new("header:X-Api-Timestamp", message)),
+            Refusal::SignatureInvalid { string_to_sign } => {
+                Self::new(Code::SignatureInvalid, message).with(
+                    Detail::new("header:X-Api-Signature", "is not the signature of this string")
+                        .given(json!({ "string_to_sign": string_to_sign })),
+                )
             }
-            Refusal::SignatureInvalid { string_to_sign } => Self::new(Code::SignatureInvalid, message).with(
-                Detail::new("header:X-Api-Signature", "is not the signature of this string")
-                    .given(json!({ "string_to_sign": string_to_sign })),
-            ),
             Refusal::NotAllowed(_) => Self::new(Code::Unauthorized, message),
         }
     }
@@ -163,7 +173,8 @@ pub async fn spend(app: &App, caller: &Caller) -> Result<(), Problem> {
 #[must_use]
 pub fn replayed() -> Problem {
     let message = "this nonce was used before with this API id; use a new one for every request";
-    Problem::new(Code::NonceReplayed, message).with(Detail::new("header:X-Api-Nonce", "was used before"))
+    Problem::new(Code::NonceReplayed, message)
+        .with(Detail::new("header:X-Api-Nonce", "was used before"))
 }
 
 fn permit(caller: &Caller, permission: Permission) -> Result<(), Problem> {
@@ -190,23 +201,61 @@ fn is_json(headers: &HeaderMap) -> bool {
     let Ok(text) = value.to_str() else { return false };
     let mut parts = text.split(';').map(str::trim);
     let is_type = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"));
-    is_type && parts.all(|part| part.is_empty() || part.replace('"', "").eq_ignore_ascii_case("charset=utf-8"))
+    is_type
+        && parts.all(|part| {
+            part.is_empty() || part.replace('"', "").eq_ignore_ascii_case("charset=utf-8")
+        })
 }
 
-async fn read_body(body: Body, headers: &HeaderMap, bytes_max: usize, wait: Duration) -> Result<Bytes, Problem> {
-    let too_large = || {
-        let message = format!("the body is longer than {bytes_max} bytes");
-        Problem::new(Code::PayloadTooLarge, message)
+async fn read_body(
+    body: Body,
+    headers: &HeaderMap,
+    bytes_max: usize,
+    wait: Duration,
+) -> Result<Bytes, Problem> {
+    let told = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let mut body = body;
+    let read = async {
+        if told.is_none_or(|told| told <= bytes_max as u64) {
+            match Limited::new(&mut body, bytes_max).collect().await {
+                Ok(collected) => return Ok(collected.to_bytes()),
+                Err(error) if error.is::<LengthLimitError>() => {}
+                Err(_) => {
+                    return Err(Problem::new(
+                        Code::InvalidRequestBody,
+                        "the body broke off before its end",
+                    ));
+                }
+            }
+        }
+        // Closing on a peer that still sends would throw the answer away before it is read. One that asked first
+        // whether to send is simply told.
+        if !headers.contains_key(header::EXPECT) {
+            pass_over(&mut body).await;
+        }
+        Err(Problem::new(
+            Code::PayloadTooLarge,
+            format!("the body is longer than {bytes_max} bytes"),
+        ))
     };
-    let told = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if told.is_some_and(|told| told > bytes_max as u64) {
-        return Err(too_large());
-    }
-    match tokio::time::timeout(wait, Limited::new(body, bytes_max).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Problem::new(Code::InvalidRequestBody, "the body broke off before its end")),
-        Err(_) => Err(Problem::new(Code::RequestTimeout, format!("the body did not arrive within {wait:?}"))),
+    let late = || {
+        Problem::new(
+            Code::RequestTimeout,
+            format!("the body did not arrive within {} s", wait.as_secs()),
+        )
+    };
+    tokio::time::timeout(wait, read).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// Takes the rest of a body and keeps nothing of it.
+async fn pass_over(body: &mut Body) {
+    let mut passed = 0;
+    while let Some(Ok(frame)) = body.frame().await
+        && passed < PASSED_OVER_BYTES_MAX
+    {
+        passed += frame.data_ref().map_or(0, Bytes::len);
     }
 }
 
@@ -224,10 +273,20 @@ mod tests {
             }
             is_json(&headers)
         };
-        for good in ["application/json", "Application/JSON", "application/json; charset=utf-8", "application/json;charset=\"UTF-8\""] {
+        for good in [
+            "application/json",
+            "Application/JSON",
+            "application/json; charset=utf-8",
+            "application/json;charset=\"UTF-8\"",
+        ] {
             assert!(check(&[good]), "{good}");
         }
-        for bad in ["text/plain", "application/jsonp", "application/json; charset=latin1", "application/json, text/plain"] {
+        for bad in [
+            "text/plain",
+            "application/jsonp",
+            "application/json; charset=latin1",
+            "application/json, text/plain",
+        ] {
             assert!(!check(&[bad]), "{bad}");
         }
         assert!(!check(&[]) && !check(&["application/json", "application/json"]));

@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use serde::Serialize;
 use serde_json::Value;
 use utmos_core::{credential::Permission, evidence::Entry};
+use utmos_dji::catalogue::Method;
 use utoipa::ToSchema;
 
 use super::{
     App,
     get::{find, parse_id},
     problem::{Problem, ProblemBody},
+    query::InPath,
     signed::Signed,
+    view::Hidden,
+    words::StatusWord,
 };
 
 /// Everything that happened to a command.
@@ -35,8 +36,10 @@ pub struct EntryView {
     #[schema(format = "date-time")]
     pub at: String,
     /// The state before.
+    #[schema(value_type = StatusWord)]
     pub from: &'static str,
     /// The state after; the same for mere evidence.
+    #[schema(value_type = StatusWord)]
     pub to: &'static str,
     /// `cause`, and the proof that goes with it.
     #[serde(flatten)]
@@ -59,26 +62,27 @@ pub struct EntryView {
 )]
 pub async fn get_timeline(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     signed: Signed,
 ) -> Result<Json<Timeline>, Problem> {
     signed
         .reading(&app, Permission::CommandRead, async |caller| {
             let id = parse_id(&id)?;
-            find(&app, &caller, id).await?;
+            let command = find(&app, &caller, id).await?;
             let entries = app.store.timeline(id).await.map_err(|error| Problem::store(&error))?;
-            Ok(Json(Timeline { command_id: id.to_string(), items: entries.iter().map(EntryView::of).collect() }))
+            let echoes = Hidden::of(&command.spec, &app.catalogue).echoes;
+            let items = entries.iter().map(|entry| EntryView::of(entry, echoes)).collect();
+            Ok(Json(Timeline { command_id: id.to_string(), items }))
         })
         .await
 }
 
 impl EntryView {
-    fn of(entry: &Entry) -> Self {
-        Self {
-            at: entry.at.to_string(),
-            from: entry.from.as_str(),
-            to: entry.to.as_str(),
-            proof: serde_json::to_value(&entry.proof).unwrap_or(Value::Null),
+    fn of(entry: &Entry, echoes: Option<&Method>) -> Self {
+        let mut proof = serde_json::to_value(&entry.proof).unwrap_or(Value::Null);
+        if let (Some(method), Some(data)) = (echoes, proof.get_mut("data")) {
+            *data = method.mask(data);
         }
+        Self { at: entry.at.to_string(), from: entry.from.as_str(), to: entry.to.as_str(), proof }
     }
 }

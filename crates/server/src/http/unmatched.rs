@@ -76,13 +76,15 @@ pub async fn list_unmatched(
         .reading(&app, Permission::CommandRead, async |caller| {
             let mut query = Query::read(query.as_deref(), &["limit", "cursor"]);
             let limit = query.take("limit", "a whole number from 1 to 500", between(1, LIMIT_MAX));
-            let before: Option<Uuid> = query.take("cursor", "the next_cursor of a page", |text| text.parse().ok());
+            let before: Option<Uuid> =
+                query.take("cursor", "the next_cursor of a page", |text| text.parse().ok());
             query.finish()?;
             let limit = limit.unwrap_or(LIMIT_DEFAULT);
-            let found = app.store.unmatched_of(caller.tenant(), before, limit).await;
-            let found = found.map_err(|error| Problem::store(&error))?;
-            let is_full = found.len() == limit;
-            let next_cursor = found.last().filter(|_| is_full).map(|last| last.id.to_string());
+            let found = app.store.unmatched_of(caller.tenant(), before, limit + 1).await;
+            let mut found = found.map_err(|error| Problem::store(&error))?;
+            let has_more = found.len() > limit;
+            found.truncate(limit);
+            let next_cursor = found.last().filter(|_| has_more).map(|last| last.id.to_string());
             // A credential that is limited to some devices sees the gateways among them, and nothing without one.
             let is_shown = |one: &&Unmatched| match &one.gateway {
                 Some(gateway) => caller.may_touch(&gateway.to_device()),

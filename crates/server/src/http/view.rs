@@ -2,9 +2,11 @@
 
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
-use utmos_core::command::{Command, Execution};
-use utmos_dji::catalogue::Catalogue;
+use utmos_core::command::{Command, Execution, Spec};
+use utmos_dji::catalogue::{Catalogue, Method};
 use utoipa::ToSchema;
+
+use super::words::StatusWord;
 
 /// A command and what is known of it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -12,8 +14,8 @@ pub struct CommandView {
     /// Its id, from acceptance on.
     #[schema(format = "uuid")]
     pub command_id: String,
-    /// `ACCEPTED`, `DELIVERED`, `SUCCEEDED`, `FAILED`, `TIMED_OUT` or `UNMATCHED_RESPONSE`.
-    #[schema(example = "SUCCEEDED")]
+    /// How it stands: never more than was observed.
+    #[schema(value_type = StatusWord)]
     pub status: &'static str,
     /// Always `dji`.
     #[schema(example = "dji")]
@@ -34,7 +36,7 @@ pub struct CommandView {
     pub response_code: Option<String>,
     /// The device's words, else the meaning of the code.
     pub response_message: Option<String>,
-    /// The reply's `data`, whole.
+    /// The reply's `data`, whole; secrets it repeats are masked.
     #[schema(value_type = Option<Object>)]
     pub vendor_response: Option<Box<RawValue>>,
     /// Why it failed or timed out, to program against.
@@ -76,7 +78,7 @@ pub struct ExecutionView {
     /// When it was last heard of.
     #[schema(format = "date-time")]
     pub updated_at: String,
-    /// The last progress event's `data`, whole.
+    /// The last progress event's `data`, whole; secrets it repeats are masked.
     #[schema(value_type = Option<Object>)]
     pub ext: Option<Box<RawValue>>,
 }
@@ -86,12 +88,7 @@ impl CommandView {
     #[must_use]
     pub fn of(command: &Command, catalogue: &Catalogue) -> Self {
         let (spec, life) = (&command.spec, &command.life);
-        let payload: Value = serde_json::from_str(&spec.payload).unwrap_or(Value::Null);
-        let payload = match catalogue.method(&spec.method) {
-            Some(method) => method.mask(&payload),
-            // A method that left the catalogue may have had secrets: nobody can tell which.
-            None => Value::String("hidden: this method is no longer in the catalogue".to_owned()),
-        };
+        let hidden = Hidden::of(spec, catalogue);
         let response = life.response.as_ref();
         Self {
             command_id: spec.id.to_string(),
@@ -100,15 +97,18 @@ impl CommandView {
             device_id: spec.device.to_string(),
             gateway_id: spec.gateway.to_string(),
             command_type: spec.method.clone(),
-            payload,
+            payload: hidden.payload,
             timeout_seconds: spec.timeout.as_secs(),
             response_code: response.and_then(|response| response.code.clone()),
             response_message: response.and_then(|response| response.message.clone()),
-            vendor_response: response.and_then(|response| raw(&response.data)),
+            vendor_response: response.and_then(|response| raw(&response.data, hidden.echoes)),
             failure_code: life.phase.failure().map(utmos_core::command::FailureCode::as_str),
             // Before the end it is a mark of the driver's, not a reason.
             failure_reason: life.failure_reason.clone().filter(|_| life.phase.has_ended()),
-            execution: life.execution.as_ref().map(ExecutionView::of),
+            execution: life
+                .execution
+                .as_ref()
+                .map(|execution| ExecutionView::of(execution, hidden.echoes)),
             accepted_at: spec.accepted_at.to_string(),
             delivered_at: life.delivered_at.map(|at| at.to_string()),
             response_received_at: life.response_received_at.map(|at| at.to_string()),
@@ -121,17 +121,43 @@ impl CommandView {
 }
 
 impl ExecutionView {
-    fn of(execution: &Execution) -> Self {
+    fn of(execution: &Execution, echoes: Option<&Method>) -> Self {
         Self {
             state: execution.state.clone(),
             step: execution.step.clone(),
             percent: execution.percent,
             updated_at: execution.updated_at.to_string(),
-            ext: execution.ext.as_ref().and_then(|ext| raw(ext)),
+            ext: execution.ext.as_ref().and_then(|ext| raw(ext, echoes)),
         }
     }
 }
 
-fn raw(text: &str) -> Option<Box<RawValue>> {
-    RawValue::from_string(text.to_owned()).ok()
+/// A command's secrets, hidden.
+pub struct Hidden<'a> {
+    /// The payload as it may be shown.
+    pub payload: Value,
+    /// The method, when the payload holds secrets: then a device may repeat them in what it answers.
+    pub echoes: Option<&'a Method>,
+}
+
+impl<'a> Hidden<'a> {
+    /// Hides what is secret in a command's payload.
+    #[must_use]
+    pub fn of(spec: &Spec, catalogue: &'a Catalogue) -> Self {
+        let Some(method) = catalogue.method(&spec.method) else {
+            // A method that left the catalogue may have had secrets: nobody can tell which.
+            let text = "hidden: this method is no longer in the catalogue";
+            return Self { payload: Value::String(text.to_owned()), echoes: None };
+        };
+        let payload: Value = serde_json::from_str(&spec.payload).unwrap_or(Value::Null);
+        let shown = method.mask(&payload);
+        let echoes = (shown != payload).then_some(method);
+        Self { payload: shown, echoes }
+    }
+}
+
+fn raw(text: &str, echoes: Option<&Method>) -> Option<Box<RawValue>> {
+    let Some(method) = echoes else { return RawValue::from_string(text.to_owned()).ok() };
+    let data: Value = serde_json::from_str(text).ok()?;
+    serde_json::value::to_raw_value(&method.mask(&data)).ok()
 }

@@ -46,22 +46,24 @@ impl Link {
     }
 
     fn facts(&self, tenant: TenantId, question: &Question) -> Facts {
-        let organization = self
-            .parts
-            .settings
-            .organization
-            .clone()
-            .unwrap_or_else(|| Organization { id: tenant.to_string(), name: tenant.to_string() });
+        let organization =
+            self.parts.settings.organization.clone().unwrap_or_else(|| Organization {
+                id: tenant.to_string(),
+                name: tenant.to_string(),
+            });
         let mut facts = Facts {
             config: Some(self.parts.settings.cloud.clone()),
             organization: Some(organization.clone()),
             ..Facts::default()
         };
         match question {
-            Question::BindStatus { devices } => facts.bindings = self.bindings(tenant, devices, &organization),
+            Question::BindStatus { devices } => {
+                facts.bindings = self.bindings(tenant, devices, &organization)
+            }
             Question::Bind { devices } => {
                 let outcome = |sn: &DeviceSn| self.binding_outcome(tenant, sn);
-                facts.outcomes = devices.iter().map(|one| (one.sn.clone(), outcome(&one.sn))).collect();
+                facts.outcomes =
+                    devices.iter().map(|one| (one.sn.clone(), outcome(&one.sn))).collect();
             }
             Question::Config
             | Question::Organization { .. }
@@ -77,14 +79,24 @@ impl Link {
     }
 
     /// A device that is registered to the tenant counts as bound; an aircraft is registered when its dock reports it.
-    fn bindings(&self, tenant: TenantId, devices: &[String], to: &Organization) -> BTreeMap<DeviceSn, Binding> {
+    fn bindings(
+        &self,
+        tenant: TenantId,
+        devices: &[String],
+        to: &Organization,
+    ) -> BTreeMap<DeviceSn, Binding> {
         self.parts.directory.with_registry(|registry| {
             let parsed = devices.iter().filter_map(|sn| DeviceSn::parse(sn).ok());
-            let known = parsed.filter_map(|sn| registry.device(&sn)).filter(|device| device.tenant == tenant);
+            let known = parsed
+                .filter_map(|sn| registry.device(&sn))
+                .filter(|device| device.tenant == tenant);
             known
                 .map(|device| {
-                    let callsign =
-                        if device.label.is_empty() { device.sn.to_string() } else { device.label.clone() };
+                    let callsign = if device.label.is_empty() {
+                        device.sn.to_string()
+                    } else {
+                        device.label.clone()
+                    };
                     (device.sn.clone(), Binding { organization: to.clone(), callsign })
                 })
                 .collect()
@@ -103,7 +115,10 @@ impl Link {
 /// The sub-devices of a report, in core's words; `None` when the report does not say.
 pub(super) fn to_core_subs(topology: &Topology) -> Option<Vec<SubDevice>> {
     let subs = topology.sub_devices.as_ref()?;
-    let to_core =
-        |sub: &uplink::SubDevice| SubDevice { sn: sub.sn.clone(), model_key: sub.model.key(), index: sub.index.clone() };
+    let to_core = |sub: &uplink::SubDevice| SubDevice {
+        sn: sub.sn.clone(),
+        model_key: sub.model.key(),
+        index: sub.index.clone(),
+    };
     Some(subs.iter().map(to_core).collect())
 }

@@ -110,7 +110,11 @@ impl Link {
     }
 
     /// Takes in what comes until `stopping`.
-    pub async fn run(self: Arc<Self>, mut inbound: mpsc::Receiver<Inbound>, stopping: CancellationToken) {
+    pub async fn run(
+        self: Arc<Self>,
+        mut inbound: mpsc::Receiver<Inbound>,
+        stopping: CancellationToken,
+    ) {
         loop {
             tokio::select! {
                 biased;
@@ -129,7 +133,9 @@ impl Link {
     pub async fn take_in(self: &Arc<Self>, came: Inbound) {
         match came {
             Inbound::Message { topic, payload, .. } => self.message(&topic, &payload).await,
-            Inbound::Joined { user, .. } => self.edge(&user, |book, gateway, now| book.joined(gateway, now)),
+            Inbound::Joined { user, .. } => {
+                self.edge(&user, |book, gateway, now| book.joined(gateway, now))
+            }
             Inbound::Subscribed { user, filter } => self.subscribed(&user, &filter),
             Inbound::Left { user, .. } => self.edge(&user, |book, gateway, now| {
                 book.left(gateway, now);
@@ -154,7 +160,11 @@ impl Link {
     fn edge(
         &self,
         user: &str,
-        change: impl FnOnce(&mut crate::driver::presence::PresenceBook, &GatewaySn, utmos_core::time::Now) -> bool,
+        change: impl FnOnce(
+            &mut crate::driver::presence::PresenceBook,
+            &GatewaySn,
+            utmos_core::time::Now,
+        ) -> bool,
     ) {
         let Ok(gateway) = GatewaySn::parse(user) else { return };
         self.parts.driver.presence(|book, now| {
@@ -180,19 +190,25 @@ impl Link {
             return;
         };
         self.edge(gateway.as_str(), |book, gateway, now| book.heard(gateway, now));
-        let meanings =
-            ForGateway { catalogue: &self.parts.catalogue, model: self.parts.directory.model_of(&gateway) };
+        let meanings = ForGateway {
+            catalogue: &self.parts.catalogue,
+            model: self.parts.directory.model_of(&gateway),
+        };
         let uplink = match uplink::read(&parsed, payload, &meanings) {
             Ok(uplink) => uplink,
             Err(error) => {
                 Self::count(&self.figures.malformed);
-                self.evidence.keep(Some(tenant), Some(&gateway), topic, payload, &error.to_string()).await;
+                self.evidence
+                    .keep(Some(tenant), Some(&gateway), topic, payload, &error.to_string())
+                    .await;
                 return;
             }
         };
         self.acknowledge(&uplink);
         match uplink {
-            Uplink::Reply(reply) | Uplink::PropertyReply(reply) => self.reply(tenant, reply, topic, payload).await,
+            Uplink::Reply(reply) | Uplink::PropertyReply(reply) => {
+                self.reply(tenant, reply, topic, payload).await
+            }
             Uplink::DrcAck(ack) => self.drc_ack(tenant, ack).await,
             Uplink::Event(event) => self.event(tenant, gateway, event).await,
             Uplink::Request(request) => self.answer_request(tenant, &request),
@@ -218,7 +234,9 @@ impl Link {
         let gateway = answer.reply.gateway.clone();
         let id = answer.exchange.tid.as_deref().and_then(|tid| tid.parse::<CommandId>().ok());
         let matched = match id {
-            Some(id) => self.parts.driver.tell(tenant, id, Input::Reply(answer.reply.clone())).await,
+            Some(id) => {
+                self.parts.driver.tell(tenant, id, Input::Reply(answer.reply.clone())).await
+            }
             None => Ok(Matched::Unknown),
         };
         match matched {
@@ -227,10 +245,15 @@ impl Link {
                 Self::count(&self.figures.unmatched);
                 tracing::warn!(gateway.sn = %gateway, "a reply belongs to no command");
                 let reason = "no command of this gateway's tenant has this tid";
-                let about = evidence::About { tid: answer.exchange.tid, method: answer.reply.method };
-                self.evidence.keep_about(Some(tenant), Some(&gateway), topic, payload, reason, about).await;
+                let about =
+                    evidence::About { tid: answer.exchange.tid, method: answer.reply.method };
+                self.evidence
+                    .keep_about(Some(tenant), Some(&gateway), topic, payload, reason, about)
+                    .await;
             }
-            Err(error) => tracing::error!(gateway.sn = %gateway, %error, "could not look up the command of a reply"),
+            Err(error) => {
+                tracing::error!(gateway.sn = %gateway, %error, "could not look up the command of a reply")
+            }
         }
     }
 
@@ -269,7 +292,9 @@ impl Link {
                 tracing::info!(gateway.sn = %topology.gateway, aircraft = subs.len(), "topology changed");
             }
             Ok(TopologyChange::Same | TopologyChange::UnknownGateway) => {}
-            Err(error) => tracing::error!(gateway.sn = %topology.gateway, %error, "could not keep a topology"),
+            Err(error) => {
+                tracing::error!(gateway.sn = %topology.gateway, %error, "could not keep a topology")
+            }
         }
     }
 
@@ -325,10 +350,23 @@ mod tests {
     #[test]
     fn filters_cover_topics_as_mqtt_says() {
         let topic = "thing/product/DOCK/services";
-        for filter in [topic, "#", "thing/#", "thing/product/DOCK/#", "thing/+/+/services", "thing/product/DOCK/services/#"] {
+        for filter in [
+            topic,
+            "#",
+            "thing/#",
+            "thing/product/DOCK/#",
+            "thing/+/+/services",
+            "thing/product/DOCK/services/#",
+        ] {
             assert!(covers(filter, topic), "{filter}");
         }
-        for filter in ["thing/product/DOCK", "thing/product/DOCK/services/x", "thing/product/DOC/services", "+", "sys/#"] {
+        for filter in [
+            "thing/product/DOCK",
+            "thing/product/DOCK/services/x",
+            "thing/product/DOC/services",
+            "+",
+            "sys/#",
+        ] {
             assert!(!covers(filter, topic), "{filter}");
         }
     }

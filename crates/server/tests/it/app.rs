@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use utmos_core::{
     credential::{
-        CLOCK_SKEW_DEFAULT, Credential, CredentialSecret, CredentialStatus, Permission, REPLAY_WINDOW_DEFAULT, Role,
-        Secret, SigningKey,
+        CLOCK_SKEW_DEFAULT, Credential, CredentialSecret, CredentialStatus, Permission,
+        REPLAY_WINDOW_DEFAULT, Role, Secret, SigningKey,
     },
     device::{Device, DeviceKind},
     id::{ApiId, DeviceSn, TenantId},
@@ -25,7 +25,7 @@ use utmos_server::{
     directory::mqtt_secret_hash,
     ids::SystemIds,
 };
-use utmos_store::{MasterKey, SqliteConfig, SqliteStore};
+use utmos_store::{JournalledStore, MasterKey, SqliteConfig, SqliteStore};
 use uuid::Uuid;
 
 use crate::dock::PretendDock;
@@ -60,8 +60,16 @@ impl TestApp {
         Self::start_on(folder, master_key, store, credential).await
     }
 
-    async fn start_on(folder: TempDir, master_key: MasterKey, store: Arc<SqliteStore>, given: Given) -> Self {
-        let server = start_server(store.clone()).await;
+    async fn start_on(
+        folder: TempDir,
+        master_key: MasterKey,
+        store: Arc<SqliteStore>,
+        given: Given,
+    ) -> Self {
+        let journal = folder.path().join("emergency.journal");
+        let journalled = Arc::new(JournalledStore::open(store.clone(), &journal).unwrap());
+        journalled.settle().await.unwrap();
+        let server = start_server(journalled).await;
         let (http, mqtt) = (server.http_addr(), server.mqtt_addr().unwrap());
         let api = Api::new(http, given);
         Self { server, store, http, mqtt, api, folder, master_key }
@@ -108,9 +116,13 @@ fn open(folder: &TempDir, master_key: &MasterKey) -> Arc<SqliteStore> {
     Arc::new(SqliteStore::open(SqliteConfig { path, master_key: master_key.clone() }).unwrap())
 }
 
-async fn start_server(store: Arc<SqliteStore>) -> Server {
-    let _ = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::WARN).try_init();
-    let layers = Layers::new().assignments("--set", ["http.listen=127.0.0.1:0", "mqtt.embedded.listen=127.0.0.1:0"]);
+async fn start_server(store: Arc<JournalledStore>) -> Server {
+    let _ = tracing_subscriber::fmt()
+        .with_test_writer()
+        .with_max_level(tracing::Level::WARN)
+        .try_init();
+    let layers = Layers::new()
+        .assignments("--set", ["http.listen=127.0.0.1:0", "mqtt.embedded.listen=127.0.0.1:0"]);
     let config = Config::load(layers).unwrap().config;
     let parts = Parts {
         store,
@@ -174,7 +186,11 @@ pub fn new_credential(tenant: TenantId, permissions: BTreeSet<Permission>) -> (C
     (credential, given)
 }
 
-async fn put_credential(store: &dyn RegistryStore, tenant: TenantId, permissions: BTreeSet<Permission>) -> Given {
+async fn put_credential(
+    store: &dyn RegistryStore,
+    tenant: TenantId,
+    permissions: BTreeSet<Permission>,
+) -> Given {
     let (credential, given) = new_credential(tenant, permissions);
     store.put_credential(credential).await.unwrap();
     given
@@ -219,7 +235,14 @@ impl Api {
     /// Sends a signed request.
     pub async fn request(&self, method: Method, target: &str, body: Option<&[u8]>) -> Answer {
         let nonce = Uuid::new_v4().to_string();
-        self.request_with(method, target, body, &nonce, SystemClock::new().now().wall.as_millis() / 1000).await
+        self.request_with(
+            method,
+            target,
+            body,
+            &nonce,
+            SystemClock::new().now().wall.as_millis() / 1000,
+        )
+        .await
     }
 
     pub async fn request_with(
@@ -230,7 +253,8 @@ impl Api {
         nonce: &str,
         timestamp: i64,
     ) -> Answer {
-        let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        let (path, query) =
+            target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
         let parts = SignedParts { method: method.as_str(), path, query, body: body.unwrap_or(b"") };
         let signature = signing::sign(&self.given.key, parts, &self.given.api_id, timestamp, nonce);
         let mut request = self
@@ -283,7 +307,11 @@ impl Api {
     pub async fn ended(&self, id: &str) -> Value {
         let answer = self.get(&format!("{COMMANDS}/{id}?wait=30")).await;
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-        assert!(!answer.body["completed_at"].is_null(), "the command did not end: {:#}", answer.body);
+        assert!(
+            !answer.body["completed_at"].is_null(),
+            "the command did not end: {:#}",
+            answer.body
+        );
         answer.body
     }
 
@@ -291,7 +319,8 @@ impl Api {
     pub async fn until(&self, id: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let mut version = 0;
         loop {
-            let answer = self.get(&format!("{COMMANDS}/{id}?wait=30&after_version={version}")).await;
+            let answer =
+                self.get(&format!("{COMMANDS}/{id}?wait=30&after_version={version}")).await;
             assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
             if holds(&answer.body) {
                 return answer.body;

@@ -42,12 +42,15 @@ impl PretendDock {
         let mut config = ClientConfig::new(broker.ip().to_string(), broker.port(), sn);
         config.username = Some(sn.to_owned());
         config.password = Some(Password::new(PASSWORD.as_bytes()));
-        config.subscriptions =
-            ["thing/product/{sn}/#", "sys/product/{sn}/#"].map(|f| (f.replace("{sn}", sn), Qos::AtLeastOnce)).to_vec();
+        config.subscriptions = ["thing/product/{sn}/#", "sys/product/{sn}/#"]
+            .map(|f| (f.replace("{sn}", sn), Qos::AtLeastOnce))
+            .to_vec();
         let client = Client::start(config, sender);
         let outlet = client.outlet();
         tokio::time::timeout(PATIENCE, async {
-            while !matches!(inbound.recv().await.expect("the client ended"), Inbound::LinkUp { .. }) {}
+            while !matches!(inbound.recv().await.expect("the client ended"), Inbound::LinkUp { .. })
+            {
+            }
         })
         .await
         .expect("the dock could not connect");
@@ -89,14 +92,19 @@ impl PretendDock {
     /// Every command that has come by now. A message of the dock's own that was answered proves that nothing older is
     /// still on its way.
     pub async fn drain(&mut self) -> Vec<Down> {
-        self.publish(&format!("sys/product/{}/status", self.sn), &json!({
-            "tid": "drain", "bid": "drain", "timestamp": 1, "method": "update_topo",
-            "data": {"domain": "3", "type": 2, "sub_type": 0, "sub_devices": []},
-        }))
+        self.publish(
+            &format!("sys/product/{}/status", self.sn),
+            &json!({
+                "tid": "drain", "bid": "drain", "timestamp": 1, "method": "update_topo",
+                "data": {"domain": "3", "type": 2, "sub_type": 0, "sub_devices": []},
+            }),
+        )
         .await;
         let mut all = Vec::new();
         loop {
-            let down = tokio::time::timeout(PATIENCE, self.next()).await.expect("the server does not answer");
+            let down = tokio::time::timeout(PATIENCE, self.next())
+                .await
+                .expect("the server does not answer");
             if down.topic.ends_with("/status_reply") && down.tid() == "drain" {
                 return all;
             }
@@ -110,7 +118,10 @@ impl PretendDock {
         loop {
             match self.inbound.recv().await.expect("the client ended") {
                 Inbound::Message { topic, payload, .. } => {
-                    return Down { topic: topic.to_string(), body: serde_json::from_slice(&payload).unwrap() };
+                    return Down {
+                        topic: topic.to_string(),
+                        body: serde_json::from_slice(&payload).unwrap(),
+                    };
                 }
                 other => tracing::debug!(?other, "the dock's link"),
             }

@@ -23,7 +23,10 @@ async fn a_command_flies_to_its_dock_and_comes_back_true() {
     assert_eq!(ended["vendor_response"], json!({"result": 0, "output": {"status": "ok"}}));
     let causes = app.api.causes(&created.id()).await;
     assert!(causes.starts_with(&["accepted".into(), "sending_claimed".into()]), "{causes:?}");
-    assert!(causes.contains(&"reply".into()) && causes.contains(&"broker_confirmed".into()), "{causes:?}");
+    assert!(
+        causes.contains(&"reply".into()) && causes.contains(&"broker_confirmed".into()),
+        "{causes:?}"
+    );
     assert!(dock.drain().await.is_empty(), "sent once");
 }
 
@@ -35,7 +38,10 @@ async fn a_refusal_of_the_device_reads_as_failed_with_its_code_and_meaning() {
     let command = dock.command().await;
     dock.reply(&command, json!({"result": 314000})).await;
     let ended = app.api.ended(&id).await;
-    assert_eq!((&ended["status"], &ended["failure_code"]), (&json!("FAILED"), &json!("DEVICE_EXECUTION_FAILED")));
+    assert_eq!(
+        (&ended["status"], &ended["failure_code"]),
+        (&json!("FAILED"), &json!("DEVICE_EXECUTION_FAILED"))
+    );
     assert_eq!(ended["response_code"], "314000");
     assert!(ended["response_message"].as_str().is_some_and(|text| !text.is_empty()), "{ended:#}");
 }
@@ -49,15 +55,20 @@ async fn a_job_stays_delivered_until_its_progress_says_how_it_ended() {
     dock.reply(&command, json!({"result": 0, "output": {"status": "in_progress"}})).await;
     let started = app.api.until(&id, |command| command["execution"]["state"] == "started").await;
     assert_eq!((&started["status"], &started["response_code"]), (&json!("DELIVERED"), &json!("0")));
-    let progress = |status: &str, percent: u8| {
-        json!({"result": 0, "output": {"status": status, "progress": {"percent": percent, "step_key": "open_cover"}}})
-    };
+    let progress = |status: &str, percent: u8| json!({"result": 0, "output": {"status": status, "progress": {"percent": percent, "step_key": "open_cover"}}});
     dock.event("cover_open", &command.body["bid"], progress("in_progress", 40), 0).await;
     let running = app.api.until(&id, |command| command["execution"]["percent"] == 40).await;
-    assert_eq!((&running["status"], &running["execution"]["step"]), (&json!("DELIVERED"), &json!("open_cover")));
+    assert_eq!(
+        (&running["status"], &running["execution"]["step"]),
+        (&json!("DELIVERED"), &json!("open_cover"))
+    );
     dock.event("cover_open", &command.body["bid"], progress("ok", 100), 1).await;
     let answered = dock.message("/events_reply").await;
-    assert_eq!(answered.body["data"], json!({"result": 0}), "a message that needs a reply gets one");
+    assert_eq!(
+        answered.body["data"],
+        json!({"result": 0}),
+        "a message that needs a reply gets one"
+    );
     assert_eq!(app.api.ended(&id).await["status"], "SUCCEEDED");
 }
 
@@ -66,17 +77,25 @@ async fn one_hundred_copies_of_a_request_make_one_command() {
     let app = TestApp::start().await;
     let mut dock = app.dock("DOCK-1").await;
     let key = Uuid::now_v7().to_string();
-    let copies = (0..100).map(|_| app.api.create("DOCK-1", "debug_mode_open", json!({}), json!({"idempotency_key": key})));
+    let copies = (0..100).map(|_| {
+        app.api.create("DOCK-1", "debug_mode_open", json!({}), json!({"idempotency_key": key}))
+    });
     let answers = futures_util::future::join_all(copies).await;
-    let (new, old): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == StatusCode::ACCEPTED);
+    let (new, old): (Vec<_>, Vec<_>) =
+        answers.iter().partition(|answer| answer.status == StatusCode::ACCEPTED);
     assert_eq!((new.len(), old.len()), (1, 99));
     assert!(old.iter().all(|answer| answer.status == StatusCode::OK));
     assert!(old.iter().all(|answer| answer.headers["idempotency-replayed"] == "true"));
-    let facts = |answer: &crate::app::Answer| (answer.body["command_id"].clone(), answer.body["accepted_at"].clone());
+    let facts = |answer: &crate::app::Answer| {
+        (answer.body["command_id"].clone(), answer.body["accepted_at"].clone())
+    };
     assert!(answers.iter().all(|answer| facts(answer) == facts(&answers[0])));
     dock.command().await;
     assert!(dock.drain().await.is_empty(), "one message for a hundred requests");
-    let other = app.api.create("DOCK-1", "debug_mode_close", json!({}), json!({"idempotency_key": key})).await;
+    let other = app
+        .api
+        .create("DOCK-1", "debug_mode_close", json!({}), json!({"idempotency_key": key}))
+        .await;
     assert_eq!((other.status, other.code()), (StatusCode::CONFLICT, "IDEMPOTENCY_CONFLICT"));
 }
 
@@ -85,7 +104,10 @@ async fn an_absent_dock_fails_a_motion_at_once_and_lets_the_rest_wait() {
     let app = TestApp::start().await;
     let motion = app.api.create("DOCK-1", "flighttask_recovery", json!({}), json!({})).await.id();
     let ended = app.api.ended(&motion).await;
-    assert_eq!((&ended["status"], &ended["failure_code"]), (&json!("FAILED"), &json!("DEVICE_OFFLINE")));
+    assert_eq!(
+        (&ended["status"], &ended["failure_code"]),
+        (&json!("FAILED"), &json!("DEVICE_OFFLINE"))
+    );
     let waiting = app.api.create("DOCK-1", "debug_mode_open", json!({}), json!({})).await.id();
     let mut dock = app.dock("DOCK-1").await;
     let command = dock.command().await;
@@ -97,9 +119,16 @@ async fn an_absent_dock_fails_a_motion_at_once_and_lets_the_rest_wait() {
 #[tokio::test]
 async fn a_command_whose_dock_does_not_come_in_time_is_never_sent() {
     let app = TestApp::start().await;
-    let id = app.api.create("DOCK-1", "debug_mode_open", json!({}), json!({"timeout_seconds": 1})).await.id();
+    let id = app
+        .api
+        .create("DOCK-1", "debug_mode_open", json!({}), json!({"timeout_seconds": 1}))
+        .await
+        .id();
     let ended = app.api.ended(&id).await;
-    assert_eq!((&ended["status"], &ended["failure_code"]), (&json!("TIMED_OUT"), &json!("DEVICE_OFFLINE")));
+    assert_eq!(
+        (&ended["status"], &ended["failure_code"]),
+        (&json!("TIMED_OUT"), &json!("DEVICE_OFFLINE"))
+    );
     let mut dock = app.dock("DOCK-1").await;
     assert!(dock.drain().await.is_empty(), "nothing old is ever sent");
 }
@@ -108,10 +137,17 @@ async fn a_command_whose_dock_does_not_come_in_time_is_never_sent() {
 async fn silence_after_delivery_reads_as_no_response_and_a_late_answer_is_kept_as_evidence() {
     let app = TestApp::start().await;
     let mut dock = app.dock("DOCK-1").await;
-    let id = app.api.create("DOCK-1", "debug_mode_open", json!({}), json!({"timeout_seconds": 1})).await.id();
+    let id = app
+        .api
+        .create("DOCK-1", "debug_mode_open", json!({}), json!({"timeout_seconds": 1}))
+        .await
+        .id();
     let command = dock.command().await;
     let ended = app.api.ended(&id).await;
-    assert_eq!((&ended["status"], &ended["failure_code"]), (&json!("TIMED_OUT"), &json!("NO_RESPONSE")));
+    assert_eq!(
+        (&ended["status"], &ended["failure_code"]),
+        (&json!("TIMED_OUT"), &json!("NO_RESPONSE"))
+    );
     dock.reply(&command, json!({"result": 0})).await;
     dock.drain().await;
     let filled = app.api.until(&id, |command| !command["response_code"].is_null()).await;
@@ -147,7 +183,8 @@ async fn a_reply_to_nothing_is_listed_with_its_raw_text_and_only_for_its_tenant(
     let app = TestApp::start().await;
     let other = app.other_tenant("second", "DOCK-9").await;
     let dock = app.dock("DOCK-1").await;
-    let stray = json!({"tid": Uuid::new_v4().to_string(), "method": "cover_open", "data": {"result": 0}});
+    let stray =
+        json!({"tid": Uuid::new_v4().to_string(), "method": "cover_open", "data": {"result": 0}});
     dock.publish("thing/product/DOCK-1/services_reply", &stray).await;
     dock.publish_raw("thing/product/DOCK-1/events", b"{\"broken").await;
     let target = "/api/v1/open/unmatched-responses";
@@ -156,7 +193,9 @@ async fn a_reply_to_nothing_is_listed_with_its_raw_text_and_only_for_its_tenant(
         (items.len() == 2).then_some(items)
     })
     .await;
-    assert!(listed.iter().any(|one| one["tid"] == stray["tid"] && one["raw"].as_str().unwrap().contains("cover_open")));
+    assert!(listed.iter().any(
+        |one| one["tid"] == stray["tid"] && one["raw"].as_str().unwrap().contains("cover_open")
+    ));
     assert!(listed.iter().any(|one| one["raw"] == "{\"broken"));
     assert_eq!(other.get(target).await.body["items"], json!([]));
 }
@@ -194,7 +233,11 @@ async fn the_aircraft_is_addressable_through_its_dock() {
 async fn a_restart_resumes_what_waits_and_closes_what_may_have_been_sent() {
     let app = TestApp::start().await;
     let mut dock = app.dock("DOCK-1").await;
-    let sent = app.api.create("DOCK-1", "debug_mode_open", json!({}), json!({"timeout_seconds": 3})).await.id();
+    let sent = app
+        .api
+        .create("DOCK-1", "debug_mode_open", json!({}), json!({"timeout_seconds": 3}))
+        .await
+        .id();
     let command = dock.command().await;
     assert_eq!(command.tid(), sent);
     app.api.until(&sent, |command| command["status"] == "DELIVERED").await;
@@ -209,7 +252,10 @@ async fn a_restart_resumes_what_waits_and_closes_what_may_have_been_sent() {
     let mut dock = app.dock("DOCK-1").await;
     assert!(dock.drain().await.is_empty(), "what was sent is not sent again");
     let ended = app.api.ended(&sent).await;
-    assert_eq!((&ended["status"], &ended["failure_code"]), (&json!("TIMED_OUT"), &json!("NO_RESPONSE")));
+    assert_eq!(
+        (&ended["status"], &ended["failure_code"]),
+        (&json!("TIMED_OUT"), &json!("NO_RESPONSE"))
+    );
 }
 
 #[tokio::test]
@@ -228,7 +274,11 @@ async fn a_cancelled_command_is_never_sent_and_a_delivered_one_is_aborted_if_its
     dock.command().await;
     app.api.until(&delivered, |command| command["status"] == "DELIVERED").await;
     let refused = app.api.post(&format!("{COMMANDS}/{delivered}/cancel"), &Value::Null).await;
-    assert_eq!(refused.code(), "COMMAND_NOT_CANCELLABLE", "debug_mode_open has no abort command: {refused:?}");
+    assert_eq!(
+        refused.code(),
+        "COMMAND_NOT_CANCELLABLE",
+        "debug_mode_open has no abort command: {refused:?}"
+    );
 
     let fly = json!({"fly_to_id": "f-1", "max_speed": 5, "points": [{"latitude": 1.0, "longitude": 2.0, "height": 60.0}]});
     let flying = app.api.create("DOCK-1", "fly_to_point", fly, json!({})).await.id();

@@ -4,5 +4,7 @@
 
 mod app;
 mod dock;
+mod emergency;
 mod life;
+mod openapi;
 mod order;

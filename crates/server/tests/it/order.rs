@@ -26,13 +26,18 @@ async fn commands_of_a_gateway_leave_in_the_order_of_acceptance() {
 async fn an_emergency_fails_the_motions_that_wait_and_goes_out_itself() {
     let app = TestApp::start().await;
     let wait = json!({"if_offline": "wait"});
-    let motion = app.api.create("DOCK-1", "flighttask_recovery", json!({}), wait.clone()).await.id();
+    let motion =
+        app.api.create("DOCK-1", "flighttask_recovery", json!({}), wait.clone()).await.id();
     let harmless = app.api.create("DOCK-1", "debug_mode_open", json!({}), json!({})).await.id();
     let emergency = app.api.create("DOCK-1", "return_home", json!({}), wait).await.id();
     let ended = app.api.ended(&motion).await;
-    assert_eq!((&ended["status"], &ended["failure_code"]), (&json!("FAILED"), &json!("PREEMPTED_BY_EMERGENCY")));
+    assert_eq!(
+        (&ended["status"], &ended["failure_code"]),
+        (&json!("FAILED"), &json!("PREEMPTED_BY_EMERGENCY"))
+    );
     let mut dock = app.dock("DOCK-1").await;
-    let mut came = vec![dock.command().await.tid().to_owned(), dock.command().await.tid().to_owned()];
+    let mut came =
+        vec![dock.command().await.tid().to_owned(), dock.command().await.tid().to_owned()];
     came.sort();
     let mut expected = vec![harmless, emergency];
     expected.sort();
@@ -50,11 +55,22 @@ async fn one_movement_at_a_time_unless_it_is_an_emergency() {
     let busy = app.api.create("DOCK-1", "fly_to_point", fly_to("b"), json!({})).await;
     assert_eq!((busy.status, busy.code()), (StatusCode::CONFLICT, "DEVICE_BUSY"), "{busy:?}");
     assert!(busy.body["message"].as_str().unwrap().contains(&first), "it names the one in the way");
-    let update = json!({"max_speed": 5, "points": [{"latitude": 1.0, "longitude": 2.0, "height": 60.0}]});
-    assert_eq!(app.api.create("DRONE-1", "fly_to_point_update", update, json!({})).await.status, StatusCode::ACCEPTED);
+    let update =
+        json!({"max_speed": 5, "points": [{"latitude": 1.0, "longitude": 2.0, "height": 60.0}]});
+    assert_eq!(
+        app.api.create("DRONE-1", "fly_to_point_update", update, json!({})).await.status,
+        StatusCode::ACCEPTED
+    );
     assert_eq!(dock.command().await.method(), "fly_to_point_update", "steering is no start");
-    assert_eq!(app.api.create("DRONE-1", "return_home", json!({}), json!({})).await.status, StatusCode::ACCEPTED);
-    assert_eq!(dock.command().await.method(), "return_home", "an emergency is never refused as busy");
+    assert_eq!(
+        app.api.create("DRONE-1", "return_home", json!({}), json!({})).await.status,
+        StatusCode::ACCEPTED
+    );
+    assert_eq!(
+        dock.command().await.method(),
+        "return_home",
+        "an emergency is never refused as busy"
+    );
     let end = json!({"result": 0, "fly_to_id": "a", "status": "wayline_ok", "way_point_index": 0});
     dock.event("fly_to_point_progress", &json!("a-bid-of-its-own"), end, 0).await;
     assert_eq!(app.api.ended(&first).await["status"], "SUCCEEDED", "matched by fly_to_id alone");

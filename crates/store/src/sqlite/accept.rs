@@ -1,8 +1,9 @@
 //! Accepting a command: nonce, idempotency key, one motion at a time, and only then the command itself.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, Row, params};
 use utmos_core::{
-    id::CommandId,
+    command::Phase,
+    id::{CommandId, TenantId},
     method::Risk,
     ports::{Accepted, NewCommand, Nonce, StoreError},
     signing::NonceUse,
@@ -11,14 +12,14 @@ use utmos_core::{
 use uuid::Uuid;
 
 use super::{
-    batch::Batch, cells::millis, fault::Fault, limits::FORGET_BATCH, rows::execute_with_life,
+    batch::Batch,
+    cells::{Cells, millis},
+    fault::Fault,
+    limits::FORGET_BATCH,
+    rows::{self, execute_with_life},
     timeline,
 };
-use crate::{
-    codes::{Coded, phase_from},
-    entry::EntryRow,
-    idempotency::lookup_key,
-};
+use crate::{codes::Coded, entry::EntryRow, idempotency::lookup_key};
 
 /// A command ready to be written.
 pub(super) struct Acceptance {
@@ -52,46 +53,34 @@ impl Acceptance {
     }
 
     fn used_before(&self, batch: &Batch<'_>) -> Result<Option<Accepted>, Fault> {
-        let mut find = batch.statement(
-            "SELECT c.id, c.tenant = ?2 AND c.idempotency_key = ?3, c.fingerprint = ?4, c.accepted_at, l.phase, l.failure
-             FROM idempotency i JOIN commands c ON c.row = i.row JOIN lives l ON l.row = i.row
-             WHERE i.key = ?1",
-        )?;
-        let spec = &self.new.spec;
-        let found = find
-            .query_row(
-                params![
-                    self.lookup,
-                    spec.tenant.uuid().as_bytes(),
-                    spec.idempotency_key,
-                    spec.fingerprint
-                ],
-                |row| {
-                    let id = CommandId::new(Uuid::from_bytes(row.get(0)?));
-                    let (is_same_key, is_equal): (bool, bool) = (row.get(1)?, row.get(2)?);
-                    let accepted_at = Timestamp::from_millis(row.get(3)?);
-                    let (phase, failure): (i64, Option<i64>) = (row.get(4)?, row.get(5)?);
-                    Ok((id, is_same_key, is_equal, accepted_at, phase, failure))
-                },
-            )
+        let found = batch
+            .statement(SELECT_KEY)?
+            .query_row(params![self.lookup], |row| row.get::<_, i64>(0))
             .optional()?;
-        let Some((id, is_same_key, is_equal, accepted_at, phase, failure)) = found else {
-            return Ok(None);
-        };
-        if !is_same_key {
-            let text =
-                format!("idempotency: the row of command {id} stands under another key's lookup");
-            return Err(StoreError::Damaged(text).into());
+        found.map(|row| self.compare(batch, row)).transpose()
+    }
+
+    /// Compares the request with the command in `row`, which came under the same key.
+    fn compare(&self, batch: &Batch<'_>, row: i64) -> Result<Accepted, Fault> {
+        let found = batch
+            .statement(SELECT_BEFORE)?
+            .query_row(params![row], |row| Ok(Before::read(row)))
+            .optional()?;
+        let damaged =
+            |why: String| StoreError::Damaged(format!("idempotency, of row {row}: {why}"));
+        let before = found.ok_or_else(|| damaged("there is no such command".to_owned()))??;
+        let (spec, id) = (&self.new.spec, before.id);
+        if before.tenant != spec.tenant || before.key != spec.idempotency_key {
+            return Err(damaged(format!("command {id} came under another key")).into());
         }
-        if !is_equal {
-            return Ok(Some(Accepted::Conflict { id }));
+        if before.fingerprint != spec.fingerprint {
+            return Ok(Accepted::Conflict { id });
         }
-        let phase = phase_from(phase, failure).ok_or_else(|| {
-            StoreError::Damaged(format!(
-                "lives {id}: no such phase: {phase} with failure {failure:?}"
-            ))
-        })?;
-        Ok(Some(Accepted::Replayed { id, accepted_at, status: phase.status() }))
+        Ok(Accepted::Replayed {
+            id,
+            accepted_at: before.accepted_at,
+            status: before.phase.status(),
+        })
     }
 
     /// Where either of two commands does not know its aircraft, the same gateway counts as the same aircraft.
@@ -101,7 +90,7 @@ impl Acceptance {
             return Ok(None);
         }
         let (tenant, gateway) = (spec.tenant.uuid(), spec.gateway.as_str());
-        let read = |row: &rusqlite::Row<'_>| {
+        let read = |row: &Row<'_>| {
             Ok(Accepted::Busy {
                 id: CommandId::new(Uuid::from_bytes(row.get(0)?)),
                 method: row.get(1)?,
@@ -169,6 +158,37 @@ impl Acceptance {
         Ok(())
     }
 }
+
+/// What is known of the command that came under a key first.
+struct Before {
+    id: CommandId,
+    tenant: TenantId,
+    key: String,
+    fingerprint: [u8; 32],
+    accepted_at: Timestamp,
+    phase: Phase,
+}
+
+impl Before {
+    fn read(row: &Row<'_>) -> Result<Self, StoreError> {
+        let mut cells = Cells::new(row, "commands");
+        let id = cells.uuid("id")?;
+        cells.name(id);
+        Ok(Self {
+            id: CommandId::new(id),
+            tenant: TenantId::new(cells.uuid("tenant")?),
+            key: cells.get("idempotency_key")?,
+            fingerprint: cells.get("fingerprint")?,
+            accepted_at: cells.at("accepted_at")?,
+            phase: rows::phase(&mut cells)?,
+        })
+    }
+}
+
+pub(super) const SELECT_KEY: &str = "SELECT row FROM idempotency WHERE key = ?1";
+pub(super) const SELECT_BEFORE: &str = "
+    SELECT c.id, c.tenant, c.idempotency_key, c.fingerprint, c.accepted_at, l.phase, l.failure
+    FROM commands c JOIN lives l ON l.row = c.row WHERE c.row = ?1";
 
 pub(super) const MOTION_OF_AIRCRAFT: &str = "
     SELECT c.id, c.method FROM commands c WHERE c.row IN (

@@ -134,5 +134,5 @@ macro_rules! update_life {
         )
     };
 }
-const UPDATE_LIFE: &str = update_life!("");
-const UPDATE_LIFE_AND_CARE: &str = update_life!("needs_care = ?23, ");
+pub(super) const UPDATE_LIFE: &str = update_life!("");
+pub(super) const UPDATE_LIFE_AND_CARE: &str = update_life!("needs_care = ?23, ");

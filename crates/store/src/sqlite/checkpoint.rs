@@ -101,7 +101,7 @@ impl Checkpointer {
                     let was_quiet = batches == batches_seen;
                     batches_seen = batches;
                     if is_quiet && was_quiet && self.wal.pages.load(Ordering::Relaxed) > 0 {
-                        self.empty();
+                        self.finish();
                     }
                 }
             }
@@ -119,11 +119,14 @@ impl Checkpointer {
         }
     }
 
-    fn empty(&self) {
+    /// Copies all there is. The file keeps its length, since a write into space it has is faster than one that adds to it.
+    fn finish(&self) {
         let _hold = self.queue.hold();
-        let (length, _) = self.checkpoint("TRUNCATE");
-        self.wal.pages.store(length, Ordering::Relaxed);
-        self.wal.copy_at.store(WAL_COPY_PAGES, Ordering::Relaxed);
+        let (length, done) = self.checkpoint("RESTART");
+        if length == done {
+            self.wal.pages.store(0, Ordering::Relaxed);
+            self.wal.copy_at.store(WAL_COPY_PAGES, Ordering::Relaxed);
+        }
     }
 
     /// Answers the pages in the WAL and how many of them are copied.

@@ -6,8 +6,6 @@ use std::time::Duration;
 pub const EVIDENCE_PER_COMMAND_MAX: u32 = 256;
 /// Messages that belong to nothing, per tenant, and of unknown tenants together; the oldest go first.
 pub const UNMATCHED_PER_TENANT_MAX: u32 = 1000;
-/// Rows of one answer; a larger `limit` is taken as this.
-pub const LIST_MAX: usize = 1000;
 
 /// Writes that share one transaction, and so one sync of the disk.
 pub(crate) const BATCH_MAX: usize = 256;
@@ -30,8 +28,11 @@ pub(crate) const STATEMENTS_MAX: usize = 64;
 pub(crate) const WAL_COPY_PAGES: u32 = 1_000;
 /// Pages in the WAL from which on writing stops for the rest of the copy, so that the WAL starts over.
 pub(crate) const WAL_RESTART_PAGES: u32 = 4_000;
-/// Quiet time after which the WAL is emptied.
+/// Quiet time after which all of the WAL is copied.
 pub(crate) const WAL_IDLE_WAIT: Duration = Duration::from_secs(1);
+
+/// Length the WAL file keeps when it starts over, in bytes; what is beyond it is given back.
+pub(crate) const WAL_KEPT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Page cache of the writer and of each reader, in KiB.
 pub(crate) const WRITER_CACHE_KIB: i64 = 16 * 1024;

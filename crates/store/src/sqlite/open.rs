@@ -7,11 +7,14 @@ use std::{
     sync::Arc,
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, config::DbConfig,
+    params,
+};
 
 use super::{
     checkpoint::WalSize,
-    limits::{BUSY_WAIT, READER_CACHE_KIB, STATEMENTS_MAX, WRITER_CACHE_KIB},
+    limits::{BUSY_WAIT, READER_CACHE_KIB, STATEMENTS_MAX, WAL_KEPT_BYTES, WRITER_CACHE_KIB},
 };
 use crate::seal::Sealer;
 
@@ -76,6 +79,10 @@ pub enum OpenError {
 pub(super) fn prepare(path: &Path, sealer: &Sealer) -> Result<(), OpenError> {
     create_private(path).map_err(|source| OpenError::File { path: path.to_owned(), source })?;
     let mut conn = connect(path).map_err(|err| explain(path, err))?;
+    // SQLite opens a file it may not write for reading alone, and says so only at the first write.
+    if conn.is_readonly(rusqlite::MAIN_DB).map_err(|err| explain(path, err))? {
+        return Err(OpenError::ReadOnly(path.to_owned()));
+    }
     migrate(&mut conn, path)?;
     check_key(&mut conn, path, sealer)
 }
@@ -92,7 +99,16 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
+    settle(conn)
+}
+
+/// What every connection has.
+fn settle(conn: Connection) -> rusqlite::Result<Connection> {
     conn.busy_timeout(BUSY_WAIT)?;
+    // Otherwise SQLite looks at the values bound to a statement and, where they might bear on its plan, prepares the
+    // statement anew at every run, which costs more than the run.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(conn)
 }
 
@@ -182,11 +198,11 @@ pub(super) fn writer(path: &Path, wal: &Arc<WalSize>) -> rusqlite::Result<Connec
     conn.execute_batch(&format!(
         "PRAGMA synchronous = FULL;
          PRAGMA wal_autocheckpoint = 0;
+         PRAGMA journal_size_limit = {WAL_KEPT_BYTES};
          PRAGMA foreign_keys = OFF;
          PRAGMA temp_store = MEMORY;
          PRAGMA cache_size = -{WRITER_CACHE_KIB};"
     ))?;
-    conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     let wal = wal.clone();
     conn.wal_hook(Some(move |_: &mut _, pages| {
         wal.committed(u32::try_from(pages).unwrap_or(0));
@@ -205,14 +221,33 @@ pub(super) fn checkpointer(path: &Path) -> rusqlite::Result<Connection> {
 
 /// A connection that only reads.
 pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
-    let conn = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )?;
-    conn.busy_timeout(BUSY_WAIT)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = settle(Connection::open_with_flags(path, flags)?)?;
     conn.execute_batch(&format!(
         "PRAGMA temp_store = MEMORY; PRAGMA cache_size = -{READER_CACHE_KIB};"
     ))?;
-    conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(conn)
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    #[test]
+    fn what_sqlite_says_becomes_an_error_with_file_and_remedy() {
+        let path = Path::new("/data/utmos.db");
+        for (code, remedy) in [
+            (ffi::SQLITE_READONLY, "writable"),
+            (ffi::SQLITE_PERM, "writable"),
+            (ffi::SQLITE_FULL, "free some"),
+            (ffi::SQLITE_BUSY, "end that process"),
+            (ffi::SQLITE_NOTADB, "restore it from a backup"),
+        ] {
+            let err = explain(path, rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+            let text = err.to_string();
+            assert!(text.contains("/data/utmos.db") && text.contains(remedy), "{text}");
+        }
+    }
 }

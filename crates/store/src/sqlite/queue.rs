@@ -182,6 +182,22 @@ impl Queue {
         self.work.notify_all();
     }
 
+    /// Gives up what is queued, and lets go whoever holds the gate.
+    pub(super) fn clear(&self) {
+        let mut state = self.lock();
+        state.writing = false;
+        let given_up = (std::mem::take(&mut state.urgent), std::mem::take(&mut state.normal));
+        drop(state);
+        self.rest.notify_all();
+        drop(given_up);
+    }
+
+    /// Writes that are not answered yet: emergencies, and others.
+    pub(super) fn depth(&self) -> (usize, usize) {
+        let taken = |places: &Semaphore, max: usize| max.saturating_sub(places.available_permits());
+        (taken(&self.urgent_places, URGENT_QUEUE_MAX), taken(&self.normal_places, QUEUE_MAX))
+    }
+
     /// How many batches have begun, and whether none is under way or waiting.
     pub(super) fn activity(&self) -> (u64, bool) {
         let state = self.lock();

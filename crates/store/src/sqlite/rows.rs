@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::Row;
 use utmos_core::{
-    command::{Command, Execution, Life, Response, Spec, StatusVersion},
+    command::{Command, Execution, Life, Phase, Response, Spec, StatusVersion},
     evidence::{Entry, Proof},
     id::{ApiId, Bid, CommandId, TenantId},
     ports::StoreError,
@@ -65,12 +65,17 @@ fn spec(cells: &mut Cells<'_>) -> Result<Spec, StoreError> {
     })
 }
 
-fn life(cells: &mut Cells<'_>) -> Result<Life, StoreError> {
+/// Reads `phase, failure`.
+pub(super) fn phase(cells: &mut Cells<'_>) -> Result<Phase, StoreError> {
     let (phase, failure): (i64, Option<i64>) = (cells.get("phase")?, cells.get("failure")?);
+    phase_from(phase, failure).ok_or_else(|| {
+        cells.damaged("phase", format!("no such phase: {phase} with failure {failure:?}"))
+    })
+}
+
+fn life(cells: &mut Cells<'_>) -> Result<Life, StoreError> {
     Ok(Life {
-        phase: phase_from(phase, failure).ok_or_else(|| {
-            cells.damaged("phase", format!("no such phase: {phase} with failure {failure:?}"))
-        })?,
+        phase: phase(cells)?,
         version: StatusVersion(cells.get::<i64>("version")?.cast_unsigned()),
         due: cells.maybe_deadline("due")?,
         delivered_at: cells.maybe_at("delivered_at")?,

@@ -38,9 +38,20 @@ enum Attempt {
 
 impl Writer {
     pub(super) fn run(mut self) {
-        while let Some((lane, jobs)) = self.queue.next() {
-            self.write(lane, jobs);
+        let queue = self.queue.clone();
+        let written = catch_unwind(AssertUnwindSafe(|| {
+            while let Some((lane, jobs)) = self.queue.next() {
+                self.write(lane, jobs);
+            }
+        }));
+        if written.is_err() {
+            tracing::error!(
+                "the store's writer ran into a bug and has stopped; restart the server"
+            );
         }
+        // Nobody may wait for a writer that is gone.
+        queue.close();
+        queue.clear();
     }
 
     /// Every job is answered here, or put back.
@@ -139,10 +150,8 @@ fn run(job: &mut dyn Job, batch: &mut Batch<'_>) -> Result<(), Fault> {
 
 /// A commit that failed failed for all; whether its sync happened is unknown, so the connection is not trusted either.
 fn everyone(err: &rusqlite::Error) -> Fault {
-    Fault::Everyone {
-        error: StoreError::Unavailable(format!("nothing was stored: {}", to_store_error(err))),
-        reopen: true,
-    }
+    let (StoreError::Unavailable(text) | StoreError::Damaged(text)) = to_store_error(err);
+    Fault::Everyone { error: StoreError::Unavailable(text), reopen: true }
 }
 
 fn answer_all(jobs: VecDeque<Box<dyn Job>>, outcome: impl Fn() -> Result<(), StoreError>) {

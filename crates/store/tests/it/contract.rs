@@ -14,8 +14,8 @@ use utmos_core::{
 use utmos_store::EVIDENCE_PER_COMMAND_MAX;
 
 use crate::given::{
-    accepted, at, change, end, evidence, gateway, moved, new, nonce, of_aircraft, record, sn, spec, takeoff, tenant,
-    transition,
+    accepted, at, change, end, evidence, gateway, moved, new, nonce, of_aircraft, record, sn, spec,
+    takeoff, tenant, transition,
 };
 
 /// Where a store keeps its things. Starts out empty.
@@ -134,7 +134,10 @@ pub async fn the_same_key_with_another_body_is_a_conflict(place: &dyn Place) {
     let mut other = spec(1, "k");
     other.fingerprint = [2; 32];
     let id = other.id;
-    assert_eq!(store.accept(None, new(other)).await.unwrap(), Accepted::Conflict { id: command.spec.id });
+    assert_eq!(
+        store.accept(None, new(other)).await.unwrap(),
+        Accepted::Conflict { id: command.spec.id }
+    );
     assert_eq!(store.command(id).await.unwrap(), None);
     assert_eq!(store.open_commands(None, 10).await.unwrap(), [command]);
 }
@@ -148,7 +151,10 @@ pub async fn a_key_belongs_to_its_tenant(place: &dyn Place) {
         other.tenant = tenant(2);
         accepted(&store, other).await;
         let again = store.accept(None, new(spec(millis + 200, key))).await.unwrap();
-        assert!(matches!(again, Accepted::Replayed { id, .. } if id == spec(millis, key).id), "{again:?}");
+        assert!(
+            matches!(again, Accepted::Replayed { id, .. } if id == spec(millis, key).id),
+            "{again:?}"
+        );
     }
 }
 
@@ -165,7 +171,11 @@ pub async fn every_refusal_spends_the_nonce_and_a_spent_nonce_refuses_first(plac
     {
         let answer = store.accept(Some(nonce(number, 9)), new(command.clone())).await.unwrap();
         assert_ne!(answer, Accepted::New, "{refused}");
-        assert_eq!(store.spend_nonce(nonce(number, 9)).await.unwrap(), Nonce::Replayed, "{refused}");
+        assert_eq!(
+            store.spend_nonce(nonce(number, 9)).await.unwrap(),
+            Nonce::Replayed,
+            "{refused}"
+        );
         let again = store.accept(Some(nonce(number, 9)), new(command)).await.unwrap();
         assert_eq!(again, Accepted::NonceReplayed, "{refused}");
     }
@@ -186,7 +196,9 @@ pub async fn a_hundred_simultaneous_copies_make_one_command(place: &dyn Place) {
             let mut copy = spec(0, "k");
             copy.id = spec(i64::try_from(number).unwrap(), "copy").id;
             let nonce = nonce(number as u128, 9);
-            tokio::spawn(async move { (copy.id, store.accept(Some(nonce), new(copy)).await.unwrap()) })
+            tokio::spawn(
+                async move { (copy.id, store.accept(Some(nonce), new(copy)).await.unwrap()) },
+            )
         })
         .collect();
     let (mut made, mut replayed) = (Vec::new(), Vec::new());
@@ -209,7 +221,8 @@ pub async fn a_hundred_simultaneous_copies_make_one_command(place: &dyn Place) {
 pub async fn one_movement_at_a_time(place: &dyn Place) {
     let store = place.open().await;
     let first = of_aircraft(takeoff(0, "first"), "A1");
-    let command = utmos_core::command::Command { spec: first.spec.clone(), life: first.life.clone() };
+    let command =
+        utmos_core::command::Command { spec: first.spec.clone(), life: first.life.clone() };
     assert_eq!(store.accept(None, first).await.unwrap(), Accepted::New);
     let busy = Accepted::Busy { id: command.spec.id, method: "takeoff_to_point".to_owned() };
     // By whichever gateway the aircraft is reached.
@@ -218,11 +231,17 @@ pub async fn one_movement_at_a_time(place: &dyn Place) {
     second.device = sn("A1");
     assert_eq!(store.accept(None, of_aircraft(second.clone(), "A1")).await.unwrap(), busy);
     // Other aircraft, other tenants, and what starts no movement are free.
-    assert_eq!(store.accept(None, of_aircraft(takeoff(2, "a2"), "A2")).await.unwrap(), Accepted::New);
+    assert_eq!(
+        store.accept(None, of_aircraft(takeoff(2, "a2"), "A2")).await.unwrap(),
+        Accepted::New
+    );
     let mut foreign = takeoff(3, "foreign");
     foreign.tenant = tenant(2);
     assert_eq!(store.accept(None, of_aircraft(foreign, "A1")).await.unwrap(), Accepted::New);
-    assert_eq!(store.accept(None, of_aircraft(spec(4, "steer"), "A1")).await.unwrap(), Accepted::New);
+    assert_eq!(
+        store.accept(None, of_aircraft(spec(4, "steer"), "A1")).await.unwrap(),
+        Accepted::New
+    );
     // It may hold the aircraft beyond its own end, until it lets go.
     let flying = Life {
         holds_motion: true,
@@ -231,8 +250,10 @@ pub async fn one_movement_at_a_time(place: &dyn Place) {
     };
     assert_eq!(store.advance(change(&command, flying.clone())).await.unwrap(), Advanced::Yes);
     assert_eq!(store.accept(None, of_aircraft(second.clone(), "A1")).await.unwrap(), busy);
-    let gone = Life { holds_motion: false, due: None, version: flying.version.next(), ..flying.clone() };
-    let let_go = Advance { id: command.spec.id, seen: flying.version, life: gone, entries: Vec::new() };
+    let gone =
+        Life { holds_motion: false, due: None, version: flying.version.next(), ..flying.clone() };
+    let let_go =
+        Advance { id: command.spec.id, seen: flying.version, life: gone, entries: Vec::new() };
     assert_eq!(store.advance(let_go).await.unwrap(), Advanced::Yes);
     assert_eq!(store.accept(None, of_aircraft(second, "A1")).await.unwrap(), Accepted::New);
 }
@@ -279,7 +300,8 @@ pub async fn a_change_is_kept_with_its_line(place: &dyn Place) {
     // Several moves decided together skip versions; a mere sign of life has no line.
     let mut delivered = moved(&sending, Phase::Delivered, 20);
     delivered.version = delivered.version.next();
-    let advance = Advance { id, seen: sending.version, life: delivered.clone(), entries: Vec::new() };
+    let advance =
+        Advance { id, seen: sending.version, life: delivered.clone(), entries: Vec::new() };
     assert_eq!(store.advance(advance).await.unwrap(), Advanced::Yes);
     let kept = place.open().await.command(id).await.unwrap().unwrap();
     assert_eq!((kept.life, &*kept.spec), (delivered, &*command.spec));
@@ -303,7 +325,8 @@ pub async fn one_of_many_simultaneous_changes_wins(place: &dyn Place) {
     let rivals: Vec<_> = (0..64_i64)
         .map(|number| {
             let life = moved(&command.life, Phase::Sending, number);
-            let (store, advance) = (stores[usize::from(number % 2 == 0)].clone(), change(&command, life.clone()));
+            let (store, advance) =
+                (stores[usize::from(number % 2 == 0)].clone(), change(&command, life.clone()));
             tokio::spawn(async move { (life, store.advance(advance).await.unwrap()) })
         })
         .collect();
@@ -337,7 +360,8 @@ pub async fn evidence_ends_at_its_limit_and_transitions_do_not(place: &dyn Place
     let (id, seen) = (command.spec.id, command.life.version);
     let max = usize::try_from(EVIDENCE_PER_COMMAND_MAX).unwrap();
     for start in (0..max + 50).step_by(25) {
-        let lines = (start..start + 25).map(|n| evidence(Status::Accepted, &n.to_string(), 1)).collect();
+        let lines =
+            (start..start + 25).map(|n| evidence(Status::Accepted, &n.to_string(), 1)).collect();
         assert_eq!(store.advance(record(&command, seen, lines)).await.unwrap(), Advanced::Yes);
     }
     // The line of the acceptance is one of them.
@@ -360,7 +384,10 @@ pub async fn nothing_moves_what_is_not_there(place: &dyn Place) {
     let life = moved(&command.life, Phase::Sending, 1);
     assert_eq!(store.advance(change(&command, life)).await.unwrap(), Advanced::Lost);
     let line = vec![evidence(Status::Accepted, "x", 1)];
-    assert_eq!(store.advance(record(&command, command.life.version, line)).await.unwrap(), Advanced::Lost);
+    assert_eq!(
+        store.advance(record(&command, command.life.version, line)).await.unwrap(),
+        Advanced::Lost
+    );
     assert_eq!(store.newest_record().await.unwrap(), None);
 }
 
@@ -381,7 +408,9 @@ pub async fn whoever_stops_waiting_stops_nobody(place: &dyn Place) {
     let tasks: Vec<_> = (0..200)
         .map(|number| {
             let store = store.clone();
-            tokio::spawn(async move { store.accept(None, new(spec(number, &format!("k{number}")))).await })
+            tokio::spawn(async move {
+                store.accept(None, new(spec(number, &format!("k{number}")))).await
+            })
         })
         .collect();
     tokio::task::yield_now().await;

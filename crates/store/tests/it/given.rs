@@ -45,7 +45,8 @@ pub fn nonce(number: u128, expires: i64) -> NonceUse {
 
 /// A command of tenant 1 for dock `D1`, accepted at START + `millis`.
 pub fn spec(millis: i64, key: &str) -> Spec {
-    let number = key.bytes().fold(7_u64, |sum, byte| (sum * 31 + u64::from(byte)) % (1 << 60));
+    let hash = |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte));
+    let number = key.bytes().fold(7, hash) & (u64::MAX >> 4);
     Spec {
         id: CommandId::new(id(millis, number)),
         tenant: tenant(1),
@@ -85,7 +86,10 @@ pub fn deadline(millis: i64) -> Deadline {
 
 pub fn new(spec: Spec) -> NewCommand {
     let life = Life::accepted(&spec);
-    let proof = Proof::Accepted { api_id: spec.accepted_for.to_string(), request_id: spec.request_id.clone() };
+    let proof = Proof::Accepted {
+        api_id: spec.accepted_for.to_string(),
+        request_id: spec.request_id.clone(),
+    };
     let entry = Entry { at: spec.accepted_at, from: Status::Accepted, to: Status::Accepted, proof };
     NewCommand { spec: Arc::new(spec), life, entry, aircraft: None }
 }
@@ -117,7 +121,12 @@ pub fn moved(life: &Life, phase: Phase, millis: i64) -> Life {
 }
 
 pub fn evidence(status: Status, text: &str, millis: i64) -> Entry {
-    Entry { at: at(millis), from: status, to: status, proof: Proof::NotSent { reason: text.to_owned() } }
+    Entry {
+        at: at(millis),
+        from: status,
+        to: status,
+        proof: Proof::NotSent { reason: text.to_owned() },
+    }
 }
 
 pub fn transition(from: &Life, to: &Life) -> Entry {
@@ -132,7 +141,12 @@ pub fn change(command: &Command, to: Life) -> Advance {
 }
 
 /// Ends a command that nobody else moves.
-pub async fn end(store: &Arc<dyn Store>, command: &Command, outcome: Outcome, millis: i64) -> Command {
+pub async fn end(
+    store: &Arc<dyn Store>,
+    command: &Command,
+    outcome: Outcome,
+    millis: i64,
+) -> Command {
     let life = moved(&command.life, Phase::Ended(outcome), millis);
     let advanced = store.advance(change(command, life.clone())).await.unwrap();
     assert_eq!(advanced, Advanced::Yes);

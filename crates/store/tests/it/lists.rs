@@ -24,8 +24,10 @@ pub async fn open_commands_are_those_in_need_of_care_oldest_first(place: &dyn Pl
     commands.sort_by_key(|command| command.spec.id);
     end(&store, &commands[1], Outcome::Failed(FailureCode::Cancelled), 600).await;
     // Ended, and its job still runs.
-    let runs_on =
-        Life { due: commands[2].life.due, ..moved(&commands[2].life, Phase::Ended(Outcome::Succeeded), 600) };
+    let runs_on = Life {
+        due: commands[2].life.due,
+        ..moved(&commands[2].life, Phase::Ended(Outcome::Succeeded), 600)
+    };
     store.advance(change(&commands[2], runs_on.clone())).await.unwrap();
     commands[2].life = runs_on;
     commands.remove(1);
@@ -70,17 +72,25 @@ pub async fn a_tenants_commands_come_newest_first_in_pages(place: &dyn Place) {
         }
         assert_eq!(paged, commands);
     }
-    assert!(store.commands_of(tenant(3), CommandFilter::default(), None, 10).await.unwrap().is_empty());
-    assert!(store.commands_of(tenant(1), CommandFilter::default(), None, 0).await.unwrap().is_empty());
+    assert!(
+        store.commands_of(tenant(3), CommandFilter::default(), None, 10).await.unwrap().is_empty()
+    );
+    assert!(
+        store.commands_of(tenant(1), CommandFilter::default(), None, 0).await.unwrap().is_empty()
+    );
 }
 
 pub async fn commands_are_filtered(place: &dyn Place) {
     const DAY: i64 = 24 * 3600 * 1000;
     let store = place.open().await;
     let mut all = Vec::new();
-    for (days, device, method) in
-        [(0, "D1", "cover_open"), (1, "D2", "cover_open"), (2, "D1", "cover_close"), (3, "D3", "cover_open"), (4, "D1", "cover_open")]
-    {
+    for (days, device, method) in [
+        (0, "D1", "cover_open"),
+        (1, "D2", "cover_open"),
+        (2, "D1", "cover_close"),
+        (3, "D3", "cover_open"),
+        (4, "D1", "cover_open"),
+    ] {
         let mut one = spec(days * DAY, &format!("k{days}"));
         one.device = sn(device);
         one.gateway = gateway(device);
@@ -110,14 +120,25 @@ pub async fn commands_are_filtered(place: &dyn Place) {
         (CommandFilter { accepted_after: Some(at(2 * DAY + 1)), ..none() }, &[4, 3]),
         (CommandFilter { accepted_before: Some(at(2 * DAY)), ..none() }, &[1, 0]),
         (
-            CommandFilter { accepted_after: Some(at(DAY)), accepted_before: Some(at(3 * DAY)), ..none() },
+            CommandFilter {
+                accepted_after: Some(at(DAY)),
+                accepted_before: Some(at(3 * DAY)),
+                ..none()
+            },
             &[2, 1],
         ),
         (
-            CommandFilter { status: Some(Status::Accepted), accepted_before: Some(at(4 * DAY)), ..none() },
+            CommandFilter {
+                status: Some(Status::Accepted),
+                accepted_before: Some(at(4 * DAY)),
+                ..none()
+            },
             &[3],
         ),
-        (CommandFilter { accepted_after: Some(at(-2 * super::given::START)), ..none() }, &[4, 3, 2, 1, 0]),
+        (
+            CommandFilter { accepted_after: Some(at(-2 * super::given::START)), ..none() },
+            &[4, 3, 2, 1, 0],
+        ),
         (CommandFilter { devices: set(&["D2", "D3"]), ..none() }, &[3, 1]),
         (CommandFilter { devices: set(&[]), ..none() }, &[]),
         (CommandFilter { devices: set(&["D2"]), device: Some(sn("D1")), ..none() }, &[]),
@@ -134,7 +155,10 @@ pub async fn commands_are_filtered(place: &dyn Place) {
     ];
     for (filter, expected) in cases {
         let found = store.commands_of(tenant(1), filter.clone(), None, 10).await.unwrap();
-        let days: Vec<_> = found.iter().map(|command| (command.spec.accepted_at.as_millis() - at(0).as_millis()) / DAY).collect();
+        let days: Vec<_> = found
+            .iter()
+            .map(|command| (command.spec.accepted_at.as_millis() - at(0).as_millis()) / DAY)
+            .collect();
         assert_eq!(days, expected, "{filter:?}");
         let before = Some(all[2].spec.id);
         let found = store.commands_of(tenant(1), filter.clone(), before, 10).await.unwrap();
@@ -149,7 +173,9 @@ pub async fn a_command_is_shown_to_its_tenant_alone(place: &dyn Place) {
     let id: CommandId = command.spec.id;
     assert_eq!(store.command_of(tenant(1), id).await.unwrap(), Some(command));
     assert_eq!(store.command_of(tenant(2), id).await.unwrap(), None);
-    assert!(store.commands_of(tenant(2), CommandFilter::default(), None, 10).await.unwrap().is_empty());
+    assert!(
+        store.commands_of(tenant(2), CommandFilter::default(), None, 10).await.unwrap().is_empty()
+    );
 }
 
 pub async fn only_the_newest_unmatched_messages_are_kept(place: &dyn Place) {
@@ -163,10 +189,14 @@ pub async fn only_the_newest_unmatched_messages_are_kept(place: &dyn Place) {
     // Older than everything that is kept: no place for it.
     keep(&*store, unmatched(50, Some(tenant(1)))).await;
     let kept = place.open().await.unmatched_of(tenant(1), None, 2000).await.unwrap();
-    let expected: Vec<_> = (103..max + 103).rev().map(|number| unmatched(number, Some(tenant(1)))).collect();
+    let expected: Vec<_> =
+        (103..max + 103).rev().map(|number| unmatched(number, Some(tenant(1)))).collect();
     assert_eq!(kept.len(), expected.len());
     assert_eq!(kept, expected);
-    assert_eq!(store.unmatched_of(tenant(2), None, 10).await.unwrap(), [unmatched(5, Some(tenant(2)))]);
+    assert_eq!(
+        store.unmatched_of(tenant(2), None, 10).await.unwrap(),
+        [unmatched(5, Some(tenant(2)))]
+    );
 }
 
 async fn keep(store: &dyn Store, message: utmos_core::ports::Unmatched) {

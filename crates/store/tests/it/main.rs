@@ -7,7 +7,6 @@ mod crash;
 mod given;
 mod lists;
 mod opening;
-mod plans;
 mod registry;
 mod roundtrip;
 mod sqlite;

@@ -21,7 +21,10 @@ fn named(number: u128, name: &str) -> Tenant {
 }
 
 pub fn credential(api_id: &str, millis: i64) -> Credential {
-    let secret = |text: &str, valid_until| CredentialSecret { secret: Secret::new(text.to_owned()), valid_until };
+    let secret = |text: &str, valid_until| CredentialSecret {
+        secret: Secret::new(text.to_owned()),
+        valid_until,
+    };
     Credential {
         api_id: ApiId::new(api_id),
         tenant: tenant(1),
@@ -53,7 +56,10 @@ pub async fn tenants_come_by_name_and_can_be_renamed(place: &dyn Place) {
     for tenant in [named(1, "zoo"), named(2, "airport"), named(1, "harbour")] {
         store.put_tenant(tenant).await.unwrap();
     }
-    assert_eq!(place.open().await.tenants().await.unwrap(), [named(2, "airport"), named(1, "harbour")]);
+    assert_eq!(
+        place.open().await.tenants().await.unwrap(),
+        [named(2, "airport"), named(1, "harbour")]
+    );
 }
 
 pub async fn a_name_belongs_to_one_tenant(place: &dyn Place) {
@@ -111,7 +117,11 @@ pub async fn topology_adds_only_devices_that_are_new(place: &dyn Place) {
     let mut known = device("A1", tenant(1));
     known.label = "named by hand".to_owned();
     store.put_device(known.clone()).await.unwrap();
-    let sub = |text: &str| SubDevice { sn: sn(text), model_key: Some("0-91-0".to_owned()), index: Some("A".to_owned()) };
+    let sub = |text: &str| SubDevice {
+        sn: sn(text),
+        model_key: Some("0-91-0".to_owned()),
+        index: Some("A".to_owned()),
+    };
     let new = vec![device("A1", tenant(9)), device("A2", tenant(1))];
     store.put_topology(&gateway("D1"), new, vec![sub("A1"), sub("A2")]).await.unwrap();
     store.put_topology(&gateway("D0"), Vec::new(), vec![sub("A1")]).await.unwrap();
@@ -149,6 +159,9 @@ pub async fn the_generation_rises_with_changes_alone_and_for_everybody(place: &d
     rose("an aircraft that is off", true).await;
     let message = crate::given::unmatched(1, None);
     store.keep_unmatched(message).await.unwrap();
-    store.accept(None, crate::given::new(crate::given::spec(0, &Uuid::nil().to_string()))).await.unwrap();
+    store
+        .accept(None, crate::given::new(crate::given::spec(0, &Uuid::nil().to_string())))
+        .await
+        .unwrap();
     rose("what is no part of the registry", false).await;
 }

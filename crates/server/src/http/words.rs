@@ -1,0 +1,81 @@
+//! The words that stand for a choice, for the OpenAPI document: each list comes from core's own type.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde_json::Value;
+use utmos_core::{
+    command::Status,
+    method::{Channel, CompleteOn, CompletesBy, IfOffline, Risk},
+};
+use utmos_dji::catalogue::Domain;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, RefOr, Type, schema::Schema},
+};
+
+macro_rules! words {
+    ($($(#[doc = $doc:literal])* $name:ident as $shown:literal = $words:expr;)*) => {$(
+        $(#[doc = $doc])*
+        pub struct $name;
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                let about = concat!($($doc),*).trim();
+                let words: Vec<Value> = $words;
+                ObjectBuilder::new()
+                    .schema_type(Type::String)
+                    .description(Some(about))
+                    .enum_values(Some(words))
+                    .build()
+                    .into()
+            }
+        }
+
+        impl ToSchema for $name {
+            fn name() -> Cow<'static, str> {
+                Cow::Borrowed($shown)
+            }
+        }
+    )*};
+}
+
+words! {
+    /// How a command stands: never more than was observed.
+    StatusWord as "Status" = statuses();
+    /// What becomes of a command while its gateway is absent.
+    IfOfflineWord as "IfOffline" = in_words(&[IfOffline::Wait, IfOffline::Fail]);
+    /// What `SUCCEEDED` waits for in jobs: how the job ended, or the reply that it started.
+    CompleteOnWord as "CompleteOn" = in_words(&[CompleteOn::Outcome, CompleteOn::Reply]);
+    /// How much harm a method can do, the most urgent first.
+    RiskWord as "RiskClass" = in_words(&[
+        Risk::Emergency, Risk::Motion, Risk::Ground, Risk::Session, Risk::Payload, Risk::Configuration, Risk::Read,
+    ]);
+    /// The way a command leaves for its gateway.
+    ChannelWord as "Channel" = in_words(&[Channel::Services, Channel::DrcDown, Channel::PropertySet]);
+    /// What ends a command.
+    CompletesByWord as "CompletesBy" = in_words(&[
+        CompletesBy::Reply, CompletesBy::Job, CompletesBy::ReplyOrJob, CompletesBy::DrcAck, CompletesBy::NoReply,
+    ]);
+    /// A domain of the public platform.
+    DomainWord as "Domain" = in_words(&[
+        Domain::Device, Domain::Camera, Domain::Drc, Domain::Wayline, Domain::Psdk, Domain::Safety, Domain::Live,
+        Domain::File, Domain::Firmware,
+    ]);
+}
+
+fn in_words<T: Serialize>(all: &[T]) -> Vec<Value> {
+    all.iter().map(|one| serde_json::to_value(one).unwrap_or(Value::Null)).collect()
+}
+
+fn statuses() -> Vec<Value> {
+    let all = [
+        Status::Accepted,
+        Status::Delivered,
+        Status::Succeeded,
+        Status::Failed,
+        Status::TimedOut,
+        Status::UnmatchedResponse,
+    ];
+    all.iter().map(|status| status.as_str().into()).collect()
+}

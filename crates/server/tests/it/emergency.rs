@@ -1,0 +1,71 @@
+//! Emergencies go out while the database is unwell.
+
+use reqwest::StatusCode;
+use serde_json::json;
+
+use crate::app::{COMMANDS, TestApp};
+
+/// The database takes no more pages, as on a full disk.
+async fn fill(app: &TestApp) {
+    app.store.limit_pages(1).await.unwrap();
+    // What is free inside the file is used up first.
+    for _ in 0..10_000 {
+        let answer = app.api.create("DOCK-2", "debug_mode_open", json!({}), json!({})).await;
+        if answer.status == StatusCode::SERVICE_UNAVAILABLE {
+            assert_eq!(answer.code(), "OVERLOADED");
+            assert!(answer.headers.contains_key("retry-after"));
+            return;
+        }
+    }
+    panic!("the store never filled up");
+}
+
+#[tokio::test]
+async fn an_emergency_goes_out_on_a_full_disk_and_is_put_on_record_when_there_is_room_again() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    fill(&app).await;
+    let key = json!({"idempotency_key": "stop-now"});
+    let created = app.api.create("DOCK-1", "return_home", json!({}), key.clone()).await;
+    assert_eq!(created.status, StatusCode::ACCEPTED, "{created:?}");
+    let command = dock.command().await;
+    assert_eq!((command.tid(), command.method()), (created.id().as_str(), "return_home"));
+    dock.reply(&command, json!({"result": 0})).await;
+    let again = app.api.create("DOCK-1", "return_home", json!({}), key.clone()).await;
+    assert_eq!(
+        (again.status, again.id()),
+        (StatusCode::OK, created.id()),
+        "its key holds in the journal too"
+    );
+    let other = app.api.create("DOCK-1", "drone_emergency_stop", json!({}), key).await;
+    assert_eq!(other.code(), "IDEMPOTENCY_CONFLICT");
+
+    app.store.limit_pages(1_000_000).await.unwrap();
+    let app = app.restart().await;
+    let ended = app.api.ended(&created.id()).await;
+    assert_eq!((&ended["status"], &ended["response_code"]), (&json!("SUCCEEDED"), &json!("0")));
+    let causes = app.api.causes(&created.id()).await;
+    assert!(
+        causes.contains(&"sending_claimed".into()) && causes.contains(&"reply".into()),
+        "{causes:?}"
+    );
+    let listed = app.api.get(&format!("{COMMANDS}?device_id=DOCK-1")).await;
+    assert_eq!(listed.body["items"].as_array().map(Vec::len), Some(1));
+    let mut dock = app.dock("DOCK-1").await;
+    assert!(dock.drain().await.is_empty(), "it was sent once");
+}
+
+#[tokio::test]
+async fn an_emergency_that_was_claimed_in_the_journal_is_not_sent_again_after_a_restart() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    fill(&app).await;
+    let stop = json!({"timeout_seconds": 2});
+    let id = app.api.create("DOCK-1", "return_home", json!({}), stop).await.id();
+    assert_eq!(dock.command().await.tid(), id);
+    app.store.limit_pages(1_000_000).await.unwrap();
+    let app = app.restart().await;
+    let mut dock = app.dock("DOCK-1").await;
+    assert!(dock.drain().await.is_empty());
+    assert_eq!(app.api.ended(&id).await["status"], "TIMED_OUT");
+}

@@ -1,0 +1,362 @@
+//! Emergencies do not wait for an unwell database (LIFECYCLE.md, "Emergencies first").
+//!
+//! [`JournalledStore`] stands before another store and passes everything on. When the store refuses, or takes too long,
+//! an emergency command is written to a small file instead, synced to the disk, and goes its way; once the store is
+//! well again, everything in the file is stored there. Other commands never take this way.
+//!
+//! What cannot be known while the store is unwell: whether the nonce or the idempotency key of the request was used
+//! before. A stop that is sent twice is better than one that is not sent.
+
+mod file;
+mod pending;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+use utmos_core::{
+    command::Command,
+    credential::Credential,
+    device::{Device, SubDevice},
+    evidence::Entry,
+    id::{ApiId, CommandId, GatewaySn, TenantId},
+    method::Risk,
+    ports::{
+        Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, RegistryStore,
+        Store, StoreError, Tenant, Unmatched,
+    },
+    signing::NonceUse,
+    time::Timestamp,
+};
+use uuid::Uuid;
+
+pub use self::file::JournalError;
+use self::{
+    file::JournalFile,
+    pending::{Pending, Record},
+};
+
+/// How long an emergency waits for the store before it takes the journal.
+const STORE_PATIENCE: Duration = Duration::from_millis(250);
+
+/// How often the journal is looked at.
+const SETTLE_WAIT: Duration = Duration::from_secs(1);
+
+/// A store that never holds an emergency up.
+pub struct JournalledStore {
+    inner: Arc<dyn Store>,
+    state: Mutex<State>,
+}
+
+struct State {
+    file: JournalFile,
+    pending: Pending,
+}
+
+impl JournalledStore {
+    /// Stands before `inner`, with the journal at `path`. What an earlier process left in the journal is put into the
+    /// store by [`JournalledStore::settle`].
+    ///
+    /// # Errors
+    /// When the file cannot be made, read or locked.
+    pub fn open(inner: Arc<dyn Store>, path: &Path) -> Result<Self, JournalError> {
+        let (file, records) = JournalFile::open(path)?;
+        let mut pending = Pending::default();
+        for record in records {
+            pending.add(record);
+        }
+        Ok(Self { inner, state: Mutex::new(State { file, pending }) })
+    }
+
+    /// Puts what is in the journal into the store. Answers how many commands were settled.
+    ///
+    /// # Errors
+    /// When the store is still unwell; what is left stays in the journal.
+    pub async fn settle(&self) -> Result<usize, StoreError> {
+        let mut settled = 0;
+        loop {
+            let Some((id, records)) = self.state.lock().await.pending.first() else {
+                return Ok(settled);
+            };
+            for record in &records {
+                self.store(record).await?;
+            }
+            let mut state = self.state.lock().await;
+            // What came meanwhile is settled in the next round.
+            if state.pending.settled(id, records.len()) {
+                settled += 1;
+                if state.pending.is_empty()
+                    && let Err(error) = state.file.clear()
+                {
+                    tracing::error!(%error, "could not clear the emergency journal; it is read again at the next start");
+                }
+            }
+        }
+    }
+
+    /// Settles again and again until dropped.
+    pub async fn keep_settling(&self) {
+        loop {
+            tokio::time::sleep(SETTLE_WAIT).await;
+            match self.settle().await {
+                Ok(0) => {}
+                Ok(settled) => tracing::info!(
+                    settled,
+                    "the store is well again; emergencies were put on record"
+                ),
+                Err(error) => tracing::warn!(%error, "the store is still unwell"),
+            }
+        }
+    }
+
+    /// How many commands are in the journal and not in the store.
+    pub async fn unsettled(&self) -> usize {
+        self.state.lock().await.pending.len()
+    }
+
+    /// Stores one record. Whatever was stored already, by an attempt that took too long, is left as it is.
+    async fn store(&self, record: &Record) -> Result<(), StoreError> {
+        match record {
+            Record::Accept { nonce, new } => self.store_accept(*nonce, new.clone()).await,
+            Record::Advance { advance } => {
+                if self.inner.advance(advance.clone()).await? == Advanced::Yes {
+                    return Ok(());
+                }
+                let stored = self.inner.command(advance.id).await?;
+                let is_there =
+                    stored.is_some_and(|stored| stored.life.version >= advance.life.version);
+                if !is_there {
+                    tracing::error!(command.id = %advance.id, "an emergency's change no longer fits what is stored");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn store_accept(
+        &self,
+        nonce: Option<NonceUse>,
+        mut new: NewCommand,
+    ) -> Result<(), StoreError> {
+        let id = new.spec.id;
+        match self.inner.accept(nonce, new.clone()).await? {
+            Accepted::New => return Ok(()),
+            Accepted::NonceReplayed if self.inner.command(id).await?.is_some() => return Ok(()),
+            Accepted::Replayed { id: stored, .. } if stored == id => return Ok(()),
+            Accepted::NonceReplayed
+            | Accepted::Replayed { .. }
+            | Accepted::Conflict { .. }
+            | Accepted::Busy { .. } => {}
+        }
+        // Another command holds the key, which nobody could know: the record is kept under a key of its own.
+        let mut spec = (*new.spec).clone();
+        spec.idempotency_key = format!("{}#emergency:{id}", spec.idempotency_key);
+        new.spec = Arc::new(spec);
+        match self.inner.accept(None, new).await? {
+            Accepted::New | Accepted::Replayed { .. } => {}
+            other => {
+                tracing::error!(command.id = %id, ?other, "an emergency could not be put on record")
+            }
+        }
+        Ok(())
+    }
+
+    async fn journal(&self, record: Record) -> Result<(), StoreError> {
+        let mut state = self.state.lock().await;
+        state.file.append(&record).map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        tracing::warn!(command.id = %record.id(), "the store is unwell: an emergency goes by the journal");
+        state.pending.add(record);
+        Ok(())
+    }
+}
+
+/// Waits for the store as long as an emergency can. `None` when it must not be waited for.
+async fn patiently<T>(
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Option<Result<T, StoreError>> {
+    match tokio::time::timeout(STORE_PATIENCE, work).await {
+        Ok(Err(StoreError::Unavailable(_))) | Err(_) => None,
+        Ok(answer) => Some(answer),
+    }
+}
+
+#[async_trait]
+impl CommandStore for JournalledStore {
+    async fn accept(
+        &self,
+        nonce: Option<NonceUse>,
+        new: NewCommand,
+    ) -> Result<Accepted, StoreError> {
+        if new.spec.risk != Risk::Emergency {
+            return self.inner.accept(nonce, new).await;
+        }
+        if let Some(known) = self.state.lock().await.pending.same_key(&new.spec) {
+            return Ok(known);
+        }
+        match patiently(self.inner.accept(nonce, new.clone())).await {
+            Some(answer) => {
+                if matches!(answer, Ok(Accepted::New)) {
+                    self.state.lock().await.pending.watch(new.spec.id);
+                }
+                answer
+            }
+            None => {
+                self.journal(Record::Accept { nonce, new }).await?;
+                Ok(Accepted::New)
+            }
+        }
+    }
+
+    async fn advance(&self, advance: Advance) -> Result<Advanced, StoreError> {
+        let way = self.state.lock().await.pending.way_of(&advance);
+        match way {
+            pending::Way::Store => self.inner.advance(advance).await,
+            pending::Way::Lost => Ok(Advanced::Lost),
+            pending::Way::Journal => {
+                self.journal(Record::Advance { advance }).await?;
+                Ok(Advanced::Yes)
+            }
+            pending::Way::Either => {
+                let (id, has_ended) = (advance.id, advance.life.phase.has_ended());
+                match patiently(self.inner.advance(advance.clone())).await {
+                    Some(answer) => {
+                        if has_ended && matches!(answer, Ok(Advanced::Yes)) {
+                            self.state.lock().await.pending.unwatch(id);
+                        }
+                        answer
+                    }
+                    None => {
+                        self.journal(Record::Advance { advance }).await?;
+                        Ok(Advanced::Yes)
+                    }
+                }
+            }
+        }
+    }
+
+    async fn spend_nonce(&self, nonce: NonceUse) -> Result<Nonce, StoreError> {
+        self.inner.spend_nonce(nonce).await
+    }
+
+    async fn forget_nonces(&self, at: Timestamp) -> Result<usize, StoreError> {
+        self.inner.forget_nonces(at).await
+    }
+
+    async fn command(&self, id: CommandId) -> Result<Option<Command>, StoreError> {
+        match self.state.lock().await.pending.command(id) {
+            Some(command) => Ok(Some(command)),
+            None => self.inner.command(id).await,
+        }
+    }
+
+    async fn command_of(
+        &self,
+        tenant: TenantId,
+        id: CommandId,
+    ) -> Result<Option<Command>, StoreError> {
+        match self
+            .state
+            .lock()
+            .await
+            .pending
+            .command(id)
+            .filter(|command| command.spec.tenant == tenant)
+        {
+            Some(command) => Ok(Some(command)),
+            None => self.inner.command_of(tenant, id).await,
+        }
+    }
+
+    async fn commands_of(
+        &self,
+        tenant: TenantId,
+        filter: CommandFilter,
+        before: Option<CommandId>,
+        limit: usize,
+    ) -> Result<Vec<Command>, StoreError> {
+        self.inner.commands_of(tenant, filter, before, limit).await
+    }
+
+    async fn timeline(&self, id: CommandId) -> Result<Vec<Entry>, StoreError> {
+        let (is_whole, journalled) = self.state.lock().await.pending.timeline(id);
+        if is_whole {
+            return Ok(journalled);
+        }
+        let mut timeline = self.inner.timeline(id).await?;
+        timeline.extend(journalled);
+        Ok(timeline)
+    }
+
+    async fn open_commands(
+        &self,
+        after: Option<CommandId>,
+        limit: usize,
+    ) -> Result<Vec<Command>, StoreError> {
+        self.inner.open_commands(after, limit).await
+    }
+
+    async fn newest_record(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.inner.newest_record().await
+    }
+
+    async fn keep_unmatched(&self, unmatched: Unmatched) -> Result<(), StoreError> {
+        self.inner.keep_unmatched(unmatched).await
+    }
+
+    async fn unmatched_of(
+        &self,
+        tenant: TenantId,
+        before: Option<Uuid>,
+        limit: usize,
+    ) -> Result<Vec<Unmatched>, StoreError> {
+        self.inner.unmatched_of(tenant, before, limit).await
+    }
+}
+
+#[async_trait]
+impl RegistryStore for JournalledStore {
+    async fn generation(&self) -> Result<u64, StoreError> {
+        self.inner.generation().await
+    }
+
+    async fn put_tenant(&self, tenant: Tenant) -> Result<(), StoreError> {
+        self.inner.put_tenant(tenant).await
+    }
+
+    async fn tenants(&self) -> Result<Vec<Tenant>, StoreError> {
+        self.inner.tenants().await
+    }
+
+    async fn put_credential(&self, credential: Credential) -> Result<(), StoreError> {
+        self.inner.put_credential(credential).await
+    }
+
+    async fn credential(&self, api_id: &ApiId) -> Result<Option<Credential>, StoreError> {
+        self.inner.credential(api_id).await
+    }
+
+    async fn credentials(&self) -> Result<Vec<Credential>, StoreError> {
+        self.inner.credentials().await
+    }
+
+    async fn put_device(&self, device: Device) -> Result<(), StoreError> {
+        self.inner.put_device(device).await
+    }
+
+    async fn devices(&self) -> Result<Vec<Device>, StoreError> {
+        self.inner.devices().await
+    }
+
+    async fn put_topology(
+        &self,
+        gateway: &GatewaySn,
+        new: Vec<Device>,
+        subs: Vec<SubDevice>,
+    ) -> Result<(), StoreError> {
+        self.inner.put_topology(gateway, new, subs).await
+    }
+
+    async fn topologies(&self) -> Result<Vec<(GatewaySn, Vec<SubDevice>)>, StoreError> {
+        self.inner.topologies().await
+    }
+}

@@ -1,0 +1,168 @@
+//! What is in the journal and not in the store. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use utmos_core::{
+    command::{Command, Spec, StatusVersion},
+    evidence::Entry,
+    id::CommandId,
+    ports::{Accepted, Advance, NewCommand},
+    signing::NonceUse,
+};
+
+/// A line of the journal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "snake_case")]
+pub(super) enum Record {
+    /// A command was accepted.
+    Accept {
+        /// The nonce of its request.
+        nonce: Option<NonceUse>,
+        /// The command.
+        new: NewCommand,
+    },
+    /// A command changed.
+    Advance {
+        /// The change.
+        advance: Advance,
+    },
+}
+
+impl Record {
+    pub(super) fn id(&self) -> CommandId {
+        match self {
+            Self::Accept { new, .. } => new.spec.id,
+            Self::Advance { advance } => advance.id,
+        }
+    }
+
+    fn ends(&self) -> bool {
+        match self {
+            Self::Accept { .. } => false,
+            Self::Advance { advance } => advance.life.phase.has_ended(),
+        }
+    }
+
+    fn version(&self) -> StatusVersion {
+        match self {
+            Self::Accept { new, .. } => new.life.version,
+            Self::Advance { advance } => advance.life.version,
+        }
+    }
+}
+
+/// Where a change goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// No emergency of ours: to the store.
+    Store,
+    /// An emergency that is in the store: there, or into the journal if that takes too long.
+    Either,
+    /// Its record is in the journal already.
+    Journal,
+    /// Somebody else moved it first.
+    Lost,
+}
+
+#[derive(Default)]
+pub(super) struct Pending {
+    /// Records by command. Ids rise with time, so the first is the oldest.
+    records: BTreeMap<CommandId, Vec<Record>>,
+    /// Emergencies in the store that may still change.
+    watched: BTreeSet<CommandId>,
+}
+
+impl Pending {
+    pub(super) fn add(&mut self, record: Record) {
+        self.records.entry(record.id()).or_default().push(record);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(super) fn watch(&mut self, id: CommandId) {
+        self.watched.insert(id);
+    }
+
+    pub(super) fn unwatch(&mut self, id: CommandId) {
+        self.watched.remove(&id);
+    }
+
+    pub(super) fn first(&self) -> Option<(CommandId, Vec<Record>)> {
+        self.records.first_key_value().map(|(id, records)| (*id, records.clone()))
+    }
+
+    /// The first `count` records of a command are in the store. Answers whether these were all.
+    pub(super) fn settled(&mut self, id: CommandId, count: usize) -> bool {
+        let Some(records) = self.records.get_mut(&id) else { return true };
+        let has_ended = records.last().is_some_and(Record::ends);
+        records.drain(..count.min(records.len()));
+        if !records.is_empty() {
+            return false;
+        }
+        self.records.remove(&id);
+        if !has_ended {
+            self.watched.insert(id);
+        }
+        true
+    }
+
+    pub(super) fn way_of(&self, advance: &Advance) -> Way {
+        match self.records.get(&advance.id).and_then(|records| records.last()) {
+            Some(last)
+                if last.version() == advance.seen || advance.life.version == advance.seen =>
+            {
+                Way::Journal
+            }
+            Some(_) => Way::Lost,
+            None if self.watched.contains(&advance.id) => Way::Either,
+            None => Way::Store,
+        }
+    }
+
+    /// A command that is in the journal whole, as it stands.
+    pub(super) fn command(&self, id: CommandId) -> Option<Command> {
+        let records = self.records.get(&id)?;
+        let Some(Record::Accept { new, .. }) = records.first() else { return None };
+        let life = records.iter().rev().find_map(|record| match record {
+            Record::Advance { advance } => Some(advance.life.clone()),
+            Record::Accept { .. } => None,
+        });
+        Some(Command { spec: new.spec.clone(), life: life.unwrap_or_else(|| new.life.clone()) })
+    }
+
+    /// What the journal holds of a timeline, and whether that is all of it.
+    pub(super) fn timeline(&self, id: CommandId) -> (bool, Vec<Entry>) {
+        let records = self.records.get(&id).map_or(&[][..], Vec::as_slice);
+        let entries = records.iter().flat_map(|record| match record {
+            Record::Accept { new, .. } => std::slice::from_ref(&new.entry),
+            Record::Advance { advance } => &advance.entries,
+        });
+        (matches!(records.first(), Some(Record::Accept { .. })), entries.cloned().collect())
+    }
+
+    /// What the journal knows of a request's key.
+    pub(super) fn same_key(&self, spec: &Spec) -> Option<Accepted> {
+        let known = self.records.keys().find_map(|id| {
+            let command = self.command(*id)?;
+            let is_same = command.spec.tenant == spec.tenant
+                && command.spec.idempotency_key == spec.idempotency_key;
+            is_same.then_some(command)
+        })?;
+        let id = known.spec.id;
+        if known.spec.fingerprint != spec.fingerprint {
+            return Some(Accepted::Conflict { id });
+        }
+        Some(Accepted::Replayed {
+            id,
+            accepted_at: known.spec.accepted_at,
+            status: known.life.status(),
+        })
+    }
+}

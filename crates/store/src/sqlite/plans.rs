@@ -1,0 +1,119 @@
+//! Every statement that runs often finds its rows by an index, whatever the size of its table.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use rusqlite::{Connection, StatementStatus};
+use utmos_core::{
+    command::Status,
+    id::{CommandId, DeviceSn, TenantId},
+    ports::CommandFilter,
+    time::Timestamp,
+};
+use uuid::Uuid;
+
+use super::{accept, advance, checkpoint::WalSize, open, reads, timeline, unmatched};
+use crate::{key::MasterKey, seal::Sealer};
+
+#[test]
+fn no_frequent_statement_scans_a_table_or_sorts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("utmos.db");
+    let sealer = Sealer::new(&MasterKey::generate().unwrap());
+    open::prepare(&path, &sealer).unwrap();
+    let conn = open::writer(&path, &Arc::new(WalSize::new())).unwrap();
+    let mut checked = BTreeSet::new();
+    for (sql, index) in statements() {
+        let plan = plan(&conn, &sql);
+        // A list in a FROM is made of rows that were found by index themselves.
+        let bad: Vec<_> = plan
+            .iter()
+            .filter(|step| step.starts_with("SCAN") && !step.contains("INDEX lives_in_care"))
+            .chain(plan.iter().filter(|step| step.contains("TEMP B-TREE FOR ORDER BY")))
+            .collect();
+        assert!(bad.is_empty(), "{sql}\n{plan:#?}");
+        assert!(
+            plan.iter().any(|step| step.contains(index)),
+            "{index} is not used by {sql}\n{plan:#?}"
+        );
+        assert_eq!(prepared_again(&conn, &sql), 0, "new values make SQLite prepare it anew: {sql}");
+        checked.insert(sql);
+    }
+    assert!(checked.len() > 15);
+}
+
+/// How often a statement is prepared anew in a few runs. SQLite does so where it thinks that the values bear on the plan.
+fn prepared_again(conn: &Connection, sql: &str) -> i32 {
+    let moment = conn.unchecked_transaction().unwrap();
+    let mut statement = moment.prepare(sql).unwrap();
+    for run in 1..5 {
+        for at in 1..=statement.parameter_count() {
+            statement.raw_bind_parameter(at, run).unwrap();
+        }
+        let mut rows = statement.raw_query();
+        while rows.next().unwrap().is_some() {}
+    }
+    statement.get_status(StatementStatus::RePrepare)
+}
+
+fn plan(conn: &Connection, sql: &str) -> Vec<String> {
+    let mut explain = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+    for at in 1..=explain.parameter_count() {
+        explain.raw_bind_parameter(at, 1).unwrap();
+    }
+    let mut rows = explain.raw_query();
+    let mut steps = Vec::new();
+    while let Some(row) = rows.next().unwrap() {
+        steps.push(row.get::<_, String>(3).unwrap());
+    }
+    steps
+}
+
+fn statements() -> Vec<(String, &'static str)> {
+    let mut all: Vec<(String, &str)> = [
+        (accept::SELECT_KEY, "SEARCH idempotency USING PRIMARY KEY"),
+        (accept::SELECT_BEFORE, "SEARCH l USING INTEGER PRIMARY KEY"),
+        (accept::MOTION_OF_AIRCRAFT, "motions_by_aircraft"),
+        (accept::MOTION_OF_GATEWAY, "motions_by_gateway"),
+        (accept::DELETE_NONCES, "nonces_by_expiry"),
+        (advance::SELECT_STANDING, "sqlite_autoindex_lives_1"),
+        (advance::UPDATE_LIFE, "lives USING INTEGER PRIMARY KEY"),
+        (advance::UPDATE_LIFE_AND_CARE, "lives USING INTEGER PRIMARY KEY"),
+        (timeline::SELECT_TIMELINE, "SEARCH t USING PRIMARY KEY"),
+        (unmatched::SELECT_UNMATCHED, "unmatched_by_tenant"),
+        (unmatched::DELETE_OLDEST, "unmatched_by_tenant"),
+    ]
+    .map(|(sql, index)| (sql.to_owned(), index))
+    .into();
+    all.push((reads::one_sql(), "sqlite_autoindex_lives_1"));
+    all.push((reads::open_sql(), "lives_in_care"));
+    let device = DeviceSn::parse("D1").unwrap();
+    for status in [None, Some(Status::Accepted), Some(Status::Failed)] {
+        for (device, before, time) in
+            [(None, false, false), (None, true, true), (Some(&device), false, true)]
+        {
+            let at = time.then(|| Timestamp::from_millis(1));
+            let filter = CommandFilter {
+                status,
+                method: time.then(|| "m".to_owned()),
+                accepted_after: at,
+                accepted_before: at,
+                ..CommandFilter::default()
+            };
+            let page = reads::Page {
+                tenant: TenantId::new(Uuid::nil()),
+                filter,
+                before: before.then(|| CommandId::new(Uuid::nil())),
+                limit: 10,
+            };
+            let index = match (status, device) {
+                (Some(Status::Accepted), _) => "lives_in_care",
+                (_, None) => "commands_by_tenant",
+                (_, Some(_)) => "commands_by_device",
+            };
+            all.push((page.query(device, 10).sql, index));
+        }
+    }
+    all
+}

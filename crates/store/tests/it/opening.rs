@@ -1,0 +1,128 @@
+//! Opening what is not as it should be.
+
+use std::error::Error;
+
+use rusqlite::Connection;
+use utmos_core::ports::{CommandStore, RegistryStore};
+use utmos_store::{MasterKey, OpenError, SqliteConfig, SqliteStore};
+
+use crate::{
+    given::{device, new, spec, tenant},
+    registry::credential,
+    sqlite::{SqlitePlace, config},
+};
+
+fn refused(place: &SqlitePlace) -> OpenError {
+    let err = SqliteStore::open(config(&place.path())).unwrap_err();
+    assert!(
+        err.to_string().contains(place.path().to_str().unwrap()),
+        "the error names the file: {err}"
+    );
+    err
+}
+
+#[tokio::test]
+async fn another_master_key_is_refused_and_changes_nothing() {
+    let place = SqlitePlace::new();
+    let store = place.store();
+    store.put_credential(credential("ak_1", 0)).await.unwrap();
+    store.close().await;
+    let other =
+        SqliteConfig { master_key: MasterKey::generate().unwrap(), ..config(&place.path()) };
+    let err = SqliteStore::open(other).unwrap_err();
+    assert!(matches!(err, OpenError::WrongMasterKey(_)), "{err:?}");
+    assert!(err.to_string().contains("another master key"), "{err}");
+    let kept = place.store().credentials().await.unwrap();
+    assert_eq!(kept[0].secrets[0].secret.expose(), "SECRET-THAT-IS-NEW");
+}
+
+#[test]
+fn a_newer_schema_is_refused() {
+    let place = SqlitePlace::new();
+    drop(place.store());
+    place.raw().execute("INSERT INTO schema_migrations (version) VALUES (999)", []).unwrap();
+    let err = refused(&place);
+    assert!(matches!(err, OpenError::NewerSchema { found: 999, .. }), "{err:?}");
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused_and_left_alone() {
+    let place = SqlitePlace::new();
+    let text = "not a database, and long enough not to be taken for an empty one; ".repeat(20);
+    std::fs::write(place.path(), &text).unwrap();
+    assert!(matches!(refused(&place), OpenError::NotADatabase(_)));
+    assert_eq!(std::fs::read_to_string(place.path()).unwrap(), text);
+}
+
+#[test]
+fn the_database_of_another_program_is_refused_and_left_alone() {
+    let place = SqlitePlace::new();
+    Connection::open(place.path()).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();
+    assert!(matches!(refused(&place), OpenError::NotADatabase(_)));
+    let tables: i64 =
+        place.raw().query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).unwrap();
+    assert_eq!(tables, 1);
+}
+
+#[test]
+fn a_missing_folder_is_named_with_its_cause() {
+    let place = SqlitePlace::new();
+    let path = place.path().with_file_name("missing").join("utmos.db");
+    let err = SqliteStore::open(config(&path)).unwrap_err();
+    assert!(matches!(err, OpenError::File { .. }), "{err:?}");
+    assert!(err.source().is_some());
+}
+
+#[test]
+fn a_database_that_another_process_locks_for_long_is_refused() {
+    let place = SqlitePlace::new();
+    let lock = place.raw();
+    lock.execute_batch("PRAGMA journal_mode = WAL; BEGIN IMMEDIATE").unwrap();
+    assert!(matches!(refused(&place), OpenError::Locked(_)));
+    lock.execute_batch("ROLLBACK").unwrap();
+    drop(lock);
+    drop(place.store());
+}
+
+#[test]
+fn a_database_that_is_up_to_date_opens_while_another_process_writes() {
+    let place = SqlitePlace::new();
+    drop(place.store());
+    let lock = place.raw();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    drop(place.store());
+}
+
+#[test]
+fn processes_that_start_together_make_one_schema() {
+    for _ in 0..5 {
+        let place = SqlitePlace::new();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| drop(place.store()));
+            }
+        });
+        let versions: i64 = place
+            .raw()
+            .query_row("SELECT count(*) FROM schema_migrations", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(versions, 1);
+    }
+}
+
+#[tokio::test]
+async fn two_stores_at_once_see_each_others_work() {
+    let place = SqlitePlace::new();
+    let (server, admin) = (place.store(), place.store());
+    for number in 0..20 {
+        server.accept(None, new(spec(number, &format!("s{number}")))).await.unwrap();
+        admin.accept(None, new(spec(number, &format!("a{number}")))).await.unwrap();
+    }
+    admin.put_device(device("D1", tenant(1))).await.unwrap();
+    assert_eq!(server.open_commands(None, 100).await.unwrap().len(), 40);
+    assert_eq!(server.devices().await.unwrap().len(), 1);
+    admin.close().await;
+    server.accept(None, new(spec(100, "after"))).await.unwrap();
+    drop(server);
+    assert_eq!(place.store().open_commands(None, 100).await.unwrap().len(), 41);
+}

@@ -1,0 +1,272 @@
+//! The contract on SQLite, and what is SQLite's own: files, processes, lanes.
+
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+use tempfile::TempDir;
+use utmos_core::{
+    command::Outcome,
+    id::DeviceSn,
+    method::Risk,
+    ports::{Accepted, CommandStore, RegistryStore, Store, StoreError},
+};
+use utmos_store::{MasterKey, SqliteConfig, SqliteStore};
+
+use crate::{
+    contract::Place,
+    contract_tests,
+    given::{accepted, at, device, end, new, nonce, spec, takeoff, tenant},
+    registry::credential,
+};
+
+/// A database in a folder of its own.
+pub struct SqlitePlace {
+    folder: TempDir,
+}
+
+impl SqlitePlace {
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("utmos.db")
+    }
+
+    pub fn store(&self) -> SqliteStore {
+        SqliteStore::open(config(&self.path())).unwrap()
+    }
+
+    /// A connection past the store.
+    pub fn raw(&self) -> Connection {
+        let conn = Connection::open(self.path()).unwrap();
+        conn.busy_timeout(Duration::from_secs(5)).unwrap();
+        conn
+    }
+}
+
+#[async_trait]
+impl Place for SqlitePlace {
+    async fn open(&self) -> Arc<dyn Store> {
+        Arc::new(self.store())
+    }
+}
+
+pub fn config(path: &Path) -> SqliteConfig {
+    SqliteConfig {
+        path: path.to_owned(),
+        master_key: MasterKey::from_hex(&"5a".repeat(32)).unwrap(),
+    }
+}
+
+contract_tests!(SqlitePlace::new());
+
+#[tokio::test]
+async fn everything_is_there_after_closing_and_opening_again() {
+    let place = SqlitePlace::new();
+    let store: Arc<SqliteStore> = Arc::new(place.store());
+    let port: Arc<dyn Store> = store.clone();
+    let command = accepted(&port, takeoff(0, "k")).await;
+    let command = end(&port, &command, Outcome::Delivered, 10).await;
+    store.spend_nonce(nonce(1, 100)).await.unwrap();
+    store.put_device(device("D1", tenant(1))).await.unwrap();
+    store.put_credential(credential("ak_1", 0)).await.unwrap();
+    let generation = store.generation().await.unwrap();
+    store.close().await;
+    assert!(
+        !place.path().with_extension("db-wal").exists(),
+        "the last one out copies and removes the WAL"
+    );
+
+    let store = place.open().await;
+    assert_eq!(store.command(command.spec.id).await.unwrap(), Some(command.clone()));
+    assert_eq!(store.timeline(command.spec.id).await.unwrap().len(), 2);
+    assert_eq!(store.spend_nonce(nonce(1, 100)).await.unwrap(), utmos_core::ports::Nonce::Replayed);
+    assert_eq!(store.devices().await.unwrap(), [device("D1", tenant(1))]);
+    assert_eq!(store.generation().await.unwrap(), generation);
+    assert_eq!(store.newest_record().await.unwrap(), Some(at(10)));
+    let again = store.accept(None, new(takeoff(0, "k"))).await.unwrap();
+    assert!(matches!(again, Accepted::Replayed { .. }), "{again:?}");
+}
+
+#[tokio::test]
+async fn a_closed_store_refuses_and_may_be_closed_twice() {
+    let place = SqlitePlace::new();
+    let store = place.store();
+    store.close().await;
+    store.close().await;
+    assert!(matches!(store.accept(None, new(spec(0, "k"))).await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(store.generation().await, Err(StoreError::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn closing_writes_what_is_queued() {
+    let place = SqlitePlace::new();
+    let store = Arc::new(place.store());
+    let lock = place.raw();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let tasks: Vec<_> = (0..50)
+        .map(|number| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                store.accept(None, new(spec(number, &format!("k{number}")))).await
+            })
+        })
+        .collect();
+    while store.queue_depth() != (0, 50) {
+        tokio::task::yield_now().await;
+    }
+    lock.execute_batch("COMMIT").unwrap();
+    drop(lock);
+    store.close().await;
+    for task in tasks {
+        assert_eq!(task.await.unwrap().unwrap(), Accepted::New);
+    }
+}
+
+#[tokio::test]
+async fn the_files_are_private() {
+    let place = SqlitePlace::new();
+    let store = place.open().await;
+    accepted(&store, spec(0, "k")).await;
+    for file in std::fs::read_dir(place.path().parent().unwrap()).unwrap() {
+        let file = file.unwrap();
+        let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{:?}", file.file_name());
+    }
+}
+
+#[tokio::test]
+async fn secrets_are_not_in_the_files() {
+    let place = SqlitePlace::new();
+    let store = place.store();
+    store.put_credential(credential("ak_1", 0)).await.unwrap();
+    let search = |what: &str| {
+        std::fs::read_dir(place.path().parent().unwrap()).unwrap().any(|file| {
+            let bytes = std::fs::read(file.unwrap().path()).unwrap();
+            bytes.windows(what.len()).any(|window| window == what.as_bytes())
+        })
+    };
+    for _ in ["in the WAL", "in the database"] {
+        assert!(search("integration"), "the search finds what is there");
+        assert!(!search("SECRET-THAT"));
+        assert!(!search(&"5a".repeat(32)));
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn an_emergency_goes_past_everything_that_waits() {
+    let place = SqlitePlace::new();
+    let store = Arc::new(place.store());
+    let lock = place.raw();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let submit = |command| {
+        let store = store.clone();
+        tokio::spawn(async move { store.accept(None, new(command)).await.unwrap() })
+    };
+    let mut tasks: Vec<_> =
+        (0..1000).map(|number| submit(spec(number, &format!("k{number}")))).collect();
+    let mut home = takeoff(2000, "home");
+    home.risk = Risk::Emergency;
+    let id = home.id;
+    tasks.push(submit(home));
+    while store.queue_depth() != (1, 1000) {
+        tokio::task::yield_now().await;
+    }
+    lock.execute_batch("COMMIT").unwrap();
+    for task in tasks {
+        assert_eq!(task.await.unwrap(), Accepted::New);
+    }
+    let row: i64 = lock
+        .query_row("SELECT row FROM lives WHERE id = ?1", [id.uuid().as_bytes()], |row| row.get(0))
+        .unwrap();
+    assert_eq!(row, 1, "it was written first");
+    assert_eq!(
+        lock.query_row("SELECT count(*) FROM commands", [], |row| row.get::<_, i64>(0)).unwrap(),
+        1001
+    );
+}
+
+#[tokio::test]
+async fn more_writes_than_the_queue_holds_wait_for_their_place() {
+    let place = SqlitePlace::new();
+    let store = Arc::new(place.store());
+    let lock = place.raw();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let tasks: Vec<_> = (0..6000)
+        .map(|number| {
+            let store = store.clone();
+            tokio::spawn(async move { store.spend_nonce(nonce(number, 100)).await.unwrap() })
+        })
+        .collect();
+    while store.queue_depth() != (0, 4096) {
+        tokio::task::yield_now().await;
+    }
+    lock.execute_batch("COMMIT").unwrap();
+    for task in tasks {
+        assert_eq!(task.await.unwrap(), utmos_core::ports::Nonce::Spent);
+    }
+}
+
+#[tokio::test]
+async fn reading_does_not_wait_for_writing() {
+    let place = SqlitePlace::new();
+    let store = place.open().await;
+    let command = accepted(&store, spec(0, "k")).await;
+    let lock = place.raw();
+    lock.execute_batch("BEGIN IMMEDIATE; DELETE FROM commands").unwrap();
+    assert_eq!(store.command(command.spec.id).await.unwrap(), Some(command));
+    lock.execute_batch("ROLLBACK").unwrap();
+}
+
+#[tokio::test]
+async fn the_wal_does_not_grow_without_end() {
+    let place = SqlitePlace::new();
+    let store = Arc::new(place.store());
+    let mut spec_wide = spec(0, "k");
+    spec_wide.payload = format!("\"{}\"", "x".repeat(60_000)).into();
+    for round in 0..12 {
+        let tasks: Vec<_> = (0..100)
+            .map(|number| {
+                let (store, mut wide) = (store.clone(), spec_wide.clone());
+                wide.idempotency_key = format!("{round}-{number}");
+                wide.id = spec(round, &wide.idempotency_key).id;
+                tokio::spawn(async move { store.accept(None, new(wide)).await.unwrap() })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+    }
+    let wal = std::fs::metadata(place.path().with_extension("db-wal")).unwrap().len();
+    assert!(wal < 48 * 1024 * 1024, "{wal} bytes of WAL after 72 MB of commands");
+    // Nobody writes any more: all of it gets copied.
+    let raw = place.raw();
+    let copied = || {
+        raw.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| {
+            Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+        })
+        .unwrap()
+    };
+    let emptied = async {
+        loop {
+            let (length, done) = copied();
+            if length == done {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), emptied).await.unwrap();
+    assert_eq!(
+        DeviceSn::parse("D1").unwrap(),
+        store.open_commands(None, 1).await.unwrap()[0].spec.device
+    );
+}
