@@ -1,0 +1,29 @@
+//! Simulated docks: a Dock 2 with a Matrice 3D each, over real MQTT. Knows DJI's protocol, not the platform.
+//!
+//! [`Dock`] is pure: messages and the time go in, messages come out, and dice come from its own seed, so that a virtual
+//! clock can drive it. [`Fleet`] runs any number of them against any broker, one task each, and writes down in a
+//! [`Ledger`] what every dock really received and did: the truth that tests compare the platform's story with.
+//!
+//! Faults have their place between the two: whatever a dock sends is an [`Output`], and whatever it hears comes through
+//! [`Dock::handle`].
+#![warn(missing_docs)]
+
+mod camera;
+mod config;
+mod dock;
+mod fleet;
+mod flight;
+mod geo;
+pub mod guide;
+mod happening;
+mod ledger;
+mod plausible;
+mod refusal;
+mod timers;
+
+pub use config::{Binding, BrokerAddress, DockConfig, FleetConfig, ReplyTiming};
+pub use dock::{Dock, Output, Settings};
+pub use fleet::{Fleet, StartError};
+pub use geo::Position;
+pub use happening::{Happening, Kind};
+pub use ledger::{Ledger, Outcome, Received, oracle};

@@ -1,0 +1,17 @@
+//! The simulated dock: pure under virtual time, and one over real MQTT.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on should stop"
+)]
+
+mod drc;
+mod flights;
+mod jobs;
+mod link;
+mod methods;
+mod mqtt;
+mod properties;
+mod refusals;
+mod seeds;
+mod world;
