@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use utmos_core::id::{DeviceSn, GatewaySn};
-use utmos_dji::topic::access;
+use utmos_dji::topic::{UplinkTopic, access};
 use utmos_mqtt::Doorkeeper;
 
 use crate::directory::Directory;
@@ -55,8 +55,17 @@ impl Doorkeeper for Door {
         is_let_in
     }
 
+    /// A gateway speaks for itself and its aircraft. Of an aircraft nobody knows it may speak too: it does so the moment
+    /// it has announced it, while the announcement is still on its way through the link, which takes both in order and
+    /// passes over whatever nobody has announced.
     fn may_publish(&self, user: &str, topic: &str) -> bool {
-        self.with_gateway(user, |gateway, subs| access::may_publish(gateway, subs, topic))
+        self.with_gateway(user, |gateway, subs| {
+            access::may_publish(gateway, subs, topic)
+                || UplinkTopic::parse(topic).is_ok_and(|uplink| {
+                    let device = uplink.device();
+                    self.directory.device(&device).is_none() && access::may_publish(gateway, &[device], topic)
+                })
+        })
     }
 
     fn may_subscribe(&self, user: &str, filter: &str) -> bool {
