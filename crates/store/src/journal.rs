@@ -154,8 +154,8 @@ impl JournalledStore {
         new.spec = Arc::new(spec);
         match self.inner.accept(None, new).await? {
             Accepted::New | Accepted::Replayed { .. } => {}
-            other => {
-                tracing::error!(command.id = %id, ?other, "an emergency could not be put on record")
+            refused @ (Accepted::NonceReplayed | Accepted::Conflict { .. } | Accepted::Busy { .. }) => {
+                tracing::error!(command.id = %id, ?refused, "an emergency could not be put on record");
             }
         }
         Ok(())
