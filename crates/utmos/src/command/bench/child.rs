@@ -1,0 +1,210 @@
+//! The server that is measured: `utmos serve` of this very program, with its defaults, in a process of its own.
+
+use std::{
+    fs::File,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::{Instant, sleep};
+use utmos_core::{
+    credential::Role,
+    device::{Device, DeviceKind},
+    id::{DeviceSn, TenantId},
+    ports::RegistryStore,
+};
+use utmos_server::{
+    config::{Config, Layers},
+    directory::mqtt_secret_hash,
+};
+use utmos_sim::DockConfig;
+use utmos_store::SqliteStore;
+
+use super::{http::Connection, machine};
+use crate::{
+    api::access::Access,
+    command::{
+        credential::{self, NewArgs},
+        tenant,
+    },
+    environment, opened,
+    time::now,
+};
+
+/// Fixes the docks' names and passwords.
+pub const SEED: u64 = 1;
+/// Longest a start may take.
+const START_WAIT: Duration = Duration::from_secs(60);
+/// Longest a stop may take.
+const STOP_WAIT: Duration = Duration::from_secs(60);
+/// How often a starting server is asked whether it is ready.
+const LOOK_WAIT: Duration = Duration::from_millis(1);
+
+/// Where a server lives: its folder and its addresses.
+pub struct Place {
+    dir: PathBuf,
+    pub http: SocketAddr,
+    pub mqtt: SocketAddr,
+}
+
+/// What the server was given before it started.
+pub struct Prepared {
+    pub access: Access,
+    /// The docks of the load, and as the last one the dock that emergencies go to.
+    pub docks: Vec<DockConfig>,
+}
+
+/// A server that answered.
+pub struct Started {
+    pub server: Server,
+    /// From the start of the process until it was ready.
+    pub took: Duration,
+}
+
+/// The running process. It does not outlive this.
+pub struct Server {
+    child: Child,
+}
+
+impl Place {
+    /// A place of its own in `dir`, at free ports.
+    pub fn new(dir: &Path) -> anyhow::Result<Self> {
+        Ok(Self { dir: dir.to_owned(), http: free_address()?, mqtt: free_address()? })
+    }
+
+    /// Starts the server and waits until it is ready.
+    pub async fn start(&self) -> anyhow::Result<Started> {
+        let log = self.dir.join("server.log");
+        let program =
+            std::env::current_exe().context("this program does not know where it lies")?;
+        let mut command = Command::new(program);
+        command
+            .arg("serve")
+            .args(["--data-dir", "."])
+            .args([
+                "--http-listen",
+                &self.http.to_string(),
+                "--mqtt-listen",
+                &self.mqtt.to_string(),
+            ])
+            .current_dir(&self.dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::options().create(true).append(true).open(&log)?);
+        // Only the defaults count.
+        for (name, _) in environment::ours() {
+            command.env_remove(name);
+        }
+        let began = Instant::now();
+        let mut server = Server { child: command.spawn().context("the server cannot be started")? };
+        while !self.is_ready().await {
+            if server.child.try_wait()?.is_some() || START_WAIT < began.elapsed() {
+                let told = std::fs::read_to_string(&log).unwrap_or_default();
+                let last: Vec<&str> = told.lines().rev().take(5).collect();
+                bail!(
+                    "the server did not start: {}",
+                    last.into_iter().rev().collect::<Vec<_>>().join(" / ")
+                );
+            }
+            sleep(LOOK_WAIT).await;
+        }
+        Ok(Started { server, took: began.elapsed() })
+    }
+
+    async fn is_ready(&self) -> bool {
+        let Ok(mut connection) = Connection::open(self.http).await else { return false };
+        connection.get("/readyz").await.is_ok_and(|answer| answer.status == 200)
+    }
+}
+
+impl Prepared {
+    /// A tenant, a credential, and `docks` docks and one more.
+    pub async fn new(place: &Place, docks: u32) -> anyhow::Result<Self> {
+        let assignments = [format!("data_dir={}", place.dir.display())];
+        let layers = Layers::new().assignments("--set", assignments.iter().map(String::as_str));
+        let store = opened::store(&Config::load(layers)?.config)?;
+        let prepared = Self::fill(&store, place, docks).await;
+        store.close().await;
+        prepared
+    }
+
+    async fn fill(store: &SqliteStore, place: &Place, docks: u32) -> anyhow::Result<Self> {
+        let tenant = tenant::create(store, "bench").await?;
+        let (credential, key) =
+            credential::make(&NewArgs::of("bench", Role::TenantAdmin), &tenant, now())?;
+        let access = Access {
+            url: format!("http://{}", place.http),
+            api_id: credential.api_id.clone(),
+            key,
+        };
+        store.put_credential(credential).await?;
+        let docks: Vec<DockConfig> =
+            (1..=docks + 1).map(|number| DockConfig::numbered(SEED, number)).collect();
+        for dock in &docks {
+            store.put_device(device(tenant.id, dock)?).await?;
+        }
+        Ok(Self { access, docks })
+    }
+}
+
+fn device(tenant: TenantId, dock: &DockConfig) -> anyhow::Result<Device> {
+    let sn = DeviceSn::parse(&dock.sn)?;
+    Ok(Device {
+        mqtt_secret_hash: Some(mqtt_secret_hash(&sn, dock.password.as_bytes())),
+        sn,
+        tenant,
+        kind: DeviceKind::Dock,
+        model_key: None,
+        label: String::new(),
+        simulated: true,
+        created_at: now(),
+    })
+}
+
+impl Server {
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Processor time it has used.
+    pub fn cpu(&self) -> anyhow::Result<Duration> {
+        machine::cpu_of(self.id())
+    }
+
+    /// Its resident memory in MB.
+    pub fn resident_mb(&self) -> anyhow::Result<f64> {
+        machine::resident_mb(self.id())
+    }
+
+    /// Ends it as an operator would, and waits for it.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        let by = Instant::now() + STOP_WAIT;
+        loop {
+            match self.child.try_wait()? {
+                Some(end) if end.success() => return Ok(()),
+                Some(end) => bail!("the server ended badly: {end}"),
+                None if by < Instant::now() => {
+                    bail!("the server did not end within {} s", STOP_WAIT.as_secs())
+                }
+                None => sleep(Duration::from_millis(5)).await,
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}

@@ -1,0 +1,238 @@
+//! The docks of the load, quiet and answering at once, and one more that tells when the bytes of an emergency arrived.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context;
+use hdrhistogram::Histogram;
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, sleep_until, timeout},
+};
+use utmos_core::{id::GatewaySn, time::Clock};
+use utmos_dji::{
+    device_side::{self, Downlink},
+    topic::{DownlinkTopic, UplinkTopic},
+};
+use utmos_mqtt::{Client, ClientConfig, Inbound, Password, Publish, Qos};
+use utmos_server::clock::SystemClock;
+use utmos_sim::{BrokerAddress, DockConfig, Fleet, FleetConfig, Outcome, ReplyTiming};
+
+use super::{
+    child::{Place, Prepared, SEED},
+    load::{self, Load, Loaded, Site, Told, Until},
+};
+
+/// Longest to wait for the docks.
+const ONLINE_WAIT: Duration = Duration::from_secs(30);
+/// Longest to wait for an emergency's bytes.
+const ARRIVAL_WAIT: Duration = Duration::from_secs(10);
+/// From one emergency to the next.
+const PACE: Duration = Duration::from_millis(10);
+/// The clients that keep the normal lanes full meanwhile.
+const CLIENTS: usize = 64;
+const EMERGENCY: &str = "flighttask_pause";
+const INBOUND_MAX: usize = 256;
+
+/// Commands whose end was right, of so many.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Judged {
+    pub right: u64,
+    pub all: u64,
+}
+
+/// All docks, online.
+pub struct Docks {
+    fleet: Fleet,
+    last: LastDock,
+}
+
+impl Docks {
+    pub async fn start(place: &Place, prepared: &Prepared) -> anyhow::Result<Self> {
+        let (last, docks) = prepared.docks.split_last().context("there are no docks")?;
+        let broker = BrokerAddress::new(place.mqtt.ip().to_string(), place.mqtt.port());
+        let mut config = FleetConfig::new(broker, 0, SEED);
+        config.docks = docks.to_vec();
+        config.quiet = true;
+        config.reply = ReplyTiming::AtOnce;
+        let fleet = Fleet::start(config).context("the docks do not start")?;
+        timeout(ONLINE_WAIT, fleet.ready()).await.context("the docks do not come online")?;
+        let last = timeout(ONLINE_WAIT, LastDock::start(place, last))
+            .await
+            .context("the last dock does not come online")??;
+        Ok(Self { fleet, last })
+    }
+
+    pub async fn stop(self) {
+        self.last.client.shutdown().await;
+        self.last.answering.abort();
+        self.fleet.shutdown().await;
+    }
+
+    /// How many commands arrived once and ended as the docks' own ledger says.
+    pub fn compare(&self, commands: &[Told]) -> Judged {
+        judge(commands, |command| {
+            let mut outcomes = self.fleet.outcomes(&command.id);
+            outcomes.extend(std::iter::repeat_n(Outcome::Done, self.last.count(&command.id)));
+            match (&command.end, outcomes.as_slice()) {
+                (Some((status, code)), [outcome]) => is_right(*outcome, status, code.as_deref()),
+                (_, _) => false,
+            }
+        })
+    }
+
+    /// How many commands arrived once, where nobody asked for their end.
+    pub fn arrived_once(&self, commands: &[Told]) -> Judged {
+        judge(commands, |command| self.fleet.count(&command.id) == 1)
+    }
+
+    /// Sends emergencies at a fixed pace while the normal lanes, also the dock's own, are full. Answers how long their
+    /// bytes took to arrive, each from its intended time on, and what became of the load.
+    pub async fn emergencies(
+        &mut self,
+        site: &Arc<Site>,
+        time: Duration,
+    ) -> anyhow::Result<(Histogram<u64>, Loaded)> {
+        let load = Load { clients: CLIENTS, time, until: Until::Ended };
+        let beside = Arc::clone(site);
+        let loading = tokio::spawn(async move { load.run_beside(&beside).await });
+        let mut client = site.connect().await?;
+        let mut times = load::times();
+        let began = Instant::now();
+        let mut intended = began + PACE;
+        while intended < began + time {
+            sleep_until(intended).await;
+            let id = client.send(&site.last_dock, EMERGENCY, "{}").await?;
+            let arrived = self.last.arrival_of(&id).await?;
+            load::record(&mut times, arrived.saturating_duration_since(intended));
+            intended += PACE;
+        }
+        Ok((times, loading.await??))
+    }
+}
+
+/// A dock that takes everything, answers at once, and notes to the microsecond when emergencies come.
+struct LastDock {
+    client: Client,
+    answering: JoinHandle<()>,
+    received: Arc<Mutex<BTreeMap<String, usize>>>,
+    emergencies: mpsc::UnboundedReceiver<(String, Instant)>,
+}
+
+impl LastDock {
+    async fn start(place: &Place, dock: &DockConfig) -> anyhow::Result<Self> {
+        let gateway = GatewaySn::parse(&dock.sn)?;
+        let services = DownlinkTopic::Services { gateway: gateway.clone() };
+        let mut config =
+            ClientConfig::new(place.mqtt.ip().to_string(), place.mqtt.port(), &dock.sn);
+        config.username = Some(dock.username.clone());
+        config.password = Some(Password::new(dock.password.as_bytes()));
+        config.subscriptions = vec![(services.to_string(), Qos::AtLeastOnce)];
+        let (sender, mut inbound) = mpsc::channel(INBOUND_MAX);
+        let client = Client::start(config, sender);
+        while !matches!(
+            inbound.recv().await.context("the last dock's client ended")?,
+            Inbound::LinkUp { .. }
+        ) {}
+        let (emergency, emergencies) = mpsc::unbounded_channel();
+        let received = Arc::new(Mutex::new(BTreeMap::new()));
+        let reply_topic = UplinkTopic::ServicesReply { gateway }.to_string();
+        let (outlet, ledger, clock) = (client.outlet(), Arc::clone(&received), SystemClock::new());
+        let answering = tokio::spawn(async move {
+            while let Some(message) = inbound.recv().await {
+                let at = Instant::now();
+                let Inbound::Message { payload, .. } = message else { continue };
+                let Ok(Downlink::Services { exchange, method, .. }) =
+                    device_side::read(&services, &payload)
+                else {
+                    continue;
+                };
+                let (tid, method) =
+                    (exchange.tid.clone().unwrap_or_default(), method.unwrap_or_default());
+                if method == EMERGENCY {
+                    drop(emergency.send((tid.clone(), at)));
+                }
+                *lock(&ledger).entry(tid).or_default() += 1;
+                let reply = device_side::services_reply(
+                    &exchange,
+                    &method,
+                    r#"{"result":0}"#,
+                    clock.now().wall,
+                );
+                let (outlet, topic) = (Arc::clone(&outlet), reply_topic.clone());
+                // Awaiting the confirmation here would hold up the messages it comes behind.
+                tokio::spawn(async move { outlet.publish(Publish::new(topic, reply)).await });
+            }
+        });
+        Ok(Self { client, answering, received, emergencies })
+    }
+
+    fn count(&self, tid: &str) -> usize {
+        lock(&self.received).get(tid).copied().unwrap_or(0)
+    }
+
+    async fn arrival_of(&mut self, id: &str) -> anyhow::Result<Instant> {
+        let arrival = async {
+            while let Some((tid, at)) = self.emergencies.recv().await {
+                if tid == id {
+                    return Some(at);
+                }
+            }
+            None
+        };
+        timeout(ARRIVAL_WAIT, arrival)
+            .await
+            .ok()
+            .flatten()
+            .with_context(|| format!("emergency {id} did not arrive"))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn judge(commands: &[Told], is_right: impl Fn(&Told) -> bool) -> Judged {
+    let right = commands.iter().filter(|command| is_right(command)).count();
+    Judged { right: right as u64, all: commands.len() as u64 }
+}
+
+/// Whether the platform's word is what the dock did.
+fn is_right(outcome: Outcome, status: &str, code: Option<&str>) -> bool {
+    match outcome {
+        Outcome::Done => status == "SUCCEEDED" && code == Some("0"),
+        Outcome::Refused(refused) => {
+            status == "FAILED" && code == Some(refused.to_string().as_str())
+        }
+        // The load has no jobs and nothing silent.
+        Outcome::Running
+        | Outcome::Succeeded
+        | Outcome::Failed(_)
+        | Outcome::Silent
+        | Outcome::Ignored => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_docks_own_outcome_is_right() {
+        for (outcome, status, code, right) in [
+            (Outcome::Done, "SUCCEEDED", Some("0"), true),
+            (Outcome::Done, "FAILED", Some("0"), false),
+            (Outcome::Done, "SUCCEEDED", None, false),
+            (Outcome::Refused(325_001), "FAILED", Some("325001"), true),
+            (Outcome::Refused(325_001), "FAILED", Some("325002"), false),
+            (Outcome::Refused(325_001), "SUCCEEDED", Some("0"), false),
+            (Outcome::Running, "SUCCEEDED", Some("0"), false),
+        ] {
+            assert_eq!(is_right(outcome, status, code), right, "{outcome:?} {status}");
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Clients that send commands as fast as they are answered.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use hdrhistogram::Histogram;
+use serde::Deserialize;
+use tokio::{task::JoinSet, time::Instant};
+use utmos_core::{ports::Ids, signing::SignedParts, time::Clock};
+use utmos_server::{clock::SystemClock, ids::SystemIds};
+
+use super::{
+    child::{Place, Prepared},
+    http::{Answer, Connection, Signer},
+};
+
+const COMMANDS: &str = "/api/v1/open/downlink/commands";
+/// A request of about 450 bytes.
+const VALUE_CHARS: usize = 220;
+/// One of so many commands is one that the docks refuse.
+const REFUSED_EVERY: u64 = 4;
+/// The docks have no camera there.
+const NO_CAMERA: &str = "52-0-0";
+
+/// Where the load goes, and in whose name.
+pub struct Site {
+    signer: Signer,
+    address: std::net::SocketAddr,
+    docks: Vec<String>,
+    /// The dock beside the load's, for emergencies.
+    pub last_dock: String,
+    ids: SystemIds,
+    nonces: AtomicU64,
+}
+
+/// What a client waits for before it sends the next command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// The 202.
+    Accepted,
+    /// The command's end, as `GET …?wait=60` tells it.
+    Ended,
+}
+
+/// So many clients for so long.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    pub clients: usize,
+    pub time: Duration,
+    pub until: Until,
+}
+
+/// What came of it.
+pub struct Loaded {
+    pub times: Histogram<u64>,
+    pub done: u64,
+    pub took: Duration,
+    pub commands: Vec<Told>,
+}
+
+/// A command as the platform tells it.
+pub struct Told {
+    pub id: String,
+    /// State and response code; `None` where nobody asked.
+    pub end: Option<(String, Option<String>)>,
+}
+
+#[derive(Deserialize)]
+struct Created<'a> {
+    command_id: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Seen<'a> {
+    status: &'a str,
+    response_code: Option<&'a str>,
+}
+
+impl Site {
+    pub fn new(place: &Place, prepared: &Prepared) -> Self {
+        let access = &prepared.access;
+        let mut docks: Vec<String> = prepared.docks.iter().map(|dock| dock.sn.clone()).collect();
+        Self {
+            signer: Signer {
+                api_id: access.api_id.clone(),
+                key: access.key.signing_key(),
+                clock: SystemClock::new(),
+            },
+            address: place.http,
+            last_dock: docks.pop().unwrap_or_default(),
+            docks,
+            ids: SystemIds::new(),
+            nonces: AtomicU64::new(0),
+        }
+    }
+
+    pub async fn connect(&self) -> anyhow::Result<Client<'_>> {
+        let connection =
+            Connection::open(self.address).await.context("the server takes no connection")?;
+        Ok(Client { site: self, connection })
+    }
+
+    /// The n-th dock of the load, round and round.
+    fn dock(&self, n: u64) -> &str {
+        let at = usize::try_from(n).unwrap_or(0).checked_rem(self.docks.len()).unwrap_or(0);
+        self.docks.get(at).map_or("", String::as_str)
+    }
+}
+
+/// One client with its connection.
+pub struct Client<'a> {
+    site: &'a Site,
+    connection: Connection,
+}
+
+impl Client<'_> {
+    async fn call(
+        &mut self,
+        method: &str,
+        path: &str,
+        query: Option<&str>,
+        body: &[u8],
+    ) -> anyhow::Result<Answer<'_>> {
+        let nonce = format!("bench-{}", self.site.nonces.fetch_add(1, Ordering::Relaxed));
+        self.connection
+            .signed(&self.site.signer, &nonce, SignedParts { method, path, query, body })
+            .await
+    }
+
+    /// Sends a command; answers its id.
+    pub async fn send(
+        &mut self,
+        dock: &str,
+        method: &str,
+        payload: &str,
+    ) -> anyhow::Result<String> {
+        let key = self.site.ids.ordered(self.site.signer.clock.now().wall);
+        let body = format!(
+            r#"{{"vendor":"dji","device_id":"{dock}","command_type":"{method}","payload":{payload},"idempotency_key":"{key}"}}"#
+        );
+        let answer = self.call("POST", COMMANDS, None, body.as_bytes()).await?;
+        if answer.status != 202 {
+            bail!(
+                "{method} was answered {}: {}",
+                answer.status,
+                String::from_utf8_lossy(answer.body)
+            );
+        }
+        let created: Created<'_> =
+            serde_json::from_slice(answer.body).context("a 202 without an id")?;
+        Ok(created.command_id.to_owned())
+    }
+
+    /// The n-th command of the load.
+    async fn send_load(&mut self, dock: &str, n: u64) -> anyhow::Result<String> {
+        if n.is_multiple_of(REFUSED_EVERY) {
+            let payload =
+                format!(r#"{{"payload_index":"{NO_CAMERA}","note":"{:-<VALUE_CHARS$}"}}"#, "");
+            return self.send(dock, "camera_recording_stop", &payload).await;
+        }
+        let payload = format!(r#"{{"value":"{:-<VALUE_CHARS$}"}}"#, "");
+        self.send(dock, "custom_data_transmission_to_psdk", &payload).await
+    }
+
+    /// Waits for a command's end.
+    pub async fn end_of(&mut self, id: &str) -> anyhow::Result<(String, Option<String>)> {
+        let path = format!("{COMMANDS}/{id}");
+        loop {
+            let answer = self.call("GET", &path, Some("wait=60"), b"").await?;
+            if answer.status != 200 {
+                bail!(
+                    "GET {path} was answered {}: {}",
+                    answer.status,
+                    String::from_utf8_lossy(answer.body)
+                );
+            }
+            let seen: Seen<'_> =
+                serde_json::from_slice(answer.body).context("a command that cannot be read")?;
+            if !matches!(seen.status, "ACCEPTED" | "DELIVERED") {
+                return Ok((seen.status.to_owned(), seen.response_code.map(str::to_owned)));
+            }
+        }
+    }
+}
+
+impl Load {
+    /// Loads the docks of a site.
+    pub async fn run(self, site: &Arc<Site>) -> anyhow::Result<Loaded> {
+        self.run_at(site, false).await
+    }
+
+    /// The same, with every other client at the last dock.
+    pub async fn run_beside(self, site: &Arc<Site>) -> anyhow::Result<Loaded> {
+        self.run_at(site, true).await
+    }
+
+    async fn run_at(self, site: &Arc<Site>, at_last: bool) -> anyhow::Result<Loaded> {
+        let began = Instant::now();
+        let mut running = JoinSet::new();
+        for number in 0..self.clients {
+            let (site, fixed) = (Arc::clone(site), at_last && number.is_multiple_of(2));
+            running.spawn(async move { self.client(&site, number, began, fixed).await });
+        }
+        let mut all =
+            Loaded { times: times(), done: 0, took: Duration::ZERO, commands: Vec::new() };
+        while let Some(one) = running.join_next().await {
+            let (times, commands) = one??;
+            all.times.add(&times)?;
+            all.done += times.len();
+            all.commands.extend(commands);
+        }
+        all.took = began.elapsed();
+        Ok(all)
+    }
+
+    async fn client(
+        self,
+        site: &Site,
+        number: usize,
+        began: Instant,
+        fixed: bool,
+    ) -> anyhow::Result<(Histogram<u64>, Vec<Told>)> {
+        let (mut times, mut commands) = (times(), Vec::new());
+        let mut client = site.connect().await?;
+        let mut n = number as u64;
+        while began.elapsed() < self.time {
+            let dock = if fixed { &site.last_dock } else { site.dock(n) };
+            let start = Instant::now();
+            let id = client.send_load(dock, n).await?;
+            let end = match self.until {
+                Until::Accepted => None,
+                Until::Ended => Some(client.end_of(&id).await?),
+            };
+            record(&mut times, start.elapsed());
+            commands.push(Told { id, end });
+            // Every client goes its own way round the docks, and each dock gets commands of both kinds.
+            n += self.clients as u64 + 1;
+        }
+        Ok((times, commands))
+    }
+}
+
+/// Requests that are not signed and touch nothing: what a socket and HTTP alone cost.
+pub async fn healthz(site: &Arc<Site>, clients: usize, time: Duration) -> anyhow::Result<Loaded> {
+    let began = Instant::now();
+    let mut running = JoinSet::new();
+    for _ in 0..clients {
+        let site = Arc::clone(site);
+        running.spawn(async move {
+            let mut times = times();
+            let mut client = site.connect().await?;
+            while began.elapsed() < time {
+                let start = Instant::now();
+                let status = client.connection.get("/healthz").await?.status;
+                if status != 200 {
+                    bail!("/healthz was answered {status}");
+                }
+                record(&mut times, start.elapsed());
+            }
+            Ok(times)
+        });
+    }
+    let mut all = Loaded { times: times(), done: 0, took: Duration::ZERO, commands: Vec::new() };
+    while let Some(one) = running.join_next().await {
+        all.times.add(&one??)?;
+    }
+    all.done = all.times.len();
+    all.took = began.elapsed();
+    Ok(all)
+}
+
+/// Commands the server looks after now.
+pub async fn open_now(site: &Site) -> anyhow::Result<u64> {
+    metric(site, "utmos_commands_open").await
+}
+
+/// Commands the server has accepted since its start.
+pub async fn accepted_so_far(site: &Site) -> anyhow::Result<u64> {
+    metric(site, "utmos_commands_accepted_total").await
+}
+
+async fn metric(site: &Site, name: &str) -> anyhow::Result<u64> {
+    let mut client = site.connect().await?;
+    let answer = client.connection.get("/metrics").await?;
+    let text = std::str::from_utf8(answer.body).context("/metrics is no text")?;
+    let mut values =
+        text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+    values.next().with_context(|| format!("/metrics has no {name}"))
+}
+
+/// Microseconds, up to two minutes.
+pub fn times() -> Histogram<u64> {
+    const LONGEST_MICROS: u64 = 120_000_000;
+    let made = Histogram::new_with_bounds(1, LONGEST_MICROS, 3);
+    // Those bounds fit; the other constructor has none and would grow.
+    made.unwrap_or_else(|_| {
+        Histogram::new(3).unwrap_or_else(|_| unreachable!("three digits are fine"))
+    })
+}
+
+pub fn record(times: &mut Histogram<u64>, time: Duration) {
+    times.saturating_record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1));
+}

@@ -1,0 +1,88 @@
+//! What Linux tells of processes and processors.
+
+use std::time::Duration;
+
+use anyhow::Context;
+
+/// Ticks of `/proc` in a second: USER_HZ, which is 100 on every Linux this runs on.
+const TICKS: u64 = 100;
+
+/// Processor time a process has used, in its own code and in the system's.
+pub fn cpu_of(id: u32) -> anyhow::Result<Duration> {
+    let file = format!("/proc/{id}/stat");
+    let text = std::fs::read_to_string(&file).with_context(|| format!("{file} cannot be read"))?;
+    parse_cpu(&text).with_context(|| format!("{file} reads differently than expected"))
+}
+
+/// The name of the program may hold anything, but is the last thing in brackets.
+fn parse_cpu(stat: &str) -> Option<Duration> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace().skip(11);
+    let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some(of_ticks(user + system))
+}
+
+fn of_ticks(ticks: u64) -> Duration {
+    Duration::from_millis(ticks * (1_000 / TICKS))
+}
+
+/// Resident memory of a process in MB.
+pub fn resident_mb(id: u32) -> anyhow::Result<f64> {
+    let file = format!("/proc/{id}/status");
+    let text = std::fs::read_to_string(&file).with_context(|| format!("{file} cannot be read"))?;
+    let line = text.lines().find(|line| line.starts_with("VmRSS:"));
+    let kib: Option<f64> = line.and_then(|line| line.split_ascii_whitespace().nth(1)?.parse().ok());
+    Ok(kib.with_context(|| format!("{file} has no VmRSS"))? / 1024.0)
+}
+
+/// How busy the machine's processors were up to now.
+pub struct Busy {
+    all: Duration,
+    idle: Duration,
+    own: Duration,
+}
+
+impl Busy {
+    pub fn read() -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string("/proc/stat").context("/proc/stat cannot be read")?;
+        let (all, idle) =
+            parse_busy(&text).context("/proc/stat reads differently than expected")?;
+        Ok(Self { all, idle, own: cpu_of(std::process::id())? })
+    }
+
+    /// The share of all processor time since `before` that went neither to us, nor to the server, nor to nobody; from
+    /// 0 to 1. `server` is what the server has used in that time.
+    pub fn others_since(&self, before: &Self, server: Duration) -> f64 {
+        let all = self.all.saturating_sub(before.all);
+        let idle = self.idle.saturating_sub(before.idle);
+        let own = self.own.saturating_sub(before.own);
+        let others = all.saturating_sub(idle).saturating_sub(own).saturating_sub(server);
+        if all.is_zero() { 0.0 } else { others.as_secs_f64() / all.as_secs_f64() }
+    }
+}
+
+/// All time and idle time of all processors: user, nice, system, idle, iowait, irq, softirq, steal.
+fn parse_busy(stat: &str) -> Option<(Duration, Duration)> {
+    let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace().take(8);
+    let ticks: Vec<u64> = fields.map(str::parse).collect::<Result<_, _>>().ok()?;
+    let [_, _, _, idle, waiting, ..] = ticks.as_slice() else { return None };
+    Some((of_ticks(ticks.iter().sum()), of_ticks(idle + waiting)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_is_found_behind_any_name() {
+        let stat = "7 (a ) b) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 3 0 1";
+        assert_eq!(parse_cpu(stat), Some(Duration::from_secs(2)));
+        assert_eq!(parse_cpu("7 (x) S 1"), None);
+    }
+
+    #[test]
+    fn waiting_for_the_disk_is_idle_time() {
+        let stat = "cpu  100 0 100 200 100 0 0 0 9 9\ncpu0 1 2";
+        assert_eq!(parse_busy(stat), Some((Duration::from_secs(5), Duration::from_secs(3))));
+    }
+}

@@ -1,0 +1,146 @@
+//! `utmos serve`: puts the parts together and runs them until it is told to stop.
+
+mod demo;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::Context;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use utmos_server::{Parts, Server, clock::SystemClock, config::Config, ids::SystemIds};
+
+use crate::{
+    exit::Exit,
+    opened, output,
+    settings::{ConfigArgs, Purpose},
+};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Set up a tenant, a credential and two simulated docks in ./utmos-demo, and show how to use them
+    #[arg(long)]
+    demo: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Runs it.
+pub async fn run(args: Args) -> anyhow::Result<Exit> {
+    let purpose = if args.demo { Purpose::Demo } else { Purpose::Work };
+    let mut loaded = args.config.load(purpose)?;
+    crate::log::start(&loaded.config.log);
+    if args.demo {
+        demo::move_to_free_ports(&mut loaded);
+    }
+    let config = loaded.config;
+    raise_open_files();
+    let store = opened::store(&config)?;
+    // First of all, because only one server gets it: a second one must not touch what the first relies on.
+    let journalled = opened::journalled(store.clone(), &config).await?;
+    let prepared = if args.demo { Some(demo::prepare(&store, &config).await?) } else { None };
+    let settling = tokio::spawn({
+        let journalled = journalled.clone();
+        async move { journalled.keep_settling().await }
+    });
+    // Listened for before anything is begun, so that a stop during the start is not lost.
+    let stop = stop_sign()?;
+    let catalogue = Arc::new(opened::catalogue(&config)?);
+    let parts = Parts {
+        store: journalled.clone(),
+        clock: Arc::new(SystemClock::new()),
+        ids: Arc::new(SystemIds::new()),
+        catalogue: catalogue.clone(),
+    };
+    let server = Server::start(&config, parts).await.context("the server does not start")?;
+    match prepared {
+        Some(prepared) => {
+            let running = prepared.run(&config, &catalogue, &server).await?;
+            stop.await;
+            output::note("stopping");
+            running.stop().await;
+        }
+        None => {
+            announce(&config, &server);
+            stop.await;
+            output::note("stopping: what was begun is being finished");
+        }
+    }
+    server.stop().await;
+    settling.abort();
+    if let Err(err) = journalled.settle().await {
+        tracing::warn!(%err, "the store is unwell; emergencies in the journal are put on record at the next start");
+    }
+    store.close().await;
+    Ok(Exit::Done)
+}
+
+/// Every connection is an open file, and the usual limit is for shells. What the system does not allow stays as it is.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(err) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%err, "the limit of open files stays as it is");
+    }
+}
+
+fn announce(config: &Config, server: &Server) {
+    output::note(format_args!("API at {}, reference at {0}/docs", url(server.http_addr())));
+    if let Some(address) = server.mqtt_addr() {
+        output::note(format_args!("devices connect to {address}"));
+    }
+    output::note(format_args!("data in {}", config.data_dir.display()));
+}
+
+/// How this machine reaches an address the server listens on.
+fn url(address: SocketAddr) -> String {
+    format!("http://{}", reachable(address))
+}
+
+pub fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+/// Done when the first SIGTERM or SIGINT comes; a second one ends the process at once.
+fn stop_sign() -> anyhow::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (told, stop) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        next_of(&mut terminate, &mut interrupt).await;
+        let _nobody_waits = told.send(());
+        next_of(&mut terminate, &mut interrupt).await;
+        output::note("stopped at once; what was begun is found again at the next start");
+        std::process::exit(1);
+    });
+    Ok(async move {
+        let _gone = stop.await;
+    })
+}
+
+async fn next_of(one: &mut Signal, other: &mut Signal) {
+    tokio::select! { _ = one.recv() => {}, _ = other.recv() => {} }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn an_address_of_all_interfaces_is_reached_at_the_loopback() {
+        for (listen, expected) in [
+            ("0.0.0.0:8080", "http://127.0.0.1:8080"),
+            ("[::]:8080", "http://[::1]:8080"),
+            ("192.0.2.1:80", "http://192.0.2.1:80"),
+        ] {
+            assert_eq!(url(listen.parse().unwrap()), expected);
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! `utmos sim`: simulated docks against any broker, and a line for whatever happens.
+
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use tracing::Level;
+use utmos_mqtt::{ClientTls, ProtocolChoice};
+use utmos_server::config::{Log, LogFormat};
+use utmos_sim::{BrokerAddress, DockConfig, Fleet, FleetConfig, Happening};
+
+use super::sign::read_argument;
+use crate::{exit::Exit, output};
+
+const HAPPENINGS_WAITING_MAX: usize = 10_000;
+const DOCKS_MAX: u32 = 10_000;
+/// How long the docks may take to come online before a word is said about it.
+const ONLINE_WAIT: Duration = Duration::from_secs(10);
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The broker, as host:port
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883", value_parser = parse_broker)]
+    broker: (String, u16),
+    /// How many docks [default: 1, or as many as the credentials file names]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(DOCKS_MAX)))]
+    docks: Option<u32>,
+    /// Fixes every id, delay and reading
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many times faster than real docks they fly, work and answer
+    #[arg(long, default_value_t = 1.0)]
+    speed: f64,
+    /// File with a serial number and an MQTT password per line, or what `utmos device add --json` printed; - for
+    /// standard input. Without it, docks are called SIM-DOCK-0001 and so on, with passwords made from the seed
+    #[arg(long, value_name = "FILE")]
+    credentials: Option<String>,
+    /// File with one password for all docks
+    #[arg(long, value_name = "FILE", conflicts_with = "credentials")]
+    password_from: Option<String>,
+    /// MQTT 5 or 3.1.1 [default: 5, else 3.1.1]
+    #[arg(long, value_parser = parse_protocol)]
+    protocol: Option<ProtocolChoice>,
+    /// Connect with TLS
+    #[arg(long)]
+    tls: bool,
+    /// PEM file of the authority that signed the broker's certificate
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    ca_file: Option<std::path::PathBuf>,
+    /// Send no telemetry
+    #[arg(long)]
+    no_telemetry: bool,
+}
+
+/// Runs it.
+pub async fn run(args: Args) -> anyhow::Result<Exit> {
+    crate::log::start(&Log { level: Level::WARN, format: LogFormat::Text });
+    let (host, port) = args.broker.clone();
+    let mut broker = BrokerAddress::new(host, port);
+    broker.protocol = args.protocol.unwrap_or(ProtocolChoice::Auto);
+    broker.tls = args.tls.then(|| ClientTls { ca_file: args.ca_file.clone(), server_name: None });
+    let mut config = FleetConfig::new(broker, 0, args.seed);
+    config.docks = docks(&args)?;
+    config.speed = args.speed;
+    config.quiet = args.no_telemetry;
+    let (sender, mut happenings) = mpsc::channel(HAPPENINGS_WAITING_MAX);
+    config.on_event = Some(sender);
+    let count = config.docks.len();
+    let fleet = Fleet::start(config)?;
+    output::note(format_args!(
+        "{count} simulated docks for {}:{}; Ctrl-C ends them",
+        args.broker.0, args.broker.1
+    ));
+    watch(&fleet, &mut happenings).await;
+    fleet.shutdown().await;
+    Ok(Exit::Done)
+}
+
+/// Writes a line for whatever happens, until it is interrupted.
+async fn watch(fleet: &Fleet, happenings: &mut mpsc::Receiver<Happening>) {
+    let mut ready = std::pin::pin!(tokio::time::timeout(ONLINE_WAIT, fleet.ready()));
+    let mut is_waiting = true;
+    loop {
+        tokio::select! {
+            biased;
+            _ = tokio::signal::ctrl_c() => return,
+            happening = happenings.recv() => match happening {
+                Some(happening) => output::line(format_args!("{} {happening}", happening.at)),
+                None => return,
+            },
+            outcome = &mut ready, if is_waiting => {
+                is_waiting = false;
+                match outcome {
+                    Ok(()) => output::note("all docks are online"),
+                    Err(_) => output::note("not all docks are online yet; they go on trying"),
+                }
+            }
+        }
+    }
+}
+
+fn docks(args: &Args) -> anyhow::Result<Vec<DockConfig>> {
+    let Some(source) = &args.credentials else {
+        let mut docks: Vec<_> = (1..=args.docks.unwrap_or(1))
+            .map(|number| DockConfig::numbered(args.seed, number))
+            .collect();
+        if let Some(path) = &args.password_from {
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("{path} cannot be read"))?;
+            for dock in &mut docks {
+                text.trim_end_matches(['\r', '\n']).clone_into(&mut dock.password);
+            }
+        }
+        return Ok(docks);
+    };
+    let argument = if source == "-" { source.clone() } else { format!("@{source}") };
+    let text =
+        String::from_utf8(read_argument(&argument)?).map_err(|_| anyhow!("{source} is no text"))?;
+    let logins = parse_credentials(&text).with_context(|| format!("in {source}"))?;
+    let wanted = args.docks.map_or(logins.len(), |count| count as usize);
+    if logins.is_empty() || wanted > logins.len() {
+        bail!("{source} has passwords for {} docks and {wanted} are wanted", logins.len());
+    }
+    let numbered = (1..).zip(logins.into_iter().take(wanted));
+    Ok(numbered.map(|(number, login)| dock(args.seed, number, login)).collect())
+}
+
+/// A dock with a name of its own gets an aircraft that is called after it.
+fn dock(seed: u64, number: u32, login: Login) -> DockConfig {
+    let of_simulator = login.sn.strip_prefix("SIM-DOCK-").and_then(|digits| digits.parse().ok());
+    let dock = DockConfig::numbered(seed, of_simulator.unwrap_or(number));
+    let aircraft_sn =
+        if dock.sn == login.sn { dock.aircraft_sn.clone() } else { format!("{}-M3D", login.sn) };
+    DockConfig {
+        username: login.sn.clone(),
+        sn: login.sn,
+        password: login.password,
+        aircraft_sn,
+        ..dock
+    }
+}
+
+/// What a dock connects with.
+#[derive(Deserialize)]
+struct Login {
+    sn: String,
+    password: String,
+}
+
+/// Lines of serial number and password, or JSON objects one after another.
+fn parse_credentials(text: &str) -> anyhow::Result<Vec<Login>> {
+    if text.trim_start().starts_with('{') {
+        let objects = serde_json::Deserializer::from_str(text).into_iter();
+        return objects
+            .collect::<Result<_, _>>()
+            .context("expected objects with \"sn\" and \"password\"");
+    }
+    let mut logins = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (sn, password) = line
+            .split_once(char::is_whitespace)
+            .ok_or_else(|| anyhow!("line {number} must be: SN PASSWORD"))?;
+        logins.push(Login { sn: sn.to_owned(), password: password.trim().to_owned() });
+    }
+    Ok(logins)
+}
+
+fn parse_broker(text: &str) -> Result<(String, u16), String> {
+    let wanted = || "must be host:port, such as 127.0.0.1:1883".to_owned();
+    let (host, port) = text.rsplit_once(':').ok_or_else(wanted)?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    match port.parse() {
+        Ok(port) if !host.is_empty() => Ok((host.to_owned(), port)),
+        Ok(_) | Err(_) => Err(wanted()),
+    }
+}
+
+fn parse_protocol(text: &str) -> Result<ProtocolChoice, String> {
+    match text {
+        "auto" => Ok(ProtocolChoice::Auto),
+        "5" => Ok(ProtocolChoice::V5),
+        "3.1.1" => Ok(ProtocolChoice::V311),
+        _ => Err("must be auto, 5 or 3.1.1".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn brokers() {
+        assert_eq!(parse_broker("h:1883"), Ok(("h".to_owned(), 1883)));
+        assert_eq!(parse_broker("[::1]:1883"), Ok(("::1".to_owned(), 1883)));
+        for bad in ["h", "h:", ":1", "h:99999", "h:x"] {
+            assert!(parse_broker(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_read_as_lines_and_as_what_device_add_prints() {
+        let read = |text: &str| -> Vec<(String, String)> {
+            parse_credentials(text)
+                .unwrap()
+                .into_iter()
+                .map(|login| (login.sn, login.password))
+                .collect()
+        };
+        let expected = [("A".to_owned(), "p1".to_owned()), ("B".to_owned(), "p2".to_owned())];
+        assert_eq!(read("# docks\nA p1\n\n B\tp2 \n"), expected);
+        assert_eq!(
+            read(
+                "{\"sn\":\"A\",\"kind\":\"dock\",\"password\":\"p1\"}\n{\"sn\":\"B\",\"password\":\"p2\"}\n"
+            ),
+            expected
+        );
+        assert!(parse_credentials("A\n").is_err());
+        assert!(parse_credentials("{\"sn\":\"A\"}").is_err());
+    }
+
+    #[test]
+    fn a_dock_of_another_name_has_an_aircraft_of_its_own() {
+        let login = |sn: &str| Login { sn: sn.to_owned(), password: "p".to_owned() };
+        assert_eq!(dock(1, 1, login("SIM-DOCK-0003")).aircraft_sn, "SIM-M3D-0003");
+        let named = dock(1, 2, login("4TADL"));
+        assert_eq!(
+            (named.sn.as_str(), named.username.as_str(), named.aircraft_sn.as_str()),
+            ("4TADL", "4TADL", "4TADL-M3D")
+        );
+        assert_eq!(named.password, "p");
+    }
+}

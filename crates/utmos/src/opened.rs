@@ -1,0 +1,91 @@
+//! Opens what the configuration names: the store, the catalogue.
+
+use std::{fs, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
+
+use anyhow::{Context, anyhow};
+use utmos_core::ports::{RegistryStore, Tenant};
+use utmos_dji::catalogue::Catalogue;
+use utmos_server::config::Config;
+use utmos_store::{JournalledStore, MasterKey, SqliteConfig, SqliteStore};
+
+use crate::environment;
+
+/// The variable that can hold the master key itself.
+pub const MASTER_KEY: &str = "UTMOS_MASTER_KEY";
+
+/// Emergencies that went out while the database was unwell; lies beside the database.
+const JOURNAL_FILE: &str = "emergency.journal";
+
+/// Opens the store, and makes it with its folder and key where there is none.
+pub fn store(config: &Config) -> anyhow::Result<Arc<SqliteStore>> {
+    for file in [&config.store.path, &config.store.master_key_file] {
+        make_folder(folder_of(file))?;
+    }
+    let master_key = match environment::variable(MASTER_KEY) {
+        Some(digits) => MasterKey::from_hex(digits.trim())
+            .with_context(|| format!("{MASTER_KEY} cannot be used"))?,
+        None => MasterKey::load_or_create(&config.store.master_key_file)?,
+    };
+    Ok(Arc::new(SqliteStore::open(SqliteConfig { path: config.store.path.clone(), master_key })?))
+}
+
+/// The store as a server uses it: emergencies get past a database that is unwell. One process at a time has the journal.
+pub async fn journalled(
+    store: Arc<SqliteStore>,
+    config: &Config,
+) -> anyhow::Result<Arc<JournalledStore>> {
+    let path = folder_of(&config.store.path).join(JOURNAL_FILE);
+    let journalled = JournalledStore::open(store, &path)
+        .with_context(|| format!("the journal of emergencies {} cannot be used", path.display()))?;
+    let settled = journalled
+        .settle()
+        .await
+        .context("emergencies of an earlier run cannot be put on record")?;
+    if settled > 0 {
+        tracing::info!(settled, "emergencies of an earlier run were put on record");
+    }
+    Ok(Arc::new(journalled))
+}
+
+/// The catalogue, with the changes the configuration names.
+pub fn catalogue(config: &Config) -> anyhow::Result<Catalogue> {
+    let catalogue = Catalogue::embedded()?;
+    let Some(path) = &config.catalogue.override_file else { return Ok(catalogue) };
+    let text = fs::read_to_string(path)
+        .with_context(|| format!("catalogue.override_file {} cannot be read", path.display()))?;
+    catalogue
+        .with_override(&text)
+        .with_context(|| format!("catalogue.override_file {} does not fit", path.display()))
+}
+
+/// Makes a folder that only its owner may enter. One that is there stays as it is.
+pub fn make_folder(folder: &Path) -> anyhow::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("the folder {} cannot be made", folder.display()))
+}
+
+/// The folder a file lies in.
+pub fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// The tenant of this name; without a name, the only one there is.
+pub async fn tenant(store: &SqliteStore, name: Option<&str>) -> anyhow::Result<Tenant> {
+    let tenants = store.tenants().await?;
+    let names = || tenants.iter().map(|tenant| tenant.name.as_str()).collect::<Vec<_>>().join(", ");
+    match (name, tenants.as_slice()) {
+        (_, []) => Err(anyhow!("there is no tenant yet; make one with: utmos tenant create NAME")),
+        (Some(name), _) => tenants
+            .iter()
+            .find(|tenant| tenant.name == name || tenant.id.to_string() == name)
+            .cloned()
+            .ok_or_else(|| anyhow!("there is no tenant {name:?}; there are: {}", names())),
+        (None, [only]) => Ok(only.clone()),
+        (None, _) => {
+            Err(anyhow!("there are several tenants ({}); name one with --tenant", names()))
+        }
+    }
+}
