@@ -63,7 +63,8 @@ impl Doorkeeper for Door {
             access::may_publish(gateway, subs, topic)
                 || UplinkTopic::parse(topic).is_ok_and(|uplink| {
                     let device = uplink.device();
-                    self.directory.device(&device).is_none() && access::may_publish(gateway, &[device], topic)
+                    self.directory.device(&device).is_none()
+                        && access::may_publish(gateway, &[device], topic)
                 })
         })
     }

@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod config;
+mod crash_point;
 pub mod directory;
 mod doorkeeper;
 pub mod driver;

@@ -154,7 +154,9 @@ impl JournalledStore {
         new.spec = Arc::new(spec);
         match self.inner.accept(None, new).await? {
             Accepted::New | Accepted::Replayed { .. } => {}
-            refused @ (Accepted::NonceReplayed | Accepted::Conflict { .. } | Accepted::Busy { .. }) => {
+            refused @ (Accepted::NonceReplayed
+            | Accepted::Conflict { .. }
+            | Accepted::Busy { .. }) => {
                 tracing::error!(command.id = %id, ?refused, "an emergency could not be put on record");
             }
         }

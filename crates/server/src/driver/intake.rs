@@ -19,6 +19,7 @@ use utmos_core::{
 };
 
 use super::{Driver, Inner, LaneKey, Told};
+use crate::crash_point;
 
 /// Open commands read from the store in one go at start.
 const RESUME_PAGE: usize = 1_000;
@@ -230,6 +231,7 @@ impl Inner {
         };
         match self.store.accept(nonce, new).await.map_err(SubmitError::Store)? {
             Accepted::New => {
+                crash_point::reached("accepted");
                 Self::count(&self.figures.accepted);
                 let (id, accepted_at) = (spec.id, spec.accepted_at);
                 if urgent {

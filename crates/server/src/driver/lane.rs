@@ -18,6 +18,7 @@ use utmos_core::{
 };
 
 use super::{Inner, LaneKey, Told};
+use crate::crash_point;
 
 /// The commands of a lane.
 #[derive(Default)]
@@ -148,6 +149,7 @@ impl Inner {
     async fn run_lane(self: Arc<Self>, key: LaneKey) {
         let mut pause = self.limits.store_retry_wait_min;
         while let Some(batch) = self.decide_batch(&key) {
+            batch.iter().for_each(|work| crash_point::entries("saving", &work.folded.entries));
             let saves = batch.iter().map(|work| self.store.advance(work.advance.clone()));
             let saved = join_all(saves).await;
             let mut failed = false;
@@ -216,6 +218,7 @@ impl Inner {
     /// A decision is on disk: it becomes what everybody sees, and its effect is carried out.
     fn adopt(self: &Arc<Self>, key: &LaneKey, work: Work) {
         let Work { id, done, folded, .. } = work;
+        crash_point::entries("saved", &folded.entries);
         let mut guard = self.lock();
         let state = &mut *guard;
         let Some(lane) = state.lanes.get_mut(key) else { return };
@@ -254,6 +257,7 @@ impl Inner {
         for waiting in done {
             let _ = waiting.send(command.clone());
         }
+        crash_point::entries("told", &folded.entries);
         if folded.effect == Some(Effect::Publish) {
             self.publish(key, &command.spec);
         }

@@ -25,6 +25,7 @@ use utmos_dji::{
 use utmos_mqtt::{Publish, Qos, Sent};
 
 use super::{Inner, LaneKey, Told};
+use crate::crash_point;
 
 /// A broker that does not confirm holds up the rest of the lane no longer than this.
 const BROKER_SILENCE_MAX: Duration = Duration::from_secs(1);
@@ -41,7 +42,10 @@ impl Inner {
         let message = Publish::new(topic.clone(), payload.clone())
             .with_qos(Qos::AtLeastOnce)
             .with_expiry(deadline.left(now))
-            .with_gate(move || !deadline.passed(clock.now()));
+            .with_gate(move || {
+                crash_point::reached("writing");
+                !deadline.passed(clock.now())
+            });
         Self::count(&self.figures.published);
         let (inner, id, bytes) = (self.clone(), spec.id, payload.len());
         tracing::info!(gateway.sn = %spec.gateway, command.id = %id, "publishing {} to {}", spec.method, spec.gateway);
@@ -65,6 +69,7 @@ impl Inner {
 
     /// What the broker said goes to the command like anything else.
     fn settle(self: &Arc<Self>, id: CommandId, sent: Sent, topic: String, bytes: usize) {
+        crash_point::reached("written");
         let input = match sent {
             Sent::Confirmed { packet_id } => {
                 Input::Confirmed(Proof::BrokerConfirmed { topic, qos: 1, packet_id, bytes })

@@ -13,7 +13,7 @@ use utmos_core::{
 use utmos_dji::catalogue::Method;
 
 use super::{
-    App,
+    App, json,
     problem::{Code, Detail, Problem, cut},
 };
 use crate::driver::Draft;
@@ -89,7 +89,7 @@ fn parse(body: &[u8]) -> Result<Value, Problem> {
     let text = std::str::from_utf8(body).map_err(|error| {
         refuse(format!("the body is not UTF-8 from byte {} on", error.valid_up_to()))
     })?;
-    serde_json::from_str(text).map_err(|error| refuse(format!("the body is not JSON: {error}")))
+    json::read(text).map_err(|error| refuse(format!("the body is not JSON: {error}")))
 }
 
 struct Read<'a> {

@@ -124,7 +124,8 @@ pub enum CreatedOrDryRun {
     request_body = CreateCommand,
     responses(
         (status = 202, description = "Durable, and on its way", body = Created),
-        (status = 200, description = "The key was used before with an equal body (`Idempotency-Replayed: true`), or a dry run", body = CreatedOrDryRun),
+        (status = 200, description = "The key was used before with an equal body (`Idempotency-Replayed: true`), or a dry run", body = CreatedOrDryRun,
+            headers(("Idempotency-Replayed" = bool, description = "`true` when the key was used before"))),
         (status = "default", description = "Refused; nothing is stored", body = ProblemBody, content_type = "application/problem+json"),
     ),
     extensions(("x-permission" = json!("open:command:create")))

@@ -5,9 +5,10 @@ use std::{fmt::Write, sync::Arc};
 use axum::{
     Router,
     http::header,
-    response::{Html, IntoResponse},
-    routing::get,
+    response::IntoResponse,
+    routing::{MethodRouter, get},
 };
+use bytes::Bytes;
 use serde_json::json;
 use utoipa::openapi::{
     OpenApi,
@@ -17,8 +18,13 @@ use utoipa::openapi::{
 use super::{App, problem::Code};
 
 const REFERENCE_PAGE: &str = include_str!("../../data/reference.html");
+const ERRORS_PAGE: &str = include_str!("../../data/errors.html");
 const STYLE: &str = include_str!("../../data/docs.css");
 const SCRIPT: &str = include_str!("../../data/reference.js");
+
+/// The pages run their own script and look like their own style sheet; nothing else is loaded, sent or framed.
+const SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Paths that need no signature.
 const OPEN_PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
@@ -63,20 +69,29 @@ pub fn finish(document: &mut OpenApi) {
 /// The pages.
 pub fn router(document: &OpenApi) -> Router<Arc<App>> {
     let json = serde_json::to_string(document).unwrap_or_default();
-    let errors = errors_page();
-    let vectors = utmos_core::signing::VECTORS;
     Router::new()
-        .route("/openapi.json", get(move || serve("application/json", json.clone())))
-        .route("/docs", get(|| std::future::ready(Html(REFERENCE_PAGE))))
-        .route("/docs/reference.js", get(|| serve("text/javascript", SCRIPT.to_owned())))
-        .route("/docs/docs.css", get(|| serve("text/css", STYLE.to_owned())))
-        .route("/docs/errors", get(move || std::future::ready(Html(errors.clone()))))
-        .route("/docs/errors.json", get(|| serve("application/json", errors_json())))
-        .route("/docs/signing-vectors.json", get(|| serve("application/json", vectors.to_owned())))
+        .route("/openapi.json", page("application/json", json))
+        .route("/docs", page("text/html; charset=utf-8", REFERENCE_PAGE))
+        .route("/docs/reference.js", page("text/javascript; charset=utf-8", SCRIPT))
+        .route("/docs/docs.css", page("text/css; charset=utf-8", STYLE))
+        .route("/docs/errors", page("text/html; charset=utf-8", errors_page()))
+        .route("/docs/errors.json", page("application/json", errors_json()))
+        .route("/docs/signing-vectors.json", page("application/json", utmos_core::signing::VECTORS))
 }
 
-fn serve(kind: &'static str, text: String) -> std::future::Ready<impl IntoResponse> {
-    std::future::ready(([(header::CONTENT_TYPE, kind)], text))
+/// Something that never changes while the server runs. Asked for again each time, since a new version has another.
+fn page<S>(kind: &'static str, text: impl Into<Bytes>) -> MethodRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    let text = text.into();
+    let headers = [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::CONTENT_SECURITY_POLICY, SECURITY_POLICY),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
+    get(move || std::future::ready((headers, text.clone()).into_response()))
 }
 
 fn errors_json() -> String {
@@ -93,23 +108,15 @@ fn errors_page() -> String {
     let mut rows = String::new();
     for code in Code::ALL {
         let (name, status) = (code.as_str(), code.status().as_u16());
-        let _ = write!(
+        let _ = writeln!(
             rows,
-            "<tr id=\"{name}\"><td><code>{name}</code></td><td>{status}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            "<tr id=\"{name}\"><td class=\"name\"><code>{name}</code></td><td>{status}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
             in_code(code.title()),
             in_code(code.remedy()),
             in_code(code.retry())
         );
     }
-    format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>UTMOS errors</title>\
-         <meta name=\"viewport\" content=\"width=device-width\"><link rel=\"stylesheet\" href=\"/docs/docs.css\">\
-         <header><a href=\"/docs\">UTMOS Open Platform</a> <span>Errors</span></header><main><h1>Errors</h1>\
-         <p>Every failure has one envelope: <code>code</code>, <code>message</code>, <code>request_id</code> and, where \
-         values do not fit, <code>details</code> with every problem at once.</p>\
-         <table><thead><tr><th>Code</th><th>HTTP</th><th>What happened</th><th>What to do</th><th>Send it again?</th>\
-         </tr></thead><tbody>{rows}</tbody></table></main></html>"
-    )
+    ERRORS_PAGE.replace("<!-- rows -->", &rows)
 }
 
 /// Our own words, with back-ticked parts as code.

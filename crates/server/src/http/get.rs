@@ -32,7 +32,7 @@ const WAIT_SECONDS_MAX: usize = 60;
     operation_id = "getCommand",
     params(
         ("command_id" = String, Path, description = "From the answer to its creation", format = "uuid"),
-        ("wait" = Option<u32>, Query, description = "Hold the answer for 1 to 60 s until the status version passes `after_version` or the command ends; without `after_version`, until it ends"),
+        ("wait" = Option<u32>, Query, description = "Hold the answer for 1 to 60 s until the status version passes `after_version` or the command ends; without `after_version`, until it ends", minimum = 1, maximum = 60),
         ("after_version" = Option<u64>, Query, description = "The `status_version` already seen"),
     ),
     responses(

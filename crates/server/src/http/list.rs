@@ -51,7 +51,7 @@ pub struct CommandPage {
         ("command_type" = Option<String>, Query, description = "Of this method"),
         ("accepted_after" = Option<String>, Query, description = "Accepted at this time (RFC 3339) or later", format = "date-time"),
         ("accepted_before" = Option<String>, Query, description = "Accepted before this time (RFC 3339)", format = "date-time"),
-        ("limit" = Option<u32>, Query, description = "1 to 500, 100 when absent"),
+        ("limit" = Option<u32>, Query, description = "1 to 500, 100 when absent", minimum = 1, maximum = 500),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses(

@@ -8,6 +8,7 @@ mod catalog;
 mod create;
 mod docs;
 mod get;
+mod json;
 mod list;
 mod metrics;
 mod operations;
@@ -64,6 +65,10 @@ pub struct App {
     description = "Commands DJI docks and drones through one signed API. A command is stored durably before the 202, \
         sent to its dock at most once, and its `command_id` tells what really happened.",
     license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
+), tags(
+    (name = "commands", description = "Send commands and learn what became of them."),
+    (name = "catalogue", description = "What can be sent: every method with its payload, its reply and its limits."),
+    (name = "operations", description = "For those who run the server. Not signed."),
 ))]
 struct Document;
 

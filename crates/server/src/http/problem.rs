@@ -9,6 +9,8 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::words::CodeWord;
+
 macro_rules! codes {
     ($($name:ident = $text:literal, $status:ident, $title:literal, $remedy:literal, $retry:literal;)*) => {
         /// Why a request was not carried out. The table owns the HTTP status.
@@ -163,7 +165,7 @@ pub struct ProblemBody {
     #[schema(example = 400)]
     pub status: u16,
     /// The code to program against.
-    #[schema(example = "VALIDATION_FAILED")]
+    #[schema(value_type = CodeWord)]
     pub code: &'static str,
     /// What is wrong with this very request.
     pub message: String,

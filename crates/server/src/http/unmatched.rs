@@ -58,7 +58,7 @@ pub struct UnmatchedView {
     tag = "commands",
     operation_id = "listUnmatchedResponses",
     params(
-        ("limit" = Option<u32>, Query, description = "1 to 500, 100 when absent"),
+        ("limit" = Option<u32>, Query, description = "1 to 500, 100 when absent", minimum = 1, maximum = 500),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses(

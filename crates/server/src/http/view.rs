@@ -10,6 +10,19 @@ use super::words::StatusWord;
 
 /// A command and what is known of it.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "command_id": "0197c2d4-7d0e-7b1a-9c55-1f0a2b3c4d5e", "status": "SUCCEEDED", "vendor": "dji",
+    "device_id": "SIM-DOCK-0001", "gateway_id": "SIM-DOCK-0001", "command_type": "cover_open", "payload": {},
+    "timeout_seconds": 30, "response_code": "0", "response_message": "success",
+    "vendor_response": {"result": 0, "output": {"status": "in_progress"}}, "failure_code": null, "failure_reason": null,
+    "execution": {
+        "state": "ok", "step": "open_cover", "percent": 100, "updated_at": "2026-05-21T08:28:09.120Z",
+        "ext": {"result": 0, "output": {"status": "ok", "progress": {"percent": 100, "step_key": "open_cover"}}}
+    },
+    "accepted_at": "2026-05-21T08:28:04.063Z", "delivered_at": "2026-05-21T08:28:04.067Z",
+    "response_received_at": "2026-05-21T08:28:04.180Z", "completed_at": "2026-05-21T08:28:09.121Z",
+    "updated_at": "2026-05-21T08:28:09.121Z", "status_version": 5, "request_id": "7a1f8d7c-1f6e-4b5c-9d53-0e6f6a1b2c3d"
+}))]
 pub struct CommandView {
     /// Its id, from acceptance on.
     #[schema(format = "uuid")]

@@ -14,6 +14,8 @@ use utoipa::{
     openapi::{ObjectBuilder, RefOr, Type, schema::Schema},
 };
 
+use super::problem::Code;
+
 macro_rules! words {
     ($($(#[doc = $doc:literal])* $name:ident as $shown:literal = $words:expr;)*) => {$(
         $(#[doc = $doc])*
@@ -41,6 +43,8 @@ macro_rules! words {
 }
 
 words! {
+    /// Why a request was not carried out. More may come.
+    CodeWord as "ErrorCode" = Code::ALL.iter().map(|code| code.as_str().into()).collect();
     /// How a command stands: never more than was observed.
     StatusWord as "Status" = statuses();
     /// What becomes of a command while its gateway is absent.

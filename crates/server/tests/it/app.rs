@@ -44,11 +44,20 @@ pub struct TestApp {
     pub api: Api,
     folder: TempDir,
     master_key: MasterKey,
+    settings: Settings,
 }
+
+/// Assignments over the defaults, such as `http.body_read_seconds=1`.
+pub type Settings = &'static [&'static str];
 
 impl TestApp {
     /// A server with one tenant and docks `DOCK-1` and `DOCK-2`, which are not connected.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with other settings.
+    pub async fn start_with(settings: Settings) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let master_key = MasterKey::generate().unwrap();
         let store = open(&folder, &master_key);
@@ -57,7 +66,7 @@ impl TestApp {
             put_gateway(&*store, tenant, sn).await;
         }
         let credential = put_credential(&*store, tenant, Role::TenantAdmin.permissions()).await;
-        Self::start_on(folder, master_key, store, credential).await
+        Self::start_on(folder, master_key, store, credential, settings).await
     }
 
     async fn start_on(
@@ -65,14 +74,15 @@ impl TestApp {
         master_key: MasterKey,
         store: Arc<SqliteStore>,
         given: Given,
+        settings: Settings,
     ) -> Self {
         let journal = folder.path().join("emergency.journal");
         let journalled = Arc::new(JournalledStore::open(store.clone(), &journal).unwrap());
         journalled.settle().await.unwrap();
-        let server = start_server(journalled).await;
+        let server = start_server(journalled, settings).await;
         let (http, mqtt) = (server.http_addr(), server.mqtt_addr().unwrap());
         let api = Api::new(http, given);
-        Self { server, store, http, mqtt, api, folder, master_key }
+        Self { server, store, http, mqtt, api, folder, master_key, settings }
     }
 
     /// Stops the server in good order and starts another on the same data.
@@ -81,7 +91,19 @@ impl TestApp {
         self.server.stop().await;
         self.store.close().await;
         let store = open(&self.folder, &self.master_key);
-        Self::start_on(self.folder, self.master_key, store, given).await
+        Self::start_on(self.folder, self.master_key, store, given, self.settings).await
+    }
+
+    /// What a server finds that starts after this one was killed now: its files as they are, unclosed.
+    pub async fn as_if_killed(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // The database before its log: what moves from the log into it meanwhile is then in both.
+        for name in ["utmos.sqlite", "utmos.sqlite-wal", "emergency.journal"] {
+            std::fs::copy(self.folder.path().join(name), folder.path().join(name)).unwrap();
+        }
+        let store = open(&folder, &self.master_key);
+        let (key, given) = (self.master_key.clone(), self.api.given.clone());
+        Self::start_on(folder, key, store, given, self.settings).await
     }
 
     /// A dock that is connected and listens, and does what `script` says.
@@ -101,13 +123,19 @@ impl TestApp {
 
     /// Another credential of the first tenant.
     pub async fn credential(&self, change: impl FnOnce(&mut Credential)) -> Api {
+        let api = self.put_credential(change).await;
+        api.until_known().await;
+        api
+    }
+
+    /// The same without waiting until the server knows it. It knows all that were put before one it knows.
+    pub async fn put_credential(&self, change: impl FnOnce(&mut Credential)) -> Api {
         let tenant = self.api.given.tenant;
         let (mut credential, given) = new_credential(tenant, Role::TenantAdmin.permissions());
         change(&mut credential);
+        let given = Given { api_id: credential.api_id.clone(), ..given };
         self.store.put_credential(credential).await.unwrap();
-        let api = Api::new(self.http, given);
-        api.until_known().await;
-        api
+        Api { given, ..self.api.clone() }
     }
 }
 
@@ -116,13 +144,13 @@ fn open(folder: &TempDir, master_key: &MasterKey) -> Arc<SqliteStore> {
     Arc::new(SqliteStore::open(SqliteConfig { path, master_key: master_key.clone() }).unwrap())
 }
 
-async fn start_server(store: Arc<JournalledStore>) -> Server {
+async fn start_server(store: Arc<JournalledStore>, settings: Settings) -> Server {
     let _ = tracing_subscriber::fmt()
         .with_test_writer()
         .with_max_level(tracing::Level::WARN)
         .try_init();
-    let layers = Layers::new()
-        .assignments("--set", ["http.listen=127.0.0.1:0", "mqtt.embedded.listen=127.0.0.1:0"]);
+    let own = ["http.listen=127.0.0.1:0", "mqtt.embedded.listen=127.0.0.1:0"];
+    let layers = Layers::new().assignments("--set", own.iter().chain(settings).copied());
     let config = Config::load(layers).unwrap().config;
     let parts = Parts {
         store,
@@ -215,6 +243,18 @@ impl Answer {
     }
 }
 
+/// The server's clock, which is ours.
+pub fn unix_seconds() -> i64 {
+    SystemClock::new().now().wall.as_millis() / 1000
+}
+
+pub fn with_headers(
+    request: reqwest::RequestBuilder,
+    headers: &[(&'static str, String)],
+) -> reqwest::RequestBuilder {
+    headers.iter().fold(request, |request, (name, value)| request.header(*name, value))
+}
+
 /// A client that signs.
 #[derive(Clone)]
 pub struct Api {
@@ -235,14 +275,7 @@ impl Api {
     /// Sends a signed request.
     pub async fn request(&self, method: Method, target: &str, body: Option<&[u8]>) -> Answer {
         let nonce = Uuid::new_v4().to_string();
-        self.request_with(
-            method,
-            target,
-            body,
-            &nonce,
-            SystemClock::new().now().wall.as_millis() / 1000,
-        )
-        .await
+        self.request_with(method, target, body, &nonce, unix_seconds()).await
     }
 
     pub async fn request_with(
@@ -253,21 +286,44 @@ impl Api {
         nonce: &str,
         timestamp: i64,
     ) -> Answer {
-        let (path, query) =
-            target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-        let parts = SignedParts { method: method.as_str(), path, query, body: body.unwrap_or(b"") };
-        let signature = signing::sign(&self.given.key, parts, &self.given.api_id, timestamp, nonce);
-        let mut request = self
-            .client
-            .request(method, format!("http://{}{target}", self.http))
-            .header("X-Api-Id", self.given.api_id.as_str())
-            .header("X-Api-Timestamp", timestamp.to_string())
-            .header("X-Api-Nonce", nonce)
-            .header("X-Api-Signature", signature);
+        let headers = self.headers(method.as_str(), target, body.unwrap_or(b""), nonce, timestamp);
+        let mut request = with_headers(self.bare(method, target), &headers);
         if let Some(body) = body {
             request = request.header("Content-Type", "application/json").body(body.to_vec());
         }
         Self::answer(request).await
+    }
+
+    /// The four headers that sign a request.
+    pub fn headers(
+        &self,
+        method: &str,
+        target: &str,
+        body: &[u8],
+        nonce: &str,
+        timestamp: i64,
+    ) -> [(&'static str, String); 4] {
+        let (path, query) =
+            target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        let parts = SignedParts { method, path, query, body };
+        let signature = signing::sign(&self.given.key, parts, &self.given.api_id, timestamp, nonce);
+        let [id, time, once, sign] = signing::HEADERS;
+        [
+            (id, self.given.api_id.to_string()),
+            (time, timestamp.to_string()),
+            (once, nonce.to_owned()),
+            (sign, signature),
+        ]
+    }
+
+    /// The same with a fresh nonce and the present time.
+    pub fn fresh_headers(
+        &self,
+        method: &str,
+        target: &str,
+        body: &[u8],
+    ) -> [(&'static str, String); 4] {
+        self.headers(method, target, body, &Uuid::new_v4().to_string(), unix_seconds())
     }
 
     /// Sends a request as it is.

@@ -123,7 +123,11 @@ impl PretendDock {
                         body: serde_json::from_slice(&payload).unwrap(),
                     };
                 }
-                other => tracing::debug!(?other, "the dock's link"),
+                Inbound::Joined { .. }
+                | Inbound::Subscribed { .. }
+                | Inbound::Left { .. }
+                | Inbound::LinkUp { .. }
+                | Inbound::LinkDown { .. } => {}
             }
         }
     }

@@ -76,7 +76,7 @@ async fn a_job_stays_delivered_until_its_progress_says_how_it_ended() {
 async fn one_hundred_copies_of_a_request_make_one_command() {
     let app = TestApp::start().await;
     let mut dock = app.dock("DOCK-1").await;
-    let key = Uuid::now_v7().to_string();
+    let key = Uuid::new_v4().to_string();
     let copies = (0..100).map(|_| {
         app.api.create("DOCK-1", "debug_mode_open", json!({}), json!({"idempotency_key": key}))
     });

@@ -3,8 +3,15 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod app;
+mod bad_input;
+mod bad_peers;
+mod commands_api;
 mod dock;
 mod emergency;
+mod error_codes;
 mod life;
 mod openapi;
 mod order;
+mod routes;
+mod signing;
+mod wire;

@@ -22,7 +22,7 @@ use anyhow::{Context, bail};
 use tokio::time::{Instant, sleep};
 
 use self::{
-    child::{Place, Prepared},
+    child::{Place, Prepared, Server},
     docks::Docks,
     load::{Load, Loaded, Until},
     machine::Busy,
@@ -32,6 +32,8 @@ use crate::{exit::Exit, opened, output};
 
 /// Docks the load is spread over.
 const DOCKS: u32 = 100;
+/// How long each measurement of a first impression takes.
+const QUICK_TIME: Duration = Duration::from_millis(400);
 /// Loops before anything is measured.
 const WARM_UP: Duration = Duration::from_millis(300);
 /// Time to rest before the memory of an idle server is read.
@@ -51,6 +53,9 @@ pub struct Args {
     /// A first impression in a few seconds: one short run
     #[arg(long, conflicts_with_all = ["seconds", "runs"])]
     quick: bool,
+    /// Measure only this, by its name in the JSON; can be repeated
+    #[arg(long, value_name = "NAME", value_parser = Measure::parse)]
+    only: Vec<Measure>,
     /// Write all figures to this file as well
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -59,24 +64,30 @@ pub struct Args {
     data_dir: PathBuf,
 }
 
-/// How long everything takes.
-#[derive(Debug, Clone, Copy)]
+/// What is measured, and for how long.
+#[derive(Debug, Clone)]
 struct Plan {
     runs: u32,
     /// Of each measurement of the server.
     time: Duration,
     /// Of each floor.
     floor_time: Duration,
+    /// Everything when it is empty.
+    only: Vec<Measure>,
 }
 
 impl Plan {
     fn of(args: &Args) -> Self {
         let (runs, time) = if args.quick {
-            (1, Duration::from_millis(400))
+            (1, QUICK_TIME)
         } else {
             (args.runs, Duration::from_secs_f64(args.seconds))
         };
-        Self { runs, time, floor_time: (time / 2).max(Duration::from_millis(200)) }
+        Self { runs, time, floor_time: time / 2, only: args.only.clone() }
+    }
+
+    fn wants(&self, measure: Measure) -> bool {
+        self.only.is_empty() || self.only.contains(&measure)
     }
 }
 
@@ -92,7 +103,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         output::note(format_args!("run {run} of {}", plan.runs));
         let dir = folder.0.join(format!("run-{run}"));
         tokio::select! {
-            measured = measure(plan, &dir, &mut report) => measured.with_context(|| format!("run {run}"))?,
+            measured = measure(&plan, &dir, &mut report) => measured.with_context(|| format!("run {run}"))?,
             stopped = tokio::signal::ctrl_c() => {
                 stopped?;
                 bail!("stopped");
@@ -114,63 +125,108 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
 }
 
 /// One run: a fresh server, every measurement once.
-async fn measure(plan: Plan, dir: &Path, report: &mut Report) -> anyhow::Result<()> {
+async fn measure(plan: &Plan, dir: &Path, report: &mut Report) -> anyhow::Result<()> {
     floors(plan, dir, report).await?;
     let place = Place::new(dir)?;
     let prepared = Prepared::new(&place, DOCKS).await?;
-    let mut server = place.start().await?.server;
+    let server = place.start().await?.server;
     sleep(IDLE_WAIT.min(plan.time)).await;
     report.add(Measure::MemoryIdle, Sample::value(server.resident_mb()?));
-    let mut docks = Docks::start(&place, &prepared).await?;
+    let docks = Docks::start(&place, &prepared).await?;
     sleep(IDLE_WAIT.min(plan.time)).await;
     report.add(Measure::MemoryDocks, Sample::value(server.resident_mb()?));
 
     let site = Arc::new(load::Site::new(&place, &prepared));
-    let healthz = load::healthz(&site, 64, plan.floor_time).await?;
-    report.add(Measure::Healthz, Sample::of(&healthz));
-    let until = |clients, until| Load { clients, time: plan.time, until };
-    Load { clients: 64, time: WARM_UP, until: Until::Ended }.run(&site).await?;
-    for (clients, measure) in [(1, Measure::Accept1), (64, Measure::Accept64)] {
-        let loaded = until(clients, Until::Accepted).run(&site).await?;
-        report.add(measure, Sample::of(&loaded));
-        drain(&site).await?;
-        report.judge(docks.arrived_once(&loaded.commands));
-    }
-    for (clients, measure) in
-        [(1, Measure::Loop1), (16, Measure::Loop16), (64, Measure::Loop64), (256, Measure::Loop256)]
-    {
-        let (cpu, busy) = (server.cpu()?, Busy::read()?);
-        let loaded = until(clients, Until::Ended).run(&site).await?;
-        let used = server.cpu()?.saturating_sub(cpu);
-        report.disturbed(Busy::read()?.others_since(&busy, used));
-        report.add(measure, Sample::of(&loaded));
-        if clients == 64 {
-            report.add(Measure::Cpu, Sample::value(per_loop(used, &loaded)));
-        }
-        report.judge(docks.compare(&loaded.commands));
-    }
-    let (times, loaded) = docks.emergencies(&site, plan.time).await?;
-    report.add(Measure::Emergency, Sample::of_times(&times));
-    report.judge(docks.compare(&loaded.commands));
-    drain(&site).await?;
-    report.add(Measure::MemoryLoad, Sample::value(server.resident_mb()?));
-    report.stored(load::accepted_so_far(&site).await?);
+    let mut under_load = UnderLoad { plan, server, docks, site, report };
+    under_load.measure().await?;
+    let UnderLoad { server, docks, .. } = under_load;
 
     docks.stop().await;
     server.stop().await?;
     let started = place.start().await?;
     report.add(Measure::Restart, Sample::value(started.took.as_secs_f64() * 1_000.0));
-    server = started.server;
-    server.stop().await
+    started.server.stop().await
 }
 
-async fn floors(plan: Plan, dir: &Path, report: &mut Report) -> anyhow::Result<()> {
+async fn floors(plan: &Plan, dir: &Path, report: &mut Report) -> anyhow::Result<()> {
     opened::make_folder(dir)?;
-    report.add(Measure::Sync, Sample::of(&floors::sync(dir, plan.floor_time).await?));
+    if plan.wants(Measure::Sync) {
+        report.add(Measure::Sync, Sample::of(&floors::sync(dir, plan.floor_time).await?));
+    }
     for (in_flight, measure) in [(1, Measure::Mqtt1), (64, Measure::Mqtt64)] {
-        report.add(measure, Sample::of(&floors::mqtt(in_flight, plan.floor_time).await?));
+        if plan.wants(measure) {
+            report.add(measure, Sample::of(&floors::mqtt(in_flight, plan.floor_time).await?));
+        }
     }
     Ok(())
+}
+
+/// A server with its docks, to be loaded.
+struct UnderLoad<'a> {
+    plan: &'a Plan,
+    server: Server,
+    docks: Docks,
+    site: Arc<load::Site>,
+    report: &'a mut Report,
+}
+
+impl UnderLoad<'_> {
+    async fn measure(&mut self) -> anyhow::Result<()> {
+        if self.plan.wants(Measure::Healthz) {
+            let healthz = load::healthz(&self.site, 64, self.plan.floor_time).await?;
+            self.report.add(Measure::Healthz, Sample::of(&healthz));
+        }
+        Load { clients: 64, time: WARM_UP, until: Until::Ended }.run(&self.site).await?;
+        for (clients, measure) in [(1, Measure::Accept1), (64, Measure::Accept64)] {
+            if self.plan.wants(measure) {
+                self.accepts(clients, measure).await?;
+            }
+        }
+        for (clients, measure) in [
+            (1, Measure::Loop1),
+            (16, Measure::Loop16),
+            (64, Measure::Loop64),
+            (256, Measure::Loop256),
+        ] {
+            if self.plan.wants(measure) {
+                self.loops(clients, measure).await?;
+            }
+        }
+        if self.plan.wants(Measure::Emergency) {
+            let (times, loaded) = self.docks.emergencies(&self.site, self.plan.time).await?;
+            self.report.add(Measure::Emergency, Sample::of_times(&times));
+            self.report.judge(self.docks.compare(&loaded.commands));
+        }
+        drain(&self.site).await?;
+        self.report.add(Measure::MemoryLoad, Sample::value(self.server.resident_mb()?));
+        self.report.stored(load::accepted_so_far(&self.site).await?);
+        Ok(())
+    }
+
+    async fn accepts(&mut self, clients: usize, measure: Measure) -> anyhow::Result<()> {
+        let load = Load { clients, time: self.plan.time, until: Until::Accepted };
+        let loaded = load.run(&self.site).await?;
+        self.report.add(measure, Sample::of(&loaded));
+        drain(&self.site).await?;
+        self.report.judge(self.docks.arrived_once(&loaded.commands));
+        Ok(())
+    }
+
+    async fn loops(&mut self, clients: usize, measure: Measure) -> anyhow::Result<()> {
+        let load = Load { clients, time: self.plan.time, until: Until::Ended };
+        let (cpu, busy) = (self.server.cpu()?, Busy::read()?);
+        let loaded = load.run(&self.site).await?;
+        let used = self.server.cpu()?.saturating_sub(cpu);
+        let (own, others) = Busy::read()?.since(&busy, used);
+        self.report.disturbed(others);
+        self.report.add(measure, Sample::of(&loaded));
+        if measure == Measure::Loop64 {
+            self.report.add(Measure::Cpu, Sample::value(per_loop(used, &loaded)));
+            self.report.add(Measure::OwnCpu, Sample::value(per_loop(own, &loaded)));
+        }
+        self.report.judge(self.docks.compare(&loaded.commands));
+        Ok(())
+    }
 }
 
 /// Waits until no command is open.
@@ -185,8 +241,7 @@ async fn drain(site: &load::Site) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Microseconds of the server's CPU for each loop.
-#[expect(clippy::cast_precision_loss, reason = "no run has 2^52 loops")]
+/// Microseconds of processor time for each loop.
 fn per_loop(used: Duration, loaded: &Loaded) -> f64 {
     used.as_secs_f64() * 1e6 / loaded.commands.len().max(1) as f64
 }

@@ -92,7 +92,7 @@ pub async fn mqtt(in_flight: usize, time: Duration) -> anyhow::Result<Loaded> {
             let number =
                 std::str::from_utf8(&payload).ok().and_then(|text| text.parse::<usize>().ok());
             if let Some(back) = number.and_then(|number| to_clients.get(number)) {
-                drop(back.send(()).await);
+                let _gone = back.send(()).await;
             }
         }
     });

@@ -50,14 +50,14 @@ impl Busy {
         Ok(Self { all, idle, own: cpu_of(std::process::id())? })
     }
 
-    /// The share of all processor time since `before` that went neither to us, nor to the server, nor to nobody; from
-    /// 0 to 1. `server` is what the server has used in that time.
-    pub fn others_since(&self, before: &Self, server: Duration) -> f64 {
+    /// Since `before`: the processor time we have used ourselves, and the share of all processor time that went neither
+    /// to us, nor to the server, nor to nobody, from 0 to 1. `server` is what the server has used in that time.
+    pub fn since(&self, before: &Self, server: Duration) -> (Duration, f64) {
         let all = self.all.saturating_sub(before.all);
         let idle = self.idle.saturating_sub(before.idle);
         let own = self.own.saturating_sub(before.own);
         let others = all.saturating_sub(idle).saturating_sub(own).saturating_sub(server);
-        if all.is_zero() { 0.0 } else { others.as_secs_f64() / all.as_secs_f64() }
+        (own, if all.is_zero() { 0.0 } else { others.as_secs_f64() / all.as_secs_f64() })
     }
 }
 

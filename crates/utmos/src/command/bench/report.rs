@@ -22,6 +22,7 @@ pub enum Measure {
     Loop64,
     Loop256,
     Cpu,
+    OwnCpu,
     Emergency,
     MemoryIdle,
     MemoryDocks,
@@ -39,7 +40,7 @@ enum Figure {
 }
 
 impl Measure {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::Sync,
         Self::Mqtt1,
         Self::Mqtt64,
@@ -51,6 +52,7 @@ impl Measure {
         Self::Loop64,
         Self::Loop256,
         Self::Cpu,
+        Self::OwnCpu,
         Self::Emergency,
         Self::MemoryIdle,
         Self::MemoryDocks,
@@ -71,12 +73,19 @@ impl Measure {
             Self::Loop64 => "loop_64",
             Self::Loop256 => "loop_256",
             Self::Cpu => "server_cpu_per_loop_64",
+            Self::OwnCpu => "bench_cpu_per_loop_64",
             Self::Emergency => "emergency",
             Self::MemoryIdle => "memory_idle",
             Self::MemoryDocks => "memory_100_docks",
             Self::MemoryLoad => "memory_after_load",
             Self::Restart => "restart",
         }
+    }
+
+    /// Reads a name as it stands in the JSON.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|measure| measure.key() == text);
+        found.ok_or_else(|| format!("is none of {}", Self::ALL.map(Self::key).join(", ")))
     }
 
     fn title(self) -> &'static str {
@@ -92,6 +101,7 @@ impl Measure {
             Self::Loop64 => "POST to outcome, 64 clients",
             Self::Loop256 => "POST to outcome, 256 clients",
             Self::Cpu => "server CPU for each loop, 64 clients",
+            Self::OwnCpu => "this program's CPU for each loop (load, docks)",
             Self::Emergency => "emergency POST to bytes at the dock, under load",
             Self::MemoryIdle => "server memory, idle",
             Self::MemoryDocks => "server memory, 101 docks online",
@@ -111,7 +121,7 @@ impl Measure {
             | Self::Loop16
             | Self::Loop64
             | Self::Loop256 => (Figure::PerSecond, "/s"),
-            Self::Cpu => (Figure::Value, "µs"),
+            Self::Cpu | Self::OwnCpu => (Figure::Value, "µs"),
             Self::MemoryIdle | Self::MemoryDocks | Self::MemoryLoad => (Figure::Value, "MB"),
             Self::Restart => (Figure::Value, "ms"),
         }
@@ -133,6 +143,7 @@ impl Measure {
             | Self::Mqtt64
             | Self::Healthz
             | Self::Loop16
+            | Self::OwnCpu
             | Self::MemoryDocks
             | Self::MemoryLoad
             | Self::Restart => (None, None),
@@ -151,7 +162,6 @@ pub struct Sample {
     value: Option<f64>,
 }
 
-#[expect(clippy::cast_precision_loss, reason = "no run counts to 2^52")]
 impl Sample {
     /// A rate and its times.
     pub fn of(loaded: &Loaded) -> Self {

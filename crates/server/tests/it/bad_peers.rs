@@ -1,0 +1,105 @@
+//! Peers that send too much, too slowly, or nothing at all.
+
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+
+use crate::{
+    app::{Api, COMMANDS, TestApp},
+    bad_input::{assert_nothing_came_of_it, assert_untouched, with, with_raw},
+    routes::assert_refused,
+    wire::{Wire, head, whole},
+};
+
+#[tokio::test]
+async fn a_body_that_is_too_long_is_refused_however_it_comes() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    let fits =
+        with_raw("payload", &format!("{{\"action\":1,\"note\":\"{}\"}}", "x".repeat(1_000_000)));
+    let dry = String::from_utf8(fits).unwrap().replacen('{', "{\"dry_run\":true,", 1);
+    let answer = app.api.request(Method::POST, COMMANDS, Some(dry.as_bytes())).await;
+    assert_eq!(answer.status, StatusCode::OK, "just below the limit: {}", answer.body["code"]);
+    let long = with_raw("payload", &format!("{{\"note\":\"{}\"}}", "x".repeat(3 * 1024 * 1024)));
+    let headers = app.api.fresh_headers("POST", COMMANDS, &long);
+    let mut wire = Wire::open(app.http).await;
+    wire.send(&whole("POST", COMMANDS, &headers, &long)).await;
+    assert_refused(&wire.answer().await.unwrap(), 413, "PAYLOAD_TOO_LARGE");
+    assert_untouched(&app, &mut dock, "by length").await;
+
+    let mut wire = Wire::open(app.http).await;
+    let head = head("POST", COMMANDS, &headers);
+    wire.send(
+        format!("{head}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .as_bytes(),
+    )
+    .await;
+    for chunk in long.chunks(64 * 1024) {
+        wire.send(&[format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat()).await;
+    }
+    wire.send(b"0\r\n\r\n").await;
+    assert_refused(&wire.answer().await.unwrap(), 413, "PAYLOAD_TOO_LARGE");
+    assert_untouched(&app, &mut dock, "in chunks").await;
+
+    // One that asks first is told without sending anything, and one that lies is not believed.
+    let mut wire = Wire::open(app.http).await;
+    wire.send(
+        format!("{head}Expect: 100-continue\r\nContent-Length: 99999999999\r\n\r\n").as_bytes(),
+    )
+    .await;
+    assert_refused(&wire.answer().await.unwrap(), 413, "PAYLOAD_TOO_LARGE");
+}
+
+#[tokio::test]
+async fn who_dawdles_is_let_go_and_holds_up_nobody() {
+    let app =
+        TestApp::start_with(&["http.body_read_seconds=1", "http.header_read_seconds=1"]).await;
+    let mut dock = app.dock("DOCK-1").await;
+    // A client that keeps no connection: here they are let go while it may want to use them.
+    let fresh = || Api::new(app.http, app.api.given.clone());
+    let body = with(json!({}));
+    let head = head("POST", COMMANDS, &app.api.fresh_headers("POST", COMMANDS, &body));
+    let mut slow_body = Wire::open(app.http).await;
+    slow_body
+        .send(
+            format!(
+                "{head}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{{",
+                body.len()
+            )
+            .as_bytes(),
+        )
+        .await;
+    // Nothing at all; what may still become HTTP/1 or HTTP/2; half a head; and half a second head.
+    let mut silent = vec![Wire::open(app.http).await];
+    for begun in [
+        "P",
+        "PRI * HTTP/2.0\r\n\r\nSM",
+        "GET /healthz HTTP/1.1\r\nHost: x\r\nX-A",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ] {
+        let mut wire = Wire::open(app.http).await;
+        wire.send(begun.as_bytes()).await;
+        silent.push(wire);
+    }
+    let mut second = Wire::open(app.http).await;
+    second.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz").await;
+    assert_eq!(second.answer().await.unwrap().status, StatusCode::OK);
+    let mut idle = Vec::new();
+    for _ in 0..10 {
+        // No more at a time than the system keeps for a server that has not taken them yet.
+        idle.extend(futures_util::future::join_all((0..50).map(|_| Wire::open(app.http))).await);
+        assert_eq!(fresh().get(COMMANDS).await.status, StatusCode::OK, "beside idle connections");
+    }
+
+    assert_refused(&slow_body.answer().await.unwrap(), 408, "REQUEST_TIMEOUT");
+    for mut wire in silent.into_iter().chain([second]).chain(idle) {
+        wire.closed().await;
+    }
+    assert_nothing_came_of_it(&fresh(), &mut dock, "slow").await;
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_served_when_others_are_let_go() {
+    let app = TestApp::start_with(&["http.connections_max=4", "http.header_read_seconds=1"]).await;
+    let _idle = futures_util::future::join_all((0..8).map(|_| Wire::open(app.http))).await;
+    assert_eq!(app.api.get(COMMANDS).await.status, StatusCode::OK);
+}

@@ -1,0 +1,338 @@
+//! Commands as callers see them: dry runs, lists, waits, masked secrets, the catalogue, repeated requests.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use utmos_core::method::CompleteOn;
+
+use crate::app::{COMMANDS, TestApp};
+
+fn ids(page: &Value) -> Vec<String> {
+    let items = page["items"].as_array().unwrap();
+    items.iter().map(|item| item["command_id"].as_str().unwrap().to_owned()).collect()
+}
+
+fn drc_mode() -> Value {
+    json!({
+        "mqtt_broker": {
+            "address": "mqtt.example.com:8883", "client_id": "c", "username": "u", "password": "hush-password",
+            "expire_time": 1_900_000_000, "enable_tls": true,
+        },
+        "hsi_frequency": 1, "osd_frequency": 10,
+    })
+}
+
+fn upload() -> Value {
+    json!({
+        "bucket": "b", "region": "r", "endpoint": "https://s3.example.com", "provider": "aws",
+        "credentials": {
+            "access_key_id": "hush-id", "access_key_secret": "hush-secret", "expire": 3600,
+            "security_token": "hush-token",
+        },
+        "params": {"files": [{"list": [{"boot_index": 1}], "module": "0", "object_key": "logs/1"}]},
+    })
+}
+
+#[tokio::test]
+async fn a_dry_run_shows_what_would_be_sent_and_stores_and_sends_nothing() {
+    let app = TestApp::start().await;
+    let dry = json!({"dry_run": true});
+    let absent = app.api.create("DOCK-1", "flighttask_recovery", json!({}), dry.clone()).await;
+    assert_eq!(absent.status, StatusCode::OK, "{absent:?}");
+    let shown = |name: &str| absent.body[name].clone();
+    assert_eq!((shown("dry_run"), shown("gateway_online")), (json!(true), json!(false)));
+    assert_eq!((shown("risk_class"), shown("if_offline")), (json!("motion"), json!("fail")));
+    let mut dock = app.dock("DOCK-1").await;
+    let renamed = app
+        .api
+        .create("DOCK-1", "custom_data_transmission_to_psdk", json!({"data": "x"}), dry.clone())
+        .await;
+    assert_eq!(renamed.body["payload"], json!({"value": "x"}), "{renamed:?}");
+    assert!(
+        renamed.body["hints"][0].as_str().unwrap().starts_with("/payload/data is sent as /value"),
+        "{renamed:?}"
+    );
+    assert_eq!(renamed.body["gateway_online"], true);
+    assert_eq!(
+        (&renamed.body["if_offline"], &renamed.body["complete_on"]),
+        (&json!("wait"), &json!("outcome"))
+    );
+    let timeout = json!({"dry_run": true, "timeout_seconds": 0});
+    let default = app.api.create("DOCK-1", "debug_mode_open", json!({}), timeout).await;
+    assert!(
+        default.body["timeout_seconds"].as_u64().is_some_and(|seconds| seconds > 0),
+        "{default:?}"
+    );
+    let secret = app.api.create("DOCK-1", "drc_mode_enter", drc_mode(), dry.clone()).await;
+    assert_eq!(secret.body["payload"]["mqtt_broker"]["password"], "***", "{secret:?}");
+    assert!(!secret.body.to_string().contains("hush"));
+    let refused = app.api.create("DOCK-1", "drc_mode_enter", json!({}), dry).await;
+    assert_eq!(refused.code(), "VALIDATION_FAILED", "every check is run");
+    assert!(ids(&app.api.get(COMMANDS).await.body).is_empty());
+    assert!(dock.drain().await.is_empty());
+}
+
+#[tokio::test]
+async fn secrets_of_a_payload_go_to_the_device_and_are_shown_nowhere() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    for (method, payload) in [("drc_mode_enter", drc_mode()), ("fileupload_start", upload())] {
+        let created = app.api.create("DOCK-1", method, payload.clone(), json!({})).await;
+        let id = created.id();
+        let command = dock.command().await;
+        assert_eq!(command.body["data"], payload, "the device gets them");
+        // A device that repeats what it was given.
+        dock.reply(
+            &command,
+            json!({"result": 0, "output": {"status": "in_progress", "echo": payload}}),
+        )
+        .await;
+        let read = app.api.until(&id, |command| !command["response_code"].is_null()).await;
+        assert_eq!(read["vendor_response"]["result"], 0);
+        dock.event("fileupload_progress", &command.body["bid"], json!({
+            "result": 0, "output": {"status": "ok", "progress": {"percent": 100}, "ext": {"echo": payload}},
+        }), 0).await;
+        dock.drain().await;
+        let one = format!("{COMMANDS}/{id}");
+        for target in
+            [one.clone(), format!("{one}/timeline"), COMMANDS.to_owned(), format!("{one}?wait=1")]
+        {
+            let answer = app.api.get(&target).await;
+            assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+            let text = answer.body.to_string();
+            assert!(!text.contains("hush") && text.contains("***"), "{target}: {text}");
+        }
+    }
+    let fields = json!({"payload": {"mqtt_broker": {"password": ["hush"], "address": 5}}});
+    let refused = app.api.create("DOCK-1", "drc_mode_enter", json!({}), fields).await;
+    assert!(
+        !refused.body.to_string().contains("hush"),
+        "a refusal names a secret's field, not the secret: {refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn lists_are_filtered_cut_into_pages_and_end() {
+    let app = TestApp::start().await;
+    let other = app.other_tenant("second", "DOCK-9").await;
+    let foreign = other.create("DOCK-9", "debug_mode_open", json!({}), json!({})).await.id();
+    let mut made = Vec::new();
+    for n in 0..7 {
+        let (device, method) =
+            if n < 4 { ("DOCK-1", "debug_mode_open") } else { ("DOCK-2", "debug_mode_close") };
+        made.push(app.api.create(device, method, json!({}), json!({})).await.id());
+    }
+    made.reverse();
+    let cancel = format!("{COMMANDS}/{}/cancel", made[0]);
+    assert_eq!(app.api.post(&cancel, &Value::Null).await.status, StatusCode::OK);
+    let list = async |query: &str| app.api.get(&format!("{COMMANDS}?{query}")).await.body;
+    assert_eq!(ids(&list("").await), made, "newest first");
+    assert_eq!(ids(&list("device_id=DOCK-2").await), made[..3]);
+    assert_eq!(ids(&list("command_type=debug_mode_open").await), made[3..]);
+    assert_eq!(ids(&list("status=FAILED").await), made[..1]);
+    assert_eq!(ids(&list("status=ACCEPTED&device_id=DOCK-2").await), made[1..3]);
+    assert!(ids(&list("status=SUCCEEDED").await).is_empty());
+    assert!(ids(&list("device_id=DOCK-9").await).is_empty(), "another tenant's");
+    let at = app.api.get(&format!("{COMMANDS}/{}", made[3])).await.body["accepted_at"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let (after, before) =
+        (list(&format!("accepted_after={at}")).await, list(&format!("accepted_before={at}")).await);
+    assert!(ids(&after).contains(&made[3]) && !ids(&before).contains(&made[3]));
+    assert_eq!(ids(&after).len() + ids(&before).len(), 7);
+
+    for limit in [1, 2, 3, 7, 500] {
+        let (mut seen, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = list(&format!("limit={limit}{cursor}")).await;
+            assert!(!ids(&page).is_empty(), "no page is empty when there was something before it");
+            seen.extend(ids(&page));
+            let Some(next) = page["next_cursor"].as_str() else { break };
+            cursor = format!("&cursor={next}");
+        }
+        assert_eq!(seen, made, "limit {limit}");
+    }
+    // Another tenant's id as a cursor shows nothing of it.
+    assert!(!ids(&list(&format!("cursor={foreign}")).await).contains(&foreign));
+    assert_eq!(ids(&other.get(COMMANDS).await.body), [foreign]);
+}
+
+#[tokio::test]
+async fn a_wait_ends_with_the_first_version_that_is_news() {
+    let app = TestApp::start().await;
+    let id = app.api.create("DOCK-1", "debug_mode_open", json!({}), json!({})).await.id();
+    let target = format!("{COMMANDS}/{id}");
+    let now = app.api.get(&target).await.body;
+    let version = now["status_version"].as_u64().unwrap();
+    // Already past: at once. A version that will never come: unchanged, at the end of the wait.
+    assert_eq!(
+        app.api.get(&format!("{target}?wait=60&after_version={}", version - 1)).await.body,
+        now
+    );
+    let unchanged = app.api.get(&format!("{target}?wait=1&after_version={version}")).await;
+    assert_eq!((unchanged.status, &unchanged.body), (StatusCode::OK, &now));
+    assert_eq!(app.api.get(&format!("{target}?wait=1")).await.body, now, "it has not ended");
+    assert_eq!(
+        app.api.get(&format!("{target}?after_version=99")).await.body,
+        now,
+        "without a wait there is none"
+    );
+    // On a change: as soon as there is one.
+    let waiting = format!("{target}?wait=60&after_version={version}");
+    let to_the_end = format!("{target}?wait=60");
+    let (changed, ended, ()) =
+        tokio::join!(app.api.get(&waiting), app.api.get(&to_the_end), async {
+            let mut dock = app.dock("DOCK-1").await;
+            let command = dock.command().await;
+            dock.reply(&command, json!({"result": 0})).await;
+        });
+    assert!(changed.body["status_version"].as_u64().unwrap() > version);
+    assert_eq!(ended.body["status"], "SUCCEEDED");
+    let again = app.api.get(&format!("{target}?wait=60&after_version=99")).await;
+    assert_eq!(again.body, ended.body, "nothing is waited for that has ended");
+    let nobody = app.api.get(&format!("{COMMANDS}/{}?wait=60", uuid::Uuid::new_v4())).await;
+    assert_eq!(nobody.code(), "COMMAND_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_repeated_request_finds_its_command_as_it_stands_today() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    let body = r#"{"vendor":"dji","device_id":"DOCK-1","command_type":"battery_maintenance_switch","payload":{"action":1},"idempotency_key":"k"}"#;
+    let same = r#" {"idempotency_key":"k","payload":{"action":1.0},"command_type":"battery_maintenance_switch","device_id":"DOCK\u002d1","vendor":"dji"}"#;
+    let send =
+        async |text: &str| app.api.request(Method::POST, COMMANDS, Some(text.as_bytes())).await;
+    let first = send(body).await;
+    assert_eq!(first.status, StatusCode::ACCEPTED);
+    assert!(!first.headers.contains_key("idempotency-replayed"));
+    let command = dock.command().await;
+    dock.reply(&command, json!({"result": 0})).await;
+    app.api.ended(&first.id()).await;
+    for text in [body, same] {
+        let again = send(text).await;
+        assert_eq!(
+            (again.status, &again.headers["idempotency-replayed"]),
+            (StatusCode::OK, &"true".parse().unwrap())
+        );
+        assert_eq!(
+            (again.id(), &again.body["accepted_at"]),
+            (first.id(), &first.body["accepted_at"])
+        );
+        assert_eq!(again.body["status"], "SUCCEEDED", "today's");
+        assert_ne!(again.body["request_id"], first.body["request_id"]);
+    }
+    for other in ["\"timeout_seconds\":30,", "\"if_offline\":\"wait\",", "\"dry_run\":false,"] {
+        let conflict = send(&body.replacen('{', &format!("{{{other}"), 1)).await;
+        assert_eq!(
+            (conflict.status, conflict.code()),
+            (StatusCode::CONFLICT, "IDEMPOTENCY_CONFLICT"),
+            "{other}"
+        );
+        assert_eq!(
+            conflict.body["details"][0]["given"],
+            first.id(),
+            "it names the command of that time"
+        );
+    }
+    // Another tenant's keys are its own, and no key stands in the way of an abort.
+    let other = app.other_tenant("second", "DOCK-9").await;
+    let own =
+        other.create("DOCK-9", "debug_mode_open", json!({}), json!({"idempotency_key": "k"})).await;
+    assert_eq!(own.status, StatusCode::ACCEPTED);
+    let fly = json!({"fly_to_id": "f", "max_speed": 5, "points": [{"latitude": 1.0, "longitude": 2.0, "height": 60.0}]});
+    let flying = app.api.create("DOCK-1", "fly_to_point", fly, json!({})).await.id();
+    let key = json!({"idempotency_key": format!("cancel:{flying}")});
+    app.api.create("DOCK-1", "debug_mode_open", json!({}), key).await.id();
+    let command = dock.command().await;
+    dock.reply(&command, json!({"result": 0})).await;
+    app.api.until(&flying, |command| command["status"] == "DELIVERED").await;
+    let cancel = format!("{COMMANDS}/{flying}/cancel");
+    let (one, two) =
+        (app.api.post(&cancel, &Value::Null).await, app.api.post(&cancel, &Value::Null).await);
+    assert_eq!((one.status, two.status), (StatusCode::OK, StatusCode::OK), "{one:?}");
+    assert_eq!(
+        one.body["abort_command_id"], two.body["abort_command_id"],
+        "one abort however often it is asked for"
+    );
+}
+
+#[tokio::test]
+async fn the_caller_chooses_what_succeeded_waits_for_and_what_an_absent_gateway_means() {
+    let app = TestApp::start().await;
+    let simple = app.credential(|one| one.complete_on = CompleteOn::Reply).await;
+    let mut dock = app.dock("DOCK-1").await;
+    for (api, more, status) in [
+        (&app.api, json!({"complete_on": "reply"}), "SUCCEEDED"),
+        (&simple, json!({}), "SUCCEEDED"),
+        (&simple, json!({"complete_on": "outcome"}), "DELIVERED"),
+        (&app.api, json!({}), "DELIVERED"),
+    ] {
+        let id = api.create("DOCK-1", "cover_open", json!({}), more.clone()).await.id();
+        let command = dock.command().await;
+        dock.reply(&command, json!({"result": 0, "output": {"status": "in_progress"}})).await;
+        let read = api.until(&id, |command| !command["response_code"].is_null()).await;
+        assert_eq!(read["status"], status, "{more}");
+        let end = json!({"result": 0, "output": {"status": "ok", "progress": {"percent": 100}}});
+        dock.event("cover_open", &command.body["bid"], end, 0).await;
+        let read = api.until(&id, |command| command["execution"]["percent"] == 100).await;
+        assert_eq!(read["status"], "SUCCEEDED", "and execution goes on being updated");
+    }
+    // DOCK-2 is away: the class decides, unless the caller does.
+    for (method, more, status) in [
+        ("debug_mode_open", json!({}), "ACCEPTED"),
+        ("debug_mode_open", json!({"if_offline": "fail"}), "FAILED"),
+        ("flighttask_recovery", json!({}), "FAILED"),
+        ("flighttask_recovery", json!({"if_offline": "wait"}), "ACCEPTED"),
+    ] {
+        let created = app.api.create("DOCK-2", method, json!({}), more.clone()).await;
+        assert_eq!(
+            (created.status, &created.body["status"]),
+            (StatusCode::ACCEPTED, &json!("ACCEPTED"))
+        );
+        let read = if status == "FAILED" {
+            app.api.ended(&created.id()).await
+        } else {
+            app.api.get(&format!("{COMMANDS}/{}", created.id())).await.body
+        };
+        assert_eq!(read["status"], status, "{method} {more}");
+        assert_eq!(read["failure_code"] == "DEVICE_OFFLINE", status == "FAILED", "{read:#}");
+    }
+}
+
+#[tokio::test]
+async fn the_catalogue_tells_everything_about_the_83_documented_methods() {
+    let app = TestApp::start().await;
+    let list = app.api.get("/api/v1/open/catalog/dji/methods").await.body;
+    let methods = list["items"].as_array().unwrap();
+    assert_eq!(methods.iter().filter(|one| !one["domain"].is_null()).count(), 83);
+    let api = &app.api;
+    let answers = methods.iter().map(|method| async move {
+        let name = method["method"].as_str().unwrap().to_owned();
+        (method, api.get(&format!("/api/v1/open/catalog/dji/methods/{name}")).await)
+    });
+    for (method, answer) in futures_util::future::join_all(answers).await {
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        let detail = answer.body;
+        for (name, value) in method.as_object().unwrap() {
+            assert_eq!(&detail[name], value, "the list and the method say the same");
+        }
+        let (payload, reply) = (&detail["payload_schema"], &detail["reply_schema"]);
+        let schema = jsonschema::validator_for(payload).unwrap();
+        assert!(schema.is_valid(&detail["example"]), "{method}");
+        assert!(
+            jsonschema::validator_for(reply).unwrap().is_valid(&json!({"result": 0})),
+            "{method}"
+        );
+        assert!(
+            detail["default_timeout_seconds"].as_u64().is_some_and(|seconds| seconds > 0),
+            "{method}"
+        );
+    }
+    // What the catalogue shows as an example is taken.
+    let detail = app.api.get("/api/v1/open/catalog/dji/methods/fly_to_point").await.body;
+    let dry = app
+        .api
+        .create("DOCK-1", "fly_to_point", detail["example"].clone(), json!({"dry_run": true}))
+        .await;
+    assert_eq!(dry.body["payload"], detail["example"], "{dry:?}");
+}

@@ -1,0 +1,15 @@
+//! Whole flights: the server or the program itself, real brokers, simulated docks, and what must hold when machines,
+//! clocks, brokers and callers misbehave.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod api;
+mod clock;
+mod crash;
+mod dock;
+mod methods;
+mod mosquitto;
+mod place;
+mod process;
+mod recordings;
+mod security;
+mod truth;
