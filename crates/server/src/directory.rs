@@ -28,6 +28,15 @@ pub struct Directory {
     held: RwLock<Held>,
 }
 
+/// What a gateway's report changed.
+#[derive(Debug)]
+pub struct Report {
+    /// What stands behind it.
+    pub change: TopologyChange,
+    /// Sub-devices that became devices of the gateway's tenant with it.
+    pub new: Vec<Device>,
+}
+
 #[derive(Default)]
 struct Held {
     generation: Option<u64>,
@@ -139,35 +148,30 @@ impl Directory {
         bool::from(known.unwrap_or([0; 32]).ct_eq(&given)) && is_known
     }
 
-    /// Takes a gateway's report of what stands behind it, and remembers what changed.
+    /// Takes a gateway's report of what stands behind it, in memory. What changed is for [`Directory::keep_topology`].
+    pub fn report_topology(&self, gateway: &GatewaySn, subs: &[SubDevice], now: Timestamp) -> Report {
+        let mut held = self.write();
+        let known: Vec<bool> = subs.iter().map(|sub| held.registry.device(&sub.sn).is_some()).collect();
+        let change = held.registry.report_topology(gateway, subs, now);
+        let unknown = subs.iter().zip(known).filter(|(_, known)| !known).map(|(sub, _)| sub);
+        let new = unknown.filter_map(|sub| held.registry.device(&sub.sn).cloned()).collect();
+        Report { change, new }
+    }
+
+    /// Remembers what a report changed. An aircraft that is only off is not forgotten.
     ///
     /// # Errors
-    /// When the change could not be stored; it counts in memory all the same.
-    pub async fn report_topology(
+    /// When it could not be stored; it counts in memory all the same.
+    pub async fn keep_topology(
         &self,
         gateway: &GatewaySn,
-        subs: &[SubDevice],
-        now: Timestamp,
-    ) -> Result<TopologyChange, StoreError> {
-        let (change, new) = {
-            let mut held = self.write();
-            let known: Vec<bool> =
-                subs.iter().map(|sub| held.registry.device(&sub.sn).is_some()).collect();
-            let change = held.registry.report_topology(gateway, subs, now);
-            let new: Vec<Device> = subs
-                .iter()
-                .zip(known)
-                .filter(|(_, known)| !known)
-                .filter_map(|(sub, _)| held.registry.device(&sub.sn).cloned())
-                .collect();
-            (change, new)
-        };
-        if let TopologyChange::Changed(subs) = &change
-            && !subs.is_empty()
-        {
-            self.store.put_topology(gateway, new, subs.clone()).await?;
+        new: Vec<Device>,
+        subs: Vec<SubDevice>,
+    ) -> Result<(), StoreError> {
+        if subs.is_empty() {
+            return Ok(());
         }
-        Ok(change)
+        self.store.put_topology(gateway, new, subs).await
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Held> {

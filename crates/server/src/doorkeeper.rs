@@ -3,7 +3,10 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use utmos_core::id::{DeviceSn, GatewaySn};
+use utmos_core::{
+    device::{NoRoute, Registry},
+    id::{DeviceSn, GatewaySn},
+};
 use utmos_dji::topic::{UplinkTopic, access};
 use utmos_mqtt::Doorkeeper;
 
@@ -19,12 +22,19 @@ impl Door {
         Self { directory }
     }
 
-    fn with_gateway(&self, user: &str, look: impl FnOnce(&GatewaySn, &[DeviceSn]) -> bool) -> bool {
+    /// Looks at a gateway's own aircraft, all in one moment: those on record that are aircraft of its tenant. What it
+    /// merely claims does not open anybody else's topics.
+    fn with_gateway(&self, user: &str, look: impl FnOnce(&GatewaySn, &[DeviceSn], &Registry) -> bool) -> bool {
         let Ok(gateway) = GatewaySn::parse(user) else { return false };
-        let subs: Vec<DeviceSn> = self.directory.with_registry(|registry| {
-            registry.known_sub_devices(&gateway).iter().map(|sub| sub.sn.clone()).collect()
-        });
-        look(&gateway, &subs)
+        self.directory.with_registry(|registry| {
+            let Some(tenant) = registry.tenant_of(&gateway) else { return false };
+            let is_own = |sn: &DeviceSn| {
+                registry.device(sn).is_some_and(|device| device.tenant == tenant && !device.kind.is_gateway())
+            };
+            let known = registry.known_sub_devices(&gateway).iter().map(|sub| sub.sn.clone());
+            let subs: Vec<DeviceSn> = known.filter(is_own).collect();
+            look(&gateway, &subs, registry)
+        })
     }
 
     /// A client id that spells a gateway's serial number is that gateway's alone: under it, another could throw it out
@@ -55,21 +65,28 @@ impl Doorkeeper for Door {
         is_let_in
     }
 
-    /// A gateway speaks for itself and its aircraft. Of an aircraft nobody knows it may speak too: it does so the moment
-    /// it has announced it, while the announcement is still on its way through the link, which takes both in order and
-    /// passes over whatever nobody has announced.
+    /// A gateway speaks for itself and its aircraft. Of an aircraft that no gateway leads yet it may speak too: it does
+    /// so the moment it has announced it, while the announcement is still on its way through the link, which takes both
+    /// in order and passes over whatever was not announced.
     fn may_publish(&self, user: &str, topic: &str) -> bool {
-        self.with_gateway(user, |gateway, subs| {
-            access::may_publish(gateway, subs, topic)
-                || UplinkTopic::parse(topic).is_ok_and(|uplink| {
-                    let device = uplink.device();
-                    self.directory.device(&device).is_none()
-                        && access::may_publish(gateway, &[device], topic)
-                })
+        self.with_gateway(user, |gateway, subs, registry| {
+            if access::may_publish(gateway, subs, topic) {
+                return true;
+            }
+            let Ok(uplink) = UplinkTopic::parse(topic) else { return false };
+            let device = uplink.device();
+            let is_free = match registry.device(&device) {
+                None => true,
+                Some(known) => {
+                    registry.tenant_of(gateway) == Some(known.tenant)
+                        && matches!(registry.route(known.tenant, &device), Err(NoRoute::NoGateway(_)))
+                }
+            };
+            is_free && access::may_publish(gateway, &[device], topic)
         })
     }
 
     fn may_subscribe(&self, user: &str, filter: &str) -> bool {
-        self.with_gateway(user, |gateway, subs| access::may_subscribe(gateway, subs, filter))
+        self.with_gateway(user, |gateway, subs, _| access::may_subscribe(gateway, subs, filter))
     }
 }

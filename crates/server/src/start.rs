@@ -84,6 +84,7 @@ pub struct Server {
     broker: Broking,
     driver: Driver,
     resumed: Resumed,
+    shutdown_wait: Duration,
     stopping: CancellationToken,
     tasks: TaskTracker,
 }
@@ -157,7 +158,15 @@ impl Server {
             http = %http.address(), open = resumed.open, unclear = resumed.unclear,
             "started; commands of earlier processes are looked after"
         );
-        Ok(Self { http, broker, driver, resumed, stopping, tasks })
+        Ok(Self {
+            http,
+            broker,
+            driver,
+            resumed,
+            shutdown_wait: config.http.shutdown_wait,
+            stopping,
+            tasks,
+        })
     }
 
     /// Where the API listens.
@@ -186,7 +195,7 @@ impl Server {
     pub async fn stop(self) {
         self.driver.release_watches();
         self.http.stop().await;
-        self.driver.stop().await;
+        self.driver.stop(self.shutdown_wait).await;
         self.stopping.cancel();
         self.tasks.close();
         match self.broker {

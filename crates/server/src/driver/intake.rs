@@ -237,9 +237,9 @@ impl Inner {
                 if urgent {
                     self.preempt(&spec, aircraft.as_ref());
                 }
-                let gateway = spec.gateway.clone();
-                self.keep(Command { spec, life });
-                self.give_turn(&gateway);
+                self.keep(Command { spec: spec.clone(), life });
+                self.heed_emergency(&spec);
+                self.give_turn(&spec.gateway);
                 Ok(Submitted { id, status: Status::Accepted, accepted_at, replayed: false })
             }
             Accepted::Replayed { id, accepted_at, status } => {
@@ -290,24 +290,39 @@ impl Inner {
         }
     }
 
-    /// Fails every queued movement of the aircraft before the emergency gets its own turn.
+    /// Withdraws every movement of the aircraft that has not left, before the emergency gets its own turn. What is being
+    /// claimed or stands in line at the broker is stopped at its gate.
     fn preempt(self: &Arc<Self>, emergency: &Spec, aircraft: Option<&DeviceSn>) {
-        let queued: Vec<CommandId> = {
-            let state = self.lock();
+        let withdrawn: Vec<CommandId> = {
+            let mut guard = self.lock();
+            let state = &mut *guard;
+            state.last_emergency.insert(emergency.gateway.clone(), emergency.id);
             let concerns =
                 |spec: &Spec| spec.gateway == emergency.gateway || Some(&spec.device) == aircraft;
-            state
-                .lanes
-                .values()
-                .flat_map(super::lane::Lane::queued)
-                .filter(|command| command.spec.risk == Risk::Motion && concerns(&command.spec))
-                .map(|command| command.spec.id)
-                .collect()
+            state.lanes.values().flat_map(|lane| lane.withdraw(concerns)).collect()
         };
-        for id in queued {
-            let input = Input::Preempt { emergency_command_id: emergency.id.to_string() };
-            self.tell_here(id, Told::Input { id, input: Box::new(input), done: None });
+        for id in withdrawn {
+            self.tell_preempted(id, emergency.id);
         }
+    }
+
+    fn tell_preempted(self: &Arc<Self>, id: CommandId, emergency: CommandId) {
+        let input = Input::Preempt { emergency_command_id: emergency.to_string() };
+        self.tell_here(id, Told::Input { id, input: Box::new(input), done: None });
+    }
+
+    /// A movement that was stored before an emergency and comes under care after it is withdrawn as well.
+    fn heed_emergency(self: &Arc<Self>, spec: &Spec) {
+        let emergency = {
+            let state = self.lock();
+            let last = state.last_emergency.get(&spec.gateway).copied();
+            let Some(emergency) = last.filter(|last| spec.risk == Risk::Motion && *last > spec.id) else { return };
+            for lane in state.lanes.values() {
+                lane.withdraw(|other| other.id == spec.id);
+            }
+            emergency
+        };
+        self.tell_preempted(spec.id, emergency);
     }
 
     /// Puts a command of an earlier process under care.

@@ -1,24 +1,33 @@
 //! One gateway's lane: its commands in the order of acceptance, and what was told about them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
 use utmos_core::{
-    command::{Command, Phase},
-    id::CommandId,
+    command::{Command, Phase, Spec},
+    id::{CommandId, GatewaySn},
     life::{Effect, Folded, Input, Presence, decide_all},
-    method::{Channel, CompletesBy},
+    method::{Channel, CompletesBy, Risk},
     ports::{Advance, Advanced, StoreError},
     reply::Progress,
 };
 
 use super::{Inner, LaneKey, Told};
 use crate::crash_point;
+
+/// Shortest and longest pause before what was proven not to have left has its turn again.
+const RETRY_WAIT_MIN: Duration = Duration::from_millis(250);
+const RETRY_WAIT_MAX: Duration = Duration::from_secs(2);
+/// Tries to save at a stop, before what could not be saved is left to the next process.
+const SAVES_AT_STOP_MAX: u32 = 3;
 
 /// The commands of a lane.
 #[derive(Default)]
@@ -28,8 +37,18 @@ pub(super) struct Lane {
     queue: BTreeSet<(u64, CommandId)>,
     inbox: Vec<Told>,
     running: bool,
-    /// Publishes go through one by one.
-    turnstile: Arc<tokio::sync::Mutex<()>>,
+    /// Claimed commands on their way out, in the order of their claims.
+    outbox: VecDeque<Outgoing>,
+    sending: bool,
+    /// Pause before those that were proven not to have left have their turn again; doubles each time.
+    retry_wait: Option<Duration>,
+}
+
+/// A claimed command on its way out.
+pub(super) struct Outgoing {
+    pub(super) spec: Arc<Spec>,
+    /// Set when it must not leave any more.
+    pub(super) withdrawn: Arc<AtomicBool>,
 }
 
 struct Kept {
@@ -39,6 +58,8 @@ struct Kept {
     publishing: bool,
     /// Its `seq` on drc/down.
     seq: Option<u64>,
+    /// Asked at the gate: once set, it does not leave.
+    withdrawn: Arc<AtomicBool>,
 }
 
 /// What one pass of a lane is to save for one command.
@@ -55,10 +76,6 @@ impl Lane {
         self.queue.len()
     }
 
-    pub(super) fn turnstile(&self) -> Arc<tokio::sync::Mutex<()>> {
-        self.turnstile.clone()
-    }
-
     pub(super) fn command(&self, id: CommandId) -> Option<&Command> {
         self.commands.get(&id).map(|kept| &kept.command)
     }
@@ -68,7 +85,8 @@ impl Lane {
         if command.life.phase == Phase::Waiting {
             self.queue.insert((order, id));
         }
-        self.commands.insert(id, Kept { command, order, publishing: false, seq: None });
+        let withdrawn = Arc::default();
+        self.commands.insert(id, Kept { command, order, publishing: false, seq: None, withdrawn });
     }
 
     /// Takes something in. Answers whether somebody must start running the lane.
@@ -77,9 +95,27 @@ impl Lane {
         !std::mem::replace(&mut self.running, true)
     }
 
-    /// Waiting commands of the lane.
-    pub(super) fn queued(&self) -> impl Iterator<Item = &Command> {
-        self.queue.iter().filter_map(|(_, id)| self.command(*id))
+    /// Withdraws every movement `concerns` picks that waits or may not have left yet. Answers which.
+    pub(super) fn withdraw(&self, concerns: impl Fn(&Spec) -> bool) -> Vec<CommandId> {
+        let may_leave = |kept: &&Kept| {
+            let (spec, phase) = (&kept.command.spec, kept.command.life.phase);
+            matches!(phase, Phase::Waiting | Phase::Sending) && spec.risk == Risk::Motion && concerns(spec)
+        };
+        self.commands
+            .values()
+            .filter(may_leave)
+            .map(|kept| {
+                kept.withdrawn.store(true, Ordering::SeqCst);
+                kept.command.spec.id
+            })
+            .collect()
+    }
+
+    /// The next command to leave; `None` ends the sending.
+    pub(super) fn next_out(&mut self) -> Option<Outgoing> {
+        let next = self.outbox.pop_front();
+        self.sending = next.is_some();
+        next
     }
 
     /// Jobs a progress event may belong to: possibly sent, of a fitting method, and not known to be over.
@@ -134,8 +170,15 @@ impl Lane {
         }
     }
 
+    /// How long those wait that were proven not to have left.
+    fn back_off(&mut self) -> Duration {
+        let wait = self.retry_wait.map_or(RETRY_WAIT_MIN, |wait| (wait * 2).min(RETRY_WAIT_MAX));
+        self.retry_wait = Some(wait);
+        wait
+    }
+
     fn is_idle(&self) -> bool {
-        self.commands.is_empty() && self.inbox.is_empty() && !self.running
+        self.commands.is_empty() && self.inbox.is_empty() && !self.running && !self.sending
     }
 }
 
@@ -148,26 +191,41 @@ impl Inner {
     /// Runs until nothing is left to decide.
     async fn run_lane(self: Arc<Self>, key: LaneKey) {
         let mut pause = self.limits.store_retry_wait_min;
+        let mut failures = 0;
         while let Some(batch) = self.decide_batch(&key) {
             batch.iter().for_each(|work| crash_point::entries("saving", &work.folded.entries));
             let saves = batch.iter().map(|work| self.store.advance(work.advance.clone()));
             let saved = join_all(saves).await;
-            let mut failed = false;
+            let mut unsaved = Vec::new();
             for (work, saved) in batch.into_iter().zip(saved) {
                 match saved {
                     Ok(Advanced::Yes) => self.adopt(&key, work),
-                    Ok(Advanced::Lost) => self.reload(&key, work).await,
-                    Err(error) => {
-                        failed = true;
-                        self.retry_later(&key, work, &error);
+                    Ok(Advanced::Lost) => self.reload(&key, work, &mut unsaved).await,
+                    Err(error @ StoreError::Unavailable(_)) => {
+                        if unsaved.is_empty() {
+                            tracing::error!(gateway.sn = %key.gateway, %error, "could not save; trying again");
+                        }
+                        Self::count(&self.figures.store_failures);
+                        unsaved.push(work);
+                    }
+                    Err(error @ StoreError::Damaged(_)) => {
+                        tracing::error!(command.id = %work.id, %error, "a command cannot be saved; given up");
                     }
                 }
             }
-            if failed {
-                self.rest(&mut pause).await;
-            } else {
-                pause = self.limits.store_retry_wait_min;
+            if unsaved.is_empty() {
+                (pause, failures) = (self.limits.store_retry_wait_min, 0);
+                continue;
             }
+            failures += 1;
+            self.redo(&key, unsaved);
+            if self.stopping.is_cancelled() && failures >= SAVES_AT_STOP_MAX {
+                // What is on disk is true; the next process goes on from there.
+                tracing::error!(gateway.sn = %key.gateway, "stopped with changes that could not be saved");
+                return;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(self.limits.store_retry_wait_max);
         }
     }
 
@@ -189,7 +247,11 @@ impl Inner {
             let presence = state.presence.of(&key.gateway, moment.now);
             let mut batch: Vec<Work> = Vec::new();
             for Gathered { id, inputs, done } in gather(told, lane, presence) {
-                let Some(kept) = lane.commands.get(&id) else { continue };
+                let Some(kept) = lane.commands.get(&id) else {
+                    // Let go between the telling and now: it is fetched again, or a device's answer would be lost.
+                    self.fetch(id, inputs);
+                    continue;
+                };
                 match decide_all(&kept.command, &inputs, moment) {
                     Some(folded) => {
                         let advance = Advance {
@@ -249,8 +311,20 @@ impl Inner {
                 life.status().as_str()
             );
         }
+        if life.phase == Phase::Delivered {
+            lane.retry_wait = None;
+        }
+        let is_taken_back = before.phase == Phase::Sending && life.phase == Phase::Waiting;
+        let again_in = is_taken_back.then(|| lane.back_off());
+        let Some(kept) = lane.commands.get_mut(&id) else { return };
         kept.publishing |= folded.effect == Some(Effect::Publish);
         let command = Arc::new(kept.command.clone());
+        let leaving = (folded.effect == Some(Effect::Publish))
+            .then(|| Outgoing { spec: command.spec.clone(), withdrawn: kept.withdrawn.clone() });
+        let must_send = leaving.is_some_and(|leaving| {
+            lane.outbox.push_back(leaving);
+            !std::mem::replace(&mut lane.sending, true)
+        });
         state.watchers.tell(&command);
         let_go_if_done(lane, &mut state.homes, id);
         drop(guard);
@@ -258,58 +332,94 @@ impl Inner {
             let _ = waiting.send(command.clone());
         }
         crash_point::entries("told", &folded.entries);
-        if folded.effect == Some(Effect::Publish) {
-            self.publish(key, &command.spec);
+        if must_send {
+            self.spawn_sender(key.clone());
+        }
+        if let Some(wait) = again_in {
+            self.give_turn_later(key.gateway.clone(), wait);
         }
     }
 
     /// Somebody else moved the command first: what was told is decided again for what it is now.
-    async fn reload(self: &Arc<Self>, key: &LaneKey, work: Work) {
+    async fn reload(self: &Arc<Self>, key: &LaneKey, work: Work, undone: &mut Vec<Work>) {
         Self::count(&self.figures.overtaken);
         match self.store.command(work.id).await {
             Ok(Some(fresh)) => {
-                let mut guard = self.lock();
-                let state = &mut *guard;
-                if let Some(kept) =
-                    state.lanes.get_mut(key).and_then(|lane| lane.commands.get_mut(&work.id))
-                {
-                    kept.command = self.in_this_boot(fresh);
-                }
-                drop(guard);
-                self.put_back(key, work);
+                self.forget(key, work.id);
+                self.keep(fresh);
+                self.redo(key, vec![work]);
             }
             Ok(None) => tracing::error!(command.id = %work.id, "a command vanished from the store"),
-            Err(error) => self.retry_later(key, work, &error),
+            Err(error) => {
+                tracing::error!(command.id = %work.id, %error, "could not read what overtook a change");
+                undone.push(work);
+            }
         }
     }
 
-    fn retry_later(self: &Arc<Self>, key: &LaneKey, work: Work, error: &StoreError) {
-        Self::count(&self.figures.store_failures);
-        tracing::error!(command.id = %work.id, gateway.sn = %key.gateway, %error, "could not save; trying again");
-        self.put_back(key, work);
+    /// Lets go of a command, whatever its state.
+    fn forget(&self, key: &LaneKey, id: CommandId) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let Some(lane) = state.lanes.get_mut(key) else { return };
+        if let Some(kept) = lane.commands.remove(&id) {
+            lane.queue.remove(&(kept.order, id));
+            state.homes.remove(&id);
+            if let Some(due) = kept.command.life.due {
+                state.timers.remove(&(due.mono, id));
+            }
+        }
     }
 
-    fn put_back(&self, key: &LaneKey, work: Work) {
+    /// What could not be saved is told again, in its order and before everything newer. A turn is given anew, with the
+    /// presence of its moment: the gateway may have left meanwhile.
+    fn redo(&self, key: &LaneKey, undone: Vec<Work>) {
         let mut state = self.lock();
         let Some(lane) = state.lanes.get_mut(key) else { return };
-        let mut done = work.done;
-        let mut told: Vec<Told> = work
-            .inputs
-            .into_iter()
-            .map(|input| Told::Input { id: work.id, input: Box::new(input), done: done.pop() })
-            .collect();
-        // What was told first is decided first.
+        let mut told = Vec::new();
+        let mut is_turn = false;
+        for work in undone {
+            let mut done = work.done.into_iter();
+            for input in work.inputs {
+                if matches!(input, Input::Turn(_)) {
+                    is_turn = true;
+                } else {
+                    told.push(Told::Input { id: work.id, input: Box::new(input), done: done.next() });
+                }
+            }
+        }
         told.append(&mut lane.inbox);
+        told.extend(is_turn.then_some(Told::Turn));
         lane.inbox = told;
     }
 
-    async fn rest(&self, pause: &mut Duration) {
-        tokio::select! {
-            biased;
-            () = self.stopping.cancelled() => {}
-            () = tokio::time::sleep(*pause) => {}
-        }
-        *pause = (*pause * 2).min(self.limits.store_retry_wait_max);
+    /// Takes a command that was let go back into care, for what was told of it meanwhile.
+    fn fetch(self: &Arc<Self>, id: CommandId, inputs: Vec<Input>) {
+        let inner = self.clone();
+        self.tasks.spawn(async move {
+            match inner.store.command(id).await {
+                Ok(Some(command)) => {
+                    inner.keep(command);
+                    for input in inputs {
+                        inner.tell_here(id, Told::Input { id, input: Box::new(input), done: None });
+                    }
+                }
+                Ok(None) => tracing::error!(command.id = %id, "a command vanished from the store"),
+                Err(error) => tracing::error!(command.id = %id, %error, "could not keep what came late"),
+            }
+        });
+    }
+
+    /// Gives a gateway its turn after a while. Not worth waiting for at a stop.
+    fn give_turn_later(self: &Arc<Self>, gateway: GatewaySn, wait: Duration) {
+        let inner = self.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = inner.stopping.cancelled() => {}
+                () = tokio::time::sleep(wait) => inner.give_turn(&gateway),
+            }
+        });
     }
 }
 

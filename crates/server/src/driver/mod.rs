@@ -143,6 +143,8 @@ struct State {
     watchers: watch::Watchers,
     /// Counts insertions, so that lanes keep the order of acceptance.
     order: u64,
+    /// The last emergency of each gateway.
+    last_emergency: BTreeMap<GatewaySn, CommandId>,
     /// The last `seq` of each gateway's drc/down.
     drc_seq: BTreeMap<GatewaySn, u64>,
     /// Aircraft seen on their way home, by the gateway that reports them.
@@ -162,8 +164,10 @@ enum Told {
 pub enum Matched {
     /// It went to its command.
     Yes,
-    /// No command has this id.
+    /// No command of the tenant has this id.
     Unknown,
+    /// It is not under care; the store may know it.
+    NotHere,
 }
 
 impl Driver {
@@ -186,6 +190,7 @@ impl Driver {
                 presence: parts.presence,
                 watchers: watch::Watchers::default(),
                 order: 0,
+                last_emergency: BTreeMap::new(),
                 drc_seq: BTreeMap::new(),
                 homing: BTreeSet::new(),
             }),
@@ -201,11 +206,14 @@ impl Driver {
         Self { inner }
     }
 
-    /// Stops: what was begun is finished (saves, publishes), nothing new is begun.
-    pub async fn stop(&self) {
+    /// Stops: what was begun is finished (saves, publishes) as far as `patience` lasts, nothing new is begun. What is on
+    /// disk is true at every moment, so that nothing is lost by ending early.
+    pub async fn stop(&self, patience: Duration) {
         self.inner.stopping.cancel();
         self.inner.tasks.close();
-        self.inner.tasks.wait().await;
+        if tokio::time::timeout(patience, self.inner.tasks.wait()).await.is_err() {
+            tracing::warn!("stopped before everything that was begun had settled");
+        }
     }
 
     /// Ends every wait for a change, so that those who wait are answered with what is known.
@@ -224,6 +232,11 @@ impl Driver {
     pub fn depth(&self) -> (usize, usize) {
         let state = self.inner.lock();
         (state.homes.len(), state.lanes.values().map(Lane::waiting).sum())
+    }
+
+    /// Gives whatever waits for a gateway its turn.
+    pub fn turn(&self, gateway: &GatewaySn) {
+        self.inner.give_turn(gateway);
     }
 
     /// Changes what is known of gateways' presence, and gives those that came their turn.
@@ -252,6 +265,19 @@ impl Driver {
             self.inner.lock().lanes.keys().map(|key| key.gateway.clone()).collect();
         for gateway in gateways {
             self.inner.give_turn(&gateway);
+        }
+    }
+
+    /// Gives an input to a command of `tenant` that is under care; waits for nothing. A device of another tenant cannot
+    /// touch it, whatever it names.
+    pub fn tell_now(&self, tenant: TenantId, id: CommandId, input: Input) -> Matched {
+        match self.inner.owner(id) {
+            None => Matched::NotHere,
+            Some(owner) if owner != tenant => Matched::Unknown,
+            Some(_) => {
+                let told = Told::Input { id, input: Box::new(input), done: None };
+                if self.inner.tell_here(id, told) { Matched::Yes } else { Matched::NotHere }
+            }
         }
     }
 
@@ -405,18 +431,20 @@ impl Inner {
         true
     }
 
+    /// The tenant of a command that is under care.
+    fn owner(&self, id: CommandId) -> Option<TenantId> {
+        let state = self.lock();
+        let lane = state.homes.get(&id).and_then(|key| state.lanes.get(key))?;
+        lane.command(id).map(|command| command.spec.tenant)
+    }
+
     async fn tell_anyone(
         self: Arc<Self>,
         tenant: TenantId,
         id: CommandId,
         told: Told,
     ) -> Result<Matched, StoreError> {
-        let here = {
-            let state = self.lock();
-            let lane = state.homes.get(&id).and_then(|key| state.lanes.get(key));
-            lane.and_then(|lane| lane.command(id)).map(|command| command.spec.tenant)
-        };
-        if let Some(owner) = here {
+        if let Some(owner) = self.owner(id) {
             if owner != tenant {
                 return Ok(Matched::Unknown);
             }

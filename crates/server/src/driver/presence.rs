@@ -1,6 +1,9 @@
 //! Which gateways are there (LIFECYCLE.md, "Only to a device that is there"). Pure.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use utmos_core::{
     id::GatewaySn,
@@ -30,7 +33,8 @@ pub struct PresenceBook {
 #[derive(Debug, Default)]
 struct Seen {
     last_heard: Option<(Mono, Timestamp)>,
-    connections: u32,
+    /// Client ids that are connected. A take-over under the same id is told as another `joined` and no `left`.
+    connections: BTreeSet<String>,
     is_listening: bool,
 }
 
@@ -49,7 +53,7 @@ impl PresenceBook {
         let last_heard_at = last_heard.map(|(_, at)| at);
         match (self.knowledge, last_heard) {
             (Knowledge::OwnBroker, _)
-                if seen.is_some_and(|seen| seen.connections > 0 && seen.is_listening) =>
+                if seen.is_some_and(|seen| !seen.connections.is_empty() && seen.is_listening) =>
             {
                 Presence::Online
             }
@@ -73,10 +77,11 @@ impl PresenceBook {
         self.edge(gateway, now, |seen| seen.last_heard = Some((now.mono, now.wall)))
     }
 
-    /// It connected to our broker.
-    pub fn joined(&mut self, gateway: &GatewaySn, now: Now) -> bool {
+    /// It connected to our broker. A session begins empty, so it does not listen yet.
+    pub fn joined(&mut self, gateway: &GatewaySn, client_id: &str, now: Now) -> bool {
         self.edge(gateway, now, |seen| {
-            seen.connections += 1;
+            seen.connections.insert(client_id.to_owned());
+            seen.is_listening &= seen.connections.len() > 1;
             seen.last_heard = Some((now.mono, now.wall));
         })
     }
@@ -87,10 +92,10 @@ impl PresenceBook {
     }
 
     /// A connection of it is gone.
-    pub fn left(&mut self, gateway: &GatewaySn, now: Now) {
+    pub fn left(&mut self, gateway: &GatewaySn, client_id: &str, now: Now) {
         self.edge(gateway, now, |seen| {
-            seen.connections = seen.connections.saturating_sub(1);
-            seen.is_listening &= seen.connections > 0;
+            seen.connections.remove(client_id);
+            seen.is_listening &= !seen.connections.is_empty();
         });
     }
 
@@ -120,7 +125,7 @@ mod tests {
         let dock = GatewaySn::parse("DOCK").unwrap();
         let mut book = PresenceBook::new(Knowledge::OwnBroker);
         assert!(matches!(book.of(&dock, at(0)), Presence::Absent { last_heard_at: None }));
-        assert!(!book.joined(&dock, at(0)));
+        assert!(!book.joined(&dock, "c", at(0)));
         assert!(book.listens(&dock, at(1)), "the edge is reported once");
         assert!(!book.heard(&dock, at(2)));
         assert_eq!(
@@ -128,20 +133,22 @@ mod tests {
             Presence::Online,
             "silence alone does not end a connection"
         );
-        book.left(&dock, at(3));
+        book.left(&dock, "c", at(3));
         assert!(matches!(book.of(&dock, at(3)), Presence::Absent { last_heard_at: Some(_) }));
     }
 
     #[test]
-    fn a_connection_taken_over_is_still_there_when_the_old_one_leaves() {
+    fn a_connection_taken_over_listens_once_the_new_one_subscribes_and_is_gone_with_one_leave() {
         let dock = GatewaySn::parse("DOCK").unwrap();
         let mut book = PresenceBook::new(Knowledge::OwnBroker);
-        book.joined(&dock, at(0));
-        book.listens(&dock, at(0));
-        book.joined(&dock, at(1));
-        book.listens(&dock, at(1));
-        book.left(&dock, at(2));
-        assert_eq!(book.of(&dock, at(2)), Presence::Online);
+        book.joined(&dock, "c", at(0));
+        assert!(book.listens(&dock, at(0)));
+        // Our broker tells of the take-over as another connect, and never of the old connection's end.
+        book.joined(&dock, "c", at(1));
+        assert!(matches!(book.of(&dock, at(1)), Presence::Absent { .. }), "a new session has no subscriptions");
+        assert!(book.listens(&dock, at(2)), "that is an edge again, or nothing would wake what waits");
+        book.left(&dock, "c", at(3));
+        assert!(matches!(book.of(&dock, at(3)), Presence::Absent { .. }));
     }
 
     #[test]

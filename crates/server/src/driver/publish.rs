@@ -1,10 +1,7 @@
 //! The one publish of a command.
 
 use std::{
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, Waker},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -24,47 +21,59 @@ use utmos_dji::{
 };
 use utmos_mqtt::{Publish, Qos, Sent};
 
-use super::{Inner, LaneKey, Told};
+use super::{Inner, LaneKey, Told, lane::Outgoing};
 use crate::crash_point;
 
 /// A broker that does not confirm holds up the rest of the lane no longer than this.
 const BROKER_SILENCE_MAX: Duration = Duration::from_secs(1);
 
 impl Inner {
-    /// Hands a claimed command to the outlet. Called once per claim, in the order of the claims: the message takes its
-    /// place at the outlet before this returns, the broker's word on it is awaited elsewhere.
-    pub(super) fn publish(self: &Arc<Self>, key: &LaneKey, spec: &Arc<Spec>) {
-        let seq = (spec.channel == Channel::DrcDown).then(|| self.next_seq(key, spec));
+    pub(super) fn spawn_sender(self: &Arc<Self>, key: LaneKey) {
+        let inner = self.clone();
+        self.tasks.spawn(async move { inner.send_lane(key).await });
+    }
+
+    /// Sends what a lane has claimed, one after another: the next leaves when the broker has the one before, or has been
+    /// silent about it for too long.
+    async fn send_lane(self: Arc<Self>, key: LaneKey) {
+        while let Some(next) = self.next_out(&key) {
+            let inner = self.clone();
+            let lane = key.clone();
+            let mut sending = Box::pin(async move { inner.send(&lane, next).await });
+            let is_settled = tokio::select! {
+                biased;
+                () = &mut sending => true,
+                () = tokio::time::sleep(BROKER_SILENCE_MAX) => false,
+            };
+            if !is_settled {
+                self.tasks.spawn(sending);
+            }
+        }
+    }
+
+    fn next_out(&self, key: &LaneKey) -> Option<Outgoing> {
+        self.lock().lanes.get_mut(key)?.next_out()
+    }
+
+    /// The one publish of a claim. The message is made when it is its turn, so its time stamp and expiry are of now.
+    async fn send(self: Arc<Self>, key: &LaneKey, leaving: Outgoing) {
+        let Outgoing { spec, withdrawn } = leaving;
+        let seq = (spec.channel == Channel::DrcDown).then(|| self.next_seq(key, &spec));
         let now = self.clock.now();
-        let payload = Bytes::from(self.to_bytes(spec, seq, now.wall));
-        let topic = to_topic(spec).to_string();
+        let payload = Bytes::from(self.to_bytes(&spec, seq, now.wall));
+        let topic = to_topic(&spec).to_string();
         let (clock, deadline) = (self.clock.clone(), spec.deadline);
         let message = Publish::new(topic.clone(), payload.clone())
             .with_qos(Qos::AtLeastOnce)
             .with_expiry(deadline.left(now))
             .with_gate(move || {
                 crash_point::reached("writing");
-                !deadline.passed(clock.now())
+                !withdrawn.load(Ordering::SeqCst) && !deadline.passed(clock.now())
             });
         Self::count(&self.figures.published);
-        let (inner, id, bytes) = (self.clone(), spec.id, payload.len());
-        tracing::info!(gateway.sn = %spec.gateway, command.id = %id, "publishing {} to {}", spec.method, spec.gateway);
-        let turnstile = self.lock().lanes.get(key).map(super::lane::Lane::turnstile);
-        let mut handing = Box::pin(async move {
-            // One after another: the next leaves when the broker has the one before, or has been silent for too long.
-            let _place = match &turnstile {
-                Some(turnstile) => {
-                    tokio::time::timeout(BROKER_SILENCE_MAX, turnstile.lock()).await.ok()
-                }
-                None => None,
-            };
-            let sent = inner.outlet.publish(message).await;
-            inner.settle(id, sent, topic, bytes);
-        });
-        // The first poll puts it in its place (the lock is fair); what is left is waiting for the broker.
-        if Pin::new(&mut handing).poll(&mut Context::from_waker(Waker::noop())) == Poll::Pending {
-            self.tasks.spawn(handing);
-        }
+        tracing::info!(gateway.sn = %spec.gateway, command.id = %spec.id, "publishing {} to {}", spec.method, spec.gateway);
+        let sent = self.outlet.publish(message).await;
+        self.settle(spec.id, sent, topic, payload.len());
     }
 
     /// What the broker said goes to the command like anything else.

@@ -33,7 +33,7 @@ fn render(app: &App) -> String {
     let (driver, link) = (app.driver.figures(), app.link.figures());
     let (open, waiting) = app.driver.depth();
     let mut text = String::new();
-    let counters: [(&str, &str, &AtomicU64); 11] = [
+    let counters: [(&str, &str, &AtomicU64); 12] = [
         ("commands_accepted", "Commands stored", &driver.accepted),
         ("commands_published", "Messages handed to the broker", &driver.published),
         ("commands_ended", "Commands that ended", &driver.ended),
@@ -45,6 +45,11 @@ fn render(app: &App) -> String {
         ("uplink_strangers", "Messages of devices nobody registered", &link.strangers),
         ("uplink_answered", "Answers sent to devices", &link.answered),
         ("uplink_unanswered", "Requests of devices that nothing answers", &link.unanswered),
+        (
+            "uplink_dropped",
+            "Evidence dropped because the store was unwell for too long",
+            &link.dropped,
+        ),
     ];
     for (name, help, counter) in counters {
         let value = counter.load(Ordering::Relaxed);

@@ -12,6 +12,7 @@ mod json;
 mod list;
 mod metrics;
 mod operations;
+mod places;
 pub mod problem;
 mod query;
 mod request_id;

@@ -18,24 +18,28 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::signed::Peer;
+use super::{
+    places::{Place, Places},
+    signed::Peer,
+};
 
 /// Pause after the system refused to take a connection (too many open files).
 const ACCEPT_RETRY_WAIT: Duration = Duration::from_millis(50);
 /// Longest time a connection is kept on which no request is running and none begins. HTTP/1 ends sooner, by the wait for
 /// the next head; this bounds HTTP/2, and peers that do not take their answer.
 const IDLE_WAIT: Duration = Duration::from_secs(75);
+/// Requests at a time on a connection of HTTP/2.
+const STREAMS_MAX: u32 = 16;
 
 /// Bounds of the HTTP server.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at a time; more wait to be taken.
+    /// Connections at a time. More take the places of those that never carried a verified request, or wait.
     pub connections_max: usize,
     /// Longest wait for a request's headers, also between two requests of a connection.
     pub header_read_wait: Duration,
@@ -77,7 +81,7 @@ impl HttpServer {
 }
 
 async fn serve(listener: TcpListener, router: Router, limits: Limits, stopping: CancellationToken) {
-    let places = Arc::new(Semaphore::new(limits.connections_max));
+    let places = Places::new(limits.connections_max);
     let graceful = GracefulShutdown::new();
     let cut = CancellationToken::new();
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -86,7 +90,7 @@ async fn serve(listener: TcpListener, router: Router, limits: Limits, stopping: 
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(limits.header_read_wait)
-        .max_concurrent_streams(256)
+        .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(64 * 1024);
     loop {
         let taken = tokio::select! {
@@ -96,10 +100,12 @@ async fn serve(listener: TcpListener, router: Router, limits: Limits, stopping: 
         };
         let Some((stream, peer, place)) = taken else { continue };
         let activity = Arc::new(Activity::default());
-        let (router, begun) = (router.clone(), activity.clone());
+        let place = Arc::new(place);
+        let (router, begun, held) = (router.clone(), activity.clone(), place.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             let (router, running) = (router.clone(), Running::begin(&begun));
             request.extensions_mut().insert(Peer(peer));
+            request.extensions_mut().insert(held.clone());
             async move {
                 let _running = running;
                 router.oneshot(request.map(Body::new)).await
@@ -114,9 +120,9 @@ async fn serve(listener: TcpListener, router: Router, limits: Limits, stopping: 
                     tracing::debug!(%peer, error, "a connection ended early");
                 },
                 () = activity.idle(limits.header_read_wait) => tracing::debug!(%peer, "closed an idle connection"),
+                () = place.needed() => {}
                 () = cut.cancelled() => {}
             }
-            drop(place);
         });
     }
     drop(listener);
@@ -170,15 +176,15 @@ impl Drop for Running {
 
 async fn take(
     listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let place = places.clone().acquire_owned().await.ok()?;
+    places: &Arc<Places>,
+) -> Option<(TcpStream, SocketAddr, Place)> {
     match listener.accept().await {
         Ok((stream, peer)) => {
             // Without it, an answer in two pieces waits 40 ms for the peer's delayed acknowledgement.
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%peer, %error, "could not switch Nagle's algorithm off");
             }
+            let place = places.take(peer.ip()).await;
             Some((stream, peer, place))
         }
         Err(error) => {

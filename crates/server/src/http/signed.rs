@@ -19,6 +19,7 @@ use utmos_core::{
 
 use super::{
     App,
+    places::Place,
     problem::{Code, Detail, Problem},
     request_id::RequestId,
 };
@@ -70,6 +71,9 @@ impl FromRequest<Arc<App>> for Signed {
         };
         let now = app.clock.now().wall;
         let caller = signing::verify(credential.as_ref(), &head, signed, request_id, peer, now)?;
+        if let Some(place) = parts.extensions.get::<Arc<Place>>() {
+            place.prove();
+        }
         Ok(Self { caller, body, is_json: is_json(&parts.headers) })
     }
 }

@@ -1,16 +1,19 @@
 //! Keeps what belongs to nothing, so that somebody can look at it, at a rate no hostile device can turn into a flood.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use utmos_core::{
     id::{GatewaySn, TenantId},
-    ports::{Ids, Store, Unmatched},
+    ports::{Ids, Unmatched},
     time::{Clock, Mono},
 };
 use utmos_dji::envelope;
 
-/// Messages kept per second at most; the others are only counted.
-const KEPT_PER_SECOND_MAX: u32 = 50;
+/// Messages of one gateway kept per second at most; the others are only counted.
+const KEPT_PER_SECOND_MAX: u32 = 20;
 /// Longest part of a name that is kept.
 const NAME_CHARS_MAX: usize = 128;
 
@@ -22,61 +25,50 @@ pub(super) struct About {
 }
 
 pub(super) struct Evidence {
-    store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
-    /// The second that counts, and how many were kept in it.
-    rate: Mutex<(Mono, u32)>,
+    /// Per gateway, the second that counts and how many were kept in it. `None` stands for unknown gateways.
+    rates: Mutex<BTreeMap<Option<GatewaySn>, (Mono, u32)>>,
+}
+
+/// What is known of a message that belongs to nothing.
+pub(super) struct Stray<'a> {
+    pub(super) tenant: Option<TenantId>,
+    pub(super) gateway: Option<&'a GatewaySn>,
+    pub(super) topic: &'a str,
+    pub(super) payload: &'a [u8],
+    pub(super) reason: &'a str,
+    pub(super) about: About,
 }
 
 impl Evidence {
-    pub(super) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>) -> Self {
-        Self { store, clock, ids, rate: Mutex::new((Mono::from_millis(0), 0)) }
+    pub(super) fn new(clock: Arc<dyn Clock>, ids: Arc<dyn Ids>) -> Self {
+        Self { clock, ids, rates: Mutex::new(BTreeMap::new()) }
     }
 
-    pub(super) async fn keep(
-        &self,
-        tenant: Option<TenantId>,
-        gateway: Option<&GatewaySn>,
-        topic: &str,
-        payload: &[u8],
-        reason: &str,
-    ) {
-        self.keep_about(tenant, gateway, topic, payload, reason, About::default()).await;
-    }
-
-    pub(super) async fn keep_about(
-        &self,
-        tenant: Option<TenantId>,
-        gateway: Option<&GatewaySn>,
-        topic: &str,
-        payload: &[u8],
-        reason: &str,
-        about: About,
-    ) {
+    /// What is to be stored of a stray message; `None` when its gateway has had its share.
+    pub(super) fn of(&self, stray: Stray<'_>) -> Option<Unmatched> {
         let now = self.clock.now();
-        if !self.has_room(now.mono) {
-            return;
+        if !self.has_room(stray.gateway, now.mono) {
+            return None;
         }
-        let cut = |text: String| text.chars().take(NAME_CHARS_MAX).collect::<String>();
-        let unmatched = Unmatched {
+        let cut = |text: &str| text.chars().take(NAME_CHARS_MAX).collect::<String>();
+        Some(Unmatched {
             id: self.ids.ordered(now.wall),
-            tenant,
-            gateway: gateway.cloned(),
-            topic: cut(topic.to_owned()),
-            tid: about.tid.map(cut),
-            method: about.method.map(cut),
-            reason: reason.to_owned(),
-            raw: envelope::evidence(payload),
+            tenant: stray.tenant,
+            gateway: stray.gateway.cloned(),
+            topic: cut(stray.topic),
+            tid: stray.about.tid.as_deref().map(cut),
+            method: stray.about.method.as_deref().map(cut),
+            reason: stray.reason.to_owned(),
+            raw: envelope::evidence(stray.payload),
             received_at: now.wall,
-        };
-        if let Err(error) = self.store.keep_unmatched(unmatched).await {
-            tracing::error!(%error, "could not keep evidence");
-        }
+        })
     }
 
-    fn has_room(&self, now: Mono) -> bool {
-        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+    fn has_room(&self, gateway: Option<&GatewaySn>, now: Mono) -> bool {
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let rate = rates.entry(gateway.cloned()).or_insert((now, 0));
         if now.since(rate.0).as_millis() >= 1_000 {
             *rate = (now, 0);
         }

@@ -16,6 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utmos_core::{
@@ -33,7 +34,10 @@ use utmos_dji::{
 };
 use utmos_mqtt::{Inbound, Outlet, Publish};
 
-use self::{answers::Settings, evidence::Evidence};
+use self::{
+    answers::Settings,
+    evidence::{About, Evidence, Stray},
+};
 use crate::{
     directory::Directory,
     driver::{Driver, Matched},
@@ -85,6 +89,8 @@ pub struct Figures {
     pub answered: AtomicU64,
     /// Requests of devices that nothing answers by itself.
     pub unanswered: AtomicU64,
+    /// Evidence, late answers and topologies that were dropped because the store was unwell for too long.
+    pub dropped: AtomicU64,
 }
 
 /// The way in.
@@ -93,14 +99,37 @@ pub struct Link {
     evidence: Evidence,
     figures: Figures,
     tasks: TaskTracker,
+    /// What needs the store, done one after another beside the way in.
+    chores: mpsc::Sender<Chore>,
 }
+
+/// Something to do that may wait for the store.
+type Chore = BoxFuture<'static, ()>;
+
+/// Chores that may wait; more are dropped and counted, since the way in must never wait for the store.
+const CHORES_WAITING_MAX: usize = 4_096;
 
 impl Link {
     /// A link that is not running yet.
     #[must_use]
     pub fn new(parts: LinkParts) -> Arc<Self> {
-        let evidence = Evidence::new(parts.store.clone(), parts.clock.clone(), parts.ids.clone());
-        Arc::new(Self { parts, evidence, figures: Figures::default(), tasks: TaskTracker::new() })
+        let evidence = Evidence::new(parts.clock.clone(), parts.ids.clone());
+        let (chores, mut todo) = mpsc::channel::<Chore>(CHORES_WAITING_MAX);
+        let tasks = TaskTracker::new();
+        // Ends when the link is dropped.
+        tokio::spawn(async move {
+            while let Some(chore) = todo.recv().await {
+                chore.await;
+            }
+        });
+        Arc::new(Self { parts, evidence, figures: Figures::default(), tasks, chores })
+    }
+
+    /// Leaves something that needs the store to be done in its turn.
+    fn later(&self, chore: impl Future<Output = ()> + Send + 'static) {
+        if self.chores.try_send(Box::pin(chore)).is_err() {
+            Self::count(&self.figures.dropped);
+        }
     }
 
     /// Figures since the start.
@@ -120,7 +149,7 @@ impl Link {
                 biased;
                 () = stopping.cancelled() => break,
                 came = inbound.recv() => match came {
-                    Some(came) => self.take_in(came).await,
+                    Some(came) => self.take_in(came),
                     None => break,
                 },
             }
@@ -130,15 +159,15 @@ impl Link {
     }
 
     /// Takes in one thing that came.
-    pub async fn take_in(self: &Arc<Self>, came: Inbound) {
+    pub fn take_in(self: &Arc<Self>, came: Inbound) {
         match came {
-            Inbound::Message { topic, payload, .. } => self.message(&topic, &payload).await,
-            Inbound::Joined { user, .. } => {
-                self.edge(&user, |book, gateway, now| book.joined(gateway, now))
+            Inbound::Message { topic, payload, .. } => self.message(&topic, &payload),
+            Inbound::Joined { user, client_id } => {
+                self.edge(&user, |book, gateway, now| book.joined(gateway, &client_id, now));
             }
             Inbound::Subscribed { user, filter } => self.subscribed(&user, &filter),
-            Inbound::Left { user, .. } => self.edge(&user, |book, gateway, now| {
-                book.left(gateway, now);
+            Inbound::Left { user, client_id } => self.edge(&user, |book, gateway, now| {
+                book.left(gateway, &client_id, now);
                 false
             }),
             Inbound::LinkUp { protocol } => {
@@ -149,12 +178,15 @@ impl Link {
         }
     }
 
+    /// A gateway that listens (anew) has whatever waits for it sent, also when it counted as present before: a session
+    /// that was taken over began without subscriptions.
     fn subscribed(&self, user: &str, filter: &str) {
         let Ok(gateway) = GatewaySn::parse(user) else { return };
-        let services = DownlinkTopic::Services { gateway }.to_string();
+        let services = DownlinkTopic::Services { gateway: gateway.clone() }.to_string();
         if covers(filter, &services) {
             self.edge(user, |book, gateway, now| book.listens(gateway, now));
         }
+        self.parts.driver.turn(&gateway);
     }
 
     fn edge(
@@ -173,15 +205,15 @@ impl Link {
         });
     }
 
-    async fn message(self: &Arc<Self>, topic: &str, payload: &Bytes) {
+    fn message(self: &Arc<Self>, topic: &str, payload: &Bytes) {
         Self::count(&self.figures.received);
+        let stray = |tenant, gateway, reason: &str| {
+            Self::count(&self.figures.malformed);
+            self.keep(Stray { tenant, gateway, topic, payload, reason, about: About::default() });
+        };
         let parsed = match UplinkTopic::parse(topic) {
             Ok(parsed) => parsed,
-            Err(error) => {
-                Self::count(&self.figures.malformed);
-                self.evidence.keep(None, None, topic, payload, &error.to_string()).await;
-                return;
-            }
+            Err(error) => return stray(None, None, &error.to_string()),
         };
         let device = parsed.device();
         let Some((tenant, gateway)) = self.whose(&device) else {
@@ -196,26 +228,29 @@ impl Link {
         };
         let uplink = match uplink::read(&parsed, payload, &meanings) {
             Ok(uplink) => uplink,
-            Err(error) => {
-                Self::count(&self.figures.malformed);
-                self.evidence
-                    .keep(Some(tenant), Some(&gateway), topic, payload, &error.to_string())
-                    .await;
-                return;
-            }
+            Err(error) => return stray(Some(tenant), Some(&gateway), &error.to_string()),
         };
         self.acknowledge(&uplink);
         match uplink {
-            Uplink::Reply(reply) | Uplink::PropertyReply(reply) => {
-                self.reply(tenant, reply, topic, payload).await
-            }
-            Uplink::DrcAck(ack) => self.drc_ack(tenant, ack).await,
-            Uplink::Event(event) => self.event(tenant, gateway, event).await,
+            Uplink::Reply(reply) | Uplink::PropertyReply(reply) => self.reply(tenant, reply, topic, payload),
+            Uplink::DrcAck(ack) => self.drc_ack(tenant, ack),
+            Uplink::Event(event) => self.event(tenant, gateway, event),
             Uplink::Request(request) => self.answer_request(tenant, &request),
-            Uplink::Topology(topology) => self.topology(topology).await,
+            Uplink::Topology(topology) => self.topology(&topology),
             Uplink::Osd(osd) => self.osd(&gateway, &osd),
             Uplink::State(_) | Uplink::DrcPush(_) => {}
         }
+    }
+
+    /// Keeps a message that belongs to nothing as evidence.
+    fn keep(&self, stray: Stray<'_>) {
+        let Some(unmatched) = self.evidence.of(stray) else { return };
+        let store = self.parts.store.clone();
+        self.later(async move {
+            if let Err(error) = store.keep_unmatched(unmatched).await {
+                tracing::error!(%error, "could not keep evidence");
+            }
+        });
     }
 
     /// The tenant and the gateway behind a topic's serial number: the gateway itself, or the one that leads the aircraft.
@@ -230,71 +265,81 @@ impl Link {
         })
     }
 
-    async fn reply(&self, tenant: TenantId, answer: ReplyTo, topic: &str, payload: &Bytes) {
-        let gateway = answer.reply.gateway.clone();
+    /// An answer goes to its command at once if that is under care; one that ended long ago is looked up in its turn.
+    fn reply(self: &Arc<Self>, tenant: TenantId, answer: ReplyTo, topic: &str, payload: &Bytes) {
         let id = answer.exchange.tid.as_deref().and_then(|tid| tid.parse::<CommandId>().ok());
-        let matched = match id {
-            Some(id) => {
-                self.parts.driver.tell(tenant, id, Input::Reply(answer.reply.clone())).await
+        let matched = id.map(|id| self.parts.driver.tell_now(tenant, id, Input::Reply(answer.reply.clone())));
+        match (id, matched) {
+            (Some(_), Some(Matched::Yes)) => {}
+            (Some(id), Some(Matched::NotHere)) => {
+                let (link, topic, payload) = (self.clone(), topic.to_owned(), payload.clone());
+                self.later(async move {
+                    match link.parts.driver.tell(tenant, id, Input::Reply(answer.reply.clone())).await {
+                        Ok(Matched::Yes) => {}
+                        Ok(Matched::Unknown | Matched::NotHere) => link.unmatched(tenant, answer, &topic, &payload),
+                        Err(error) => {
+                            tracing::error!(command.id = %id, %error, "could not look up the command of a reply");
+                        }
+                    }
+                });
             }
-            None => Ok(Matched::Unknown),
-        };
-        match matched {
-            Ok(Matched::Yes) => {}
-            Ok(Matched::Unknown) => {
-                Self::count(&self.figures.unmatched);
-                tracing::warn!(gateway.sn = %gateway, "a reply belongs to no command");
-                let reason = "no command of this gateway's tenant has this tid";
-                let about =
-                    evidence::About { tid: answer.exchange.tid, method: answer.reply.method };
-                self.evidence
-                    .keep_about(Some(tenant), Some(&gateway), topic, payload, reason, about)
-                    .await;
-            }
-            Err(error) => {
-                tracing::error!(gateway.sn = %gateway, %error, "could not look up the command of a reply")
-            }
+            (_, Some(Matched::Unknown) | None) | (None, Some(_)) => self.unmatched(tenant, answer, topic, payload),
         }
     }
 
-    async fn drc_ack(&self, tenant: TenantId, ack: DrcAck) {
+    fn unmatched(&self, tenant: TenantId, answer: ReplyTo, topic: &str, payload: &[u8]) {
+        Self::count(&self.figures.unmatched);
+        let gateway = answer.reply.gateway;
+        tracing::warn!(gateway.sn = %gateway, "a reply belongs to no command");
+        self.keep(Stray {
+            tenant: Some(tenant),
+            gateway: Some(&gateway),
+            topic,
+            payload,
+            reason: "no command of this gateway's tenant has this tid",
+            about: About { tid: answer.exchange.tid, method: answer.reply.method },
+        });
+    }
+
+    fn drc_ack(&self, tenant: TenantId, ack: DrcAck) {
         let Some(method) = ack.reply.method.clone() else { return };
         let found = self.parts.driver.find_drc(&ack.reply.gateway, &method, ack.seq);
         // A pilot's own heartbeats are acknowledged on the same topic: an answer to nobody is no news here.
-        if let Some(id) = found
-            && let Err(error) = self.parts.driver.tell(tenant, id, Input::Reply(ack.reply)).await
-        {
-            tracing::error!(command.id = %id, %error, "could not look up the command of an acknowledgement");
+        if let Some(id) = found {
+            self.parts.driver.tell_now(tenant, id, Input::Reply(ack.reply));
         }
     }
 
-    async fn event(&self, tenant: TenantId, gateway: GatewaySn, event: Event) {
+    fn event(&self, tenant: TenantId, gateway: GatewaySn, event: Event) {
         let Some(mut progress) = event.progress else { return };
         progress.gateway = gateway;
-        let Some(id) = self.parts.driver.find_job(&progress) else { return };
-        if let Err(error) = self.parts.driver.tell(tenant, id, Input::Progress(*progress)).await {
-            tracing::error!(command.id = %id, %error, "could not look up the command of a progress event");
+        if let Some(id) = self.parts.driver.find_job(&progress) {
+            self.parts.driver.tell_now(tenant, id, Input::Progress(*progress));
         }
     }
 
-    async fn topology(&self, topology: Topology) {
+    fn topology(self: &Arc<Self>, topology: &Topology) {
         let now = self.parts.clock.now().wall;
         if let Some(model) = topology.model.key() {
             self.parts.directory.learn_model(&topology.gateway, model);
         }
-        let Some(subs) = answers::to_core_subs(&topology) else { return };
-        match self.parts.directory.report_topology(&topology.gateway, &subs, now).await {
-            Ok(TopologyChange::ForeignSubDevice(sn)) => tracing::warn!(
+        let Some(subs) = answers::to_core_subs(topology) else { return };
+        let report = self.parts.directory.report_topology(&topology.gateway, &subs, now);
+        match report.change {
+            TopologyChange::ForeignSubDevice(sn) => tracing::warn!(
                 gateway.sn = %topology.gateway, device.sn = %sn,
-                "a gateway reports an aircraft of another tenant; the report was not taken over"
+                "a gateway reports a sub-device it may not have; the report was not taken over"
             ),
-            Ok(TopologyChange::Changed(subs)) => {
+            TopologyChange::Changed(subs) => {
                 tracing::info!(gateway.sn = %topology.gateway, aircraft = subs.len(), "topology changed");
+                let (link, gateway) = (self.clone(), topology.gateway.clone());
+                self.later(async move {
+                    if let Err(error) = link.parts.directory.keep_topology(&gateway, report.new, subs).await {
+                        tracing::error!(gateway.sn = %gateway, %error, "could not keep a topology");
+                    }
+                });
             }
-            Ok(TopologyChange::Same | TopologyChange::UnknownGateway) => {}
-            Err(error) => {
-                tracing::error!(gateway.sn = %topology.gateway, %error, "could not keep a topology")
-            }
+            TopologyChange::Same | TopologyChange::UnknownGateway => {}
         }
     }
 

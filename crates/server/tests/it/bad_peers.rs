@@ -103,3 +103,43 @@ async fn connections_beyond_the_limit_are_served_when_others_are_let_go() {
     let _idle = futures_util::future::join_all((0..8).map(|_| Wire::open(app.http))).await;
     assert_eq!(app.api.get(COMMANDS).await.status, StatusCode::OK);
 }
+
+/// One signed request on a connection.
+async fn lists_commands(app: &TestApp, wire: &mut Wire) -> StatusCode {
+    wire.send(&whole("GET", COMMANDS, &app.api.fresh_headers("GET", COMMANDS, b""), b"")).await;
+    wire.answer().await.unwrap().status
+}
+
+#[tokio::test]
+async fn idle_strangers_make_room_when_all_places_are_taken_and_who_signed_stays() {
+    let app =
+        TestApp::start_with(&["http.connections_max=3", "http.header_read_seconds=300"]).await;
+    let mut signed = Wire::open(app.http).await;
+    assert_eq!(lists_commands(&app, &mut signed).await, StatusCode::OK);
+    let mut idle = [Wire::open(app.http).await, Wire::open(app.http).await];
+    let mut dock = app.dock("DOCK-1").await;
+    let stop = app.api.create("DOCK-1", "return_home", json!({}), json!({})).await;
+    assert_eq!(stop.status, StatusCode::ACCEPTED, "{stop:?}");
+    assert_eq!(dock.command().await.tid(), stop.id());
+    idle[0].closed().await;
+    assert_eq!(lists_commands(&app, &mut signed).await, StatusCode::OK);
+    assert_eq!(lists_commands(&app, &mut idle[1]).await, StatusCode::OK, "the younger one stayed");
+
+    // All three have signed now: one more waits until one leaves.
+    let mut waits = Wire::open(app.http).await;
+    let (status, ()) = tokio::join!(lists_commands(&app, &mut waits), async {
+        assert_eq!(lists_commands(&app, &mut idle[1]).await, StatusCode::OK);
+        drop(signed);
+    });
+    assert_eq!(status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn one_peer_cannot_hold_more_than_its_share_without_signing() {
+    let app =
+        TestApp::start_with(&["http.connections_max=200", "http.header_read_seconds=300"]).await;
+    let mut first = Wire::open(app.http).await;
+    let _more = futures_util::future::join_all((0..64).map(|_| Wire::open(app.http))).await;
+    first.closed().await;
+    assert_eq!(app.api.get(COMMANDS).await.status, StatusCode::OK);
+}
