@@ -28,7 +28,7 @@ use utmos_server::{
 use utmos_store::{JournalledStore, MasterKey, SqliteConfig, SqliteStore};
 use uuid::Uuid;
 
-use crate::dock::PretendDock;
+use crate::{dock::PretendDock, unwell::Unwell};
 
 /// Longest a test waits for anything.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -38,6 +38,8 @@ pub const PASSWORD: &str = "a-password-for-tests";
 pub struct TestApp {
     pub server: Server,
     pub store: Arc<SqliteStore>,
+    /// Stands before the store and can be made slow.
+    pub unwell: Arc<Unwell>,
     pub http: SocketAddr,
     pub mqtt: SocketAddr,
     /// A credential of the first tenant that may do everything.
@@ -77,12 +79,13 @@ impl TestApp {
         settings: Settings,
     ) -> Self {
         let journal = folder.path().join("emergency.journal");
-        let journalled = Arc::new(JournalledStore::open(store.clone(), &journal).unwrap());
+        let unwell = Arc::new(Unwell::new(store.clone()));
+        let journalled = Arc::new(JournalledStore::open(unwell.clone(), &journal).unwrap());
         journalled.settle().await.unwrap();
         let server = start_server(journalled, settings).await;
         let (http, mqtt) = (server.http_addr(), server.mqtt_addr().unwrap());
         let api = Api::new(http, given);
-        Self { server, store, http, mqtt, api, folder, master_key, settings }
+        Self { server, store, unwell, http, mqtt, api, folder, master_key, settings }
     }
 
     /// Stops the server in good order and starts another on the same data.

@@ -4,7 +4,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 use crate::{
-    app::{Api, COMMANDS, TestApp},
+    app::{Api, COMMANDS, PATIENCE, TestApp},
     bad_input::{assert_nothing_came_of_it, assert_untouched, with, with_raw},
     routes::assert_refused,
     wire::{Wire, head, whole},
@@ -142,4 +142,49 @@ async fn one_peer_cannot_hold_more_than_its_share_without_signing() {
     let _more = futures_util::future::join_all((0..64).map(|_| Wire::open(app.http))).await;
     first.closed().await;
     assert_eq!(app.api.get(COMMANDS).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn large_bodies_share_a_budget_and_an_emergency_needs_none() {
+    const BODY_BYTES: usize = 16 * 1024 * 1024;
+    let app =
+        TestApp::start_with(&["http.body_bytes_max=16777216", "http.body_read_seconds=300"]).await;
+    let mut dock = app.dock("DOCK-1").await;
+    let note = "x".repeat(1024 * 1024);
+    let large = async || {
+        let dry = json!({"dry_run": true, "payload": {"action": 1, "note": note}});
+        app.api.create("DOCK-1", "battery_maintenance_switch", json!({}), dry).await
+    };
+    assert_eq!(large().await.status, StatusCode::OK);
+    // Whoever asks; unknown and wrong credentials fare alike.
+    let mut headers = app.api.fresh_headers("POST", COMMANDS, b"");
+    headers[0].1 = "utk_nobody".to_owned();
+    let head = head("POST", COMMANDS, &headers);
+    let mut hogs = Vec::new();
+    for _ in 0..4 {
+        let mut wire = Wire::open(app.http).await;
+        wire.send(format!("{head}Content-Length: {BODY_BYTES}\r\n\r\n").as_bytes()).await;
+        wire.send(&vec![b' '; BODY_BYTES - 1]).await;
+        hogs.push(wire);
+    }
+    let refused = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let answer = large().await;
+            if answer.status != StatusCode::OK {
+                return answer;
+            }
+        }
+    });
+    let refused = refused.await.unwrap();
+    assert_refused(&refused, 503, "OVERLOADED");
+    assert!(refused.headers.contains_key("retry-after"));
+    let stop = app.api.create("DOCK-1", "return_home", json!({}), json!({})).await;
+    assert_eq!(stop.status, StatusCode::ACCEPTED, "{stop:?}");
+    assert_eq!(dock.command().await.tid(), stop.id());
+
+    for mut hog in hogs {
+        hog.send(b" ").await;
+        assert_refused(&hog.answer().await.unwrap(), 401, "SIGNATURE_INVALID");
+    }
+    assert_eq!(large().await.status, StatusCode::OK, "what was held is free again");
 }

@@ -2,7 +2,16 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use utmos_core::method::CompleteOn;
+use std::sync::Arc;
+
+use utmos_core::{
+    command::{Command, Phase, Spec, Status},
+    evidence::{Entry, Proof},
+    id::CommandId,
+    method::CompleteOn,
+    ports::{Accepted, NewCommand, Store},
+};
+use uuid::Uuid;
 
 use crate::app::{COMMANDS, TestApp};
 
@@ -335,4 +344,89 @@ async fn the_catalogue_tells_everything_about_the_83_documented_methods() {
         .create("DOCK-1", "fly_to_point", detail["example"].clone(), json!({"dry_run": true}))
         .await;
     assert_eq!(dry.body["payload"], detail["example"], "{dry:?}");
+}
+
+/// Puts a changed copy of a command on record, beside the driver. Answers with its id.
+async fn put_copy(
+    app: &TestApp,
+    id: &str,
+    change: impl FnOnce(&mut Command),
+    proof: Proof,
+) -> String {
+    let mut copy = app.store.command(id.parse().unwrap()).await.unwrap().unwrap();
+    let fresh = CommandId::new(Uuid::new_v4());
+    let key = Uuid::new_v4().to_string();
+    copy.spec = Arc::new(Spec { id: fresh, idempotency_key: key, ..(*copy.spec).clone() });
+    change(&mut copy);
+    let entry =
+        Entry { at: copy.spec.accepted_at, from: Status::Accepted, to: Status::Accepted, proof };
+    let Command { spec, life } = copy;
+    let new = NewCommand { spec, life, entry, aircraft: None };
+    assert_eq!(app.store.accept(None, new).await.unwrap(), Accepted::New);
+    fresh.to_string()
+}
+
+#[tokio::test]
+async fn what_a_device_says_of_a_secret_is_masked_and_of_an_unknown_method_hidden() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    let id = app.api.create("DOCK-1", "drc_mode_enter", drc_mode(), json!({})).await.id();
+    let command = dock.command().await;
+    let said = "cannot log in with hush-password";
+    let data = json!({"result": 514_100, "message": said, "output": {"tried": [said]}});
+    dock.reply(&command, data.clone()).await;
+    let read = app.api.ended(&id).await;
+    assert_eq!(read["response_message"], "cannot log in with ***");
+    assert_eq!(read["vendor_response"]["output"]["tried"], json!(["cannot log in with ***"]));
+    assert!(read["failure_reason"].as_str().unwrap().contains("***"), "{read:#}");
+    assert_eq!((&read["response_code"], &read["status"]), (&json!("514100"), &json!("FAILED")));
+
+    let reply = Proof::Reply {
+        gateway: "DOCK-1".to_owned(),
+        method: None,
+        code: Some("514100".to_owned()),
+        data,
+        late_response: false,
+        duplicate: false,
+        mismatch: None,
+    };
+    let gone = |copy: &mut Command| {
+        copy.spec = Arc::new(Spec { method: "left".to_owned(), ..(*copy.spec).clone() });
+    };
+    let left = put_copy(&app, &id, gone, reply).await;
+    for id in [&id, &left] {
+        for target in [format!("{COMMANDS}/{id}"), format!("{COMMANDS}/{id}/timeline")] {
+            let text = app.api.get(&target).await.body.to_string();
+            assert!(!text.contains("hush") && text.contains("514100"), "{target}: {text}");
+        }
+    }
+    let read = app.api.get(&format!("{COMMANDS}/{left}")).await.body;
+    for name in ["payload", "vendor_response", "response_message", "failure_reason"] {
+        let text = read[name].as_str().unwrap();
+        assert!(text.starts_with("hidden: this method is no longer"), "{name}: {read:#}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_sent_to_stop_what_is_being_sent_right_now() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    let fly = json!({"fly_to_id": "f", "max_speed": 5, "points": [{"latitude": 1.0, "longitude": 2.0, "height": 60.0}]});
+    let flying = app.api.create("DOCK-1", "fly_to_point", fly, json!({})).await.id();
+    dock.command().await;
+    app.api.until(&flying, |command| command["status"] == "DELIVERED").await;
+    let proof = Proof::SendingClaimed { replica: "another".to_owned() };
+    let sending = |copy: &mut Command| {
+        copy.life.phase = Phase::Sending;
+        copy.life.holds_motion = false;
+    };
+    let sending = put_copy(&app, &flying, sending, proof).await;
+    let refused = app.api.post(&format!("{COMMANDS}/{sending}/cancel"), &Value::Null).await;
+    assert_eq!((refused.status, refused.code()), (StatusCode::CONFLICT, "COMMAND_NOT_CANCELLABLE"));
+    let message = refused.body["message"].as_str().unwrap();
+    assert!(message.contains("being sent right now; try again in a moment"), "{message}");
+    assert!(dock.drain().await.is_empty());
+    let stopped = app.api.post(&format!("{COMMANDS}/{flying}/cancel"), &Value::Null).await;
+    assert_eq!(stopped.status, StatusCode::OK, "{stopped:?}");
+    assert_eq!(dock.command().await.method(), "fly_to_point_stop");
 }

@@ -10,6 +10,7 @@ use crate::app::{PASSWORD, PATIENCE};
 
 pub struct PretendDock {
     pub sn: String,
+    broker: SocketAddr,
     client: Client,
     outlet: Arc<dyn Outlet>,
     inbound: mpsc::Receiver<Inbound>,
@@ -54,7 +55,7 @@ impl PretendDock {
         })
         .await
         .expect("the dock could not connect");
-        Self { sn: sn.to_owned(), client, outlet, inbound }
+        Self { sn: sn.to_owned(), broker, client, outlet, inbound }
     }
 
     pub async fn leave(self) {
@@ -139,6 +140,26 @@ impl PretendDock {
     pub async fn publish_raw(&self, topic: &str, payload: &[u8]) {
         let sent = self.outlet.publish(Publish::new(topic, payload.to_vec())).await;
         assert!(matches!(sent, Sent::Confirmed { .. }), "{topic}: {sent:?}");
+    }
+
+    /// Whether the broker lets it publish there.
+    pub async fn may_publish(&self, topic: &str) -> bool {
+        let sent = self.outlet.publish(Publish::new(topic, b"{}".to_vec())).await;
+        matches!(sent, Sent::Confirmed { .. } | Sent::NoSubscriber)
+    }
+
+    /// Whether the broker grants a subscription: asked on a connection of its own, which does not come up otherwise.
+    pub async fn may_subscribe(&self, filter: &str) -> bool {
+        let (sender, mut inbound) = mpsc::channel(64);
+        let mut config =
+            ClientConfig::new(self.broker.ip().to_string(), self.broker.port(), format!("{}-asks", self.sn));
+        config.username = Some(self.sn.clone());
+        config.password = Some(Password::new(PASSWORD.as_bytes()));
+        config.subscriptions = vec![(filter.to_owned(), Qos::AtLeastOnce)];
+        let client = Client::start(config, sender);
+        let came = tokio::time::timeout(PATIENCE, inbound.recv()).await.expect("no word").expect("the client ended");
+        client.shutdown().await;
+        matches!(came, Inbound::LinkUp { .. })
     }
 
     /// Answers a command on `services_reply` with this `data`.

@@ -14,4 +14,6 @@ mod openapi;
 mod order;
 mod routes;
 mod signing;
+mod trouble;
+mod unwell;
 mod wire;

@@ -1,0 +1,192 @@
+//! A store that a test can make slow or refuse, before the real one.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use utmos_core::{
+    command::Command,
+    credential::Credential,
+    device::{Device, SubDevice},
+    evidence::Entry,
+    id::{ApiId, CommandId, GatewaySn, TenantId},
+    ports::{
+        Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, RegistryStore, Store, StoreError,
+        Tenant, Unmatched,
+    },
+    signing::NonceUse,
+    time::Timestamp,
+};
+use uuid::Uuid;
+
+pub struct Unwell {
+    inner: Arc<dyn Store>,
+    held: watch::Sender<bool>,
+    refuses: AtomicBool,
+    /// Changes that stand before the gate now.
+    waiting: watch::Sender<usize>,
+    refused: AtomicUsize,
+}
+
+impl Unwell {
+    pub fn new(inner: Arc<dyn Store>) -> Self {
+        Self {
+            inner,
+            held: watch::Sender::new(false),
+            refuses: AtomicBool::new(false),
+            waiting: watch::Sender::new(0),
+            refused: AtomicUsize::new(0),
+        }
+    }
+
+    /// From now on changes and evidence wait.
+    pub fn hold(&self) {
+        self.held.send_replace(true);
+    }
+
+    pub fn release(&self) {
+        self.held.send_replace(false);
+    }
+
+    /// From now on changes are refused, or no longer.
+    pub fn refuse(&self, refuses: bool) {
+        self.refuses.store(refuses, Ordering::SeqCst);
+    }
+
+    /// Changes that were refused so far.
+    pub fn refused(&self) -> usize {
+        self.refused.load(Ordering::SeqCst)
+    }
+
+    /// Returns once so many changes wait.
+    pub async fn until_waiting(&self, count: usize) {
+        self.waiting.subscribe().wait_for(|waiting| *waiting >= count).await.unwrap();
+    }
+
+    async fn pass(&self) -> Result<(), StoreError> {
+        self.waiting.send_modify(|waiting| *waiting += 1);
+        let held = self.held.subscribe().wait_for(|held| !held).await.map(|_| ());
+        self.waiting.send_modify(|waiting| *waiting -= 1);
+        if held.is_err() || self.refuses.load(Ordering::SeqCst) {
+            self.refused.fetch_add(1, Ordering::SeqCst);
+            return Err(StoreError::Unavailable("made so by a test".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl CommandStore for Unwell {
+    async fn accept(&self, nonce: Option<NonceUse>, new: NewCommand) -> Result<Accepted, StoreError> {
+        self.inner.accept(nonce, new).await
+    }
+
+    async fn advance(&self, advance: Advance) -> Result<Advanced, StoreError> {
+        self.pass().await?;
+        self.inner.advance(advance).await
+    }
+
+    async fn spend_nonce(&self, nonce: NonceUse) -> Result<Nonce, StoreError> {
+        self.inner.spend_nonce(nonce).await
+    }
+
+    async fn forget_nonces(&self, at: Timestamp) -> Result<usize, StoreError> {
+        self.inner.forget_nonces(at).await
+    }
+
+    async fn command(&self, id: CommandId) -> Result<Option<Command>, StoreError> {
+        self.inner.command(id).await
+    }
+
+    async fn command_of(&self, tenant: TenantId, id: CommandId) -> Result<Option<Command>, StoreError> {
+        self.inner.command_of(tenant, id).await
+    }
+
+    async fn commands_of(
+        &self,
+        tenant: TenantId,
+        filter: CommandFilter,
+        before: Option<CommandId>,
+        limit: usize,
+    ) -> Result<Vec<Command>, StoreError> {
+        self.inner.commands_of(tenant, filter, before, limit).await
+    }
+
+    async fn timeline(&self, id: CommandId) -> Result<Vec<Entry>, StoreError> {
+        self.inner.timeline(id).await
+    }
+
+    async fn open_commands(&self, after: Option<CommandId>, limit: usize) -> Result<Vec<Command>, StoreError> {
+        self.inner.open_commands(after, limit).await
+    }
+
+    async fn newest_record(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.inner.newest_record().await
+    }
+
+    async fn keep_unmatched(&self, unmatched: Unmatched) -> Result<(), StoreError> {
+        self.pass().await?;
+        self.inner.keep_unmatched(unmatched).await
+    }
+
+    async fn unmatched_of(
+        &self,
+        tenant: TenantId,
+        before: Option<Uuid>,
+        limit: usize,
+    ) -> Result<Vec<Unmatched>, StoreError> {
+        self.inner.unmatched_of(tenant, before, limit).await
+    }
+}
+
+#[async_trait]
+impl RegistryStore for Unwell {
+    async fn generation(&self) -> Result<u64, StoreError> {
+        self.inner.generation().await
+    }
+
+    async fn put_tenant(&self, tenant: Tenant) -> Result<(), StoreError> {
+        self.inner.put_tenant(tenant).await
+    }
+
+    async fn tenants(&self) -> Result<Vec<Tenant>, StoreError> {
+        self.inner.tenants().await
+    }
+
+    async fn put_credential(&self, credential: Credential) -> Result<(), StoreError> {
+        self.inner.put_credential(credential).await
+    }
+
+    async fn credential(&self, api_id: &ApiId) -> Result<Option<Credential>, StoreError> {
+        self.inner.credential(api_id).await
+    }
+
+    async fn credentials(&self) -> Result<Vec<Credential>, StoreError> {
+        self.inner.credentials().await
+    }
+
+    async fn put_device(&self, device: Device) -> Result<(), StoreError> {
+        self.inner.put_device(device).await
+    }
+
+    async fn devices(&self) -> Result<Vec<Device>, StoreError> {
+        self.inner.devices().await
+    }
+
+    async fn put_topology(
+        &self,
+        gateway: &GatewaySn,
+        new: Vec<Device>,
+        subs: Vec<SubDevice>,
+    ) -> Result<(), StoreError> {
+        self.pass().await?;
+        self.inner.put_topology(gateway, new, subs).await
+    }
+
+    async fn topologies(&self) -> Result<Vec<(GatewaySn, Vec<SubDevice>)>, StoreError> {
+        self.inner.topologies().await
+    }
+}
