@@ -301,7 +301,8 @@ pub struct Life {
     pub failure_reason: Option<String>,
     /// How its job goes.
     pub execution: Option<Execution>,
-    /// Whether it stands in the way of other movements of the aircraft.
+    /// Whether it stands in the way of other movements of the aircraft; also after its end, for as long as the movement
+    /// runs, or may run, on.
     pub holds_motion: bool,
 }
 
@@ -339,7 +340,8 @@ impl Life {
         self.phase.status()
     }
 
-    /// Whether the command still needs somebody to look after it: it has not ended, or its job runs on beside its end.
+    /// Whether the command still needs somebody to look after it: it has not ended, or what it started runs on, or may
+    /// run on, beside its end.
     #[must_use]
     pub fn needs_care(&self) -> bool {
         !self.phase.has_ended() || self.due.is_some()

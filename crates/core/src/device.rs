@@ -112,6 +112,10 @@ pub enum NoRoute {
     },
 }
 
+/// How many sub-devices nobody had registered may join through one gateway, ever. Whoever has more behind it registers
+/// them by hand; a gateway that makes serial numbers up fills no store.
+pub const AIRCRAFT_PER_GATEWAY_MAX: usize = 8;
+
 /// All devices and their topology. Pure: somebody else loads, saves and locks it.
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
@@ -132,6 +136,8 @@ struct Behind {
     present: bool,
     /// Its place in the order in which gateways lost theirs; 0 when that was before this process.
     left: u64,
+    /// Sub-devices that joined through it, or are on record as having been behind it.
+    joined: BTreeSet<DeviceSn>,
 }
 
 /// What a topology report changed.
@@ -141,7 +147,8 @@ pub enum TopologyChange {
     Same,
     /// These stand behind the gateway now; an empty list means that the aircraft is off.
     Changed(Vec<SubDevice>),
-    /// A sub-device belongs to another tenant: nothing was taken over.
+    /// A sub-device that may not be taken over, so nothing was: it belongs to another tenant, is a gateway, or is one
+    /// more than [`AIRCRAFT_PER_GATEWAY_MAX`].
     ForeignSubDevice(DeviceSn),
     /// The gateway is not registered.
     UnknownGateway,
@@ -153,9 +160,23 @@ impl Registry {
         self.devices.insert(device.sn.clone(), device);
     }
 
-    /// Takes the whole list of devices anew; topology stays as reported.
+    /// Takes the whole list of devices anew. Topology stays as reported, except where a gateway is gone, or a sub-device
+    /// is now another tenant's or a gateway.
     pub fn replace_devices(&mut self, devices: Vec<Device>) {
         self.devices = devices.into_iter().map(|device| (device.sn.clone(), device)).collect();
+        let mut behind = std::mem::take(&mut self.behind);
+        behind.retain(|gateway, behind| {
+            behind.known.retain(|sub| self.may_stand_behind(gateway, &sub.sn));
+            behind.present &= !behind.known.is_empty();
+            self.tenant_of(gateway).is_some()
+        });
+        self.gateways_of.clear();
+        for (gateway, behind) in &behind {
+            for sub in &behind.known {
+                self.gateways_of.entry(sub.sn.clone()).or_default().insert(gateway.clone());
+            }
+        }
+        self.behind = behind;
     }
 
     /// Looks a device up, of whichever tenant.
@@ -187,6 +208,33 @@ impl Registry {
         self.behind.get(gateway).map_or(&[], |behind| &behind.known)
     }
 
+    /// The aircraft a gateway may speak for: those last behind it, whether or not they are there now, that are its own
+    /// tenant's.
+    #[must_use]
+    pub fn speaks_for(&self, gateway: &GatewaySn) -> Vec<DeviceSn> {
+        let Some(tenant) = self.tenant_of(gateway) else { return Vec::new() };
+        let subs = self.known_sub_devices(gateway).iter().map(|sub| &sub.sn);
+        subs.filter(|sn| self.is_aircraft_of(tenant, sn)).cloned().collect()
+    }
+
+    /// Whether no registered device has this serial number.
+    #[must_use]
+    pub fn is_unclaimed(&self, sn: &DeviceSn) -> bool {
+        !self.devices.contains_key(sn)
+    }
+
+    fn is_aircraft_of(&self, tenant: TenantId, sn: &DeviceSn) -> bool {
+        self.devices.get(sn).is_some_and(|it| it.tenant == tenant && !it.kind.is_gateway())
+    }
+
+    /// Whether this can be a sub-device of the gateway: its tenant's aircraft, or unknown.
+    fn may_stand_behind(&self, gateway: &GatewaySn, sn: &DeviceSn) -> bool {
+        let tenant = self.tenant_of(gateway);
+        *sn != gateway.to_device()
+            && (self.is_unclaimed(sn)
+                || tenant.is_some_and(|tenant| self.is_aircraft_of(tenant, sn)))
+    }
+
     /// Finds the way to a device of `tenant`.
     ///
     /// # Errors
@@ -200,10 +248,7 @@ impl Registry {
         if known.kind.is_gateway() {
             let gateway = device.to_gateway();
             // What was remembered may belong to somebody else since.
-            let is_theirs = |sub: &&SubDevice| {
-                let device = self.devices.get(&sub.sn);
-                device.is_some_and(|it| it.tenant == tenant && !it.kind.is_gateway())
-            };
+            let is_theirs = |sub: &&SubDevice| self.is_aircraft_of(tenant, &sub.sn);
             let aircraft =
                 self.known_sub_devices(&gateway).iter().find(is_theirs).map(|sub| sub.sn.clone());
             return Ok(Route { gateway, aircraft });
@@ -234,7 +279,8 @@ impl Registry {
         gateways.into_iter().filter(|gateway| Some(left(gateway)) == last).collect()
     }
 
-    /// Takes a gateway's report of what stands behind it. Unknown sub-devices join the gateway's tenant.
+    /// Takes a gateway's report of what stands behind it. Unknown sub-devices join the gateway's tenant, up to
+    /// [`AIRCRAFT_PER_GATEWAY_MAX`].
     pub fn report_topology(
         &mut self,
         gateway: &GatewaySn,
@@ -242,16 +288,18 @@ impl Registry {
         now: Timestamp,
     ) -> TopologyChange {
         let Some(tenant) = self.tenant_of(gateway) else { return TopologyChange::UnknownGateway };
-        let is_foreign = |sub: &&SubDevice| {
-            self.devices.get(&sub.sn).is_some_and(|device| device.tenant != tenant)
-        };
-        if let Some(foreign) = subs.iter().find(is_foreign) {
+        if let Some(foreign) = subs.iter().find(|sub| !self.may_stand_behind(gateway, &sub.sn)) {
             return TopologyChange::ForeignSubDevice(foreign.sn.clone());
         }
+        let joined = match self.joined_with(gateway, subs) {
+            Ok(joined) => joined,
+            Err(one_too_many) => return TopologyChange::ForeignSubDevice(one_too_many),
+        };
         let behind = self.behind.entry(gateway.clone()).or_default();
         if behind.present != subs.is_empty() && (subs.is_empty() || behind.known == subs) {
             return TopologyChange::Same;
         }
+        behind.joined = joined;
         behind.present = !subs.is_empty();
         if subs.is_empty() {
             self.departures += 1;
@@ -277,19 +325,42 @@ impl Registry {
     }
 
     /// Puts back what is on record of a gateway's sub-devices; they count as absent until reported again.
-    pub fn recall_topology(&mut self, gateway: &GatewaySn, subs: Vec<SubDevice>) {
+    /// What may not stand behind it is left out.
+    pub fn recall_topology(&mut self, gateway: &GatewaySn, mut subs: Vec<SubDevice>) {
+        subs.retain(|sub| self.may_stand_behind(gateway, &sub.sn));
         let before = std::mem::take(self.behind.entry(gateway.clone()).or_default());
         self.forget_way(gateway, &before.known);
+        let mut joined = before.joined;
         for sub in &subs {
             self.gateways_of.entry(sub.sn.clone()).or_default().insert(gateway.clone());
+            joined.insert(sub.sn.clone());
         }
-        self.behind.insert(gateway.clone(), Behind { known: subs, ..Behind::default() });
+        self.behind.insert(gateway.clone(), Behind { known: subs, joined, ..Behind::default() });
+    }
+
+    /// Who has joined through a gateway once these have, or the first that may not.
+    fn joined_with(
+        &self,
+        gateway: &GatewaySn,
+        subs: &[SubDevice],
+    ) -> Result<BTreeSet<DeviceSn>, DeviceSn> {
+        let mut joined =
+            self.behind.get(gateway).map(|behind| behind.joined.clone()).unwrap_or_default();
+        for sub in subs.iter().filter(|sub| self.is_unclaimed(&sub.sn)) {
+            if joined.insert(sub.sn.clone()) && joined.len() > AIRCRAFT_PER_GATEWAY_MAX {
+                return Err(sub.sn.clone());
+            }
+        }
+        Ok(joined)
     }
 
     fn forget_way(&mut self, gateway: &GatewaySn, subs: &[SubDevice]) {
         for sub in subs {
             if let Some(gateways) = self.gateways_of.get_mut(&sub.sn) {
                 gateways.remove(gateway);
+                if gateways.is_empty() {
+                    self.gateways_of.remove(&sub.sn);
+                }
             }
         }
     }

@@ -64,7 +64,7 @@ pub enum Input {
         /// That command.
         emergency_command_id: String,
     },
-    /// The aircraft's own telemetry shows that the movement this command started is over.
+    /// The aircraft's own telemetry shows that the movement this command started, or may have started, is over.
     MovementOver,
 }
 
@@ -75,7 +75,7 @@ pub enum NotSent {
     NotConnected,
     /// The broker said that nobody listens there.
     NoSubscriber,
-    /// The deadline passed between the claim and the write.
+    /// It was kept back between the claim and the write: its deadline had passed, or an emergency had come first.
     Withheld,
     /// The broker refused it.
     Refused(String),
@@ -358,11 +358,17 @@ impl Case<'_> {
                     }
                 }
             }
-            NotSent::Withheld => self.end(
-                Outcome::TimedOut(FailureCode::ExpiredBeforeSending),
-                "its deadline passed at the moment of sending; nothing was sent",
-                proof,
-            ),
+            NotSent::Withheld => match &self.life.failure_reason {
+                Some(reason) => {
+                    let proof = Proof::NotSent { reason: format!("it was withdrawn: {reason}") };
+                    self.end(Outcome::Failed(FailureCode::PreemptedByEmergency), reason, proof)
+                }
+                None => self.end(
+                    Outcome::TimedOut(FailureCode::ExpiredBeforeSending),
+                    "its deadline passed at the moment of sending; nothing was sent",
+                    proof,
+                ),
+            },
             NotSent::Refused(reason) => self.end(
                 Outcome::Failed(FailureCode::TransportFailed),
                 &format!("the broker refused the message: {reason}"),
@@ -371,14 +377,24 @@ impl Case<'_> {
         }
     }
 
-    /// Ends `life`, which may go on holding the aircraft while the movement it started runs on.
+    /// Ends `life`, which may go on holding the aircraft while the movement it started runs on, or may run on.
     fn close(self, life: &mut Life, outcome: Outcome) {
-        let runs_on = outcome == Outcome::Succeeded
-            && match &life.execution {
+        let runs_on = match outcome {
+            Outcome::Succeeded => match &life.execution {
                 Some(execution) => execution.open,
                 // The answer to "return home" ends the command, not the flight home.
                 None => self.spec.starts_motion && self.spec.completes_by == CompletesBy::Reply,
-            };
+            },
+            // Nobody knows whether it flies, so nothing else may start for as long as it might.
+            Outcome::TimedOut(
+                FailureCode::NoResponse
+                | FailureCode::DispatchUncertain
+                | FailureCode::ExecutionUnconfirmed,
+            ) => life.holds_motion,
+            Outcome::TimedOut(_) | Outcome::Delivered | Outcome::Failed(_) | Outcome::Unmatched => {
+                false
+            }
+        };
         life.phase = Phase::Ended(outcome);
         life.completed_at = Some(self.moment.now.wall);
         life.due = runs_on.then(|| self.silence_due());

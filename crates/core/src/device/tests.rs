@@ -195,9 +195,151 @@ fn a_dock_that_changed_hands_names_no_aircraft_of_its_old_owner() {
 
 #[test]
 fn a_gateway_reported_behind_a_gateway_is_no_aircraft() {
-    check(&[("DOCK1", &["RC1", "M4"])], "DOCK1", Ok(("DOCK1", Some("M4"))));
+    check(&[("DOCK1", &["RC1", "M4"])], "DOCK1", Ok(("DOCK1", None)));
     check(&[("DOCK1", &["DOCK1"])], "DOCK1", Ok(("DOCK1", None)));
     check(&[("DOCK1", &["RC1"])], "RC1", Ok(("RC1", None)));
+}
+
+#[test]
+fn a_report_that_names_a_gateway_takes_nothing_over() {
+    for named in ["DOCK1", "DOCK2", "RC1", "DOCK9"] {
+        let mut registry = registry();
+        report(&mut registry, "DOCK1", &["M4"]);
+        let refused = report(&mut registry, "DOCK1", &["M5", named]);
+        assert_eq!(refused, TopologyChange::ForeignSubDevice(sn(named)));
+        assert!(registry.is_unclaimed(&sn("M5")));
+        assert_eq!(registry.sub_devices(&gateway("DOCK1")), subs(&["M4"]));
+        assert_eq!(registry.speaks_for(&gateway("DOCK1")), [sn("M4")]);
+    }
+}
+
+#[test]
+fn a_gateway_speaks_for_its_own_tenants_aircraft_and_nobody_else() {
+    let mut registry = registry();
+    assert!(registry.speaks_for(&gateway("DOCK1")).is_empty());
+    report(&mut registry, "DOCK1", &["M4", "M5"]);
+    report(&mut registry, "DOCK9", &["M9"]);
+    let both = [sn("M4"), sn("M5")];
+    assert_eq!(registry.speaks_for(&gateway("DOCK1")), both);
+    report(&mut registry, "DOCK1", &[]);
+    assert_eq!(registry.speaks_for(&gateway("DOCK1")), both, "also while they are off");
+    assert!(registry.speaks_for(&gateway("DOCK2")).is_empty());
+    registry.put(device("M4", 2, DeviceKind::Aircraft));
+    registry.put(device("M5", 1, DeviceKind::RemoteController));
+    assert!(registry.speaks_for(&gateway("DOCK1")).is_empty());
+    assert!(registry.speaks_for(&gateway("DOCK7")).is_empty());
+}
+
+#[test]
+fn a_serial_number_is_unclaimed_until_some_device_has_it() {
+    let mut registry = registry();
+    assert!(registry.is_unclaimed(&sn("M4")));
+    assert!(!registry.is_unclaimed(&sn("DOCK9")));
+    report(&mut registry, "DOCK1", &["M4"]);
+    assert!(!registry.is_unclaimed(&sn("M4")));
+}
+
+/// Makes the registry anew with `more`, M4 to M6 having been reported behind DOCK1.
+fn replaced(more: &[Device]) -> Registry {
+    let mut registry = registry();
+    report(&mut registry, "DOCK1", &["M4", "M5", "M6"]);
+    let mut devices: BTreeMap<DeviceSn, Device> =
+        registry.devices().map(|it| (it.sn.clone(), it.clone())).collect();
+    devices.extend(more.iter().map(|it| (it.sn.clone(), it.clone())));
+    registry.replace_devices(devices.into_values().collect());
+    registry
+}
+
+#[test]
+fn new_devices_leave_the_topology_as_it_was_reported() {
+    let mut registry = replaced(&[]);
+    assert_eq!(registry.sub_devices(&gateway("DOCK1")), subs(&["M4", "M5", "M6"]));
+    assert_eq!(registry.route(tenant(1), &sn("M5")).unwrap().gateway, gateway("DOCK1"));
+    assert_eq!(report(&mut registry, "DOCK1", &["M4", "M5", "M6"]), TopologyChange::Same);
+    // One the list does not have yet may be on its way to the store.
+    let devices = registry.devices().filter(|it| it.sn != sn("M5")).cloned().collect();
+    registry.replace_devices(devices);
+    assert_eq!(registry.sub_devices(&gateway("DOCK1")), subs(&["M4", "M5", "M6"]));
+}
+
+#[test]
+fn a_sub_device_that_changed_hands_or_became_a_gateway_stands_behind_nobody() {
+    let mut registry = replaced(&[
+        device("M4", 2, DeviceKind::Aircraft),
+        device("M5", 1, DeviceKind::RemoteController),
+    ]);
+    assert_eq!(registry.known_sub_devices(&gateway("DOCK1")), subs(&["M6"]));
+    registry.put(device("M4", 1, DeviceKind::Aircraft));
+    registry.put(device("M5", 1, DeviceKind::Aircraft));
+    for gone in ["M4", "M5"] {
+        let no_way = Err(NoRoute::NoGateway(sn(gone)));
+        assert_eq!(registry.route(tenant(1), &sn(gone)), no_way);
+    }
+    assert_eq!(registry.route(tenant(1), &sn("M6")).unwrap().gateway, gateway("DOCK1"));
+}
+
+#[test]
+fn a_gateway_that_changed_hands_or_is_gone_has_nothing_behind_it() {
+    let mut registry = replaced(&[device("DOCK1", 2, DeviceKind::Dock)]);
+    assert!(registry.known_sub_devices(&gateway("DOCK1")).is_empty());
+    assert_eq!(report(&mut registry, "DOCK1", &[]), TopologyChange::Same);
+    registry.put(device("DOCK1", 1, DeviceKind::Dock));
+    assert_eq!(registry.route(tenant(1), &sn("M4")), Err(NoRoute::NoGateway(sn("M4"))));
+
+    let mut registry = replaced(&[]);
+    let devices = registry.devices().filter(|it| it.sn != sn("DOCK1")).cloned().collect();
+    registry.replace_devices(devices);
+    assert!(registry.known_sub_devices(&gateway("DOCK1")).is_empty());
+    assert_eq!(registry.route(tenant(1), &sn("M4")), Err(NoRoute::NoGateway(sn("M4"))));
+}
+
+#[test]
+fn what_is_on_record_brings_back_nobody_elses_device_and_no_gateway() {
+    let mut registry = registry();
+    registry.put(device("M9", 2, DeviceKind::Aircraft));
+    registry.recall_topology(&gateway("DOCK1"), subs(&["DOCK2", "M9", "M4", "DOCK1"]));
+    assert_eq!(registry.known_sub_devices(&gateway("DOCK1")), subs(&["M4"]));
+}
+
+#[test]
+fn a_gateway_that_makes_serial_numbers_up_registers_no_more_than_eight() {
+    let mut registry = registry();
+    let name = |number: usize| format!("M{number}");
+    for number in 0..AIRCRAFT_PER_GATEWAY_MAX {
+        let changed = TopologyChange::Changed(subs(&[&name(number)]));
+        assert_eq!(report(&mut registry, "DOCK1", &[&name(number)]), changed);
+    }
+    let before = registry.devices().count();
+    let refused = TopologyChange::ForeignSubDevice(sn("M100"));
+    assert_eq!(report(&mut registry, "DOCK1", &["M0", "M100"]), refused);
+    assert_eq!(report(&mut registry, "DOCK1", &["M100"]), refused);
+    assert_eq!(registry.devices().count(), before);
+    assert_eq!(registry.sub_devices(&gateway("DOCK1")), subs(&["M7"]));
+
+    // Those it has, and those somebody registers by hand, may come and go.
+    assert_eq!(report(&mut registry, "DOCK1", &["M0"]), TopologyChange::Changed(subs(&["M0"])));
+    registry.put(device("M100", 1, DeviceKind::Aircraft));
+    let taken = TopologyChange::Changed(subs(&["M100"]));
+    assert_eq!(report(&mut registry, "DOCK1", &["M100"]), taken);
+    // Neither does another gateway pay for it, nor do new devices or the record set it free.
+    assert_eq!(report(&mut registry, "DOCK2", &["M200"]), TopologyChange::Changed(subs(&["M200"])));
+    let devices = registry.devices().filter(|it| it.sn != sn("M1")).cloned().collect();
+    registry.replace_devices(devices);
+    registry.recall_topology(&gateway("DOCK1"), subs(&["M0"]));
+    let refused = TopologyChange::ForeignSubDevice(sn("M101"));
+    assert_eq!(report(&mut registry, "DOCK1", &["M101"]), refused);
+}
+
+#[test]
+fn a_report_of_more_than_eight_unknown_sub_devices_takes_none_over() {
+    let mut registry = registry();
+    let names: Vec<String> = (0..=AIRCRAFT_PER_GATEWAY_MAX).map(|it| format!("M{it}")).collect();
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
+    let refused = TopologyChange::ForeignSubDevice(sn("M8"));
+    assert_eq!(report(&mut registry, "DOCK1", &all), refused);
+    assert!(registry.is_unclaimed(&sn("M0")));
+    let taken = all.split_last().map_or_else(Vec::new, |(_, rest)| rest.to_vec());
+    assert_eq!(report(&mut registry, "DOCK1", &taken), TopologyChange::Changed(subs(&taken)));
 }
 
 #[test]

@@ -40,7 +40,8 @@ impl Case<'_> {
         }
         let mut life = self.with_execution(progress);
         if progress.state.is_open() {
-            // A job that runs on beside its end still holds the aircraft; one that was given up does not take it back.
+            // A job that runs on, or may run on, beside its end still holds the aircraft; one that was let go does not
+            // take it back.
             life.due = self.life.due.map(|_| self.silence_due());
         } else {
             life.due = None;

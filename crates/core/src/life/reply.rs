@@ -75,7 +75,9 @@ impl Case<'_> {
         self.record(self.reply_proof(reply, false, mismatch.is_none(), mismatch))
     }
 
-    /// An answer to a command that has ended: evidence, and the response fields if they were empty.
+    /// An answer to a command that has ended: evidence, and the response fields if they were empty. A refusal shows
+    /// that no movement began, unless the events of its job have shown that one did; an acceptance is a sign of life of
+    /// one that may have begun.
     pub(super) fn late_reply(self, reply: &Reply) -> Decision {
         let has_answer = self.life.response.is_some();
         let mismatch = self.mismatch(reply);
@@ -84,11 +86,19 @@ impl Case<'_> {
         if has_answer || is_other {
             return self.record(proof);
         }
-        let life = Life {
+        let mut life = Life {
             response: Some(to_response(reply)),
             response_received_at: Some(self.moment.now.wall),
             ..self.changed()
         };
+        match reply.verdict {
+            Verdict::Ok => life.due = life.due.map(|_| self.silence_due()),
+            Verdict::Refused if !self.has_started() => {
+                life.due = None;
+                life.holds_motion = false;
+            }
+            Verdict::Refused | Verdict::Unreadable => {}
+        }
         self.moved(life, proof, None)
     }
 

@@ -293,36 +293,43 @@ impl Inner {
     /// Withdraws every movement of the aircraft that has not left, before the emergency gets its own turn. What is being
     /// claimed or stands in line at the broker is stopped at its gate.
     fn preempt(self: &Arc<Self>, emergency: &Spec, aircraft: Option<&DeviceSn>) {
-        let withdrawn: Vec<CommandId> = {
-            let mut guard = self.lock();
-            let state = &mut *guard;
+        let concerns = |spec: &Spec| spec.gateway == emergency.gateway || Some(&spec.device) == aircraft;
+        self.withdraw(emergency.id, concerns, |state| {
             state.last_emergency.insert(emergency.gateway.clone(), emergency.id);
-            let concerns =
-                |spec: &Spec| spec.gateway == emergency.gateway || Some(&spec.device) == aircraft;
-            state.lanes.values().flat_map(|lane| lane.withdraw(concerns)).collect()
-        };
-        for id in withdrawn {
-            self.tell_preempted(id, emergency.id);
-        }
-    }
-
-    fn tell_preempted(self: &Arc<Self>, id: CommandId, emergency: CommandId) {
-        let input = Input::Preempt { emergency_command_id: emergency.to_string() };
-        self.tell_here(id, Told::Input { id, input: Box::new(input), done: None });
+        });
     }
 
     /// A movement that was stored before an emergency and comes under care after it is withdrawn as well.
     fn heed_emergency(self: &Arc<Self>, spec: &Spec) {
-        let emergency = {
-            let state = self.lock();
-            let last = state.last_emergency.get(&spec.gateway).copied();
-            let Some(emergency) = last.filter(|last| spec.risk == Risk::Motion && *last > spec.id) else { return };
-            for lane in state.lanes.values() {
-                lane.withdraw(|other| other.id == spec.id);
-            }
-            emergency
+        let last = self.lock().last_emergency.get(&spec.gateway).copied();
+        if let Some(emergency) = last.filter(|last| spec.risk == Risk::Motion && *last > spec.id) {
+            self.withdraw(emergency, |other| other.id == spec.id, |_| {});
+        }
+    }
+
+    /// Stops movements at their gate and tells them why, in one step: whatever the gate makes of it is told after that.
+    fn withdraw(
+        self: &Arc<Self>,
+        emergency: CommandId,
+        concerns: impl Fn(&Spec) -> bool,
+        also: impl FnOnce(&mut super::State),
+    ) {
+        let must_run: Vec<LaneKey> = {
+            let mut state = self.lock();
+            also(&mut state);
+            let told = |(key, lane): (&LaneKey, &mut super::lane::Lane)| {
+                let mut must_run = false;
+                for id in lane.withdraw(&concerns) {
+                    let input = Input::Preempt { emergency_command_id: emergency.to_string() };
+                    must_run |= lane.take_in(Told::Input { id, input: Box::new(input), done: None });
+                }
+                must_run.then(|| key.clone())
+            };
+            state.lanes.iter_mut().filter_map(told).collect()
         };
-        self.tell_preempted(spec.id, emergency);
+        for key in must_run {
+            self.spawn_lane(key);
+        }
     }
 
     /// Puts a command of an earlier process under care.

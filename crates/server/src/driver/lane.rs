@@ -149,11 +149,12 @@ impl Lane {
         })
     }
 
-    /// Commands that have ended, still hold the aircraft, and have no job whose events would tell when it is over.
-    pub(super) fn ended_holders(&self) -> impl Iterator<Item = CommandId> {
-        let is_holder = |kept: &&Kept| {
+    /// Commands that have ended and still hold the aircraft. With `landed`, all of them; else only those that have no job
+    /// whose events would tell when it is over.
+    pub(super) fn ended_holders(&self, landed: bool) -> impl Iterator<Item = CommandId> {
+        let is_holder = move |kept: &&Kept| {
             let life = &kept.command.life;
-            life.holds_motion && life.phase.has_ended() && life.execution.is_none()
+            life.holds_motion && life.phase.has_ended() && (landed || life.execution.is_none())
         };
         self.commands.values().filter(is_holder).map(|kept| kept.command.spec.id)
     }

@@ -147,8 +147,8 @@ struct State {
     last_emergency: BTreeMap<GatewaySn, CommandId>,
     /// The last `seq` of each gateway's drc/down.
     drc_seq: BTreeMap<GatewaySn, u64>,
-    /// Aircraft seen on their way home, by the gateway that reports them.
-    homing: BTreeSet<DeviceSn>,
+    /// How each aircraft was last seen.
+    flights: BTreeMap<DeviceSn, FlightMode>,
 }
 
 /// Something told to a lane.
@@ -157,6 +157,17 @@ enum Told {
     Input { id: CommandId, input: Box<Input>, done: Option<oneshot::Sender<Arc<Command>>> },
     /// Whoever waits has its turn.
     Turn,
+}
+
+/// How an aircraft moves, as far as movements in the way of others go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlightMode {
+    /// On the ground, in standby.
+    Down,
+    /// In the air, or about to be.
+    Flying,
+    /// On its way home or down.
+    Homing,
 }
 
 /// What became of an answer of a device.
@@ -192,7 +203,7 @@ impl Driver {
                 order: 0,
                 last_emergency: BTreeMap::new(),
                 drc_seq: BTreeMap::new(),
-                homing: BTreeSet::new(),
+                flights: BTreeMap::new(),
             }),
             figures: Figures::default(),
             newest_at_start: AtomicI64::new(i64::MIN),
@@ -359,27 +370,26 @@ impl Driver {
     }
 
     /// Takes the flight mode an aircraft reports. When one that was on its way home no longer is, the movement that
-    /// "return home" started is over (no event says so; `dji/open_platform_methods.json`, `return_home`).
-    pub fn flight_mode(
-        &self,
-        gateway: &GatewaySn,
-        aircraft: &DeviceSn,
-        is_homing: bool,
-        is_down: bool,
-    ) {
+    /// "return home" started is over, and when one that flew is down, every movement is: no event says so
+    /// (`dji/open_platform_methods.json`, `return_home`). Only a change tells; one that stands still may be about to lift.
+    pub fn flight_mode(&self, gateway: &GatewaySn, aircraft: &DeviceSn, mode: FlightMode) {
         let holders: Vec<CommandId> = {
             let mut state = self.inner.lock();
-            if is_homing {
-                state.homing.insert(aircraft.clone());
-                return;
-            }
-            if !state.homing.remove(aircraft) && !is_down {
-                return;
-            }
+            let before = state.flights.insert(aircraft.clone(), mode);
+            let landed = match (before, mode) {
+                (Some(FlightMode::Flying | FlightMode::Homing), FlightMode::Down) => true,
+                (Some(FlightMode::Homing), FlightMode::Flying) => false,
+                (Some(FlightMode::Flying), FlightMode::Flying | FlightMode::Homing)
+                | (Some(FlightMode::Homing), FlightMode::Homing)
+                | (Some(FlightMode::Down), _)
+                | (None, _) => return,
+            };
             [true, false]
                 .into_iter()
-                .filter_map(|urgent| state.lanes.get(&LaneKey { gateway: gateway.clone(), urgent }))
-                .flat_map(Lane::ended_holders)
+                .filter_map(|urgent| {
+                    state.lanes.get(&LaneKey { gateway: gateway.clone(), urgent })
+                })
+                .flat_map(|lane| lane.ended_holders(landed))
                 .collect()
         };
         for id in holders {

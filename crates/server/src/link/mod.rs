@@ -40,7 +40,7 @@ use self::{
 };
 use crate::{
     directory::Directory,
-    driver::{Driver, Matched},
+    driver::{Driver, FlightMode, Matched},
 };
 
 pub use self::answers::Settings as AnswerSettings;
@@ -51,8 +51,10 @@ const ANSWER_EXPIRY: Duration = Duration::from_secs(30);
 /// DJI's `mode_code` of an aircraft on its way down or home: return home, landing, forced landing, landing on three
 /// propellers.
 const HOMING_MODES: [i64; 4] = [9, 10, 11, 12];
-/// DJI's `mode_code` of an aircraft that is not flying: standby, not connected.
-const DOWN_MODES: [i64; 2] = [0, 14];
+/// DJI's `mode_code` of an aircraft that stands ready.
+const STANDBY: i64 = 0;
+/// DJI's `mode_code` of an aircraft that cannot be seen: it says nothing.
+const NOT_CONNECTED: i64 = 14;
 
 /// What the link works with.
 pub struct LinkParts {
@@ -345,10 +347,14 @@ impl Link {
 
     fn osd(&self, gateway: &GatewaySn, osd: &Osd) {
         let Some(mode) = osd.mode_code else { return };
-        if osd.device.as_str() != gateway.as_str() {
-            let (is_homing, is_down) = (HOMING_MODES.contains(&mode), DOWN_MODES.contains(&mode));
-            self.parts.driver.flight_mode(gateway, &osd.device, is_homing, is_down);
-        }
+        let mode = match mode {
+            _ if osd.device.as_str() == gateway.as_str() => return,
+            NOT_CONNECTED => return,
+            STANDBY => FlightMode::Down,
+            mode if HOMING_MODES.contains(&mode) => FlightMode::Homing,
+            _ => FlightMode::Flying,
+        };
+        self.parts.driver.flight_mode(gateway, &osd.device, mode);
     }
 
     fn acknowledge(self: &Arc<Self>, uplink: &Uplink) {

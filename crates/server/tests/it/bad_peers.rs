@@ -2,6 +2,10 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::{
     app::{Api, COMMANDS, PATIENCE, TestApp},
@@ -187,4 +191,24 @@ async fn large_bodies_share_a_budget_and_an_emergency_needs_none() {
         assert_refused(&hog.answer().await.unwrap(), 401, "SIGNATURE_INVALID");
     }
     assert_eq!(large().await.status, StatusCode::OK, "what was held is free again");
+}
+
+#[tokio::test]
+async fn a_connection_of_http_2_takes_16_requests_at_a_time() {
+    const SETTINGS: u8 = 4;
+    const MAX_CONCURRENT_STREAMS: u16 = 3;
+    let app = TestApp::start().await;
+    let mut stream = TcpStream::connect(app.http).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    stream.write_all(&[0, 0, 0, SETTINGS, 0, 0, 0, 0, 0]).await.unwrap();
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!((head[..2].to_vec(), head[3]), (vec![0, 0], SETTINGS));
+    let mut settings = vec![0; head[2].into()];
+    stream.read_exact(&mut settings).await.unwrap();
+    let streams = settings
+        .chunks(6)
+        .find(|one| u16::from_be_bytes([one[0], one[1]]) == MAX_CONCURRENT_STREAMS)
+        .unwrap();
+    assert_eq!(streams[2..], 16_u32.to_be_bytes());
 }

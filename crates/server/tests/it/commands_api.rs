@@ -9,7 +9,7 @@ use utmos_core::{
     evidence::{Entry, Proof},
     id::CommandId,
     method::CompleteOn,
-    ports::{Accepted, NewCommand, Store},
+    ports::{Accepted, CommandStore, NewCommand},
 };
 use uuid::Uuid;
 
@@ -416,17 +416,26 @@ async fn nothing_is_sent_to_stop_what_is_being_sent_right_now() {
     dock.command().await;
     app.api.until(&flying, |command| command["status"] == "DELIVERED").await;
     let proof = Proof::SendingClaimed { replica: "another".to_owned() };
-    let sending = |copy: &mut Command| {
+    let to_sending = |copy: &mut Command| {
         copy.life.phase = Phase::Sending;
+        // The one it is a copy of is flying.
         copy.life.holds_motion = false;
+        copy.spec = Arc::new(Spec { starts_motion: false, ..(*copy.spec).clone() });
     };
-    let sending = put_copy(&app, &flying, sending, proof).await;
+    let sending = put_copy(&app, &flying, to_sending, proof).await;
     let refused = app.api.post(&format!("{COMMANDS}/{sending}/cancel"), &Value::Null).await;
     assert_eq!((refused.status, refused.code()), (StatusCode::CONFLICT, "COMMAND_NOT_CANCELLABLE"));
     let message = refused.body["message"].as_str().unwrap();
     assert!(message.contains("being sent right now; try again in a moment"), "{message}");
     assert!(dock.drain().await.is_empty());
-    let stopped = app.api.post(&format!("{COMMANDS}/{flying}/cancel"), &Value::Null).await;
-    assert_eq!(stopped.status, StatusCode::OK, "{stopped:?}");
-    assert_eq!(dock.command().await.method(), "fly_to_point_stop");
+    // What was delivered, or may have been in a sending that is over, is stopped at the device.
+    let proof = Proof::SendUnclear { reason: "the link was lost".to_owned() };
+    let unclear = put_copy(&app, &flying, to_sending, proof).await;
+    for id in [flying, unclear] {
+        let stopped = app.api.post(&format!("{COMMANDS}/{id}/cancel"), &Value::Null).await;
+        assert_eq!(stopped.status, StatusCode::OK, "{stopped:?}");
+        let stop = dock.command().await;
+        assert_eq!(stop.method(), "fly_to_point_stop");
+        assert_eq!(stopped.body["abort_command_id"], stop.tid());
+    }
 }

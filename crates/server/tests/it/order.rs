@@ -75,3 +75,47 @@ async fn one_movement_at_a_time_unless_it_is_an_emergency() {
     dock.event("fly_to_point_progress", &json!("a-bid-of-its-own"), end, 0).await;
     assert_eq!(app.api.ended(&first).await["status"], "SUCCEEDED", "matched by fly_to_id alone");
 }
+
+#[tokio::test]
+async fn a_movement_of_unknown_outcome_stands_in_the_way_until_its_events_say_it_is_over() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    dock.report_aircraft("DRONE-1").await;
+    let short = json!({"timeout_seconds": 1});
+    let first = app.api.create("DRONE-1", "fly_to_point", fly_to("a"), short).await.id();
+    dock.command().await;
+    assert_eq!(app.api.ended(&first).await["failure_code"], "NO_RESPONSE");
+    let report = |status: &str| json!({"result": 0, "fly_to_id": "a", "status": status, "way_point_index": 0});
+    dock.event("fly_to_point_progress", &json!("b"), report("wayline_progress"), 0).await;
+    let flying = app.api.until(&first, |command| !command["execution"].is_null()).await;
+    assert_eq!(flying["status"], "TIMED_OUT", "the state does not change; what it does is shown");
+    let busy = app.api.create("DRONE-1", "fly_to_point", fly_to("b"), json!({})).await;
+    assert_eq!(busy.code(), "DEVICE_BUSY", "{busy:?}");
+    dock.event("fly_to_point_progress", &json!("b"), report("wayline_ok"), 0).await;
+    app.api.until(&first, |command| command["execution"]["state"] == "wayline_ok").await;
+    let next = app.api.create("DRONE-1", "fly_to_point", fly_to("c"), json!({})).await;
+    assert_eq!(next.status, StatusCode::ACCEPTED, "{next:?}");
+}
+
+#[tokio::test]
+async fn after_return_home_the_aircrafts_own_telemetry_frees_it() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    dock.report_aircraft("DRONE-1").await;
+    let osd = |mode: u8| json!({"tid": "o", "bid": "o", "timestamp": 1, "gateway": "DOCK-1", "data": {"mode_code": mode}});
+    let home = app.api.create("DRONE-1", "return_home", json!({}), json!({})).await.id();
+    let command = dock.command().await;
+    dock.publish("thing/product/DRONE-1/osd", &osd(9)).await;
+    dock.reply(&command, json!({"result": 0})).await;
+    assert_eq!(app.api.ended(&home).await["status"], "SUCCEEDED");
+    let busy = app.api.create("DRONE-1", "fly_to_point", fly_to("a"), json!({})).await;
+    assert_eq!(busy.code(), "DEVICE_BUSY", "it is still on its way: {busy:?}");
+    dock.publish("thing/product/DRONE-1/osd", &osd(10)).await;
+    dock.publish("thing/product/DRONE-1/osd", &osd(0)).await;
+    dock.drain().await;
+    tokio::time::timeout(crate::app::PATIENCE, async {
+        while app.api.create("DRONE-1", "fly_to_point", fly_to("b"), json!({})).await.status != StatusCode::ACCEPTED {}
+    })
+    .await
+    .expect("the aircraft was never freed");
+}

@@ -269,9 +269,46 @@ fn is_lawful(before: &Life, input: &Input, decision: &Decision) -> Life {
         let is_kept = entries.iter().any(|entry| cause(&entry.proof) == "reply");
         assert!(is_kept, "a reply was lost");
     }
+    holds_lawfully(before, input, &after);
     let fills = before.response.is_none() && after.response.is_some();
     assert!(after.response == before.response || fills, "an answer was overwritten");
     after
+}
+
+/// A movement that may be flying holds the aircraft, and only what shows that it does not lets it go.
+fn holds_lawfully(before: &Life, input: &Input, after: &Life) {
+    let may_fly = |life: &Life| {
+        matches!(
+            life.phase.failure(),
+            Some(
+                FailureCode::NoResponse
+                    | FailureCode::DispatchUncertain
+                    | FailureCode::ExecutionUnconfirmed
+            )
+        )
+    };
+    if !before.phase.has_ended() {
+        assert!(before.holds_motion == after.holds_motion || after.phase.has_ended());
+        assert!(!may_fly(after) || after.holds_motion == before.holds_motion, "lost from sight");
+    }
+    if before.phase.has_ended() && before.holds_motion && !after.holds_motion {
+        let is_over = match input {
+            Input::Tick(_) | Input::MovementOver => true,
+            Input::Progress(progress) => !progress.state.is_open(),
+            Input::Reply(reply) => {
+                may_fly(before) && before.execution.is_none() && reply.verdict == Verdict::Refused
+            }
+            Input::Turn(_)
+            | Input::Confirmed(_)
+            | Input::NotSent(_)
+            | Input::SendUnclear { .. }
+            | Input::FoundAfterRestart
+            | Input::Cancel { .. }
+            | Input::Preempt { .. } => false,
+        };
+        assert!(is_over, "let go on {input:?}");
+        assert_eq!(after.due, None, "looked after for nothing");
+    }
 }
 
 fn chains(before: &Life, after: &Life, entries: &[Entry]) {

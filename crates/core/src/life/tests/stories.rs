@@ -59,6 +59,22 @@ fn a_movement_that_was_being_sent_when_an_emergency_came_is_not_sent_after_it() 
 }
 
 #[test]
+fn a_movement_withdrawn_at_the_gate_failed_by_the_emergency_and_one_kept_back_in_time_expired() {
+    let withheld = || Input::NotSent(NotSent::Withheld);
+    let withdrawn = Story::sending(takeoff()).given(preempt()).given(withheld());
+    assert_eq!(withdrawn.status(), Status::Failed);
+    assert_eq!(withdrawn.failure(), Some(FailureCode::PreemptedByEmergency));
+    assert!(withdrawn.life.failure_reason.as_deref().is_some_and(|it| it.contains("e-1")));
+    let Some(Proof::NotSent { reason }) = withdrawn.last() else { unreachable!("a proof") };
+    assert!(reason.contains("e-1") && !reason.contains("deadline"), "{reason}");
+    assert!(!withdrawn.life.holds_motion && !withdrawn.life.needs_care());
+    let expired = Story::sending(takeoff()).given(withheld());
+    assert_eq!(expired.status(), Status::TimedOut);
+    assert_eq!(expired.failure(), Some(FailureCode::ExpiredBeforeSending));
+    assert!(!expired.life.holds_motion && !expired.life.needs_care());
+}
+
+#[test]
 fn a_preempted_movement_that_did_leave_shows_no_reason_to_have_failed() {
     let sending = Story::sending(takeoff()).given(preempt()).given(preempt());
     let marks = sending.entries.iter().filter(|entry| cause(&entry.proof) == "preempted").count();
@@ -294,7 +310,7 @@ fn a_job_that_falls_silent_ends_unconfirmed_with_its_answer_still_visible() {
     let story = story.at(due).given(TICK);
     assert_eq!(story.failure(), Some(FailureCode::ExecutionUnconfirmed));
     assert_eq!(story.life.response.as_ref().and_then(|it| it.code.as_deref()), Some("0"));
-    assert!(story.life.response_received_at.is_some() && !story.life.holds_motion);
+    assert!(story.life.response_received_at.is_some());
 }
 
 #[test]
@@ -314,14 +330,100 @@ fn a_failed_job_names_step_and_code() {
     );
 }
 
+/// Movements that may well be flying although their command has ended, one for each way to end so.
+fn lost_from_sight(spec: &Spec) -> [Story; 3] {
+    let silent = Story::delivered(spec.clone()).progress(JobState::Open, 40);
+    let limit = silent.mono + SILENCE;
+    let lost = [
+        Story::delivered(spec.clone()).at(DEADLINE).given(TICK),
+        Story::sending(spec.clone()).at(DEADLINE).given(TICK),
+        silent.at(limit).given(TICK),
+    ];
+    let ends = lost.each_ref().map(Story::failure);
+    let wanted = [
+        FailureCode::NoResponse,
+        FailureCode::DispatchUncertain,
+        FailureCode::ExecutionUnconfirmed,
+    ];
+    assert_eq!(ends, wanted.map(Some));
+    lost
+}
+
+/// Whether it stands in the way of others, with the limit it then must have.
+fn holds_until(story: &Story) -> Option<u64> {
+    let due = story.life.due.map(|due| due.mono.as_millis());
+    assert_eq!(story.life.holds_motion, due.is_some(), "{:?}", story.life);
+    assert_eq!(story.life.needs_care(), due.is_some());
+    assert_eq!(story.status(), Status::TimedOut);
+    due
+}
+
 #[test]
-fn progress_after_a_time_out_is_shown_and_changes_no_state() {
-    let story = Story::started(takeoff());
-    let due = story.mono + SILENCE;
-    let story = story.at(due).given(TICK).after(10).progress(JobState::Open, 60);
+fn a_movement_that_may_be_flying_holds_the_aircraft_until_it_is_over_or_silent() {
+    for spec in [takeoff(), return_home()] {
+        for story in lost_from_sight(&spec) {
+            let limit = story.mono + SILENCE;
+            assert_eq!(holds_until(&story), Some(limit));
+            assert_eq!(holds_until(&story.clone().at(limit - 1).given(TICK)), Some(limit));
+            assert_eq!(holds_until(&story.clone().given(Input::MovementOver)), None);
+            assert_eq!(holds_until(&story.at(limit).given(TICK)), None);
+        }
+    }
+}
+
+#[test]
+fn what_starts_no_movement_holds_nothing_after_a_time_out() {
+    for story in lost_from_sight(&cover_open()) {
+        assert_eq!(holds_until(&story), None);
+    }
+}
+
+#[test]
+fn a_lost_movement_that_reports_again_is_followed_to_its_end() {
+    for story in lost_from_sight(&takeoff()) {
+        let story = story.after(SILENCE - 1).progress(JobState::Open, 60);
+        let seen = holds_until(&story);
+        assert_eq!(seen, Some(story.mono + SILENCE));
+        assert_eq!(story.life.execution.as_ref().and_then(|it| it.percent), Some(60));
+        let paused = story.after(SILENCE - 1).progress(JobState::Paused, 60);
+        assert_eq!(holds_until(&paused), Some(paused.mono + SILENCE));
+        for last in [JobState::Succeeded, JobState::Failed] {
+            let over = paused.clone().progress(last, 100);
+            assert_eq!(holds_until(&over), None);
+            assert_eq!(over.life.execution.as_ref().map(|it| it.open), Some(false));
+        }
+    }
+}
+
+#[test]
+fn a_late_answer_says_whether_a_lost_movement_ever_began() {
+    for spec in [takeoff(), return_home()] {
+        let [unanswered, uncertain, silent] = lost_from_sight(&spec);
+        let limit = silent.mono + SILENCE;
+        let refused = reply(&spec, Verdict::Refused);
+        for story in [unanswered, uncertain] {
+            let limit = story.mono + SILENCE;
+            let accepted = story.clone().after(500).reply(ok(&spec));
+            assert_eq!(holds_until(&accepted), Some(limit + 500));
+            assert_eq!(holds_until(&story.clone().reply(refused.clone())), None);
+            let other = Reply { gateway: gateway("DOCK2"), ..refused.clone() };
+            assert_eq!(holds_until(&story.clone().reply(other)), Some(limit));
+            // What its own events show outweighs an answer that denies it.
+            let reporting = story.progress(JobState::Open, 5);
+            assert_eq!(holds_until(&reporting.reply(refused.clone())), Some(limit));
+        }
+        assert_eq!(holds_until(&silent.reply(refused)), Some(limit));
+    }
+}
+
+#[test]
+fn progress_after_it_was_let_go_is_shown_and_takes_nothing_back() {
+    let [_, _, story] = lost_from_sight(&takeoff());
+    let let_go = story.mono + SILENCE;
+    let story = story.at(let_go).given(TICK).after(10).progress(JobState::Open, 60);
     assert_eq!(story.failure(), Some(FailureCode::ExecutionUnconfirmed));
     assert_eq!(story.life.execution.as_ref().and_then(|it| it.percent), Some(60));
-    assert!(story.life.due.is_none() && !story.life.holds_motion);
+    assert_eq!(holds_until(&story), None);
     let story = story.progress(JobState::Succeeded, 100);
     assert_eq!(story.status(), Status::TimedOut);
     assert_eq!(story.life.execution.as_ref().map(|it| it.open), Some(false));

@@ -233,10 +233,10 @@ fn sending_never_publishes_and_ends_by_proof_or_as_uncertain() {
         ("tick never heard at", "TIMED_OUT/DISPATCH_UNCERTAIN [timer]"),
         ("send unclear", "= send_unclear"),
         ("found", "= found_after_restart"),
-        ("withheld", "TIMED_OUT/EXPIRED_BEFORE_SENDING [not_sent]"),
         ("refused by broker", "FAILED/TRANSPORT_FAILED [not_sent]"),
     ];
     let waits: &[Row] = &[
+        ("withheld", "TIMED_OUT/EXPIRED_BEFORE_SENDING [not_sent]"),
         ("not connected", "waiting [not_sent]"),
         ("no subscriber", "waiting [not_sent]"),
         ("confirmed", "delivered [broker_confirmed]"),
@@ -246,6 +246,7 @@ fn sending_never_publishes_and_ends_by_proof_or_as_uncertain() {
     check("a movement", &Story::sending(takeoff()), &job);
 
     let given_up: &[Row] = &[
+        ("withheld", "FAILED/PREEMPTED_BY_EMERGENCY [not_sent]"),
         ("not connected", "FAILED/PREEMPTED_BY_EMERGENCY [not_sent]"),
         ("no subscriber", "FAILED/PREEMPTED_BY_EMERGENCY [not_sent]"),
         ("confirmed", "delivered [broker_confirmed]"),
@@ -254,6 +255,7 @@ fn sending_never_publishes_and_ends_by_proof_or_as_uncertain() {
     check("a preempted one", &story, &rows(&[uncertain, given_up, JOB_ANSWER, PROGRESS]));
 
     let failing: &[Row] = &[
+        ("withheld", "TIMED_OUT/EXPIRED_BEFORE_SENDING [not_sent]"),
         ("not connected", "FAILED/DEVICE_OFFLINE [not_sent]"),
         ("no subscriber", "FAILED/DEVICE_OFFLINE [not_sent]"),
         ("confirmed", "delivered [broker_confirmed]"),
@@ -262,6 +264,7 @@ fn sending_never_publishes_and_ends_by_proof_or_as_uncertain() {
     check("an emergency", &Story::sending(return_home()), &emergency);
 
     let last: &[Row] = &[
+        ("withheld", "TIMED_OUT/EXPIRED_BEFORE_SENDING [not_sent]"),
         ("not connected", "waiting [not_sent]"),
         ("no subscriber", "waiting [not_sent]"),
         ("confirmed", "DELIVERED [broker_confirmed]"),
@@ -310,15 +313,39 @@ fn ended_keeps_its_state_and_what_still_comes() {
             .to_vec()
     };
 
-    let unanswered = Story::delivered(takeoff()).at(DEADLINE).given(TICK);
+    let ticks = |state: &'static str| -> Vec<Row> {
+        ["tick at", "tick absent at", "tick never heard at"].map(|name| (name, state)).to_vec()
+    };
+    let unanswered = Story::delivered(cover_open()).at(DEADLINE).given(TICK);
     let state = "TIMED_OUT/NO_RESPONSE [reply]";
     let late = "TIMED_OUT/NO_RESPONSE [progress]";
+    let let_go = "TIMED_OUT/NO_RESPONSE []";
     let nameless: &[Row] = &[("progress nameless", late)];
-    check(
-        "timed out",
-        &unanswered,
-        &rows(&[&fills(state), filled, &goes_on(late), nameless, AFTERTHOUGHTS]),
-    );
+    let common = rows(&[&fills(state), filled, &goes_on(late), nameless, AFTERTHOUGHTS]);
+    check("timed out", &unanswered, &common);
+    let over: &[Row] = &[("movement over", let_go)];
+    for spec in [takeoff(), return_home()] {
+        let held = Story::delivered(spec).at(DEADLINE).given(TICK);
+        check("a movement timed out", &held, &rows(&[&common, &ticks(let_go), over]));
+        let after = held.life.due.map_or(0, |due| due.mono.as_millis());
+        check("a movement let go", &held.at(after).given(TICK), &common);
+    }
+
+    let uncertain = Story::sending(takeoff()).at(DEADLINE).given(TICK);
+    let state = "TIMED_OUT/DISPATCH_UNCERTAIN [reply]";
+    let late = "TIMED_OUT/DISPATCH_UNCERTAIN [progress]";
+    let let_go = "TIMED_OUT/DISPATCH_UNCERTAIN []";
+    let common = rows(&[&fills(state), filled, &goes_on(late), AFTERTHOUGHTS, &ticks(let_go)]);
+    let more: &[Row] = &[("progress nameless", late), ("movement over", let_go)];
+    check("a movement of which nothing is known", &uncertain, &rows(&[&common, more]));
+
+    let silent = Story::started(takeoff());
+    let due = silent.mono + SILENCE;
+    let late = "TIMED_OUT/EXECUTION_UNCONFIRMED [progress]";
+    let let_go = "TIMED_OUT/EXECUTION_UNCONFIRMED []";
+    let common = rows(&[GUESSED, &goes_on(late), AFTERTHOUGHTS, &ticks(let_go)]);
+    let more: &[Row] = &[("progress nameless", late), ("movement over", let_go)];
+    check("a silent flight", &silent.at(due).given(TICK), &rows(&[&common, more]));
 
     let cancelled = Story::new(takeoff()).given(cancel());
     let state = "FAILED/CANCELLED [reply]";
