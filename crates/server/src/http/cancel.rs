@@ -6,7 +6,12 @@ use axum::{Json, extract::State};
 use serde::Serialize;
 use serde_json::Value;
 use utmos_core::{
-    command::Command, credential::Permission, idempotency::fingerprint, signing::Caller,
+    command::{Command, Phase},
+    credential::Permission,
+    evidence::Proof,
+    id::CommandId,
+    idempotency::fingerprint,
+    signing::Caller,
 };
 use utoipa::ToSchema;
 
@@ -80,6 +85,10 @@ async fn abort(app: &App, caller: &Caller, command: &Command) -> Result<String, 
     if command.life.phase.has_ended() {
         return Err(too_late(&format!("it has ended as {}", command.life.status().as_str())));
     }
+    if command.life.phase == Phase::Sending && !is_unclear(app, spec.id).await? {
+        // Its abort could overtake it, and stop nothing.
+        return Err(too_late("it is being sent right now; try again in a moment"));
+    }
     let payload: Value = serde_json::from_str(&spec.payload).unwrap_or(Value::Null);
     let abort =
         app.catalogue.method(&spec.method).and_then(|method| method.abort_command(&payload));
@@ -114,6 +123,14 @@ async fn abort(app: &App, caller: &Caller, command: &Command) -> Result<String, 
     };
     let submitted = app.driver.submit(caller, draft, None).await?;
     Ok(submitted.id.to_string())
+}
+
+/// Whether the sending of a command is over without anybody knowing how: nothing of it is on its way from here.
+async fn is_unclear(app: &App, id: CommandId) -> Result<bool, Problem> {
+    let entries = app.store.timeline(id).await.map_err(|error| Problem::store(&error))?;
+    Ok(entries.iter().any(|entry| {
+        matches!(entry.proof, Proof::SendUnclear { .. } | Proof::FoundAfterRestart { .. })
+    }))
 }
 
 fn too_late(why: &str) -> Problem {

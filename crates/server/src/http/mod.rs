@@ -3,11 +3,13 @@
 //! Every answer carries `X-Request-Id`; every refusal, also those of the framework, is a [`problem::Problem`].
 
 mod body;
+mod budget;
 mod cancel;
 mod catalog;
 mod create;
 mod docs;
 mod get;
+mod hidden;
 mod json;
 mod list;
 mod metrics;
@@ -25,7 +27,7 @@ mod words;
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Router, middleware};
+use axum::{Extension, Router, middleware};
 use tower_http::catch_panic::CatchPanicLayer;
 use utmos_core::{
     ports::{Ids, Store},
@@ -81,6 +83,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(docs::router(&document))
         .fallback(request_id::no_such_path)
         .method_not_allowed_fallback(request_id::no_such_method)
+        .layer(Extension(budget::BodyBudget::default()))
         .layer(CatchPanicLayer::custom(request_id::panicked))
         .layer(middleware::from_fn_with_state(app.ids.clone(), request_id::layer))
         .with_state(app)

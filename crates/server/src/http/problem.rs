@@ -75,7 +75,7 @@ codes! {
     IdempotencyConflict = "IDEMPOTENCY_CONFLICT", CONFLICT, "The idempotency key was used with another body", "Use a new key for a new command; repeat a command with exactly the same body.", "No.";
     DeviceRequestAlreadyReplied = "DEVICE_REQUEST_ALREADY_REPLIED", CONFLICT, "The device request has been answered", "Read the request to see the answer.", "No.";
     DeviceRequestExpired = "DEVICE_REQUEST_EXPIRED", CONFLICT, "The device no longer waits for this answer", "Answer before `reply_by`.", "No.";
-    CommandNotCancellable = "COMMAND_NOT_CANCELLABLE", CONFLICT, "The command can no longer be cancelled", "It may have reached the device, or has ended: read it, and send the method that stops it.", "No.";
+    CommandNotCancellable = "COMMAND_NOT_CANCELLABLE", CONFLICT, "The command can no longer be cancelled", "It may have reached the device, or has ended: read it, and send the method that stops it.", "Only when `message` says that it is being sent right now.";
     DeviceBusy = "DEVICE_BUSY", CONFLICT, "Another movement of the aircraft is running", "Wait for the command that `details` names, or stop it.", "When that command has ended, with the same key.";
     PayloadTooLarge = "PAYLOAD_TOO_LARGE", PAYLOAD_TOO_LARGE, "The body is too large", "Send at most 1 MiB.", "No: it will be refused again.";
     UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", UNSUPPORTED_MEDIA_TYPE, "The body is not declared as JSON", "Send `Content-Type: application/json`.", "No: it will be refused again.";

@@ -8,8 +8,8 @@ use axum::{
     extract::{FromRequest, Request},
     http::{HeaderMap, header},
 };
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use serde_json::json;
 use utmos_core::{
     credential::Permission,
@@ -19,6 +19,7 @@ use utmos_core::{
 
 use super::{
     App,
+    budget::{BodyBudget, Share},
     places::Place,
     problem::{Code, Detail, Problem},
     request_id::RequestId,
@@ -27,6 +28,9 @@ use super::{
 /// Most of a body that is too long which is taken off the wire all the same.
 const PASSED_OVER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// When to come again after there was no room for a body.
+const OVERLOADED_RETRY_SECONDS: u32 = 2;
+
 /// Who is at the other end of the connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
@@ -34,8 +38,15 @@ pub struct Peer(pub SocketAddr);
 /// A request whose signature is right. Its nonce is not spent yet.
 pub struct Signed {
     caller: Caller,
-    body: Bytes,
+    body: Whole,
     is_json: bool,
+}
+
+/// A body that has come whole.
+struct Whole {
+    bytes: Bytes,
+    /// Held for as long as the bytes are.
+    _share: Share,
 }
 
 impl FromRequest<Arc<App>> for Signed {
@@ -59,7 +70,11 @@ impl FromRequest<Arc<App>> for Signed {
                 )
             }
         })?;
-        let body = read_body(body, &parts.headers, app.body_bytes_max, app.body_read_wait).await?;
+        let budget = parts.extensions.get::<BodyBudget>().cloned().unwrap_or_default();
+        let reading = read_body(body, &parts.headers, app.body_bytes_max, budget.begin());
+        let body = tokio::time::timeout(app.body_read_wait, reading)
+            .await
+            .unwrap_or_else(|_| Err(late(app.body_read_wait)))?;
         let request_id = parts.extensions.get::<RequestId>().map_or("", |id| &id.0);
         let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
         let credential = app.directory.credential(&head.api_id);
@@ -67,7 +82,7 @@ impl FromRequest<Arc<App>> for Signed {
             method: parts.method.as_str(),
             path: parts.uri.path(),
             query: parts.uri.query(),
-            body: &body,
+            body: &body.bytes,
         };
         let now = app.clock.now().wall;
         let caller = signing::verify(credential.as_ref(), &head, signed, request_id, peer, now)?;
@@ -106,7 +121,9 @@ impl Signed {
     where
         F: Future<Output = Result<T, Problem>>,
     {
-        let caller = self.caller;
+        let Self { caller, body, .. } = self;
+        // The answer may be long in coming.
+        drop(body);
         let nonce = spend(app, &caller);
         let permitted = permit(&caller, permission);
         let answer = async {
@@ -140,7 +157,7 @@ impl Signed {
     {
         spend(app, &self.caller).await?;
         permit(&self.caller, permission)?;
-        work(self.caller, self.body).await
+        work(self.caller, self.body.bytes.clone()).await
     }
 
     /// For the one endpoint that spends the nonce in a transaction of its own. `check` does everything that can be
@@ -153,7 +170,7 @@ impl Signed {
     ) -> Result<(Caller, T), Problem> {
         let checked = permit(&self.caller, permission)
             .and_then(|()| require_json(self.is_json))
-            .and_then(|()| check(&self.caller, &self.body));
+            .and_then(|()| check(&self.caller, &self.body.bytes));
         match checked {
             Ok(checked) => Ok((self.caller, checked)),
             Err(problem) => {
@@ -212,45 +229,62 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 async fn read_body(
-    body: Body,
+    mut body: Body,
     headers: &HeaderMap,
     bytes_max: usize,
-    wait: Duration,
-) -> Result<Bytes, Problem> {
+    mut share: Share,
+) -> Result<Whole, Problem> {
     let told = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let mut body = body;
-    let read = async {
-        if told.is_none_or(|told| told <= bytes_max as u64) {
-            match Limited::new(&mut body, bytes_max).collect().await {
-                Ok(collected) => return Ok(collected.to_bytes()),
-                Err(error) if error.is::<LengthLimitError>() => {}
-                Err(_) => {
-                    return Err(Problem::new(
-                        Code::InvalidRequestBody,
-                        "the body broke off before its end",
-                    ));
-                }
-            }
-        }
-        // Closing on a peer that still sends would throw the answer away before it is read. One that asked first
-        // whether to send is simply told.
-        if !headers.contains_key(header::EXPECT) {
-            pass_over(&mut body).await;
-        }
-        Err(Problem::new(
-            Code::PayloadTooLarge,
-            format!("the body is longer than {bytes_max} bytes"),
-        ))
+    let collected = match told.is_none_or(|told| told <= bytes_max as u64) {
+        true => collect(&mut body, bytes_max, &mut share).await,
+        false => Err(too_long(bytes_max)),
     };
-    let late = || {
-        Problem::new(
-            Code::RequestTimeout,
-            format!("the body did not arrive within {} s", wait.as_secs()),
-        )
+    let refusal = match collected {
+        Ok(bytes) => return Ok(Whole { bytes, _share: share }),
+        Err(refusal) => refusal,
     };
-    tokio::time::timeout(wait, read).await.unwrap_or_else(|_| Err(late()))
+    drop(share);
+    // Closing on a peer that still sends would throw the answer away before it is read. One that asked first whether to
+    // send is simply told.
+    if !headers.contains_key(header::EXPECT) {
+        pass_over(&mut body).await;
+    }
+    Err(refusal)
+}
+
+async fn collect(body: &mut Body, bytes_max: usize, share: &mut Share) -> Result<Bytes, Problem> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else {
+            return Err(Problem::new(
+                Code::InvalidRequestBody,
+                "the body broke off before its end",
+            ));
+        };
+        let Some(more) = frame.data_ref() else { continue };
+        if bytes_max - bytes.len() < more.len() {
+            return Err(too_long(bytes_max));
+        }
+        if !share.grow(more.len()) {
+            let message = "too many large bodies are being read at this moment; send it again";
+            return Err(
+                Problem::new(Code::Overloaded, message).retry_after(OVERLOADED_RETRY_SECONDS)
+            );
+        }
+        bytes.extend_from_slice(more);
+    }
+    Ok(bytes.freeze())
+}
+
+fn too_long(bytes_max: usize) -> Problem {
+    Problem::new(Code::PayloadTooLarge, format!("the body is longer than {bytes_max} bytes"))
+}
+
+fn late(wait: Duration) -> Problem {
+    let message = format!("the body did not arrive within {} s", wait.as_secs());
+    Problem::new(Code::RequestTimeout, message)
 }
 
 /// Takes the rest of a body and keeps nothing of it.

@@ -6,16 +6,15 @@ use axum::{Json, extract::State};
 use serde::Serialize;
 use serde_json::Value;
 use utmos_core::{credential::Permission, evidence::Entry};
-use utmos_dji::catalogue::Method;
 use utoipa::ToSchema;
 
 use super::{
     App,
     get::{find, parse_id},
+    hidden::Hidden,
     problem::{Problem, ProblemBody},
     query::InPath,
     signed::Signed,
-    view::Hidden,
     words::StatusWord,
 };
 
@@ -70,19 +69,17 @@ pub async fn get_timeline(
             let id = parse_id(&id)?;
             let command = find(&app, &caller, id).await?;
             let entries = app.store.timeline(id).await.map_err(|error| Problem::store(&error))?;
-            let echoes = Hidden::of(&command.spec, &app.catalogue).echoes;
-            let items = entries.iter().map(|entry| EntryView::of(entry, echoes)).collect();
+            let hidden = Hidden::of(&command.spec, &app.catalogue);
+            let items = entries.iter().map(|entry| EntryView::of(entry, &hidden)).collect();
             Ok(Json(Timeline { command_id: id.to_string(), items }))
         })
         .await
 }
 
 impl EntryView {
-    fn of(entry: &Entry, echoes: Option<&Method>) -> Self {
+    fn of(entry: &Entry, hidden: &Hidden<'_>) -> Self {
         let mut proof = serde_json::to_value(&entry.proof).unwrap_or(Value::Null);
-        if let (Some(method), Some(data)) = (echoes, proof.get_mut("data")) {
-            *data = method.mask(data);
-        }
+        hidden.proof(&mut proof);
         Self { at: entry.at.to_string(), from: entry.from.as_str(), to: entry.to.as_str(), proof }
     }
 }

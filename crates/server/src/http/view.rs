@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
-use utmos_core::command::{Command, Execution, Spec};
-use utmos_dji::catalogue::{Catalogue, Method};
+use utmos_core::command::{Command, Execution};
+use utmos_dji::catalogue::Catalogue;
 use utoipa::ToSchema;
 
-use super::words::StatusWord;
+use super::{hidden::Hidden, words::StatusWord};
 
 /// A command and what is known of it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -110,18 +110,24 @@ impl CommandView {
             device_id: spec.device.to_string(),
             gateway_id: spec.gateway.to_string(),
             command_type: spec.method.clone(),
-            payload: hidden.payload,
+            payload: hidden.payload(),
             timeout_seconds: spec.timeout.as_secs(),
-            response_code: response.and_then(|response| response.code.clone()),
-            response_message: response.and_then(|response| response.message.clone()),
-            vendor_response: response.and_then(|response| raw(&response.data, hidden.echoes)),
+            response_code: response
+                .and_then(|response| response.code.as_deref().map(|code| hidden.word(code))),
+            response_message: response
+                .and_then(|response| response.message.as_deref().map(|text| hidden.prose(text))),
+            vendor_response: response.and_then(|response| raw(&response.data, &hidden)),
             failure_code: life.phase.failure().map(utmos_core::command::FailureCode::as_str),
             // Before the end it is a mark of the driver's, not a reason.
-            failure_reason: life.failure_reason.clone().filter(|_| life.phase.has_ended()),
+            failure_reason: life
+                .failure_reason
+                .as_deref()
+                .filter(|_| life.phase.has_ended())
+                .map(|reason| hidden.prose(reason)),
             execution: life
                 .execution
                 .as_ref()
-                .map(|execution| ExecutionView::of(execution, hidden.echoes)),
+                .map(|execution| ExecutionView::of(execution, &hidden)),
             accepted_at: spec.accepted_at.to_string(),
             delivered_at: life.delivered_at.map(|at| at.to_string()),
             response_received_at: life.response_received_at.map(|at| at.to_string()),
@@ -134,43 +140,21 @@ impl CommandView {
 }
 
 impl ExecutionView {
-    fn of(execution: &Execution, echoes: Option<&Method>) -> Self {
+    fn of(execution: &Execution, hidden: &Hidden<'_>) -> Self {
         Self {
-            state: execution.state.clone(),
-            step: execution.step.clone(),
+            state: hidden.word(&execution.state),
+            step: execution.step.as_deref().map(|step| hidden.word(step)),
             percent: execution.percent,
             updated_at: execution.updated_at.to_string(),
-            ext: execution.ext.as_ref().and_then(|ext| raw(ext, echoes)),
+            ext: execution.ext.as_ref().and_then(|ext| raw(ext, hidden)),
         }
     }
 }
 
-/// A command's secrets, hidden.
-pub struct Hidden<'a> {
-    /// The payload as it may be shown.
-    pub payload: Value,
-    /// The method, when the payload holds secrets: then a device may repeat them in what it answers.
-    pub echoes: Option<&'a Method>,
-}
-
-impl<'a> Hidden<'a> {
-    /// Hides what is secret in a command's payload.
-    #[must_use]
-    pub fn of(spec: &Spec, catalogue: &'a Catalogue) -> Self {
-        let Some(method) = catalogue.method(&spec.method) else {
-            // A method that left the catalogue may have had secrets: nobody can tell which.
-            let text = "hidden: this method is no longer in the catalogue";
-            return Self { payload: Value::String(text.to_owned()), echoes: None };
-        };
-        let payload: Value = serde_json::from_str(&spec.payload).unwrap_or(Value::Null);
-        let shown = method.mask(&payload);
-        let echoes = (shown != payload).then_some(method);
-        Self { payload: shown, echoes }
+fn raw(text: &str, hidden: &Hidden<'_>) -> Option<Box<RawValue>> {
+    if hidden.hides_nothing() {
+        return RawValue::from_string(text.to_owned()).ok();
     }
-}
-
-fn raw(text: &str, echoes: Option<&Method>) -> Option<Box<RawValue>> {
-    let Some(method) = echoes else { return RawValue::from_string(text.to_owned()).ok() };
     let data: Value = serde_json::from_str(text).ok()?;
-    serde_json::value::to_raw_value(&method.mask(&data)).ok()
+    serde_json::value::to_raw_value(&hidden.data(&data)).ok()
 }
