@@ -67,7 +67,8 @@ pub struct BrokerTls {
 pub struct BrokerConfig {
     /// Address of the plain TCP listener; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Connections at once, those that have not said CONNECT yet included. More are closed at accept.
+    /// Connections at once, those that have not said CONNECT yet included. More are closed at accept. Each takes two file
+    /// descriptors.
     pub clients_max: usize,
     /// Largest packet taken from or sent to a client.
     pub packet_bytes_max: usize,
@@ -180,6 +181,8 @@ enum Stop {
     Displaced,
     /// We say goodbye.
     Dismissed,
+    /// At once and without a word: what its socket still holds must not reach it.
+    Cut,
 }
 
 /// Longest a connection that must end may take to say goodbye.
@@ -188,8 +191,9 @@ const GOODBYE_WAIT: Duration = Duration::from_secs(1);
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(3);
 
 impl Broker {
-    /// Starts the broker; returns when it listens. What devices send, and their coming and going, goes to `inbound`; a full
-    /// channel holds up the device that sends.
+    /// Starts the broker; returns when it listens. What devices send, and their coming and going, goes to `inbound`, each
+    /// device's in its order and the devices in turn. While the channel is full each device may have 64 messages (1 MiB)
+    /// waiting, acknowledged and in memory; one that sends more is held up, and it alone.
     pub async fn start(
         config: BrokerConfig,
         doorkeeper: Arc<dyn Doorkeeper>,

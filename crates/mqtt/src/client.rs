@@ -144,6 +144,7 @@ pub struct Client {
 
 impl Client {
     /// Starts to connect in the background; `inbound` tells how it goes. Messages of QoS 1 and 2 are acknowledged once they are in the channel.
+    /// Retained messages never are: an MQTT 5 broker is asked not to send them, and what comes with the flag is dropped.
     pub fn start(config: ClientConfig, inbound: mpsc::Sender<Inbound>) -> Self {
         let gate = Arc::new(LinkSlot::default());
         let (stop, stopped) = watch::channel(false);
@@ -182,22 +183,67 @@ pub(crate) struct Request {
     pub(crate) done: oneshot::Sender<Sent>,
 }
 
+/// The way to the present link, for what is urgent and for what is not.
+#[derive(Clone, Debug)]
+struct Way {
+    urgent: mpsc::Sender<Request>,
+    usual: mpsc::Sender<Request>,
+}
+
+/// The link's end of [`Way`].
+pub(crate) struct Requests {
+    urgent: mpsc::Receiver<Request>,
+    usual: mpsc::Receiver<Request>,
+}
+
+impl Requests {
+    /// The next request; the urgent ones first, and only those unless `usual`. Never comes back once every outlet is gone.
+    /// Safe to drop at any point.
+    pub(crate) async fn next(&mut self, usual: bool) -> Request {
+        tokio::select! {
+            biased;
+            Some(request) = self.urgent.recv() => request,
+            Some(request) = self.usual.recv(), if usual => request,
+            else => std::future::pending().await,
+        }
+    }
+
+    /// The same, without waiting.
+    pub(crate) fn try_next(&mut self, usual: bool) -> Option<Request> {
+        let urgent = self.urgent.try_recv().ok();
+        if urgent.is_some() || !usual { urgent } else { self.usual.try_recv().ok() }
+    }
+
+    /// What is left when the link ends; nothing more is taken.
+    pub(crate) async fn rest(&mut self) -> Vec<Request> {
+        let mut rest = Vec::new();
+        for requests in [&mut self.urgent, &mut self.usual] {
+            requests.close();
+            while let Some(request) = requests.recv().await {
+                rest.push(request);
+            }
+        }
+        rest
+    }
+}
+
 /// Where the present link can be found; empty while there is none.
 #[derive(Default, Debug)]
-pub(crate) struct LinkSlot(Mutex<Option<mpsc::Sender<Request>>>);
+pub(crate) struct LinkSlot(Mutex<Option<Way>>);
 
 impl LinkSlot {
-    pub(crate) fn open(&self) -> mpsc::Receiver<Request> {
-        let (requests, queue) = mpsc::channel(REQUESTS_MAX);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(requests);
-        queue
+    pub(crate) fn open(&self) -> Requests {
+        let (urgent, urgent_queue) = mpsc::channel(REQUESTS_MAX);
+        let (usual, usual_queue) = mpsc::channel(REQUESTS_MAX);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Way { urgent, usual });
+        Requests { urgent: urgent_queue, usual: usual_queue }
     }
 
     pub(crate) fn close(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    fn current(&self) -> Option<mpsc::Sender<Request>> {
+    fn current(&self) -> Option<Way> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -207,7 +253,8 @@ struct ClientOutlet(Arc<LinkSlot>);
 #[async_trait]
 impl Outlet for ClientOutlet {
     async fn publish(&self, message: Publish) -> Sent {
-        let Some(link) = self.0.current() else { return Sent::NotConnected };
+        let Some(way) = self.0.current() else { return Sent::NotConnected };
+        let link = if message.urgent { way.urgent } else { way.usual };
         let (done, result) = oneshot::channel();
         if link.send(Request { message, done }).await.is_err() {
             return Sent::NotConnected;

@@ -30,13 +30,19 @@ pub struct Publish {
     /// The quality of service asked for.
     pub qos: Qos,
     /// MQTT 5 message expiry, in whole seconds on the wire (rounded down, at least 1). A 3.1.1 broker never sees it.
+    ///
+    /// On the embedded broker also the time (at least 1 s) its subscriber has to confirm a message of QoS 1 or 2. Past it the
+    /// result is `Unknown` and the connection is cut, so that what its buffers hold is not delivered late.
     pub expiry: Option<Duration>,
     /// The last question before the bytes leave.
     pub gate: Option<Gate>,
+    /// Leaves before everything that is queued at the client, which keeps one place of its window for such messages. The
+    /// embedded broker has no queue to pass.
+    pub urgent: bool,
 }
 
 impl Publish {
-    /// Makes a QoS 1 message without expiry and without gate.
+    /// Makes a QoS 1 message without expiry and without gate, not urgent.
     pub fn new(topic: impl Into<String>, payload: impl Into<Bytes>) -> Self {
         Self {
             topic: topic.into(),
@@ -44,6 +50,7 @@ impl Publish {
             qos: Qos::AtLeastOnce,
             expiry: None,
             gate: None,
+            urgent: false,
         }
     }
 
@@ -68,6 +75,13 @@ impl Publish {
         self
     }
 
+    /// Lets it pass what is queued.
+    #[must_use]
+    pub fn with_urgent(mut self) -> Self {
+        self.urgent = true;
+        self
+    }
+
     /// The expiry as it stands on the wire.
     pub(crate) fn expiry_seconds(&self) -> Option<u32> {
         self.expiry.map(|expiry| u32::try_from(expiry.as_secs()).unwrap_or(u32::MAX).max(1))
@@ -87,6 +101,7 @@ impl fmt::Debug for Publish {
             .field("qos", &self.qos)
             .field("expiry", &self.expiry)
             .field("gated", &self.gate.is_some())
+            .field("urgent", &self.urgent)
             .finish()
     }
 }
@@ -94,9 +109,14 @@ impl fmt::Debug for Publish {
 /// What is known of a publish afterwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sent {
-    /// The broker confirmed it (embedded broker: handed to a connected, subscribed session). For QoS 0: written to the socket.
+    /// Client: the broker confirmed it; for QoS 0, written to the socket.
+    ///
+    /// Embedded broker: the one subscriber confirmed it itself, QoS 1 with its PUBACK (whatever reason it gave), QoS 2 with its
+    /// PUBCOMP. It means no more than handed to a connected, subscribed session, with bytes that may still be here, in these
+    /// cases: QoS 0, asked for or granted; several subscriptions match the topic; the subscriber is also sent messages of other
+    /// clients or publishes with QoS 2 itself (from then on); its subscription changed at that moment.
     Confirmed {
-        /// The packet id it travelled under; `None` for QoS 0 and for the embedded broker.
+        /// The packet id it travelled under; `None` for QoS 0, and for what the embedded broker handed over only.
         packet_id: Option<u16>,
     },
     /// The broker proved that nobody got it (MQTT 5 reason 0x10; embedded: no connected subscriber).
@@ -108,7 +128,8 @@ pub enum Sent {
     Withheld,
     /// There was no connection; certainly nothing was sent.
     NotConnected,
-    /// The link was cut after the bytes may have left and before a confirmation. Never re-sent.
+    /// The link was cut after the bytes may have left and before a confirmation. Never re-sent. Embedded broker: also when the
+    /// message's expiry passed without a confirmation, which cuts the connection.
     Unknown,
 }
 
@@ -117,8 +138,8 @@ pub enum Sent {
 pub trait Outlet: Send + Sync {
     /// Publishes at most once in the message's life: no automatic re-send, no queueing over a reconnect, retain never set.
     ///
-    /// Waits for the confirmation without a limit of its own as long as the link lives; dropping the future before the bytes
-    /// left means they will not leave. Must not be awaited by the task that drains the [`Inbound`] channel: the confirmation
+    /// Waits for the confirmation without a limit of its own as long as the link lives (the embedded broker: until the expiry,
+    /// where there is one); dropping the future before the bytes left means they will not leave. Must not be awaited by the task that drains the [`Inbound`] channel: the confirmation
     /// comes in behind the messages that task is meant to take away.
     async fn publish(&self, message: Publish) -> Sent;
 }

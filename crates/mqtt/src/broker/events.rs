@@ -12,6 +12,7 @@ use mqtt5::broker::{
     SubAckReasonCode,
 };
 use mqtt5::packet::publish::PublishPacket;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::table::Session;
 use super::{Shared, Stop};
@@ -20,11 +21,42 @@ use crate::message::{Inbound, Qos};
 
 type Done<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// What one connection may have waiting for the channel before it is held up itself: so many messages, or so many bytes.
+const BACKLOG_MAX: u32 = 64;
+/// Bytes for which a message counts once more.
+const BACKLOG_BYTES: usize = 16 * 1024;
+
+/// What a connection has said and the channel has not taken; `None` is the end.
+type Backlog = mpsc::UnboundedReceiver<Option<(Inbound, OwnedSemaphorePermit)>>;
+
+/// Takes what one connection said into the channel, which gives every connection its turn.
+pub(super) struct Drain {
+    connection: u64,
+    shared: Arc<Shared>,
+    backlog: Backlog,
+}
+
+impl Drain {
+    /// Runs until [`Events::fall_silent`].
+    pub(super) async fn run(mut self) {
+        while let Some(Some((inbound, room))) = self.backlog.recv().await {
+            if self.shared.inbound.send(inbound).await.is_err() {
+                tracing::debug!("nobody listens to the mqtt broker any more");
+                self.shared.stop(self.connection, Stop::Dismissed);
+                break;
+            }
+            drop(room);
+        }
+    }
+}
+
 /// One connection's listener.
 pub(super) struct Events {
     pub(super) connection: u64,
     pub(super) shared: Arc<Shared>,
     pub(super) session: Arc<OnceLock<Arc<Session>>>,
+    backlog: mpsc::UnboundedSender<Option<(Inbound, OwnedSemaphorePermit)>>,
+    room: Arc<Semaphore>,
     joined: AtomicBool,
     said_goodbye: AtomicBool,
     will: Mutex<Option<(Arc<str>, Bytes)>>,
@@ -35,15 +67,37 @@ impl Events {
         connection: u64,
         shared: Arc<Shared>,
         session: Arc<OnceLock<Arc<Session>>>,
-    ) -> Self {
-        Self {
+    ) -> (Self, Drain) {
+        let (sender, backlog) = mpsc::unbounded_channel();
+        let drain = Drain { connection, shared: Arc::clone(&shared), backlog };
+        let events = Self {
             connection,
             shared,
             session,
+            backlog: sender,
+            room: Arc::new(Semaphore::new(BACKLOG_MAX as usize)),
             joined: AtomicBool::new(false),
             said_goodbye: AtomicBool::new(false),
             will: Mutex::default(),
+        };
+        (events, drain)
+    }
+
+    /// Puts something into the backlog, as soon as there is room. `false` when nobody listens any more.
+    async fn say(&self, inbound: Inbound) -> bool {
+        let bytes = if let Inbound::Message { payload, .. } = &inbound { payload.len() } else { 0 };
+        let share = u32::try_from(bytes / BACKLOG_BYTES).unwrap_or(u32::MAX);
+        let share = share.saturating_add(1).min(BACKLOG_MAX);
+        let Ok(room) = Arc::clone(&self.room).acquire_many_owned(share).await else { return false };
+        self.backlog.send(Some((inbound, room))).is_ok()
+    }
+
+    /// The connection has ended and says nothing more: what was sent to it and not confirmed is unknown from here on.
+    pub(super) fn fall_silent(&self) {
+        if let Some(session) = self.session.get() {
+            session.end();
         }
+        self.backlog.send(None).ok();
     }
 
     async fn join(&self, event: ClientConnectEvent) {
@@ -65,7 +119,7 @@ impl Events {
         drop(presence);
     }
 
-    /// The last act of a connection, however it ended.
+    /// The last act of a connection, however it ended, once its backlog is gone.
     pub(super) async fn leave(&self) {
         let Some(session) = self.session.get() else { return };
         session.end();
@@ -101,13 +155,18 @@ impl Events {
     }
 
     async fn receive(&self, event: ClientPublishEvent) -> PublishAction {
+        if let Some(session) =
+            self.session.get().filter(|_| codec::from_qos(event.qos) == Qos::ExactlyOnce)
+        {
+            session.lose_count();
+        }
         let user = self.session.get().map(|session| Arc::clone(&session.user));
         let message = Inbound::Message {
             topic: Arc::clone(&event.topic),
             payload: event.payload.clone(),
             user,
         };
-        if self.shared.inbound.send(message).await.is_err() {
+        if !self.say(message).await {
             // Returning would confirm a message that nobody took.
             self.shared.stop(self.connection, Stop::Dismissed);
             std::future::pending::<()>().await;
@@ -125,16 +184,16 @@ impl Events {
 
     async fn subscribed(&self, event: ClientSubscribeEvent) {
         let Some(session) = self.session.get() else { return };
+        let mut filters = Vec::new();
         for subscription in event.subscriptions {
             let granted = granted(subscription.result);
             self.shared.table.settle(session, &subscription.topic_filter, granted);
             if granted.is_some() {
-                self.tell(Inbound::Subscribed {
-                    user: Arc::clone(&session.user),
-                    filter: subscription.topic_filter,
-                })
-                .await;
+                filters.push(subscription.topic_filter);
             }
+        }
+        for filter in filters {
+            self.say(Inbound::Subscribed { user: Arc::clone(&session.user), filter }).await;
         }
     }
 }
@@ -193,6 +252,7 @@ impl BrokerEventHandler for Listener {
             (self.0.session.get(), codec::from_qos(event.qos))
         {
             session.unbook();
+            session.acknowledged(event.packet_id);
         }
         Box::pin(std::future::ready(()))
     }

@@ -1,5 +1,6 @@
 //! Accepting connections, and the life of each.
 
+use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
@@ -87,13 +88,27 @@ async fn connection(
     stop: watch::Receiver<Stop>,
 ) {
     let session = Arc::new(OnceLock::new());
-    let events = Arc::new(Events::new(id, Arc::clone(&shared), session));
+    let (events, drain) = Events::new(id, Arc::clone(&shared), session);
+    let events = Arc::new(events);
     if let Err(err) = tcp.set_nodelay(true) {
         tracing::debug!(%peer, "cannot set TCP_NODELAY: {err}");
     }
-    if let Some(transport) = transport(tcp, peer, tls).await {
-        serve(&shared, &events, transport, peer, stop).await;
-    }
+    let (tcp, cutter) = match Cutter::of(tcp) {
+        Ok(both) => both,
+        Err(err) => {
+            tracing::warn!(%peer, "mqtt connection closed: {err}");
+            shared.connections().remove(&id);
+            return;
+        }
+    };
+    // Beside one another, so that the connection goes on while what it said waits for its turn.
+    let live = async {
+        if let Some(transport) = transport(tcp, peer, tls).await {
+            serve(&shared, &events, transport, cutter, peer, stop).await;
+        }
+        events.fall_silent();
+    };
+    tokio::join!(live, drain.run());
     events.leave().await;
     shared.connections().remove(&id);
 }
@@ -117,10 +132,30 @@ async fn transport(
     }
 }
 
+/// A second handle on a connection's socket, which the library does not own.
+struct Cutter(std::net::TcpStream);
+
+impl Cutter {
+    fn of(tcp: TcpStream) -> io::Result<(TcpStream, Self)> {
+        let tcp = tcp.into_std()?;
+        let cutter = Self(tcp.try_clone()?);
+        Ok((TcpStream::from_std(tcp)?, cutter))
+    }
+
+    /// The socket throws away what it has not sent, once this is the last handle on it and goes.
+    fn cut(self) {
+        let cut = TcpStream::from_std(self.0).and_then(|tcp| tcp.set_zero_linger());
+        if let Err(err) = cut {
+            tracing::warn!("an mqtt connection could not be cut short: {err}");
+        }
+    }
+}
+
 async fn serve(
     shared: &Arc<Shared>,
     events: &Arc<Events>,
     transport: BrokerTransport,
+    cutter: Cutter,
     peer: SocketAddr,
     stop: watch::Receiver<Stop>,
 ) {
@@ -144,8 +179,7 @@ async fn serve(
         Arc::clone(&shared.monitor),
         said,
     );
-    let run = AssertUnwindSafe(handler.run()).catch_unwind();
-    tokio::pin!(run);
+    let mut run = Box::pin(AssertUnwindSafe(handler.run()).catch_unwind());
     let closing = shared.closing.subscribe();
     let ended = tokio::select! {
         ended = &mut run => Some(ended),
@@ -153,15 +187,25 @@ async fn serve(
             if stop == Stop::Dismissed {
                 drop(goodbye.send(()));
             }
-            tokio::time::timeout(GOODBYE_WAIT, &mut run).await.ok()
+            if stop == Stop::Cut {
+                None
+            } else {
+                tokio::time::timeout(GOODBYE_WAIT, &mut run).await.ok()
+            }
         }
     };
+    drop(run);
+    if ended.is_none() {
+        cutter.cut();
+    } else {
+        drop(cutter);
+    }
     match &ended {
         Some(Ok(Ok(()))) => {}
         Some(Ok(Err(err))) if err.is_normal_disconnect() => {}
         Some(Ok(Err(err))) => tracing::info!(%peer, "mqtt connection ended: {err}"),
         Some(Err(_)) => tracing::error!(%peer, "the mqtt library panicked in a connection"),
-        None => tracing::info!(%peer, "mqtt connection cut: it did not end in time"),
+        None => tracing::info!(%peer, "mqtt connection cut: it took nothing in time"),
     }
     if !matches!(ended, Some(Ok(_))) {
         forget(shared, events).await;

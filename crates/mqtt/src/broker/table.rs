@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::message::Qos;
@@ -22,6 +22,46 @@ pub(super) struct Session {
     unconfirmed: AtomicUsize,
     confirmed: Notify,
     ended: AtomicBool,
+    /// Held from noting a message as handed over until the library has it, so that both have the same order.
+    pub(super) order: Arc<tokio::sync::Mutex<()>>,
+    handed: Mutex<Handed>,
+}
+
+/// The QoS 1 and 2 messages that wait for the client's word, by packet id. The library gives ids from 1 on in the order in
+/// which it is handed the messages, so they are known here, as long as nothing else draws from them: no messages of other
+/// clients, and none of QoS 2 from the client itself, whose ids the library leaves out.
+#[derive(Debug, Default)]
+struct Handed {
+    waiting: BTreeMap<u16, Option<oneshot::Sender<Confirmed>>>,
+    last_id: u16,
+    ended: bool,
+    /// Something else did.
+    uncountable: bool,
+}
+
+impl Handed {
+    fn next_id(&mut self) -> u16 {
+        loop {
+            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+            if !self.waiting.contains_key(&self.last_id) {
+                return self.last_id;
+            }
+        }
+    }
+}
+
+/// Whoever asked may have gone.
+fn tell(done: oneshot::Sender<Confirmed>, confirmed: Confirmed) {
+    done.send(confirmed).ok();
+}
+
+/// What became of a message that was handed over; nothing where the connection ended first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Confirmed {
+    /// The client's PUBACK came.
+    Acknowledged { packet_id: u16 },
+    /// It was handed over, and whose PUBACK comes cannot be told.
+    Uncountable,
 }
 
 impl Session {
@@ -41,6 +81,49 @@ impl Session {
             unconfirmed: AtomicUsize::new(0),
             confirmed: Notify::new(),
             ended: AtomicBool::new(false),
+            order: Arc::default(),
+            handed: Mutex::default(),
+        }
+    }
+
+    fn handed(&self) -> MutexGuard<'_, Handed> {
+        self.handed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a QoS 1 or 2 message that is about to be handed over. `false` where the session has ended.
+    pub(super) fn hand(&self, done: Option<oneshot::Sender<Confirmed>>) -> bool {
+        let mut handed = self.handed();
+        if handed.ended {
+            return false;
+        }
+        if !handed.uncountable {
+            let id = handed.next_id();
+            handed.waiting.insert(id, done);
+        } else if let Some(done) = done {
+            tell(done, Confirmed::Uncountable);
+        }
+        true
+    }
+
+    /// The client's word came for a message under this id.
+    pub(super) fn acknowledged(&self, packet_id: u16) {
+        let known = self.handed().waiting.remove(&packet_id);
+        match known {
+            Some(Some(done)) => tell(done, Confirmed::Acknowledged { packet_id }),
+            Some(None) => {}
+            None => self.lose_count(),
+        }
+    }
+
+    /// From now on nobody can tell which message a PUBACK is for.
+    pub(super) fn lose_count(&self) {
+        let mut handed = self.handed();
+        if !handed.uncountable && !handed.ended {
+            tracing::debug!(user = %self.user, client_id = %self.client_id, "an mqtt client does not get our messages alone; for those, handed over counts as confirmed");
+        }
+        handed.uncountable = true;
+        for done in std::mem::take(&mut handed.waiting).into_values().flatten() {
+            tell(done, Confirmed::Uncountable);
         }
     }
 
@@ -51,6 +134,9 @@ impl Session {
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::Release);
         self.confirmed.notify_waiters();
+        let mut handed = self.handed();
+        handed.ended = true;
+        handed.waiting.clear();
     }
 
     /// Waits for room in the window, so that what is handed over is written at once and never waits behind other messages.
@@ -89,6 +175,15 @@ pub(super) struct Target {
     pub(super) filter: Arc<str>,
     /// What was granted; `None` between the Doorkeeper's yes and the library's SUBACK.
     pub(super) qos: Option<Qos>,
+}
+
+impl Target {
+    /// Whether both are the same subscription on the same terms.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.session.connection == other.session.connection
+            && self.filter == other.filter
+            && self.qos == other.qos
+    }
 }
 
 #[derive(Debug, Default)]
@@ -163,7 +258,12 @@ impl Table {
         let mut inner = self.inner();
         let filter: Arc<str> = Arc::from(filter);
         let targets = inner.map(&filter).entry(Arc::clone(&filter)).or_default();
-        if targets.iter().all(|target| target.session.connection != session.connection) {
+        let known =
+            targets.iter_mut().find(|target| target.session.connection == session.connection);
+        if let Some(target) = known {
+            // Subscribed anew, perhaps with another quality of service.
+            target.qos = None;
+        } else {
             targets.push(Target {
                 session: Arc::clone(session),
                 filter: Arc::clone(&filter),
@@ -190,7 +290,7 @@ impl Table {
         }
     }
 
-    /// Everyone whose filter matches the topic, once for each filter.
+    /// Everyone there whose filter matches the topic, once for each filter.
     pub(super) fn matching(&self, topic: &str) -> Vec<Target> {
         let inner = self.inner();
         let mut targets = inner.exact.get(topic).cloned().unwrap_or_default();
@@ -199,6 +299,7 @@ impl Table {
                 targets.extend(more.iter().cloned());
             }
         }
+        targets.retain(|target| !target.session.is_ended());
         targets
     }
 

@@ -12,7 +12,7 @@ use mqtt5::packet::publish::PublishPacket;
 use mqtt5::packet::pubrec::PubRecPacket;
 use mqtt5::packet::pubrel::PubRelPacket;
 use mqtt5::packet::suback::SubAckPacket;
-use mqtt5::packet::subscribe::SubscribePacket;
+use mqtt5::packet::subscribe::{RetainHandling, SubscribePacket, SubscriptionOptions, TopicFilter};
 use mqtt5::protocol::v5::reason_codes::ReasonCode;
 use mqtt5::{Packet, QoS};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::dial::{PACKET_BYTES_MAX, told};
-use super::{ClientConfig, LinkSlot, Request};
+use super::{ClientConfig, LinkSlot, Request, Requests};
 use crate::codec::{self, Frame, V5};
 use crate::message::{Inbound, Protocol, Qos, Sent};
 use crate::stop::stopped;
@@ -79,7 +79,9 @@ pub(super) struct Link<'a, S> {
     arrivals: VecDeque<(Inbound, Owed)>,
     /// QoS 2 messages that were delivered and not released yet.
     received: BTreeSet<u16>,
-    requests: Option<mpsc::Receiver<Request>>,
+    /// Retained messages that were dropped.
+    retained: u64,
+    requests: Option<Requests>,
     heard_at: Instant,
     wrote_at: Instant,
     pinged_at: Option<Instant>,
@@ -109,6 +111,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             next_id: SUBSCRIBE_ID,
             arrivals: VecDeque::new(),
             received: BTreeSet::new(),
+            retained: 0,
             requests: None,
             heard_at: now,
             wrote_at: now,
@@ -154,6 +157,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             let writing = !self.unwritten.is_empty();
             let flushing = self.unflushed && !writing;
             let idle = !writing && !flushing;
+            let usual = self.is_usual_free();
             let wake_at = self.wake_at(up_by);
             tokio::select! {
                 read = self.reader.read_buf(&mut self.read), if self.arrivals.len() < ARRIVALS_MAX => {
@@ -188,11 +192,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
                     }
                     self.deliver_more()?;
                 }
-                request = next_request(&mut self.requests), if idle && self.flights.len() < self.flights_max() => {
-                    if let Some(request) = request {
-                        self.depart(request)?;
-                        self.depart_more()?;
-                    }
+                request = next_request(&mut self.requests, usual), if idle && self.flights.len() < self.flights_max() => {
+                    self.depart(request)?;
+                    self.depart_more()?;
                 }
                 () = tokio::time::sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => self.wake(up_by)?,
                 () = stopped(stop) => return Ok(()),
@@ -210,8 +212,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             tell(done, Sent::Unknown);
         }
         if let Some(requests) = &mut self.requests {
-            requests.close();
-            while let Some(request) = requests.recv().await {
+            for request in requests.rest().await {
                 tell(request.done, Sent::NotConnected);
             }
         }
@@ -230,7 +231,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             SubscribePacket::new_v311(SUBSCRIBE_ID)
         };
         for (filter, qos) in &config.subscriptions {
-            packet = packet.add_filter(filter.clone(), codec::to_qos(*qos));
+            let mut options = SubscriptionOptions::new(codec::to_qos(*qos));
+            if self.greeting.version == V5 {
+                options.retain_handling = RetainHandling::DoNotSend;
+            }
+            packet =
+                packet.add_filter_with_options(TopicFilter::with_options(filter.clone(), options));
         }
         self.put(&Packet::Subscribe(packet))
     }
@@ -241,9 +247,17 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         usize::from(self.greeting.receive_max).clamp(1, INFLIGHT_MAX)
     }
 
+    /// Whether there is room beside the one place that is kept for what is urgent. A window of one keeps none.
+    fn is_usual_free(&self) -> bool {
+        self.flights.len() < (self.flights_max() - 1).max(1)
+    }
+
     fn depart_more(&mut self) -> Result<(), String> {
         while self.unwritten.len() < BATCH_BYTES && self.flights.len() < self.flights_max() {
-            let Some(Ok(request)) = self.requests.as_mut().map(mpsc::Receiver::try_recv) else {
+            let usual = self.is_usual_free();
+            let Some(request) =
+                self.requests.as_mut().and_then(|requests| requests.try_next(usual))
+            else {
                 break;
             };
             self.depart(request)?;
@@ -383,6 +397,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
                 return Err("the broker sent a message without packet id".into());
             }
         };
+        if publish.retain {
+            // What somebody said once, perhaps years ago, is no sign of life; the broker is owed the same for it.
+            self.retained = self.retained.saturating_add(1);
+            tracing::debug!(topic = %publish.topic_name, dropped = self.retained, "a retained mqtt message is not taken");
+            return self.pay(&owed);
+        }
         let message = Inbound::Message {
             topic: Arc::from(publish.topic_name),
             payload: publish.payload,
@@ -546,13 +566,9 @@ async fn push_out<W: AsyncWrite + Unpin>(
     }
 }
 
-async fn next_request(requests: &mut Option<mpsc::Receiver<Request>>) -> Option<Request> {
+async fn next_request(requests: &mut Option<Requests>, usual: bool) -> Request {
     match requests {
-        Some(requests) => match requests.recv().await {
-            Some(request) => Some(request),
-            // Every outlet is gone, and the slot's own sender with them; nothing more will come.
-            None => std::future::pending().await,
-        },
+        Some(requests) => requests.next(usual).await,
         None => std::future::pending().await,
     }
 }

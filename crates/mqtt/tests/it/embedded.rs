@@ -1,12 +1,17 @@
 //! What only the embedded broker promises: nobody gets what is not theirs, and nobody gets anything late.
+#![expect(clippy::unwrap_used, reason = "a test stops where its assumption fails")]
 
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use utmos_mqtt::{BrokerConfig, Inbound, Publish, Sent};
+use tokio::io::AsyncReadExt;
+use tokio::time::sleep;
+use utmos_mqtt::{BrokerConfig, Inbound, Publish, Qos, Sent};
 
 use super::raw::{Hello, Raw, packet};
-use super::support::{config, here, is_confirmed, own, own_with, send, soon, start, until, up_as};
+use super::support::{
+    config, here, is_confirmed, own, own_with, send, sending, soon, start, until, up_as,
+};
 
 const SERVICES: &str = "thing/product/D1/services";
 
@@ -18,10 +23,7 @@ async fn nobody_subscribed_reads_as_no_subscriber() {
     let mut dock = Raw::dock(own.broker.local_addr().port(), 5, "D1").await;
     assert_eq!(send(&out, SERVICES, "connected, not subscribed").await, Sent::NoSubscriber);
     assert_eq!(dock.subscribe(SERVICES).await, 1);
-    assert!(
-        own.broker.is_subscribed("D1", SERVICES)
-            || is_confirmed(&send(&out, SERVICES, "there").await)
-    );
+    until("the subscription to be known", || own.broker.is_subscribed("D1", SERVICES)).await;
     dock.disconnect().await;
     until("the dock to be gone", || own.told.presence().len() == 2).await;
     assert_eq!(send(&out, SERVICES, "gone").await, Sent::NoSubscriber);
@@ -35,25 +37,25 @@ async fn nothing_waits_for_an_absent_client(version: u8, polite: bool) {
     let hello = || Hello { clean: false, ..Hello::new(version, "D1", "secret-D1") };
     let mut dock = Raw::connect(port, &hello()).await;
     assert_eq!(dock.subscribe(SERVICES).await, 1);
-    assert!(is_confirmed(&send(&out, SERVICES, "unconfirmed").await));
+    let result = sending(&out, Publish::new(SERVICES, "unconfirmed"));
     assert_eq!(dock.next_publish().await.1, format!("{SERVICES} unconfirmed"));
     if polite {
         dock.disconnect().await;
     } else {
         drop(dock);
     }
+    assert_eq!(soon("the result", result).await.unwrap(), Sent::Unknown);
     until("the dock to be gone", || own.told.presence().len() == 2).await;
     assert_eq!(send(&out, SERVICES, "meanwhile").await, Sent::NoSubscriber);
 
     let mut dock = Raw::connect(port, &hello()).await;
     assert_eq!(send(&out, SERVICES, "before it subscribes").await, Sent::NoSubscriber);
     assert_eq!(dock.subscribe(SERVICES).await, 1);
-    assert!(is_confirmed(&send(&out, SERVICES, "now").await));
-    assert_eq!(
-        dock.next_publish().await.1,
-        format!("{SERVICES} now"),
-        "neither the old nor the unconfirmed one"
-    );
+    let result = sending(&out, Publish::new(SERVICES, "now"));
+    let (_, text, id) = dock.next_publish().await;
+    assert_eq!(text, format!("{SERVICES} now"), "neither the old nor the unconfirmed one");
+    dock.puback(id).await;
+    assert!(is_confirmed(&soon("the result", result).await.unwrap()));
 }
 
 #[tokio::test]
@@ -229,10 +231,11 @@ async fn a_withheld_message_reaches_nobody() {
     let unasked = Publish::new("thing/product/D2/services", "nobody")
         .with_gate(|| panic!("asked for a message nobody gets"));
     assert_eq!(soon("the result", out.publish(unasked)).await, Sent::NoSubscriber);
-    assert!(is_confirmed(
-        &soon("the result", out.publish(Publish::new(SERVICES, "now").with_gate(|| true))).await
-    ));
-    assert_eq!(dock.next_publish().await.1, format!("{SERVICES} now"));
+    let result = sending(&out, Publish::new(SERVICES, "now").with_gate(|| true));
+    let (_, text, id) = dock.next_publish().await;
+    assert_eq!(text, format!("{SERVICES} now"));
+    dock.puback(id).await;
+    assert!(is_confirmed(&soon("the result", result).await.unwrap()));
 }
 
 #[tokio::test]
@@ -244,14 +247,19 @@ async fn a_client_that_confirms_nothing_is_dismissed_and_gets_nothing_late() {
         Raw::connect(port, &Hello { receive_max: Some(3), ..Hello::new(5, "D1", "secret-D1") })
             .await;
     dock.subscribe(SERVICES).await;
-    for number in 0..3 {
-        assert!(is_confirmed(&send(&out, SERVICES, &number.to_string()).await));
+    let sent: Vec<_> =
+        (0..3).map(|number| sending(&out, Publish::new(SERVICES, number.to_string()))).collect();
+    for _ in &sent {
+        dock.next_publish().await;
     }
     let asked = Publish::new(SERVICES, "too much")
         .with_expiry(Duration::from_secs(1))
         .with_gate(|| panic!("asked in vain"));
     assert!(matches!(soon("the refusal", out.publish(asked)).await, Sent::Refused(_)));
     until("the dismissal", || own.told.presence() == ["+D1", "-D1"]).await;
+    for result in sent {
+        assert_eq!(soon("the result", result).await.unwrap(), Sent::Unknown);
+    }
 }
 
 #[tokio::test]
@@ -274,4 +282,165 @@ async fn a_window_that_opens_lets_the_next_message_out() {
     }
     let results = soon("all results", sending).await.unwrap_or_default();
     assert!(results.len() == 20 && results.iter().all(is_confirmed), "{results:?}");
+}
+
+/// Long enough for what must not happen to happen.
+const A_WHILE: Duration = Duration::from_millis(150);
+
+#[tokio::test]
+async fn confirmed_means_that_the_docks_own_word_came() {
+    for version in [4, 5] {
+        let own = own().await;
+        let out = own.broker.outlet();
+        let mut dock = Raw::dock(own.broker.local_addr().port(), version, "D1").await;
+        dock.subscribe(SERVICES).await;
+        let first = sending(&out, Publish::new(SERVICES, "first"));
+        let (_, _, first_id) = dock.next_publish().await;
+        let second = sending(&out, Publish::new(SERVICES, "second"));
+        let (_, _, second_id) = dock.next_publish().await;
+        sleep(A_WHILE).await;
+        assert!(!first.is_finished() && !second.is_finished(), "it has said nothing yet");
+        dock.puback(first_id).await;
+        let packet_id = Some(first_id);
+        assert_eq!(
+            soon("the first result", first).await.unwrap(),
+            Sent::Confirmed { packet_id },
+            "with the id it had on the wire"
+        );
+        sleep(A_WHILE).await;
+        assert!(!second.is_finished(), "it has said nothing of the second");
+        // A PUBACK for nothing confirms nothing.
+        dock.puback(second_id + 7).await;
+        dock.puback(first_id).await;
+        sleep(A_WHILE).await;
+        assert!(!second.is_finished());
+        dock.puback(second_id).await;
+        assert!(is_confirmed(&soon("the second result", second).await.unwrap()));
+
+        // Out of turn, as no client should.
+        let passed = sending(&out, Publish::new(SERVICES, "passed"));
+        dock.next_publish().await;
+        let early = sending(&out, Publish::new(SERVICES, "early"));
+        let (_, _, early_id) = dock.next_publish().await;
+        dock.puback(early_id).await;
+        assert!(is_confirmed(&soon("the early result", early).await.unwrap()));
+        sleep(A_WHILE).await;
+        assert!(!passed.is_finished());
+
+        let third = sending(&out, Publish::new(SERVICES, "third"));
+        dock.next_publish().await;
+        drop(dock);
+        assert_eq!(soon("the third result", third).await.unwrap(), Sent::Unknown);
+        assert_eq!(soon("the result", passed).await.unwrap(), Sent::Unknown);
+    }
+}
+
+#[tokio::test]
+async fn messages_that_nobody_waits_for_do_not_confuse_the_count() {
+    let own = own().await;
+    let out = own.broker.outlet();
+    let mut dock = Raw::dock(own.broker.local_addr().port(), 5, "D1").await;
+    dock.subscribe(SERVICES).await;
+    let forsaken = sending(&out, Publish::new(SERVICES, "forsaken"));
+    let (_, _, forsaken_id) = dock.next_publish().await;
+    forsaken.abort();
+    // Neither QoS 0 nor QoS 2 (granted as 1) disturbs.
+    let zero = out.publish(Publish::new(SERVICES, "zero").with_qos(Qos::AtMostOnce));
+    assert!(is_confirmed(&soon("the result", zero).await));
+    dock.next_publish().await;
+    let two = sending(&out, Publish::new(SERVICES, "two").with_qos(Qos::ExactlyOnce));
+    let (head, _, two_id) = dock.next_publish().await;
+    assert_eq!(head & 0x06, 0x02, "granted as QoS 1");
+    dock.puback(forsaken_id).await;
+    sleep(A_WHILE).await;
+    assert!(!two.is_finished());
+    dock.puback(two_id).await;
+    assert!(is_confirmed(&soon("the result", two).await.unwrap()));
+}
+
+#[tokio::test]
+async fn past_its_time_an_unconfirmed_message_is_unknown_and_its_connection_cut() {
+    const COUNT: usize = 12;
+    const BYTES: usize = 1_000_000;
+    let own = own().await;
+    let port = own.broker.local_addr().port();
+    let out = own.broker.outlet();
+    let mut dock = Raw::dock(port, 5, "D1").await;
+    dock.subscribe(SERVICES).await;
+    // More than the buffers of both sides hold; the dock reads nothing.
+    let sent: Vec<_> = (0..COUNT)
+        .map(|_| {
+            sending(
+                &out,
+                Publish::new(SERVICES, "x".repeat(BYTES)).with_expiry(Duration::from_secs(1)),
+            )
+        })
+        .collect();
+    for result in sent {
+        let result = soon("the result", result).await.unwrap();
+        assert!(matches!(result, Sent::Unknown | Sent::NoSubscriber), "{result:?}");
+    }
+    until("the dock to be gone", || own.told.presence() == ["+D1", "-D1"]).await;
+    assert_eq!(send(&out, SERVICES, "gone").await, Sent::NoSubscriber);
+    sleep(A_WHILE).await;
+    let mut late = Vec::new();
+    let end = soon("the end", dock.tcp.read_to_end(&mut late)).await;
+    let end = end.map_err(|err| err.kind());
+    assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset), "cut, not closed");
+    assert!(late.len() < COUNT * BYTES, "what was still on this side went with it");
+}
+
+#[tokio::test]
+async fn a_message_that_others_wrote_too_falls_back_to_handed_over() {
+    let own = own().await;
+    let port = own.broker.local_addr().port();
+    let out = own.broker.outlet();
+    let mut dock = Raw::dock(port, 5, "D1").await;
+    dock.subscribe(SERVICES).await;
+    let waiting = sending(&out, Publish::new(SERVICES, "ours"));
+    dock.next_publish().await;
+    let observer = up_as(port, "observer", &[]).await;
+    assert!(is_confirmed(&send(&observer.out, SERVICES, "theirs").await));
+    assert!(is_confirmed(&soon("the result", waiting).await.unwrap()));
+    assert!(is_confirmed(&send(&out, SERVICES, "ours again").await));
+}
+
+#[tokio::test]
+async fn two_subscribers_fall_back_to_handed_over_and_keep_their_count() {
+    let own = own().await;
+    let port = own.broker.local_addr().port();
+    let out = own.broker.outlet();
+    let mut dock = Raw::dock(port, 5, "D1").await;
+    dock.subscribe(SERVICES).await;
+    let mut other =
+        Raw::connect(port, &Hello { client_id: "D1-too", ..Hello::new(5, "D1", "secret-D1") })
+            .await;
+    other.subscribe(SERVICES).await;
+    assert!(is_confirmed(&send(&out, SERVICES, "both").await));
+    let (_, _, both) = dock.next_publish().await;
+    other.disconnect().await;
+    until("one to be left", || own.broker.clients() == 1).await;
+    let one = sending(&out, Publish::new(SERVICES, "one"));
+    let (_, _, id) = dock.next_publish().await;
+    dock.puback(both).await;
+    sleep(A_WHILE).await;
+    assert!(!one.is_finished(), "that was for the other");
+    dock.puback(id).await;
+    assert!(is_confirmed(&soon("the result", one).await.unwrap()));
+}
+
+#[tokio::test]
+async fn a_dock_that_publishes_with_qos_2_falls_back_to_handed_over() {
+    let own = own().await;
+    let out = own.broker.outlet();
+    let mut dock = Raw::dock(own.broker.local_addr().port(), 4, "D1").await;
+    dock.subscribe(SERVICES).await;
+    let waiting = sending(&out, Publish::new(SERVICES, "before"));
+    dock.next_publish().await;
+    // Under the id that our next message would have.
+    let mut body = vec![0, 23];
+    body.extend_from_slice(b"thing/product/D1/events\0\x02two");
+    dock.write(&packet(0x34, &body)).await;
+    assert!(is_confirmed(&soon("the result", waiting).await.unwrap()));
+    assert!(is_confirmed(&send(&out, SERVICES, "after").await));
 }

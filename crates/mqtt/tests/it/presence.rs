@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use utmos_mqtt::{Broker, BrokerConfig, BrokerError, Inbound, Sent};
+use utmos_mqtt::{Broker, BrokerConfig, BrokerError, Inbound, Publish, Sent};
 
 use super::raw::{Hello, Raw};
-use super::support::{TestDoor, here, is_confirmed, own, own_with, send, soon, until, up_as};
+use super::support::{
+    TestDoor, here, is_confirmed, own, own_with, send, sending, soon, until, up_as,
+};
 
 const SERVICES: &str = "thing/product/D1/services";
 
@@ -19,19 +21,23 @@ async fn a_take_over_ends_with_the_truth_and_re_sends_nothing() {
         let hello = || Hello { clean: false, ..Hello::new(version, "D1", "secret-D1") };
         let mut first = Raw::connect(port, &hello()).await;
         first.subscribe(SERVICES).await;
-        assert!(is_confirmed(&send(&out, SERVICES, "unconfirmed").await));
+        let unconfirmed = sending(&out, Publish::new(SERVICES, "unconfirmed"));
         first.next_publish().await;
 
         let mut second = Raw::connect(port, &hello()).await;
         while first.next().await.is_some() {}
+        let unconfirmed = soon("the result", unconfirmed).await;
+        assert_eq!(unconfirmed.ok(), Some(Sent::Unknown));
         second.subscribe(SERVICES).await;
-        assert!(is_confirmed(&send(&out, SERVICES, "now").await));
-        let (head, text, _) = second.next_publish().await;
+        let now = sending(&out, Publish::new(SERVICES, "now"));
+        let (head, text, id) = second.next_publish().await;
         assert_eq!(
             (head & 0x08, text),
             (0, format!("{SERVICES} now")),
             "not a repeat of the unconfirmed one"
         );
+        second.puback(id).await;
+        assert!(soon("the result", now).await.is_ok_and(|sent| is_confirmed(&sent)));
         assert_eq!(own.told.presence(), ["+D1", "+D1"], "present is the last word");
         assert_eq!(own.broker.clients(), 1);
         second.disconnect().await;
@@ -185,7 +191,7 @@ async fn a_full_channel_holds_up_the_sender_and_loses_nothing() {
     let port = broker.local_addr().port();
     let sending = tokio::spawn(async move {
         let mut dock = Raw::dock(port, 5, "D1").await;
-        for number in 0..50 {
+        for number in 0..200 {
             assert_eq!(
                 dock.publish(0x32, "thing/product/D1/events", number.to_string().as_bytes()).await,
                 Some(0)
@@ -193,15 +199,15 @@ async fn a_full_channel_holds_up_the_sender_and_loses_nothing() {
         }
         dock
     });
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!sending.is_finished());
     let mut received = Vec::new();
-    while received.len() < 50 {
+    while received.len() < 200 {
         if let Some(Inbound::Message { payload, .. }) = soon("a message", told.recv()).await {
             received.push(String::from_utf8_lossy(&payload).into_owned());
         }
     }
-    assert_eq!(received, (0..50).map(|number| number.to_string()).collect::<Vec<_>>());
+    assert_eq!(received, (0..200).map(|number| number.to_string()).collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -216,4 +222,73 @@ async fn a_shutdown_tells_every_client_and_frees_the_port() {
     );
     until("the leave", || own.told.presence() == ["+D1", "-D1"]).await;
     own_with(BrokerConfig::new(here(port))).await;
+}
+
+/// The server takes nothing for a while, and one dock floods: the others still get what is meant for them.
+#[tokio::test]
+async fn a_flood_holds_up_nobody_else() {
+    const OWN: &str = "thing/product/D1/events";
+    const FLOOD: usize = 5_000;
+    let (inbound, mut told) = mpsc::channel(4);
+    let broker =
+        Broker::start(BrokerConfig::new(here(0)), std::sync::Arc::new(TestDoor), inbound).await;
+    let Ok(broker) = broker else { panic!("{broker:?}") };
+    let port = broker.local_addr().port();
+    let out = broker.outlet();
+    let mut dock = Raw::dock(port, 5, "D1").await;
+    dock.subscribe(SERVICES).await;
+    let flooder = Raw::dock(port, 4, "D2").await;
+    until("both", || broker.clients() == 2 && broker.is_subscribed("D1", SERVICES)).await;
+
+    let (mut unread, mut flood) = flooder.tcp.into_split();
+    let flooding = tokio::spawn(async move {
+        let mut one = vec![0x30, 0, 0, 23];
+        one.extend_from_slice(b"thing/product/D2/events");
+        one.extend_from_slice(&[b'x'; 75]);
+        one[1] = u8::try_from(one.len() - 2).unwrap_or_default();
+        let all: Vec<u8> = one.iter().copied().cycle().take(one.len() * FLOOD).collect();
+        tokio::io::AsyncWriteExt::write_all(&mut flood, &all).await.map(|()| flood)
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+
+    // Nobody has taken anything for some time, and the channel is full.
+    for number in 0..10 {
+        let code = dock.publish(0x32, OWN, number.to_string().as_bytes()).await;
+        assert_eq!(code, Some(0), "taken over by its own connection");
+    }
+    let command = sending(&out, Publish::new(SERVICES, "stop").with_expiry(Duration::from_secs(5)));
+    let (_, text, id) = dock.next_publish().await;
+    assert_eq!(text, format!("{SERVICES} stop"));
+    dock.puback(id).await;
+    assert!(soon("the result", command).await.is_ok_and(|sent| is_confirmed(&sent)));
+
+    // Each gets its turn, and nothing is lost or out of order.
+    let (mut calm, mut wild) = (Vec::new(), 0);
+    while calm.len() < 10 || wild < FLOOD {
+        match soon("a message", told.recv()).await {
+            Some(Inbound::Message { topic, payload, .. }) if &*topic == OWN => {
+                assert!(wild < 100, "{wild} of the flood came first");
+                calm.push(String::from_utf8_lossy(&payload).into_owned());
+            }
+            Some(Inbound::Message { .. }) => wild += 1,
+            Some(
+                Inbound::Joined { .. }
+                | Inbound::Subscribed { .. }
+                | Inbound::Left { .. }
+                | Inbound::LinkUp { .. }
+                | Inbound::LinkDown { .. },
+            ) => {}
+            None => panic!("the broker ended"),
+        }
+    }
+    assert_eq!(calm, (0..10).map(|number| number.to_string()).collect::<Vec<_>>());
+    // The last words come before the farewell.
+    assert_eq!(dock.publish(0x32, OWN, b"last").await, Some(0));
+    dock.disconnect().await;
+    assert!(
+        matches!(soon("the last word", told.recv()).await, Some(Inbound::Message { payload, .. }) if payload == "last")
+    );
+    assert!(matches!(soon("the leave", told.recv()).await, Some(Inbound::Left { .. })));
+    drop(flooding.await);
+    drop(tokio::io::AsyncReadExt::read(&mut unread, &mut [0; 8]).await);
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use utmos_mqtt::{Protocol, ProtocolChoice, Sent};
+use utmos_mqtt::{Protocol, ProtocolChoice, Publish, Sent};
 
-use super::support::{config, here, own, send, soon, start, until, up};
+use super::support::{config, here, own, send, sending, soon, start, until, up};
 
 async fn connect_version(tcp: &mut TcpStream) -> u8 {
     let mut head = [0; 2];
@@ -135,4 +135,58 @@ async fn passwords_are_not_printed() {
     settings.password = Some(utmos_mqtt::Password::new("hunter2"));
     let text = format!("{settings:?}");
     assert!(!text.contains("hunter2") && !text.contains("104, 117"), "{text}");
+}
+
+/// What is urgent passes what is queued, and finds a place although the broker confirms nothing.
+#[tokio::test]
+async fn urgent_messages_pass_the_queue_and_have_a_place_of_their_own() {
+    let listener = TcpListener::bind(here(0)).await.unwrap();
+    let client = start(config(listener.local_addr().unwrap().port(), "D1", &[]));
+    let (mut tcp, _) = soon("the client", listener.accept()).await.unwrap();
+    assert_eq!(connect_version(&mut tcp).await, 5);
+    // Receive maximum 4.
+    tcp.write_all(&[0x20, 6, 0, 0, 3, 0x21, 0, 4]).await.unwrap();
+    until("the link", || client.client.is_up()).await;
+
+    let mut usual: Vec<_> =
+        (0..6).map(|_| sending(&client.out, Publish::new("a", "usual"))).collect();
+    let mut wire = Vec::new();
+    let usual_bytes = b"\x32\x0b\0\x01a\0\0\0usual".len();
+    while wire.len() < 3 * usual_bytes {
+        soon("the first three", tcp.read_buf(&mut wire)).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let urgent = sending(&client.out, Publish::new("a", "urgent").with_urgent());
+    while wire.len() < 4 * usual_bytes + 1 {
+        soon("the urgent one", tcp.read_buf(&mut wire)).await.unwrap();
+    }
+    assert!(wire.ends_with(b"urgent"), "{}", String::from_utf8_lossy(&wire));
+    assert_eq!(wire.len(), 4 * usual_bytes + 1, "the others wait");
+    let later = sending(&client.out, Publish::new("a", "urgent").with_urgent());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+
+    // Two places: one for what is urgent, and one that stays kept.
+    let id = |index: usize| wire[index * usual_bytes + 5..][..2].to_vec();
+    for id in [id(0), id(3)] {
+        tcp.write_all(&[0x40, 2, id[0], id[1]]).await.unwrap();
+    }
+    assert!(matches!(soon("the result", urgent).await.unwrap(), Sent::Confirmed { .. }));
+    let mut more = Vec::new();
+    while more.len() < usual_bytes + 1 {
+        soon("the second urgent one", tcp.read_buf(&mut more)).await.unwrap();
+    }
+    assert!(more.ends_with(b"urgent"), "{}", String::from_utf8_lossy(&more));
+
+    drop(tcp);
+    assert_eq!(soon("the result", later).await.unwrap(), Sent::Unknown);
+    let mut results = Vec::new();
+    for one in usual.drain(..) {
+        results.push(soon("the result", one).await.unwrap());
+    }
+    let count = |sent: &Sent| results.iter().filter(|one| *one == sent).count();
+    assert_eq!(
+        (count(&Sent::Unknown), count(&Sent::NotConnected)),
+        (2, 3),
+        "one confirmed, two on the wire, three that never left: {results:?}"
+    );
 }

@@ -3,6 +3,7 @@
 use futures_util::future::join_all;
 use utmos_mqtt::{Protocol, Publish, Qos, Sent};
 
+use super::raw::Raw;
 use super::support::{
     Any, Mosquitto, choice, config, is_confirmed, own, send, soon, until, up, up_as,
 };
@@ -156,4 +157,39 @@ async fn own_keeps_the_order() {
 #[tokio::test]
 async fn mosquitto_keeps_the_order() {
     in_order(Any::Mosquitto(Mosquitto::start().await)).await;
+}
+
+/// What was retained before the client came says nothing about now.
+async fn retained_is_not_taken(protocol: Protocol) {
+    let mosquitto = Mosquitto::start().await;
+    let mut old = Raw::dock(mosquitto.port, 4, "old").await;
+    for (number, topic) in ["thing/product/D1/osd", "thing/product/D2/osd"].iter().enumerate() {
+        let code = old.publish(0x33, topic, format!("retained {number}").as_bytes()).await;
+        assert_eq!(code, Some(0));
+    }
+    let mut witness = Raw::dock(mosquitto.port, 4, "witness").await;
+    witness.subscribe("thing/product/D1/osd").await;
+    assert_eq!(witness.next_publish().await.1, "thing/product/D1/osd retained 0", "it is kept");
+
+    let mut settings = config(mosquitto.port, "observer", &["thing/product/+/osd"]);
+    settings.protocol = choice(protocol);
+    let client = up(settings).await;
+    assert_eq!(old.publish(0x32, "thing/product/D1/osd", b"live").await, Some(0));
+    // Retained anew while we are here: it happens now, and comes without the flag.
+    assert_eq!(old.publish(0x33, "thing/product/D1/osd", b"live too").await, Some(0));
+    until("the live messages", || client.told.messages().len() >= 2).await;
+    assert_eq!(
+        client.told.messages(),
+        ["thing/product/D1/osd live", "thing/product/D1/osd live too"]
+    );
+}
+
+#[tokio::test]
+async fn mosquitto_retained_messages_are_not_taken_v5() {
+    retained_is_not_taken(Protocol::V5).await;
+}
+
+#[tokio::test]
+async fn mosquitto_retained_messages_are_not_taken_v311() {
+    retained_is_not_taken(Protocol::V311).await;
 }

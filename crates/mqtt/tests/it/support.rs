@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use utmos_mqtt::{
     Broker, BrokerConfig, Client, ClientConfig, Doorkeeper, Inbound, Outlet, Password, Protocol,
@@ -280,4 +281,10 @@ pub async fn send(out: &Arc<dyn Outlet>, topic: &str, payload: &str) -> Sent {
 
 pub fn is_confirmed(sent: &Sent) -> bool {
     matches!(sent, Sent::Confirmed { .. })
+}
+
+/// A publish that is under way.
+pub fn sending(out: &Arc<dyn Outlet>, message: Publish) -> JoinHandle<Sent> {
+    let out = Arc::clone(out);
+    tokio::spawn(async move { out.publish(message).await })
 }

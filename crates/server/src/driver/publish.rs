@@ -24,8 +24,10 @@ use utmos_mqtt::{Publish, Qos, Sent};
 use super::{Inner, LaneKey, Told, lane::Outgoing};
 use crate::crash_point;
 
-/// A broker that does not confirm holds up the rest of the lane no longer than this.
-const BROKER_SILENCE_MAX: Duration = Duration::from_secs(1);
+/// A message that is not confirmed holds up the rest of the lane no longer than this.
+const CONFIRMATION_WAIT_MAX: Duration = Duration::from_secs(1);
+/// The same for direct control, which comes ten times a second and carries its order in `seq`.
+const CONTROL_WAIT_MAX: Duration = Duration::from_millis(20);
 
 impl Inner {
     pub(super) fn spawn_sender(self: &Arc<Self>, key: LaneKey) {
@@ -37,13 +39,17 @@ impl Inner {
     /// silent about it for too long.
     async fn send_lane(self: Arc<Self>, key: LaneKey) {
         while let Some(next) = self.next_out(&key) {
+            let wait = match next.spec.channel {
+                Channel::Services | Channel::PropertySet => CONFIRMATION_WAIT_MAX,
+                Channel::DrcDown => CONTROL_WAIT_MAX,
+            };
             let inner = self.clone();
             let lane = key.clone();
             let mut sending = Box::pin(async move { inner.send(&lane, next).await });
             let is_settled = tokio::select! {
                 biased;
                 () = &mut sending => true,
-                () = tokio::time::sleep(BROKER_SILENCE_MAX) => false,
+                () = tokio::time::sleep(wait) => false,
             };
             if !is_settled {
                 self.tasks.spawn(sending);
@@ -63,13 +69,16 @@ impl Inner {
         let payload = Bytes::from(self.to_bytes(&spec, seq, now.wall));
         let topic = to_topic(&spec).to_string();
         let (clock, deadline) = (self.clock.clone(), spec.deadline);
-        let message = Publish::new(topic.clone(), payload.clone())
+        let mut message = Publish::new(topic.clone(), payload.clone())
             .with_qos(Qos::AtLeastOnce)
             .with_expiry(deadline.left(now))
             .with_gate(move || {
                 crash_point::reached("writing");
                 !withdrawn.load(Ordering::SeqCst) && !deadline.passed(clock.now())
             });
+        if key.urgent {
+            message = message.with_urgent();
+        }
         Self::count(&self.figures.published);
         tracing::info!(gateway.sn = %spec.gateway, command.id = %spec.id, "publishing {} to {}", spec.method, spec.gateway);
         let sent = self.outlet.publish(message).await;
@@ -88,7 +97,7 @@ impl Inner {
             Sent::Withheld => Input::NotSent(NotSent::Withheld),
             Sent::NotConnected => Input::NotSent(NotSent::NotConnected),
             Sent::Unknown => Input::SendUnclear {
-                reason: "the connection was lost before the broker confirmed".to_owned(),
+                reason: "the connection was lost, or the time was over, before the message was confirmed".to_owned(),
             },
         };
         {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -9,6 +10,7 @@ use std::{
 use anyhow::Context;
 use hdrhistogram::Histogram;
 use tokio::{
+    runtime::{self, Runtime},
     sync::mpsc,
     task::JoinHandle,
     time::{Instant, sleep_until, timeout},
@@ -49,6 +51,35 @@ pub struct Judged {
 pub struct Docks {
     fleet: Fleet,
     last: LastDock,
+    apart: Apart,
+}
+
+/// A thread of its own for whoever sends emergencies and for their dock, as they would be elsewhere: they must not
+/// queue behind the load's own tasks.
+struct Apart(Option<Runtime>);
+
+impl Apart {
+    fn new() -> anyhow::Result<Self> {
+        let runtime =
+            runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        Ok(Self(Some(runtime)))
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let runtime = self.0.as_ref().context("the thread apart has ended")?;
+        Ok(runtime.spawn(work).await?)
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Docks {
@@ -61,10 +92,11 @@ impl Docks {
         config.reply = ReplyTiming::AtOnce;
         let fleet = Fleet::start(config).context("the docks do not start")?;
         timeout(ONLINE_WAIT, fleet.ready()).await.context("the docks do not come online")?;
-        let last = timeout(ONLINE_WAIT, LastDock::start(place, last))
+        let apart = Apart::new()?;
+        let last = timeout(ONLINE_WAIT, apart.run(LastDock::start(place.mqtt, last.clone())))
             .await
-            .context("the last dock does not come online")??;
-        Ok(Self { fleet, last })
+            .context("the last dock does not come online")???;
+        Ok(Self { fleet, last, apart })
     }
 
     pub async fn stop(self) {
@@ -98,37 +130,45 @@ impl Docks {
         time: Duration,
     ) -> anyhow::Result<(Histogram<u64>, Loaded)> {
         let load = Load { clients: CLIENTS, time, until: Until::Ended };
-        let beside = Arc::clone(site);
+        let (beside, site) = (Arc::clone(site), Arc::clone(site));
         let loading = tokio::spawn(async move { load.run_beside(&beside).await });
-        let mut client = site.connect().await?;
-        let mut times = load::times();
-        let began = Instant::now();
-        let mut intended = began + PACE;
-        while intended < began + time {
-            sleep_until(intended).await;
-            let id = client.send(&site.last_dock, EMERGENCY, "{}").await?;
-            let arrived = self.last.arrival_of(&id).await?;
-            load::record(&mut times, arrived.saturating_duration_since(intended));
-            intended += PACE;
-        }
+        let arrivals = Arc::clone(&self.last.emergencies);
+        let sending = async move {
+            let mut arrivals = arrivals.lock().await;
+            let mut client = site.connect().await?;
+            let mut times = load::times();
+            let began = Instant::now();
+            let mut intended = began + PACE;
+            while intended < began + time {
+                sleep_until(intended).await;
+                let id = client.send(&site.last_dock, EMERGENCY, "{}").await?;
+                let arrived = arrival_of(&mut arrivals, &id).await?;
+                load::record(&mut times, arrived.saturating_duration_since(intended));
+                intended += PACE;
+            }
+            anyhow::Ok(times)
+        };
+        let times = self.apart.run(sending).await??;
         Ok((times, loading.await??))
     }
 }
+
+/// What came, and when.
+type Arrivals = mpsc::UnboundedReceiver<(String, Instant)>;
 
 /// A dock that takes everything, answers at once, and notes to the microsecond when emergencies come.
 struct LastDock {
     client: Client,
     answering: JoinHandle<()>,
     received: Arc<Mutex<BTreeMap<String, usize>>>,
-    emergencies: mpsc::UnboundedReceiver<(String, Instant)>,
+    emergencies: Arc<tokio::sync::Mutex<Arrivals>>,
 }
 
 impl LastDock {
-    async fn start(place: &Place, dock: &DockConfig) -> anyhow::Result<Self> {
+    async fn start(broker: SocketAddr, dock: DockConfig) -> anyhow::Result<Self> {
         let gateway = GatewaySn::parse(&dock.sn)?;
         let services = DownlinkTopic::Services { gateway: gateway.clone() };
-        let mut config =
-            ClientConfig::new(place.mqtt.ip().to_string(), place.mqtt.port(), &dock.sn);
+        let mut config = ClientConfig::new(broker.ip().to_string(), broker.port(), &dock.sn);
         config.username = Some(dock.username.clone());
         config.password = Some(Password::new(dock.password.as_bytes()));
         config.subscriptions = vec![(services.to_string(), Qos::AtLeastOnce)];
@@ -168,28 +208,26 @@ impl LastDock {
                 tokio::spawn(async move { outlet.publish(Publish::new(topic, reply)).await });
             }
         });
+        let emergencies = Arc::new(tokio::sync::Mutex::new(emergencies));
         Ok(Self { client, answering, received, emergencies })
     }
 
     fn count(&self, tid: &str) -> usize {
         lock(&self.received).get(tid).copied().unwrap_or(0)
     }
+}
 
-    async fn arrival_of(&mut self, id: &str) -> anyhow::Result<Instant> {
-        let arrival = async {
-            while let Some((tid, at)) = self.emergencies.recv().await {
-                if tid == id {
-                    return Some(at);
-                }
+async fn arrival_of(arrivals: &mut Arrivals, id: &str) -> anyhow::Result<Instant> {
+    let arrival = async {
+        while let Some((tid, at)) = arrivals.recv().await {
+            if tid == id {
+                return Some(at);
             }
-            None
-        };
-        timeout(ARRIVAL_WAIT, arrival)
-            .await
-            .ok()
-            .flatten()
-            .with_context(|| format!("emergency {id} did not arrive"))
-    }
+        }
+        None
+    };
+    let arrived = timeout(ARRIVAL_WAIT, arrival).await.ok().flatten();
+    arrived.with_context(|| format!("emergency {id} did not arrive"))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

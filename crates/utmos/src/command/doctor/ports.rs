@@ -78,7 +78,7 @@ pub async fn http(config: &Config) -> Finding {
 /// connections that are allowed.
 pub fn open_files(config: &Config) -> Finding {
     let clients = match &config.mqtt {
-        Mqtt::Embedded(broker) => broker.clients_max,
+        Mqtt::Embedded(broker) => 2 * broker.clients_max,
         Mqtt::External(_) => 1,
     };
     judge_open_files(
