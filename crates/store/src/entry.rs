@@ -1,12 +1,18 @@
 //! A line of a timeline as it is kept. Made ready before it is queued, so that the writer only writes.
 
-use serde_json::Value;
+use std::borrow::Cow;
+
+use serde_json::{Value, json};
 use utmos_core::{
     evidence::{Entry, Proof},
     ports::StoreError,
 };
 
-use crate::codes::Coded;
+use crate::{
+    codes::Coded,
+    seal::{DataKey, Slot},
+    sqlite::limits::{EVIDENCE_BYTES_MAX, EVIDENCE_HEAD_BYTES},
+};
 
 /// Deepest `data` that is kept as JSON; deeper is kept as text, since no reader could take it apart again.
 const DATA_DEPTH_MAX: usize = 100;
@@ -17,7 +23,7 @@ pub(crate) struct EntryRow {
     pub(crate) at: i64,
     pub(crate) from: i64,
     pub(crate) to: i64,
-    pub(crate) proof: String,
+    pub(crate) proof: Vec<u8>,
 }
 
 impl EntryRow {
@@ -26,28 +32,60 @@ impl EntryRow {
         self.from == self.to
     }
 
-    pub(crate) fn new(entry: &Entry) -> Result<Self, StoreError> {
-        let proof = match &entry.proof {
-            Proof::Reply { data, .. } | Proof::Progress { data, .. }
-                if !is_shallow(data, DATA_DEPTH_MAX) =>
-            {
-                json(&flattened(&entry.proof))?
-            }
-            Proof::Accepted { .. }
-            | Proof::SendingClaimed { .. }
-            | Proof::BrokerConfirmed { .. }
-            | Proof::NotSent { .. }
-            | Proof::SendUnclear { .. }
-            | Proof::FoundAfterRestart { .. }
-            | Proof::Reply { .. }
-            | Proof::Progress { .. }
-            | Proof::Timer { .. }
-            | Proof::GatewayAbsent { .. }
-            | Proof::Cancelled { .. }
-            | Proof::Preempted { .. } => json(&entry.proof)?,
-        };
+    pub(crate) fn new(entry: &Entry, key: &DataKey) -> Result<Self, StoreError> {
+        let proof = key.seal(Slot::Proof, &kept(&entry.proof)?.1)?;
         Ok(Self { at: entry.at.as_millis(), from: entry.from.code(), to: entry.to.code(), proof })
     }
+}
+
+/// The line as it is kept, for whoever keeps it elsewhere than in the table.
+pub(crate) fn kept_entry(entry: Entry) -> Result<Entry, StoreError> {
+    let (proof, _) = kept(&entry.proof)?;
+    let proof = proof.into_owned();
+    Ok(Entry { proof, ..entry })
+}
+
+/// A proof as it is kept, and as JSON: what a device said is cut to a named length, and text where it is nested too
+/// deep. Doing so again changes nothing.
+fn kept(proof: &Proof) -> Result<(Cow<'_, Proof>, String), StoreError> {
+    let data = match proof {
+        Proof::Reply { data, .. } | Proof::Progress { data, .. } => data,
+        Proof::Accepted { .. }
+        | Proof::SendingClaimed { .. }
+        | Proof::BrokerConfirmed { .. }
+        | Proof::NotSent { .. }
+        | Proof::SendUnclear { .. }
+        | Proof::FoundAfterRestart { .. }
+        | Proof::Timer { .. }
+        | Proof::GatewayAbsent { .. }
+        | Proof::Cancelled { .. }
+        | Proof::Preempted { .. } => return Ok((Cow::Borrowed(proof), json(proof)?)),
+    };
+    let whole = json(proof)?;
+    if whole.len() <= EVIDENCE_BYTES_MAX && is_shallow(data, DATA_DEPTH_MAX) {
+        return Ok((Cow::Borrowed(proof), whole));
+    }
+    let text = data.to_string();
+    if text.len() <= EVIDENCE_BYTES_MAX {
+        if is_shallow(data, DATA_DEPTH_MAX) {
+            return Ok((Cow::Borrowed(proof), whole));
+        }
+        let flat = Value::String(text.clone());
+        if flat.to_string().len() <= EVIDENCE_BYTES_MAX {
+            return with_data(proof, flat);
+        }
+    }
+    let head = &text[..text.floor_char_boundary(EVIDENCE_HEAD_BYTES)];
+    with_data(proof, json!({"cut": true, "bytes": text.len(), "head": head}))
+}
+
+fn with_data(proof: &Proof, other: Value) -> Result<(Cow<'static, Proof>, String), StoreError> {
+    let mut proof = proof.clone();
+    if let Proof::Reply { data, .. } | Proof::Progress { data, .. } = &mut proof {
+        *data = other;
+    }
+    let text = json(&proof)?;
+    Ok((Cow::Owned(proof), text))
 }
 
 fn json(proof: &Proof) -> Result<String, StoreError> {
@@ -65,14 +103,6 @@ fn is_shallow(value: &Value, depth: usize) -> bool {
     }
 }
 
-fn flattened(proof: &Proof) -> Proof {
-    let mut flat = proof.clone();
-    if let Proof::Reply { data, .. } | Proof::Progress { data, .. } = &mut flat {
-        *data = Value::String(data.to_string());
-    }
-    flat
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -80,28 +110,61 @@ mod tests {
 
     use super::*;
 
+    fn progress(data: Value) -> Proof {
+        Proof::Progress {
+            gateway: "G".to_owned(),
+            method: "m".to_owned(),
+            state: "s".to_owned(),
+            step: None,
+            percent: None,
+            data,
+        }
+    }
+
+    /// The data as it is read back from what is kept of it.
+    fn read_back(data: &Value) -> Value {
+        let proof = progress(data.clone());
+        let (proof, text) = kept(&proof).unwrap();
+        let (again, text_again) = kept(&proof).unwrap();
+        assert_eq!((&again, &text_again), (&proof, &text), "what was cut is not cut again");
+        assert_eq!(serde_json::from_str::<Proof>(&text).unwrap(), *proof);
+        let at = Timestamp::from_millis(1);
+        let (from, to) = (Status::Accepted, Status::Accepted);
+        let entry = kept_entry(Entry { at, from, to, proof: proof.clone().into_owned() }).unwrap();
+        assert_eq!(entry.proof, *proof);
+        let Proof::Progress { data, .. } = proof.into_owned() else { panic!("another proof") };
+        data
+    }
+
     #[test]
     fn data_nested_too_deep_to_be_read_back_is_kept_as_text() {
         for (depth, stays) in [(100, true), (101, false), (127, false)] {
             let text = format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
             let data: Value = serde_json::from_str(&text).unwrap();
-            let proof = Proof::Progress {
-                gateway: "G".to_owned(),
-                method: "m".to_owned(),
-                state: "s".to_owned(),
-                step: None,
-                percent: None,
-                data: data.clone(),
-            };
-            let at = Timestamp::from_millis(1);
-            let row =
-                EntryRow::new(&Entry { at, from: Status::Accepted, to: Status::Accepted, proof })
-                    .unwrap();
-            let Proof::Progress { data: read, .. } = serde_json::from_str(&row.proof).unwrap()
-            else {
-                panic!("another proof")
-            };
-            assert_eq!(read, if stays { data } else { Value::String(text) });
+            assert_eq!(read_back(&data), if stays { data } else { Value::String(text) });
         }
+    }
+
+    #[test]
+    fn data_of_more_than_its_length_is_cut() {
+        // The quotation marks of a text are two bytes of it.
+        for (filling, count) in [("x", EVIDENCE_BYTES_MAX - 2), ("é", EVIDENCE_BYTES_MAX / 2 - 1)]
+        {
+            let most = Value::String(filling.repeat(count));
+            assert_eq!(read_back(&most), most);
+            let more = Value::String(filling.repeat(count + 1));
+            let text = more.to_string();
+            let head: String = text.chars().take(1 + 4095 / filling.len()).collect();
+            let cut = json!({"cut": true, "bytes": text.len(), "head": head});
+            assert_eq!(read_back(&more), cut);
+        }
+        let quotes = Value::String("\"\\\u{1}".repeat(1 << 20));
+        assert_eq!(read_back(&quotes)["cut"], true);
+        let deep = format!("{}\"{}\"{}", "[".repeat(120), "x".repeat(20_000), "]".repeat(120));
+        assert_eq!(read_back(&serde_json::from_str(&deep).unwrap())["bytes"], deep.len());
+        let deep = format!("{}\"{}\"{}", "[".repeat(120), "\\\\".repeat(3000), "]".repeat(120));
+        assert_eq!(read_back(&serde_json::from_str(&deep).unwrap()), Value::String(deep));
+        let deep = format!("{}\"{}\"{}", "[".repeat(120), "\\\\".repeat(5000), "]".repeat(120));
+        assert_eq!(read_back(&serde_json::from_str(&deep).unwrap())["cut"], true);
     }
 }

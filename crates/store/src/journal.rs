@@ -7,13 +7,19 @@
 //! What cannot be known while the store is unwell: whether the nonce or the idempotency key of the request was used
 //! before. A stop that is sent twice is better than one that is not sent.
 
+mod disk;
 mod file;
 mod pending;
+#[cfg(test)]
+mod tests;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
-use tokio::sync::Mutex;
 use utmos_core::{
     command::Command,
     credential::Credential,
@@ -32,9 +38,11 @@ use uuid::Uuid;
 
 pub use self::file::JournalError;
 use self::{
+    disk::{Caller, Disk},
     file::JournalFile,
-    pending::{Pending, Record},
+    pending::{Pending, Record, Way},
 };
+use crate::SqliteStore;
 
 /// How long an emergency waits for the store before it takes the journal.
 const STORE_PATIENCE: Duration = Duration::from_millis(250);
@@ -45,27 +53,39 @@ const SETTLE_WAIT: Duration = Duration::from_secs(1);
 /// A store that never holds an emergency up.
 pub struct JournalledStore {
     inner: Arc<dyn Store>,
-    state: Mutex<State>,
-}
-
-struct State {
-    file: JournalFile,
-    pending: Pending,
+    /// Never locked while anything is waited for. Only the thread of the disk adds records.
+    pending: Arc<Mutex<Pending>>,
+    disk: Disk,
 }
 
 impl JournalledStore {
-    /// Stands before `inner`, with the journal at `path`. What an earlier process left in the journal is put into the
-    /// store by [`JournalledStore::settle`].
+    /// Stands before `inner`, with the journal at `path`, sealed under the master key of the store. What an earlier
+    /// process left in the journal is put into the store by [`JournalledStore::settle`].
     ///
     /// # Errors
-    /// When the file cannot be made, read or locked.
-    pub fn open(inner: Arc<dyn Store>, path: &Path) -> Result<Self, JournalError> {
-        let (file, records) = JournalFile::open(path)?;
+    /// When the file cannot be made, read or locked. Lines that cannot be read are no error: see the log.
+    pub fn open(inner: Arc<SqliteStore>, path: &Path) -> Result<Self, JournalError> {
+        let keys = inner.clone();
+        Self::before(inner, &keys, path)
+    }
+
+    /// The same before any store; `keys` is whose key seals the journal.
+    ///
+    /// # Errors
+    /// As [`JournalledStore::open`].
+    pub fn before(
+        inner: Arc<dyn Store>,
+        keys: &SqliteStore,
+        path: &Path,
+    ) -> Result<Self, JournalError> {
+        let (file, records) = JournalFile::open(path, keys.sealer())?;
         let mut pending = Pending::default();
         for record in records {
             pending.add(record);
         }
-        Ok(Self { inner, state: Mutex::new(State { file, pending }) })
+        let disk =
+            Disk::start(file).map_err(|cause| JournalError::Io { path: path.to_owned(), cause })?;
+        Ok(Self { inner, pending: Arc::new(Mutex::new(pending)), disk })
     }
 
     /// Puts what is in the journal into the store. Answers how many commands were settled.
@@ -75,23 +95,35 @@ impl JournalledStore {
     pub async fn settle(&self) -> Result<usize, StoreError> {
         let mut settled = 0;
         loop {
-            let Some((id, records)) = self.state.lock().await.pending.first() else {
-                return Ok(settled);
-            };
+            let first = self.pending().first();
+            let Some((id, records, last)) = first else { return Ok(settled) };
             for record in &records {
                 self.store(record).await?;
             }
-            let mut state = self.state.lock().await;
             // What came meanwhile is settled in the next round.
-            if state.pending.settled(id, records.len()) {
+            if self.pending().settled(id, last) {
                 settled += 1;
-                if state.pending.is_empty()
-                    && let Err(error) = state.file.clear()
-                {
+                if let Err(error) = self.clear().await {
                     tracing::error!(%error, "could not clear the emergency journal; it is read again at the next start");
                 }
             }
         }
+    }
+
+    /// Empties the file if nothing in it is to be settled.
+    async fn clear(&self) -> Result<(), StoreError> {
+        if !self.pending().is_empty() {
+            return Ok(());
+        }
+        let pending = self.pending.clone();
+        self.disk
+            .run(move |file, caller| {
+                // Only this thread adds to it, so it stays empty.
+                let is_empty = lock(&pending).is_empty();
+                let cleared = if is_empty { file.clear() } else { Ok(()) };
+                drop(caller.send(cleared.map_err(|err| to_store_error(&err))));
+            })
+            .await
     }
 
     /// Settles again and again until dropped.
@@ -110,8 +142,13 @@ impl JournalledStore {
     }
 
     /// How many commands are in the journal and not in the store.
-    pub async fn unsettled(&self) -> usize {
-        self.state.lock().await.pending.len()
+    #[must_use]
+    pub fn unsettled(&self) -> usize {
+        self.pending().len()
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        lock(&self.pending)
     }
 
     /// Stores one record. Whatever was stored already, by an attempt that took too long, is left as it is.
@@ -163,13 +200,67 @@ impl JournalledStore {
         Ok(())
     }
 
-    async fn journal(&self, record: Record) -> Result<(), StoreError> {
-        let mut state = self.state.lock().await;
-        state.file.append(&record).map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        tracing::warn!(command.id = %record.id(), "the store is unwell: an emergency goes by the journal");
-        state.pending.add(record);
-        Ok(())
+    async fn journal_advance(&self, advance: Advance) -> Result<Advanced, StoreError> {
+        let (id, seen, version) = (advance.id, advance.seen, advance.life.version);
+        let refused = move |pending: &Pending| {
+            (pending.way(id, seen, version) == Way::Lost).then_some(Advanced::Lost)
+        };
+        self.journal(Record::Advance { advance }, refused, Advanced::Yes).await
     }
+
+    /// Writes a record, unless `refused` says when its turn comes why it does not fit what is in the journal by then.
+    async fn journal<T: Send + 'static>(
+        &self,
+        record: Record,
+        refused: impl FnOnce(&Pending) -> Option<T> + Send + 'static,
+        done: T,
+    ) -> Result<T, StoreError> {
+        let (id, record, pending) = (record.id(), record.kept()?, self.pending.clone());
+        let answer = self.disk.run(move |file, caller| {
+            let known = refused(&lock(&pending));
+            let answer = match known {
+                Some(known) => Ok(known),
+                None => match file.append(&record) {
+                    Ok(()) => return put_in(&pending, file, record, caller, done),
+                    Err(err) => Err(to_store_error(&err)),
+                },
+            };
+            drop(caller.send(answer));
+        });
+        let answer = answer.await?;
+        tracing::warn!(command.id = %id, "the store is unwell: an emergency goes by the journal");
+        Ok(answer)
+    }
+}
+
+/// Makes a record known that is in the file. Where nobody waits for it any more, nobody acts on it either, so it is taken
+/// back: a stop that nobody sends must not look like one that is under way.
+fn put_in<T>(
+    pending: &Mutex<Pending>,
+    file: &mut JournalFile,
+    record: Record,
+    caller: Caller<T>,
+    done: T,
+) {
+    let id = record.id();
+    let mut known = lock(pending);
+    known.add(record);
+    if caller.send(Ok(done)).is_err() {
+        known.take_back(id);
+        drop(known);
+        file.take_back();
+    }
+}
+
+fn lock(pending: &Mutex<Pending>) -> MutexGuard<'_, Pending> {
+    pending.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn to_store_error(error: &JournalError) -> StoreError {
+    StoreError::Unavailable(match error {
+        JournalError::Io { cause, .. } => format!("{error}: {cause}"),
+        JournalError::InUse { .. } | JournalError::Full => error.to_string(),
+    })
 }
 
 /// Waits for the store as long as an emergency can. `None` when it must not be waited for.
@@ -192,45 +283,41 @@ impl CommandStore for JournalledStore {
         if new.spec.risk != Risk::Emergency {
             return self.inner.accept(nonce, new).await;
         }
-        if let Some(known) = self.state.lock().await.pending.same_key(&new.spec) {
+        let known = self.pending().same_key(&new.spec);
+        if let Some(known) = known {
             return Ok(known);
         }
         match patiently(self.inner.accept(nonce, new.clone())).await {
             Some(answer) => {
                 if matches!(answer, Ok(Accepted::New)) {
-                    self.state.lock().await.pending.watch(new.spec.id);
+                    self.pending().watch(new.spec.id);
                 }
                 answer
             }
             None => {
-                self.journal(Record::Accept { nonce, new }).await?;
-                Ok(Accepted::New)
+                let spec = new.spec.clone();
+                let refused = move |pending: &Pending| pending.same_key(&spec);
+                self.journal(Record::Accept { nonce, new }, refused, Accepted::New).await
             }
         }
     }
 
     async fn advance(&self, advance: Advance) -> Result<Advanced, StoreError> {
-        let way = self.state.lock().await.pending.way_of(&advance);
+        let way = self.pending().way_of(&advance);
         match way {
-            pending::Way::Store => self.inner.advance(advance).await,
-            pending::Way::Lost => Ok(Advanced::Lost),
-            pending::Way::Journal => {
-                self.journal(Record::Advance { advance }).await?;
-                Ok(Advanced::Yes)
-            }
-            pending::Way::Either => {
+            Way::Store => self.inner.advance(advance).await,
+            Way::Lost => Ok(Advanced::Lost),
+            Way::Journal => self.journal_advance(advance).await,
+            Way::Either => {
                 let (id, has_ended) = (advance.id, advance.life.phase.has_ended());
                 match patiently(self.inner.advance(advance.clone())).await {
                     Some(answer) => {
                         if has_ended && matches!(answer, Ok(Advanced::Yes)) {
-                            self.state.lock().await.pending.unwatch(id);
+                            self.pending().unwatch(id);
                         }
                         answer
                     }
-                    None => {
-                        self.journal(Record::Advance { advance }).await?;
-                        Ok(Advanced::Yes)
-                    }
+                    None => self.journal_advance(advance).await,
                 }
             }
         }
@@ -245,7 +332,8 @@ impl CommandStore for JournalledStore {
     }
 
     async fn command(&self, id: CommandId) -> Result<Option<Command>, StoreError> {
-        match self.state.lock().await.pending.command(id) {
+        let journalled = self.pending().command(id);
+        match journalled {
             Some(command) => Ok(Some(command)),
             None => self.inner.command(id).await,
         }
@@ -256,14 +344,8 @@ impl CommandStore for JournalledStore {
         tenant: TenantId,
         id: CommandId,
     ) -> Result<Option<Command>, StoreError> {
-        match self
-            .state
-            .lock()
-            .await
-            .pending
-            .command(id)
-            .filter(|command| command.spec.tenant == tenant)
-        {
+        let journalled = self.pending().command(id);
+        match journalled.filter(|command| command.spec.tenant == tenant) {
             Some(command) => Ok(Some(command)),
             None => self.inner.command_of(tenant, id).await,
         }
@@ -280,7 +362,7 @@ impl CommandStore for JournalledStore {
     }
 
     async fn timeline(&self, id: CommandId) -> Result<Vec<Entry>, StoreError> {
-        let (is_whole, journalled) = self.state.lock().await.pending.timeline(id);
+        let (is_whole, journalled) = self.pending().timeline(id);
         if is_whole {
             return Ok(journalled);
         }

@@ -15,5 +15,5 @@ pub use journal::{JournalError, JournalledStore};
 pub use key::{MasterKey, MasterKeyError};
 pub use sqlite::{
     OpenError, SqliteConfig, SqliteStore,
-    limits::{EVIDENCE_PER_COMMAND_MAX, UNMATCHED_PER_TENANT_MAX},
+    limits::{EVIDENCE_BYTES_MAX, EVIDENCE_PER_COMMAND_MAX, UNMATCHED_PER_TENANT_MAX},
 };

@@ -1,6 +1,6 @@
 //! Encryption of secrets at rest: AES-256-GCM, bound to the row they stand in.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use aes_gcm::{
     Aes256Gcm, Nonce,
@@ -8,7 +8,11 @@ use aes_gcm::{
 };
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
-use utmos_core::{credential::Secret, id::ApiId, ports::StoreError};
+use utmos_core::{
+    credential::Secret,
+    id::{ApiId, CommandId},
+    ports::StoreError,
+};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::key::MasterKey;
@@ -20,20 +24,93 @@ pub(crate) struct Sealed {
     pub(crate) sealed: Vec<u8>,
 }
 
+/// First byte of a sealed text: how it was sealed.
+const FORMAT: u8 = 1;
+const NONCE_BYTES: usize = 12;
+
+/// What a sealed text is, so that it opens as nothing else.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Slot {
+    /// `commands.payload`.
+    Payload,
+    /// `lives.response_data`.
+    Response,
+    /// `lives.execution_ext`.
+    Execution,
+    /// `timeline.proof`.
+    Proof,
+    /// `unmatched.raw`.
+    Unmatched,
+    /// A line of the emergency journal.
+    Journal,
+}
+
+impl Slot {
+    fn label(self) -> &'static [u8] {
+        match self {
+            Self::Payload => b"utmos commands.payload",
+            Self::Response => b"utmos lives.response_data",
+            Self::Execution => b"utmos lives.execution_ext",
+            Self::Proof => b"utmos timeline.proof",
+            Self::Unmatched => b"utmos unmatched.raw",
+            Self::Journal => b"utmos emergency journal",
+        }
+    }
+}
+
+/// Seals and opens the texts of one command. Each command has a key of its own, since random nonces wear a key out and
+/// there are several texts to every command.
+pub(crate) struct DataKey {
+    cipher: Aes256Gcm,
+}
+
+impl DataKey {
+    pub(crate) fn seal(&self, slot: Slot, text: &str) -> Result<Vec<u8>, StoreError> {
+        let nonce = random_nonce()?;
+        let payload = Payload { msg: text.as_bytes(), aad: slot.label() };
+        let sealed = self.cipher.encrypt(&Nonce::from(nonce), payload).map_err(|_| {
+            StoreError::Unavailable(format!("{slot:?}: a text could not be encrypted"))
+        })?;
+        let mut kept = Vec::with_capacity(1 + NONCE_BYTES + sealed.len());
+        kept.push(FORMAT);
+        kept.extend(nonce);
+        kept.extend(sealed);
+        Ok(kept)
+    }
+
+    /// Opens what [`DataKey::seal`] made, or says why it cannot be opened.
+    pub(crate) fn open(&self, slot: Slot, kept: &[u8]) -> Result<Arc<str>, &'static str> {
+        let Some((&FORMAT, rest)) = kept.split_first() else {
+            return Err("it is no encrypted text");
+        };
+        let Some((nonce, sealed)) = rest.split_first_chunk::<NONCE_BYTES>() else {
+            return Err("it is cut off");
+        };
+        let payload = Payload { msg: sealed, aad: slot.label() };
+        let opened = self.cipher.decrypt(&Nonce::from(*nonce), payload).map_err(
+            |_| "it was changed after it was encrypted, moved from another place, or encrypted under another master key",
+        )?;
+        String::from_utf8(opened).map(Arc::from).map_err(|_| "it is not text")
+    }
+}
+
 /// Seals and opens secrets under one master key.
 pub(crate) struct Sealer {
     cipher: Aes256Gcm,
+    data: Zeroizing<[u8; 32]>,
     key_id: [u8; 8],
     check: [u8; 32],
 }
 
 impl Sealer {
     pub(crate) fn new(key: &MasterKey) -> Self {
+        let key = key.bytes();
         let sealing = Zeroizing::new(derive(key, b"utmos credential secrets v1"));
         let mut key_id = [0; 8];
         key_id.copy_from_slice(&derive(key, b"utmos key id v1")[..8]);
         Self {
             cipher: Aes256Gcm::new((&*sealing).into()),
+            data: Zeroizing::new(derive(key, b"utmos command data v1")),
             key_id,
             check: derive(key, b"utmos key check v1"),
         }
@@ -44,16 +121,24 @@ impl Sealer {
         &self.check
     }
 
+    /// The key of the texts of a command.
+    pub(crate) fn data_key(&self, id: CommandId) -> DataKey {
+        self.data_key_of(id.uuid().as_bytes())
+    }
+
+    /// The key of the texts of something else with an id of its own.
+    pub(crate) fn data_key_of(&self, id: &[u8]) -> DataKey {
+        let key = Zeroizing::new(derive(&self.data, id));
+        DataKey { cipher: Aes256Gcm::new((&*key).into()) }
+    }
+
     pub(crate) fn seal(
         &self,
         api_id: &ApiId,
         slot: i64,
         secret: &Secret,
     ) -> Result<Sealed, StoreError> {
-        let mut nonce = [0; 12];
-        getrandom::fill(&mut nonce).map_err(|err| {
-            StoreError::Unavailable(format!("the system gives no random numbers: {err}"))
-        })?;
+        let nonce = random_nonce()?;
         let payload = Payload { msg: secret.expose().as_bytes(), aad: &bound_to(api_id, slot) };
         let sealed = self.cipher.encrypt(&Nonce::from(nonce), payload).map_err(|_| {
             StoreError::Unavailable(format!(
@@ -92,10 +177,18 @@ impl fmt::Debug for Sealer {
     }
 }
 
-fn derive(key: &MasterKey, purpose: &[u8]) -> [u8; 32] {
+fn random_nonce() -> Result<[u8; NONCE_BYTES], StoreError> {
+    let mut nonce = [0; NONCE_BYTES];
+    getrandom::fill(&mut nonce).map_err(|err| {
+        StoreError::Unavailable(format!("the system gives no random numbers: {err}"))
+    })?;
+    Ok(nonce)
+}
+
+fn derive(key: &[u8; 32], purpose: &[u8]) -> [u8; 32] {
     // HMAC takes keys of every length; the error cannot occur.
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.bytes())
-        .unwrap_or_else(|_| Hmac::new(&Default::default()));
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(key).unwrap_or_else(|_| Hmac::new(&Default::default()));
     mac.update(purpose);
     mac.finalize().into_bytes().into()
 }
@@ -128,5 +221,26 @@ mod tests {
         kept.sealed[0] ^= 1;
         assert!(sealer.open(&api_id, 0, &kept).is_err());
         assert_ne!(sealer.check(), other.check());
+    }
+
+    #[test]
+    fn a_text_opens_only_as_what_it_is_of_its_own_command_under_its_own_key() {
+        let sealer = Sealer::new(&MasterKey::from_hex(&"01".repeat(32)).unwrap());
+        let other = Sealer::new(&MasterKey::from_hex(&"02".repeat(32)).unwrap());
+        let [id, stranger] = [1, 2].map(|number| CommandId::new(uuid::Uuid::from_u128(number)));
+        let key = sealer.data_key(id);
+        let kept = key.seal(Slot::Payload, "s3cret").unwrap();
+        assert!(!kept.windows(6).any(|window| window == b"s3cret"));
+        assert_ne!(kept, key.seal(Slot::Payload, "s3cret").unwrap(), "each has its own nonce");
+        assert_eq!(&*sealer.data_key(id).open(Slot::Payload, &kept).unwrap(), "s3cret");
+        assert!(key.open(Slot::Proof, &kept).is_err());
+        assert!(sealer.data_key(stranger).open(Slot::Payload, &kept).is_err());
+        assert!(other.data_key(id).open(Slot::Payload, &kept).is_err());
+        for at in 0..kept.len() {
+            assert!(key.open(Slot::Payload, &kept[..at]).is_err(), "cut off at {at}");
+            let mut changed = kept.clone();
+            changed[at] ^= 1;
+            assert!(key.open(Slot::Payload, &changed).is_err(), "changed at {at}");
+        }
     }
 }

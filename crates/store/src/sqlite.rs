@@ -132,6 +132,11 @@ impl SqliteStore {
         &self.path
     }
 
+    /// What seals the texts of this store, for what lies beside it.
+    pub(crate) fn sealer(&self) -> &Sealer {
+        &self.sealer
+    }
+
     /// Writes that are not answered yet, for metrics: those of emergencies, and all others.
     #[must_use]
     pub fn queue_depth(&self) -> (usize, usize) {
@@ -193,13 +198,13 @@ impl CommandStore for SqliteStore {
         new: NewCommand,
     ) -> Result<Accepted, StoreError> {
         let lane = self.urgent.lane_of_new(&new.spec);
-        let acceptance = Acceptance::new(nonce, new)?;
+        let acceptance = Acceptance::new(nonce, new, &self.sealer)?;
         self.write(lane, move |batch| acceptance.write(batch)).await
     }
 
     async fn advance(&self, advance: Advance) -> Result<Advanced, StoreError> {
         let lane = self.urgent.lane_of(advance.id);
-        let change = Change::new(advance)?;
+        let change = Change::new(advance, &self.sealer)?;
         self.write(lane, move |batch| change.write(batch)).await
     }
 
@@ -220,7 +225,8 @@ impl CommandStore for SqliteStore {
     }
 
     async fn command(&self, id: CommandId) -> Result<Option<Command>, StoreError> {
-        self.readers.read(move |conn| reads::one(conn, id)).await
+        let sealer = self.sealer.clone();
+        self.readers.read(move |conn| reads::one(conn, &sealer, id)).await
     }
 
     async fn command_of(
@@ -240,11 +246,13 @@ impl CommandStore for SqliteStore {
         limit: usize,
     ) -> Result<Vec<Command>, StoreError> {
         let page = reads::Page { tenant, filter, before, limit };
-        self.readers.read(move |conn| page.read(conn)).await
+        let sealer = self.sealer.clone();
+        self.readers.read(move |conn| page.read(conn, &sealer)).await
     }
 
     async fn timeline(&self, id: CommandId) -> Result<Vec<Entry>, StoreError> {
-        self.readers.read(move |conn| timeline::read(conn, id)).await
+        let sealer = self.sealer.clone();
+        self.readers.read(move |conn| timeline::read(conn, &sealer, id)).await
     }
 
     async fn open_commands(
@@ -252,7 +260,8 @@ impl CommandStore for SqliteStore {
         after: Option<CommandId>,
         limit: usize,
     ) -> Result<Vec<Command>, StoreError> {
-        self.readers.read(move |conn| reads::open(conn, after, limit)).await
+        let sealer = self.sealer.clone();
+        self.readers.read(move |conn| reads::open(conn, &sealer, after, limit)).await
     }
 
     async fn newest_record(&self) -> Result<Option<Timestamp>, StoreError> {
@@ -263,7 +272,8 @@ impl CommandStore for SqliteStore {
     }
 
     async fn keep_unmatched(&self, unmatched: Unmatched) -> Result<(), StoreError> {
-        self.write(Lane::Normal, move |batch| unmatched::keep(batch, &unmatched)).await
+        let raw = unmatched::seal(&unmatched, &self.sealer)?;
+        self.write(Lane::Normal, move |batch| unmatched::keep(batch, &unmatched, &raw)).await
     }
 
     async fn unmatched_of(
@@ -272,7 +282,8 @@ impl CommandStore for SqliteStore {
         before: Option<Uuid>,
         limit: usize,
     ) -> Result<Vec<Unmatched>, StoreError> {
-        self.readers.read(move |conn| unmatched::read(conn, tenant, before, limit)).await
+        let sealer = self.sealer.clone();
+        self.readers.read(move |conn| unmatched::read(conn, &sealer, tenant, before, limit)).await
     }
 }
 

@@ -1,5 +1,6 @@
 -- Ids are 16-byte blobs, wall times Unix milliseconds, running times and versions unsigned numbers kept bit for bit in
 -- the signed integer. Enums are the small numbers of `src/codes.rs`; JSON is text.
+-- What a caller sent and a device answered may hold secrets, so it is sealed (`src/seal.rs`) under a key of its command.
 
 -- 'key_check' (which master key), 'generation' (of the registry), 'newest_record' (latest wall time on record).
 CREATE TABLE meta (
@@ -35,7 +36,7 @@ CREATE TABLE commands (
     deadline_mono   INTEGER NOT NULL,
     deadline_wall   INTEGER NOT NULL,
     accepted_at     INTEGER NOT NULL,
-    payload         TEXT NOT NULL
+    payload         BLOB NOT NULL  -- sealed
 ) STRICT;
 CREATE INDEX commands_by_tenant ON commands (tenant, id);
 CREATE INDEX commands_by_device ON commands (tenant, device, id);
@@ -56,14 +57,14 @@ CREATE TABLE lives (
     updated_at           INTEGER NOT NULL,
     response_code        TEXT,
     response_message     TEXT,
-    response_data        TEXT,     -- there is a response when this is not null
+    response_data        BLOB,     -- sealed; there is a response when this is not null
     failure_reason       TEXT,
     execution_state      TEXT,     -- there is an execution when this is not null
     execution_open       INTEGER,
     execution_step       TEXT,
     execution_percent    INTEGER,
     execution_updated_at INTEGER,
-    execution_ext        TEXT,
+    execution_ext        BLOB,     -- sealed
     holds_motion         INTEGER NOT NULL,
     needs_care           INTEGER NOT NULL,
     entries              INTEGER NOT NULL,  -- number of the next line of the timeline
@@ -93,7 +94,7 @@ CREATE TABLE timeline (
     at          INTEGER NOT NULL,
     status_from INTEGER NOT NULL,
     status_to   INTEGER NOT NULL,
-    proof       TEXT NOT NULL,
+    proof       BLOB NOT NULL,  -- sealed
     PRIMARY KEY (row, n)
 ) STRICT, WITHOUT ROWID;
 
@@ -113,7 +114,7 @@ CREATE TABLE unmatched (
     tid         TEXT,
     method      TEXT,
     reason      TEXT NOT NULL,
-    raw         TEXT NOT NULL,
+    raw         BLOB NOT NULL,  -- sealed
     received_at INTEGER NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX unmatched_by_tenant ON unmatched (tenant, id);

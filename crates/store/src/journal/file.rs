@@ -1,16 +1,18 @@
-//! The journal's file: lines of JSON in space that was set aside, so that a full disk does not stop an emergency.
+//! The journal's file: a sealed line for each record, in space that was set aside, so that a full disk does not stop an
+//! emergency.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 use super::pending::Record;
+use crate::seal::{DataKey, Sealer, Slot};
 
-/// Space that is set aside. An emergency takes a few KiB.
-const BYTES: usize = 4 << 20;
+/// Space that is set aside. An emergency takes about ten KiB.
+const BYTES: usize = 8 << 20;
 
 /// Why the journal cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -30,17 +32,6 @@ pub enum JournalError {
         /// The file.
         path: PathBuf,
     },
-    /// A line cannot be read.
-    #[error("line {line} of the emergency journal {} cannot be read; keep a copy for inspection and remove the file", .path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// Which line.
-        line: usize,
-        /// Why.
-        #[source]
-        cause: serde_json::Error,
-    },
     /// There is no room left.
     #[error("the emergency journal is full: the store has been unwell for too many emergencies")]
     Full,
@@ -50,13 +41,21 @@ pub enum JournalError {
 pub(super) struct JournalFile {
     file: File,
     path: PathBuf,
+    key: DataKey,
+    /// Where the last line begins.
+    last: usize,
+    /// Where the next line begins.
     end: usize,
+    /// From `end` to here may stand what does not count.
+    dirty: usize,
+    /// What was found damaged and could not be copied yet.
+    damaged: Option<Vec<u8>>,
 }
 
 impl JournalFile {
     /// Opens the file, makes it if it is not there, and reads what is in it. A last line without its end was never
-    /// relied on and is passed over.
-    pub(super) fn open(path: &Path) -> Result<(Self, Vec<Record>), JournalError> {
+    /// relied on and is passed over. Where another line cannot be read, a copy of the file is kept beside it.
+    pub(super) fn open(path: &Path, sealer: &Sealer) -> Result<(Self, Vec<Record>), JournalError> {
         let io = |cause| JournalError::Io { path: path.to_owned(), cause };
         let mut file = OpenOptions::new()
             .read(true)
@@ -71,47 +70,157 @@ impl JournalFile {
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io)?;
-        let written = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-        let text = &bytes[..written];
-        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        let mut records = Vec::new();
-        for (index, line) in
-            text[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).enumerate()
-        {
-            let damaged =
-                |cause| JournalError::Damaged { path: path.to_owned(), line: index + 1, cause };
-            records.push(serde_json::from_slice(line).map_err(damaged)?);
+        let length = bytes.len().max(BYTES);
+        bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+        let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        let key = sealer.data_key_of(b"emergency journal");
+        let mut journal =
+            Self { file, path: path.to_owned(), key, last: end, end, dirty: end, damaged: None };
+        let (records, is_whole) = journal.read(&bytes[..end]);
+        if !is_whole {
+            journal.found_damaged(bytes, records.is_empty());
         }
-        let mut journal = Self { file, path: path.to_owned(), end: whole };
-        journal.fill(bytes.len().max(BYTES)).map_err(io)?;
+        journal.fill(length).map_err(io)?;
         Ok((journal, records))
+    }
+
+    /// The records of those lines that can be read, and whether all can.
+    fn read(&self, lines: &[u8]) -> (Vec<Record>, bool) {
+        let (mut records, mut is_whole) = (Vec::new(), true);
+        let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        for (number, line) in (1..).zip(lines) {
+            match self.read_line(line) {
+                Ok(record) => records.push(record),
+                Err(why) => {
+                    is_whole = false;
+                    tracing::error!(
+                        path = %self.path.display(),
+                        line = number,
+                        why,
+                        "a line of the emergency journal cannot be read"
+                    );
+                }
+            }
+        }
+        (records, is_whole)
+    }
+
+    fn read_line(&self, line: &[u8]) -> Result<Record, String> {
+        let sealed = hex::decode(line).map_err(|err| err.to_string())?;
+        let text = self.key.open(Slot::Journal, &sealed)?;
+        serde_json::from_str(&text).map_err(|err| err.to_string())
+    }
+
+    /// Keeps a copy of what is in the file. The lines that cannot be read are dropped once the others are on record, or
+    /// at once where there are no others.
+    fn found_damaged(&mut self, bytes: Vec<u8>, nothing_is_readable: bool) {
+        self.damaged = Some(bytes);
+        match self.copy_damaged() {
+            Ok(()) if nothing_is_readable => (self.last, self.end) = (0, 0),
+            Ok(()) => {}
+            Err(err) => tracing::error!(
+                path = %self.path.display(),
+                %err,
+                "the damaged emergency journal could not be copied; it is left as it is"
+            ),
+        }
+    }
+
+    fn copy_damaged(&mut self) -> io::Result<()> {
+        let Some(bytes) = &self.damaged else { return Ok(()) };
+        let mut number = 1_u32;
+        let copy = loop {
+            let copy = self.path.with_added_extension(format!("damaged-{number}"));
+            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&copy) {
+                Ok(mut file) => {
+                    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+                    if written.is_err() {
+                        drop(fs::remove_file(&copy));
+                    }
+                    written?;
+                    break copy;
+                }
+                // An earlier start copied the same already.
+                Err(_) if fs::read(&copy).is_ok_and(|kept| kept == *bytes) => break copy,
+                Err(err) if err.kind() == io::ErrorKind::AlreadyExists => number += 1,
+                Err(err) => return Err(err),
+            }
+        };
+        let folder = copy.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+        tracing::error!(
+            path = %self.path.display(),
+            copy = %copy.display(),
+            "the emergency journal is damaged: a copy was kept, and what can be read is put on record"
+        );
+        self.damaged = None;
+        Ok(())
     }
 
     /// Appends a record, on the disk when this returns.
     pub(super) fn append(&mut self, record: &Record) -> Result<(), JournalError> {
-        let io = |cause| JournalError::Io { path: self.path.clone(), cause };
-        let mut line = serde_json::to_vec(record).map_err(|error| io(io::Error::other(error)))?;
-        line.push(b'\n');
-        if self.end + line.len() > BYTES {
+        let other = |error: String| self.error(io::Error::other(error));
+        let text = serde_json::to_string(record).map_err(|error| other(error.to_string()))?;
+        let sealed =
+            self.key.seal(Slot::Journal, &text).map_err(|error| other(error.to_string()))?;
+        let line = hex::encode(sealed) + "\n";
+        let end = self.end + line.len();
+        if end > BYTES {
             return Err(JournalError::Full);
         }
-        self.file.seek(SeekFrom::Start(self.end as u64)).map_err(io)?;
-        self.file.write_all(&line).map_err(io)?;
-        self.file.sync_data().map_err(io)?;
-        self.end += line.len();
+        let written = self.write_at_end(line.into_bytes());
+        self.dirty = self.dirty.max(end);
+        if let Err(cause) = written {
+            self.wipe();
+            return Err(self.error(cause));
+        }
+        (self.last, self.end, self.dirty) = (self.end, end, end);
         Ok(())
+    }
+
+    /// Takes the last line back.
+    pub(super) fn take_back(&mut self) {
+        self.end = self.last;
+        self.wipe();
     }
 
     /// Empties the file and keeps its space.
     pub(super) fn clear(&mut self) -> Result<(), JournalError> {
-        self.end = 0;
-        self.fill(BYTES).map_err(|cause| JournalError::Io { path: self.path.clone(), cause })
+        self.copy_damaged().map_err(|cause| self.error(cause))?;
+        (self.last, self.end) = (0, 0);
+        self.fill(BYTES).map_err(|cause| self.error(cause))
+    }
+
+    /// Writes a line, and zeros over what stands after it and does not count.
+    fn write_at_end(&mut self, mut line: Vec<u8>) -> io::Result<()> {
+        line.resize(line.len().max(self.dirty.saturating_sub(self.end)), 0);
+        self.file.seek(SeekFrom::Start(self.end as u64))?;
+        self.file.write_all(&line)?;
+        self.file.sync_data()
+    }
+
+    /// Writes zeros over what does not count. What stays there is written over with the next line.
+    fn wipe(&mut self) {
+        match self.write_at_end(Vec::new()) {
+            Ok(()) => self.dirty = self.end,
+            Err(err) => tracing::error!(
+                path = %self.path.display(),
+                %err,
+                "an emergency that was refused may still stand in the emergency journal"
+            ),
+        }
     }
 
     /// Writes zeros from the end of what counts to `length`, so that the disk has given the space.
     fn fill(&mut self, length: usize) -> io::Result<()> {
         self.file.seek(SeekFrom::Start(self.end as u64))?;
         self.file.write_all(&vec![0; length.saturating_sub(self.end)])?;
-        self.file.sync_all()
+        self.file.sync_all()?;
+        self.dirty = self.end;
+        Ok(())
+    }
+
+    fn error(&self, cause: io::Error) -> JournalError {
+        JournalError::Io { path: self.path.clone(), cause }
     }
 }

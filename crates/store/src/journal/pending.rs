@@ -7,9 +7,11 @@ use utmos_core::{
     command::{Command, Spec, StatusVersion},
     evidence::Entry,
     id::CommandId,
-    ports::{Accepted, Advance, NewCommand},
+    ports::{Accepted, Advance, NewCommand, StoreError},
     signing::NonceUse,
 };
+
+use crate::entry::kept_entry;
 
 /// A line of the journal.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,6 +37,20 @@ impl Record {
             Self::Accept { new, .. } => new.spec.id,
             Self::Advance { advance } => advance.id,
         }
+    }
+
+    /// The record as it is kept: every line of a timeline can be read back, and none is too long.
+    pub(super) fn kept(self) -> Result<Self, StoreError> {
+        Ok(match self {
+            Self::Accept { nonce, new } => {
+                Self::Accept { nonce, new: NewCommand { entry: kept_entry(new.entry)?, ..new } }
+            }
+            Self::Advance { advance } => {
+                let entries = advance.entries.into_iter().map(kept_entry);
+                let entries = entries.collect::<Result<_, _>>()?;
+                Self::Advance { advance: Advance { entries, ..advance } }
+            }
+        })
     }
 
     fn ends(&self) -> bool {
@@ -67,15 +83,28 @@ pub(super) enum Way {
 
 #[derive(Default)]
 pub(super) struct Pending {
-    /// Records by command. Ids rise with time, so the first is the oldest.
-    records: BTreeMap<CommandId, Vec<Record>>,
+    /// Records by command, each with its number. Ids rise with time, so the first is the oldest.
+    records: BTreeMap<CommandId, Vec<(u64, Record)>>,
+    /// How many there were.
+    count: u64,
     /// Emergencies in the store that may still change.
     watched: BTreeSet<CommandId>,
 }
 
 impl Pending {
     pub(super) fn add(&mut self, record: Record) {
-        self.records.entry(record.id()).or_default().push(record);
+        self.count += 1;
+        self.records.entry(record.id()).or_default().push((self.count, record));
+    }
+
+    /// Takes the last record of a command back.
+    pub(super) fn take_back(&mut self, id: CommandId) {
+        if let Some(records) = self.records.get_mut(&id) {
+            records.pop();
+            if records.is_empty() {
+                self.records.remove(&id);
+            }
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -94,34 +123,40 @@ impl Pending {
         self.watched.remove(&id);
     }
 
-    pub(super) fn first(&self) -> Option<(CommandId, Vec<Record>)> {
-        self.records.first_key_value().map(|(id, records)| (*id, records.clone()))
+    /// The records of the oldest command, and the number of the last one.
+    pub(super) fn first(&self) -> Option<(CommandId, Vec<Record>, u64)> {
+        let (id, records) = self.records.first_key_value()?;
+        let last = records.last()?.0;
+        Some((*id, records.iter().map(|(_, record)| record.clone()).collect(), last))
     }
 
-    /// The first `count` records of a command are in the store. Answers whether these were all.
-    pub(super) fn settled(&mut self, id: CommandId, count: usize) -> bool {
-        let Some(records) = self.records.get_mut(&id) else { return true };
-        let has_ended = records.last().is_some_and(Record::ends);
-        records.drain(..count.min(records.len()));
+    /// The records of a command up to this number are in the store. Answers whether these were all.
+    pub(super) fn settled(&mut self, id: CommandId, last: u64) -> bool {
+        let Some(records) = self.records.get_mut(&id) else { return false };
+        let has_ended = records.last().is_some_and(|(_, record)| record.ends());
+        records.retain(|(number, _)| *number > last);
         if !records.is_empty() {
             return false;
         }
         self.records.remove(&id);
-        if !has_ended {
+        if has_ended {
+            self.watched.remove(&id);
+        } else {
             self.watched.insert(id);
         }
         true
     }
 
     pub(super) fn way_of(&self, advance: &Advance) -> Way {
-        match self.records.get(&advance.id).and_then(|records| records.last()) {
-            Some(last)
-                if last.version() == advance.seen || advance.life.version == advance.seen =>
-            {
-                Way::Journal
-            }
+        self.way(advance.id, advance.seen, advance.life.version)
+    }
+
+    /// The way of a change of a command from one version to another.
+    pub(super) fn way(&self, id: CommandId, seen: StatusVersion, version: StatusVersion) -> Way {
+        match self.records.get(&id).and_then(|records| records.last()) {
+            Some((_, last)) if last.version() == seen || version == seen => Way::Journal,
             Some(_) => Way::Lost,
-            None if self.watched.contains(&advance.id) => Way::Either,
+            None if self.watched.contains(&id) => Way::Either,
             None => Way::Store,
         }
     }
@@ -129,8 +164,8 @@ impl Pending {
     /// A command that is in the journal whole, as it stands.
     pub(super) fn command(&self, id: CommandId) -> Option<Command> {
         let records = self.records.get(&id)?;
-        let Some(Record::Accept { new, .. }) = records.first() else { return None };
-        let life = records.iter().rev().find_map(|record| match record {
+        let Some((_, Record::Accept { new, .. })) = records.first() else { return None };
+        let life = records.iter().rev().find_map(|(_, record)| match record {
             Record::Advance { advance } => Some(advance.life.clone()),
             Record::Accept { .. } => None,
         });
@@ -140,11 +175,11 @@ impl Pending {
     /// What the journal holds of a timeline, and whether that is all of it.
     pub(super) fn timeline(&self, id: CommandId) -> (bool, Vec<Entry>) {
         let records = self.records.get(&id).map_or(&[][..], Vec::as_slice);
-        let entries = records.iter().flat_map(|record| match record {
+        let entries = records.iter().flat_map(|(_, record)| match record {
             Record::Accept { new, .. } => std::slice::from_ref(&new.entry),
             Record::Advance { advance } => &advance.entries,
         });
-        (matches!(records.first(), Some(Record::Accept { .. })), entries.cloned().collect())
+        (matches!(records.first(), Some((_, Record::Accept { .. }))), entries.cloned().collect())
     }
 
     /// What the journal knows of a request's key.

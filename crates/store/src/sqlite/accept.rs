@@ -16,24 +16,38 @@ use super::{
     cells::{Cells, millis},
     fault::Fault,
     limits::FORGET_BATCH,
-    rows::{self, execute_with_life},
+    rows::{self, SealedLife, execute_with_life},
     timeline,
 };
-use crate::{codes::Coded, entry::EntryRow, idempotency::lookup_key};
+use crate::{
+    codes::Coded,
+    entry::EntryRow,
+    idempotency::lookup_key,
+    seal::{Sealer, Slot},
+};
 
 /// A command ready to be written.
 pub(super) struct Acceptance {
     nonce: Option<NonceUse>,
     new: NewCommand,
+    payload: Vec<u8>,
+    life: SealedLife,
     entry: EntryRow,
     lookup: [u8; 16],
 }
 
 impl Acceptance {
-    pub(super) fn new(nonce: Option<NonceUse>, new: NewCommand) -> Result<Self, StoreError> {
-        let entry = EntryRow::new(&new.entry)?;
+    pub(super) fn new(
+        nonce: Option<NonceUse>,
+        new: NewCommand,
+        sealer: &Sealer,
+    ) -> Result<Self, StoreError> {
+        let key = sealer.data_key(new.spec.id);
+        let payload = key.seal(Slot::Payload, &new.spec.payload)?;
+        let life = SealedLife::new(&new.life, &key)?;
+        let entry = EntryRow::new(&new.entry, &key)?;
         let lookup = lookup_key(new.spec.tenant, &new.spec.idempotency_key);
-        Ok(Self { nonce, new, entry, lookup })
+        Ok(Self { nonce, new, payload, life, entry, lookup })
     }
 
     pub(super) fn write(&self, batch: &mut Batch<'_>) -> Result<Accepted, Fault> {
@@ -141,11 +155,19 @@ impl Acceptance {
                 spec.deadline.mono.as_millis().cast_signed(),
                 spec.deadline.wall.as_millis(),
                 spec.accepted_at.as_millis(),
-                &*spec.payload,
+                self.payload,
             ],
         )?;
         let evidence = i64::from(self.entry.is_evidence());
-        execute_with_life(&mut *batch.statement(INSERT_LIFE)?, row, spec.id, life, 1, evidence)?;
+        execute_with_life(
+            &mut *batch.statement(INSERT_LIFE)?,
+            row,
+            spec.id,
+            life,
+            &self.life,
+            1,
+            evidence,
+        )?;
         batch.execute(
             "INSERT INTO idempotency (key, row) VALUES (?1, ?2)",
             params![self.lookup, row],

@@ -4,14 +4,19 @@ use rusqlite::{OptionalExtension, params};
 use utmos_core::ports::{Advance, Advanced, StoreError};
 
 use super::{
-    accept::hold_motion, batch::Batch, fault::Fault, limits::EVIDENCE_PER_COMMAND_MAX,
-    rows::execute_with_life, timeline,
+    accept::hold_motion,
+    batch::Batch,
+    fault::Fault,
+    limits::EVIDENCE_PER_COMMAND_MAX,
+    rows::{SealedLife, execute_with_life},
+    timeline,
 };
-use crate::entry::EntryRow;
+use crate::{entry::EntryRow, seal::Sealer};
 
 /// A change ready to be written.
 pub(super) struct Change {
     advance: Advance,
+    life: SealedLife,
     entries: Vec<EntryRow>,
 }
 
@@ -26,9 +31,12 @@ struct Standing {
 }
 
 impl Change {
-    pub(super) fn new(advance: Advance) -> Result<Self, StoreError> {
-        let entries = advance.entries.iter().map(EntryRow::new).collect::<Result<_, _>>()?;
-        Ok(Self { advance, entries })
+    pub(super) fn new(advance: Advance, sealer: &Sealer) -> Result<Self, StoreError> {
+        let key = sealer.data_key(advance.id);
+        let life = SealedLife::new(&advance.life, &key)?;
+        let entries = advance.entries.iter();
+        let entries = entries.map(|entry| EntryRow::new(entry, &key)).collect::<Result<_, _>>()?;
+        Ok(Self { advance, life, entries })
     }
 
     pub(super) fn write(&self, batch: &mut Batch<'_>) -> Result<Advanced, Fault> {
@@ -104,6 +112,7 @@ impl Change {
             standing.row,
             self.advance.id,
             life,
+            &self.life,
             entries,
             evidence,
         )?;

@@ -10,7 +10,10 @@ use utmos_core::{
 };
 use uuid::Uuid;
 
-use crate::codes::Coded;
+use crate::{
+    codes::Coded,
+    seal::{DataKey, Slot},
+};
 
 pub(super) struct Cells<'r> {
     row: &'r Row<'r>,
@@ -50,6 +53,27 @@ impl<'r> Cells<'r> {
 
     pub(super) fn some_text(&mut self, column: &str) -> Result<Arc<str>, StoreError> {
         self.get(column)
+    }
+
+    /// A sealed text.
+    pub(super) fn maybe_sealed(
+        &mut self,
+        column: &str,
+        key: &DataKey,
+        slot: Slot,
+    ) -> Result<Option<Arc<str>>, StoreError> {
+        let kept: Option<Vec<u8>> = self.get(column)?;
+        kept.map(|kept| key.open(slot, &kept).map_err(|why| self.damaged(column, why))).transpose()
+    }
+
+    pub(super) fn sealed(
+        &mut self,
+        column: &str,
+        key: &DataKey,
+        slot: Slot,
+    ) -> Result<Arc<str>, StoreError> {
+        let kept: Vec<u8> = self.get(column)?;
+        key.open(slot, &kept).map_err(|why| self.damaged(column, why))
     }
 
     pub(super) fn device(&mut self, column: &str) -> Result<DeviceSn, StoreError> {

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 /// Lines of a command's timeline that change no state; later ones are dropped.
 pub const EVIDENCE_PER_COMMAND_MAX: u32 = 256;
+/// What a device said, on a timeline, in bytes of JSON; of what is longer only the beginning is kept there.
+pub const EVIDENCE_BYTES_MAX: usize = 16 * 1024;
+/// How much of it is kept then.
+pub(crate) const EVIDENCE_HEAD_BYTES: usize = 4096;
 /// Messages that belong to nothing, per tenant, and of unknown tenants together; the oldest go first.
 pub const UNMATCHED_PER_TENANT_MAX: u32 = 1000;
 

@@ -15,16 +15,21 @@ use super::{
     fault::to_store_error,
     rows::{self, SELECT_COMMAND},
 };
-use crate::codes::phases_of;
+use crate::{codes::phases_of, seal::Sealer};
 
 /// How far an id's time may be from the time of acceptance, for the search by time. Both are read from one clock.
 const ID_TIME_SLACK_MS: i64 = 60 * 60 * 1000;
 
-pub(super) fn one(conn: &Connection, id: CommandId) -> Result<Option<Command>, StoreError> {
+pub(super) fn one(
+    conn: &Connection,
+    sealer: &Sealer,
+    id: CommandId,
+) -> Result<Option<Command>, StoreError> {
     let sql = one_sql();
     let mut select = conn.prepare_cached(&sql).map_err(|err| to_store_error(&err))?;
-    let found =
-        select.query_row(params![id.uuid().as_bytes()], |row| Ok(rows::command(row))).optional();
+    let found = select
+        .query_row(params![id.uuid().as_bytes()], |row| Ok(rows::command(row, sealer)))
+        .optional();
     found.map_err(|err| to_store_error(&err))?.transpose()
 }
 
@@ -34,11 +39,12 @@ pub(super) fn one_sql() -> String {
 
 pub(super) fn open(
     conn: &Connection,
+    sealer: &Sealer,
     after: Option<CommandId>,
     limit: usize,
 ) -> Result<Vec<Command>, StoreError> {
     let after = after.map_or(Vec::new(), |after| after.uuid().as_bytes().to_vec());
-    many(conn, &open_sql(), params![after, rows_max(limit)])
+    many(conn, sealer, &open_sql(), params![after, rows_max(limit)])
 }
 
 /// An empty blob sorts before every id.
@@ -58,14 +64,20 @@ pub(super) struct Page {
 }
 
 impl Page {
-    pub(super) fn read(&self, conn: &Connection) -> Result<Vec<Command>, StoreError> {
+    pub(super) fn read(
+        &self,
+        conn: &Connection,
+        sealer: &Sealer,
+    ) -> Result<Vec<Command>, StoreError> {
         let limit = self.limit;
-        let Some(devices) = self.devices() else { return many_of(conn, &self.query(None, limit)) };
+        let Some(devices) = self.devices() else {
+            return many_of(conn, sealer, &self.query(None, limit));
+        };
         // Each device has an index of its own order; the page is the newest of all of theirs together.
         let moment = conn.unchecked_transaction().map_err(|err| to_store_error(&err))?;
         let mut page = Vec::new();
         for device in devices {
-            page.extend(many_of(&moment, &self.query(Some(device), limit))?);
+            page.extend(many_of(&moment, sealer, &self.query(Some(device), limit))?);
             page.sort_by_key(|command: &Command| std::cmp::Reverse(command.spec.id));
             page.truncate(limit);
         }
@@ -152,12 +164,17 @@ impl<'a> Query<'a> {
     }
 }
 
-fn many_of(conn: &Connection, query: &Query<'_>) -> Result<Vec<Command>, StoreError> {
-    many(conn, &query.sql, params_from_iter(&query.params))
+fn many_of(
+    conn: &Connection,
+    sealer: &Sealer,
+    query: &Query<'_>,
+) -> Result<Vec<Command>, StoreError> {
+    many(conn, sealer, &query.sql, params_from_iter(&query.params))
 }
 
 fn many(
     conn: &Connection,
+    sealer: &Sealer,
     sql: &str,
     params: impl rusqlite::Params,
 ) -> Result<Vec<Command>, StoreError> {
@@ -166,7 +183,7 @@ fn many(
     let mut found = select.query(params).map_err(fault)?;
     let mut commands = Vec::new();
     while let Some(row) = found.next().map_err(fault)? {
-        commands.push(rows::command(row)?);
+        commands.push(rows::command(row, sealer)?);
     }
     Ok(commands)
 }

@@ -12,7 +12,10 @@ use utmos_core::{
 };
 
 use super::cells::Cells;
-use crate::codes::{phase_codes, phase_from};
+use crate::{
+    codes::{phase_codes, phase_from},
+    seal::{DataKey, Sealer, Slot},
+};
 
 /// Selects whole commands, for [`command`].
 pub(super) const SELECT_COMMAND: &str = "
@@ -26,18 +29,19 @@ pub(super) const SELECT_COMMAND: &str = "
            l.execution_ext, l.holds_motion ";
 
 /// Reads a row of [`SELECT_COMMAND`].
-pub(super) fn command(row: &Row<'_>) -> Result<Command, StoreError> {
+pub(super) fn command(row: &Row<'_>, sealer: &Sealer) -> Result<Command, StoreError> {
     let mut cells = Cells::new(row, "commands");
-    let spec = spec(&mut cells)?;
-    let life = life(&mut cells)?;
+    let id = CommandId::new(cells.uuid("id")?);
+    cells.name(id);
+    let key = sealer.data_key(id);
+    let spec = spec(&mut cells, id, &key)?;
+    let life = life(&mut cells, &key)?;
     Ok(Command { spec: Arc::new(spec), life })
 }
 
-fn spec(cells: &mut Cells<'_>) -> Result<Spec, StoreError> {
-    let id = cells.uuid("id")?;
-    cells.name(id);
+fn spec(cells: &mut Cells<'_>, id: CommandId, key: &DataKey) -> Result<Spec, StoreError> {
     Ok(Spec {
-        id: CommandId::new(id),
+        id,
         tenant: TenantId::new(cells.uuid("tenant")?),
         accepted_for: ApiId::new(cells.get::<String>("accepted_for")?),
         request_id: cells.get("request_id")?,
@@ -61,7 +65,7 @@ fn spec(cells: &mut Cells<'_>) -> Result<Spec, StoreError> {
             .maybe_deadline("deadline")?
             .ok_or_else(|| cells.damaged("deadline", "there is none"))?,
         accepted_at: cells.at("accepted_at")?,
-        payload: cells.some_text("payload")?,
+        payload: cells.sealed("payload", key, Slot::Payload)?,
     })
 }
 
@@ -73,7 +77,7 @@ pub(super) fn phase(cells: &mut Cells<'_>) -> Result<Phase, StoreError> {
     })
 }
 
-fn life(cells: &mut Cells<'_>) -> Result<Life, StoreError> {
+fn life(cells: &mut Cells<'_>, key: &DataKey) -> Result<Life, StoreError> {
     Ok(Life {
         phase: phase(cells)?,
         version: StatusVersion(cells.get::<i64>("version")?.cast_unsigned()),
@@ -82,25 +86,26 @@ fn life(cells: &mut Cells<'_>) -> Result<Life, StoreError> {
         response_received_at: cells.maybe_at("response_received_at")?,
         completed_at: cells.maybe_at("completed_at")?,
         updated_at: cells.at("updated_at")?,
-        response: response(cells)?,
+        response: response(cells, key)?,
         failure_reason: cells.get("failure_reason")?,
-        execution: execution(cells)?,
+        execution: execution(cells, key)?,
         holds_motion: cells.get("holds_motion")?,
     })
 }
 
-fn response(cells: &mut Cells<'_>) -> Result<Option<Response>, StoreError> {
+fn response(cells: &mut Cells<'_>, key: &DataKey) -> Result<Option<Response>, StoreError> {
     let (code, message) = (cells.get("response_code")?, cells.get("response_message")?);
-    Ok(cells.text("response_data")?.map(|data| Response { code, message, data }))
+    let data = cells.maybe_sealed("response_data", key, Slot::Response)?;
+    Ok(data.map(|data| Response { code, message, data }))
 }
 
-fn execution(cells: &mut Cells<'_>) -> Result<Option<Execution>, StoreError> {
+fn execution(cells: &mut Cells<'_>, key: &DataKey) -> Result<Option<Execution>, StoreError> {
     let state: Option<String> = cells.get("execution_state")?;
     let open: Option<bool> = cells.get("execution_open")?;
     let step = cells.get("execution_step")?;
     let percent = cells.get("execution_percent")?;
     let updated_at = cells.maybe_at("execution_updated_at")?;
-    let ext = cells.text("execution_ext")?;
+    let ext = cells.maybe_sealed("execution_ext", key, Slot::Execution)?;
     match (state, open, updated_at) {
         (Some(state), Some(open), Some(updated_at)) => {
             Ok(Some(Execution { state, open, step, percent, updated_at, ext }))
@@ -111,14 +116,31 @@ fn execution(cells: &mut Cells<'_>) -> Result<Option<Execution>, StoreError> {
 }
 
 /// Reads `at, status_from, status_to, proof`.
-pub(super) fn entry(row: &Row<'_>, id: CommandId) -> Result<Entry, StoreError> {
+pub(super) fn entry(row: &Row<'_>, id: CommandId, key: &DataKey) -> Result<Entry, StoreError> {
     let mut cells = Cells::new(row, "timeline");
     cells.name(id);
     let at: Timestamp = cells.at("at")?;
     let (from, to) = (cells.coded("status_from")?, cells.coded("status_to")?);
-    let text = cells.some_text("proof")?;
+    let text = cells.sealed("proof", key, Slot::Proof)?;
     let proof: Proof = serde_json::from_str(&text).map_err(|err| cells.damaged("proof", err))?;
     Ok(Entry { at, from, to, proof })
+}
+
+/// The texts of a life as they are kept. Sealed before they are queued, so that the writer only writes.
+pub(super) struct SealedLife {
+    response: Option<Vec<u8>>,
+    execution: Option<Vec<u8>>,
+}
+
+impl SealedLife {
+    pub(super) fn new(life: &Life, key: &DataKey) -> Result<Self, StoreError> {
+        let response = life.response.as_ref().map(|response| &response.data);
+        let execution = life.execution.as_ref().and_then(|execution| execution.ext.as_ref());
+        Ok(Self {
+            response: response.map(|data| key.seal(Slot::Response, data)).transpose()?,
+            execution: execution.map(|data| key.seal(Slot::Execution, data)).transpose()?,
+        })
+    }
 }
 
 /// Runs a statement whose parameters are the row, then the columns of a life from `phase` to `holds_motion`, then
@@ -128,6 +150,7 @@ pub(super) fn execute_with_life(
     row: i64,
     id: CommandId,
     life: &Life,
+    sealed: &SealedLife,
     entries: i64,
     evidence: i64,
 ) -> rusqlite::Result<usize> {
@@ -150,14 +173,14 @@ pub(super) fn execute_with_life(
         life.updated_at.as_millis(),
         response.and_then(|response| response.code.as_deref()),
         response.and_then(|response| response.message.as_deref()),
-        response.map(|response| &*response.data),
+        sealed.response.as_deref(),
         life.failure_reason.as_deref(),
         execution.map(|execution| execution.state.as_str()),
         execution.map(|execution| execution.open),
         execution.and_then(|execution| execution.step.as_deref()),
         execution.and_then(|execution| execution.percent),
         execution.map(|execution| execution.updated_at.as_millis()),
-        execution.and_then(|execution| execution.ext.as_deref()),
+        sealed.execution.as_deref(),
         life.holds_motion,
         life.needs_care(),
         entries,

@@ -4,7 +4,7 @@ use rusqlite::{Connection, params};
 use utmos_core::{evidence::Entry, id::CommandId, ports::StoreError};
 
 use super::{batch::Batch, fault::Fault, fault::to_store_error, rows};
-use crate::entry::EntryRow;
+use crate::{entry::EntryRow, seal::Sealer};
 
 pub(super) const SELECT_TIMELINE: &str = "
     SELECT t.at, t.status_from, t.status_to, t.proof
@@ -25,13 +25,18 @@ pub(super) fn append(
     Ok(())
 }
 
-pub(super) fn read(conn: &Connection, id: CommandId) -> Result<Vec<Entry>, StoreError> {
+pub(super) fn read(
+    conn: &Connection,
+    sealer: &Sealer,
+    id: CommandId,
+) -> Result<Vec<Entry>, StoreError> {
     let sql = |err| to_store_error(&err);
     let mut select = conn.prepare_cached(SELECT_TIMELINE).map_err(sql)?;
     let mut found = select.query(params![id.uuid().as_bytes()]).map_err(sql)?;
+    let key = sealer.data_key(id);
     let mut entries = Vec::new();
     while let Some(row) = found.next().map_err(sql)? {
-        entries.push(rows::entry(row, id)?);
+        entries.push(rows::entry(row, id, &key)?);
     }
     Ok(entries)
 }

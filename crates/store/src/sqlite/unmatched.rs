@@ -14,6 +14,7 @@ use super::{
     limits::UNMATCHED_PER_TENANT_MAX,
     reads::{before_bytes, rows_max},
 };
+use crate::seal::{Sealer, Slot};
 
 pub(super) const SELECT_UNMATCHED: &str = "
     SELECT id, tenant, gateway, topic, tid, method, reason, raw, received_at FROM unmatched
@@ -22,7 +23,12 @@ pub(super) const SELECT_UNMATCHED: &str = "
 pub(super) const DELETE_OLDEST: &str = "
     DELETE FROM unmatched WHERE row IN (SELECT row FROM unmatched WHERE tenant = ?1 ORDER BY id LIMIT ?2)";
 
-pub(super) fn keep(batch: &mut Batch<'_>, unmatched: &Unmatched) -> Result<(), Fault> {
+/// The raw text as it is kept.
+pub(super) fn seal(unmatched: &Unmatched, sealer: &Sealer) -> Result<Vec<u8>, StoreError> {
+    sealer.data_key_of(unmatched.id.as_bytes()).seal(Slot::Unmatched, &unmatched.raw)
+}
+
+pub(super) fn keep(batch: &mut Batch<'_>, unmatched: &Unmatched, raw: &[u8]) -> Result<(), Fault> {
     let tenant = tenant_bytes(unmatched.tenant);
     let added = batch.execute(
         "INSERT OR IGNORE INTO unmatched (id, tenant, gateway, topic, tid, method, reason, raw, received_at)
@@ -35,7 +41,7 @@ pub(super) fn keep(batch: &mut Batch<'_>, unmatched: &Unmatched) -> Result<(), F
             unmatched.tid,
             unmatched.method,
             unmatched.reason,
-            unmatched.raw,
+            raw,
             unmatched.received_at.as_millis(),
         ],
     )?;
@@ -61,6 +67,7 @@ pub(super) fn keep(batch: &mut Batch<'_>, unmatched: &Unmatched) -> Result<(), F
 
 pub(super) fn read(
     conn: &Connection,
+    sealer: &Sealer,
     tenant: TenantId,
     before: Option<Uuid>,
     limit: usize,
@@ -90,7 +97,9 @@ pub(super) fn read(
             tid: cells.get("tid")?,
             method: cells.get("method")?,
             reason: cells.get("reason")?,
-            raw: cells.get("raw")?,
+            raw: cells
+                .sealed("raw", &sealer.data_key_of(id.as_bytes()), Slot::Unmatched)?
+                .to_string(),
             received_at: cells.at("received_at")?,
         });
     }

@@ -11,17 +11,20 @@ use async_trait::async_trait;
 use rusqlite::Connection;
 use tempfile::TempDir;
 use utmos_core::{
-    command::Outcome,
+    command::{Command, Execution, Life, Outcome, Phase, Response, Spec, Status},
+    evidence::{Entry, Proof},
     id::DeviceSn,
     method::Risk,
-    ports::{Accepted, CommandStore, RegistryStore, Store, StoreError},
+    ports::{
+        Accepted, Advance, Advanced, CommandStore, RegistryStore, Store, StoreError, Unmatched,
+    },
 };
 use utmos_store::{MasterKey, SqliteConfig, SqliteStore};
 
 use crate::{
     contract::Place,
     contract_tests,
-    given::{accepted, at, device, end, new, nonce, spec, takeoff, tenant},
+    given::{accepted, at, device, end, moved, new, nonce, spec, takeoff, tenant, unmatched},
     registry::credential,
 };
 
@@ -146,7 +149,37 @@ async fn the_files_are_private() {
 async fn secrets_are_not_in_the_files() {
     let place = SqlitePlace::new();
     let store = place.store();
+    let secret = "SECRET-THAT";
     store.put_credential(credential("ak_1", 0)).await.unwrap();
+    // What a caller sent, and a device that repeats it in every way there is.
+    let text = format!(r#"{{"password":"{secret}-IS-SENT"}}"#);
+    let asked = new(Spec { payload: text.as_str().into(), ..spec(0, "k") });
+    let mut command = Command { spec: asked.spec.clone(), life: asked.life.clone() };
+    assert_eq!(store.accept(None, asked).await.unwrap(), Accepted::New);
+    let entries = vec![reply(&text)];
+    let life = Life {
+        response: Some(Response { code: None, message: None, data: text.as_str().into() }),
+        execution: Some(Execution {
+            state: "ok".to_owned(),
+            open: false,
+            step: None,
+            percent: None,
+            updated_at: at(1),
+            ext: Some(text.as_str().into()),
+        }),
+        ..moved(&command.life, Phase::Delivered, 1)
+    };
+    let advance = Advance {
+        id: command.spec.id,
+        seen: command.life.version,
+        life: life.clone(),
+        entries: entries.clone(),
+    };
+    assert_eq!(store.advance(advance).await.unwrap(), Advanced::Yes);
+    command.life = life;
+    let stray = Unmatched { raw: text.clone(), ..unmatched(1, Some(tenant(1))) };
+    store.keep_unmatched(stray.clone()).await.unwrap();
+
     let search = |what: &str| {
         std::fs::read_dir(place.path().parent().unwrap()).unwrap().any(|file| {
             let bytes = std::fs::read(file.unwrap().path()).unwrap();
@@ -155,10 +188,61 @@ async fn secrets_are_not_in_the_files() {
     };
     for _ in ["in the WAL", "in the database"] {
         assert!(search("integration"), "the search finds what is there");
-        assert!(!search("SECRET-THAT"));
+        assert!(!search(secret));
+        assert!(!search("password"));
         assert!(!search(&"5a".repeat(32)));
         store.close().await;
     }
+    let store = place.store();
+    assert_eq!(store.command(command.spec.id).await.unwrap(), Some(command.clone()));
+    assert_eq!(store.timeline(command.spec.id).await.unwrap()[1..], entries);
+    assert_eq!(store.unmatched_of(tenant(1), None, 9).await.unwrap(), [stray]);
+}
+
+#[tokio::test]
+async fn a_sealed_text_opens_for_no_other_command() {
+    let place = SqlitePlace::new();
+    let store = place.open().await;
+    let (one, other) =
+        (accepted(&store, spec(0, "one")).await, accepted(&store, spec(1, "other")).await);
+    let swap =
+        "UPDATE commands SET payload = (SELECT payload FROM commands WHERE row = 2) WHERE row = 1";
+    place.raw().execute_batch(swap).unwrap();
+    let err = store.command(one.spec.id).await.unwrap_err();
+    assert!(matches!(err, StoreError::Damaged(_)), "{err:?}");
+    assert!(err.to_string().contains(&format!("commands {}: payload", one.spec.id)), "{err}");
+    assert_eq!(store.command(other.spec.id).await.unwrap(), Some(other));
+}
+
+#[tokio::test]
+async fn a_long_answer_is_whole_where_it_is_asked_for_and_cut_on_the_timeline() {
+    let place = SqlitePlace::new();
+    let store = place.open().await;
+    let command = accepted(&store, spec(0, "k")).await;
+    let text = format!("\"{}\"", "x".repeat(1 << 20));
+    let response = Response { code: None, message: None, data: text.as_str().into() };
+    let life = Life { response: Some(response), ..moved(&command.life, Phase::Delivered, 1) };
+    let (id, seen) = (command.spec.id, command.life.version);
+    let advance = Advance { id, seen, life: life.clone(), entries: vec![reply(&text)] };
+    assert_eq!(store.advance(advance).await.unwrap(), Advanced::Yes);
+    assert_eq!(store.command(id).await.unwrap().unwrap().life, life);
+    let head = &text[..4096];
+    let cut = serde_json::json!({"cut": true, "bytes": text.len(), "head": head}).to_string();
+    assert_eq!(store.timeline(id).await.unwrap()[1..], [reply(&cut)]);
+}
+
+/// A line that a device answered this.
+fn reply(data: &str) -> Entry {
+    let proof = Proof::Reply {
+        gateway: "D1".to_owned(),
+        method: None,
+        code: None,
+        data: serde_json::from_str(data).unwrap(),
+        late_response: false,
+        duplicate: false,
+        mismatch: None,
+    };
+    Entry { at: at(1), from: Status::Accepted, to: Status::Delivered, proof }
 }
 
 #[tokio::test]

@@ -1,0 +1,348 @@
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{fs, path::PathBuf, sync::mpsc};
+
+use rusqlite::Connection;
+use serde_json::Value;
+use tempfile::TempDir;
+use utmos_core::{
+    command::{Life, Outcome, Phase, Spec, Status},
+    evidence::Proof,
+};
+
+use self::given::{at, change, moved, new, nonce, record, spec};
+use super::*;
+use crate::{MasterKey, SqliteConfig};
+
+#[expect(dead_code, reason = "what others start from as well")]
+#[path = "../../tests/it/given.rs"]
+mod given;
+
+/// A store with a journal, and a way to lock the database.
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn journal(&self) -> PathBuf {
+        self.folder.path().join("emergency.journal")
+    }
+
+    fn damaged(&self, number: u32) -> PathBuf {
+        self.folder.path().join(format!("emergency.journal.damaged-{number}"))
+    }
+
+    fn open(&self) -> Arc<JournalledStore> {
+        let master_key = MasterKey::from_hex(&"5a".repeat(32)).unwrap();
+        let path = self.folder.path().join("utmos.db");
+        let store = SqliteStore::open(SqliteConfig { path, master_key }).unwrap();
+        Arc::new(JournalledStore::open(Arc::new(store), &self.journal()).unwrap())
+    }
+
+    /// Nobody else writes to the database as long as this lives.
+    fn lock(&self) -> Connection {
+        let conn = Connection::open(self.folder.path().join("utmos.db")).unwrap();
+        conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+        conn
+    }
+
+    /// What stands in the file.
+    fn written(&self) -> Vec<u8> {
+        let mut bytes = fs::read(self.journal()).unwrap();
+        let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        bytes.truncate(end);
+        bytes
+    }
+}
+
+fn emergency(millis: i64, key: &str) -> Spec {
+    Spec { risk: Risk::Emergency, method: "return_home".to_owned(), ..spec(millis, key) }
+}
+
+fn command_of(spec: Spec) -> Command {
+    let new = new(spec);
+    Command { spec: new.spec, life: new.life }
+}
+
+fn ended(command: &Command) -> Advance {
+    change(command, moved(&command.life, Phase::Ended(Outcome::Succeeded), 5))
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_holds_up_nobody_but_whoever_waits_for_it_and_those_not_for_long() {
+    let place = Place::new();
+    let store = place.open();
+    let lock = place.lock();
+    let first = command_of(emergency(0, "first"));
+    let answer = store.accept(None, new((*first.spec).clone())).await.unwrap();
+    assert_eq!(answer, Accepted::New);
+
+    let (release, hangs) = mpsc::channel::<()>();
+    let disk = store.clone();
+    let hanging = tokio::spawn(async move {
+        let job = move |_: &mut JournalFile, caller: Caller<()>| {
+            let _released = hangs.recv();
+            drop(caller.send(Ok(())));
+        };
+        disk.disk.run(job).await
+    });
+    tokio::task::yield_now().await;
+    let (late, other) = (emergency(1, "late"), store.clone());
+    let waiting = tokio::spawn({
+        let late = late.clone();
+        async move { other.accept(None, new(late)).await }
+    });
+    tokio::time::sleep(STORE_PATIENCE * 2).await;
+    // Meanwhile.
+    let soon = Duration::from_millis(100);
+    let read = tokio::time::timeout(soon, store.command(first.spec.id)).await.unwrap();
+    assert_eq!(read.unwrap(), Some(first.clone()));
+    let again = emergency(9, "first");
+    let again = tokio::time::timeout(soon, store.accept(None, new(again))).await.unwrap().unwrap();
+    assert!(matches!(again, Accepted::Replayed { .. }), "{again:?}");
+    let mut stale = ended(&first);
+    stale.seen = stale.life.version.next();
+    stale.life.version = stale.seen.next();
+    let lost = tokio::time::timeout(soon, store.advance(stale)).await.unwrap().unwrap();
+    assert_eq!(lost, Advanced::Lost);
+
+    let refused = waiting.await.unwrap();
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    let advance = store.advance(ended(&first)).await;
+    assert!(matches!(advance, Err(StoreError::Unavailable(_))), "{advance:?}");
+    drop(release);
+    assert!(hanging.await.unwrap().is_err(), "it took too long");
+    // Nothing of what was refused is there, and both can be tried again.
+    assert_eq!(store.unsettled(), 1);
+    assert_eq!(store.command(first.spec.id).await.unwrap(), Some(first.clone()));
+    assert_eq!(store.accept(None, new(late.clone())).await.unwrap(), Accepted::New);
+    assert_eq!(store.advance(ended(&first)).await.unwrap(), Advanced::Yes);
+    drop(store);
+    let store = place.open();
+    assert_eq!(store.unsettled(), 2);
+    drop(lock);
+    assert_eq!(store.settle().await.unwrap(), 2);
+    let life = store.command(first.spec.id).await.unwrap().unwrap().life;
+    assert_eq!(life, ended(&first).life);
+    assert!(store.command(late.id).await.unwrap().is_some());
+    assert!(place.written().is_empty());
+}
+
+#[tokio::test]
+async fn a_record_whose_caller_went_away_while_it_was_written_is_taken_back() {
+    let place = Place::new();
+    let store = place.open();
+    let written = |key: &str| Record::Accept { nonce: None, new: new(emergency(0, key)) };
+    let pending = store.pending.clone();
+    let (stay, gone) = (written("stay"), written("gone"));
+    let job = move |file: &mut JournalFile, caller: Caller<()>| {
+        for (record, waits) in [(stay, true), (gone, false)] {
+            let (told, answer) = tokio::sync::oneshot::channel();
+            let answer = waits.then_some(answer);
+            file.append(&record).unwrap();
+            put_in(&pending, file, record, told, ());
+            drop(answer);
+        }
+        drop(caller.send(Ok(())));
+    };
+    store.disk.run(job).await.unwrap();
+    assert_eq!(store.unsettled(), 1);
+    assert_eq!(place.written().iter().filter(|byte| **byte == b'\n').count(), 1);
+    drop(store);
+    let store = place.open();
+    assert_eq!(store.settle().await.unwrap(), 1);
+    assert!(store.command(emergency(0, "stay").id).await.unwrap().is_some());
+    assert!(store.command(emergency(0, "gone").id).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn copies_that_come_at_once_make_one_record() {
+    let place = Place::new();
+    let store = place.open();
+    let _lock = place.lock();
+    let tasks: Vec<_> = (0..20)
+        .map(|number| {
+            let (store, mut copy) = (store.clone(), emergency(number, "k"));
+            copy.id = emergency(number, &format!("k{number}")).id;
+            tokio::spawn(async move { store.accept(None, new(copy)).await.unwrap() })
+        })
+        .collect();
+    let mut made = 0;
+    for task in tasks {
+        made += usize::from(task.await.unwrap() == Accepted::New);
+    }
+    assert_eq!((made, store.unsettled()), (1, 1));
+}
+
+#[tokio::test]
+async fn an_emergency_that_ended_by_the_journal_is_not_watched_for_ever() {
+    let place = Place::new();
+    let store = place.open();
+    let command = command_of(emergency(0, "k"));
+    store.accept(Some(nonce(1, 9)), new((*command.spec).clone())).await.unwrap();
+    let end = ended(&command);
+    assert_eq!(store.pending().way_of(&end), Way::Either);
+    let lock = place.lock();
+    assert_eq!(store.advance(end.clone()).await.unwrap(), Advanced::Yes);
+    assert_eq!(store.pending().way_of(&end), Way::Lost, "nobody else may move it");
+    drop(lock);
+    assert_eq!(store.settle().await.unwrap(), 1);
+    assert_eq!(store.pending().way_of(&end), Way::Store);
+    assert_eq!(store.command(command.spec.id).await.unwrap().unwrap().life, end.life);
+}
+
+#[test]
+fn what_comes_while_others_settle_is_not_taken_for_settled() {
+    let mut pending = Pending::default();
+    let command = command_of(emergency(0, "k"));
+    let id = command.spec.id;
+    pending.add(Record::Accept { nonce: None, new: new((*command.spec).clone()) });
+    let (_, records, last) = pending.first().unwrap();
+    assert_eq!(records.len(), 1);
+    pending.add(Record::Advance { advance: ended(&command) });
+    assert!(!pending.settled(id, last));
+    assert!(!pending.settled(id, last), "by two that settle at once");
+    let (_, records, last) = pending.first().unwrap();
+    assert_eq!(records.len(), 1);
+    assert!(pending.settled(id, last));
+    assert!(!pending.settled(id, last));
+    assert!(pending.is_empty());
+}
+
+/// Three emergencies in the journal, and the database as it was.
+async fn three() -> (Place, [Command; 3]) {
+    let place = Place::new();
+    let store = place.open();
+    let commands = ["one", "two", "three"].map(|key| {
+        let payload = r#"{"password":"SECRET-THAT-IS-SENT"}"#.into();
+        command_of(Spec { payload, ..emergency(0, key) })
+    });
+    for command in &commands {
+        let record = Record::Accept { nonce: None, new: new((*command.spec).clone()) };
+        store.journal(record, |_| None, ()).await.unwrap();
+    }
+    assert_eq!(store.unsettled(), 3);
+    (place, commands)
+}
+
+#[tokio::test]
+async fn secrets_are_not_in_the_journal() {
+    let (place, commands) = three().await;
+    let bytes = place.written();
+    let plain: Vec<_> = bytes
+        .split(|byte| *byte == b'\n')
+        .flat_map(|line| [line.to_vec(), hex::decode(line).unwrap()])
+        .collect();
+    for secret in ["SECRET-THAT", "password", "return_home"] {
+        for bytes in &plain {
+            assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()));
+        }
+    }
+    let store = place.open();
+    assert_eq!(store.command(commands[0].spec.id).await.unwrap(), Some(commands[0].clone()));
+}
+
+#[tokio::test]
+async fn a_damaged_line_stops_no_server_and_is_kept_aside() {
+    // Damage to the second line: a changed digit, something else, a hole.
+    for damage in [&b"X"[..], b"{\"record\":{}}", &[0; 40]] {
+        let (place, commands) = three().await;
+        let mut bytes = fs::read(place.journal()).unwrap();
+        let second = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 3;
+        bytes[second..second + damage.len()].copy_from_slice(damage);
+        fs::write(place.journal(), &bytes).unwrap();
+        let found = place.written();
+        for _ in ["at first", "and again, before it was settled"] {
+            let store = place.open();
+            assert_eq!(store.unsettled(), 2);
+            assert_eq!(fs::read(place.damaged(1)).unwrap(), found);
+            assert!(!place.damaged(2).exists());
+        }
+        let store = place.open();
+        assert_eq!(store.settle().await.unwrap(), 2);
+        for (command, is_there) in commands.iter().zip([true, false, true]) {
+            let kept = store.command(command.spec.id).await.unwrap();
+            assert_eq!(kept, is_there.then(|| command.clone()));
+        }
+        drop(store);
+        assert!(place.written().is_empty());
+        assert_eq!(place.open().unsettled(), 0);
+        assert!(!place.damaged(2).exists());
+    }
+}
+
+#[tokio::test]
+async fn a_journal_of_nothing_readable_is_kept_aside_and_begins_anew() {
+    let place = Place::new();
+    for number in 1..4 {
+        let garbage = format!("{number} is no journal\n");
+        fs::write(place.journal(), &garbage).unwrap();
+        let store = place.open();
+        assert_eq!(store.unsettled(), 0);
+        assert_eq!(fs::read_to_string(place.damaged(number)).unwrap(), garbage);
+        assert!(place.written().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_line_that_was_never_finished_is_passed_over() {
+    let (place, _) = three().await;
+    let whole = place.written();
+    let mut bytes = fs::read(place.journal()).unwrap();
+    bytes[whole.len() - 1] = 0;
+    fs::write(place.journal(), &bytes).unwrap();
+    let store = place.open();
+    assert_eq!(store.unsettled(), 2);
+    assert!(!place.damaged(1).exists());
+    drop(store);
+    assert!(place.written().len() < whole.len(), "what was left of it is gone");
+}
+
+#[tokio::test]
+async fn whatever_a_device_answers_can_be_read_back_from_the_journal() {
+    let place = Place::new();
+    let store = place.open();
+    let lock = place.lock();
+    let command = command_of(emergency(0, "k"));
+    store.accept(None, new((*command.spec).clone())).await.unwrap();
+    let deep = format!("{}1{}", "[".repeat(126), "]".repeat(126));
+    let long = format!("\"{}\"", "x".repeat(100_000));
+    let lines: Vec<_> = [&deep, &long]
+        .map(|text| Entry {
+            at: at(1),
+            from: Status::Accepted,
+            to: Status::Accepted,
+            proof: Proof::Reply {
+                gateway: "D1".to_owned(),
+                method: None,
+                code: None,
+                data: serde_json::from_str(text).unwrap(),
+                late_response: false,
+                duplicate: false,
+                mismatch: None,
+            },
+        })
+        .into();
+    let advance = record(&command, command.life.version, lines);
+    assert_eq!(store.advance(advance).await.unwrap(), Advanced::Yes);
+    let shown = store.timeline(command.spec.id).await.unwrap();
+    drop(store);
+    let store = place.open();
+    assert_eq!(store.timeline(command.spec.id).await.unwrap(), shown);
+    let mut data = Vec::new();
+    for line in &shown[1..] {
+        let Proof::Reply { data: read, .. } = &line.proof else { panic!("{line:?}") };
+        data.push(read);
+    }
+    assert_eq!(*data[0], Value::String(deep));
+    assert_eq!(data[1]["bytes"], long.len());
+    drop(lock);
+    assert_eq!(store.settle().await.unwrap(), 1);
+    assert_eq!(store.timeline(command.spec.id).await.unwrap(), shown);
+    let life: Life = store.command(command.spec.id).await.unwrap().unwrap().life;
+    assert_eq!(life, command.life);
+}
