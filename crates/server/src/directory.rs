@@ -149,9 +149,15 @@ impl Directory {
     }
 
     /// Takes a gateway's report of what stands behind it, in memory. What changed is for [`Directory::keep_topology`].
-    pub fn report_topology(&self, gateway: &GatewaySn, subs: &[SubDevice], now: Timestamp) -> Report {
+    pub fn report_topology(
+        &self,
+        gateway: &GatewaySn,
+        subs: &[SubDevice],
+        now: Timestamp,
+    ) -> Report {
         let mut held = self.write();
-        let known: Vec<bool> = subs.iter().map(|sub| held.registry.device(&sub.sn).is_some()).collect();
+        let known: Vec<bool> =
+            subs.iter().map(|sub| held.registry.device(&sub.sn).is_some()).collect();
         let change = held.registry.report_topology(gateway, subs, now);
         let unknown = subs.iter().zip(known).filter(|(_, known)| !known).map(|(sub, _)| sub);
         let new = unknown.filter_map(|sub| held.registry.device(&sub.sn).cloned()).collect();

@@ -24,12 +24,18 @@ impl Door {
 
     /// Looks at a gateway's own aircraft, all in one moment: those on record that are aircraft of its tenant. What it
     /// merely claims does not open anybody else's topics.
-    fn with_gateway(&self, user: &str, look: impl FnOnce(&GatewaySn, &[DeviceSn], &Registry) -> bool) -> bool {
+    fn with_gateway(
+        &self,
+        user: &str,
+        look: impl FnOnce(&GatewaySn, &[DeviceSn], &Registry) -> bool,
+    ) -> bool {
         let Ok(gateway) = GatewaySn::parse(user) else { return false };
         self.directory.with_registry(|registry| {
             let Some(tenant) = registry.tenant_of(&gateway) else { return false };
             let is_own = |sn: &DeviceSn| {
-                registry.device(sn).is_some_and(|device| device.tenant == tenant && !device.kind.is_gateway())
+                registry
+                    .device(sn)
+                    .is_some_and(|device| device.tenant == tenant && !device.kind.is_gateway())
             };
             let known = registry.known_sub_devices(&gateway).iter().map(|sub| sub.sn.clone());
             let subs: Vec<DeviceSn> = known.filter(is_own).collect();
@@ -79,7 +85,10 @@ impl Doorkeeper for Door {
                 None => true,
                 Some(known) => {
                     registry.tenant_of(gateway) == Some(known.tenant)
-                        && matches!(registry.route(known.tenant, &device), Err(NoRoute::NoGateway(_)))
+                        && matches!(
+                            registry.route(known.tenant, &device),
+                            Err(NoRoute::NoGateway(_))
+                        )
                 }
             };
             is_free && access::may_publish(gateway, &[device], topic)

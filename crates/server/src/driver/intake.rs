@@ -293,7 +293,8 @@ impl Inner {
     /// Withdraws every movement of the aircraft that has not left, before the emergency gets its own turn. What is being
     /// claimed or stands in line at the broker is stopped at its gate.
     fn preempt(self: &Arc<Self>, emergency: &Spec, aircraft: Option<&DeviceSn>) {
-        let concerns = |spec: &Spec| spec.gateway == emergency.gateway || Some(&spec.device) == aircraft;
+        let concerns =
+            |spec: &Spec| spec.gateway == emergency.gateway || Some(&spec.device) == aircraft;
         self.withdraw(emergency.id, concerns, |state| {
             state.last_emergency.insert(emergency.gateway.clone(), emergency.id);
         });
@@ -321,7 +322,8 @@ impl Inner {
                 let mut must_run = false;
                 for id in lane.withdraw(&concerns) {
                     let input = Input::Preempt { emergency_command_id: emergency.to_string() };
-                    must_run |= lane.take_in(Told::Input { id, input: Box::new(input), done: None });
+                    must_run |=
+                        lane.take_in(Told::Input { id, input: Box::new(input), done: None });
                 }
                 must_run.then(|| key.clone())
             };

@@ -99,7 +99,9 @@ impl Lane {
     pub(super) fn withdraw(&self, concerns: impl Fn(&Spec) -> bool) -> Vec<CommandId> {
         let may_leave = |kept: &&Kept| {
             let (spec, phase) = (&kept.command.spec, kept.command.life.phase);
-            matches!(phase, Phase::Waiting | Phase::Sending) && spec.risk == Risk::Motion && concerns(spec)
+            matches!(phase, Phase::Waiting | Phase::Sending)
+                && spec.risk == Risk::Motion
+                && concerns(spec)
         };
         self.commands
             .values()
@@ -385,7 +387,11 @@ impl Inner {
                 if matches!(input, Input::Turn(_)) {
                     is_turn = true;
                 } else {
-                    told.push(Told::Input { id: work.id, input: Box::new(input), done: done.next() });
+                    told.push(Told::Input {
+                        id: work.id,
+                        input: Box::new(input),
+                        done: done.next(),
+                    });
                 }
             }
         }
@@ -406,7 +412,9 @@ impl Inner {
                     }
                 }
                 Ok(None) => tracing::error!(command.id = %id, "a command vanished from the store"),
-                Err(error) => tracing::error!(command.id = %id, %error, "could not keep what came late"),
+                Err(error) => {
+                    tracing::error!(command.id = %id, %error, "could not keep what came late")
+                }
             }
         });
     }

@@ -386,9 +386,7 @@ impl Driver {
             };
             [true, false]
                 .into_iter()
-                .filter_map(|urgent| {
-                    state.lanes.get(&LaneKey { gateway: gateway.clone(), urgent })
-                })
+                .filter_map(|urgent| state.lanes.get(&LaneKey { gateway: gateway.clone(), urgent }))
                 .flat_map(|lane| lane.ended_holders(landed))
                 .collect()
         };

@@ -145,8 +145,14 @@ mod tests {
         assert!(book.listens(&dock, at(0)));
         // Our broker tells of the take-over as another connect, and never of the old connection's end.
         book.joined(&dock, "c", at(1));
-        assert!(matches!(book.of(&dock, at(1)), Presence::Absent { .. }), "a new session has no subscriptions");
-        assert!(book.listens(&dock, at(2)), "that is an edge again, or nothing would wake what waits");
+        assert!(
+            matches!(book.of(&dock, at(1)), Presence::Absent { .. }),
+            "a new session has no subscriptions"
+        );
+        assert!(
+            book.listens(&dock, at(2)),
+            "that is an edge again, or nothing would wake what waits"
+        );
         book.left(&dock, "c", at(3));
         assert!(matches!(book.of(&dock, at(3)), Presence::Absent { .. }));
     }

@@ -234,7 +234,9 @@ impl Link {
         };
         self.acknowledge(&uplink);
         match uplink {
-            Uplink::Reply(reply) | Uplink::PropertyReply(reply) => self.reply(tenant, reply, topic, payload),
+            Uplink::Reply(reply) | Uplink::PropertyReply(reply) => {
+                self.reply(tenant, reply, topic, payload)
+            }
             Uplink::DrcAck(ack) => self.drc_ack(tenant, ack),
             Uplink::Event(event) => self.event(tenant, gateway, event),
             Uplink::Request(request) => self.answer_request(tenant, &request),
@@ -270,7 +272,8 @@ impl Link {
     /// An answer goes to its command at once if that is under care; one that ended long ago is looked up in its turn.
     fn reply(self: &Arc<Self>, tenant: TenantId, answer: ReplyTo, topic: &str, payload: &Bytes) {
         let id = answer.exchange.tid.as_deref().and_then(|tid| tid.parse::<CommandId>().ok());
-        let matched = id.map(|id| self.parts.driver.tell_now(tenant, id, Input::Reply(answer.reply.clone())));
+        let matched =
+            id.map(|id| self.parts.driver.tell_now(tenant, id, Input::Reply(answer.reply.clone())));
         match (id, matched) {
             (Some(_), Some(Matched::Yes)) => {}
             (Some(id), Some(Matched::NotHere)) => {
@@ -285,7 +288,9 @@ impl Link {
                     }
                 });
             }
-            (_, Some(Matched::Unknown) | None) | (None, Some(_)) => self.unmatched(tenant, answer, topic, payload),
+            (_, Some(Matched::Unknown) | None) | (None, Some(_)) => {
+                self.unmatched(tenant, answer, topic, payload)
+            }
         }
     }
 
@@ -336,7 +341,9 @@ impl Link {
                 tracing::info!(gateway.sn = %topology.gateway, aircraft = subs.len(), "topology changed");
                 let (link, gateway) = (self.clone(), topology.gateway.clone());
                 self.later(async move {
-                    if let Err(error) = link.parts.directory.keep_topology(&gateway, report.new, subs).await {
+                    if let Err(error) =
+                        link.parts.directory.keep_topology(&gateway, report.new, subs).await
+                    {
                         tracing::error!(gateway.sn = %gateway, %error, "could not keep a topology");
                     }
                 });

@@ -80,7 +80,8 @@ impl TestApp {
     ) -> Self {
         let journal = folder.path().join("emergency.journal");
         let unwell = Arc::new(Unwell::new(store.clone()));
-        let journalled = Arc::new(JournalledStore::before(unwell.clone(), &store, &journal).unwrap());
+        let journalled =
+            Arc::new(JournalledStore::before(unwell.clone(), &store, &journal).unwrap());
         journalled.settle().await.unwrap();
         let server = start_server(journalled, settings).await;
         let (http, mqtt) = (server.http_addr(), server.mqtt_addr().unwrap());

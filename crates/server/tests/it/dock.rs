@@ -151,13 +151,19 @@ impl PretendDock {
     /// Whether the broker grants a subscription: asked on a connection of its own, which does not come up otherwise.
     pub async fn may_subscribe(&self, filter: &str) -> bool {
         let (sender, mut inbound) = mpsc::channel(64);
-        let mut config =
-            ClientConfig::new(self.broker.ip().to_string(), self.broker.port(), format!("{}-asks", self.sn));
+        let mut config = ClientConfig::new(
+            self.broker.ip().to_string(),
+            self.broker.port(),
+            format!("{}-asks", self.sn),
+        );
         config.username = Some(self.sn.clone());
         config.password = Some(Password::new(PASSWORD.as_bytes()));
         config.subscriptions = vec![(filter.to_owned(), Qos::AtLeastOnce)];
         let client = Client::start(config, sender);
-        let came = tokio::time::timeout(PATIENCE, inbound.recv()).await.expect("no word").expect("the client ended");
+        let came = tokio::time::timeout(PATIENCE, inbound.recv())
+            .await
+            .expect("no word")
+            .expect("the client ended");
         client.shutdown().await;
         matches!(came, Inbound::LinkUp { .. })
     }

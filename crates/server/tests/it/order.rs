@@ -114,7 +114,9 @@ async fn after_return_home_the_aircrafts_own_telemetry_frees_it() {
     dock.publish("thing/product/DRONE-1/osd", &osd(0)).await;
     dock.drain().await;
     tokio::time::timeout(crate::app::PATIENCE, async {
-        while app.api.create("DRONE-1", "fly_to_point", fly_to("b"), json!({})).await.status != StatusCode::ACCEPTED {}
+        while app.api.create("DRONE-1", "fly_to_point", fly_to("b"), json!({})).await.status
+            != StatusCode::ACCEPTED
+        {}
     })
     .await
     .expect("the aircraft was never freed");

@@ -17,10 +17,17 @@ async fn a_movement_whose_claim_is_being_saved_does_not_leave_after_an_emergency
     let motion = app.api.create("DOCK-1", "fly_to_point", fly_to("a"), json!({})).await.id();
     app.unwell.until_waiting(1).await;
     let emergency = app.api.create("DOCK-1", "return_home", json!({}), json!({})).await.id();
-    assert_eq!(dock.command().await.tid(), emergency, "it goes by the journal while the claim is held");
+    assert_eq!(
+        dock.command().await.tid(),
+        emergency,
+        "it goes by the journal while the claim is held"
+    );
     app.unwell.release();
     let ended = app.api.ended(&motion).await;
-    assert_eq!((&ended["status"], &ended["failure_code"]), (&json!("FAILED"), &json!("PREEMPTED_BY_EMERGENCY")));
+    assert_eq!(
+        (&ended["status"], &ended["failure_code"]),
+        (&json!("FAILED"), &json!("PREEMPTED_BY_EMERGENCY"))
+    );
     assert!(dock.drain().await.is_empty(), "the movement never left");
 }
 
@@ -69,7 +76,10 @@ async fn a_stray_message_of_one_dock_holds_up_no_other_while_the_store_waits() {
     for _ in 0..100 {
         noisy.publish_raw("thing/product/DOCK-2/services_reply", b"{broken").await;
     }
-    assert!(dock.drain().await.is_empty(), "the way in goes on: this asks for an answer and gets it");
+    assert!(
+        dock.drain().await.is_empty(),
+        "the way in goes on: this asks for an answer and gets it"
+    );
     app.unwell.release();
 }
 
@@ -85,7 +95,9 @@ async fn a_stop_ends_though_the_store_refuses() {
     while app.unwell.refused() == 0 {
         tokio::task::yield_now().await;
     }
-    tokio::time::timeout(crate::app::PATIENCE, app.server.stop()).await.expect("the stop does not end");
+    tokio::time::timeout(crate::app::PATIENCE, app.server.stop())
+        .await
+        .expect("the stop does not end");
 }
 
 #[tokio::test]
@@ -106,11 +118,15 @@ async fn a_dock_that_claims_another_as_its_aircraft_reaches_none_of_its_topics()
     app.other_tenant("second", "DOCK-9").await;
     let mut thief = app.dock("DOCK-1").await;
     let mut victim = app.dock("DOCK-9").await;
-    let own = app.api.create("DOCK-2", "fly_to_point", fly_to("a"), json!({"if_offline": "wait"})).await;
+    let own =
+        app.api.create("DOCK-2", "fly_to_point", fly_to("a"), json!({"if_offline": "wait"})).await;
     assert_eq!(own.status, StatusCode::ACCEPTED);
     for claimed in ["DOCK-2", "DOCK-9"] {
         thief.report_aircraft(claimed).await;
-        assert!(!thief.may_subscribe(&format!("thing/product/{claimed}/services")).await, "{claimed}");
+        assert!(
+            !thief.may_subscribe(&format!("thing/product/{claimed}/services")).await,
+            "{claimed}"
+        );
         assert!(!thief.may_publish(&format!("thing/product/{claimed}/events")).await, "{claimed}");
     }
     assert!(victim.drain().await.is_empty());

@@ -14,8 +14,8 @@ use utmos_core::{
     evidence::Entry,
     id::{ApiId, CommandId, GatewaySn, TenantId},
     ports::{
-        Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, RegistryStore, Store, StoreError,
-        Tenant, Unmatched,
+        Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, RegistryStore,
+        Store, StoreError, Tenant, Unmatched,
     },
     signing::NonceUse,
     time::Timestamp,
@@ -80,7 +80,11 @@ impl Unwell {
 
 #[async_trait]
 impl CommandStore for Unwell {
-    async fn accept(&self, nonce: Option<NonceUse>, new: NewCommand) -> Result<Accepted, StoreError> {
+    async fn accept(
+        &self,
+        nonce: Option<NonceUse>,
+        new: NewCommand,
+    ) -> Result<Accepted, StoreError> {
         self.inner.accept(nonce, new).await
     }
 
@@ -101,7 +105,11 @@ impl CommandStore for Unwell {
         self.inner.command(id).await
     }
 
-    async fn command_of(&self, tenant: TenantId, id: CommandId) -> Result<Option<Command>, StoreError> {
+    async fn command_of(
+        &self,
+        tenant: TenantId,
+        id: CommandId,
+    ) -> Result<Option<Command>, StoreError> {
         self.inner.command_of(tenant, id).await
     }
 
@@ -119,7 +127,11 @@ impl CommandStore for Unwell {
         self.inner.timeline(id).await
     }
 
-    async fn open_commands(&self, after: Option<CommandId>, limit: usize) -> Result<Vec<Command>, StoreError> {
+    async fn open_commands(
+        &self,
+        after: Option<CommandId>,
+        limit: usize,
+    ) -> Result<Vec<Command>, StoreError> {
         self.inner.open_commands(after, limit).await
     }
 

@@ -298,7 +298,6 @@ async fn keys_and_passwords_stand_in_no_file() {
 }
 
 #[tokio::test]
-#[ignore = "the store keeps payloads and device answers as they came; see crates/store/migrations, commands.payload"]
 async fn secrets_of_payloads_stand_in_no_file() {
     let mut confided = Confided::start().await;
     for _ in 0..2 {
