@@ -193,9 +193,9 @@ impl UnderLoad<'_> {
             }
         }
         if self.plan.wants(Measure::Emergency) {
-            let (times, loaded) = self.docks.emergencies(&self.site, self.plan.time).await?;
+            let (times, judged) = self.docks.emergencies(&self.site, self.plan.time).await?;
             self.report.add(Measure::Emergency, Sample::of_times(&times));
-            self.report.judge(self.docks.compare(&loaded.commands));
+            self.report.judge(judged);
         }
         drain(&self.site).await?;
         self.report.add(Measure::MemoryLoad, Sample::value(self.server.resident_mb()?));

@@ -10,10 +10,10 @@ use std::{
 use anyhow::Context;
 use hdrhistogram::Histogram;
 use tokio::{
-    runtime::{self, Runtime},
+    runtime::{self, Handle, Runtime},
     sync::mpsc,
     task::JoinHandle,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use utmos_core::{id::GatewaySn, time::Clock};
 use utmos_dji::{
@@ -26,7 +26,7 @@ use utmos_sim::{BrokerAddress, DockConfig, Fleet, FleetConfig, Outcome, ReplyTim
 
 use super::{
     child::{Place, Prepared, SEED},
-    load::{self, Load, Loaded, Site, Told, Until},
+    load::{self, Load, Site, Told, Until},
 };
 
 /// Longest to wait for the docks.
@@ -34,7 +34,11 @@ const ONLINE_WAIT: Duration = Duration::from_secs(30);
 /// Longest to wait for an emergency's bytes.
 const ARRIVAL_WAIT: Duration = Duration::from_secs(10);
 /// From one emergency to the next.
-const PACE: Duration = Duration::from_millis(10);
+const PACE: Duration = Duration::from_millis(20);
+/// Clients that send them in turn.
+const SENDERS: u32 = 8;
+/// How often it is looked whether the last emergencies have arrived.
+const LOOK_WAIT: Duration = Duration::from_millis(5);
 /// The clients that keep the normal lanes full meanwhile.
 const CLIENTS: usize = 64;
 const EMERGENCY: &str = "flighttask_pause";
@@ -56,27 +60,22 @@ pub struct Docks {
 
 /// A thread of its own for whoever sends emergencies and for their dock, as they would be elsewhere: they must not
 /// queue behind the load's own tasks.
-struct Apart(Option<Runtime>);
+struct Apart {
+    handle: Handle,
+    runtime: Option<Runtime>,
+}
 
 impl Apart {
     fn new() -> anyhow::Result<Self> {
         let runtime =
             runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        Ok(Self(Some(runtime)))
-    }
-
-    async fn run<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> anyhow::Result<T> {
-        let runtime = self.0.as_ref().context("the thread apart has ended")?;
-        Ok(runtime.spawn(work).await?)
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
     }
 }
 
 impl Drop for Apart {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
@@ -93,9 +92,9 @@ impl Docks {
         let fleet = Fleet::start(config).context("the docks do not start")?;
         timeout(ONLINE_WAIT, fleet.ready()).await.context("the docks do not come online")?;
         let apart = Apart::new()?;
-        let last = timeout(ONLINE_WAIT, apart.run(LastDock::start(place.mqtt, last.clone())))
-            .await
-            .context("the last dock does not come online")???;
+        let last = apart.handle.spawn(LastDock::start(place.mqtt, last.clone()));
+        let last =
+            timeout(ONLINE_WAIT, last).await.context("the last dock does not come online")???;
         Ok(Self { fleet, last, apart })
     }
 
@@ -123,45 +122,57 @@ impl Docks {
     }
 
     /// Sends emergencies at a fixed pace while the normal lanes, also the dock's own, are full. Answers how long their
-    /// bytes took to arrive, each from its intended time on, and what became of the load.
+    /// bytes took to arrive, each from its intended time on, and how many of all commands were right.
     pub async fn emergencies(
-        &mut self,
+        &self,
         site: &Arc<Site>,
         time: Duration,
-    ) -> anyhow::Result<(Histogram<u64>, Loaded)> {
+    ) -> anyhow::Result<(Histogram<u64>, Judged)> {
         let load = Load { clients: CLIENTS, time, until: Until::Ended };
-        let (beside, site) = (Arc::clone(site), Arc::clone(site));
+        let beside = Arc::clone(site);
         let loading = tokio::spawn(async move { load.run_beside(&beside).await });
-        let arrivals = Arc::clone(&self.last.emergencies);
-        let sending = async move {
-            let mut arrivals = arrivals.lock().await;
-            let mut client = site.connect().await?;
-            let mut times = load::times();
-            let began = Instant::now();
-            let mut intended = began + PACE;
-            while intended < began + time {
-                sleep_until(intended).await;
-                let id = client.send(&site.last_dock, EMERGENCY, "{}").await?;
-                let arrived = arrival_of(&mut arrivals, &id).await?;
-                load::record(&mut times, arrived.saturating_duration_since(intended));
-                intended += PACE;
-            }
-            anyhow::Ok(times)
-        };
-        let times = self.apart.run(sending).await??;
-        Ok((times, loading.await??))
+        let began = Instant::now();
+        let senders = (1..=SENDERS).map(|number| {
+            let first = began + PACE * number;
+            self.apart.handle.spawn(send_emergencies(Arc::clone(site), first, began + time))
+        });
+        let mut sent = Vec::new();
+        for sender in senders.collect::<Vec<_>>() {
+            sent.extend(sender.await??);
+        }
+        let mut judged = self.compare(&loading.await??.commands);
+        let times = timeout(ARRIVAL_WAIT, self.last.arrivals_of(&sent))
+            .await
+            .context("an emergency did not arrive")?;
+        judged.all += sent.len() as u64;
+        judged.right += sent.iter().filter(|(id, _)| self.last.count(id) == 1).count() as u64;
+        Ok((times, judged))
     }
 }
 
-/// What came, and when.
-type Arrivals = mpsc::UnboundedReceiver<(String, Instant)>;
+/// Sends one emergency after another; answers their ids and intended times. The senders take turns, so that one that is
+/// held up holds up no other.
+async fn send_emergencies(
+    site: Arc<Site>,
+    first: Instant,
+    until: Instant,
+) -> anyhow::Result<Vec<(String, Instant)>> {
+    let mut client = site.connect().await?;
+    let (mut sent, mut intended) = (Vec::new(), first);
+    while intended < until {
+        sleep_until(intended).await;
+        sent.push((client.send(&site.last_dock, EMERGENCY, "{}").await?, intended));
+        intended += PACE * SENDERS;
+    }
+    Ok(sent)
+}
 
 /// A dock that takes everything, answers at once, and notes to the microsecond when emergencies come.
 struct LastDock {
     client: Client,
     answering: JoinHandle<()>,
-    received: Arc<Mutex<BTreeMap<String, usize>>>,
-    emergencies: Arc<tokio::sync::Mutex<Arrivals>>,
+    /// How often each command came, and when first.
+    received: Arc<Mutex<BTreeMap<String, (usize, Instant)>>>,
 }
 
 impl LastDock {
@@ -178,7 +189,6 @@ impl LastDock {
             inbound.recv().await.context("the last dock's client ended")?,
             Inbound::LinkUp { .. }
         ) {}
-        let (emergency, emergencies) = mpsc::unbounded_channel();
         let received = Arc::new(Mutex::new(BTreeMap::new()));
         let reply_topic = UplinkTopic::ServicesReply { gateway }.to_string();
         let (outlet, ledger, clock) = (client.outlet(), Arc::clone(&received), SystemClock::new());
@@ -193,10 +203,7 @@ impl LastDock {
                 };
                 let (tid, method) =
                     (exchange.tid.clone().unwrap_or_default(), method.unwrap_or_default());
-                if method == EMERGENCY {
-                    drop(emergency.send((tid.clone(), at)));
-                }
-                *lock(&ledger).entry(tid).or_default() += 1;
+                lock(&ledger).entry(tid).or_insert((0, at)).0 += 1;
                 let reply = device_side::services_reply(
                     &exchange,
                     &method,
@@ -208,26 +215,28 @@ impl LastDock {
                 tokio::spawn(async move { outlet.publish(Publish::new(topic, reply)).await });
             }
         });
-        let emergencies = Arc::new(tokio::sync::Mutex::new(emergencies));
-        Ok(Self { client, answering, received, emergencies })
+        Ok(Self { client, answering, received })
     }
 
     fn count(&self, tid: &str) -> usize {
-        lock(&self.received).get(tid).copied().unwrap_or(0)
+        lock(&self.received).get(tid).map_or(0, |(count, _)| *count)
     }
-}
 
-async fn arrival_of(arrivals: &mut Arrivals, id: &str) -> anyhow::Result<Instant> {
-    let arrival = async {
-        while let Some((tid, at)) = arrivals.recv().await {
-            if tid == id {
-                return Some(at);
-            }
+    /// How long each of these took to arrive. Waits for those that have not.
+    async fn arrivals_of(&self, sent: &[(String, Instant)]) -> Histogram<u64> {
+        let mut times = load::times();
+        for (id, intended) in sent {
+            let arrived = loop {
+                let arrived = lock(&self.received).get(id).map(|(_, at)| *at);
+                match arrived {
+                    Some(at) => break at,
+                    None => sleep(LOOK_WAIT).await,
+                }
+            };
+            load::record(&mut times, arrived.saturating_duration_since(*intended));
         }
-        None
-    };
-    let arrived = timeout(ARRIVAL_WAIT, arrival).await.ok().flatten();
-    arrived.with_context(|| format!("emergency {id} did not arrive"))
+        times
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
