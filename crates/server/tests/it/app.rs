@@ -375,20 +375,22 @@ impl Api {
         answer.body
     }
 
-    /// The command as soon as `holds` is true of it.
+    /// The command as soon as `holds` is true of it. A command that has ended is not waited for by the server, and what
+    /// comes late is kept beside the way in, so then it is asked again and again.
     pub async fn until(&self, id: &str, holds: impl Fn(&Value) -> bool) -> Value {
-        let mut version = 0;
-        loop {
-            let answer =
-                self.get(&format!("{COMMANDS}/{id}?wait=30&after_version={version}")).await;
-            assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-            if holds(&answer.body) {
-                return answer.body;
+        let asking = async {
+            let mut version = 0;
+            loop {
+                let answer =
+                    self.get(&format!("{COMMANDS}/{id}?wait=30&after_version={version}")).await;
+                assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+                if holds(&answer.body) {
+                    return answer.body;
+                }
+                version = answer.body["status_version"].as_u64().unwrap();
             }
-            let new = answer.body["status_version"].as_u64().unwrap();
-            assert!(new > version, "nothing changed any more: {:#}", answer.body);
-            version = new;
-        }
+        };
+        tokio::time::timeout(PATIENCE, asking).await.expect("it never came to that")
     }
 
     /// The causes on the command's timeline.
