@@ -50,10 +50,6 @@ pub enum Command {
     Bench(bench::Args),
 }
 
-/// After so many tasks a thread of the server's looks for what other threads have woken, which is what the store's
-/// thread answers. Left to itself, a busy runtime looks so seldom that emergencies wait behind everything else.
-const STORE_ANSWERS_EVERY: u32 = 7;
-
 /// Runs a subcommand on a runtime of its own.
 pub fn run(command: Command) -> anyhow::Result<Exit> {
     let mut builder = match &command {
@@ -69,9 +65,6 @@ pub fn run(command: Command) -> anyhow::Result<Exit> {
         | Command::Doctor(_)
         | Command::Config(_) => tokio::runtime::Builder::new_current_thread(),
     };
-    if matches!(command, Command::Serve(_)) {
-        builder.global_queue_interval(STORE_ANSWERS_EVERY);
-    }
     let runtime = builder.enable_all().build()?;
     let exit = runtime.block_on(async {
         match command {

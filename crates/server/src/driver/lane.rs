@@ -304,15 +304,9 @@ impl Inner {
         } else if before.phase != Phase::Waiting && life.phase == Phase::Waiting {
             lane.queue.insert((kept.order, id));
         }
-        if !before.phase.has_ended() && life.phase.has_ended() {
+        let has_just_ended = !before.phase.has_ended() && life.phase.has_ended();
+        if has_just_ended {
             Self::count(&self.figures.ended);
-            tracing::info!(
-                command.id = %id,
-                gateway.sn = %key.gateway,
-                "{} ended {}",
-                kept.command.spec.method,
-                life.status().as_str()
-            );
         }
         if life.phase == Phase::Delivered {
             lane.retry_wait = None;
@@ -331,6 +325,16 @@ impl Inner {
         state.watchers.tell(&command);
         let_go_if_done(lane, &mut state.homes, id);
         drop(guard);
+        // Not under the lock: whoever reads the log may be slow.
+        if has_just_ended {
+            tracing::info!(
+                command.id = %id,
+                gateway.sn = %key.gateway,
+                "{} ended {}",
+                command.spec.method,
+                command.life.status().as_str()
+            );
+        }
         for waiting in done {
             let _ = waiting.send(command.clone());
         }
@@ -475,7 +479,12 @@ fn let_go_if_done(lane: &mut Lane, homes: &mut BTreeMap<CommandId, LaneKey>, id:
         .commands
         .get(&id)
         .is_some_and(|kept| !kept.command.life.needs_care() && !kept.publishing);
-    if is_done && let Some(kept) = lane.commands.remove(&id) {
+    // The broker's confirmation often comes while the answer is being saved, and would need it fetched again.
+    let is_told = |told: &Told| matches!(told, Told::Input { id: other, .. } if *other == id);
+    if is_done
+        && !lane.inbox.iter().any(is_told)
+        && let Some(kept) = lane.commands.remove(&id)
+    {
         lane.queue.remove(&(kept.order, id));
         homes.remove(&id);
     }
