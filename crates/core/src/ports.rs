@@ -44,8 +44,8 @@ pub struct NewCommand {
     pub spec: Arc<Spec>,
     /// How its life begins.
     pub life: Life,
-    /// Its first line.
-    pub entry: Entry,
+    /// Its first lines.
+    pub entries: Vec<Entry>,
     /// The aircraft it concerns, for the one-motion rule.
     pub aircraft: Option<DeviceSn>,
 }

@@ -115,7 +115,8 @@ async fn one_life(store: &SqliteStore, number: usize, steps: usize, ordered: boo
     let proof =
         Proof::Accepted { api_id: "ak_0123456789".to_owned(), request_id: spec.request_id.clone() };
     let entry = Entry { at: spec.accepted_at, from: Status::Accepted, to: Status::Accepted, proof };
-    let new = NewCommand { spec: spec.clone(), life: command.life.clone(), entry, aircraft: None };
+    let life = command.life.clone();
+    let new = NewCommand { spec: spec.clone(), life, entries: vec![entry], aircraft: None };
     store.accept(Some(nonce), new).await.unwrap();
     let mut life = command.life;
     for step in 0..steps {

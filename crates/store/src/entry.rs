@@ -36,6 +36,10 @@ impl EntryRow {
         let proof = key.seal(Slot::Proof, &kept(&entry.proof)?.1)?;
         Ok(Self { at: entry.at.as_millis(), from: entry.from.code(), to: entry.to.code(), proof })
     }
+
+    pub(crate) fn all(entries: &[Entry], key: &DataKey) -> Result<Vec<Self>, StoreError> {
+        entries.iter().map(|entry| Self::new(entry, key)).collect()
+    }
 }
 
 /// The line as it is kept, for whoever keeps it elsewhere than in the table.

@@ -1,12 +1,13 @@
 //! Encryption of secrets at rest: AES-256-GCM, bound to the row they stand in.
 
-use std::{fmt, sync::Arc};
+use std::{cell::RefCell, fmt, sync::Arc};
 
 use aes_gcm::{
     Aes256Gcm, Nonce,
     aead::{Aead, KeyInit, Payload},
 };
 use hmac::{Hmac, Mac};
+use rand::{Rng, SeedableRng, rngs::StdRng};
 use sha2::Sha256;
 use utmos_core::{
     credential::Secret,
@@ -177,12 +178,27 @@ impl fmt::Debug for Sealer {
     }
 }
 
+thread_local! {
+    /// Asking the system for every nonce costs a call each, and a command has about ten.
+    static DICE: RefCell<Option<StdRng>> = const { RefCell::new(None) };
+}
+
 fn random_nonce() -> Result<[u8; NONCE_BYTES], StoreError> {
     let mut nonce = [0; NONCE_BYTES];
-    getrandom::fill(&mut nonce).map_err(|err| {
-        StoreError::Unavailable(format!("the system gives no random numbers: {err}"))
-    })?;
-    Ok(nonce)
+    DICE.with_borrow_mut(|dice| {
+        let dice = match dice {
+            Some(dice) => dice,
+            None => {
+                let mut seed = <StdRng as SeedableRng>::Seed::default();
+                getrandom::fill(&mut seed).map_err(|err| {
+                    StoreError::Unavailable(format!("the system gives no random numbers: {err}"))
+                })?;
+                dice.insert(StdRng::from_seed(seed))
+            }
+        };
+        dice.fill_bytes(&mut nonce);
+        Ok(nonce)
+    })
 }
 
 fn derive(key: &[u8; 32], purpose: &[u8]) -> [u8; 32] {

@@ -10,7 +10,7 @@ use utmos_core::{
     command::{Command, Life, Phase, Spec, Status},
     evidence::{Entry, Proof},
     id::{Bid, CommandId, DeviceSn, GatewaySn},
-    life::{Input, longest_wait},
+    life::{Effect, Input, Presence, decide_all, longest_wait},
     method::{Channel, CompleteOn, CompletesBy, IfOffline, Risk},
     ports::{Accepted, NewCommand, StoreError},
     reply::RawJson,
@@ -213,33 +213,31 @@ impl Inner {
         }
         let aircraft = draft.aircraft.clone();
         let spec = Arc::new(self.to_spec(caller, draft));
-        let life = Life::accepted(&spec);
-        let entry = Entry {
-            at: spec.accepted_at,
-            from: Status::Accepted,
-            to: Status::Accepted,
-            proof: Proof::Accepted {
-                api_id: caller.api_id().to_string(),
-                request_id: caller.request_id().to_owned(),
-            },
-        };
-        let new = NewCommand {
-            spec: spec.clone(),
-            life: life.clone(),
-            entry,
-            aircraft: aircraft.clone(),
-        };
-        match self.store.accept(nonce, new).await.map_err(SubmitError::Store)? {
-            Accepted::New => {
-                crash_point::reached("accepted");
-                Self::count(&self.figures.accepted);
-                let (id, accepted_at) = (spec.id, spec.accepted_at);
-                if urgent {
-                    self.preempt(&spec, aircraft.as_ref());
-                }
-                self.keep(Command { spec: spec.clone(), life });
-                self.heed_emergency(&spec);
+        let new = self.begin(&key, caller, &spec, aircraft.clone());
+        let life = new.life.clone();
+        let is_claimed = life.phase == Phase::Sending;
+        let accepted = self.store.accept(nonce, new).await;
+        if matches!(accepted, Ok(Accepted::New)) {
+            crash_point::reached("accepted");
+            Self::count(&self.figures.accepted);
+            if urgent {
+                self.preempt(&spec, aircraft.as_ref());
+            }
+            self.keep(Command { spec: spec.clone(), life });
+            self.heed_emergency(&spec);
+            if is_claimed {
+                self.depart(&key, spec.id);
+            } else {
                 self.give_turn(&spec.gateway);
+            }
+        }
+        // Only now, when the command itself stands in the way of those after it.
+        if !is_claimed {
+            self.expected_one(&key);
+        }
+        let (id, accepted_at) = (spec.id, spec.accepted_at);
+        match accepted.map_err(SubmitError::Store)? {
+            Accepted::New => {
                 Ok(Submitted { id, status: Status::Accepted, accepted_at, replayed: false })
             }
             Accepted::Replayed { id, accepted_at, status } => {
@@ -248,6 +246,64 @@ impl Inner {
             Accepted::Conflict { id } => Err(SubmitError::KeyReused(id)),
             Accepted::Busy { id, method } => Err(SubmitError::Busy { id, method }),
             Accepted::NonceReplayed => Err(SubmitError::NonceReplayed),
+        }
+    }
+
+    /// How a command's life begins. Where nothing is before it and its gateway is there, it is claimed in the transaction
+    /// that accepts it: one write less before it leaves, and no longer between the claim and the publish than otherwise.
+    /// One that has to wait is counted in, so that nothing accepted after it overtakes it.
+    fn begin(
+        &self,
+        key: &LaneKey,
+        caller: &Caller,
+        spec: &Arc<Spec>,
+        aircraft: Option<DeviceSn>,
+    ) -> NewCommand {
+        let accepted = Entry {
+            at: spec.accepted_at,
+            from: Status::Accepted,
+            to: Status::Accepted,
+            proof: Proof::Accepted {
+                api_id: caller.api_id().to_string(),
+                request_id: caller.request_id().to_owned(),
+            },
+        };
+        let command = Command { spec: spec.clone(), life: Life::accepted(spec) };
+        let moment = self.moment();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let presence = state.presence.of(&spec.gateway, moment.now);
+        let is_free = state.lanes.get(key).is_none_or(super::lane::Lane::is_free);
+        let turn = Input::Turn(presence);
+        let claim = (is_free && presence == Presence::Online)
+            .then(|| decide_all(&command, [&turn], moment))
+            .flatten()
+            .filter(|folded| folded.effect == Some(Effect::Publish));
+        let (life, entries) = match claim {
+            Some(claim) => (claim.life, std::iter::once(accepted).chain(claim.entries).collect()),
+            None => {
+                state.lanes.entry(key.clone()).or_default().expect_one();
+                (command.life, vec![accepted])
+            }
+        };
+        NewCommand { spec: spec.clone(), life, entries, aircraft }
+    }
+
+    /// What was counted in is there, or will not come.
+    fn expected_one(&self, key: &LaneKey) {
+        let mut state = self.lock();
+        let Some(lane) = state.lanes.get_mut(key) else { return };
+        lane.expected_one();
+        if lane.is_idle() {
+            state.lanes.remove(key);
+        }
+    }
+
+    /// Sends a command that was claimed when it was accepted.
+    fn depart(self: &Arc<Self>, key: &LaneKey, id: CommandId) {
+        let must_send = self.lock().lanes.get_mut(key).is_some_and(|lane| lane.depart(id));
+        if must_send {
+            self.spawn_sender(key.clone());
         }
     }
 

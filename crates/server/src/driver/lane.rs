@@ -37,6 +37,8 @@ pub(super) struct Lane {
     queue: BTreeSet<(u64, CommandId)>,
     inbox: Vec<Told>,
     running: bool,
+    /// Commands being accepted that will wait for their turn.
+    arriving: usize,
     /// Claimed commands on their way out, in the order of their claims.
     outbox: VecDeque<Outgoing>,
     sending: bool,
@@ -56,6 +58,8 @@ struct Kept {
     order: u64,
     /// A publish of it has not been settled yet, so something will still be told about it.
     publishing: bool,
+    /// The broker's confirmation, kept back so that it is saved together with the answer.
+    confirmed: Option<Input>,
     /// Its `seq` on drc/down.
     seq: Option<u64>,
     /// Asked at the gate: once set, it does not leave.
@@ -85,8 +89,39 @@ impl Lane {
         if command.life.phase == Phase::Waiting {
             self.queue.insert((order, id));
         }
-        let withdrawn = Arc::default();
-        self.commands.insert(id, Kept { command, order, publishing: false, seq: None, withdrawn });
+        let kept = Kept {
+            command,
+            order,
+            publishing: false,
+            confirmed: None,
+            seq: None,
+            withdrawn: Arc::default(),
+        };
+        self.commands.insert(id, kept);
+    }
+
+    /// Whether a command that is accepted now may be claimed in the same breath: nothing is before it.
+    pub(super) fn is_free(&self) -> bool {
+        self.queue.is_empty() && self.arriving == 0
+    }
+
+    /// Counts a command in that is being accepted and will wait for its turn.
+    pub(super) fn expect_one(&mut self) {
+        self.arriving += 1;
+    }
+
+    /// The command that was counted in has come, or will not.
+    pub(super) fn expected_one(&mut self) {
+        self.arriving = self.arriving.saturating_sub(1);
+    }
+
+    /// Puts a claimed command on its way out. Answers whether somebody must start sending.
+    pub(super) fn depart(&mut self, id: CommandId) -> bool {
+        let Some(kept) = self.commands.get_mut(&id) else { return false };
+        kept.publishing = true;
+        let (spec, withdrawn) = (kept.command.spec.clone(), kept.withdrawn.clone());
+        self.outbox.push_back(Outgoing { spec, withdrawn });
+        !std::mem::replace(&mut self.sending, true)
     }
 
     /// Takes something in. Answers whether somebody must start running the lane.
@@ -173,6 +208,18 @@ impl Lane {
         }
     }
 
+    /// Keeps a confirmation back until something else is told of the command, or [`Self::kept_back`] is called.
+    pub(super) fn keep_back(&mut self, id: CommandId, confirmed: Input) {
+        if let Some(kept) = self.commands.get_mut(&id) {
+            kept.confirmed = Some(confirmed);
+        }
+    }
+
+    /// The confirmation that was kept back and that nobody has asked for meanwhile.
+    pub(super) fn kept_back(&mut self, id: CommandId) -> Option<Input> {
+        self.commands.get_mut(&id)?.confirmed.take()
+    }
+
     /// How long those wait that were proven not to have left.
     fn back_off(&mut self) -> Duration {
         let wait = self.retry_wait.map_or(RETRY_WAIT_MIN, |wait| (wait * 2).min(RETRY_WAIT_MAX));
@@ -180,8 +227,12 @@ impl Lane {
         wait
     }
 
-    fn is_idle(&self) -> bool {
-        self.commands.is_empty() && self.inbox.is_empty() && !self.running && !self.sending
+    pub(super) fn is_idle(&self) -> bool {
+        self.commands.is_empty()
+            && self.inbox.is_empty()
+            && self.arriving == 0
+            && !self.running
+            && !self.sending
     }
 }
 
@@ -313,21 +364,15 @@ impl Inner {
         }
         let is_taken_back = before.phase == Phase::Sending && life.phase == Phase::Waiting;
         let again_in = is_taken_back.then(|| lane.back_off());
-        let Some(kept) = lane.commands.get_mut(&id) else { return };
-        kept.publishing |= folded.effect == Some(Effect::Publish);
+        let Some(kept) = lane.commands.get(&id) else { return };
         let command = Arc::new(kept.command.clone());
-        let leaving = (folded.effect == Some(Effect::Publish))
-            .then(|| Outgoing { spec: command.spec.clone(), withdrawn: kept.withdrawn.clone() });
-        let must_send = leaving.is_some_and(|leaving| {
-            lane.outbox.push_back(leaving);
-            !std::mem::replace(&mut lane.sending, true)
-        });
+        let must_send = folded.effect == Some(Effect::Publish) && lane.depart(id);
         state.watchers.tell(&command);
         let_go_if_done(lane, &mut state.homes, id);
         drop(guard);
         // Not under the lock: whoever reads the log may be slow.
         if has_just_ended {
-            tracing::info!(
+            tracing::debug!(
                 command.id = %id,
                 gateway.sn = %key.gateway,
                 "{} ended {}",
@@ -445,7 +490,9 @@ struct Gathered {
 
 /// Everything told, by command, each in the order it was told. A turn comes last of what is told of a command, and
 /// those who wait come in the order of acceptance, before all others.
-fn gather(told: Vec<Told>, lane: &Lane, presence: Presence) -> Vec<Gathered> {
+///
+/// A confirmation that was kept back comes first of all: it was there before.
+fn gather(told: Vec<Told>, lane: &mut Lane, presence: Presence) -> Vec<Gathered> {
     let is_turn = told.iter().any(|one| matches!(one, Told::Turn));
     let queue = lane.queue.iter().map(|(_, id)| *id).filter(|_| is_turn);
     let mut gathered: Vec<Gathered> =
@@ -471,6 +518,9 @@ fn gather(told: Vec<Told>, lane: &Lane, presence: Presence) -> Vec<Gathered> {
     for one in gathered.iter_mut().take(waiting) {
         one.inputs.push(Input::Turn(presence));
     }
+    for one in &mut gathered {
+        one.inputs.splice(..0, lane.kept_back(one.id));
+    }
     gathered
 }
 
@@ -478,7 +528,7 @@ fn let_go_if_done(lane: &mut Lane, homes: &mut BTreeMap<CommandId, LaneKey>, id:
     let is_done = lane
         .commands
         .get(&id)
-        .is_some_and(|kept| !kept.command.life.needs_care() && !kept.publishing);
+        .is_some_and(|kept| !kept.command.life.needs_care() && !kept.publishing && kept.confirmed.is_none());
     // The broker's confirmation often comes while the answer is being saved, and would need it fetched again.
     let is_told = |told: &Told| matches!(told, Told::Input { id: other, .. } if *other == id);
     if is_done

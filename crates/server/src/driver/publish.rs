@@ -11,7 +11,7 @@ use utmos_core::{
     evidence::Proof,
     id::CommandId,
     life::{Input, NotSent},
-    method::Channel,
+    method::{Channel, CompletesBy},
     time::Timestamp,
 };
 use utmos_dji::{
@@ -28,6 +28,9 @@ use crate::crash_point;
 const CONFIRMATION_WAIT_MAX: Duration = Duration::from_secs(1);
 /// The same for direct control, which comes ten times a second and carries its order in `seq`.
 const CONTROL_WAIT_MAX: Duration = Duration::from_millis(20);
+/// So long a confirmation waits for the device's answer, to be saved together with it. Nothing is lost by it: until it is
+/// saved, the command stands as possibly sent.
+const CONFIRMATION_KEPT_BACK: Duration = Duration::from_millis(20);
 
 impl Inner {
     pub(super) fn spawn_sender(self: &Arc<Self>, key: LaneKey) {
@@ -80,14 +83,15 @@ impl Inner {
             message = message.with_urgent();
         }
         Self::count(&self.figures.published);
-        tracing::info!(gateway.sn = %spec.gateway, command.id = %spec.id, "publishing {} to {}", spec.method, spec.gateway);
+        tracing::debug!(gateway.sn = %spec.gateway, command.id = %spec.id, "publishing {} to {}", spec.method, spec.gateway);
         let sent = self.outlet.publish(message).await;
-        self.settle(spec.id, sent, topic, payload.len());
+        self.settle(&spec, sent, topic, payload.len());
     }
 
     /// What the broker said goes to the command like anything else.
-    fn settle(self: &Arc<Self>, id: CommandId, sent: Sent, topic: String, bytes: usize) {
+    fn settle(self: &Arc<Self>, spec: &Spec, sent: Sent, topic: String, bytes: usize) {
         crash_point::reached("written");
+        let id = spec.id;
         let input = match sent {
             Sent::Confirmed { packet_id } => {
                 Input::Confirmed(Proof::BrokerConfirmed { topic, qos: 1, packet_id, bytes })
@@ -100,14 +104,51 @@ impl Inner {
                 reason: "the connection was lost, or the time was over, before the message was confirmed".to_owned(),
             },
         };
-        {
+        let answer_follows = spec.completes_by != CompletesBy::NoReply;
+        let keep_back = answer_follows && matches!(input, Input::Confirmed(_));
+        let input = {
             let mut guard = self.lock();
             let state = &mut *guard;
-            if let Some(lane) = state.homes.get(&id).and_then(|key| state.lanes.get_mut(key)) {
-                lane.publish_settled(id);
+            let Some(lane) = state.homes.get(&id).and_then(|key| state.lanes.get_mut(key)) else {
+                return;
+            };
+            lane.publish_settled(id);
+            match keep_back {
+                true => {
+                    lane.keep_back(id, input);
+                    None
+                }
+                false => Some(input),
             }
+        };
+        match input {
+            Some(input) => self.tell_input(id, input),
+            None => self.tell_kept_back_later(id),
         }
+    }
+
+    fn tell_input(self: &Arc<Self>, id: CommandId, input: Input) {
         self.tell_here(id, Told::Input { id, input: Box::new(input), done: None });
+    }
+
+    fn tell_kept_back_later(self: &Arc<Self>, id: CommandId) {
+        let inner = self.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = inner.stopping.cancelled() => {}
+                () = tokio::time::sleep(CONFIRMATION_KEPT_BACK) => {}
+            }
+            let kept_back = {
+                let mut guard = inner.lock();
+                let state = &mut *guard;
+                let lane = state.homes.get(&id).and_then(|key| state.lanes.get_mut(key));
+                lane.and_then(|lane| lane.kept_back(id))
+            };
+            if let Some(confirmed) = kept_back {
+                inner.tell_input(id, confirmed);
+            }
+        });
     }
 
     /// The `seq` of the next message to this gateway; kept on the command, so that its acknowledgement is found.

@@ -43,13 +43,11 @@ impl Record {
     pub(super) fn kept(self) -> Result<Self, StoreError> {
         Ok(match self {
             Self::Accept { nonce, new } => {
-                Self::Accept { nonce, new: NewCommand { entry: kept_entry(new.entry)?, ..new } }
+                Self::Accept { nonce, new: NewCommand { entries: kept(new.entries)?, ..new } }
             }
-            Self::Advance { advance } => {
-                let entries = advance.entries.into_iter().map(kept_entry);
-                let entries = entries.collect::<Result<_, _>>()?;
-                Self::Advance { advance: Advance { entries, ..advance } }
-            }
+            Self::Advance { advance } => Self::Advance {
+                advance: Advance { entries: kept(advance.entries)?, ..advance },
+            },
         })
     }
 
@@ -66,6 +64,10 @@ impl Record {
             Self::Advance { advance } => advance.life.version,
         }
     }
+}
+
+fn kept(entries: Vec<Entry>) -> Result<Vec<Entry>, StoreError> {
+    entries.into_iter().map(kept_entry).collect()
 }
 
 /// Where a change goes.
@@ -176,7 +178,7 @@ impl Pending {
     pub(super) fn timeline(&self, id: CommandId) -> (bool, Vec<Entry>) {
         let records = self.records.get(&id).map_or(&[][..], Vec::as_slice);
         let entries = records.iter().flat_map(|(_, record)| match record {
-            Record::Accept { new, .. } => std::slice::from_ref(&new.entry),
+            Record::Accept { new, .. } => &new.entries,
             Record::Advance { advance } => &advance.entries,
         });
         (matches!(records.first(), Some((_, Record::Accept { .. }))), entries.cloned().collect())

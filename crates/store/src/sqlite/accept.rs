@@ -32,7 +32,7 @@ pub(super) struct Acceptance {
     new: NewCommand,
     payload: Vec<u8>,
     life: SealedLife,
-    entry: EntryRow,
+    entries: Vec<EntryRow>,
     lookup: [u8; 16],
 }
 
@@ -45,9 +45,9 @@ impl Acceptance {
         let key = sealer.data_key(new.spec.id);
         let payload = key.seal(Slot::Payload, &new.spec.payload)?;
         let life = SealedLife::new(&new.life, &key)?;
-        let entry = EntryRow::new(&new.entry, &key)?;
+        let entries = EntryRow::all(&new.entries, &key)?;
         let lookup = lookup_key(new.spec.tenant, &new.spec.idempotency_key);
-        Ok(Self { nonce, new, payload, life, entry, lookup })
+        Ok(Self { nonce, new, payload, life, entries, lookup })
     }
 
     pub(super) fn write(&self, batch: &mut Batch<'_>) -> Result<Accepted, Fault> {
@@ -158,15 +158,16 @@ impl Acceptance {
                 self.payload,
             ],
         )?;
-        let evidence = i64::from(self.entry.is_evidence());
+        let evidence = self.entries.iter().filter(|entry| entry.is_evidence()).count();
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         execute_with_life(
             &mut *batch.statement(INSERT_LIFE)?,
             row,
             spec.id,
             life,
             &self.life,
-            1,
-            evidence,
+            count(self.entries.len()),
+            count(evidence),
         )?;
         batch.execute(
             "INSERT INTO idempotency (key, row) VALUES (?1, ?2)",
@@ -175,7 +176,9 @@ impl Acceptance {
         if life.holds_motion {
             hold_motion(batch, row)?;
         }
-        timeline::append(batch, row, 0, &self.entry)?;
+        for (number, entry) in (0..).zip(&self.entries) {
+            timeline::append(batch, row, number, entry)?;
+        }
         batch.record_time(spec.accepted_at.as_millis().max(life.updated_at.as_millis()));
         Ok(())
     }

@@ -34,8 +34,7 @@ impl Change {
     pub(super) fn new(advance: Advance, sealer: &Sealer) -> Result<Self, StoreError> {
         let key = sealer.data_key(advance.id);
         let life = SealedLife::new(&advance.life, &key)?;
-        let entries = advance.entries.iter();
-        let entries = entries.map(|entry| EntryRow::new(entry, &key)).collect::<Result<_, _>>()?;
+        let entries = EntryRow::all(&advance.entries, &key)?;
         Ok(Self { advance, life, entries })
     }
 

@@ -13,6 +13,11 @@ pub const UNMATCHED_PER_TENANT_MAX: u32 = 1000;
 
 /// Writes that share one transaction, and so one sync of the disk.
 pub(crate) const BATCH_MAX: usize = 256;
+/// A batch of so many means that many are at work: the writer then lets company come for a moment before the next.
+pub(crate) const GATHER_FROM: usize = 8;
+/// That moment, and how many end it early. An emergency ends it at once.
+pub(crate) const GATHER_WAIT: Duration = Duration::from_micros(1_000);
+pub(crate) const GATHER_ENOUGH: usize = 64;
 /// Writes that may wait for the writer; further callers wait for a place.
 pub(crate) const QUEUE_MAX: usize = 4096;
 /// The same for the lane of emergencies.
@@ -39,5 +44,5 @@ pub(crate) const WAL_IDLE_WAIT: Duration = Duration::from_secs(1);
 pub(crate) const WAL_KEPT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Page cache of the writer and of each reader, in KiB.
-pub(crate) const WRITER_CACHE_KIB: i64 = 16 * 1024;
+pub(crate) const WRITER_CACHE_KIB: i64 = 32 * 1024;
 pub(crate) const READER_CACHE_KIB: i64 = 2 * 1024;

@@ -14,7 +14,7 @@ use utmos_core::ports::StoreError;
 use super::{
     batch::Batch,
     fault::{Fault, closed},
-    limits::{BATCH_MAX, QUEUE_MAX, URGENT_QUEUE_MAX},
+    limits::{BATCH_MAX, GATHER_ENOUGH, GATHER_FROM, GATHER_WAIT, QUEUE_MAX, URGENT_QUEUE_MAX},
 };
 
 /// Which lane a write takes.
@@ -74,8 +74,19 @@ struct State {
     normal: VecDeque<Box<dyn Job>>,
     closed: bool,
     writing: bool,
+    /// The writer lets company come, and is not to be woken for each.
+    gathering: bool,
     held: bool,
+    /// How many the last batch held.
+    last: usize,
     batches: u64,
+}
+
+impl State {
+    /// Whether nothing speaks against waiting for company.
+    fn should_gather(&self) -> bool {
+        self.urgent.is_empty() && self.normal.len() < GATHER_ENOUGH && !self.closed && !self.held
+    }
 }
 
 impl Queue {
@@ -118,9 +129,9 @@ impl Queue {
             }
             Lane::Normal => state.normal.push_back(job),
         }
-        let asleep = !state.writing;
+        let must_wake = !state.writing && !(state.gathering && state.should_gather());
         drop(state);
-        if asleep {
+        if must_wake {
             self.work.notify_one();
         }
         Ok(())
@@ -132,6 +143,12 @@ impl Queue {
         state.writing = false;
         if state.held {
             self.rest.notify_all();
+        }
+        if state.should_gather() && state.last >= GATHER_FROM {
+            state.gathering = true;
+            let gathered = self.work.wait_timeout_while(state, GATHER_WAIT, |s| s.should_gather());
+            state = gathered.unwrap_or_else(PoisonError::into_inner).0;
+            state.gathering = false;
         }
         loop {
             let is_empty = state.urgent.is_empty() && state.normal.is_empty();
@@ -149,6 +166,7 @@ impl Queue {
             return Some((Lane::Urgent, self.take_urgent_of(&mut state)));
         }
         let count = state.normal.len().min(BATCH_MAX);
+        state.last = count;
         Some((Lane::Normal, state.normal.drain(..count).collect()))
     }
 

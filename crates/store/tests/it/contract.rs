@@ -83,7 +83,7 @@ pub async fn a_command_is_kept_as_it_was_accepted(place: &dyn Place) {
     let other = accepted(&store, spec(0, "other")).await;
     for store in [store, place.open().await] {
         assert_eq!(store.command(command.spec.id).await.unwrap(), Some(command.clone()));
-        assert_eq!(store.timeline(command.spec.id).await.unwrap(), [new(spec(0, "k")).entry]);
+        assert_eq!(store.timeline(command.spec.id).await.unwrap(), new(spec(0, "k")).entries);
         assert_eq!(store.command(other.spec.id).await.unwrap(), Some(other.clone()));
         assert_eq!(store.command(spec(1, "none").id).await.unwrap(), None);
         assert!(store.timeline(spec(1, "none").id).await.unwrap().is_empty());

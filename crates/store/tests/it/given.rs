@@ -91,7 +91,7 @@ pub fn new(spec: Spec) -> NewCommand {
         request_id: spec.request_id.clone(),
     };
     let entry = Entry { at: spec.accepted_at, from: Status::Accepted, to: Status::Accepted, proof };
-    NewCommand { spec: Arc::new(spec), life, entry, aircraft: None }
+    NewCommand { spec: Arc::new(spec), life, entries: vec![entry], aircraft: None }
 }
 
 pub fn of_aircraft(spec: Spec, aircraft: &str) -> NewCommand {

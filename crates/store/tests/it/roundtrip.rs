@@ -253,7 +253,7 @@ proptest! {
         let second = Life { version: StatusVersion(second.version.0.wrapping_add(1)), ..second };
         let spec = Arc::new(spec);
         runtime.block_on(async {
-            let new = NewCommand { spec: spec.clone(), life: first.clone(), entry: lines[0].clone(), aircraft: None };
+            let new = NewCommand { spec: spec.clone(), life: first.clone(), entries: vec![lines[0].clone()], aircraft: None };
             assert_eq!(store.accept(None, new).await.unwrap(), Accepted::New);
             let kept = store.command(spec.id).await.unwrap();
             assert_eq!(kept, Some(Command { spec: spec.clone(), life: first.clone() }));
