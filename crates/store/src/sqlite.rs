@@ -9,6 +9,7 @@ mod credentials;
 mod fault;
 mod health;
 pub(crate) mod limits;
+mod nonces;
 mod open;
 #[cfg(test)]
 mod plans;
@@ -54,6 +55,7 @@ use self::{
     credentials::CredentialRow,
     fault::{Fault, to_store_error},
     limits::FORGET_BATCH,
+    nonces::Nonces,
     queue::{Lane, Queue},
     readers::Readers,
     urgent::UrgentCommands,
@@ -96,6 +98,7 @@ impl SqliteStore {
         let queue = Arc::new(Queue::new());
         let conn = open::writer(&path, &wal).map_err(explain)?;
         let newest = batch::newest_record(&conn).map_err(explain)?.unwrap_or(i64::MIN);
+        let nonces = Nonces::load(&conn).map_err(explain)?;
         let checkpointer = Checkpointer {
             conn: open::checkpointer(&path).map_err(explain)?,
             queue: queue.clone(),
@@ -107,6 +110,7 @@ impl SqliteStore {
             wal: wal.clone(),
             conn: Some(conn),
             newest,
+            nonces,
         };
         let copying = spawn("store-wal", move || checkpointer.run())?;
         let writing = spawn("store-writer", move || {
@@ -209,14 +213,14 @@ impl CommandStore for SqliteStore {
     }
 
     async fn spend_nonce(&self, nonce: NonceUse) -> Result<Nonce, StoreError> {
-        self.write(Lane::Normal, move |batch| accept::spend_nonce(batch, nonce)).await
+        self.write(Lane::Normal, move |batch| batch.nonces.spend(batch.conn, nonce)).await
     }
 
     async fn forget_nonces(&self, at: Timestamp) -> Result<usize, StoreError> {
         let mut forgotten = 0;
         loop {
             let gone =
-                self.write(Lane::Normal, move |batch| accept::forget_nonces(batch, at)).await?;
+                self.write(Lane::Normal, move |batch| batch.nonces.forget(batch.conn, at)).await?;
             forgotten += gone;
             if gone < FORGET_BATCH {
                 return Ok(forgotten);

@@ -525,10 +525,9 @@ fn gather(told: Vec<Told>, lane: &mut Lane, presence: Presence) -> Vec<Gathered>
 }
 
 fn let_go_if_done(lane: &mut Lane, homes: &mut BTreeMap<CommandId, LaneKey>, id: CommandId) {
-    let is_done = lane
-        .commands
-        .get(&id)
-        .is_some_and(|kept| !kept.command.life.needs_care() && !kept.publishing && kept.confirmed.is_none());
+    let is_done = lane.commands.get(&id).is_some_and(|kept| {
+        !kept.command.life.needs_care() && !kept.publishing && kept.confirmed.is_none()
+    });
     // The broker's confirmation often comes while the answer is being saved, and would need it fetched again.
     let is_told = |told: &Told| matches!(told, Told::Input { id: other, .. } if *other == id);
     if is_done

@@ -12,9 +12,10 @@ fn fly_to(id: &str) -> serde_json::Value {
 #[tokio::test]
 async fn a_movement_whose_claim_is_being_saved_does_not_leave_after_an_emergency() {
     let app = TestApp::start().await;
-    let mut dock = app.dock("DOCK-1").await;
+    let patient = json!({"if_offline": "wait"});
+    let motion = app.api.create("DOCK-1", "fly_to_point", fly_to("a"), patient).await.id();
     app.unwell.hold();
-    let motion = app.api.create("DOCK-1", "fly_to_point", fly_to("a"), json!({})).await.id();
+    let mut dock = app.dock("DOCK-1").await;
     app.unwell.until_waiting(1).await;
     let emergency = app.api.create("DOCK-1", "return_home", json!({}), json!({})).await.id();
     assert_eq!(
@@ -29,6 +30,34 @@ async fn a_movement_whose_claim_is_being_saved_does_not_leave_after_an_emergency
         (&json!("FAILED"), &json!("PREEMPTED_BY_EMERGENCY"))
     );
     assert!(dock.drain().await.is_empty(), "the movement never left");
+}
+
+#[tokio::test]
+async fn a_movement_that_is_accepted_and_claimed_after_an_emergency_was_stored_is_the_only_one_to_leave()
+ {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    app.unwell.hold_acceptances(true);
+    let (api, first) = (app.api.clone(), fly_to("a"));
+    let motion =
+        tokio::spawn(
+            async move { api.create("DOCK-1", "fly_to_point", first, json!({})).await.id() },
+        );
+    app.unwell.until_waiting(1).await;
+    app.unwell.hold_acceptances(false);
+    // Not one that starts a movement itself: that would refuse the other already.
+    let emergency =
+        app.api.create("DOCK-1", "drone_emergency_stop", json!({}), json!({})).await.id();
+    app.api.until(&emergency, |command| command["status"] == "DELIVERED").await;
+    app.unwell.release();
+    let ended = app.api.ended(&motion.await.unwrap()).await;
+    assert_eq!(
+        (&ended["status"], &ended["failure_code"]),
+        (&json!("FAILED"), &json!("PREEMPTED_BY_EMERGENCY"))
+    );
+    let came = dock.drain().await;
+    let methods: Vec<&str> = came.iter().map(|down| down.method()).collect();
+    assert_eq!(methods, ["drone_emergency_stop"], "the movement was claimed and still never left");
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ use uuid::Uuid;
 pub struct Unwell {
     inner: Arc<dyn Store>,
     held: watch::Sender<bool>,
+    holds_acceptances: AtomicBool,
     refuses: AtomicBool,
     /// Changes that stand before the gate now.
     waiting: watch::Sender<usize>,
@@ -36,6 +37,7 @@ impl Unwell {
         Self {
             inner,
             held: watch::Sender::new(false),
+            holds_acceptances: AtomicBool::new(false),
             refuses: AtomicBool::new(false),
             waiting: watch::Sender::new(0),
             refused: AtomicUsize::new(0),
@@ -45,6 +47,14 @@ impl Unwell {
     /// From now on changes and evidence wait.
     pub fn hold(&self) {
         self.held.send_replace(true);
+    }
+
+    /// Whether commands that are being accepted from now on wait until [`Self::release`].
+    pub fn hold_acceptances(&self, holds: bool) {
+        self.holds_acceptances.store(holds, Ordering::SeqCst);
+        if holds {
+            self.hold();
+        }
     }
 
     pub fn release(&self) {
@@ -85,6 +95,9 @@ impl CommandStore for Unwell {
         nonce: Option<NonceUse>,
         new: NewCommand,
     ) -> Result<Accepted, StoreError> {
+        if self.holds_acceptances.load(Ordering::SeqCst) {
+            self.pass().await?;
+        }
         self.inner.accept(nonce, new).await
     }
 

@@ -45,9 +45,9 @@ impl Record {
             Self::Accept { nonce, new } => {
                 Self::Accept { nonce, new: NewCommand { entries: kept(new.entries)?, ..new } }
             }
-            Self::Advance { advance } => Self::Advance {
-                advance: Advance { entries: kept(advance.entries)?, ..advance },
-            },
+            Self::Advance { advance } => {
+                Self::Advance { advance: Advance { entries: kept(advance.entries)?, ..advance } }
+            }
         })
     }
 

@@ -15,7 +15,6 @@ use super::{
     batch::Batch,
     cells::{Cells, millis},
     fault::Fault,
-    limits::FORGET_BATCH,
     rows::{self, SealedLife, execute_with_life},
     timeline,
 };
@@ -52,7 +51,7 @@ impl Acceptance {
 
     pub(super) fn write(&self, batch: &mut Batch<'_>) -> Result<Accepted, Fault> {
         if let Some(nonce) = self.nonce
-            && spend_nonce(batch, nonce)? == Nonce::Replayed
+            && batch.nonces.spend(batch.conn, nonce)? == Nonce::Replayed
         {
             return Ok(Accepted::NonceReplayed);
         }
@@ -247,19 +246,3 @@ pub(super) fn hold_motion(batch: &Batch<'_>, row: i64) -> Result<(), Fault> {
     batch.execute(sql, params![row])?;
     Ok(())
 }
-
-pub(super) fn spend_nonce(batch: &Batch<'_>, nonce: NonceUse) -> Result<Nonce, Fault> {
-    let sql = "INSERT OR IGNORE INTO nonces (key, expires_at) VALUES (?1, ?2)";
-    let added = batch.execute(sql, params![nonce.key, nonce.expires_at.as_millis()])?;
-    Ok(if added == 1 { Nonce::Spent } else { Nonce::Replayed })
-}
-
-/// Forgets some of the nonces whose time is over.
-pub(super) fn forget_nonces(batch: &Batch<'_>, at: Timestamp) -> Result<usize, Fault> {
-    batch.execute(
-        DELETE_NONCES,
-        params![at.as_millis(), i64::try_from(FORGET_BATCH).unwrap_or(i64::MAX)],
-    )
-}
-
-pub(super) const DELETE_NONCES: &str = "DELETE FROM nonces WHERE key IN (SELECT key FROM nonces WHERE expires_at < ?1 ORDER BY expires_at LIMIT ?2)";

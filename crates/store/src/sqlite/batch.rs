@@ -2,10 +2,11 @@
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, params};
 
-use super::fault::Fault;
+use super::{fault::Fault, nonces::Nonces};
 
 pub(super) struct Batch<'a> {
     pub(super) conn: &'a Connection,
+    pub(super) nonces: &'a mut Nonces,
     /// The row of the next command, once it was asked for.
     next_row: Option<i64>,
     newest: i64,
@@ -14,8 +15,9 @@ pub(super) struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     /// `newest` is the latest wall time known to be on record.
-    pub(super) fn new(conn: &'a Connection, newest: i64) -> Self {
-        Self { conn, next_row: None, newest, registry_changed: false }
+    pub(super) fn new(conn: &'a Connection, nonces: &'a mut Nonces, newest: i64) -> Self {
+        nonces.begin();
+        Self { conn, nonces, next_row: None, newest, registry_changed: false }
     }
 
     pub(super) fn statement(&self, sql: &str) -> Result<CachedStatement<'a>, Fault> {

@@ -22,7 +22,10 @@ use crate::seal::Sealer;
 const APPLICATION_ID: i64 = 0x5554_4D53;
 
 /// Every change of the schema, in order. One that has shipped is never edited.
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/sqlite/0001_first.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/sqlite/0001_first.sql"),
+    include_str!("../../migrations/sqlite/0002_nonces_in_order.sql"),
+];
 
 /// Why the store cannot be opened.
 #[derive(Debug, thiserror::Error)]

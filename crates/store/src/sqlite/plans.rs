@@ -13,7 +13,7 @@ use utmos_core::{
 };
 use uuid::Uuid;
 
-use super::{accept, advance, checkpoint::WalSize, open, reads, timeline, unmatched};
+use super::{accept, advance, checkpoint::WalSize, nonces, open, reads, timeline, unmatched};
 use crate::{key::MasterKey, seal::Sealer};
 
 #[test]
@@ -76,7 +76,8 @@ fn statements() -> Vec<(String, &'static str)> {
         (accept::SELECT_BEFORE, "SEARCH l USING INTEGER PRIMARY KEY"),
         (accept::MOTION_OF_AIRCRAFT, "motions_by_aircraft"),
         (accept::MOTION_OF_GATEWAY, "motions_by_gateway"),
-        (accept::DELETE_NONCES, "nonces_by_expiry"),
+        (nonces::DELETE_NONCES, "nonces_by_expiry"),
+        (nonces::SELECT_AFTER, "nonces USING INTEGER PRIMARY KEY"),
         (advance::SELECT_STANDING, "sqlite_autoindex_lives_1"),
         (advance::UPDATE_LIFE, "lives USING INTEGER PRIMARY KEY"),
         (advance::UPDATE_LIFE_AND_CARE, "lives USING INTEGER PRIMARY KEY"),

@@ -14,6 +14,7 @@ use super::{
     batch::Batch,
     checkpoint::WalSize,
     fault::{Fault, again, to_store_error},
+    nonces::Nonces,
     open,
     queue::{Job, Lane, Queue},
 };
@@ -26,6 +27,7 @@ pub(super) struct Writer {
     pub(super) conn: Option<Connection>,
     /// The latest wall time this process knows to be on record.
     pub(super) newest: i64,
+    pub(super) nonces: Nonces,
 }
 
 /// How a transaction went.
@@ -78,13 +80,14 @@ impl Writer {
             Ok(conn) => conn,
             Err(error) => return Attempt::AllFailed(error),
         };
-        let outcome = transact(&conn, &self.queue, self.newest, jobs, may_cut);
+        let outcome = transact(&conn, &self.queue, &mut self.nonces, self.newest, jobs, may_cut);
         let (attempt, keep) = match outcome {
             Ok(newest) => {
                 self.newest = newest;
                 (Attempt::Committed, true)
             }
             Err((at, fault)) => {
+                self.nonces.undo();
                 let rolled_back = conn.is_autocommit() || conn.execute_batch("ROLLBACK").is_ok();
                 match (at, fault) {
                     (Some(at), Fault::Own(error)) => (Attempt::OneFailed(at, error), rolled_back),
@@ -114,13 +117,14 @@ impl Writer {
 fn transact(
     conn: &Connection,
     queue: &Queue,
+    nonces: &mut Nonces,
     newest: i64,
     jobs: &mut VecDeque<Box<dyn Job>>,
     may_cut: &mut bool,
 ) -> Result<i64, (Option<usize>, Fault)> {
     let begin = conn.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([]));
     begin.map_err(|err| (None, err.into()))?;
-    let mut batch = Batch::new(conn, newest);
+    let mut batch = Batch::new(conn, nonces, newest);
     let mut at = 0;
     while at < jobs.len() {
         if *may_cut && queue.urgent_waits() {

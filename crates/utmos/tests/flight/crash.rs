@@ -17,7 +17,7 @@ use utmos_sim::{Fleet, FleetConfig, ReplyTiming};
 
 use crate::{
     api::{Api, COMMANDS, command},
-    place::{Place, fly},
+    place::{Place, fly, start_docks},
     truth,
 };
 
@@ -26,6 +26,17 @@ type End = (&'static str, Option<&'static str>);
 const SUCCEEDED: End = ("SUCCEEDED", None);
 const DISPATCH_UNCERTAIN: End = ("TIMED_OUT", Some("DISPATCH_UNCERTAIN"));
 const NO_RESPONSE: End = ("TIMED_OUT", Some("NO_RESPONSE"));
+
+/// When the dock comes.
+#[derive(PartialEq)]
+enum DockComes {
+    /// It is there: the command is claimed in the transaction that accepts it.
+    First,
+    /// When the command already waits.
+    AfterTheAnswer,
+    /// To the process that comes after.
+    AfterTheDeath,
+}
 
 /// Where the process dies, and what must come of the command then.
 struct Case {
@@ -40,6 +51,7 @@ struct Case {
     received: RangeInclusive<usize>,
     /// How much faster than a real dock ours lives.
     speed: f64,
+    dock_comes: DockComes,
 }
 
 const CASE: Case = Case {
@@ -50,6 +62,7 @@ const CASE: Case = Case {
     ends: &[],
     received: 0..=1,
     speed: 1.0,
+    dock_comes: DockComes::First,
 };
 
 /// Docks that answer after a while, as real ones do, so that one step of a command comes after another.
@@ -69,7 +82,10 @@ async fn check(case: Case) {
     let sn = config.docks[0].sn.clone();
     let process = place.spawn(Some(case.point)).await;
     let api = place.api();
-    let fleet = connect(&place, &config).await;
+    let mut fleet = None;
+    if case.dock_comes == DockComes::First {
+        fleet = Some(connect(&place, &config).await);
+    }
     for method in case.before {
         let id = api.create(&sn, method, json!({}), json!({})).await.id();
         assert_eq!(api.ended(&id).await["status"], "SUCCEEDED");
@@ -77,9 +93,17 @@ async fn check(case: Case) {
     let more = json!({"timeout_seconds": case.timeout_seconds});
     let body = command(&sn, case.method, json!({}), more);
     let first = api.try_request(Method::POST, COMMANDS, Some(&body)).await;
+    if case.dock_comes == DockComes::AfterTheAnswer {
+        let broker = (place.address, 1883).into();
+        fleet = Some(start_docks(&config, broker, ProtocolChoice::Auto));
+    }
     process.died().await;
 
     let _process = place.spawn(None).await;
+    let fleet = match fleet {
+        Some(fleet) => fleet,
+        None => connect(&place, &config).await,
+    };
     let again = api.post(COMMANDS, &body).await;
     assert_eq!(again.status, StatusCode::OK, "it was on record: {again:?}");
     let id = again.id();
@@ -109,21 +133,30 @@ async fn check(case: Case) {
 #[tokio::test]
 #[cfg_attr(not(debug_assertions), ignore = "only a debug build has crash points")]
 async fn killed_after_the_accept_and_before_the_answer() {
-    let case = Case { point: "accepted", timeout_seconds: 0, ..CASE };
-    check(Case { ends: &[SUCCEEDED], received: 1..=1, ..case }).await;
+    let case = Case { point: "accepted", dock_comes: DockComes::AfterTheDeath, ..CASE };
+    check(Case { timeout_seconds: 0, ends: &[SUCCEEDED], received: 1..=1, ..case }).await;
+}
+
+#[tokio::test]
+#[cfg_attr(not(debug_assertions), ignore = "only a debug build has crash points")]
+async fn killed_after_the_accept_that_claimed_as_well() {
+    let case = Case { point: "accepted", ..CASE };
+    check(Case { ends: &[DISPATCH_UNCERTAIN], received: 0..=0, ..case }).await;
 }
 
 #[tokio::test]
 #[cfg_attr(not(debug_assertions), ignore = "only a debug build has crash points")]
 async fn killed_between_the_accept_and_the_claim() {
-    let case = Case { point: "saving:sending_claimed", timeout_seconds: 0, ..CASE };
-    check(Case { ends: &[SUCCEEDED], received: 1..=1, ..case }).await;
+    let case =
+        Case { point: "saving:sending_claimed", dock_comes: DockComes::AfterTheAnswer, ..CASE };
+    check(Case { timeout_seconds: 0, ends: &[SUCCEEDED], received: 1..=1, ..case }).await;
 }
 
 #[tokio::test]
 #[cfg_attr(not(debug_assertions), ignore = "only a debug build has crash points")]
 async fn killed_after_the_claim_and_before_the_publish() {
-    let case = Case { point: "saved:sending_claimed", ..CASE };
+    let case =
+        Case { point: "saved:sending_claimed", dock_comes: DockComes::AfterTheAnswer, ..CASE };
     check(Case { ends: &[DISPATCH_UNCERTAIN], received: 0..=0, ..case }).await;
 }
 

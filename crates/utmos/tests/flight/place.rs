@@ -208,13 +208,18 @@ impl Place {
 
 /// Starts docks at this broker and waits until they are there.
 pub async fn fly(config: &FleetConfig, broker: SocketAddr, protocol: ProtocolChoice) -> Fleet {
+    let fleet = start_docks(config, broker, protocol);
+    tokio::time::timeout(PATIENCE, fleet.ready()).await.expect("the docks come up");
+    fleet
+}
+
+/// Starts docks at this broker, which may go away before they are there.
+pub fn start_docks(config: &FleetConfig, broker: SocketAddr, protocol: ProtocolChoice) -> Fleet {
     let mut config = config.clone();
     config.broker.host = broker.ip().to_string();
     config.broker.port = broker.port();
     config.broker.protocol = protocol;
-    let fleet = Fleet::start(config).unwrap();
-    tokio::time::timeout(PATIENCE, fleet.ready()).await.expect("the docks come up");
-    fleet
+    Fleet::start(config).unwrap()
 }
 
 async fn put_tenant(store: &SqliteStore, id: TenantId) {

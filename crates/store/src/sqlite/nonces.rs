@@ -1,0 +1,172 @@
+//! Nonces that were spent: on disk in the order they came, and in memory, where they are looked up.
+//!
+//! An index over them would be over random keys: every request would dirty a page of its own. On disk they are only
+//! appended to and read again at a start; a nonce is in memory because it is on disk, never instead of it.
+
+use std::collections::HashSet;
+
+use rusqlite::{Connection, params};
+use utmos_core::{ports::Nonce, signing::NonceUse, time::Timestamp};
+
+use super::{fault::Fault, limits::FORGET_BATCH};
+
+type Key = [u8; 16];
+
+enum Change {
+    Added(Key),
+    Forgotten(Key),
+}
+
+/// The writer's memory of what the table holds.
+#[derive(Default)]
+pub(super) struct Nonces {
+    known: HashSet<Key>,
+    /// The number of the newest that is known.
+    last: i64,
+    /// Whether this transaction has looked for what other processes added.
+    is_up_to_date: bool,
+    /// What this transaction changed, to be undone with it.
+    changes: Vec<Change>,
+    last_before: i64,
+}
+
+impl Nonces {
+    pub(super) fn load(conn: &Connection) -> rusqlite::Result<Self> {
+        let mut nonces = Self::default();
+        nonces.read_after(conn, 0)?;
+        Ok(nonces)
+    }
+
+    /// A transaction begins.
+    pub(super) fn begin(&mut self) {
+        self.is_up_to_date = false;
+        self.last_before = self.last;
+        self.changes.clear();
+    }
+
+    /// The transaction came to nothing.
+    pub(super) fn undo(&mut self) {
+        for change in self.changes.drain(..).rev() {
+            match change {
+                Change::Added(key) => self.known.remove(&key),
+                Change::Forgotten(key) => self.known.insert(key),
+            };
+        }
+        self.last = self.last_before;
+    }
+
+    pub(super) fn spend(&mut self, conn: &Connection, nonce: NonceUse) -> Result<Nonce, Fault> {
+        self.catch_up(conn)?;
+        if self.known.contains(&nonce.key) {
+            return Ok(Nonce::Replayed);
+        }
+        conn.prepare_cached("INSERT INTO nonces (key, expires_at) VALUES (?1, ?2)")?
+            .execute(params![nonce.key, nonce.expires_at.as_millis()])?;
+        self.last = conn.last_insert_rowid();
+        self.known.insert(nonce.key);
+        self.changes.push(Change::Added(nonce.key));
+        Ok(Nonce::Spent)
+    }
+
+    /// Forgets some of those whose time is over. Answers how many.
+    pub(super) fn forget(&mut self, conn: &Connection, at: Timestamp) -> Result<usize, Fault> {
+        self.catch_up(conn)?;
+        let most = i64::try_from(FORGET_BATCH).unwrap_or(i64::MAX);
+        let mut delete = conn.prepare_cached(DELETE_NONCES)?;
+        let gone = delete.query_map(params![at.as_millis(), most], |row| row.get(0))?;
+        let gone: Vec<Key> = gone.collect::<Result<_, _>>()?;
+        for key in &gone {
+            self.known.remove(key);
+        }
+        self.last = newest(conn)?;
+        let count = gone.len();
+        self.changes.extend(gone.into_iter().map(Change::Forgotten));
+        Ok(count)
+    }
+
+    /// Another process may have spent some.
+    fn catch_up(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        if self.is_up_to_date {
+            return Ok(());
+        }
+        let newest = newest(conn)?;
+        if newest > self.last {
+            self.read_after(conn, self.last)?;
+        } else if newest < self.last {
+            self.known.clear();
+            self.read_after(conn, 0)?;
+        }
+        self.last_before = self.last;
+        self.is_up_to_date = true;
+        Ok(())
+    }
+
+    fn read_after(&mut self, conn: &Connection, last: i64) -> rusqlite::Result<()> {
+        self.last = last;
+        let mut select = conn.prepare_cached(SELECT_AFTER)?;
+        let mut rows = select.query(params![last])?;
+        while let Some(row) = rows.next()? {
+            self.last = row.get(0)?;
+            self.known.insert(row.get(1)?);
+        }
+        Ok(())
+    }
+}
+
+fn newest(conn: &Connection) -> rusqlite::Result<i64> {
+    conn.prepare_cached("SELECT coalesce(max(n), 0) FROM nonces")?.query_row([], |row| row.get(0))
+}
+
+pub(super) const SELECT_AFTER: &str = "SELECT n, key FROM nonces WHERE n > ?1 ORDER BY n";
+pub(super) const DELETE_NONCES: &str = "DELETE FROM nonces WHERE n IN (SELECT n FROM nonces WHERE expires_at < ?1 ORDER BY expires_at LIMIT ?2) RETURNING key";
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    fn place() -> Connection {
+        let conn = Connection::open_in_memory().unwrap();
+        let sql = include_str!("../../migrations/sqlite/0001_first.sql");
+        conn.execute_batch(sql).unwrap();
+        conn.execute_batch(
+            "INSERT INTO nonces (key, expires_at) VALUES (x'00112233445566778899aabbccddeeff', 7)",
+        )
+        .unwrap();
+        conn.execute_batch(include_str!("../../migrations/sqlite/0002_nonces_in_order.sql"))
+            .unwrap();
+        conn
+    }
+
+    fn nonce(number: u8, expires_at: i64) -> NonceUse {
+        NonceUse { key: [number; 16], expires_at: Timestamp::from_millis(expires_at) }
+    }
+
+    #[test]
+    fn what_was_spent_before_the_table_changed_stays_spent() {
+        let conn = place();
+        let mut nonces = Nonces::load(&conn).unwrap();
+        nonces.begin();
+        let key = 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff_u128.to_be_bytes();
+        let again = NonceUse { key, expires_at: Timestamp::from_millis(9) };
+        assert_eq!(nonces.spend(&conn, again).unwrap(), Nonce::Replayed);
+    }
+
+    #[test]
+    fn what_is_rolled_back_was_neither_spent_nor_forgotten() {
+        let conn = place();
+        let mut nonces = Nonces::load(&conn).unwrap();
+        nonces.begin();
+        assert_eq!(nonces.spend(&conn, nonce(1, 10)).unwrap(), Nonce::Spent);
+        conn.execute_batch("BEGIN").unwrap();
+        nonces.begin();
+        assert_eq!(nonces.spend(&conn, nonce(2, 10)).unwrap(), Nonce::Spent);
+        assert_eq!(nonces.forget(&conn, Timestamp::from_millis(11)).unwrap(), 3);
+        conn.execute_batch("ROLLBACK").unwrap();
+        nonces.undo();
+        nonces.begin();
+        assert_eq!(nonces.spend(&conn, nonce(1, 10)).unwrap(), Nonce::Replayed);
+        assert_eq!(nonces.spend(&conn, nonce(2, 10)).unwrap(), Nonce::Spent);
+        assert_eq!(nonces.spend(&conn, nonce(2, 10)).unwrap(), Nonce::Replayed);
+    }
+}
