@@ -6,18 +6,18 @@ use sha2::{Digest, Sha256};
 /// Integers up to here are the same number as text and as a float.
 const EXACT_INTEGER_MAX: f64 = 9_007_199_254_740_992.0;
 
-/// SHA-256 over `body` as a JSON value, without its member `except`.
+/// SHA-256 over `body` as a JSON value, without its members `except`.
 ///
 /// Bodies that differ only in white space, order of members, escapes, or the spelling of a number (`1`, `1.0`, `1e0`)
 /// have the same fingerprint.
 #[must_use]
-pub fn fingerprint(body: &Value, except: &str) -> [u8; 32] {
+pub fn fingerprint(body: &Value, except: &[&str]) -> [u8; 32] {
     let mut hash = Sha256::new();
-    feed(&mut hash, body, Some(except));
+    feed(&mut hash, body, except);
     hash.finalize().into()
 }
 
-fn feed(hash: &mut Sha256, value: &Value, except: Option<&str>) {
+fn feed(hash: &mut Sha256, value: &Value, except: &[&str]) {
     match value {
         Value::Null => hash.update(b"n"),
         Value::Bool(false) => hash.update(b"f"),
@@ -27,19 +27,19 @@ fn feed(hash: &mut Sha256, value: &Value, except: Option<&str>) {
         Value::Array(items) => {
             hash.update(b"[");
             for item in items {
-                feed(hash, item, None);
+                feed(hash, item, &[]);
             }
             hash.update(b"]");
         }
         Value::Object(members) => {
             hash.update(b"{");
             let mut names: Vec<_> =
-                members.keys().filter(|name| except != Some(name.as_str())).collect();
+                members.keys().filter(|name| !except.contains(&name.as_str())).collect();
             names.sort_unstable();
             for name in names {
                 feed_text(hash, name);
                 if let Some(member) = members.get(name) {
-                    feed(hash, member, None);
+                    feed(hash, member, &[]);
                 }
             }
             hash.update(b"}");
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> [u8; 32] {
-        fingerprint(&serde_json::from_str(text).unwrap(), "idempotency_key")
+        fingerprint(&serde_json::from_str(text).unwrap(), &["idempotency_key"])
     }
 
     #[test]

@@ -59,6 +59,15 @@ pub enum Input {
         /// The HTTP request.
         request_id: String,
     },
+    /// A caller wanted it gone, and what stops it at the device was accepted.
+    Aborted {
+        /// The credential.
+        api_id: String,
+        /// The HTTP request.
+        request_id: String,
+        /// The command that stops it.
+        abort_command_id: String,
+    },
     /// An emergency of the same aircraft was accepted.
     Preempt {
         /// That command.
@@ -121,6 +130,13 @@ pub struct Moment<'a> {
 #[must_use]
 pub fn decide(spec: &Spec, life: &Life, input: &Input, moment: Moment<'_>) -> Decision {
     let case = Case { spec, life, moment };
+    if let Input::Aborted { api_id, request_id, abort_command_id } = input {
+        return case.record(Proof::Cancelled {
+            api_id: api_id.clone(),
+            request_id: request_id.clone(),
+            abort_command_id: Some(abort_command_id.clone()),
+        });
+    }
     match life.phase {
         Phase::Waiting => case.waiting(input),
         Phase::Sending => case.sending(input),
@@ -189,6 +205,7 @@ impl Case<'_> {
             | Input::SendUnclear { .. }
             | Input::FoundAfterRestart
             | Input::Progress(_)
+            | Input::Aborted { .. }
             | Input::MovementOver => Decision::Ignore,
         }
     }
@@ -218,6 +235,7 @@ impl Case<'_> {
             | Input::Tick(_)
             | Input::Progress(_)
             | Input::Cancel { .. }
+            | Input::Aborted { .. }
             | Input::Preempt { .. }
             | Input::MovementOver => Decision::Ignore,
         }
@@ -248,6 +266,7 @@ impl Case<'_> {
             | Input::Turn(_)
             | Input::Tick(_)
             | Input::Cancel { .. }
+            | Input::Aborted { .. }
             | Input::Preempt { .. } => Decision::Ignore,
         }
     }
@@ -270,6 +289,7 @@ impl Case<'_> {
             | Input::Turn(_)
             | Input::Tick(_)
             | Input::Cancel { .. }
+            | Input::Aborted { .. }
             | Input::Preempt { .. } => Decision::Ignore,
         }
     }
@@ -390,10 +410,9 @@ impl Case<'_> {
                 FailureCode::NoResponse
                 | FailureCode::DispatchUncertain
                 | FailureCode::ExecutionUnconfirmed,
-            ) => life.holds_motion,
-            Outcome::TimedOut(_) | Outcome::Delivered | Outcome::Failed(_) | Outcome::Unmatched => {
-                false
-            }
+            )
+            | Outcome::Unmatched => life.holds_motion,
+            Outcome::TimedOut(_) | Outcome::Delivered | Outcome::Failed(_) => false,
         };
         life.phase = Phase::Ended(outcome);
         life.completed_at = Some(self.moment.now.wall);

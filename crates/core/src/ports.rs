@@ -174,6 +174,9 @@ pub trait CommandStore: Send + Sync {
         new: NewCommand,
     ) -> Result<Accepted, StoreError>;
 
+    /// What would become of a command that were accepted now, but for its nonce. Stores nothing, and promises nothing.
+    async fn foresee(&self, new: NewCommand) -> Result<Accepted, StoreError>;
+
     /// Saves a change if the command is still at the version it had. Entries beyond a named limit of evidence per
     /// command are dropped; transitions are always kept.
     async fn advance(&self, advance: Advance) -> Result<Advanced, StoreError>;

@@ -302,6 +302,14 @@ impl CommandStore for JournalledStore {
         }
     }
 
+    async fn foresee(&self, new: NewCommand) -> Result<Accepted, StoreError> {
+        let known = self.pending().same_key(&new.spec);
+        match known {
+            Some(known) => Ok(known),
+            None => self.inner.foresee(new).await,
+        }
+    }
+
     async fn advance(&self, advance: Advance) -> Result<Advanced, StoreError> {
         let way = self.pending().way_of(&advance);
         match way {

@@ -206,6 +206,10 @@ impl CommandStore for SqliteStore {
         self.write(lane, move |batch| acceptance.write(batch)).await
     }
 
+    async fn foresee(&self, new: NewCommand) -> Result<Accepted, StoreError> {
+        self.readers.read(move |conn| accept::foresee(conn, &new)).await
+    }
+
     async fn advance(&self, advance: Advance) -> Result<Advanced, StoreError> {
         let lane = self.urgent.lane_of(advance.id);
         let change = Change::new(advance, &self.sealer)?;

@@ -84,7 +84,17 @@ impl Case<'_> {
         let is_other = mismatch.is_some();
         let proof = self.reply_proof(reply, true, has_answer && !is_other, mismatch);
         if has_answer || is_other {
-            return self.record(proof);
+            // What came first was somebody else's, and this is the device's own word that nothing began.
+            let clears = self.life.phase == Phase::Ended(Outcome::Unmatched)
+                && self.life.holds_motion
+                && !is_other
+                && reply.verdict == Verdict::Refused
+                && !self.has_started();
+            if !clears {
+                return self.record(proof);
+            }
+            let life = Life { due: None, holds_motion: false, ..self.changed() };
+            return self.moved(life, proof, None);
         }
         let mut life = Life {
             response: Some(to_response(reply)),

@@ -12,7 +12,7 @@ use utmos_core::{
     id::{Bid, CommandId, DeviceSn, GatewaySn},
     life::{Effect, Input, Presence, decide_all, longest_wait},
     method::{Channel, CompleteOn, CompletesBy, IfOffline, Risk},
-    ports::{Accepted, NewCommand, StoreError},
+    ports::{Accepted, NewCommand, Nonce, StoreError},
     reply::RawJson,
     signing::{Caller, NonceUse},
     time::{Deadline, Timestamp},
@@ -148,6 +148,20 @@ impl Driver {
         task.await.unwrap_or(Err(SubmitError::Stopping))
     }
 
+    /// What would become of a command that were submitted now: the one it would find under its key, or `None` for a new
+    /// one. Nothing is stored.
+    ///
+    /// # Errors
+    /// Those of [`Driver::submit`] that the store can foresee: a key used with another body, another movement running.
+    pub async fn foresee(
+        &self,
+        caller: &Caller,
+        draft: Draft,
+    ) -> Result<Option<Submitted>, SubmitError> {
+        let aircraft = draft.aircraft.clone();
+        self.inner.foresee(Arc::new(self.inner.to_spec(caller, draft)), aircraft).await
+    }
+
     /// Ends a command that has not been sent.
     ///
     /// # Errors
@@ -208,11 +222,11 @@ impl Inner {
         let urgent = draft.risk == Risk::Emergency;
         let key = LaneKey { gateway: draft.gateway.clone(), urgent };
         let waiting = self.lock().lanes.get(&key).map_or(0, super::lane::Lane::waiting);
-        if !urgent && waiting >= self.limits.waiting_per_gateway_max {
-            return Err(self.refuse_full(nonce, waiting).await);
-        }
         let aircraft = draft.aircraft.clone();
         let spec = Arc::new(self.to_spec(caller, draft));
+        if !urgent && waiting >= self.limits.waiting_per_gateway_max {
+            return self.refuse_full(nonce, spec, aircraft, waiting).await;
+        }
         let new = self.begin(&key, caller, &spec, aircraft.clone());
         let life = new.life.clone();
         let is_claimed = life.phase == Phase::Sending;
@@ -236,17 +250,8 @@ impl Inner {
             self.expected_one(&key);
         }
         let (id, accepted_at) = (spec.id, spec.accepted_at);
-        match accepted.map_err(SubmitError::Store)? {
-            Accepted::New => {
-                Ok(Submitted { id, status: Status::Accepted, accepted_at, replayed: false })
-            }
-            Accepted::Replayed { id, accepted_at, status } => {
-                Ok(Submitted { id, status, accepted_at, replayed: true })
-            }
-            Accepted::Conflict { id } => Err(SubmitError::KeyReused(id)),
-            Accepted::Busy { id, method } => Err(SubmitError::Busy { id, method }),
-            Accepted::NonceReplayed => Err(SubmitError::NonceReplayed),
-        }
+        let fresh = Submitted { id, status: Status::Accepted, accepted_at, replayed: false };
+        Ok(before(accepted.map_err(SubmitError::Store)?)?.unwrap_or(fresh))
     }
 
     /// How a command's life begins. Where nothing is before it and its gateway is there, it is claimed in the transaction
@@ -307,14 +312,32 @@ impl Inner {
         }
     }
 
-    /// A full lane refuses, but the request's nonce is spent all the same.
-    async fn refuse_full(&self, nonce: Option<NonceUse>, waiting: usize) -> SubmitError {
-        let Some(nonce) = nonce else { return SubmitError::LaneFull(waiting) };
-        match self.store.spend_nonce(nonce).await {
-            Ok(utmos_core::ports::Nonce::Spent) => SubmitError::LaneFull(waiting),
-            Ok(utmos_core::ports::Nonce::Replayed) => SubmitError::NonceReplayed,
-            Err(error) => SubmitError::Store(error),
+    /// A full lane refuses what is new, but the request's nonce is spent all the same, and a repeated request finds its
+    /// command.
+    async fn refuse_full(
+        &self,
+        nonce: Option<NonceUse>,
+        spec: Arc<Spec>,
+        aircraft: Option<DeviceSn>,
+        waiting: usize,
+    ) -> Result<Submitted, SubmitError> {
+        if let Some(nonce) = nonce
+            && self.store.spend_nonce(nonce).await.map_err(SubmitError::Store)? == Nonce::Replayed
+        {
+            return Err(SubmitError::NonceReplayed);
         }
+        self.foresee(spec, aircraft).await?.ok_or(SubmitError::LaneFull(waiting))
+    }
+
+    /// The command that a request would find under its key; `None` when it would make a new one.
+    async fn foresee(
+        &self,
+        spec: Arc<Spec>,
+        aircraft: Option<DeviceSn>,
+    ) -> Result<Option<Submitted>, SubmitError> {
+        let life = Life::accepted(&spec);
+        let new = NewCommand { spec, life, entries: Vec::new(), aircraft };
+        before(self.store.foresee(new).await.map_err(SubmitError::Store)?)
     }
 
     fn to_spec(&self, caller: &Caller, draft: Draft) -> Spec {
@@ -414,5 +437,18 @@ impl Inner {
             command.spec = Arc::new(spec);
         }
         command
+    }
+}
+
+/// The command that came before under the same key, or why nothing came of it; `None` when it is new.
+fn before(accepted: Accepted) -> Result<Option<Submitted>, SubmitError> {
+    match accepted {
+        Accepted::New => Ok(None),
+        Accepted::Replayed { id, accepted_at, status } => {
+            Ok(Some(Submitted { id, status, accepted_at, replayed: true }))
+        }
+        Accepted::Conflict { id } => Err(SubmitError::KeyReused(id)),
+        Accepted::Busy { id, method } => Err(SubmitError::Busy { id, method }),
+        Accepted::NonceReplayed => Err(SubmitError::NonceReplayed),
     }
 }

@@ -59,6 +59,9 @@ pub fn check(app: &App, caller: &Caller, body: &[u8]) -> Result<Wanted, Problem>
     };
     let route = read.route;
     let method = read.method;
+    // A dry run is compared as the request that it stands for.
+    let not_compared: &[&str] =
+        if read.dry_run { &["idempotency_key", "dry_run"] } else { &["idempotency_key"] };
     let draft = Draft {
         device: read.device,
         gateway: route.gateway,
@@ -76,7 +79,7 @@ pub fn check(app: &App, caller: &Caller, body: &[u8]) -> Result<Wanted, Problem>
         silence_wait: method.silence,
         payload: read.payload.to_string().into(),
         idempotency_key: read.idempotency_key,
-        fingerprint: fingerprint(&value, "idempotency_key"),
+        fingerprint: fingerprint(&value, not_compared),
     };
     Ok(Wanted { draft, dry_run: read.dry_run, hints: read.hints })
 }

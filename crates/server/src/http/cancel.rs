@@ -11,6 +11,7 @@ use utmos_core::{
     evidence::Proof,
     id::CommandId,
     idempotency::fingerprint,
+    life::Input,
     signing::Caller,
 };
 use utoipa::ToSchema;
@@ -116,12 +117,21 @@ async fn abort(app: &App, caller: &Caller, command: &Command) -> Result<String, 
         job_ref: method.job_ref(&payload),
         timeout: method.timeout,
         silence_wait: method.silence,
-        fingerprint: fingerprint(&payload, ""),
+        fingerprint: fingerprint(&payload, &[]),
         payload: payload.to_string().into(),
         // No caller can send a key with a control character, so none can stand in the way of an abort.
         idempotency_key: format!("\u{1}cancel:{}", spec.id),
     };
     let submitted = app.driver.submit(caller, draft, None).await?;
+    if !submitted.replayed {
+        let aborted = Input::Aborted {
+            api_id: caller.api_id().to_string(),
+            request_id: caller.request_id().to_owned(),
+            abort_command_id: submitted.id.to_string(),
+        };
+        let told = app.driver.tell(spec.tenant, spec.id, aborted).await;
+        told.map_err(|error| Problem::store(&error))?;
+    }
     Ok(submitted.id.to_string())
 }
 

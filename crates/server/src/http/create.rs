@@ -24,7 +24,7 @@ use super::{
     signed::{self, Signed},
     words::{CompleteOnWord, IfOfflineWord, RiskWord, StatusWord},
 };
-use crate::driver::SubmitError;
+use crate::driver::{SubmitError, Submitted};
 
 /// A command to be sent. Read by hand ([`body`]), so that all problems are named at once.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -79,6 +79,9 @@ pub struct Created {
 pub struct DryRun {
     /// Always true.
     pub dry_run: bool,
+    /// The command that the key and the body belong to already: nothing new would be made.
+    #[schema(format = "uuid")]
+    pub replays: Option<String>,
     /// The gateway it would go to.
     pub gateway_id: String,
     /// DJI's method name.
@@ -139,7 +142,9 @@ pub async fn create_command(
         .await?;
     if wanted.dry_run {
         signed::spend(&app, &caller).await?;
-        return Ok(Json(CreatedOrDryRun::DryRun(dry_run(&app, &caller, wanted))).into_response());
+        let found = app.driver.foresee(&caller, wanted.draft.clone()).await?;
+        let answer = dry_run(&app, &caller, wanted, found);
+        return Ok(Json(CreatedOrDryRun::DryRun(answer)).into_response());
     }
     let nonce = Some(caller.nonce());
     let submitted = app.driver.submit(&caller, wanted.draft, nonce).await?;
@@ -157,13 +162,14 @@ pub async fn create_command(
     Ok((StatusCode::ACCEPTED, Json(created)).into_response())
 }
 
-fn dry_run(app: &App, caller: &Caller, wanted: Wanted) -> DryRun {
+fn dry_run(app: &App, caller: &Caller, wanted: Wanted, found: Option<Submitted>) -> DryRun {
     let draft = wanted.draft;
     let payload: Value = serde_json::from_str(&draft.payload).unwrap_or(Value::Null);
     let payload =
         app.catalogue.method(&draft.method).map_or(Value::Null, |method| method.mask(&payload));
     DryRun {
         dry_run: true,
+        replays: found.map(|found| found.id.to_string()),
         gateway_online: app.driver.is_present(&draft.gateway) == utmos_core::life::Presence::Online,
         gateway_id: draft.gateway.to_string(),
         command_type: draft.method,

@@ -81,6 +81,38 @@ async fn a_dry_run_shows_what_would_be_sent_and_stores_and_sends_nothing() {
 }
 
 #[tokio::test]
+async fn a_dry_run_foresees_a_used_key_and_a_movement_in_the_way() {
+    let app = TestApp::start().await;
+    let _dock = app.dock("DOCK-1").await;
+    let fly = json!({"fly_to_id": "f-1", "max_speed": 5, "points": [{"latitude": 1.0, "longitude": 2.0, "height": 60.0}]});
+    let real = json!({"idempotency_key": "k-1"});
+    let dry = json!({"idempotency_key": "k-1", "dry_run": true});
+    let first = app.api.create("DOCK-1", "fly_to_point", fly.clone(), dry.clone()).await;
+    assert_eq!((first.status, &first.body["replays"]), (StatusCode::OK, &Value::Null), "{first:?}");
+    let made = app.api.create("DOCK-1", "fly_to_point", fly.clone(), real).await.id();
+    let same = app.api.create("DOCK-1", "fly_to_point", fly.clone(), dry.clone()).await;
+    assert_eq!((same.status, &same.body["replays"]), (StatusCode::OK, &json!(made)));
+    let other = app.api.create("DOCK-1", "debug_mode_open", json!({}), dry).await;
+    assert_eq!((other.status, other.code()), (StatusCode::CONFLICT, "IDEMPOTENCY_CONFLICT"));
+    let busy = app.api.create("DOCK-1", "fly_to_point", fly, json!({"dry_run": true})).await;
+    assert_eq!((busy.status, busy.code()), (StatusCode::CONFLICT, "DEVICE_BUSY"));
+    assert_eq!(ids(&app.api.get(COMMANDS).await.body), [made]);
+}
+
+#[tokio::test]
+async fn a_full_lane_refuses_what_is_new_and_knows_what_it_has() {
+    let app = TestApp::start_with(&["commands.waiting_per_gateway_max=1"]).await;
+    let key = json!({"idempotency_key": "k-1"});
+    let first = app.api.create("DOCK-1", "debug_mode_open", json!({}), key.clone()).await;
+    let full = app.api.create("DOCK-1", "debug_mode_open", json!({}), json!({})).await;
+    assert_eq!((full.status, full.code()), (StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED"));
+    let again = app.api.create("DOCK-1", "debug_mode_open", json!({}), key.clone()).await;
+    assert_eq!((again.status, again.id()), (StatusCode::OK, first.id()));
+    let other = app.api.create("DOCK-1", "debug_mode_close", json!({}), key).await;
+    assert_eq!((other.status, other.code()), (StatusCode::CONFLICT, "IDEMPOTENCY_CONFLICT"));
+}
+
+#[tokio::test]
 async fn secrets_of_a_payload_go_to_the_device_and_are_shown_nowhere() {
     let app = TestApp::start().await;
     let mut dock = app.dock("DOCK-1").await;

@@ -289,6 +289,14 @@ async fn a_cancelled_command_is_never_sent_and_a_delivered_one_is_aborted_if_its
     let abort = aborted.body["abort_command_id"].as_str().unwrap().to_owned();
     let command = dock.command().await;
     assert_eq!((command.tid(), command.method()), (abort.as_str(), "fly_to_point_stop"));
+    let told = wait_for(async || {
+        let timeline = app.api.get(&format!("{COMMANDS}/{flying}/timeline")).await;
+        let entries = timeline.body["items"].as_array().unwrap().clone();
+        entries.into_iter().find(|entry| entry["cause"] == "cancelled")
+    });
+    assert_eq!(told.await["abort_command_id"], abort.as_str());
+    let again = app.api.post(&format!("{COMMANDS}/{flying}/cancel"), &Value::Null).await;
+    assert_eq!(again.body["abort_command_id"], abort.as_str(), "one abort for one command");
 }
 
 /// Asks until there is an answer.

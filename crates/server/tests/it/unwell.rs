@@ -101,6 +101,10 @@ impl CommandStore for Unwell {
         self.inner.accept(nonce, new).await
     }
 
+    async fn foresee(&self, new: NewCommand) -> Result<Accepted, StoreError> {
+        self.inner.foresee(new).await
+    }
+
     async fn advance(&self, advance: Advance) -> Result<Advanced, StoreError> {
         self.pass().await?;
         self.inner.advance(advance).await

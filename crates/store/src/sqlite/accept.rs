@@ -1,6 +1,6 @@
 //! Accepting a command: nonce, idempotency key, one motion at a time, and only then the command itself.
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use utmos_core::{
     command::Phase,
     id::{CommandId, TenantId},
@@ -55,69 +55,11 @@ impl Acceptance {
         {
             return Ok(Accepted::NonceReplayed);
         }
-        if let Some(before) = self.used_before(batch)? {
-            return Ok(before);
-        }
-        if let Some(in_the_way) = self.motion_in_the_way(batch)? {
-            return Ok(in_the_way);
+        if let Some(refusal) = (Question { new: &self.new, lookup: self.lookup }).ask(batch.conn)? {
+            return Ok(refusal);
         }
         self.insert(batch)?;
         Ok(Accepted::New)
-    }
-
-    fn used_before(&self, batch: &Batch<'_>) -> Result<Option<Accepted>, Fault> {
-        let found = batch
-            .statement(SELECT_KEY)?
-            .query_row(params![self.lookup], |row| row.get::<_, i64>(0))
-            .optional()?;
-        found.map(|row| self.compare(batch, row)).transpose()
-    }
-
-    /// Compares the request with the command in `row`, which came under the same key.
-    fn compare(&self, batch: &Batch<'_>, row: i64) -> Result<Accepted, Fault> {
-        let found = batch
-            .statement(SELECT_BEFORE)?
-            .query_row(params![row], |row| Ok(Before::read(row)))
-            .optional()?;
-        let damaged =
-            |why: String| StoreError::Damaged(format!("idempotency, of row {row}: {why}"));
-        let before = found.ok_or_else(|| damaged("there is no such command".to_owned()))??;
-        let (spec, id) = (&self.new.spec, before.id);
-        if before.tenant != spec.tenant || before.key != spec.idempotency_key {
-            return Err(damaged(format!("command {id} came under another key")).into());
-        }
-        if before.fingerprint != spec.fingerprint {
-            return Ok(Accepted::Conflict { id });
-        }
-        Ok(Accepted::Replayed {
-            id,
-            accepted_at: before.accepted_at,
-            status: before.phase.status(),
-        })
-    }
-
-    /// Where either of two commands does not know its aircraft, the same gateway counts as the same aircraft.
-    fn motion_in_the_way(&self, batch: &Batch<'_>) -> Result<Option<Accepted>, Fault> {
-        let spec = &self.new.spec;
-        if !(spec.starts_motion || self.new.life.holds_motion) || spec.risk == Risk::Emergency {
-            return Ok(None);
-        }
-        let (tenant, gateway) = (spec.tenant.uuid(), spec.gateway.as_str());
-        let read = |row: &Row<'_>| {
-            Ok(Accepted::Busy {
-                id: CommandId::new(Uuid::from_bytes(row.get(0)?)),
-                method: row.get(1)?,
-            })
-        };
-        let found = match &self.new.aircraft {
-            Some(aircraft) => batch
-                .statement(MOTION_OF_AIRCRAFT)?
-                .query_row(params![tenant.as_bytes(), aircraft.as_str(), gateway], read),
-            None => batch
-                .statement(MOTION_OF_GATEWAY)?
-                .query_row(params![tenant.as_bytes(), gateway], read),
-        };
-        Ok(found.optional()?)
     }
 
     fn insert(&self, batch: &mut Batch<'_>) -> Result<(), Fault> {
@@ -181,6 +123,83 @@ impl Acceptance {
         batch.record_time(spec.accepted_at.as_millis().max(life.updated_at.as_millis()));
         Ok(())
     }
+}
+
+/// Whether anything on record speaks against a command.
+struct Question<'a> {
+    new: &'a NewCommand,
+    lookup: [u8; 16],
+}
+
+impl Question<'_> {
+    fn ask(&self, conn: &Connection) -> Result<Option<Accepted>, Fault> {
+        match self.used_before(conn)? {
+            Some(before) => Ok(Some(before)),
+            None => self.motion_in_the_way(conn),
+        }
+    }
+
+    fn used_before(&self, conn: &Connection) -> Result<Option<Accepted>, Fault> {
+        let found = conn
+            .prepare_cached(SELECT_KEY)?
+            .query_row(params![self.lookup], |row| row.get::<_, i64>(0))
+            .optional()?;
+        found.map(|row| self.compare(conn, row)).transpose()
+    }
+
+    /// Compares the request with the command in `row`, which came under the same key.
+    fn compare(&self, conn: &Connection, row: i64) -> Result<Accepted, Fault> {
+        let found = conn
+            .prepare_cached(SELECT_BEFORE)?
+            .query_row(params![row], |row| Ok(Before::read(row)))
+            .optional()?;
+        let damaged =
+            |why: String| StoreError::Damaged(format!("idempotency, of row {row}: {why}"));
+        let before = found.ok_or_else(|| damaged("there is no such command".to_owned()))??;
+        let (spec, id) = (&self.new.spec, before.id);
+        if before.tenant != spec.tenant || before.key != spec.idempotency_key {
+            return Err(damaged(format!("command {id} came under another key")).into());
+        }
+        if before.fingerprint != spec.fingerprint {
+            return Ok(Accepted::Conflict { id });
+        }
+        Ok(Accepted::Replayed {
+            id,
+            accepted_at: before.accepted_at,
+            status: before.phase.status(),
+        })
+    }
+
+    /// Where either of two commands does not know its aircraft, the same gateway counts as the same aircraft.
+    fn motion_in_the_way(&self, conn: &Connection) -> Result<Option<Accepted>, Fault> {
+        let spec = &self.new.spec;
+        if !(spec.starts_motion || self.new.life.holds_motion) || spec.risk == Risk::Emergency {
+            return Ok(None);
+        }
+        let (tenant, gateway) = (spec.tenant.uuid(), spec.gateway.as_str());
+        let read = |row: &Row<'_>| {
+            Ok(Accepted::Busy {
+                id: CommandId::new(Uuid::from_bytes(row.get(0)?)),
+                method: row.get(1)?,
+            })
+        };
+        let found = match &self.new.aircraft {
+            Some(aircraft) => conn
+                .prepare_cached(MOTION_OF_AIRCRAFT)?
+                .query_row(params![tenant.as_bytes(), aircraft.as_str(), gateway], read),
+            None => conn
+                .prepare_cached(MOTION_OF_GATEWAY)?
+                .query_row(params![tenant.as_bytes(), gateway], read),
+        };
+        Ok(found.optional()?)
+    }
+}
+
+/// What would become of a command that were accepted now.
+pub(super) fn foresee(conn: &Connection, new: &NewCommand) -> Result<Accepted, StoreError> {
+    let lookup = lookup_key(new.spec.tenant, &new.spec.idempotency_key);
+    let refusal = (Question { new, lookup }).ask(conn);
+    Ok(refusal.map_err(Fault::into_error)?.unwrap_or(Accepted::New))
 }
 
 /// What is known of the command that came under a key first.

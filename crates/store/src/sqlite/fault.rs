@@ -16,6 +16,14 @@ pub(super) enum Fault {
     },
 }
 
+impl Fault {
+    pub(super) fn into_error(self) -> StoreError {
+        match self {
+            Self::Own(error) | Self::Everyone { error, .. } => error,
+        }
+    }
+}
+
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
         Self::Own(error)

@@ -118,6 +118,7 @@ fn inputs() -> impl Strategy<Value = Input> {
         4 => progresses().prop_map(Input::Progress),
         1 => Just(cancel()),
         1 => Just(preempt()),
+        1 => Just(Input::Aborted { api_id: "ak".into(), request_id: "r".into(), abort_command_id: "c".into() }),
         1 => Just(Input::MovementOver),
     ]
 }
@@ -278,14 +279,16 @@ fn is_lawful(before: &Life, input: &Input, decision: &Decision) -> Life {
 /// A movement that may be flying holds the aircraft, and only what shows that it does not lets it go.
 fn holds_lawfully(before: &Life, input: &Input, after: &Life) {
     let may_fly = |life: &Life| {
-        matches!(
-            life.phase.failure(),
-            Some(
-                FailureCode::NoResponse
-                    | FailureCode::DispatchUncertain
-                    | FailureCode::ExecutionUnconfirmed
+        let is_unmatched = life.phase == Phase::Ended(Outcome::Unmatched);
+        is_unmatched
+            || matches!(
+                life.phase.failure(),
+                Some(
+                    FailureCode::NoResponse
+                        | FailureCode::DispatchUncertain
+                        | FailureCode::ExecutionUnconfirmed
+                )
             )
-        )
     };
     if !before.phase.has_ended() {
         assert!(before.holds_motion == after.holds_motion || after.phase.has_ended());
@@ -304,6 +307,7 @@ fn holds_lawfully(before: &Life, input: &Input, after: &Life) {
             | Input::SendUnclear { .. }
             | Input::FoundAfterRestart
             | Input::Cancel { .. }
+            | Input::Aborted { .. }
             | Input::Preempt { .. } => false,
         };
         assert!(is_over, "let go on {input:?}");

@@ -491,6 +491,43 @@ fn return_home_holds_the_aircraft_after_its_answer_until_the_flight_is_over_or_s
 }
 
 #[test]
+fn an_answer_from_elsewhere_does_not_show_that_the_aircraft_is_free() {
+    let story = Story::delivered(takeoff());
+    let (own, elsewhere) = (reply(&story.spec, Verdict::Refused), gateway("DOCK2"));
+    let story = story.reply(Reply { gateway: elsewhere.clone(), ..own.clone() });
+    assert_eq!(story.status(), Status::UnmatchedResponse);
+    assert!(story.life.holds_motion && story.life.needs_care());
+    let again = story.clone().reply(Reply { gateway: elsewhere, ..own.clone() });
+    assert!(again.life.holds_motion);
+    let due = story.mono + SILENCE;
+    for over in [
+        story.clone().reply(own),
+        story.clone().given(Input::MovementOver),
+        story.at(due).given(TICK),
+    ] {
+        assert_eq!(over.status(), Status::UnmatchedResponse);
+        assert!(!over.life.holds_motion && !over.life.needs_care());
+    }
+}
+
+#[test]
+fn what_stops_a_command_at_the_device_stands_on_its_timeline_whatever_its_state() {
+    let aborted = Input::Aborted {
+        api_id: "ak".to_owned(),
+        request_id: "r".to_owned(),
+        abort_command_id: "c-2".to_owned(),
+    };
+    for story in [Story::sending(takeoff()), Story::delivered(takeoff()), Story::started(takeoff())]
+    {
+        let before = story.life.clone();
+        let story = story.given(aborted.clone());
+        assert_eq!(story.life, before);
+        let Some(Proof::Cancelled { abort_command_id, .. }) = story.last() else { panic!() };
+        assert_eq!(abort_command_id.as_deref(), Some("c-2"));
+    }
+}
+
+#[test]
 fn a_refused_return_home_holds_nothing() {
     let story = Story::delivered(return_home());
     let refused = reply(&story.spec, Verdict::Refused);
