@@ -68,6 +68,9 @@ pub enum Input {
         /// The command that stops it.
         abort_command_id: String,
     },
+    /// The store did not confirm that it was accepted, so its caller was told that it was not; nobody asked again, and
+    /// nobody has sent it.
+    Disowned,
     /// An emergency of the same aircraft was accepted.
     Preempt {
         /// That command.
@@ -84,6 +87,8 @@ pub enum NotSent {
     NotConnected,
     /// The broker said that nobody listens there.
     NoSubscriber,
+    /// A command that was accepted before it turned out not to have left, and must leave first.
+    OutOfTurn,
     /// It was kept back between the claim and the write: its deadline had passed, or an emergency had come first.
     Withheld,
     /// The broker refused it.
@@ -180,6 +185,7 @@ impl Case<'_> {
                     proof,
                 )
             }
+            Input::Disowned => self.disown(),
             Input::Preempt { emergency_command_id } if self.spec.risk == Risk::Motion => {
                 let reason = preempted_by(emergency_command_id);
                 let proof = Proof::Preempted { emergency_command_id: emergency_command_id.clone() };
@@ -214,6 +220,7 @@ impl Case<'_> {
         match input {
             Input::Confirmed(proof) => self.confirmed(proof),
             Input::NotSent(why) => self.not_sent(why),
+            Input::Disowned => self.disown(),
             Input::SendUnclear { reason } => self.record(Proof::SendUnclear { reason: reason.clone() }),
             Input::FoundAfterRestart => {
                 self.record(Proof::FoundAfterRestart { replica: self.moment.replica.to_owned() })
@@ -263,6 +270,7 @@ impl Case<'_> {
             Input::MovementOver
             | Input::Progress(_)
             | Input::FoundAfterRestart
+            | Input::Disowned
             | Input::Turn(_)
             | Input::Tick(_)
             | Input::Cancel { .. }
@@ -277,6 +285,11 @@ impl Case<'_> {
             Input::Reply(reply) => self.late_reply(reply),
             Input::Progress(progress) if self.is_of_job(progress) => self.late_progress(progress),
             Input::Confirmed(proof) => self.record(proof.clone()),
+            // Nothing began, if nothing speaks against it.
+            Input::NotSent(why) if self.life.holds_motion && self.is_unheard_of() => {
+                let life = Life { due: None, holds_motion: false, ..self.changed() };
+                self.moved(life, Proof::NotSent { reason: why.text() }, None)
+            }
             Input::NotSent(why) => self.record(Proof::NotSent { reason: why.text() }),
             Input::SendUnclear { reason } => {
                 self.record(Proof::SendUnclear { reason: reason.clone() })
@@ -286,6 +299,7 @@ impl Case<'_> {
             Input::MovementOver
             | Input::Progress(_)
             | Input::FoundAfterRestart
+            | Input::Disowned
             | Input::Turn(_)
             | Input::Tick(_)
             | Input::Cancel { .. }
@@ -312,6 +326,12 @@ impl Case<'_> {
         self.life.version > Life::accepted(self.spec).version
     }
 
+    /// Nobody has shown to have it: no confirmation, no answer, no event.
+    fn is_unheard_of(self) -> bool {
+        let life = self.life;
+        life.delivered_at.is_none() && life.response.is_none() && life.execution.is_none()
+    }
+
     fn has_started(self) -> bool {
         self.life.execution.is_some()
     }
@@ -331,6 +351,13 @@ impl Case<'_> {
                 Proof::GatewayAbsent { last_heard_at },
             ),
         }
+    }
+
+    fn disown(self) -> Decision {
+        let reason = "the store did not confirm its acceptance, its caller was told so and did not ask again before its \
+                      deadline; nothing was sent";
+        let proof = Proof::NotSent { reason: reason.to_owned() };
+        self.end(Outcome::TimedOut(FailureCode::ExpiredBeforeSending), reason, proof)
     }
 
     /// An emergency came first while this was being sent: should it turn out not to have left, it stays here. The
@@ -362,7 +389,7 @@ impl Case<'_> {
     fn not_sent(self, why: &NotSent) -> Decision {
         let proof = Proof::NotSent { reason: why.text() };
         match why {
-            NotSent::NotConnected | NotSent::NoSubscriber => {
+            NotSent::NotConnected | NotSent::NoSubscriber | NotSent::OutOfTurn => {
                 match (self.spec.if_offline, &self.life.failure_reason) {
                     // Provably nothing left, so the one publish is still ahead.
                     (IfOffline::Wait, None) => {
@@ -469,6 +496,7 @@ impl NotSent {
             Self::NoSubscriber => {
                 "the broker knows of nobody listening on the gateway's topic".to_owned()
             }
+            Self::OutOfTurn => "a command that was accepted before it had not left".to_owned(),
             Self::Withheld => "the deadline passed before the bytes were written".to_owned(),
             Self::Refused(reason) => format!("the broker refused the message: {reason}"),
         }

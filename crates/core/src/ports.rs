@@ -216,6 +216,14 @@ pub trait CommandStore: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Command>, StoreError>;
 
+    /// An emergency of this gateway that was accepted after this command, if there is one: a movement from before it must
+    /// not leave any more, also after a restart.
+    async fn emergency_after(
+        &self,
+        gateway: &GatewaySn,
+        id: CommandId,
+    ) -> Result<Option<CommandId>, StoreError>;
+
     /// The latest wall time on record, by which a clock that was set back is noticed.
     async fn newest_record(&self) -> Result<Option<Timestamp>, StoreError>;
 

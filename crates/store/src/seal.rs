@@ -139,7 +139,7 @@ impl Sealer {
         slot: i64,
         secret: &Secret,
     ) -> Result<Sealed, StoreError> {
-        let nonce = random_nonce()?;
+        let nonce = system_nonce()?;
         let payload = Payload { msg: secret.expose().as_bytes(), aad: &bound_to(api_id, slot) };
         let sealed = self.cipher.encrypt(&Nonce::from(nonce), payload).map_err(|_| {
             StoreError::Unavailable(format!(
@@ -183,6 +183,17 @@ thread_local! {
     static DICE: RefCell<Option<StdRng>> = const { RefCell::new(None) };
 }
 
+/// For keys that live long: straight from the system, which no snapshot of a machine repeats.
+fn system_nonce() -> Result<[u8; NONCE_BYTES], StoreError> {
+    let mut nonce = [0; NONCE_BYTES];
+    getrandom::fill(&mut nonce).map_err(|err| no_dice(&err))?;
+    Ok(nonce)
+}
+
+fn no_dice(err: &getrandom::Error) -> StoreError {
+    StoreError::Unavailable(format!("the system gives no random numbers: {err}"))
+}
+
 fn random_nonce() -> Result<[u8; NONCE_BYTES], StoreError> {
     let mut nonce = [0; NONCE_BYTES];
     DICE.with_borrow_mut(|dice| {
@@ -190,9 +201,7 @@ fn random_nonce() -> Result<[u8; NONCE_BYTES], StoreError> {
             Some(dice) => dice,
             None => {
                 let mut seed = <StdRng as SeedableRng>::Seed::default();
-                getrandom::fill(&mut seed).map_err(|err| {
-                    StoreError::Unavailable(format!("the system gives no random numbers: {err}"))
-                })?;
+                getrandom::fill(&mut seed).map_err(|err| no_dice(&err))?;
                 dice.insert(StdRng::from_seed(seed))
             }
         };

@@ -272,6 +272,15 @@ impl CommandStore for SqliteStore {
         self.readers.read(move |conn| reads::open(conn, &sealer, after, limit)).await
     }
 
+    async fn emergency_after(
+        &self,
+        gateway: &GatewaySn,
+        id: CommandId,
+    ) -> Result<Option<CommandId>, StoreError> {
+        let gateway = gateway.clone();
+        self.readers.read(move |conn| reads::emergency_after(conn, &gateway, id)).await
+    }
+
     async fn newest_record(&self) -> Result<Option<Timestamp>, StoreError> {
         let read = |conn: &rusqlite::Connection| {
             batch::newest_record(conn).map_err(|err| to_store_error(&err))

@@ -14,7 +14,7 @@ use serde_json::Value;
 const LINES_MAX: usize = 700;
 
 /// Who may import whom (`ARCHITECTURE.md`, "The rooms").
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("core", &[]),
     ("dji", &["core"]),
     ("mqtt", &[]),
@@ -22,6 +22,7 @@ const ARROWS: [(&str, &[&str]); 7] = [
     ("server", &["core", "dji", "mqtt"]),
     ("sim", &["core", "dji", "mqtt"]),
     ("utmos", &["core", "dji", "mqtt", "store", "server", "sim"]),
+    ("trials", &["core", "dji", "mqtt", "server"]),
 ];
 
 /// Licences that may be linked, as SPDX names.

@@ -84,16 +84,17 @@ impl Case<'_> {
         let is_other = mismatch.is_some();
         let proof = self.reply_proof(reply, true, has_answer && !is_other, mismatch);
         if has_answer || is_other {
-            // What came first was somebody else's, and this is the device's own word that nothing began.
-            let clears = self.life.phase == Phase::Ended(Outcome::Unmatched)
+            // What came first was somebody else's, and this is the device's own word on what began.
+            let bears_on_hold = self.life.phase == Phase::Ended(Outcome::Unmatched)
                 && self.life.holds_motion
-                && !is_other
-                && reply.verdict == Verdict::Refused
-                && !self.has_started();
-            if !clears {
-                return self.record(proof);
-            }
-            let life = Life { due: None, holds_motion: false, ..self.changed() };
+                && !is_other;
+            let holds_on = match reply.verdict {
+                Verdict::Refused if bears_on_hold && !self.has_started() => false,
+                Verdict::Ok if bears_on_hold => true,
+                Verdict::Refused | Verdict::Ok | Verdict::Unreadable => return self.record(proof),
+            };
+            let due = holds_on.then(|| self.silence_due());
+            let life = Life { due, holds_motion: holds_on, ..self.changed() };
             return self.moved(life, proof, None);
         }
         let mut life = Life {

@@ -10,7 +10,7 @@ use utmos_core::{
     command::{Command, Life, Phase, Spec, Status},
     evidence::{Entry, Proof},
     id::{Bid, CommandId, DeviceSn, GatewaySn},
-    life::{Effect, Input, Presence, decide_all, longest_wait},
+    life::{Effect, Input, NotSent, Presence, decide_all, longest_wait},
     method::{Channel, CompleteOn, CompletesBy, IfOffline, Risk},
     ports::{Accepted, NewCommand, Nonce, StoreError},
     reply::RawJson,
@@ -204,7 +204,7 @@ impl Driver {
             for command in page {
                 resumed.open += 1;
                 resumed.unclear += usize::from(command.life.phase == Phase::Sending);
-                self.inner.take_over(command);
+                self.inner.take_over(command).await?;
             }
         }
         self.link_is_up();
@@ -230,28 +230,50 @@ impl Inner {
         let new = self.begin(&key, caller, &spec, aircraft.clone());
         let life = new.life.clone();
         let is_claimed = life.phase == Phase::Sending;
+        let expected = (!is_claimed).then(|| Expected { inner: self.clone(), key: key.clone() });
         let accepted = self.store.accept(nonce, new).await;
-        if matches!(accepted, Ok(Accepted::New)) {
-            crash_point::reached("accepted");
-            Self::count(&self.figures.accepted);
-            if urgent {
-                self.preempt(&spec, aircraft.as_ref());
+        let command = Command { spec: spec.clone(), life };
+        match &accepted {
+            Ok(Accepted::New) => {
+                crash_point::reached("accepted");
+                self.take_on(&key, command, aircraft.as_ref());
             }
-            self.keep(Command { spec: spec.clone(), life });
-            self.heed_emergency(&spec);
-            if is_claimed {
-                self.depart(&key, spec.id);
-            } else {
-                self.give_turn(&spec.gateway);
-            }
+            Ok(Accepted::Replayed { id, .. }) => self.take_on_doubtful(*id),
+            Err(StoreError::Unavailable(_)) => self.doubt(key, command, aircraft),
+            Ok(Accepted::Conflict { .. } | Accepted::Busy { .. } | Accepted::NonceReplayed)
+            | Err(StoreError::Damaged(_)) => {}
         }
         // Only now, when the command itself stands in the way of those after it.
-        if !is_claimed {
-            self.expected_one(&key);
-        }
+        drop(expected);
         let (id, accepted_at) = (spec.id, spec.accepted_at);
         let fresh = Submitted { id, status: Status::Accepted, accepted_at, replayed: false };
         Ok(before(accepted.map_err(SubmitError::Store)?)?.unwrap_or(fresh))
+    }
+
+    /// Looks after a command that is on disk as it stands here, and lets it go on.
+    pub(super) fn take_on(
+        self: &Arc<Self>,
+        key: &LaneKey,
+        command: Command,
+        aircraft: Option<&DeviceSn>,
+    ) {
+        Self::count(&self.figures.accepted);
+        let spec = command.spec.clone();
+        if key.urgent {
+            self.preempt(&spec, aircraft);
+        }
+        if command.life.phase != Phase::Sending {
+            self.keep(command);
+            self.heed_emergency(&spec);
+            self.give_turn(&spec.gateway);
+        } else if spec.deadline.passed(self.clock.now()) {
+            // Told before its own timer can say that nobody knows.
+            self.keep_and_tell(command, Some(Input::NotSent(NotSent::Withheld)));
+        } else {
+            self.keep(command);
+            self.heed_emergency(&spec);
+            self.depart(key, spec.id);
+        }
     }
 
     /// How a command's life begins. Where nothing is before it and its gateway is there, it is claimed in the transaction
@@ -359,7 +381,7 @@ impl Inner {
             reply_without_status_is_final: draft.reply_without_status_is_final,
             if_offline: draft.if_offline,
             complete_on: draft.complete_on,
-            bid: Bid::new(self.ids.random()),
+            bid: Bid::new(self.ids.ordered(now.wall)),
             job_ref: draft.job_ref,
             timeout: draft.timeout,
             silence_wait: draft.silence_wait,
@@ -375,7 +397,9 @@ impl Inner {
         let concerns =
             |spec: &Spec| spec.gateway == emergency.gateway || Some(&spec.device) == aircraft;
         self.withdraw(emergency.id, concerns, |state| {
-            state.last_emergency.insert(emergency.gateway.clone(), emergency.id);
+            let last = state.last_emergency.entry(emergency.gateway.clone());
+            let last = last.or_insert(emergency.id);
+            *last = emergency.id.max(*last);
         });
     }
 
@@ -414,15 +438,19 @@ impl Inner {
     }
 
     /// Puts a command of an earlier process under care.
-    fn take_over(self: &Arc<Self>, command: Command) {
-        let (id, is_unclear) = (command.spec.id, command.life.phase == Phase::Sending);
-        self.keep(command);
-        if is_unclear {
-            self.tell_here(
-                id,
-                Told::Input { id, input: Box::new(Input::FoundAfterRestart), done: None },
-            );
-        }
+    async fn take_over(self: &Arc<Self>, command: Command) -> Result<(), StoreError> {
+        let spec = command.spec.clone();
+        let input = match command.life.phase {
+            Phase::Sending => Some(Input::FoundAfterRestart),
+            // The process before may have died with an emergency on disk and this movement not yet withdrawn.
+            Phase::Waiting if spec.risk == Risk::Motion => {
+                let emergency = self.store.emergency_after(&spec.gateway, spec.id).await?;
+                emergency.map(|id| Input::Preempt { emergency_command_id: id.to_string() })
+            }
+            Phase::Waiting | Phase::Delivered | Phase::Ended(_) => None,
+        };
+        self.keep_and_tell(command, input);
+        Ok(())
     }
 
     /// A command as it was stored, with its deadlines found again in this run of the machine.
@@ -437,6 +465,18 @@ impl Inner {
             command.spec = Arc::new(spec);
         }
         command
+    }
+}
+
+/// A command that was counted in at its lane; dropped once it has come, or will not.
+struct Expected {
+    inner: Arc<Inner>,
+    key: LaneKey,
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.inner.expected_one(&self.key);
     }
 }
 

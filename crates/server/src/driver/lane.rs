@@ -60,6 +60,8 @@ struct Kept {
     publishing: bool,
     /// The broker's confirmation, kept back so that it is saved together with the answer.
     confirmed: Option<Input>,
+    /// Its publish proved not to have left; being saved as waiting again.
+    comes_back: bool,
     /// Its `seq` on drc/down.
     seq: Option<u64>,
     /// Asked at the gate: once set, it does not leave.
@@ -94,15 +96,22 @@ impl Lane {
             order,
             publishing: false,
             confirmed: None,
+            comes_back: false,
             seq: None,
             withdrawn: Arc::default(),
         };
         self.commands.insert(id, kept);
     }
 
+    fn is_waiting(&self, id: CommandId) -> bool {
+        self.commands.get(&id).is_some_and(|kept| kept.command.life.phase == Phase::Waiting)
+    }
+
     /// Whether a command that is accepted now may be claimed in the same breath: nothing is before it.
     pub(super) fn is_free(&self) -> bool {
-        self.queue.is_empty() && self.arriving == 0
+        self.queue.is_empty()
+            && self.arriving == 0
+            && !self.commands.values().any(|kept| kept.comes_back)
     }
 
     /// Counts a command in that is being accepted and will wait for its turn.
@@ -113,6 +122,20 @@ impl Lane {
     /// The command that was counted in has come, or will not.
     pub(super) fn expected_one(&mut self) {
         self.arriving = self.arriving.saturating_sub(1);
+    }
+
+    /// Whether a command that was accepted before this one, and may leave again, has not left yet.
+    pub(super) fn is_out_of_turn(&self, id: CommandId) -> bool {
+        let Some(order) = self.commands.get(&id).map(|kept| kept.order) else { return false };
+        let waits = self.queue.first().is_some_and(|(first, _)| *first < order);
+        waits || self.commands.values().any(|kept| kept.comes_back && kept.order < order)
+    }
+
+    /// A publish proved not to have left, and its command will wait again.
+    pub(super) fn comes_back(&mut self, id: CommandId) {
+        if let Some(kept) = self.commands.get_mut(&id) {
+            kept.comes_back = true;
+        }
     }
 
     /// Puts a claimed command on its way out. Answers whether somebody must start sending.
@@ -300,13 +323,23 @@ impl Inner {
             let moment = self.moment();
             let presence = state.presence.of(&key.gateway, moment.now);
             let mut batch: Vec<Work> = Vec::new();
-            for Gathered { id, inputs, done } in gather(told, lane, presence) {
-                let Some(kept) = lane.commands.get(&id) else {
+            // Those who wait come in their order, and none is claimed while one before it goes on waiting.
+            let mut is_held_up = false;
+            for Gathered { id, mut inputs, done } in gather(told, lane, presence) {
+                let Some(kept) = lane.commands.get_mut(&id) else {
                     // Let go between the telling and now: it is fetched again, or a device's answer would be lost.
                     self.fetch(id, inputs);
                     continue;
                 };
-                match decide_all(&kept.command, &inputs, moment) {
+                let mut decided = decide_all(&kept.command, &inputs, moment);
+                let would_leave = |it: &Folded| it.effect == Some(Effect::Publish);
+                if is_held_up && decided.as_ref().is_some_and(would_leave) {
+                    inputs.retain(|input| !matches!(input, Input::Turn(_)));
+                    decided = decide_all(&kept.command, &inputs, moment);
+                }
+                let phase = decided.as_ref().map_or(kept.command.life.phase, |it| it.life.phase);
+                is_held_up |= phase == Phase::Waiting && !key.urgent;
+                match decided {
                     Some(folded) => {
                         let advance = Advance {
                             id,
@@ -317,6 +350,7 @@ impl Inner {
                         batch.push(Work { id, inputs, done, folded, advance });
                     }
                     None => {
+                        kept.comes_back = false;
                         let command = Arc::new(kept.command.clone());
                         for waiting in done {
                             let _ = waiting.send(command.clone());
@@ -359,9 +393,10 @@ impl Inner {
         if has_just_ended {
             Self::count(&self.figures.ended);
         }
-        if life.phase == Phase::Delivered {
+        if life.delivered_at.is_some() {
             lane.retry_wait = None;
         }
+        kept.comes_back = false;
         let is_taken_back = before.phase == Phase::Sending && life.phase == Phase::Waiting;
         let again_in = is_taken_back.then(|| lane.back_off());
         let Some(kept) = lane.commands.get(&id) else { return };
@@ -397,8 +432,7 @@ impl Inner {
         Self::count(&self.figures.overtaken);
         match self.store.command(work.id).await {
             Ok(Some(fresh)) => {
-                self.forget(key, work.id);
-                self.keep(fresh);
+                self.replace(key, fresh);
                 self.redo(key, vec![work]);
             }
             Ok(None) => tracing::error!(command.id = %work.id, "a command vanished from the store"),
@@ -409,18 +443,28 @@ impl Inner {
         }
     }
 
-    /// Lets go of a command, whatever its state.
-    fn forget(&self, key: &LaneKey, id: CommandId) {
+    /// Takes over how a command stands on disk; what is under way of it here goes on.
+    fn replace(&self, key: &LaneKey, fresh: Command) {
+        let fresh = self.in_this_boot(fresh);
+        let id = fresh.spec.id;
         let mut guard = self.lock();
         let state = &mut *guard;
         let Some(lane) = state.lanes.get_mut(key) else { return };
-        if let Some(kept) = lane.commands.remove(&id) {
-            lane.queue.remove(&(kept.order, id));
-            state.homes.remove(&id);
-            if let Some(due) = kept.command.life.due {
-                state.timers.remove(&(due.mono, id));
-            }
+        let Some(kept) = lane.commands.get_mut(&id) else { return };
+        if let Some(due) = kept.command.life.due {
+            state.timers.remove(&(due.mono, id));
         }
+        if let Some(due) = fresh.life.due {
+            state.timers.insert((due.mono, id));
+            self.timer_moved.notify_one();
+        }
+        match fresh.life.phase {
+            Phase::Waiting => lane.queue.insert((kept.order, id)),
+            Phase::Sending | Phase::Delivered | Phase::Ended(_) => {
+                lane.queue.remove(&(kept.order, id))
+            }
+        };
+        kept.command = fresh;
     }
 
     /// What could not be saved is told again, in its order and before everything newer. A turn is given anew, with the
@@ -488,18 +532,14 @@ struct Gathered {
     done: Vec<oneshot::Sender<Arc<Command>>>,
 }
 
-/// Everything told, by command, each in the order it was told. A turn comes last of what is told of a command, and
-/// those who wait come in the order of acceptance, before all others.
+/// Everything told, by command, each in the order it was told. With a turn, those who wait come last, in the order of
+/// acceptance, and the turn is the last they are told: one that comes back with this batch is before them.
 ///
 /// A confirmation that was kept back comes first of all: it was there before.
 fn gather(told: Vec<Told>, lane: &mut Lane, presence: Presence) -> Vec<Gathered> {
     let is_turn = told.iter().any(|one| matches!(one, Told::Turn));
-    let queue = lane.queue.iter().map(|(_, id)| *id).filter(|_| is_turn);
-    let mut gathered: Vec<Gathered> =
-        queue.map(|id| Gathered { id, inputs: Vec::new(), done: Vec::new() }).collect();
-    let waiting = gathered.len();
-    let mut places: BTreeMap<CommandId, usize> =
-        gathered.iter().enumerate().map(|(place, one)| (one.id, place)).collect();
+    let mut gathered: Vec<Gathered> = Vec::new();
+    let mut places: BTreeMap<CommandId, usize> = BTreeMap::new();
     for one in told {
         let Told::Input { id, input, done } = one else { continue };
         let place = *places.entry(id).or_insert_with(|| {
@@ -515,8 +555,18 @@ fn gather(told: Vec<Told>, lane: &mut Lane, presence: Presence) -> Vec<Gathered>
         });
         own.done.extend(done);
     }
-    for one in gathered.iter_mut().take(waiting) {
-        one.inputs.push(Input::Turn(presence));
+    if is_turn {
+        let (mut waiting, others): (Vec<_>, Vec<_>) =
+            gathered.into_iter().partition(|one| lane.is_waiting(one.id));
+        gathered = others;
+        for (_, id) in &lane.queue {
+            let told = waiting.iter().position(|one| one.id == *id);
+            let told = told.map(|place| waiting.swap_remove(place));
+            let mut own =
+                told.unwrap_or_else(|| Gathered { id: *id, inputs: Vec::new(), done: Vec::new() });
+            own.inputs.push(Input::Turn(presence));
+            gathered.push(own);
+        }
     }
     for one in &mut gathered {
         one.inputs.splice(..0, lane.kept_back(one.id));

@@ -7,6 +7,7 @@
 //! The driver must never publish what is not claimed on disk, never publish twice, and never let go of a command that
 //! still needs care.
 
+mod doubt;
 mod intake;
 mod lane;
 pub mod presence;
@@ -149,6 +150,8 @@ struct State {
     drc_seq: BTreeMap<GatewaySn, u64>,
     /// How each aircraft was last seen.
     flights: BTreeMap<DeviceSn, FlightMode>,
+    /// Commands that the store may hold although it did not say so; their callers were told that it does not.
+    doubtful: BTreeMap<CommandId, doubt::Doubtful>,
 }
 
 /// Something told to a lane.
@@ -204,6 +207,7 @@ impl Driver {
                 last_emergency: BTreeMap::new(),
                 drc_seq: BTreeMap::new(),
                 flights: BTreeMap::new(),
+                doubtful: BTreeMap::new(),
             }),
             figures: Figures::default(),
             newest_at_start: AtomicI64::new(i64::MIN),
@@ -331,6 +335,8 @@ impl Driver {
         let by_ref = |command: &&Command| {
             progress.job_ref.is_some() && progress.job_ref == command.spec.job_ref
         };
+        // A bid of our making names another command than these, one that has ended: its events are not theirs.
+        let names_another = progress.bid.as_deref().is_some_and(is_bid_of_ours);
         let is_nameless =
             |command: &&Command| progress.job_ref.is_none() || command.spec.job_ref.is_none();
         let found = jobs
@@ -339,7 +345,7 @@ impl Driver {
             .find(by_bid)
             .or_else(|| jobs.iter().copied().find(by_ref))
             .or_else(|| match jobs.as_slice() {
-                [only] if is_nameless(only) => Some(*only),
+                [only] if is_nameless(only) && !names_another => Some(*only),
                 _ => None,
             });
         found.map(|command| command.spec.id)
@@ -468,7 +474,12 @@ impl Inner {
     }
 
     /// Looks after a command from now on, unless it is looked after already.
-    fn keep(&self, command: Command) {
+    fn keep(self: &Arc<Self>, command: Command) {
+        self.keep_and_tell(command, None);
+    }
+
+    /// Looks after a command and tells it something before anybody else can.
+    fn keep_and_tell(self: &Arc<Self>, command: Command, input: Option<Input>) {
         let command = self.in_this_boot(command);
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -482,16 +493,30 @@ impl Inner {
         };
         state.order += 1;
         let due = command.life.due.map(|due| due.mono);
-        state.lanes.entry(key.clone()).or_default().keep(command, state.order);
-        state.homes.insert(id, key);
+        let lane = state.lanes.entry(key.clone()).or_default();
+        lane.keep(command, state.order);
+        let must_run = input.is_some_and(|input| {
+            lane.take_in(Told::Input { id, input: Box::new(input), done: None })
+        });
+        state.homes.insert(id, key.clone());
         if let Some(due) = due {
             state.timers.insert((due, id));
-            drop(guard);
+        }
+        drop(guard);
+        if due.is_some() {
             self.timer_moved.notify_one();
+        }
+        if must_run {
+            self.spawn_lane(key);
         }
     }
 
     fn count(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// Bids of ours are UUIDs of version 7; devices that make their own use others.
+fn is_bid_of_ours(bid: &str) -> bool {
+    uuid::Uuid::parse_str(bid).is_ok_and(|bid| bid.get_version_num() == 7)
 }

@@ -11,7 +11,7 @@ use utmos_core::{
     evidence::Proof,
     id::CommandId,
     life::{Input, NotSent},
-    method::{Channel, CompletesBy},
+    method::{Channel, CompletesBy, IfOffline},
     time::Timestamp,
 };
 use utmos_dji::{
@@ -28,6 +28,8 @@ use crate::crash_point;
 const CONFIRMATION_WAIT_MAX: Duration = Duration::from_secs(1);
 /// The same for direct control, which comes ten times a second and carries its order in `seq`.
 const CONTROL_WAIT_MAX: Duration = Duration::from_millis(20);
+/// Emergencies wait for nobody, each other included.
+const EMERGENCY_WAIT_MAX: Duration = Duration::ZERO;
 /// So long a confirmation waits for the device's answer, to be saved together with it. Nothing is lost by it: until it is
 /// saved, the command stands as possibly sent.
 const CONFIRMATION_KEPT_BACK: Duration = Duration::from_millis(20);
@@ -43,9 +45,14 @@ impl Inner {
     async fn send_lane(self: Arc<Self>, key: LaneKey) {
         while let Some(next) = self.next_out(&key) {
             let wait = match next.spec.channel {
+                _ if key.urgent => EMERGENCY_WAIT_MAX,
                 Channel::Services | Channel::PropertySet => CONFIRMATION_WAIT_MAX,
                 Channel::DrcDown => CONTROL_WAIT_MAX,
             };
+            if !key.urgent && self.is_out_of_turn(&key, next.spec.id) {
+                self.tell_input(next.spec.id, Input::NotSent(NotSent::OutOfTurn));
+                continue;
+            }
             let inner = self.clone();
             let lane = key.clone();
             let mut sending = Box::pin(async move { inner.send(&lane, next).await });
@@ -58,6 +65,18 @@ impl Inner {
                 self.tasks.spawn(sending);
             }
         }
+    }
+
+    /// Whether one before it came back. It goes back too, and both have their turn again in their order.
+    fn is_out_of_turn(&self, key: &LaneKey, id: CommandId) -> bool {
+        let mut state = self.lock();
+        let Some(lane) = state.lanes.get_mut(key) else { return false };
+        let is_out_of_turn = lane.is_out_of_turn(id);
+        if is_out_of_turn {
+            lane.publish_settled(id);
+            lane.comes_back(id);
+        }
+        is_out_of_turn
     }
 
     fn next_out(&self, key: &LaneKey) -> Option<Outgoing> {
@@ -106,24 +125,32 @@ impl Inner {
         };
         let answer_follows = spec.completes_by != CompletesBy::NoReply;
         let keep_back = answer_follows && matches!(input, Input::Confirmed(_));
-        let input = {
+        let comes_back = spec.if_offline == IfOffline::Wait
+            && matches!(input, Input::NotSent(NotSent::NotConnected | NotSent::NoSubscriber));
+        let must_run = {
             let mut guard = self.lock();
             let state = &mut *guard;
-            let Some(lane) = state.homes.get(&id).and_then(|key| state.lanes.get_mut(key)) else {
-                return;
-            };
+            let Some(key) = state.homes.get(&id).cloned() else { return };
+            let Some(lane) = state.lanes.get_mut(&key) else { return };
             lane.publish_settled(id);
+            if comes_back {
+                lane.comes_back(id);
+            }
             match keep_back {
                 true => {
                     lane.keep_back(id, input);
                     None
                 }
-                false => Some(input),
+                false => lane
+                    .take_in(Told::Input { id, input: Box::new(input), done: None })
+                    .then_some(key),
             }
         };
-        match input {
-            Some(input) => self.tell_input(id, input),
-            None => self.tell_kept_back_later(id),
+        if keep_back {
+            self.tell_kept_back_later(id);
+        }
+        if let Some(key) = must_run {
+            self.spawn_lane(key);
         }
     }
 
@@ -139,14 +166,21 @@ impl Inner {
                 () = inner.stopping.cancelled() => {}
                 () = tokio::time::sleep(CONFIRMATION_KEPT_BACK) => {}
             }
-            let kept_back = {
+            // In one step, or the command could be let go in between.
+            let must_run = {
                 let mut guard = inner.lock();
                 let state = &mut *guard;
-                let lane = state.homes.get(&id).and_then(|key| state.lanes.get_mut(key));
-                lane.and_then(|lane| lane.kept_back(id))
+                let Some(key) = state.homes.get(&id).cloned() else { return };
+                let Some(lane) = state.lanes.get_mut(&key) else { return };
+                let told = lane.kept_back(id).map(|confirmed| Told::Input {
+                    id,
+                    input: Box::new(confirmed),
+                    done: None,
+                });
+                told.is_some_and(|told| lane.take_in(told)).then_some(key)
             };
-            if let Some(confirmed) = kept_back {
-                inner.tell_input(id, confirmed);
+            if let Some(key) = must_run {
+                inner.spawn_lane(key);
             }
         });
     }

@@ -41,6 +41,8 @@ pub struct Wanted {
     pub draft: Draft,
     /// Only to be checked.
     pub dry_run: bool,
+    /// Of a dry run: the fingerprints of the real request, should it say that it is none.
+    pub twins: Vec<[u8; 32]>,
     /// Remarks on the payload, for a dry run.
     pub hints: Vec<String>,
 }
@@ -59,9 +61,17 @@ pub fn check(app: &App, caller: &Caller, body: &[u8]) -> Result<Wanted, Problem>
     };
     let route = read.route;
     let method = read.method;
-    // A dry run is compared as the request that it stands for.
-    let not_compared: &[&str] =
+    let except: &[&str] =
         if read.dry_run { &["idempotency_key", "dry_run"] } else { &["idempotency_key"] };
+    let spelt_out = |word: Value| {
+        let mut members = members.clone();
+        members.insert("dry_run".to_owned(), word);
+        fingerprint(&Value::Object(members), &["idempotency_key"])
+    };
+    let twins = match read.dry_run {
+        true => vec![spelt_out(Value::Bool(false)), spelt_out(Value::Null)],
+        false => Vec::new(),
+    };
     let draft = Draft {
         device: read.device,
         gateway: route.gateway,
@@ -79,9 +89,9 @@ pub fn check(app: &App, caller: &Caller, body: &[u8]) -> Result<Wanted, Problem>
         silence_wait: method.silence,
         payload: read.payload.to_string().into(),
         idempotency_key: read.idempotency_key,
-        fingerprint: fingerprint(&value, not_compared),
+        fingerprint: fingerprint(&value, except),
     };
-    Ok(Wanted { draft, dry_run: read.dry_run, hints: read.hints })
+    Ok(Wanted { draft, dry_run: read.dry_run, twins, hints: read.hints })
 }
 
 fn parse(body: &[u8]) -> Result<Value, Problem> {

@@ -123,16 +123,28 @@ async fn abort(app: &App, caller: &Caller, command: &Command) -> Result<String, 
         idempotency_key: format!("\u{1}cancel:{}", spec.id),
     };
     let submitted = app.driver.submit(caller, draft, None).await?;
-    if !submitted.replayed {
+    let abort_command_id = submitted.id.to_string();
+    if !submitted.replayed || !is_noted(app, spec.id, &abort_command_id).await {
         let aborted = Input::Aborted {
             api_id: caller.api_id().to_string(),
             request_id: caller.request_id().to_owned(),
-            abort_command_id: submitted.id.to_string(),
+            abort_command_id: abort_command_id.clone(),
         };
-        let told = app.driver.tell(spec.tenant, spec.id, aborted).await;
-        told.map_err(|error| Problem::store(&error))?;
+        if let Err(error) = app.driver.tell(spec.tenant, spec.id, aborted).await {
+            // It is on its way all the same; whoever cancels again has it noted then.
+            tracing::warn!(command.id = %spec.id, %error, "could not note what stops a command");
+        }
     }
-    Ok(submitted.id.to_string())
+    Ok(abort_command_id)
+}
+
+/// Whether a command's timeline names what stops it. Where that cannot be read, it is noted once more.
+async fn is_noted(app: &App, id: CommandId, abort: &str) -> bool {
+    app.store.timeline(id).await.is_ok_and(|entries| {
+        entries.iter().any(|entry| {
+            matches!(&entry.proof, Proof::Cancelled { abort_command_id: Some(noted), .. } if noted == abort)
+        })
+    })
 }
 
 /// Whether the sending of a command is over without anybody knowing how: nothing of it is on its way from here.

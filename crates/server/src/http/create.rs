@@ -24,7 +24,7 @@ use super::{
     signed::{self, Signed},
     words::{CompleteOnWord, IfOfflineWord, RiskWord, StatusWord},
 };
-use crate::driver::{SubmitError, Submitted};
+use crate::driver::{Draft, SubmitError, Submitted};
 
 /// A command to be sent. Read by hand ([`body`]), so that all problems are named at once.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -142,7 +142,7 @@ pub async fn create_command(
         .await?;
     if wanted.dry_run {
         signed::spend(&app, &caller).await?;
-        let found = app.driver.foresee(&caller, wanted.draft.clone()).await?;
+        let found = foresee(&app, &caller, &wanted).await?;
         let answer = dry_run(&app, &caller, wanted, found);
         return Ok(Json(CreatedOrDryRun::DryRun(answer)).into_response());
     }
@@ -160,6 +160,22 @@ pub async fn create_command(
         return Ok(response);
     }
     Ok((StatusCode::ACCEPTED, Json(created)).into_response())
+}
+
+/// The command that the real request would find. It may leave `dry_run` out, or say that it is none.
+async fn foresee(
+    app: &App,
+    caller: &Caller,
+    wanted: &Wanted,
+) -> Result<Option<Submitted>, SubmitError> {
+    let mut found = app.driver.foresee(caller, wanted.draft.clone()).await;
+    for twin in &wanted.twins {
+        if let Err(SubmitError::KeyReused(_)) = found {
+            let draft = Draft { fingerprint: *twin, ..wanted.draft.clone() };
+            found = app.driver.foresee(caller, draft).await;
+        }
+    }
+    found
 }
 
 fn dry_run(app: &App, caller: &Caller, wanted: Wanted, found: Option<Submitted>) -> DryRun {

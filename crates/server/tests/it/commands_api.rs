@@ -92,11 +92,16 @@ async fn a_dry_run_foresees_a_used_key_and_a_movement_in_the_way() {
     let made = app.api.create("DOCK-1", "fly_to_point", fly.clone(), real).await.id();
     let same = app.api.create("DOCK-1", "fly_to_point", fly.clone(), dry.clone()).await;
     assert_eq!((same.status, &same.body["replays"]), (StatusCode::OK, &json!(made)));
+    let spelt = json!({"idempotency_key": "k-2", "dry_run": false});
+    let spelt = app.api.create("DOCK-2", "debug_mode_open", json!({}), spelt).await.id();
+    let again = json!({"idempotency_key": "k-2", "dry_run": true});
+    let again = app.api.create("DOCK-2", "debug_mode_open", json!({}), again).await;
+    assert_eq!((again.status, &again.body["replays"]), (StatusCode::OK, &json!(spelt)));
     let other = app.api.create("DOCK-1", "debug_mode_open", json!({}), dry).await;
     assert_eq!((other.status, other.code()), (StatusCode::CONFLICT, "IDEMPOTENCY_CONFLICT"));
     let busy = app.api.create("DOCK-1", "fly_to_point", fly, json!({"dry_run": true})).await;
     assert_eq!((busy.status, busy.code()), (StatusCode::CONFLICT, "DEVICE_BUSY"));
-    assert_eq!(ids(&app.api.get(COMMANDS).await.body), [made]);
+    assert_eq!(ids(&app.api.get(COMMANDS).await.body), [spelt, made]);
 }
 
 #[tokio::test]

@@ -61,6 +61,18 @@ async fn a_movement_that_is_accepted_and_claimed_after_an_emergency_was_stored_i
 }
 
 #[tokio::test]
+async fn what_is_accepted_while_an_earlier_claim_is_being_saved_leaves_after_it() {
+    let app = TestApp::start().await;
+    let first = app.api.create("DOCK-1", "debug_mode_open", json!({}), json!({})).await.id();
+    app.unwell.hold();
+    let mut dock = app.dock("DOCK-1").await;
+    app.unwell.until_waiting(1).await;
+    let second = app.api.create("DOCK-1", "debug_mode_close", json!({}), json!({})).await.id();
+    app.unwell.release();
+    assert_eq!([dock.command().await.tid(), dock.command().await.tid()], [first, second]);
+}
+
+#[tokio::test]
 async fn order_holds_when_the_store_refuses_for_a_while() {
     let app = TestApp::start().await;
     let mut ids = Vec::new();

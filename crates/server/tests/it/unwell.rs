@@ -152,6 +152,14 @@ impl CommandStore for Unwell {
         self.inner.open_commands(after, limit).await
     }
 
+    async fn emergency_after(
+        &self,
+        gateway: &GatewaySn,
+        id: CommandId,
+    ) -> Result<Option<CommandId>, StoreError> {
+        self.inner.emergency_after(gateway, id).await
+    }
+
     async fn newest_record(&self) -> Result<Option<Timestamp>, StoreError> {
         self.inner.newest_record().await
     }

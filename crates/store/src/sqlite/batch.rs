@@ -16,7 +16,6 @@ pub(super) struct Batch<'a> {
 impl<'a> Batch<'a> {
     /// `newest` is the latest wall time known to be on record.
     pub(super) fn new(conn: &'a Connection, nonces: &'a mut Nonces, newest: i64) -> Self {
-        nonces.begin();
         Self { conn, nonces, next_row: None, newest, registry_changed: false }
     }
 

@@ -1,7 +1,8 @@
 //! Nonces that were spent: on disk in the order they came, and in memory, where they are looked up.
 //!
 //! An index over them would be over random keys: every request would dirty a page of its own. On disk they are only
-//! appended to and read again at a start; a nonce is in memory because it is on disk, never instead of it.
+//! appended to and read again at a start; a nonce is in memory because it is on disk, never instead of it. The newest row
+//! is never deleted, so that numbers only rise and what another process adds is always newer than what is known.
 
 use std::collections::HashSet;
 
@@ -44,6 +45,11 @@ impl Nonces {
         self.changes.clear();
     }
 
+    /// The transaction stands.
+    pub(super) fn settle(&mut self) {
+        self.changes.clear();
+    }
+
     /// The transaction came to nothing.
     pub(super) fn undo(&mut self) {
         for change in self.changes.drain(..).rev() {
@@ -78,7 +84,6 @@ impl Nonces {
         for key in &gone {
             self.known.remove(key);
         }
-        self.last = newest(conn)?;
         let count = gone.len();
         self.changes.extend(gone.into_iter().map(Change::Forgotten));
         Ok(count)
@@ -92,9 +97,6 @@ impl Nonces {
         let newest = newest(conn)?;
         if newest > self.last {
             self.read_after(conn, self.last)?;
-        } else if newest < self.last {
-            self.known.clear();
-            self.read_after(conn, 0)?;
         }
         self.last_before = self.last;
         self.is_up_to_date = true;
@@ -118,7 +120,7 @@ fn newest(conn: &Connection) -> rusqlite::Result<i64> {
 }
 
 pub(super) const SELECT_AFTER: &str = "SELECT n, key FROM nonces WHERE n > ?1 ORDER BY n";
-pub(super) const DELETE_NONCES: &str = "DELETE FROM nonces WHERE n IN (SELECT n FROM nonces WHERE expires_at < ?1 ORDER BY expires_at LIMIT ?2) RETURNING key";
+pub(super) const DELETE_NONCES: &str = "DELETE FROM nonces WHERE n IN (SELECT n FROM nonces WHERE expires_at < ?1 AND n < (SELECT max(n) FROM nonces) ORDER BY expires_at LIMIT ?2) RETURNING key";
 
 #[cfg(test)]
 mod tests {
@@ -161,7 +163,11 @@ mod tests {
         conn.execute_batch("BEGIN").unwrap();
         nonces.begin();
         assert_eq!(nonces.spend(&conn, nonce(2, 10)).unwrap(), Nonce::Spent);
-        assert_eq!(nonces.forget(&conn, Timestamp::from_millis(11)).unwrap(), 3);
+        assert_eq!(
+            nonces.forget(&conn, Timestamp::from_millis(11)).unwrap(),
+            2,
+            "the newest stays"
+        );
         conn.execute_batch("ROLLBACK").unwrap();
         nonces.undo();
         nonces.begin();

@@ -25,6 +25,7 @@ const APPLICATION_ID: i64 = 0x5554_4D53;
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_first.sql"),
     include_str!("../../migrations/sqlite/0002_nonces_in_order.sql"),
+    include_str!("../../migrations/sqlite/0003_emergencies.sql"),
 ];
 
 /// Why the store cannot be opened.

@@ -78,6 +78,7 @@ fn statements() -> Vec<(String, &'static str)> {
         (accept::MOTION_OF_GATEWAY, "motions_by_gateway"),
         (nonces::DELETE_NONCES, "nonces_by_expiry"),
         (nonces::SELECT_AFTER, "nonces USING INTEGER PRIMARY KEY"),
+        (reads::EMERGENCY_AFTER, "commands_emergencies"),
         (advance::SELECT_STANDING, "sqlite_autoindex_lives_1"),
         (advance::UPDATE_LIFE, "lives USING INTEGER PRIMARY KEY"),
         (advance::UPDATE_LIFE_AND_CARE, "lives USING INTEGER PRIMARY KEY"),

@@ -129,9 +129,9 @@ impl Queue {
             }
             Lane::Normal => state.normal.push_back(job),
         }
-        let must_wake = !state.writing && !(state.gathering && state.should_gather());
+        let is_awake = state.writing || (state.gathering && state.should_gather());
         drop(state);
-        if must_wake {
+        if !is_awake {
             self.work.notify_one();
         }
         Ok(())

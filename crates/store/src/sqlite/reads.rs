@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, OptionalExtension, ToSql, params, params_from_iter};
 use utmos_core::{
     command::{Command, Status},
-    id::{CommandId, DeviceSn, TenantId},
+    id::{CommandId, DeviceSn, GatewaySn, TenantId},
     ports::{CommandFilter, StoreError},
     time::Timestamp,
 };
@@ -54,6 +54,25 @@ pub(super) fn open_sql() -> String {
          WHERE l.needs_care = 1 AND l.id > ?1 ORDER BY l.id LIMIT ?2"
     )
 }
+
+pub(super) fn emergency_after(
+    conn: &Connection,
+    gateway: &GatewaySn,
+    id: CommandId,
+) -> Result<Option<CommandId>, StoreError> {
+    let sql = |err| to_store_error(&err);
+    let mut select = conn.prepare_cached(EMERGENCY_AFTER).map_err(sql)?;
+    let found = select
+        .query_row(params![gateway.as_str(), id.uuid().as_bytes()], |row| row.get(0))
+        .optional()
+        .map_err(sql)?;
+    Ok(found.map(|id| CommandId::new(Uuid::from_bytes(id))))
+}
+
+pub(super) const EMERGENCY_AFTER: &str = "
+    SELECT c.id FROM commands c INDEXED BY commands_emergencies
+    WHERE c.risk = 1 AND c.gateway = ?1 AND c.row > (SELECT row FROM lives WHERE id = ?2)
+    ORDER BY c.row LIMIT 1";
 
 /// A page of a tenant's commands.
 pub(super) struct Page {

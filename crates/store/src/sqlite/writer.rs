@@ -122,9 +122,10 @@ fn transact(
     jobs: &mut VecDeque<Box<dyn Job>>,
     may_cut: &mut bool,
 ) -> Result<i64, (Option<usize>, Fault)> {
+    nonces.begin();
     let begin = conn.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([]));
     begin.map_err(|err| (None, err.into()))?;
-    let mut batch = Batch::new(conn, nonces, newest);
+    let mut batch = Batch::new(conn, &mut *nonces, newest);
     let mut at = 0;
     while at < jobs.len() {
         if *may_cut && queue.urgent_waits() {
@@ -140,6 +141,7 @@ fn transact(
     let newest = batch.finish(newest).map_err(|fault| (None, fault))?;
     let commit = conn.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
     commit.map_err(|err| (None, everyone(&err)))?;
+    nonces.settle();
     Ok(newest)
 }
 

@@ -7,9 +7,9 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 use utmos_core::{
-    command::{Life, Outcome, Phase, Status},
+    command::{Life, Outcome, Phase, Spec, Status},
     method::Risk,
-    ports::{Accepted, Advance, Advanced, Nonce, Store},
+    ports::{Accepted, Advance, Advanced, NewCommand, Nonce, Store},
 };
 use utmos_store::EVIDENCE_PER_COMMAND_MAX;
 
@@ -33,6 +33,9 @@ macro_rules! contract_tests {
             a_command_is_kept_as_it_was_accepted,
             a_nonce_is_good_once,
             nonces_are_forgotten_when_their_time_is_over,
+            a_nonce_that_another_process_spent_after_forgetting_others_is_good_once,
+            an_emergency_after_a_command_of_its_gateway_is_found,
+            what_would_become_of_a_command_is_foreseen_and_nothing_stored,
             the_same_key_and_body_is_a_replay_and_shows_how_it_stands_today,
             the_same_key_with_another_body_is_a_conflict,
             a_key_belongs_to_its_tenant,
@@ -109,6 +112,53 @@ pub async fn nonces_are_forgotten_when_their_time_is_over(place: &dyn Place) {
     assert_eq!(store.forget_nonces(at(101)).await.unwrap(), 0);
     assert_eq!(store.spend_nonce(nonce(9000, 101)).await.unwrap(), Nonce::Replayed);
     assert_eq!(store.spend_nonce(nonce(1, 900)).await.unwrap(), Nonce::Spent);
+}
+
+pub async fn a_nonce_that_another_process_spent_after_forgetting_others_is_good_once(
+    place: &dyn Place,
+) {
+    let (store, other) = (place.open().await, place.open().await);
+    assert_eq!(store.spend_nonce(nonce(1, 100)).await.unwrap(), Nonce::Spent);
+    other.forget_nonces(at(101)).await.unwrap();
+    assert_eq!(other.spend_nonce(nonce(2, 900)).await.unwrap(), Nonce::Spent);
+    assert_eq!(store.spend_nonce(nonce(2, 900)).await.unwrap(), Nonce::Replayed);
+    store.forget_nonces(at(101)).await.unwrap();
+    assert_eq!(store.spend_nonce(nonce(3, 900)).await.unwrap(), Nonce::Spent);
+    assert_eq!(other.spend_nonce(nonce(3, 900)).await.unwrap(), Nonce::Replayed);
+}
+
+pub async fn an_emergency_after_a_command_of_its_gateway_is_found(place: &dyn Place) {
+    let store = place.open().await;
+    let first = accepted(&store, spec(0, "first")).await.spec;
+    let emergency = Spec { risk: Risk::Emergency, ..spec(1, "emergency") };
+    let emergency = accepted(&store, emergency).await.spec;
+    let last = accepted(&store, spec(2, "last")).await.spec;
+    let after = |id| store.emergency_after(&first.gateway, id);
+    assert_eq!(after(first.id).await.unwrap(), Some(emergency.id));
+    assert_eq!(after(emergency.id).await.unwrap(), None);
+    assert_eq!(after(last.id).await.unwrap(), None);
+    let elsewhere = gateway("ELSEWHERE");
+    assert_eq!(store.emergency_after(&elsewhere, first.id).await.unwrap(), None);
+}
+
+pub async fn what_would_become_of_a_command_is_foreseen_and_nothing_stored(place: &dyn Place) {
+    let store = place.open().await;
+    let wanted = || of_aircraft(takeoff(1, "k"), "A1");
+    assert_eq!(store.foresee(wanted()).await.unwrap(), Accepted::New);
+    assert_eq!(store.foresee(wanted()).await.unwrap(), Accepted::New, "nothing was stored");
+    let made = wanted();
+    assert_eq!(store.accept(None, made.clone()).await.unwrap(), Accepted::New);
+    let replayed = store.foresee(wanted()).await.unwrap();
+    assert!(matches!(replayed, Accepted::Replayed { id, .. } if id == made.spec.id));
+    let other = NewCommand {
+        spec: Arc::new(Spec { fingerprint: [9; 32], ..(*wanted().spec).clone() }),
+        ..wanted()
+    };
+    assert_eq!(store.foresee(other).await.unwrap(), Accepted::Conflict { id: made.spec.id });
+    let second = of_aircraft(takeoff(2, "l"), "A1");
+    assert!(
+        matches!(store.foresee(second).await.unwrap(), Accepted::Busy { id, .. } if id == made.spec.id)
+    );
 }
 
 pub async fn the_same_key_and_body_is_a_replay_and_shows_how_it_stands_today(place: &dyn Place) {

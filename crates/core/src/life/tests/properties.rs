@@ -104,6 +104,7 @@ fn inputs() -> impl Strategy<Value = Input> {
     let not_sent = select(vec![
         NotSent::NotConnected,
         NotSent::NoSubscriber,
+        NotSent::OutOfTurn,
         NotSent::Withheld,
         NotSent::Refused("quota".to_owned()),
     ]);
@@ -118,6 +119,7 @@ fn inputs() -> impl Strategy<Value = Input> {
         4 => progresses().prop_map(Input::Progress),
         1 => Just(cancel()),
         1 => Just(preempt()),
+        1 => Just(Input::Disowned),
         1 => Just(Input::Aborted { api_id: "ak".into(), request_id: "r".into(), abort_command_id: "c".into() }),
         1 => Just(Input::MovementOver),
     ]
@@ -165,7 +167,7 @@ impl Seen {
         if let Input::Preempt { .. } = input {
             self.emergency |= spec.risk == Risk::Motion;
         }
-        if let Input::NotSent(_) = input
+        if let Input::NotSent(_) | Input::Disowned = input
             && before.phase == Phase::Sending
         {
             self.possibly_sent -= 1;
@@ -301,11 +303,12 @@ fn holds_lawfully(before: &Life, input: &Input, after: &Life) {
             Input::Reply(reply) => {
                 may_fly(before) && before.execution.is_none() && reply.verdict == Verdict::Refused
             }
+            Input::NotSent(_) => before.delivered_at.is_none() && before.response.is_none(),
             Input::Turn(_)
             | Input::Confirmed(_)
-            | Input::NotSent(_)
             | Input::SendUnclear { .. }
             | Input::FoundAfterRestart
+            | Input::Disowned
             | Input::Cancel { .. }
             | Input::Aborted { .. }
             | Input::Preempt { .. } => false,

@@ -528,6 +528,38 @@ fn what_stops_a_command_at_the_device_stands_on_its_timeline_whatever_its_state(
 }
 
 #[test]
+fn a_movement_that_proves_late_not_to_have_left_holds_nothing() {
+    let story = Story::sending(takeoff()).at(DEADLINE).given(TICK);
+    assert_eq!(story.failure(), Some(FailureCode::DispatchUncertain));
+    assert!(story.life.holds_motion);
+    let freed = story.clone().given(Input::NotSent(NotSent::Withheld));
+    assert!(!freed.life.holds_motion && !freed.life.needs_care());
+    let answer = ok(&story.spec);
+    let heard = story.reply(answer).given(Input::NotSent(NotSent::Withheld));
+    assert!(heard.life.holds_motion, "somebody answered, so somebody has it");
+}
+
+#[test]
+fn a_command_that_nobody_asked_for_again_after_a_refusal_ends_unsent() {
+    for story in [Story::new(takeoff()), Story::sending(takeoff())] {
+        let story = story.given(Input::Disowned);
+        assert_eq!(story.failure(), Some(FailureCode::ExpiredBeforeSending));
+        assert!(!story.life.holds_motion && !story.life.needs_care());
+    }
+    let delivered = Story::delivered(takeoff());
+    assert_eq!(delivered.clone().given(Input::Disowned).life, delivered.life);
+}
+
+#[test]
+fn a_command_behind_one_that_came_back_comes_back_too() {
+    let waits = Story::sending(takeoff()).given(Input::NotSent(NotSent::OutOfTurn));
+    assert_eq!((waits.life.phase, waits.clone().given(ONLINE).publishes), (Phase::Waiting, 2));
+    let hasty = Story::sending(Spec { if_offline: IfOffline::Fail, ..takeoff() });
+    let hasty = hasty.given(Input::NotSent(NotSent::OutOfTurn));
+    assert_eq!(hasty.failure(), Some(FailureCode::DeviceOffline));
+}
+
+#[test]
 fn a_refused_return_home_holds_nothing() {
     let story = Story::delivered(return_home());
     let refused = reply(&story.spec, Verdict::Refused);

@@ -336,8 +336,11 @@ fn ended_keeps_its_state_and_what_still_comes() {
     let late = "TIMED_OUT/DISPATCH_UNCERTAIN [progress]";
     let let_go = "TIMED_OUT/DISPATCH_UNCERTAIN []";
     let common = rows(&[&fills(state), filled, &goes_on(late), AFTERTHOUGHTS, &ticks(let_go)]);
+    let freed = "TIMED_OUT/DISPATCH_UNCERTAIN [not_sent]";
+    let proof = ["not connected", "no subscriber", "withheld", "refused by broker"];
+    let freed = proof.map(|name| (name, freed));
     let more: &[Row] = &[("progress nameless", late), ("movement over", let_go)];
-    check("a movement of which nothing is known", &uncertain, &rows(&[&common, more]));
+    check("a movement of which nothing is known", &uncertain, &rows(&[&freed, &common, more]));
 
     let silent = Story::started(takeoff());
     let due = silent.mono + SILENCE;

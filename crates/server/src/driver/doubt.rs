@@ -1,0 +1,72 @@
+//! Commands that the store may hold although it could not say so. Their callers were told to ask again: who does gets the
+//! command going, from the store's own answer that it is there. Whoever does not has given it up, and it ends unsent.
+
+use std::{sync::Arc, time::Duration};
+
+use utmos_core::{
+    command::Command,
+    id::{CommandId, DeviceSn},
+    life::Input,
+};
+
+use super::{Inner, LaneKey};
+
+/// A command as the store holds it, if it does.
+pub(super) struct Doubtful {
+    key: LaneKey,
+    command: Command,
+    aircraft: Option<DeviceSn>,
+}
+
+impl Inner {
+    /// Remembers a command until its caller asks again, or its deadline passes.
+    pub(super) fn doubt(
+        self: &Arc<Self>,
+        key: LaneKey,
+        command: Command,
+        aircraft: Option<DeviceSn>,
+    ) {
+        let (id, timeout) = (command.spec.id, command.spec.timeout);
+        self.lock().doubtful.insert(id, Doubtful { key, command, aircraft });
+        let inner = self.clone();
+        self.tasks.spawn(async move { inner.find_out(id, timeout).await });
+    }
+
+    /// The store has said that it holds a command. If that was in doubt, it goes on from here.
+    pub(super) fn take_on_doubtful(self: &Arc<Self>, id: CommandId) {
+        let doubtful = self.lock().doubtful.remove(&id);
+        if let Some(Doubtful { key, command, aircraft }) = doubtful {
+            self.take_on(&key, command, aircraft.as_ref());
+        }
+    }
+
+    /// Ends a command whose caller did not ask again, if the store holds it.
+    async fn find_out(self: Arc<Self>, id: CommandId, timeout: Duration) {
+        let mut pause = timeout;
+        loop {
+            if self.is_stopping_within(pause).await || !self.lock().doubtful.contains_key(&id) {
+                return;
+            }
+            match self.store.command(id).await {
+                Ok(found) => {
+                    let is_given_up = self.lock().doubtful.remove(&id).is_some();
+                    if let Some(command) = found.filter(|_| is_given_up) {
+                        self.keep_and_tell(command, Some(Input::Disowned));
+                    }
+                    return;
+                }
+                Err(error) => tracing::debug!(command.id = %id, %error, "not known yet"),
+            }
+            pause = self.limits.store_retry_wait_max;
+        }
+    }
+
+    /// Waits; answers whether the server stops meanwhile.
+    async fn is_stopping_within(&self, wait: Duration) -> bool {
+        tokio::select! {
+            biased;
+            () = self.stopping.cancelled() => true,
+            () = tokio::time::sleep(wait) => false,
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The way from the server to its docks: a broker and the air, both unreliable.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use rand::RngExt;
+use serde_json::Value;
+use tokio::sync::oneshot;
+use utmos_core::id::CommandId;
+use utmos_mqtt::{Outlet, Publish, Sent};
+
+use crate::{
+    dock,
+    life::LifeLine,
+    mutation::Mutation,
+    plan::{Answer, Broker},
+    world::{World, gateway},
+};
+
+/// What an embedded broker gives a dock at least to acknowledge a message.
+const ACKNOWLEDGE_WAIT_MIN: Duration = Duration::from_secs(1);
+
+/// Where one run of the server publishes.
+pub(crate) struct Air {
+    world: Arc<World>,
+    line: LifeLine,
+}
+
+impl Air {
+    pub(crate) fn new(world: Arc<World>, line: LifeLine) -> Self {
+        Self { world, line }
+    }
+
+    /// Messages of one connection leave in their order.
+    async fn stand_in_line(&self, dock: u8) {
+        let now = self.world.clock.elapsed();
+        let pause = self.world.dice(|dice| dice.random_range(0..=3));
+        let at = {
+            let mut state = self.world.state();
+            let Some(dock) = state.docks.get_mut(usize::from(dock)) else { return };
+            dock.last_write = dock.last_write.max(now + pause);
+            dock.last_write
+        };
+        tokio::time::sleep(Duration::from_millis(at.saturating_sub(now))).await;
+        self.line.or_never().await;
+    }
+
+    async fn command(&self, dock: u8, id: CommandId, mut message: Publish) -> Sent {
+        let world = &self.world;
+        self.stand_in_line(dock).await;
+        let (now, is_mutated) = (world.clock.elapsed(), |one| world.mutation == Some(one));
+        let (stands, session) = {
+            let state = world.state();
+            let known = state.docks.get(usize::from(dock));
+            let session = known.filter(|dock| dock.is_connected).map(|dock| dock.session);
+            (state.broker_stands(now), session)
+        };
+        if world.plan.broker == Broker::Outside && !stands {
+            return Sent::NotConnected;
+        }
+        let Some(session) = session else {
+            if !is_mutated(Mutation::QueueForAbsentDock) {
+                return Sent::NoSubscriber;
+            }
+            world.store_at_broker(dock, id);
+            return Sent::Confirmed { packet_id: None };
+        };
+        let may_leave = message.gate.take().is_none_or(|gate| gate());
+        if !may_leave && !is_mutated(Mutation::GateIgnored) {
+            return Sent::Withheld;
+        }
+        world.state().facts(id).written.push(now);
+        world.trace(|| format!("{id} is written to {}", gateway(dock)));
+        if is_mutated(Mutation::ResendOnReconnect) {
+            world.store_at_broker(dock, id);
+        }
+        let expiry = message.expiry.unwrap_or(Duration::MAX).max(ACKNOWLEDGE_WAIT_MIN);
+        let (tell, told) = oneshot::channel();
+        let flight = Flight { world: world.clone(), dock, session, id, sent: now, expiry };
+        tokio::spawn(flight.fly(tell));
+        let arrived = told.await.unwrap_or(false);
+        self.line.or_never().await;
+        match arrived {
+            true => Sent::Confirmed { packet_id: Some(1) },
+            false if is_mutated(Mutation::ConfirmedThoughLost) => {
+                Sent::Confirmed { packet_id: None }
+            }
+            false if is_mutated(Mutation::UnknownReadAsNotSent) => Sent::NotConnected,
+            false => Sent::Unknown,
+        }
+    }
+}
+
+/// A message between the socket of the broker and the dock. It needs no server any more.
+struct Flight {
+    world: Arc<World>,
+    dock: u8,
+    session: u64,
+    id: CommandId,
+    sent: u64,
+    expiry: Duration,
+}
+
+impl Flight {
+    /// Tells whether it was acknowledged.
+    async fn fly(self, tell: oneshot::Sender<bool>) {
+        let world = &self.world;
+        let (pause, back, chance) = world.dice(|dice| {
+            (dice.random_range(1..=80), dice.random_range(0..=40), dice.random_range(0..100))
+        });
+        let arrival = {
+            let mut state = world.state();
+            let Some(dock) = state.docks.get_mut(usize::from(self.dock)) else { return };
+            dock.last_arrival = dock.last_arrival.max(self.sent + pause);
+            dock.last_arrival
+        };
+        // Now and then the connection breaks just now.
+        if chance < 4 {
+            world.trouble(pause);
+            world.cut(self.dock);
+        }
+        let way = Duration::from_millis(arrival.saturating_sub(self.sent));
+        if way > self.expiry {
+            tokio::time::sleep(self.expiry).await;
+            world.cut(self.dock);
+            let _gone = tell.send(false);
+            return;
+        }
+        tokio::time::sleep(way).await;
+        // What was in the socket when the connection broke may still arrive, for as long as its session is the last one.
+        let (is_whole, may_arrive) = {
+            let state = world.state();
+            let Some(dock) = state.docks.get(usize::from(self.dock)) else { return };
+            let is_last = dock.session == self.session;
+            (is_last && dock.is_connected, is_last && chance % 2 == 0)
+        };
+        if !is_whole && !may_arrive {
+            let _gone = tell.send(false);
+            return;
+        }
+        let answer = dock::receive(world, self.dock, self.id);
+        if answer == Some(Answer::SaysAtOnce) {
+            dock::act(world.clone(), self.dock, self.id);
+        }
+        tokio::time::sleep(Duration::from_millis(back)).await;
+        let is_acknowledged = world.session_of(self.dock) == Some(self.session);
+        if is_acknowledged {
+            world.state().facts(self.id).acknowledged = true;
+            world.forget_at_broker(self.dock, self.id);
+        }
+        let _gone = tell.send(is_acknowledged);
+        if answer.is_some_and(|answer| answer != Answer::SaysAtOnce) {
+            dock::act(world.clone(), self.dock, self.id);
+        }
+    }
+}
+
+#[async_trait]
+impl Outlet for Air {
+    async fn publish(&self, message: Publish) -> Sent {
+        self.line.or_never().await;
+        match self.world.command_in(&message.topic, &message.payload) {
+            Some((dock, id)) => self.command(dock, id, message).await,
+            // An answer to a dock.
+            None => Sent::Confirmed { packet_id: None },
+        }
+    }
+}
+
+impl World {
+    /// The command that a message carries, and to which dock. Direct control names none; what it carries does.
+    fn command_in(&self, topic: &str, payload: &[u8]) -> Option<(u8, CommandId)> {
+        let dock = (0..self.plan.docks)
+            .find(|dock| topic.split('/').any(|part| part == gateway(*dock).as_str()))?;
+        let body: Value = serde_json::from_slice(payload).ok()?;
+        if topic.ends_with("/services") {
+            return Some((dock, body["tid"].as_str()?.parse().ok()?));
+        }
+        let roll = topic.ends_with("/drc/down").then(|| body["data"]["roll"].as_u64()).flatten()?;
+        let state = self.state();
+        let is_it = |text: &str| {
+            let payload: Value = serde_json::from_str(text).unwrap_or_default();
+            payload["roll"].as_u64() == Some(roll)
+        };
+        let records = state.disk.records.values();
+        let found = records.map(|record| &record.command.spec).find(|spec| is_it(&spec.payload));
+        Some((dock, found?.id))
+    }
+
+    pub(crate) fn session_of(&self, dock: u8) -> Option<u64> {
+        let state = self.state();
+        let dock = state.docks.get(usize::from(dock))?;
+        dock.is_connected.then_some(dock.session)
+    }
+
+    fn store_at_broker(&self, dock: u8, id: CommandId) {
+        if let Some(dock) = self.state().docks.get_mut(usize::from(dock)) {
+            dock.stored.push(id);
+        }
+    }
+
+    fn forget_at_broker(&self, dock: u8, id: CommandId) {
+        if let Some(dock) = self.state().docks.get_mut(usize::from(dock)) {
+            dock.stored.retain(|stored| *stored != id);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Callers: they sign, ask, ask again with the same key when they do not know, and sometimes change their minds.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use rand::RngExt;
+use serde_json::json;
+use utmos_core::{
+    credential::{Credential, CredentialSecret, CredentialStatus, Permission, Secret},
+    id::ApiId,
+    idempotency::fingerprint,
+    method::{CompleteOn, IfOffline},
+    signing::{self, Caller, KeyedCredential, SignedHead, SignedParts},
+    time::{Clock, Timestamp},
+};
+use utmos_server::driver::{Draft, SubmitError, Submitted};
+
+use crate::{
+    life::Platform,
+    plan::{Kind, Wish},
+    world::{World, aircraft, gateway, tenant},
+};
+
+/// How long a started job may be silent.
+const SILENCE_WAIT: Duration = Duration::from_secs(5);
+/// How often a caller asks again.
+const TRIES_MAX: u32 = 40;
+/// How long it waits in between.
+const RETRY_WAIT: u64 = 250;
+const SECRET: &str = "a-secret-of-trials-only-0123456789";
+const PATH: &str = "/api/v1/open/downlink/commands";
+
+/// What became of one request.
+enum Outcome {
+    Told(Submitted),
+    /// Nothing will come of asking again.
+    Refused(SubmitError),
+    /// It may or may not have been stored.
+    Unknown,
+}
+
+/// Lives the life of a wish.
+pub(crate) async fn ask(world: Arc<World>, number: usize, wish: Wish) {
+    let copies: Vec<_> = (0..wish.copies)
+        .map(|_| tokio::spawn(insist(world.clone(), number, wish.clone())))
+        .collect();
+    let mut first = None;
+    for copy in copies {
+        if let Ok(Some(submitted)) = copy.await {
+            first = first.or(Some(submitted));
+        }
+    }
+    let (Some(submitted), Some(after)) = (first, wish.cancelled_after) else { return };
+    tokio::time::sleep(Duration::from_millis(after)).await;
+    let Some((platform, caller)) = standing(&world) else { return };
+    world.state().asked.entry(number).or_default().cancelled = true;
+    tokio::select! {
+        biased;
+        () = platform.line.died() => {}
+        _done = platform.driver.cancel(&caller, submitted.id) => {}
+    }
+}
+
+/// Asks until it is told.
+async fn insist(world: Arc<World>, number: usize, wish: Wish) -> Option<Submitted> {
+    for _ in 0..TRIES_MAX {
+        if let Some((platform, caller)) = standing(&world) {
+            match request(&world, &platform, &caller, number, &wish).await {
+                Outcome::Told(submitted) => {
+                    let now = world.clock.elapsed();
+                    world.trace(|| format!("wish {number} is {}", submitted.id));
+                    world.state().asked.entry(number).or_default().told.push((submitted.id, now));
+                    if wish.replays_nonce {
+                        replay(&world, &platform, &caller, number, &wish).await;
+                    }
+                    return Some(submitted);
+                }
+                Outcome::Refused(why) => {
+                    world.trace(|| format!("wish {number} is refused: {why}"));
+                    return None;
+                }
+                Outcome::Unknown => {}
+            }
+        }
+        let more = world.dice(|dice| dice.random_range(0..RETRY_WAIT));
+        tokio::time::sleep(Duration::from_millis(RETRY_WAIT + more)).await;
+    }
+    None
+}
+
+/// Somebody sends a captured request once more. Its nonce was spent, whatever has happened since.
+async fn replay(
+    world: &Arc<World>,
+    platform: &Platform,
+    caller: &Caller,
+    number: usize,
+    wish: &Wish,
+) {
+    let pause = world.dice(|dice| dice.random_range(0..3_000));
+    tokio::time::sleep(Duration::from_millis(pause)).await;
+    let platform = standing(world).map_or_else(|| platform.clone(), |(platform, _)| platform);
+    let other =
+        Draft { idempotency_key: format!("captured-{number}"), ..draft(world, number, wish) };
+    let answer = tokio::select! {
+        biased;
+        () = platform.line.died() => return,
+        answer = platform.driver.submit(caller, other, Some(caller.nonce())) => answer,
+    };
+    if answer.is_ok() {
+        world.state().violations.push(format!("the nonce of wish {number} was good twice"));
+    }
+}
+
+async fn request(
+    world: &Arc<World>,
+    platform: &Platform,
+    caller: &Caller,
+    number: usize,
+    wish: &Wish,
+) -> Outcome {
+    let now = world.clock.elapsed();
+    world.state().asked.entry(number).or_default().tries.push(now);
+    let draft = draft(world, number, wish);
+    let answer = tokio::select! {
+        biased;
+        () = platform.line.died() => return Outcome::Unknown,
+        answer = platform.driver.submit(caller, draft, Some(caller.nonce())) => answer,
+    };
+    match answer {
+        Ok(submitted) => Outcome::Told(submitted),
+        Err(SubmitError::Store(_) | SubmitError::Stopping | SubmitError::LaneFull(_)) => {
+            Outcome::Unknown
+        }
+        Err(
+            why @ (SubmitError::Busy { .. }
+            | SubmitError::KeyReused(_)
+            | SubmitError::NonceReplayed),
+        ) => Outcome::Refused(why),
+    }
+}
+
+/// The server that stands, and a caller with a nonce of its own.
+fn standing(world: &Arc<World>) -> Option<(Platform, Caller)> {
+    let platform = world.state().platform.clone()?;
+    Some((platform, sign(world)?))
+}
+
+fn sign(world: &World) -> Option<Caller> {
+    let api_id = ApiId::new("ak_trial");
+    let credential = Credential {
+        api_id: api_id.clone(),
+        tenant: tenant(),
+        name: "trial".to_owned(),
+        status: CredentialStatus::Active,
+        permissions: BTreeSet::from([Permission::CommandCreate]),
+        allowed_clock_skew: Duration::from_secs(300),
+        replay_window: Duration::from_secs(300),
+        expires_at: None,
+        ip_allow: Vec::new(),
+        devices: None,
+        complete_on: CompleteOn::Outcome,
+        secrets: vec![CredentialSecret {
+            secret: Secret::new(SECRET.to_owned()),
+            valid_until: None,
+        }],
+        created_at: Timestamp::from_millis(0),
+    };
+    let now = world.clock.now().wall;
+    let nonce = world.dice(|dice| format!("{:032x}", dice.random::<u128>()));
+    let parts = SignedParts { method: "POST", path: PATH, query: None, body: b"{}" };
+    let timestamp = now.as_millis() / 1_000;
+    let key = Secret::new(SECRET.to_owned()).signing_key();
+    let text = signing::string_to_sign(parts, &api_id, timestamp, &nonce);
+    let head = SignedHead { api_id, timestamp, nonce, signature: key.sign(text.as_bytes()) };
+    let keyed = KeyedCredential::new(credential);
+    signing::verify(Some(&keyed), &head, parts, "trial", None, now).ok()
+}
+
+fn draft(world: &World, number: usize, wish: &Wish) -> Draft {
+    let name = wish.kind.method();
+    let payload = match wish.kind {
+        Kind::Flight => json!({
+            "fly_to_id": format!("flight-{number}"), "max_speed": 5,
+            "points": [{"latitude": 1.0, "longitude": 2.0, "height": 60.0}],
+        }),
+        Kind::Stick => {
+            json!({"roll": 1_000 + number, "pitch": 1_024, "throttle": 1_024, "yaw": 1_024})
+        }
+        Kind::Reply | Kind::Job | Kind::Home | Kind::Stop => json!({}),
+    };
+    // The catalogue of the platform has every method that a wish can name.
+    let Some(method) = world.catalogue.method(name) else { unreachable!("{name} is no method") };
+    Draft {
+        device: gateway(wish.dock).to_device(),
+        gateway: gateway(wish.dock),
+        aircraft: Some(aircraft(wish.dock)),
+        method: method.name.clone(),
+        channel: method.channel,
+        completes_by: method.completes_by,
+        risk: method.risk,
+        starts_motion: method.starts_motion,
+        reply_without_status_is_final: method.result_zero_without_status_is_final,
+        if_offline: if wish.waits { IfOffline::Wait } else { IfOffline::Fail },
+        complete_on: CompleteOn::Outcome,
+        job_ref: method.job_ref(&payload),
+        timeout: Duration::from_secs(u64::from(wish.timeout)),
+        silence_wait: SILENCE_WAIT,
+        fingerprint: fingerprint(&payload, &[]),
+        payload: payload.to_string().into(),
+        idempotency_key: format!("wish-{number}"),
+    }
+}

@@ -1,0 +1,93 @@
+//! The time of a trial: virtual, and wrong where the plan says so.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicI64, Ordering},
+};
+
+use tokio::time::Instant;
+use utmos_core::time::{BootId, Clock, Deadline, Mono, Now, Timestamp};
+
+use crate::mutation::Mutation;
+
+/// What the wall shows when a trial begins.
+const WALL_AT_START: i64 = 1_780_000_000_000;
+/// What a machine's running time shows when it has just started.
+const MONO_AT_BOOT: u64 = 1_000;
+
+/// Ticks with the runtime's paused clock.
+#[derive(Debug)]
+pub(crate) struct TrialClock {
+    start: Instant,
+    wall_off_by: AtomicI64,
+    /// When each run of the machine began, in milliseconds of the trial.
+    boots: Mutex<Vec<u64>>,
+    mutation: Option<Mutation>,
+}
+
+impl TrialClock {
+    pub(crate) fn new(mutation: Option<Mutation>) -> Arc<Self> {
+        Arc::new(Self {
+            start: Instant::now(),
+            wall_off_by: AtomicI64::new(0),
+            boots: Mutex::new(vec![0]),
+            mutation,
+        })
+    }
+
+    /// Milliseconds since the trial began: the only time that nothing moves.
+    pub(crate) fn elapsed(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn set_wall(&self, by: i64) {
+        self.wall_off_by.fetch_add(by, Ordering::Relaxed);
+    }
+
+    pub(crate) fn reboot(&self) {
+        let now = self.elapsed();
+        self.boots().push(now);
+    }
+
+    fn boots(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.boots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When a deadline passes, in milliseconds of the trial; `None` when a mutation has made it something else.
+    pub(crate) fn elapsed_at(&self, deadline: Deadline) -> Option<u64> {
+        if matches!(self.mutation, Some(Mutation::DeadlineOnTheWall | Mutation::BootsMixedUp)) {
+            return None;
+        }
+        let number = u64::from_be_bytes(deadline.boot.0.first_chunk().copied()?);
+        let booted = *self.boots().get(usize::try_from(number).ok()?.checked_sub(1)?)?;
+        Some(booted + deadline.mono.as_millis().saturating_sub(MONO_AT_BOOT))
+    }
+
+    fn wall(&self) -> i64 {
+        let passed = i64::try_from(self.elapsed()).unwrap_or(i64::MAX);
+        WALL_AT_START + passed + self.wall_off_by.load(Ordering::Relaxed)
+    }
+}
+
+impl Clock for TrialClock {
+    fn now(&self) -> Now {
+        let wall = self.wall();
+        let booted = self.boots().last().copied().unwrap_or(0);
+        let running = MONO_AT_BOOT + self.elapsed() - booted;
+        let mono = match self.mutation {
+            Some(Mutation::DeadlineOnTheWall) => u64::try_from(wall).unwrap_or(0),
+            Some(_) | None => running,
+        };
+        Now { wall: Timestamp::from_millis(wall), mono: Mono::from_millis(mono) }
+    }
+
+    fn boot(&self) -> BootId {
+        let boots = match self.mutation {
+            Some(Mutation::BootsMixedUp | Mutation::DeadlineOnTheWall) => 1,
+            Some(_) | None => self.boots().len() as u64,
+        };
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&boots.to_be_bytes());
+        BootId(id)
+    }
+}

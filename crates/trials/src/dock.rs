@@ -1,0 +1,313 @@
+//! What docks do: they connect, take a command, do it or not, and say so or not.
+
+use std::{sync::Arc, time::Duration};
+
+use rand::RngExt;
+use serde_json::{Value, json};
+use utmos_core::id::CommandId;
+use utmos_mqtt::Inbound;
+
+use crate::{
+    plan::{Answer, Broker, Kind, Wish},
+    world::{Truth, World, gateway},
+};
+
+/// How often a dock without a connection tries again.
+const RETRY_WAIT: Duration = Duration::from_millis(60);
+/// How often telemetry comes.
+const TELEMETRY_WAIT: u64 = 2_000;
+
+/// Lives the life of a dock: connects whenever it can, and reports.
+pub(crate) async fn live(world: Arc<World>, dock: u8) {
+    let mut reported = 0;
+    loop {
+        let now = world.clock.elapsed();
+        let may_connect = {
+            let state = world.state();
+            let is_there = match world.plan.broker {
+                Broker::Embedded => state.platform.is_some(),
+                Broker::Outside => true,
+            };
+            let known = state.docks.get(usize::from(dock));
+            is_there
+                && state.broker_stands(now)
+                && known.is_some_and(|dock| !dock.is_connected && now >= dock.away_until)
+        };
+        if may_connect {
+            let pause = world.dice(|dice| dice.random_range(0..400));
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            connect(&world, dock).await;
+        } else if world.plan.broker == Broker::Outside
+            && now >= reported + TELEMETRY_WAIT
+            && world.session_of(dock).is_some()
+        {
+            reported = now;
+            report(&world, dock);
+        }
+        tokio::time::sleep(RETRY_WAIT).await;
+    }
+}
+
+async fn connect(world: &Arc<World>, dock: u8) {
+    let now = world.clock.elapsed();
+    let stored = {
+        let mut state = world.state();
+        let is_there = match world.plan.broker {
+            Broker::Embedded => state.platform.is_some(),
+            Broker::Outside => true,
+        } && state.broker_stands(now);
+        let Some(known) = state.docks.get_mut(usize::from(dock)) else { return };
+        if !is_there || now < known.away_until {
+            return;
+        }
+        known.session += 1;
+        known.is_connected = true;
+        known.changed = now;
+        std::mem::take(&mut known.stored)
+    };
+    world.trace(|| format!("{} is connected", gateway(dock)));
+    match world.plan.broker {
+        Broker::Embedded => {
+            let session = world.session_of(dock);
+            let user: Arc<str> = gateway(dock).as_str().into();
+            world.tell_server(Inbound::Joined { user: user.clone(), client_id: user.clone() });
+            let pause = world.dice(|dice| dice.random_range(0..10));
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            if world.session_of(dock) == session {
+                let filter = format!("thing/product/{}/services", gateway(dock)).into();
+                world.tell_server(Inbound::Subscribed { user, filter });
+            }
+        }
+        Broker::Outside => report(world, dock),
+    }
+    // Only a broker of a mutation has any.
+    for id in stored {
+        world.state().facts(id).written.push(world.clock.elapsed());
+        if receive(world, dock, id).is_some() {
+            act(world.clone(), dock, id);
+        }
+    }
+}
+
+fn report(world: &Arc<World>, dock: u8) {
+    let body = json!({"tid": "t", "bid": "b", "timestamp": 1, "gateway": gateway(dock), "data": {"mode_code": 0}});
+    send(world, dock, "osd", body.to_string().into_bytes());
+}
+
+/// A command arrives at a dock. Answers what the dock will make of it.
+pub(crate) fn receive(world: &Arc<World>, dock: u8, id: CommandId) -> Option<Answer> {
+    let now = world.clock.elapsed();
+    world.trace(|| format!("{id} reaches {}", gateway(dock)));
+    world.state().facts(id).received.push(now);
+    let (wish, _) = wish_of(world, id)?;
+    if wish.kind == Kind::Stick {
+        world.state().facts(id).truth = Truth::Done;
+        return None;
+    }
+    Some(wish.answer)
+}
+
+/// The wish behind a command, and its `bid`.
+fn wish_of(world: &World, id: CommandId) -> Option<(Wish, String)> {
+    let (key, bid) = {
+        let state = world.state();
+        let spec = &state.disk.records.get(&id)?.command.spec;
+        (spec.idempotency_key.clone(), spec.bid.to_string())
+    };
+    let (_, wish) = world.wish_of(&key)?;
+    Some((wish.clone(), bid))
+}
+
+/// Does what the plan says, in its own time.
+pub(crate) fn act(world: Arc<World>, dock: u8, id: CommandId) {
+    tokio::spawn(async move {
+        if let Some((wish, bid)) = wish_of(&world, id) {
+            Acting { world, dock, id, bid, wish }.act().await;
+        }
+    });
+}
+
+struct Acting {
+    world: Arc<World>,
+    dock: u8,
+    id: CommandId,
+    bid: String,
+    wish: Wish,
+}
+
+impl Acting {
+    async fn act(&self) {
+        let is_job = matches!(self.wish.kind, Kind::Job | Kind::Flight);
+        match self.wish.answer {
+            Answer::SaysAtOnce if !is_job => self.succeed(1).await,
+            Answer::SaysAtOnce | Answer::Does if is_job => self.run_job(Truth::Done, true).await,
+            Answer::SaysTwice if is_job => self.run_job(Truth::Done, true).await,
+            Answer::SaysTwice => {
+                self.pause(1).await;
+                self.succeed(2).await;
+            }
+            Answer::Does | Answer::SaysAtOnce => {
+                self.pause(1).await;
+                self.succeed(1).await;
+            }
+            Answer::FailsLater if is_job => self.run_job(Truth::Failed, true).await,
+            Answer::FallsSilent if is_job => self.run_job(Truth::Begun, false).await,
+            Answer::Refuses | Answer::FailsLater => {
+                self.pause(1).await;
+                self.become_true(Truth::Refused);
+                self.reply(self.dock, self.method(), json!({"result": 319_016}), true);
+            }
+            Answer::IsSilent | Answer::FallsSilent => self.become_true(Truth::Done),
+            Answer::Ignores => {}
+            Answer::AnotherAnswers => {
+                self.pause(1).await;
+                let other = (self.dock + 1) % self.world.plan.docks;
+                if other != self.dock {
+                    self.reply(other, self.method(), json!({"result": 0}), false);
+                }
+            }
+            Answer::NamesAnother => {
+                self.pause(1).await;
+                self.reply(self.dock, "cover_close", json!({"result": 0}), false);
+            }
+            Answer::SaysNothingReadable => {
+                self.become_true(Truth::Done);
+                self.pause(1).await;
+                self.reply(self.dock, self.method(), json!({"result": "?"}), false);
+            }
+            Answer::Babbles => {
+                self.become_true(Truth::Done);
+                self.pause(1).await;
+                let text = format!("{{\"tid\":\"{}\",\"method\":", self.id);
+                send(&self.world, self.dock, "services_reply", text.into_bytes());
+            }
+        }
+    }
+
+    async fn succeed(&self, times: u8) {
+        self.become_true(Truth::Done);
+        for _ in 0..times {
+            self.reply(self.dock, self.method(), json!({"result": 0}), true);
+            tokio::time::sleep(Duration::from_millis(u64::from(times - 1) * 7)).await;
+        }
+    }
+
+    /// A job: it starts, reports half-way, and ends.
+    async fn run_job(&self, end: Truth, says_so: bool) {
+        self.become_true(Truth::Begun);
+        self.pause(3).await;
+        let data = match self.wish.kind {
+            Kind::Job => json!({"result": 0, "output": {"status": "in_progress"}}),
+            Kind::Reply | Kind::Flight | Kind::Home | Kind::Stop | Kind::Stick => {
+                json!({"result": 0})
+            }
+        };
+        self.reply(self.dock, self.method(), data, true);
+        if self.wish.answer == Answer::SaysTwice {
+            self.reply(
+                self.dock,
+                self.method(),
+                json!({"result": 0, "output": {"status": "in_progress"}}),
+                true,
+            );
+        }
+        self.pause(3).await;
+        self.event(false, true);
+        self.pause(3).await;
+        self.become_true(end);
+        if says_so {
+            self.event(true, end == Truth::Done);
+        }
+    }
+
+    fn become_true(&self, truth: Truth) {
+        self.world.state().facts(self.id).truth = truth;
+    }
+
+    /// A part of the time it takes.
+    async fn pause(&self, parts: u64) {
+        tokio::time::sleep(Duration::from_millis(self.wish.after / parts)).await;
+    }
+
+    fn method(&self) -> &'static str {
+        self.wish.kind.method()
+    }
+
+    /// Answers; `own` when it is the dock's own readable answer.
+    fn reply(&self, from: u8, method: &str, data: Value, own: bool) {
+        let body = json!({
+            "tid": self.id.to_string(), "bid": self.bid, "timestamp": 1, "method": method,
+            "gateway": gateway(from), "data": data,
+        });
+        if !own {
+            self.world.state().facts(self.id).had_odd_answer = true;
+        }
+        let reached = send(&self.world, from, "services_reply", body.to_string().into_bytes());
+        if let (true, Some(life)) = (own, reached) {
+            let now = self.world.clock.elapsed();
+            self.world.state().facts(self.id).answered.get_or_insert((now, life));
+        }
+    }
+
+    fn event(&self, is_last: bool, is_good: bool) {
+        let (method, data) = match self.wish.kind {
+            Kind::Flight => {
+                let status = match (is_last, is_good) {
+                    (false, _) => "wayline_progress",
+                    (true, true) => "wayline_ok",
+                    (true, false) => "wayline_failed",
+                };
+                let data = json!({"fly_to_id": self.id_of_flight(), "status": status, "result": 0});
+                ("fly_to_point_progress", data)
+            }
+            Kind::Reply | Kind::Job | Kind::Home | Kind::Stop | Kind::Stick => {
+                let status = match (is_last, is_good) {
+                    (false, _) => "in_progress",
+                    (true, true) => "ok",
+                    (true, false) => "failed",
+                };
+                let progress =
+                    json!({"percent": if is_last { 100 } else { 50 }, "step_key": "open_cover"});
+                (
+                    "cover_open",
+                    json!({"result": 0, "output": {"status": status, "progress": progress}}),
+                )
+            }
+        };
+        let body = json!({
+            "tid": self.id.to_string(), "bid": self.bid, "timestamp": 1, "method": method,
+            "gateway": gateway(self.dock), "need_reply": 0, "data": data,
+        });
+        send(&self.world, self.dock, "events", body.to_string().into_bytes());
+    }
+
+    fn id_of_flight(&self) -> String {
+        let state = self.world.state();
+        let spec = state.disk.records.get(&self.id).map(|record| record.command.spec.clone());
+        spec.and_then(|spec| spec.job_ref.clone()).unwrap_or_default()
+    }
+}
+
+impl Kind {
+    pub(crate) fn method(self) -> &'static str {
+        match self {
+            Self::Reply => "debug_mode_open",
+            Self::Job => "cover_open",
+            Self::Flight => "fly_to_point",
+            Self::Home => "return_home",
+            Self::Stop => "fly_to_point_stop",
+            Self::Stick => "stick_control",
+        }
+    }
+}
+
+/// A message of a dock. What it says while it is cut is lost. Answers which run of the server it reached.
+fn send(world: &Arc<World>, dock: u8, topic: &str, payload: Vec<u8>) -> Option<u64> {
+    world.session_of(dock)?;
+    let server = world.state().platform.as_ref()?.line.number;
+    if let Some((dock, payload)) = world.understood(topic, dock, payload) {
+        let topic = format!("thing/product/{}/{topic}", gateway(dock)).into();
+        world.tell_server(Inbound::Message { topic, payload: payload.into(), user: None });
+    }
+    Some(server)
+}

@@ -1,0 +1,146 @@
+//! Trials of the platform: its driver and its link, whole, under a virtual clock and a seeded world in which links
+//! break, stores fail and lie, servers and machines die, clocks jump and docks misbehave. What the platform says in
+//! the end is compared with what really happened.
+//!
+//! Nothing of the platform is copied here: [`utmos_server`]'s driver and link run as they are, on ports of our own. A
+//! process dies by its ports going dead, so that nothing it had begun has an effect any more.
+
+mod air;
+mod caller;
+mod clock;
+mod disk;
+mod dock;
+mod life;
+mod mutation;
+mod oracle;
+mod plan;
+mod shrink;
+mod store;
+mod world;
+
+use std::{sync::Arc, time::Duration};
+
+use utmos_dji::catalogue::Catalogue;
+
+pub use self::{
+    mutation::Mutation,
+    plan::{Answer, Broker, Happening, Kind, Plan, VERSION, What, Wish},
+    shrink::shrink,
+};
+use crate::world::World;
+
+/// A plan is given so long to come to its end after its last happening, in milliseconds of its own time.
+const PATIENCE: u64 = 90_000;
+
+/// What came of a trial.
+#[derive(Debug)]
+pub struct Report {
+    /// What should not have happened.
+    pub violations: Vec<String>,
+    /// What happened, line by line.
+    pub trace: Vec<String>,
+    /// How many commands were stored.
+    pub commands: usize,
+}
+
+/// Runs a plan. The same plan and mutation always give the same report.
+///
+/// # Panics
+/// When no runtime can be made.
+#[must_use]
+pub fn run(plan: &Plan, mutation: Option<Mutation>, catalogue: &Arc<Catalogue>) -> Report {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap_or_else(|error| panic!("no runtime can be made: {error}"));
+    runtime.block_on(async {
+        let world = World::new(plan.clone(), mutation, catalogue.clone());
+        play(&world).await;
+        let violations = oracle::judge(&world);
+        let commands = world.state().disk.records.len();
+        Report { violations, trace: world.take_trace(), commands }
+    })
+}
+
+async fn play(world: &Arc<World>) {
+    for dock in 0..world.plan.docks {
+        tokio::spawn(dock::live(world.clone(), dock));
+    }
+    life::bring_up(world.clone()).await;
+    let mut wishes = Vec::new();
+    for (number, happening) in world.plan.happenings.clone().into_iter().enumerate() {
+        let wait = happening.at.saturating_sub(world.clock.elapsed());
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        if let What::Command(wish) = happening.what {
+            wishes.push(tokio::spawn(caller::ask(world.clone(), number, wish)));
+        } else {
+            world.trace(|| format!("{:?}", happening.what));
+            happen(world, happening.what);
+        }
+    }
+    for wish in wishes {
+        drop(wish.await);
+    }
+    let until = world.clock.elapsed() + PATIENCE;
+    while world.clock.elapsed() < until && !has_settled(world) {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Every command has ended, and nobody is looked after any more.
+fn has_settled(world: &World) -> bool {
+    let state = world.state();
+    state.disk.records.values().all(|record| !record.command.life.needs_care())
+}
+
+fn happen(world: &Arc<World>, what: What) {
+    match what {
+        What::Command(_) => {}
+        What::DockLeaves { dock, wait } => {
+            let until = world.clock.elapsed() + wait;
+            if let Some(dock) = world.state().docks.get_mut(usize::from(dock)) {
+                dock.away_until = until;
+            }
+            world.trouble(wait);
+            world.cut(dock);
+        }
+        What::BrokerFalls { wait } => {
+            world.let_broker_fall(wait);
+            if world.plan.broker == Broker::Outside {
+                tokio::spawn(broker_comes_back(world.clone(), wait));
+            }
+        }
+        What::StoreFails { wait, lies } => world.let_store_fail(wait, lies),
+        What::StoreSlows { wait, by } => world.slow_store_down(wait, by),
+        What::ServerDies { wait } => {
+            world.trouble(wait);
+            life::kill(world);
+            tokio::spawn(server_comes_back(world.clone(), wait));
+        }
+        What::MachineRestarts { wait } => {
+            world.trouble(wait);
+            life::kill(world);
+            world.clock.reboot();
+            tokio::spawn(server_comes_back(world.clone(), wait));
+        }
+        What::ClockJumps { by } => world.clock.set_wall(by),
+    }
+}
+
+async fn server_comes_back(world: Arc<World>, wait: u64) {
+    let launches = world.state().launches;
+    tokio::time::sleep(Duration::from_millis(wait)).await;
+    // Should it have died again meanwhile, that death brings it back.
+    let is_last = world.state().launches == launches;
+    if is_last {
+        life::bring_up(world).await;
+    }
+}
+
+async fn broker_comes_back(world: Arc<World>, wait: u64) {
+    tokio::time::sleep(Duration::from_millis(wait)).await;
+    if world.state().broker_stands(world.clock.elapsed()) {
+        world.tell_server(utmos_mqtt::Inbound::LinkUp { protocol: utmos_mqtt::Protocol::V5 });
+    }
+}

@@ -1,0 +1,151 @@
+//! One run of the server after another: how each begins, and how it dies.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+use utmos_core::{ports::StoreError, time::Clock};
+use utmos_dji::answer::CloudConfig;
+use utmos_mqtt::{Inbound, Protocol};
+use utmos_server::{
+    directory::Directory,
+    driver::{
+        Driver, DriverParts, Limits,
+        presence::{Knowledge, PresenceBook},
+    },
+    link::{AnswerSettings, Link, LinkParts},
+};
+
+use crate::{air::Air, plan::Broker, store::TrialStore, world::World};
+
+/// What supervises a server waits so long before it starts a new one.
+const RESTART_WAIT: Duration = Duration::from_millis(100);
+/// How long gateways of an outside broker count as present after a message.
+const LIVENESS_WINDOW: Duration = Duration::from_secs(6);
+
+/// Whether a run of the server still lives. What it had begun neither ends nor has an effect once it does not: a dead
+/// process is one whose ports are dead.
+#[derive(Debug, Clone)]
+pub(crate) struct LifeLine {
+    pub(crate) number: u64,
+    dead: CancellationToken,
+}
+
+impl LifeLine {
+    pub(crate) fn new(number: u64) -> Self {
+        Self { number, dead: CancellationToken::new() }
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead.is_cancelled()
+    }
+
+    /// Goes on at once, or never.
+    pub(crate) async fn or_never(&self) {
+        if self.is_dead() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    pub(crate) async fn died(&self) {
+        self.dead.cancelled().await;
+    }
+}
+
+/// A running server, without its HTTP.
+#[derive(Clone)]
+pub(crate) struct Platform {
+    pub(crate) line: LifeLine,
+    pub(crate) driver: Driver,
+    pub(crate) link: Arc<Link>,
+}
+
+/// Starts a server, again and again until one stands.
+pub(crate) async fn bring_up(world: Arc<World>) {
+    let launch = world.begin_launch();
+    while let Some(line) = world.begin_life(launch) {
+        let started = tokio::select! {
+            biased;
+            () = line.died() => return,
+            started = start(&world, line.clone()) => started,
+        };
+        if let Ok(platform) = started {
+            world.trace(|| format!("server {} stands", platform.line.number));
+            let link = platform.link.clone();
+            let is_linked = {
+                let mut state = world.state();
+                state.platform = Some(platform);
+                world.plan.broker == Broker::Outside && state.broker_stands(world.clock.elapsed())
+            };
+            if is_linked {
+                link.take_in(Inbound::LinkUp { protocol: Protocol::V5 });
+            }
+            return;
+        }
+        tokio::time::sleep(RESTART_WAIT).await;
+    }
+}
+
+async fn start(world: &Arc<World>, line: LifeLine) -> Result<Platform, StoreError> {
+    let store = Arc::new(TrialStore::open(world.clone(), line.clone()));
+    let directory = Arc::new(Directory::load(store.clone()).await?);
+    let outlet = Arc::new(Air::new(world.clone(), line.clone()));
+    let clock: Arc<dyn Clock> = world.clock.clone();
+    let knowledge = match world.plan.broker {
+        Broker::Embedded => Knowledge::OwnBroker,
+        Broker::Outside => Knowledge::Heard { window: LIVENESS_WINDOW },
+    };
+    let driver = Driver::start(DriverParts {
+        store: store.clone(),
+        clock: clock.clone(),
+        ids: world.ids.clone(),
+        outlet: outlet.clone(),
+        catalogue: world.catalogue.clone(),
+        directory: directory.clone(),
+        replica: format!("life-{}", line.number),
+        presence: PresenceBook::new(knowledge),
+        limits: Limits::default(),
+    });
+    driver.resume().await?;
+    let link = Link::new(LinkParts {
+        driver: driver.clone(),
+        directory,
+        catalogue: world.catalogue.clone(),
+        outlet,
+        store,
+        clock,
+        ids: world.ids.clone(),
+        settings: AnswerSettings { cloud: no_cloud(), organization: None },
+    });
+    Ok(Platform { line, driver, link })
+}
+
+/// Docks of a trial ask for nothing.
+fn no_cloud() -> CloudConfig {
+    CloudConfig {
+        ntp_server_host: String::new(),
+        ntp_server_port: 123,
+        app_id: String::new(),
+        app_key: String::new(),
+        app_license: String::new(),
+    }
+}
+
+/// `kill -9`.
+pub(crate) fn kill(world: &Arc<World>) {
+    let (line, platform) = {
+        let mut state = world.state();
+        state.disk.server_died();
+        state.launches += 1;
+        (state.line.take(), state.platform.take())
+    };
+    let Some(line) = line else { return };
+    world.trace(|| format!("server {} dies", line.number));
+    line.dead.cancel();
+    if let Some(platform) = platform {
+        // Only ends the loops of what is dead already.
+        tokio::spawn(async move { platform.driver.stop(Duration::ZERO).await });
+    }
+    if world.plan.broker == Broker::Embedded {
+        world.cut_all();
+    }
+}

@@ -1,0 +1,121 @@
+//! `utmos-sim-test`: runs trials, as many as one likes, and shows those that fail.
+#![expect(clippy::print_stdout, reason = "what it prints is what it is for")]
+
+use std::{
+    fs,
+    num::NonZero,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use utmos_dji::catalogue::Catalogue;
+use utmos_trials::{Mutation, Plan, VERSION, run, shrink};
+
+/// After so many seeds that fail, no more are run.
+const FAILURES_SHOWN_MAX: u64 = 5;
+
+/// Runs the platform under a virtual clock against a world in which everything goes wrong.
+#[derive(Debug, Parser)]
+#[command(name = "utmos-sim-test", version)]
+struct Args {
+    /// How many seeds.
+    #[arg(long, default_value_t = 1_000)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 1)]
+    first: u64,
+    /// Runs only this seed, and shows what happens.
+    #[arg(long, conflicts_with_all = ["seeds", "first", "plan"])]
+    seed: Option<u64>,
+    /// Runs only the plan in this file, and shows what happens.
+    #[arg(long, conflicts_with_all = ["seeds", "first"])]
+    plan: Option<PathBuf>,
+    /// Makes this wrong in the platform, so that the trials have something to find.
+    #[arg(long, value_enum)]
+    mutation: Option<Mutation>,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let args = Args::parse();
+    let catalogue = Arc::new(Catalogue::embedded()?);
+    let only = match (&args.seed, &args.plan) {
+        (Some(seed), _) => Some(Plan::of(*seed)),
+        (None, Some(path)) => Some(read(path)?),
+        (None, None) => None,
+    };
+    if let Some(plan) = only {
+        let report = run(&plan, args.mutation, &catalogue);
+        report.trace.iter().for_each(|line| println!("{line}"));
+        report.violations.iter().for_each(|line| println!("VIOLATED: {line}"));
+        return Ok(if report.violations.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
+    }
+    let last = args.first.saturating_add(args.seeds);
+    let tally = Tally { next: AtomicU64::new(args.first), ..Tally::default() };
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| work_through(&tally, last, args.mutation, &catalogue));
+        }
+    });
+    let (seeds, failed) = (tally.seeds.into_inner(), tally.failed.into_inner());
+    println!("{seeds} seeds, {} commands, {failed} failed", tally.commands.into_inner());
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What all threads have done together.
+#[derive(Debug, Default)]
+struct Tally {
+    next: AtomicU64,
+    seeds: AtomicU64,
+    commands: AtomicUsize,
+    failed: AtomicU64,
+}
+
+fn work_through(tally: &Tally, last: u64, mutation: Option<Mutation>, catalogue: &Arc<Catalogue>) {
+    loop {
+        let seed = tally.next.fetch_add(1, Ordering::Relaxed);
+        if seed >= last || tally.failed.load(Ordering::Relaxed) >= FAILURES_SHOWN_MAX {
+            return;
+        }
+        let plan = Plan::of(seed);
+        let report = run(&plan, mutation, catalogue);
+        tally.seeds.fetch_add(1, Ordering::Relaxed);
+        tally.commands.fetch_add(report.commands, Ordering::Relaxed);
+        if report.violations.is_empty() {
+            continue;
+        }
+        tally.failed.fetch_add(1, Ordering::Relaxed);
+        let small = shrink(&plan, |plan| !run(plan, mutation, catalogue).violations.is_empty());
+        let small = serde_json::to_string(&small).unwrap_or_default();
+        println!(
+            "seed {seed} fails (run it with --seed {seed}):\n  {}\n  smallest plan that fails (save it and run it with --plan):\n  {small}",
+            report.violations.join("\n  ")
+        );
+    }
+}
+
+fn read(path: &PathBuf) -> anyhow::Result<Plan> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let value: serde_json::Value =
+        serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
+    if value["version"] != VERSION {
+        bail!(
+            "{} is of version {}, this program runs version {VERSION}; run it with the program that wrote it",
+            path.display(),
+            value["version"]
+        );
+    }
+    serde_json::from_value(value).with_context(|| format!("{} is no plan", path.display()))
+}

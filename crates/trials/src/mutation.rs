@@ -1,0 +1,99 @@
+//! Faults of the platform itself, put in on purpose: a net that does not catch them catches nothing.
+
+use clap::ValueEnum;
+use serde_json::Value;
+use utmos_core::id::CommandId;
+
+use crate::world::{World, gateway};
+
+/// What is made wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mutation {
+    /// A change is stored whatever the version it was decided on.
+    NoCompareAndSet,
+    /// Nonces do not outlive the process.
+    NonceInMemoryOnly,
+    /// Idempotency keys do not outlive the process.
+    KeyInMemoryOnly,
+    /// Nothing stands in the way of a second movement.
+    MotionsUnchecked,
+    /// A command is accepted before it is durable.
+    AcceptBeforeDurable,
+    /// A claim counts before it is durable.
+    ClaimBeforeDurable,
+    /// Timers are gone after a restart.
+    TimerLostOnRestart,
+    /// Open commands are not looked after by the next process.
+    OpenForgottenOnRestart,
+    /// A restart does not know of emergencies that have been.
+    EmergencyForgottenOnRestart,
+    /// A command that may have left is found as one that waits.
+    UnclearFoundAsWaiting,
+    /// The last question before the write is not asked.
+    GateIgnored,
+    /// What was not acknowledged is sent again when the dock is back.
+    ResendOnReconnect,
+    /// The broker keeps messages for an absent dock.
+    QueueForAbsentDock,
+    /// What is lost on the way reads as confirmed.
+    ConfirmedThoughLost,
+    /// What may have left reads as never sent.
+    UnknownReadAsNotSent,
+    /// Answers are matched without their gateway.
+    GatewayNotCompared,
+    /// Answers are matched without their method.
+    MethodNotCompared,
+    /// An answer that overtakes the acknowledgement finds nobody waiting.
+    WaiterAfterPublish,
+    /// Deadlines follow the clock on the wall.
+    DeadlineOnTheWall,
+    /// Running times of different boots are compared.
+    BootsMixedUp,
+}
+
+impl World {
+    /// A message of a dock as a mutated platform would understand it: the payload, and who it is taken to come from.
+    /// `None` when it is taken for nothing.
+    pub(crate) fn understood(
+        &self,
+        topic: &str,
+        dock: u8,
+        payload: Vec<u8>,
+    ) -> Option<(u8, Vec<u8>)> {
+        let is_wanted = matches!(
+            self.mutation,
+            Some(
+                Mutation::GatewayNotCompared
+                    | Mutation::MethodNotCompared
+                    | Mutation::WaiterAfterPublish
+            )
+        );
+        if !is_wanted || topic != "services_reply" {
+            return Some((dock, payload));
+        }
+        let Ok(mut body) = serde_json::from_slice::<Value>(&payload) else {
+            return Some((dock, payload));
+        };
+        let id: Option<CommandId> = body["tid"].as_str().and_then(|tid| tid.parse().ok());
+        let mut state = self.state();
+        let record = id.and_then(|id| state.disk.records.get(&id));
+        let Some(spec) = record.map(|record| record.command.spec.clone()) else {
+            return Some((dock, payload));
+        };
+        match self.mutation {
+            Some(Mutation::WaiterAfterPublish) => {
+                let is_awaited = state.facts(spec.id).acknowledged;
+                is_awaited.then_some((dock, payload))
+            }
+            Some(Mutation::MethodNotCompared) => {
+                body["method"] = spec.method.clone().into();
+                Some((dock, body.to_string().into_bytes()))
+            }
+            Some(_) | None => {
+                body["gateway"] = spec.gateway.as_str().into();
+                let own = (0..self.plan.docks).find(|dock| gateway(*dock) == spec.gateway);
+                Some((own.unwrap_or(dock), body.to_string().into_bytes()))
+            }
+        }
+    }
+}

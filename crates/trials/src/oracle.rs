@@ -1,0 +1,223 @@
+//! Compares what the platform says with what really happened (LIFECYCLE.md).
+
+use utmos_core::{
+    command::{FailureCode, Status},
+    evidence::{Entry, Proof},
+    id::CommandId,
+    method::Risk,
+};
+
+use crate::{
+    disk::Record,
+    plan::{Broker, What},
+    world::{Facts, State, Truth, World},
+};
+
+/// An emergency has left so many milliseconds after its caller was told, where nothing is in trouble.
+const EMERGENCY_WAIT_MAX: u64 = 60;
+
+/// Everything that must hold at the end and does not.
+pub(crate) fn judge(world: &World) -> Vec<String> {
+    let state = world.state();
+    let mut found = state.violations.clone();
+    found.extend(state.disk.violations.iter().cloned());
+    let nothing = Facts::default();
+    for (id, record) in &state.disk.records {
+        let facts = state.facts.get(id).unwrap_or(&nothing);
+        if let Err(why) = is_true(world, record, facts) {
+            found.push(format!("{id} ({}): {why}", record.command.spec.method));
+        }
+        if let Err(why) = was_sent_lawfully(world, &state, record, facts) {
+            found.push(format!("{id} ({}): {why}", record.command.spec.method));
+        }
+    }
+    told_the_truth(&state, &mut found);
+    kept_order(&state, &mut found);
+    emergencies_came_first(world, &state, &mut found);
+    found
+}
+
+/// Whether its last state claims no more, and no less, than what its dock did.
+fn is_true(world: &World, record: &Record, facts: &Facts) -> Result<(), String> {
+    let life = &record.command.life;
+    let (status, failure) = (life.status(), life.phase.failure());
+    let claim = || format!("reads {status:?}/{failure:?}, and the truth is {facts:?}");
+    if !life.phase.has_ended() {
+        return Err(format!("never ended: {life:?}"));
+    }
+    if life.delivered_at.is_some() && facts.received.is_empty() {
+        return Err(format!("reads as delivered: {}", claim()));
+    }
+    let was_never_sent = facts.written.is_empty() && facts.received.is_empty();
+    let is_borne_out = match (status, failure) {
+        (Status::Accepted, _) => false,
+        (Status::Delivered, _) => !facts.received.is_empty(),
+        (Status::Succeeded, _) => facts.truth == Truth::Done,
+        (Status::Failed, Some(FailureCode::DeviceExecutionFailed)) => {
+            matches!(facts.truth, Truth::Refused | Truth::Failed)
+        }
+        (Status::Failed, _) => was_never_sent,
+        (
+            Status::TimedOut,
+            Some(FailureCode::DeviceOffline | FailureCode::ExpiredBeforeSending),
+        ) => was_never_sent,
+        (Status::TimedOut, _) => true,
+        (Status::UnmatchedResponse, _) => facts.had_odd_answer,
+    };
+    if !is_borne_out {
+        return Err(claim());
+    }
+    // An answer that a server took in counts if that server lived to write the end and the answer was in time.
+    let was_heard = matches!(
+        (status, failure),
+        (
+            Status::TimedOut,
+            Some(
+                FailureCode::NoResponse
+                    | FailureCode::DispatchUncertain
+                    | FailureCode::DeviceOffline
+            )
+        )
+    );
+    if let (true, Some((at, life)), Some(ended), Some(by)) =
+        (was_heard, facts.answered, record.ended, record.ended_by)
+    {
+        let deadline = world.clock.elapsed_at(record.command.spec.deadline).unwrap_or(0);
+        if !facts.written.is_empty() && by == life && at + 50 < ended && at + 50 < deadline {
+            return Err(format!("its answer was lost: {}", claim()));
+        }
+    }
+    Ok(())
+}
+
+fn was_sent_lawfully(
+    world: &World,
+    state: &State,
+    record: &Record,
+    facts: &Facts,
+) -> Result<(), String> {
+    if facts.written.len() > 1 || facts.received.len() > 1 {
+        return Err(format!("sent more than once: {facts:?}"));
+    }
+    let Some(written) = facts.written.first() else { return Ok(()) };
+    if record.accepted > *written {
+        return Err(format!("written at {written}, accepted at {}", record.accepted));
+    }
+    // After a restart of the machine only the wall can tell, and a wall that somebody moved cannot.
+    let has = |is_it: fn(&What) -> bool| world.plan.happenings.iter().any(|one| is_it(&one.what));
+    let nobody_knows = has(|what| matches!(what, What::MachineRestarts { .. }))
+        && has(|what| matches!(what, What::ClockJumps { .. }));
+    match deadline(world, state, record) {
+        Some(deadline) if !nobody_knows && *written >= deadline => {
+            Err(format!("written at {written}, after its deadline at {deadline}"))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// When a command's time is over, as its caller counts: from the request that was stored.
+fn deadline(world: &World, state: &State, record: &Record) -> Option<u64> {
+    let spec = &record.command.spec;
+    let (number, _) = world.wish_of(&spec.idempotency_key)?;
+    let tries = state.asked.get(&number)?.tries.iter().copied();
+    let asked = tries.filter(|at| *at <= record.accepted).max()?;
+    Some(asked + u64::try_from(spec.timeout.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Whoever was told of a command finds it, and under one key only one.
+fn told_the_truth(state: &State, found: &mut Vec<String>) {
+    for (number, asked) in &state.asked {
+        let mut ids: Vec<CommandId> = asked.told.iter().map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        if ids.len() > 1 {
+            found.push(format!("wish {number} became {ids:?}"));
+        }
+        for id in ids {
+            if !state.disk.records.contains_key(&id) {
+                found.push(format!("wish {number} was told of {id}, which is lost"));
+            }
+        }
+    }
+}
+
+/// Commands of one gateway leave in the order of acceptance, as far as a caller can know it: the second was asked for
+/// when the first had been accepted.
+fn kept_order(state: &State, found: &mut Vec<String>) {
+    let sent = || {
+        state.disk.records.values().filter_map(|record| {
+            let written = state.facts.get(&record.command.spec.id)?.written.first()?;
+            (record.command.spec.risk != Risk::Emergency).then_some((record, *written))
+        })
+    };
+    for (first, first_written) in sent() {
+        for (second, second_written) in sent() {
+            let (one, other) = (&first.command.spec, &second.command.spec);
+            let is_later = state.told_before_asked(&one.idempotency_key, &other.idempotency_key);
+            if one.gateway == other.gateway && is_later && second_written < first_written {
+                found.push(format!("{} was sent before {}, which was first", other.id, one.id));
+            }
+        }
+    }
+}
+
+impl State {
+    fn told_before_asked(&self, first: &str, second: &str) -> bool {
+        let of = |key: &str| {
+            let number: usize = key.strip_prefix("wish-")?.parse().ok()?;
+            self.asked.get(&number)
+        };
+        let told = of(first).and_then(|asked| asked.told.iter().map(|(_, at)| *at).min());
+        let asked = of(second).and_then(|asked| asked.tries.iter().copied().min());
+        told.zip(asked).is_some_and(|(told, asked)| told < asked)
+    }
+}
+
+/// No movement from before an emergency leaves after it, and an emergency waits for nothing.
+fn emergencies_came_first(world: &World, state: &State, found: &mut Vec<String>) {
+    let none = Facts::default();
+    for emergency in state.disk.records.values() {
+        let spec = &emergency.command.spec;
+        if spec.risk != Risk::Emergency {
+            continue;
+        }
+        let number = world.wish_of(&spec.idempotency_key);
+        let told = number.and_then(|(number, _)| state.asked.get(&number));
+        let Some(told) = told.and_then(|asked| asked.told.iter().map(|(_, at)| *at).min()) else {
+            continue;
+        };
+        // One that was told of past its deadline has nothing to do any more.
+        let deadline = deadline(world, state, emergency).unwrap_or(0);
+        // And one that a server died with may have left.
+        let was_found = |entry: &Entry| matches!(entry.proof, Proof::FoundAfterRestart { .. });
+        if told + EMERGENCY_WAIT_MAX > deadline || emergency.entries.iter().any(was_found) {
+            continue;
+        }
+        for other in state.disk.records.values() {
+            let motion = &other.command.spec;
+            let is_concerned = motion.risk == Risk::Motion
+                && motion.gateway == spec.gateway
+                && other.row < emergency.row;
+            let written = state.facts.get(&motion.id).and_then(|facts| facts.written.first());
+            if is_concerned && written.is_some_and(|written| *written > told) {
+                found.push(format!(
+                    "{} left at {written:?}, after emergency {} of {told}",
+                    motion.id, spec.id
+                ));
+            }
+        }
+        let facts = state.facts.get(&spec.id).unwrap_or(&none);
+        let dock = state
+            .docks
+            .iter()
+            .zip(0..)
+            .find(|(_, dock)| crate::world::gateway(*dock) == spec.gateway);
+        let was_steady =
+            dock.is_some_and(|(dock, _)| dock.is_connected && dock.changed + 100 < told);
+        let is_calm = state.troubled_until + 100 < told && world.plan.broker == Broker::Embedded;
+        let is_late = facts.written.first().is_none_or(|at| *at > told + EMERGENCY_WAIT_MAX);
+        if was_steady && is_calm && is_late {
+            found.push(format!("emergency {} of {told} left at {:?}", spec.id, facts.written));
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! What is to happen in a trial: drawn from a seed, or read from a file. The same plan always goes the same way.
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use serde::{Deserialize, Serialize};
+
+/// Rises when plans of before would mean something else.
+pub const VERSION: u32 = 1;
+
+/// A trial, whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Which [`VERSION`] wrote it.
+    pub version: u32,
+    /// Decides everything that the plan does not name: delays, and where a message is lost.
+    pub seed: u64,
+    /// How many docks there are.
+    pub docks: u8,
+    /// Whose broker it is.
+    pub broker: Broker,
+    /// What happens.
+    pub happenings: Vec<Happening>,
+}
+
+/// Whose broker stands between server and docks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Broker {
+    /// Our own: it dies with the server and knows who is connected.
+    Embedded,
+    /// Another's: it lives on, and only messages tell who is there.
+    Outside,
+}
+
+/// Something that happens at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Happening {
+    /// Milliseconds after the beginning.
+    pub at: u64,
+    /// What.
+    pub what: What,
+}
+
+/// What can happen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// A caller wants something of a dock.
+    Command(Wish),
+    /// A dock loses its connection.
+    DockLeaves {
+        /// Which.
+        dock: u8,
+        /// For how many milliseconds.
+        wait: u64,
+    },
+    /// The broker goes down, where it is another's; else all docks are cut.
+    BrokerFalls {
+        /// For how many milliseconds.
+        wait: u64,
+    },
+    /// The store refuses, or says so although it has written.
+    StoreFails {
+        /// For how many milliseconds.
+        wait: u64,
+        /// Of a hundred failures, how many have written all the same.
+        lies: u8,
+    },
+    /// Every write takes so much longer.
+    StoreSlows {
+        /// For how many milliseconds.
+        wait: u64,
+        /// By how many.
+        by: u64,
+    },
+    /// The server dies as of `kill -9`.
+    ServerDies {
+        /// For how many milliseconds.
+        wait: u64,
+    },
+    /// The machine restarts: its running time begins anew.
+    MachineRestarts {
+        /// For how many milliseconds.
+        wait: u64,
+    },
+    /// Somebody sets the clock.
+    ClockJumps {
+        /// By so many milliseconds, either way.
+        by: i64,
+    },
+}
+
+/// A command, and what its dock will make of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wish {
+    /// Which dock.
+    pub dock: u8,
+    /// What is asked for.
+    pub kind: Kind,
+    /// How long the caller gives it, in seconds.
+    pub timeout: u8,
+    /// It may wait for an absent dock.
+    pub waits: bool,
+    /// How many callers ask for the same under one key.
+    pub copies: u8,
+    /// Asks again with the nonce of before.
+    pub replays_nonce: bool,
+    /// Wants it gone so many milliseconds after its acceptance.
+    pub cancelled_after: Option<u64>,
+    /// What the dock does.
+    pub answer: Answer,
+    /// How long the dock takes, in milliseconds.
+    pub after: u64,
+}
+
+/// What is asked for; each stands for a way in which commands complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// `debug_mode_open`: ends with its reply.
+    Reply,
+    /// `cover_open`: a job of the dock.
+    Job,
+    /// `fly_to_point`: a movement, one at a time.
+    Flight,
+    /// `return_home`: an emergency that is a movement.
+    Home,
+    /// `fly_to_point_stop`: an emergency.
+    Stop,
+    /// `stick_control`: nothing ever answers.
+    Stick,
+}
+
+/// What a dock makes of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// Does it and says so; a job reports on its way.
+    Does,
+    /// Does it and says so twice.
+    SaysTwice,
+    /// Says so before it has acknowledged the message.
+    SaysAtOnce,
+    /// Refuses.
+    Refuses,
+    /// Does it and says nothing.
+    IsSilent,
+    /// Drops it and says nothing.
+    Ignores,
+    /// Drops it; another dock says that it has done it.
+    AnotherAnswers,
+    /// Drops it and says that something else is done.
+    NamesAnother,
+    /// Does it and answers with no result.
+    SaysNothingReadable,
+    /// Answers with what is no JSON.
+    Babbles,
+    /// Begins a job that then fails.
+    FailsLater,
+    /// Begins a job and falls silent.
+    FallsSilent,
+}
+
+impl Plan {
+    /// Draws a plan.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        let mut dice = StdRng::seed_from_u64(seed);
+        let docks = dice.random_range(1..=3);
+        let broker = if dice.random_bool(0.7) { Broker::Embedded } else { Broker::Outside };
+        let end = dice.random_range(2_000..20_000);
+        let commands = dice.random_range(1..=8);
+        let troubles = dice.random_range(0..=5);
+        let mut happenings: Vec<_> = (0..commands)
+            .map(|_| Happening { at: dice.random_range(0..end), what: command(&mut dice, docks) })
+            .chain(std::iter::empty())
+            .collect();
+        // Many at one moment, where order matters most.
+        if dice.random_bool(0.3) {
+            let at = dice.random_range(0..end);
+            happenings.iter_mut().for_each(|one| one.at = at + one.at % 50);
+        }
+        for _ in 0..troubles {
+            let near =
+                happenings.get(dice.random_range(0..happenings.len())).map_or(0, |one| one.at);
+            let at = match dice.random_bool(0.6) {
+                // Most trouble comes just when something is under way.
+                true => near + dice.random_range(0..60),
+                false => dice.random_range(0..end),
+            };
+            happenings.push(Happening { at, what: trouble(&mut dice, docks) });
+        }
+        happenings.sort_by_key(|one| one.at);
+        Self { version: VERSION, seed, docks, broker, happenings }
+    }
+}
+
+fn command(dice: &mut StdRng, docks: u8) -> What {
+    let kind = match dice.random_range(0..10) {
+        0..=2 => Kind::Reply,
+        3..=4 => Kind::Job,
+        5..=6 => Kind::Flight,
+        7 => Kind::Home,
+        8 => Kind::Stop,
+        _ => Kind::Stick,
+    };
+    let answer = match dice.random_range(0..24) {
+        0..=8 => Answer::Does,
+        9 | 10 => Answer::SaysTwice,
+        11 | 12 => Answer::SaysAtOnce,
+        13 | 14 => Answer::Refuses,
+        15 => Answer::IsSilent,
+        16 => Answer::Ignores,
+        17 => Answer::AnotherAnswers,
+        18 => Answer::NamesAnother,
+        19 => Answer::SaysNothingReadable,
+        20 => Answer::Babbles,
+        21 | 22 => Answer::FailsLater,
+        _ => Answer::FallsSilent,
+    };
+    let after = match dice.random_range(0..4) {
+        0 => dice.random_range(0..5),
+        1 | 2 => dice.random_range(0..300),
+        _ => dice.random_range(0..6_000),
+    };
+    What::Command(Wish {
+        dock: dice.random_range(0..docks),
+        kind,
+        timeout: dice.random_range(1..=8),
+        waits: dice.random_bool(0.5),
+        copies: if dice.random_bool(0.15) { dice.random_range(2..=4) } else { 1 },
+        replays_nonce: dice.random_bool(0.15),
+        cancelled_after: dice.random_bool(0.1).then(|| dice.random_range(0..500)),
+        answer,
+        after,
+    })
+}
+
+fn trouble(dice: &mut StdRng, docks: u8) -> What {
+    let wait = match dice.random_range(0..3) {
+        0 => dice.random_range(1..50),
+        1 => dice.random_range(50..1_000),
+        _ => dice.random_range(1_000..9_000),
+    };
+    match dice.random_range(0..16) {
+        0..=3 => What::DockLeaves { dock: dice.random_range(0..docks), wait },
+        4 | 5 => What::BrokerFalls { wait },
+        6 | 7 => What::StoreFails { wait, lies: dice.random_range(0..=50) },
+        8 => What::StoreSlows { wait, by: dice.random_range(5..800) },
+        9..=12 => What::ServerDies { wait },
+        13 => What::MachineRestarts { wait },
+        _ => What::ClockJumps { by: dice.random_range(-100_000..100_000) },
+    }
+}

@@ -1,0 +1,302 @@
+//! The store of one run of the server: it queues, writes in groups, fails, is slow, and dies with its process.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use rand::RngExt;
+use tokio::sync::{mpsc, oneshot};
+use utmos_core::{
+    command::Command,
+    credential::Credential,
+    device::{Device, SubDevice},
+    evidence::Entry,
+    id::{ApiId, CommandId, GatewaySn, TenantId},
+    ports::{
+        Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, RegistryStore,
+        StoreError, Tenant, Unmatched,
+    },
+    signing::NonceUse,
+    time::Timestamp,
+};
+use uuid::Uuid;
+
+use crate::{
+    disk::{At, Disk},
+    life::LifeLine,
+    mutation::Mutation,
+    world::World,
+};
+
+/// How a group of writes ends.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Written,
+    Refused,
+    /// Written, and said not to be.
+    Lied,
+}
+
+/// A write that waits. Run once; what it gives back tells the caller, later.
+type Write = Box<dyn FnOnce(&mut Disk, At, End) -> Tell + Send>;
+type Tell = Box<dyn FnOnce() + Send>;
+
+/// The store as one run of the server sees it.
+pub(crate) struct TrialStore {
+    world: Arc<World>,
+    line: LifeLine,
+    queue: mpsc::UnboundedSender<Write>,
+}
+
+impl TrialStore {
+    pub(crate) fn open(world: Arc<World>, line: LifeLine) -> Self {
+        let (queue, waiting) = mpsc::unbounded_channel();
+        tokio::spawn(write_groups(world.clone(), line.clone(), waiting));
+        Self { world, line, queue }
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Disk, At) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (tell, told) = oneshot::channel();
+        let write: Write = Box::new(move |disk, at, end| {
+            let answer = match end {
+                End::Written => Ok(work(disk, at)),
+                End::Refused => Err(refused()),
+                End::Lied => {
+                    work(disk, at);
+                    Err(refused())
+                }
+            };
+            Box::new(move || drop(tell.send(answer)))
+        });
+        drop(self.queue.send(write));
+        match told.await {
+            Ok(answer) => answer,
+            // The process is gone, and nothing of it goes on.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Tells the caller before anything is durable.
+    fn write_later<T: Send + 'static>(
+        &self,
+        answer: T,
+        work: impl FnOnce(&mut Disk, At) -> T + Send + 'static,
+    ) -> T {
+        let write: Write = Box::new(move |disk, at, end| {
+            if !matches!(end, End::Refused) {
+                work(disk, at);
+            }
+            Box::new(|| {})
+        });
+        drop(self.queue.send(write));
+        answer
+    }
+
+    async fn read<T>(&self, look: impl FnOnce(&Disk) -> T) -> Result<T, StoreError> {
+        let pause = self.world.dice(|dice| dice.random_range(0..=1));
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        self.line.or_never().await;
+        if self.world.store_fails().is_some() {
+            return Err(refused());
+        }
+        Ok(look(&self.world.state().disk))
+    }
+}
+
+/// Takes whatever waits, writes it together, and tells everybody afterwards.
+async fn write_groups(
+    world: Arc<World>,
+    line: LifeLine,
+    mut waiting: mpsc::UnboundedReceiver<Write>,
+) {
+    while let Some(first) = waiting.recv().await {
+        let mut group = vec![first];
+        while let Ok(next) = waiting.try_recv() {
+            group.push(next);
+        }
+        let (sync, tell) = world.dice(|dice| (dice.random_range(1..=4), dice.random_range(0..=2)));
+        tokio::time::sleep(Duration::from_millis(sync + world.store_slowness())).await;
+        if line.is_dead() {
+            return;
+        }
+        let end = match world.store_fails() {
+            None => End::Written,
+            Some(lies) if world.dice(|dice| dice.random_range(0..100)) < u32::from(lies) => {
+                End::Lied
+            }
+            Some(_) => End::Refused,
+        };
+        let at = At { elapsed: world.clock.elapsed(), life: line.number };
+        let tells: Vec<Tell> = {
+            let mut state = world.state();
+            group.into_iter().map(|write| write(&mut state.disk, at, end)).collect()
+        };
+        tokio::time::sleep(Duration::from_millis(tell)).await;
+        if line.is_dead() {
+            return;
+        }
+        tells.into_iter().for_each(|tell| tell());
+    }
+}
+
+fn refused() -> StoreError {
+    StoreError::Unavailable("made so by the trial".to_owned())
+}
+
+#[async_trait]
+impl CommandStore for TrialStore {
+    async fn accept(
+        &self,
+        nonce: Option<NonceUse>,
+        new: NewCommand,
+    ) -> Result<Accepted, StoreError> {
+        let work = move |disk: &mut Disk, at| disk.accept(nonce, new, at);
+        match self.world.mutation {
+            Some(Mutation::AcceptBeforeDurable) => Ok(self.write_later(Accepted::New, work)),
+            Some(_) | None => self.write(work).await,
+        }
+    }
+
+    async fn foresee(&self, new: NewCommand) -> Result<Accepted, StoreError> {
+        self.read(|disk| disk.refusal(&new).unwrap_or(Accepted::New)).await
+    }
+
+    async fn advance(&self, advance: Advance) -> Result<Advanced, StoreError> {
+        let work = move |disk: &mut Disk, at| disk.advance(advance, at);
+        match self.world.mutation {
+            Some(Mutation::ClaimBeforeDurable) => Ok(self.write_later(Advanced::Yes, work)),
+            Some(_) | None => self.write(work).await,
+        }
+    }
+
+    async fn spend_nonce(&self, nonce: NonceUse) -> Result<Nonce, StoreError> {
+        self.write(move |disk, _| disk.spend(nonce)).await
+    }
+
+    async fn forget_nonces(&self, _: Timestamp) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+
+    async fn command(&self, id: CommandId) -> Result<Option<Command>, StoreError> {
+        self.read(|disk| disk.records.get(&id).map(|record| record.command.clone())).await
+    }
+
+    async fn command_of(
+        &self,
+        tenant: TenantId,
+        id: CommandId,
+    ) -> Result<Option<Command>, StoreError> {
+        let found = self.command(id).await?;
+        Ok(found.filter(|command| command.spec.tenant == tenant))
+    }
+
+    async fn commands_of(
+        &self,
+        tenant: TenantId,
+        _: CommandFilter,
+        before: Option<CommandId>,
+        limit: usize,
+    ) -> Result<Vec<Command>, StoreError> {
+        self.read(|disk| {
+            let all = disk.records.values().rev().map(|record| &record.command);
+            let wanted = |command: &&Command| {
+                command.spec.tenant == tenant
+                    && before.is_none_or(|before| command.spec.id < before)
+            };
+            all.filter(wanted).take(limit).cloned().collect()
+        })
+        .await
+    }
+
+    async fn timeline(&self, id: CommandId) -> Result<Vec<Entry>, StoreError> {
+        self.read(|disk| {
+            disk.records.get(&id).map(|record| record.entries.clone()).unwrap_or_default()
+        })
+        .await
+    }
+
+    async fn open_commands(
+        &self,
+        after: Option<CommandId>,
+        limit: usize,
+    ) -> Result<Vec<Command>, StoreError> {
+        self.read(|disk| disk.open(after, limit)).await
+    }
+
+    async fn emergency_after(
+        &self,
+        gateway: &GatewaySn,
+        id: CommandId,
+    ) -> Result<Option<CommandId>, StoreError> {
+        self.read(|disk| disk.emergency_after(gateway, id)).await
+    }
+
+    async fn newest_record(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read(Disk::newest).await
+    }
+
+    async fn keep_unmatched(&self, _: Unmatched) -> Result<(), StoreError> {
+        self.write(|_, _| ()).await
+    }
+
+    async fn unmatched_of(
+        &self,
+        _: TenantId,
+        _: Option<Uuid>,
+        _: usize,
+    ) -> Result<Vec<Unmatched>, StoreError> {
+        Ok(Vec::new())
+    }
+}
+
+/// Tenants, credentials and devices stand still in a trial.
+#[async_trait]
+impl RegistryStore for TrialStore {
+    async fn generation(&self) -> Result<u64, StoreError> {
+        Ok(1)
+    }
+
+    async fn put_tenant(&self, _: Tenant) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn tenants(&self) -> Result<Vec<Tenant>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn put_credential(&self, _: Credential) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn credential(&self, _: &ApiId) -> Result<Option<Credential>, StoreError> {
+        Ok(None)
+    }
+
+    async fn credentials(&self) -> Result<Vec<Credential>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn put_device(&self, _: Device) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn devices(&self) -> Result<Vec<Device>, StoreError> {
+        self.read(|_| ()).await?;
+        Ok(self.world.devices())
+    }
+
+    async fn put_topology(
+        &self,
+        _: &GatewaySn,
+        _: Vec<Device>,
+        _: Vec<SubDevice>,
+    ) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn topologies(&self) -> Result<Vec<(GatewaySn, Vec<SubDevice>)>, StoreError> {
+        Ok(self.world.topologies())
+    }
+}

@@ -1,0 +1,337 @@
+//! Everything around the platform, and what is seen of both.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use utmos_core::{
+    device::{Device, DeviceKind, SubDevice},
+    id::{CommandId, DeviceSn, GatewaySn, TenantId},
+    ports::Ids,
+    time::Timestamp,
+};
+use utmos_dji::catalogue::Catalogue;
+use utmos_mqtt::Inbound;
+use uuid::Uuid;
+
+use crate::{
+    clock::TrialClock,
+    disk::Disk,
+    life::{LifeLine, Platform},
+    mutation::Mutation,
+    plan::{Broker, Plan, What, Wish},
+};
+
+/// The tenant of every trial.
+pub(crate) fn tenant() -> TenantId {
+    TenantId::new(Uuid::from_u128(1))
+}
+
+/// What a dock really did with a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Truth {
+    #[default]
+    Nothing,
+    Done,
+    Refused,
+    /// It began and failed.
+    Failed,
+    /// It began and nobody knows.
+    Begun,
+}
+
+/// What is seen of one command from outside.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Facts {
+    /// When its bytes were written, in milliseconds of the trial.
+    pub(crate) written: Vec<u64>,
+    /// Its dock's acknowledgement has come.
+    pub(crate) acknowledged: bool,
+    /// When a dock received it.
+    pub(crate) received: Vec<u64>,
+    pub(crate) truth: Truth,
+    /// When its dock's own good answer or refusal reached a server, and which.
+    pub(crate) answered: Option<(u64, u64)>,
+    /// An answer that cannot be its own was sent.
+    pub(crate) had_odd_answer: bool,
+}
+
+/// What a caller knows of its wish.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Asked {
+    /// When requests left.
+    pub(crate) tries: Vec<u64>,
+    /// Which commands it was told, and when.
+    pub(crate) told: Vec<(CommandId, u64)>,
+    /// It was told that its command could not be stored, and has not been told otherwise.
+    pub(crate) cancelled: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Dock {
+    /// Rises with every connection.
+    pub(crate) session: u64,
+    pub(crate) is_connected: bool,
+    pub(crate) away_until: u64,
+    pub(crate) last_write: u64,
+    pub(crate) last_arrival: u64,
+    /// When its connection changed last.
+    pub(crate) changed: u64,
+    /// Messages that a broker of a mutation sends (again) at the next connection.
+    pub(crate) stored: Vec<CommandId>,
+}
+
+pub(crate) struct State {
+    pub(crate) disk: Disk,
+    pub(crate) line: Option<LifeLine>,
+    pub(crate) platform: Option<Platform>,
+    lives: u64,
+    /// Rises with every start and every death, so that a start that was overtaken ends.
+    pub(crate) launches: u64,
+    pub(crate) docks: Vec<Dock>,
+    broker_down_until: u64,
+    store_fails: (u64, u8),
+    store_slow: (u64, u64),
+    pub(crate) facts: BTreeMap<CommandId, Facts>,
+    pub(crate) asked: BTreeMap<usize, Asked>,
+    pub(crate) violations: Vec<String>,
+    /// When anything last went wrong around the platform.
+    pub(crate) troubled_until: u64,
+    dice: StdRng,
+    trace: Vec<String>,
+}
+
+impl State {
+    pub(crate) fn broker_stands(&self, now: u64) -> bool {
+        now >= self.broker_down_until
+    }
+
+    pub(crate) fn facts(&mut self, id: CommandId) -> &mut Facts {
+        self.facts.entry(id).or_default()
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    pub(crate) mutation: Option<Mutation>,
+    pub(crate) clock: Arc<TrialClock>,
+    pub(crate) ids: Arc<TrialIds>,
+    pub(crate) catalogue: Arc<Catalogue>,
+    state: Mutex<State>,
+}
+
+impl World {
+    pub(crate) fn new(
+        plan: Plan,
+        mutation: Option<Mutation>,
+        catalogue: Arc<Catalogue>,
+    ) -> Arc<Self> {
+        let dice = StdRng::seed_from_u64(plan.seed ^ 0x5eed);
+        let disk = Disk::new(mutation);
+        let docks = (0..plan.docks).map(|_| Dock::default()).collect();
+        let ids = TrialIds::new(plan.seed ^ 0x1d5);
+        let state = State {
+            disk,
+            line: None,
+            platform: None,
+            lives: 0,
+            launches: 0,
+            docks,
+            broker_down_until: 0,
+            store_fails: (0, 0),
+            store_slow: (0, 0),
+            facts: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            violations: Vec::new(),
+            troubled_until: 0,
+            dice,
+            trace: Vec::new(),
+        };
+        let clock = TrialClock::new(mutation);
+        Arc::new(Self { plan, mutation, clock, ids, catalogue, state: Mutex::new(state) })
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn dice<T>(&self, throw: impl FnOnce(&mut StdRng) -> T) -> T {
+        throw(&mut self.state().dice)
+    }
+
+    /// Writes down what happened, for whoever looks at a trial that failed.
+    pub(crate) fn trace(&self, line: impl FnOnce() -> String) {
+        let line = format!("{:>6} {}", self.clock.elapsed(), line());
+        self.state().trace.push(line);
+    }
+
+    pub(crate) fn take_trace(&self) -> Vec<String> {
+        std::mem::take(&mut self.state().trace)
+    }
+
+    pub(crate) fn begin_launch(&self) -> u64 {
+        let mut state = self.state();
+        state.launches += 1;
+        state.launches
+    }
+
+    /// The next run of the server; `None` when its launch was overtaken.
+    pub(crate) fn begin_life(&self, launch: u64) -> Option<LifeLine> {
+        let mut state = self.state();
+        if state.launches != launch {
+            return None;
+        }
+        state.lives += 1;
+        let line = LifeLine::new(state.lives);
+        state.line = Some(line.clone());
+        Some(line)
+    }
+
+    /// The wish a command was made for.
+    pub(crate) fn wish_of(&self, key: &str) -> Option<(usize, &Wish)> {
+        let number: usize = key.strip_prefix("wish-")?.parse().ok()?;
+        let What::Command(wish) = &self.plan.happenings.get(number)?.what else { return None };
+        Some((number, wish))
+    }
+
+    /// While the store fails: of a hundred failures, how many have written all the same.
+    pub(crate) fn store_fails(&self) -> Option<u8> {
+        let (until, lies) = self.state().store_fails;
+        (self.clock.elapsed() < until).then_some(lies)
+    }
+
+    pub(crate) fn store_slowness(&self) -> u64 {
+        let (until, by) = self.state().store_slow;
+        if self.clock.elapsed() < until { by } else { 0 }
+    }
+
+    pub(crate) fn let_store_fail(&self, wait: u64, lies: u8) {
+        self.state().store_fails = (self.clock.elapsed() + wait, lies);
+        self.trouble(wait);
+    }
+
+    pub(crate) fn slow_store_down(&self, wait: u64, by: u64) {
+        self.state().store_slow = (self.clock.elapsed() + wait, by);
+        self.trouble(wait + by);
+    }
+
+    pub(crate) fn let_broker_fall(&self, wait: u64) {
+        self.state().broker_down_until = self.clock.elapsed() + wait;
+        self.trouble(wait);
+        if self.plan.broker == Broker::Outside {
+            self.tell_server(Inbound::LinkDown { reason: "the broker fell".to_owned() });
+        }
+        self.cut_all();
+    }
+
+    pub(crate) fn trouble(&self, wait: u64) {
+        let until = self.clock.elapsed() + wait;
+        let mut state = self.state();
+        state.troubled_until = state.troubled_until.max(until);
+    }
+
+    /// Something reaches the server, if one stands. Answers which.
+    pub(crate) fn tell_server(&self, came: Inbound) -> Option<u64> {
+        let platform = self.state().platform.clone()?;
+        platform.link.take_in(came);
+        Some(platform.line.number)
+    }
+
+    pub(crate) fn cut_all(&self) {
+        for dock in 0..self.plan.docks {
+            self.cut(dock);
+        }
+    }
+
+    /// A dock's connection is gone.
+    pub(crate) fn cut(&self, dock: u8) {
+        let was_connected = {
+            let now = self.clock.elapsed();
+            let mut state = self.state();
+            let Some(dock) = state.docks.get_mut(usize::from(dock)) else { return };
+            dock.changed = now;
+            std::mem::take(&mut dock.is_connected)
+        };
+        if !was_connected {
+            return;
+        }
+        self.trace(|| format!("{} is cut", gateway(dock)));
+        if self.plan.broker == Broker::Embedded {
+            let user: Arc<str> = gateway(dock).as_str().into();
+            self.tell_server(Inbound::Left { user: user.clone(), client_id: user });
+        }
+    }
+
+    pub(crate) fn devices(&self) -> Vec<Device> {
+        let device = |sn: DeviceSn, kind, model: &str| Device {
+            sn,
+            tenant: tenant(),
+            kind,
+            model_key: Some(model.to_owned()),
+            label: String::new(),
+            simulated: true,
+            mqtt_secret_hash: None,
+            created_at: Timestamp::from_millis(0),
+        };
+        (0..self.plan.docks)
+            .flat_map(|dock| {
+                [
+                    device(gateway(dock).to_device(), DeviceKind::Dock, "3-2-0"),
+                    device(aircraft(dock), DeviceKind::Aircraft, "0-91-1"),
+                ]
+            })
+            .collect()
+    }
+
+    pub(crate) fn topologies(&self) -> Vec<(GatewaySn, Vec<SubDevice>)> {
+        let behind = |dock| SubDevice {
+            sn: aircraft(dock),
+            model_key: Some("0-91-1".to_owned()),
+            index: Some("A".to_owned()),
+        };
+        (0..self.plan.docks).map(|dock| (gateway(dock), vec![behind(dock)])).collect()
+    }
+}
+
+fn name(text: &str) -> DeviceSn {
+    // Names of letters and digits are serial numbers; there are no others here.
+    DeviceSn::parse(text).unwrap_or_else(|_| unreachable!("{text} is a serial number"))
+}
+
+pub(crate) fn gateway(dock: u8) -> GatewaySn {
+    name(&format!("DOCK{dock}")).to_gateway()
+}
+
+pub(crate) fn aircraft(dock: u8) -> DeviceSn {
+    name(&format!("DRONE{dock}"))
+}
+
+/// Ids out of the seed; ordered ones rise within a millisecond.
+#[derive(Debug)]
+pub(crate) struct TrialIds {
+    dice: Mutex<(StdRng, u64)>,
+}
+
+impl TrialIds {
+    fn new(seed: u64) -> Arc<Self> {
+        Arc::new(Self { dice: Mutex::new((StdRng::seed_from_u64(seed), 0)) })
+    }
+}
+
+impl Ids for TrialIds {
+    fn ordered(&self, at: Timestamp) -> Uuid {
+        let millis = u64::try_from(at.as_millis()).unwrap_or(0);
+        let mut dice = self.dice.lock().unwrap_or_else(PoisonError::into_inner);
+        dice.1 += 1;
+        let mut rest = [0; 10];
+        rest[2..].copy_from_slice(&dice.1.to_be_bytes());
+        uuid::Builder::from_unix_timestamp_millis(millis, &rest).into_uuid()
+    }
+
+    fn random(&self) -> Uuid {
+        let bytes: u128 = self.dice.lock().unwrap_or_else(PoisonError::into_inner).0.random();
+        uuid::Builder::from_random_bytes(bytes.to_be_bytes()).into_uuid()
+    }
+}

@@ -1,0 +1,107 @@
+//! The trials themselves are tried: they are the same every time, they find what is put in on purpose, and what they
+//! find can be run again.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{collections::BTreeSet, process::Command, sync::Arc};
+
+use clap::ValueEnum;
+use utmos_dji::catalogue::Catalogue;
+use utmos_trials::{Mutation, Plan, What, run, shrink};
+
+/// Most seeds that a mutation may survive.
+const SEEDS_MAX: u64 = 4_000;
+
+fn catalogue() -> Arc<Catalogue> {
+    Arc::new(Catalogue::embedded().unwrap())
+}
+
+#[test]
+fn nothing_that_must_hold_is_violated() {
+    let catalogue = catalogue();
+    for seed in 1..=300 {
+        let report = run(&Plan::of(seed), None, &catalogue);
+        assert!(report.violations.is_empty(), "seed {seed}: {:#?}", report.violations);
+    }
+}
+
+#[test]
+fn the_same_plan_goes_the_same_way() {
+    let catalogue = catalogue();
+    for seed in 1..=60 {
+        let plan = Plan::of(seed);
+        assert_eq!(plan, Plan::of(seed));
+        let (one, other) = (run(&plan, None, &catalogue), run(&plan, None, &catalogue));
+        assert_eq!(one.trace, other.trace, "seed {seed}");
+    }
+}
+
+#[test]
+fn seeds_differ_and_between_them_everything_happens() {
+    let mut seen = BTreeSet::new();
+    for seed in 1..=500 {
+        let plan = Plan::of(seed);
+        for happening in plan.happenings {
+            let name = format!("{:?}", happening.what);
+            let name = name.split([' ', '{', '(']).next().unwrap().to_owned();
+            seen.insert(match happening.what {
+                What::Command(ref wish) => format!("{:?} {:?}", wish.kind, wish.answer),
+                What::DockLeaves { .. }
+                | What::BrokerFalls { .. }
+                | What::StoreFails { .. }
+                | What::StoreSlows { .. }
+                | What::ServerDies { .. }
+                | What::MachineRestarts { .. }
+                | What::ClockJumps { .. } => name,
+            });
+        }
+    }
+    // Six kinds of commands with twelve answers each, and seven kinds of trouble.
+    assert_eq!(seen.len(), 6 * 12 + 7, "{seen:#?}");
+}
+
+#[test]
+fn every_mutation_is_caught() {
+    let catalogue = catalogue();
+    let survives = |mutation: &&Mutation| {
+        let caught = (1..=SEEDS_MAX).find(|seed| {
+            !run(&Plan::of(*seed), Some(**mutation), &catalogue).violations.is_empty()
+        });
+        caught.is_none()
+    };
+    let survivors: Vec<_> = Mutation::value_variants().iter().filter(survives).collect();
+    assert!(survivors.is_empty(), "not caught: {survivors:?}");
+    assert!(Mutation::value_variants().len() >= 15);
+}
+
+#[test]
+fn a_plan_that_fails_is_made_smaller_and_still_fails() {
+    let catalogue = catalogue();
+    let mutation = Some(Mutation::UnclearFoundAsWaiting);
+    let fails = |plan: &Plan| !run(plan, mutation, &catalogue).violations.is_empty();
+    let found = (1..=SEEDS_MAX).map(Plan::of).find(|plan| plan.happenings.len() > 4 && fails(plan));
+    let plan = found.unwrap();
+    let small = shrink(&plan, fails);
+    assert!(fails(&small));
+    assert!(small.happenings.len() < plan.happenings.len(), "{small:#?}");
+}
+
+#[test]
+fn a_plan_is_run_again_from_a_file_and_one_of_another_version_says_so() {
+    let folder = std::env::temp_dir().join(format!("utmos-trials-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("plan.json");
+    let run_it = |plan: &Plan| {
+        std::fs::write(&path, serde_json::to_string(plan).unwrap()).unwrap();
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_utmos-sim-test")).arg("--plan").arg(&path).output();
+        let output = output.unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(text).unwrap())
+    };
+    let plan = Plan::of(7);
+    let (is_good, text) = run_it(&plan);
+    assert!(is_good, "{text}");
+    let (is_good, text) = run_it(&Plan { version: 99, ..plan });
+    assert!(!is_good && text.contains("version 99"), "{text}");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
