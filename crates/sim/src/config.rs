@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::sync::mpsc;
 use utmos_mqtt::{ClientTls, ProtocolChoice};
 
-use crate::{Happening, Position};
+use crate::{Happening, Position, fault::FaultPlan};
 
 /// A fleet of simulated docks.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub struct FleetConfig {
     pub reply: ReplyTiming,
     /// No telemetry and no alarms, for benchmarks.
     pub quiet: bool,
+    /// What is to go wrong. The empty plan: nothing.
+    pub faults: FaultPlan,
     /// A file to which each received command is appended as a line of JSON, at once; see [`crate::oracle`].
     pub oracle_log: Option<PathBuf>,
     /// Who wants to be told what happens. What finds no room in the channel is dropped.
@@ -40,6 +42,7 @@ impl FleetConfig {
             speed: 1.0,
             reply: ReplyTiming::Realistic,
             quiet: false,
+            faults: FaultPlan::default(),
             oracle_log: None,
             on_event: None,
         }

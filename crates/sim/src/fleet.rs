@@ -2,6 +2,7 @@
 
 use std::{
     fs::OpenOptions,
+    future::pending,
     io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -23,6 +24,7 @@ use utmos_mqtt::{Client, ClientConfig, Inbound, Outlet, Password, Publish, Qos, 
 
 use crate::{
     Dock, DockConfig, FleetConfig, Happening, Ledger, Outcome, Output, Received, Settings,
+    fault::{Deeds, FaultyDock},
 };
 
 /// Messages from the broker that wait for a dock.
@@ -121,7 +123,8 @@ impl Fleet {
     /// # Errors
     /// When the configuration cannot be used.
     pub fn start(config: FleetConfig) -> Result<Self, StartError> {
-        let FleetConfig { broker, docks, seed, speed, reply, quiet, oracle_log, on_event } = config;
+        let FleetConfig { broker, docks, seed, speed, reply, quiet, faults, oracle_log, on_event } =
+            config;
         if !(speed.is_finite() && 0.0 < speed) {
             return Err(StartError::Speed(speed));
         }
@@ -157,6 +160,7 @@ impl Fleet {
             client.reconnect_wait_max = broker.reconnect_wait_max;
             client.subscriptions =
                 pure.subscriptions().into_iter().map(|filter| (filter, Qos::AtLeastOnce)).collect();
+            let pure = FaultyDock::new(pure, &faults, faults.seed.unwrap_or(seed), now);
             made.push((pure, client, Arc::from(dock.sn.as_str())));
         }
         let tasks = made
@@ -225,17 +229,41 @@ impl Drop for Fleet {
     }
 }
 
+/// A dock's connection, and what comes in by it.
+struct Line {
+    client: Client,
+    outlet: Arc<dyn Outlet>,
+    inbound: mpsc::Receiver<Inbound>,
+}
+
+impl Line {
+    fn open(config: ClientConfig) -> Self {
+        let (sender, inbound) = mpsc::channel(INBOUND_MAX);
+        let client = Client::start(config, sender);
+        Self { outlet: client.outlet(), client, inbound }
+    }
+
+    /// What comes next; nothing ever where there is no line.
+    async fn next(line: &mut Option<Self>) -> Option<Inbound> {
+        match line {
+            Some(line) => line.inbound.recv().await,
+            None => pending().await,
+        }
+    }
+}
+
 /// The life of one dock.
-async fn live(mut dock: Dock, config: ClientConfig, sn: Arc<str>, shared: Arc<Shared>) {
-    let (sender, mut inbound) = mpsc::channel(INBOUND_MAX);
-    let client = Client::start(config, sender);
-    let outlet = client.outlet();
+async fn live(mut dock: FaultyDock, config: ClientConfig, sn: Arc<str>, shared: Arc<Shared>) {
+    let mut line = Some(Line::open(config.clone()));
+    // When a line that a fault cut is made anew.
+    let mut back: Option<Mono> = None;
     let mut stop = shared.stop.subscribe();
     let mut on_their_way = FuturesUnordered::new();
     let mut announced = false;
     loop {
-        let wake = dock.next_wake().map(|at| shared.clock.at(at.as_millis()));
-        let outputs = tokio::select! {
+        let wake = [dock.next_wake(), back].into_iter().flatten().min();
+        let wake = wake.map(|at| shared.clock.at(at.as_millis()));
+        let Deeds { outputs, away_ms } = tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => break,
             // Polled first, so that messages leave in the order they were made.
@@ -243,26 +271,38 @@ async fn live(mut dock: Dock, config: ClientConfig, sn: Arc<str>, shared: Arc<Sh
                 announced |= confirmed(&sn, announces, &sent, announced, &shared);
                 continue;
             }
-            message = inbound.recv() => match message {
+            message = Line::next(&mut line) => match message {
                 Some(message) => hear(&mut dock, message, shared.clock.now()),
                 None => break,
             },
             () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
-                dock.tick(shared.clock.now())
+                let now = shared.clock.now();
+                if back.is_some_and(|back| back <= now.mono) {
+                    back = None;
+                    line = Some(Line::open(config.clone()));
+                }
+                dock.tick(now)
             }
         };
         for output in outputs {
-            if let Some((message, announces)) = take(output, &sn, &shared) {
-                if on_their_way.len() < OUTBOUND_MAX {
-                    let outlet = Arc::clone(&outlet);
-                    on_their_way.push(send(outlet, message, announces));
-                } else {
-                    tracing::warn!(gateway.sn = %sn, "the broker is too slow, a message was dropped");
-                }
+            let Some((message, announces)) = take(output, &sn, &shared) else { continue };
+            let Some(line) = &line else { continue };
+            if on_their_way.len() < OUTBOUND_MAX {
+                let outlet = Arc::clone(&line.outlet);
+                on_their_way.push(send(outlet, message, announces));
+            } else {
+                tracing::warn!(gateway.sn = %sn, "the broker is too slow, a message was dropped");
             }
         }
+        if let Some(ms) = away_ms {
+            // Dropped and not shut down: a connection that is lost says no goodbye.
+            line = None;
+            back = Some(Mono::from_millis(shared.clock.now().mono.as_millis() + ms));
+        }
     }
-    client.shutdown().await;
+    if let Some(line) = line {
+        line.client.shutdown().await;
+    }
 }
 
 async fn send(outlet: Arc<dyn Outlet>, message: Publish, announces: bool) -> (bool, Sent) {
@@ -287,13 +327,15 @@ fn confirmed(sn: &str, announces: bool, sent: &Sent, announced: bool, shared: &S
     }
 }
 
-fn hear(dock: &mut Dock, message: Inbound, now: Now) -> Vec<Output> {
+fn hear(dock: &mut FaultyDock, message: Inbound, now: Now) -> Deeds {
     match message {
         Inbound::Message { topic, payload, user: _ } => dock.handle(&topic, &payload, now),
         Inbound::LinkUp { protocol: _ } => dock.connected(now),
         Inbound::LinkDown { reason } => dock.disconnected(&reason, now),
         // Only the embedded broker tells of these.
-        Inbound::Joined { .. } | Inbound::Subscribed { .. } | Inbound::Left { .. } => Vec::new(),
+        Inbound::Joined { .. } | Inbound::Subscribed { .. } | Inbound::Left { .. } => {
+            Deeds::default()
+        }
     }
 }
 

@@ -48,7 +48,7 @@ pub enum Outcome {
     Failed(i64),
     /// Done, in the protocol's silence.
     Silent,
-    /// Not listened to, and not answered: `drc/down` outside of DRC mode.
+    /// Not listened to, and not answered: `drc/down` outside of DRC mode, or the fault `never`.
     Ignored,
 }
 

@@ -5,12 +5,13 @@
 //! [`Ledger`] what every dock really received and did: the truth that tests compare the platform's story with.
 //!
 //! Faults have their place between the two: whatever a dock sends is an [`Output`], and whatever it hears comes through
-//! [`Dock::handle`].
+//! [`Dock::handle`]. [`fault`] stands there.
 #![warn(missing_docs)]
 
 mod camera;
 mod config;
 mod dock;
+pub mod fault;
 mod fleet;
 mod flight;
 mod geo;

@@ -7,7 +7,7 @@ use utmos_mqtt::Qos;
 
 use rand::RngExt;
 
-use super::{Dock, Due, Output, clock};
+use super::{Dock, Due, Output, Overruled, clock};
 use crate::{Kind, Outcome, ReplyTiming, plausible, refusal};
 
 /// What a dock makes of a command.
@@ -93,11 +93,19 @@ impl Dock {
         let received = self.received(Some(&exchange), None, &method);
         self.receipts += 1;
         let receipt = self.receipts;
+        let overruled = self.meddling.overruled.take();
+        if overruled == Some(Overruled::Ignore) {
+            self.out.push(Output::Received { received, receipt, outcome: Outcome::Ignored });
+            return;
+        }
+        let refused = overruled.and_then(Overruled::code);
         // Real docks take an empty text, null and nothing for "no parameters".
         let data: Value = serde_json::from_str(data).unwrap_or_default();
         let bid = exchange.bid.clone().unwrap_or_else(|| self.new_id());
         let said = std::mem::take(&mut self.out);
-        let verdict = self.carry_out(&Command { method: &method, data: &data, bid: &bid, receipt });
+        let verdict = Verdict::unless(refused, || {
+            self.carry_out(&Command { method: &method, data: &data, bid: &bid, receipt })
+        });
         let effects = std::mem::replace(&mut self.out, said);
         let outcome = match &verdict {
             Verdict::Refused(code) => Outcome::Refused(*code),

@@ -217,11 +217,12 @@ impl Dock {
         }
         let (tid, bid) = (self.new_id(), self.new_id());
         let heading = Heading { tid: &tid, bid: &bid, at: self.wall() };
-        let aircraft = self.hardware.aircraft_on.then_some((&self.aircraft_sn, AIRCRAFT));
+        let is_shown = self.hardware.aircraft_on && !self.meddling.hides_aircraft;
+        let aircraft = is_shown.then_some((&self.aircraft_sn, AIRCRAFT));
         let payload = device_side::update_topo(heading, DOCK, aircraft);
         let topic = UplinkTopic::Status { gateway: self.sn.clone(), root: StatusRoot::Sys };
         self.publish(&topic, payload, Qos::AtLeastOnce);
-        self.happened(Kind::Announced { aircraft: self.hardware.aircraft_on });
+        self.happened(Kind::Announced { aircraft: is_shown });
     }
 }
 

@@ -11,6 +11,7 @@ mod debugging;
 mod drc;
 mod flying;
 mod link;
+mod meddling;
 mod payload;
 mod properties;
 mod telemetry;
@@ -44,6 +45,8 @@ use debugging::Hardware;
 use drc::Drc;
 use flying::Sky;
 use link::Link;
+use meddling::Meddling;
+pub(crate) use meddling::Overruled;
 use payload::Payloads;
 use properties::Properties;
 use work::Work;
@@ -143,6 +146,7 @@ pub struct Dock {
     drc: Option<Drc>,
     authority: bool,
     unanswered: BTreeMap<String, Unanswered>,
+    meddling: Meddling,
 }
 
 /// A message that asks for an answer and has not got one.
@@ -209,6 +213,7 @@ impl Dock {
             drc: None,
             authority: false,
             unanswered: BTreeMap::new(),
+            meddling: Meddling::default(),
             rng,
         })
     }
@@ -261,6 +266,8 @@ impl Dock {
             Ok(topic) => self.note(format!("a message on {topic} is not for this dock")),
             Err(err) => self.note(format!("a message on a topic that is none: {err}")),
         }
+        // It was for this message, whatever the message was.
+        self.meddling.overruled = None;
         std::mem::take(&mut self.out)
     }
 
@@ -352,7 +359,7 @@ impl Dock {
 
     /// The dock's own clock.
     fn wall(&self) -> Timestamp {
-        Timestamp::from_millis(self.now.wall.as_millis() - self.behind)
+        Timestamp::from_millis(self.now.wall.as_millis() - self.behind + self.meddling.ahead_ms)
     }
 
     fn publish(&mut self, topic: &UplinkTopic, payload: Vec<u8>, qos: Qos) {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use utmos_dji::uplink::Exchange;
 
-use super::{Dock, Output, commands::Answer};
+use super::{Dock, Output, Overruled, commands::Answer};
 use crate::{Outcome, refusal};
 
 /// The settable properties of a Dock 2 and an M3D.
@@ -121,12 +121,21 @@ impl Dock {
         let received = self.received(Some(&exchange), None, "property/set");
         self.receipts += 1;
         let receipt = self.receipts;
+        let overruled = self.meddling.overruled.take();
+        if overruled == Some(Overruled::Ignore) {
+            self.out.push(Output::Received { received, receipt, outcome: Outcome::Ignored });
+            return;
+        }
+        let refused = overruled.and_then(Overruled::code);
         let asked: Value = serde_json::from_str(data).unwrap_or_default();
         let mut results = Map::new();
         let mut worst = 0;
         let fields = asked.as_object().cloned().unwrap_or_default();
         for (name, value) in &fields {
-            let code = self.set_property(name, value, &mut results);
+            let code = match refused {
+                Some(code) => refuse(name, value, code, &mut results),
+                None => self.set_property(name, value, &mut results),
+            };
             if code != 0 {
                 worst = code;
             }
@@ -176,4 +185,15 @@ impl Dock {
             }
         }
     }
+}
+
+/// Writes down that a property was not set, or none of a struct's inner fields.
+fn refuse(name: &str, value: &Value, code: i64, results: &mut Map<String, Value>) -> i64 {
+    let refused = json!({"result": code});
+    let of_all = match value.as_object().filter(|inner| !inner.is_empty()) {
+        Some(inner) => inner.keys().map(|key| (key.clone(), refused.clone())).collect(),
+        None => refused,
+    };
+    results.insert(name.to_owned(), of_all);
+    code
 }

@@ -6,6 +6,8 @@
 )]
 
 mod drc;
+mod fault_manual;
+mod faults;
 mod flights;
 mod jobs;
 mod link;

@@ -1,11 +1,14 @@
 //! `utmos sim`: simulated docks against any broker, and a line for whatever happens.
 
+mod faults;
+
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tracing::Level;
+use utmos_dji::catalogue::Catalogue;
 use utmos_mqtt::{ClientTls, ProtocolChoice};
 use utmos_server::config::{Log, LogFormat};
 use utmos_sim::{BrokerAddress, DockConfig, Fleet, FleetConfig, Happening};
@@ -52,6 +55,8 @@ pub struct Args {
     /// Send no telemetry
     #[arg(long)]
     no_telemetry: bool,
+    #[command(flatten)]
+    faults: faults::FaultArgs,
 }
 
 /// Runs it.
@@ -65,6 +70,11 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     config.docks = docks(&args)?;
     config.speed = args.speed;
     config.quiet = args.no_telemetry;
+    config.faults = args.faults.plan()?;
+    if !config.faults.is_empty() {
+        let catalogue = Catalogue::embedded()?;
+        faults::doubts(&config.faults, &config.docks, &catalogue).iter().for_each(output::note);
+    }
     let (sender, mut happenings) = mpsc::channel(HAPPENINGS_WAITING_MAX);
     config.on_event = Some(sender);
     let count = config.docks.len();

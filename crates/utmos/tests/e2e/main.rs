@@ -8,3 +8,4 @@ mod doctor;
 mod send;
 mod shell;
 mod sign;
+mod sim;

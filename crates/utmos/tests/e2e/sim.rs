@@ -1,0 +1,36 @@
+//! `utmos sim` and its fault plans, up to where docks would connect.
+
+use crate::shell::Shell;
+
+#[test]
+fn a_fault_plan_that_does_not_read_is_refused_with_file_line_and_field() {
+    let shell = Shell::new();
+    for (plan, expected) in [
+        (
+            "[[fault]]\nkind = \"lat\"\n",
+            "in plan.toml: line 2: kind: there is no kind \"lat\"; did you mean late? known are late,",
+        ),
+        (
+            "seed = 1\n[[fault]]\nkind = \"late\"\nms = \"soon\"\n",
+            "in plan.toml: line 4: ms: must be a whole number from 0 to 3600000, not \"soon\"",
+        ),
+        ("[[fault]\n", "in plan.toml: line 1: this is no TOML: "),
+    ] {
+        shell.write("plan.toml", plan);
+        let run = shell.run(["sim", "--faults", "plan.toml"]);
+        assert_eq!((run.code, run.out.as_str()), (1, ""), "{run:?}");
+        assert!(run.err.contains(expected), "{expected}\n{}", run.err);
+    }
+    let run = shell.run(["sim", "--faults", "missing.toml"]);
+    assert_eq!(run.code, 1);
+    assert!(run.err.contains("missing.toml cannot be read"), "{}", run.err);
+}
+
+#[test]
+fn a_fault_flag_that_does_not_read_is_wrong_usage() {
+    let run = Shell::new().run(["sim", "--fault", "kind=missing_field,field=timestmp"]);
+    assert_eq!(run.code, 2);
+    let expected =
+        "field: there is no field \"timestmp\"; did you mean timestamp? known are result,";
+    assert!(run.err.contains(expected), "{}", run.err);
+}
