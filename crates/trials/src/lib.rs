@@ -58,6 +58,7 @@ pub fn run(plan: &Plan, mutation: Option<Mutation>, catalogue: &Arc<Catalogue>) 
         let world = World::new(plan.clone(), mutation, catalogue.clone());
         play(&world).await;
         let violations = oracle::judge(&world);
+        oracle::tell_lives(&world);
         let commands = world.state().disk.records.len();
         Report { violations, trace: world.take_trace(), commands }
     })

@@ -221,3 +221,15 @@ fn emergencies_came_first(world: &World, state: &State, found: &mut Vec<String>)
         }
     }
 }
+
+/// Puts every command's timeline at the end of the trace, for whoever looks at a trial that failed.
+pub(crate) fn tell_lives(world: &World) {
+    let records = world.state().disk.records.clone();
+    for (id, record) in records {
+        world.trace(|| format!("{id} {} of {}", record.command.spec.method, record.accepted));
+        for entry in record.entries {
+            let (from, to) = (entry.from.as_str(), entry.to.as_str());
+            world.trace(|| format!("  {} {from} {to} {:?}", entry.at, entry.proof));
+        }
+    }
+}

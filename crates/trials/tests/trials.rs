@@ -24,6 +24,16 @@ fn nothing_that_must_hold_is_violated() {
     }
 }
 
+/// Each has found something once.
+#[test]
+fn seeds_that_failed_once_do_not_fail_again() {
+    let catalogue = catalogue();
+    for seed in [299, 328, 367, 371, 1535, 8513, 23_043, 29_773, 38_071] {
+        let report = run(&Plan::of(seed), None, &catalogue);
+        assert!(report.violations.is_empty(), "seed {seed}: {:#?}", report.violations);
+    }
+}
+
 #[test]
 fn the_same_plan_goes_the_same_way() {
     let catalogue = catalogue();

@@ -15,7 +15,7 @@ use utmos_core::{
     ports::{Accepted, NewCommand, Nonce, StoreError},
     reply::RawJson,
     signing::{Caller, NonceUse},
-    time::{Deadline, Timestamp},
+    time::{BootId, Deadline, Timestamp},
 };
 
 use super::{Driver, Inner, LaneKey, Told};
@@ -195,17 +195,21 @@ impl Driver {
     pub async fn resume(&self) -> Result<Resumed, StoreError> {
         let newest = self.inner.store.newest_record().await?.map_or(i64::MIN, Timestamp::as_millis);
         self.inner.newest_at_start.store(newest, Ordering::Relaxed);
-        let mut resumed = Resumed { open: 0, unclear: 0 };
+        let mut found = Vec::new();
         let mut after = None;
         loop {
             let page = self.inner.store.open_commands(after, RESUME_PAGE).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.spec.id);
-            for command in page {
-                resumed.open += 1;
-                resumed.unclear += usize::from(command.life.phase == Phase::Sending);
-                self.inner.take_over(command).await?;
-            }
+            found.extend(page);
+        }
+        let boot = self.inner.clock.boot();
+        found.sort_by_key(|command| acceptance(&command.spec, boot));
+        let mut resumed = Resumed { open: 0, unclear: 0 };
+        for command in found {
+            resumed.open += 1;
+            resumed.unclear += usize::from(command.life.phase == Phase::Sending);
+            self.inner.take_over(command).await?;
         }
         self.link_is_up();
         Ok(resumed)
@@ -300,7 +304,8 @@ impl Inner {
         let mut guard = self.lock();
         let state = &mut *guard;
         let presence = state.presence.of(&spec.gateway, moment.now);
-        let is_free = state.lanes.get(key).is_none_or(super::lane::Lane::is_free);
+        // Emergencies wait for nobody, each other included.
+        let is_free = key.urgent || state.lanes.get(key).is_none_or(super::lane::Lane::is_free);
         let turn = Input::Turn(presence);
         let claim = (is_free && presence == Presence::Online)
             .then(|| decide_all(&command, [&turn], moment))
@@ -466,6 +471,15 @@ impl Inner {
         }
         command
     }
+}
+
+/// What puts commands in the order of their acceptance. Ids alone would not: they show the wall, which may have been set
+/// back in between. Those of an earlier run of the machine come first, in the order of their ids.
+fn acceptance(spec: &Spec, boot: BootId) -> (bool, Duration, CommandId) {
+    let is_of_this_boot = spec.deadline.boot == boot;
+    let deadline = Duration::from_millis(spec.deadline.mono.as_millis());
+    let accepted = deadline.saturating_sub(spec.timeout);
+    (is_of_this_boot, if is_of_this_boot { accepted } else { Duration::ZERO }, spec.id)
 }
 
 /// A command that was counted in at its lane; dropped once it has come, or will not.

@@ -26,6 +26,8 @@ use crate::crash_point;
 /// Shortest and longest pause before what was proven not to have left has its turn again.
 const RETRY_WAIT_MIN: Duration = Duration::from_millis(250);
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(2);
+/// Pause of an emergency lane before what could not be saved is tried again: a new emergency may wait behind it.
+const URGENT_SAVE_WAIT: Duration = Duration::from_millis(25);
 /// Tries to save at a stop, before what could not be saved is left to the next process.
 const SAVES_AT_STOP_MAX: u32 = 3;
 
@@ -301,7 +303,7 @@ impl Inner {
                 tracing::error!(gateway.sn = %key.gateway, "stopped with changes that could not be saved");
                 return;
             }
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(if key.urgent { URGENT_SAVE_WAIT } else { pause }).await;
             pause = (pause * 2).min(self.limits.store_retry_wait_max);
         }
     }
