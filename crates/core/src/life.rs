@@ -389,6 +389,9 @@ impl Case<'_> {
     fn not_sent(self, why: &NotSent) -> Decision {
         let proof = Proof::NotSent { reason: why.text() };
         match why {
+            NotSent::OutOfTurn if self.life.failure_reason.is_none() => {
+                self.moved(Life { phase: Phase::Waiting, ..self.changed() }, proof, None)
+            }
             NotSent::NotConnected | NotSent::NoSubscriber | NotSent::OutOfTurn => {
                 match (self.spec.if_offline, &self.life.failure_reason) {
                     // Provably nothing left, so the one publish is still ahead.

@@ -149,6 +149,10 @@ impl Disk {
             }
             status = entry.to;
         }
+        let after = if moves { advance.life.status() } else { before.status() };
+        if status != after {
+            self.violations.push(format!("{} changed its state without a line", advance.id));
+        }
         record.entries.extend(advance.entries);
         if moves {
             let has_just_ended = !before.phase.has_ended() && advance.life.phase.has_ended();

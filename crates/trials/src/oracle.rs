@@ -32,7 +32,7 @@ pub(crate) fn judge(world: &World) -> Vec<String> {
         }
     }
     told_the_truth(&state, &mut found);
-    kept_order(&state, &mut found);
+    kept_order(world, &state, &mut found);
     emergencies_came_first(world, &state, &mut found);
     found
 }
@@ -143,7 +143,7 @@ fn told_the_truth(state: &State, found: &mut Vec<String>) {
 
 /// Commands of one gateway leave in the order of acceptance, as far as a caller can know it: the second was asked for
 /// when the first had been accepted.
-fn kept_order(state: &State, found: &mut Vec<String>) {
+fn kept_order(world: &World, state: &State, found: &mut Vec<String>) {
     let sent = || {
         state.disk.records.values().filter_map(|record| {
             let written = state.facts.get(&record.command.spec.id)?.written.first()?;
@@ -154,7 +154,10 @@ fn kept_order(state: &State, found: &mut Vec<String>) {
         for (second, second_written) in sent() {
             let (one, other) = (&first.command.spec, &second.command.spec);
             let is_later = state.told_before_asked(&one.idempotency_key, &other.idempotency_key);
-            if one.gateway == other.gateway && is_later && second_written < first_written {
+            // While nobody has heard of a gateway, others are tried and movements wait.
+            let is_untried = world.plan.broker == Broker::Outside && one.risk == Risk::Motion;
+            let is_same_way = one.gateway == other.gateway && one.channel == other.channel;
+            if is_same_way && !is_untried && is_later && second_written < first_written {
                 found.push(format!("{} was sent before {}, which was first", other.id, one.id));
             }
         }
@@ -190,9 +193,10 @@ fn emergencies_came_first(world: &World, state: &State, found: &mut Vec<String>)
         let deadline = deadline(world, state, emergency).unwrap_or(0);
         // And one that a server died with may have left.
         let was_found = |entry: &Entry| matches!(entry.proof, Proof::FoundAfterRestart { .. });
-        if told + EMERGENCY_WAIT_MAX > deadline || emergency.entries.iter().any(was_found) {
+        if told + EMERGENCY_WAIT_MAX > deadline {
             continue;
         }
+        let may_have_left = emergency.entries.iter().any(was_found);
         for other in state.disk.records.values() {
             let motion = &other.command.spec;
             let is_concerned = motion.risk == Risk::Motion
@@ -216,7 +220,7 @@ fn emergencies_came_first(world: &World, state: &State, found: &mut Vec<String>)
             dock.is_some_and(|(dock, _)| dock.is_connected && dock.changed + 100 < told);
         let is_calm = state.troubled_until + 100 < told && world.plan.broker == Broker::Embedded;
         let is_late = facts.written.first().is_none_or(|at| *at > told + EMERGENCY_WAIT_MAX);
-        if was_steady && is_calm && is_late {
+        if was_steady && is_calm && is_late && !may_have_left {
             found.push(format!("emergency {} of {told} left at {:?}", spec.id, facts.written));
         }
     }

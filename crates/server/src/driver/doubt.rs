@@ -4,12 +4,15 @@
 use std::{sync::Arc, time::Duration};
 
 use utmos_core::{
-    command::Command,
+    command::{Command, Status},
     id::{CommandId, DeviceSn},
     life::Input,
 };
 
 use super::{Inner, LaneKey};
+
+/// Commands in doubt that are remembered.
+const DOUBTFUL_MAX: usize = 10_000;
 
 /// A command as the store holds it, if it does.
 pub(super) struct Doubtful {
@@ -27,14 +30,30 @@ impl Inner {
         aircraft: Option<DeviceSn>,
     ) {
         let (id, timeout) = (command.spec.id, command.spec.timeout);
-        self.lock().doubtful.insert(id, Doubtful { key, command, aircraft });
+        {
+            let mut state = self.lock();
+            if state.doubtful.len() >= DOUBTFUL_MAX {
+                // Nearly always the store holds none of them; what it holds is looked after again at the next start.
+                tracing::error!(command.id = %id, "too many commands are in doubt to remember this one");
+                return;
+            }
+            state.doubtful.insert(id, Doubtful { key, command, aircraft });
+        }
         let inner = self.clone();
         self.tasks.spawn(async move { inner.find_out(id, timeout).await });
     }
 
-    /// The store has said that it holds a command. If that was in doubt, it goes on from here.
-    pub(super) fn take_on_doubtful(self: &Arc<Self>, id: CommandId) {
-        let doubtful = self.lock().doubtful.remove(&id);
+    /// The store has said that it holds a command, and how it stands. If that was in doubt, it goes on from here; if its
+    /// own caller has not heard yet, that one takes it on.
+    pub(super) fn take_on_doubtful(self: &Arc<Self>, id: CommandId, status: Status) {
+        let doubtful = {
+            let mut state = self.lock();
+            if let Some(was_asked_again) = state.in_flight.get_mut(&id) {
+                *was_asked_again = true;
+            }
+            let is_as_it_was = status == Status::Accepted && !state.homes.contains_key(&id);
+            state.doubtful.remove(&id).filter(|_| is_as_it_was)
+        };
         if let Some(Doubtful { key, command, aircraft }) = doubtful {
             self.take_on(&key, command, aircraft.as_ref());
         }

@@ -235,14 +235,19 @@ impl Inner {
         let life = new.life.clone();
         let is_claimed = life.phase == Phase::Sending;
         let expected = (!is_claimed).then(|| Expected { inner: self.clone(), key: key.clone() });
+        self.lock().in_flight.insert(spec.id, false);
         let accepted = self.store.accept(nonce, new).await;
+        let was_asked_again = self.lock().in_flight.remove(&spec.id).unwrap_or(false);
         let command = Command { spec: spec.clone(), life };
         match &accepted {
             Ok(Accepted::New) => {
                 crash_point::reached("accepted");
                 self.take_on(&key, command, aircraft.as_ref());
             }
-            Ok(Accepted::Replayed { id, .. }) => self.take_on_doubtful(*id),
+            Ok(Accepted::Replayed { id, status, .. }) => self.take_on_doubtful(*id, *status),
+            Err(StoreError::Unavailable(_)) if was_asked_again => {
+                self.take_on(&key, command, aircraft.as_ref());
+            }
             Err(StoreError::Unavailable(_)) => self.doubt(key, command, aircraft),
             Ok(Accepted::Conflict { .. } | Accepted::Busy { .. } | Accepted::NonceReplayed)
             | Err(StoreError::Damaged(_)) => {}
@@ -305,7 +310,8 @@ impl Inner {
         let state = &mut *guard;
         let presence = state.presence.of(&spec.gateway, moment.now);
         // Emergencies wait for nobody, each other included.
-        let is_free = key.urgent || state.lanes.get(key).is_none_or(super::lane::Lane::is_free);
+        let is_free =
+            key.urgent || state.lanes.get(key).is_none_or(|lane| lane.is_free(spec.channel));
         let turn = Input::Turn(presence);
         let claim = (is_free && presence == Presence::Online)
             .then(|| decide_all(&command, [&turn], moment))
@@ -342,7 +348,7 @@ impl Inner {
     /// A full lane refuses what is new, but the request's nonce is spent all the same, and a repeated request finds its
     /// command.
     async fn refuse_full(
-        &self,
+        self: &Arc<Self>,
         nonce: Option<NonceUse>,
         spec: Arc<Spec>,
         aircraft: Option<DeviceSn>,
@@ -353,7 +359,9 @@ impl Inner {
         {
             return Err(SubmitError::NonceReplayed);
         }
-        self.foresee(spec, aircraft).await?.ok_or(SubmitError::LaneFull(waiting))
+        let found = self.foresee(spec, aircraft).await?.ok_or(SubmitError::LaneFull(waiting))?;
+        self.take_on_doubtful(found.id, found.status);
+        Ok(found)
     }
 
     /// The command that a request would find under its key; `None` when it would make a new one.

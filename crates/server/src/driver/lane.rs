@@ -109,11 +109,13 @@ impl Lane {
         self.commands.get(&id).is_some_and(|kept| kept.command.life.phase == Phase::Waiting)
     }
 
-    /// Whether a command that is accepted now may be claimed in the same breath: nothing is before it.
-    pub(super) fn is_free(&self) -> bool {
-        self.queue.is_empty()
-            && self.arriving == 0
-            && !self.commands.values().any(|kept| kept.comes_back)
+    /// Whether a command that is accepted now may be claimed in the same breath: nothing of its channel is before it.
+    pub(super) fn is_free(&self, channel: Channel) -> bool {
+        let is_before = |kept: &Kept| kept.command.spec.channel == channel;
+        let mut waiting = self.queue.iter().filter_map(|(_, id)| self.commands.get(id));
+        self.arriving == 0
+            && !waiting.any(is_before)
+            && !self.commands.values().any(|kept| kept.comes_back && is_before(kept))
     }
 
     /// Counts a command in that is being accepted and will wait for its turn.
@@ -126,11 +128,24 @@ impl Lane {
         self.arriving = self.arriving.saturating_sub(1);
     }
 
-    /// Whether a command that was accepted before this one, and may leave again, has not left yet.
+    /// Whether a command that was accepted before this one for the same channel, and may leave again, has not left yet.
+    /// Who listens on one channel says nothing of another.
     pub(super) fn is_out_of_turn(&self, id: CommandId) -> bool {
-        let Some(order) = self.commands.get(&id).map(|kept| kept.order) else { return false };
-        let waits = self.queue.first().is_some_and(|(first, _)| *first < order);
-        waits || self.commands.values().any(|kept| kept.comes_back && kept.order < order)
+        let Some(own) = self.commands.get(&id) else { return false };
+        let is_before = |kept: &Kept| {
+            kept.order < own.order && kept.command.spec.channel == own.command.spec.channel
+        };
+        let mut earlier = self.queue.iter().take_while(|(order, _)| *order < own.order);
+        earlier.any(|(_, id)| self.commands.get(id).is_some_and(is_before))
+            || self.commands.values().any(|kept| kept.comes_back && is_before(kept))
+    }
+
+    /// Looks after a command no more than to keep it: it stands in nobody's way.
+    fn give_up(&mut self, id: CommandId) {
+        if let Some(kept) = self.commands.get_mut(&id) {
+            kept.comes_back = false;
+            self.queue.remove(&(kept.order, id));
+        }
     }
 
     /// A publish proved not to have left, and its command will wait again.
@@ -289,6 +304,7 @@ impl Inner {
                     }
                     Err(error @ StoreError::Damaged(_)) => {
                         tracing::error!(command.id = %work.id, %error, "a command cannot be saved; given up");
+                        self.give_up(&key, work.id);
                     }
                 }
             }
@@ -325,8 +341,9 @@ impl Inner {
             let moment = self.moment();
             let presence = state.presence.of(&key.gateway, moment.now);
             let mut batch: Vec<Work> = Vec::new();
-            // Those who wait come in their order, and none is claimed while one before it goes on waiting.
-            let mut is_held_up = false;
+            // Those who wait come in their order, and none is claimed while one before it for the same channel goes on
+            // waiting. A movement for a gateway nobody has heard of does not count: others may be tried meanwhile.
+            let mut held_up = Vec::new();
             for Gathered { id, mut inputs, done } in gather(told, lane, presence) {
                 let Some(kept) = lane.commands.get_mut(&id) else {
                     // Let go between the telling and now: it is fetched again, or a device's answer would be lost.
@@ -335,12 +352,17 @@ impl Inner {
                 };
                 let mut decided = decide_all(&kept.command, &inputs, moment);
                 let would_leave = |it: &Folded| it.effect == Some(Effect::Publish);
-                if is_held_up && decided.as_ref().is_some_and(would_leave) {
+                let channel = kept.command.spec.channel;
+                if held_up.contains(&channel) && decided.as_ref().is_some_and(would_leave) {
                     inputs.retain(|input| !matches!(input, Input::Turn(_)));
                     decided = decide_all(&kept.command, &inputs, moment);
                 }
                 let phase = decided.as_ref().map_or(kept.command.life.phase, |it| it.life.phase);
-                is_held_up |= phase == Phase::Waiting && !key.urgent;
+                let is_untried =
+                    presence == Presence::NeverHeard && kept.command.spec.risk == Risk::Motion;
+                if phase == Phase::Waiting && !key.urgent && !is_untried {
+                    held_up.push(channel);
+                }
                 match decided {
                     Some(folded) => {
                         let advance = Advance {
@@ -399,6 +421,10 @@ impl Inner {
             lane.retry_wait = None;
         }
         kept.comes_back = false;
+        // Whatever it held up has its turn.
+        if has_just_ended && before.phase == Phase::Waiting && !lane.queue.is_empty() {
+            lane.inbox.push(Told::Turn);
+        }
         let is_taken_back = before.phase == Phase::Sending && life.phase == Phase::Waiting;
         let again_in = is_taken_back.then(|| lane.back_off());
         let Some(kept) = lane.commands.get(&id) else { return };
@@ -433,11 +459,16 @@ impl Inner {
     async fn reload(self: &Arc<Self>, key: &LaneKey, work: Work, undone: &mut Vec<Work>) {
         Self::count(&self.figures.overtaken);
         match self.store.command(work.id).await {
+            // The store had written it and said that it had not.
+            Ok(Some(fresh)) if fresh.life == work.advance.life => self.adopt(key, work),
             Ok(Some(fresh)) => {
                 self.replace(key, fresh);
                 self.redo(key, vec![work]);
             }
-            Ok(None) => tracing::error!(command.id = %work.id, "a command vanished from the store"),
+            Ok(None) => {
+                tracing::error!(command.id = %work.id, "a command vanished from the store");
+                self.give_up(key, work.id);
+            }
             Err(error) => {
                 tracing::error!(command.id = %work.id, %error, "could not read what overtook a change");
                 undone.push(work);
@@ -467,6 +498,17 @@ impl Inner {
             }
         };
         kept.command = fresh;
+        state.watchers.tell(&Arc::new(kept.command.clone()));
+        if kept.command.life.phase == Phase::Waiting {
+            lane.inbox.push(Told::Turn);
+        }
+        let_go_if_done(lane, &mut state.homes, id);
+    }
+
+    fn give_up(&self, key: &LaneKey, id: CommandId) {
+        if let Some(lane) = self.lock().lanes.get_mut(key) {
+            lane.give_up(id);
+        }
     }
 
     /// What could not be saved is told again, in its order and before everything newer. A turn is given anew, with the

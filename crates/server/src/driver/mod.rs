@@ -150,6 +150,8 @@ struct State {
     drc_seq: BTreeMap<GatewaySn, u64>,
     /// How each aircraft was last seen.
     flights: BTreeMap<DeviceSn, FlightMode>,
+    /// Commands that are being accepted, and whether the store has told somebody else meanwhile that it holds them.
+    in_flight: BTreeMap<CommandId, bool>,
     /// Commands that the store may hold although it did not say so; their callers were told that it does not.
     doubtful: BTreeMap<CommandId, doubt::Doubtful>,
 }
@@ -207,6 +209,7 @@ impl Driver {
                 last_emergency: BTreeMap::new(),
                 drc_seq: BTreeMap::new(),
                 flights: BTreeMap::new(),
+                in_flight: BTreeMap::new(),
                 doubtful: BTreeMap::new(),
             }),
             figures: Figures::default(),
@@ -330,7 +333,8 @@ impl Driver {
             jobs.extend(state.lanes.get(&key).into_iter().flat_map(|lane| lane.jobs_of(progress)));
         }
         let by_bid = |command: &&Command| {
-            progress.bid.as_deref().is_some_and(|bid| bid == command.spec.bid.to_string())
+            let bid = progress.bid.as_deref().and_then(|bid| uuid::Uuid::parse_str(bid).ok());
+            bid == Some(command.spec.bid.uuid())
         };
         let by_ref = |command: &&Command| {
             progress.job_ref.is_some() && progress.job_ref == command.spec.job_ref
@@ -485,6 +489,10 @@ impl Inner {
         let state = &mut *guard;
         let id = command.spec.id;
         if state.homes.contains_key(&id) {
+            drop(guard);
+            if let Some(input) = input {
+                self.tell_here(id, Told::Input { id, input: Box::new(input), done: None });
+            }
             return;
         }
         let key = LaneKey {

@@ -49,8 +49,7 @@ impl Inner {
                 Channel::Services | Channel::PropertySet => CONFIRMATION_WAIT_MAX,
                 Channel::DrcDown => CONTROL_WAIT_MAX,
             };
-            if !key.urgent && self.is_out_of_turn(&key, next.spec.id) {
-                self.tell_input(next.spec.id, Input::NotSent(NotSent::OutOfTurn));
+            if !key.urgent && self.goes_back(&key, next.spec.id) {
                 continue;
             }
             let inner = self.clone();
@@ -68,15 +67,22 @@ impl Inner {
     }
 
     /// Whether one before it came back. It goes back too, and both have their turn again in their order.
-    fn is_out_of_turn(&self, key: &LaneKey, id: CommandId) -> bool {
-        let mut state = self.lock();
-        let Some(lane) = state.lanes.get_mut(key) else { return false };
-        let is_out_of_turn = lane.is_out_of_turn(id);
-        if is_out_of_turn {
+    fn goes_back(self: &Arc<Self>, key: &LaneKey, id: CommandId) -> bool {
+        let must_run = {
+            let mut state = self.lock();
+            let Some(lane) = state.lanes.get_mut(key) else { return false };
+            if !lane.is_out_of_turn(id) {
+                return false;
+            }
             lane.publish_settled(id);
             lane.comes_back(id);
+            let input = Box::new(Input::NotSent(NotSent::OutOfTurn));
+            lane.take_in(Told::Input { id, input, done: None })
+        };
+        if must_run {
+            self.spawn_lane(key.clone());
         }
-        is_out_of_turn
+        true
     }
 
     fn next_out(&self, key: &LaneKey) -> Option<Outgoing> {
@@ -152,10 +158,6 @@ impl Inner {
         if let Some(key) = must_run {
             self.spawn_lane(key);
         }
-    }
-
-    fn tell_input(self: &Arc<Self>, id: CommandId, input: Input) {
-        self.tell_here(id, Told::Input { id, input: Box::new(input), done: None });
     }
 
     fn tell_kept_back_later(self: &Arc<Self>, id: CommandId) {

@@ -39,13 +39,17 @@ impl Down {
 
 impl PretendDock {
     pub async fn connect(broker: SocketAddr, sn: &str) -> Self {
+        Self::connect_to(broker, sn, &["thing/product/{sn}/#", "sys/product/{sn}/#"]).await
+    }
+
+    /// One that listens to these topics only.
+    pub async fn connect_to(broker: SocketAddr, sn: &str, filters: &[&str]) -> Self {
         let (sender, mut inbound) = mpsc::channel(4_096);
         let mut config = ClientConfig::new(broker.ip().to_string(), broker.port(), sn);
         config.username = Some(sn.to_owned());
         config.password = Some(Password::new(PASSWORD.as_bytes()));
-        config.subscriptions = ["thing/product/{sn}/#", "sys/product/{sn}/#"]
-            .map(|f| (f.replace("{sn}", sn), Qos::AtLeastOnce))
-            .to_vec();
+        config.subscriptions =
+            filters.iter().map(|f| (f.replace("{sn}", sn), Qos::AtLeastOnce)).collect();
         let client = Client::start(config, sender);
         let outlet = client.outlet();
         tokio::time::timeout(PATIENCE, async {

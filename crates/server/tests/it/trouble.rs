@@ -3,7 +3,7 @@
 use reqwest::StatusCode;
 use serde_json::json;
 
-use crate::app::TestApp;
+use crate::{app::TestApp, dock::PretendDock};
 
 fn fly_to(id: &str) -> serde_json::Value {
     json!({"fly_to_id": id, "max_speed": 5, "points": [{"latitude": 1.0, "longitude": 2.0, "height": 60.0}]})
@@ -70,6 +70,23 @@ async fn what_is_accepted_while_an_earlier_claim_is_being_saved_leaves_after_it(
     let second = app.api.create("DOCK-1", "debug_mode_close", json!({}), json!({})).await.id();
     app.unwell.release();
     assert_eq!([dock.command().await.tid(), dock.command().await.tid()], [first, second]);
+}
+
+#[tokio::test]
+async fn what_nobody_listens_for_holds_up_no_other_channel() {
+    let app = TestApp::start().await;
+    let mut dock =
+        PretendDock::connect_to(app.mqtt, "DOCK-1", &["thing/product/{sn}/services"]).await;
+    let stick = json!({"roll": 1024, "pitch": 1024, "throttle": 1024, "yaw": 1024});
+    let patient = json!({"if_offline": "wait", "timeout_seconds": 300});
+    let control = app.api.create("DOCK-1", "stick_control", stick, patient).await.id();
+    let mut causes = Vec::new();
+    while !causes.iter().any(|cause| cause == "not_sent") {
+        causes = app.api.causes(&control).await;
+    }
+    let hasty = json!({"if_offline": "fail"});
+    let other = app.api.create("DOCK-1", "debug_mode_open", json!({}), hasty).await.id();
+    assert_eq!(dock.command().await.tid(), other);
 }
 
 #[tokio::test]

@@ -556,7 +556,10 @@ fn a_command_behind_one_that_came_back_comes_back_too() {
     assert_eq!((waits.life.phase, waits.clone().given(ONLINE).publishes), (Phase::Waiting, 2));
     let hasty = Story::sending(Spec { if_offline: IfOffline::Fail, ..takeoff() });
     let hasty = hasty.given(Input::NotSent(NotSent::OutOfTurn));
-    assert_eq!(hasty.failure(), Some(FailureCode::DeviceOffline));
+    assert_eq!(hasty.life.phase, Phase::Waiting, "its gateway may well be there");
+    let withdrawn = Story::sending(takeoff()).given(preempt());
+    let withdrawn = withdrawn.given(Input::NotSent(NotSent::OutOfTurn));
+    assert_eq!(withdrawn.failure(), Some(FailureCode::PreemptedByEmergency));
 }
 
 #[test]
