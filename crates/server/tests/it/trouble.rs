@@ -33,8 +33,7 @@ async fn a_movement_whose_claim_is_being_saved_does_not_leave_after_an_emergency
 }
 
 #[tokio::test]
-async fn a_movement_that_is_accepted_and_claimed_after_an_emergency_was_stored_is_the_only_one_to_leave()
- {
+async fn a_movement_whose_acceptance_is_being_saved_does_not_leave_after_an_emergency() {
     let app = TestApp::start().await;
     let mut dock = app.dock("DOCK-1").await;
     app.unwell.hold_acceptances(true);

@@ -1,12 +1,6 @@
 //! Docks that misbehave on purpose, and a server that must not be taken in: what it says of a command in the end is what
 //! the dock wrote down.
 
-use std::{
-    net::{SocketAddr, TcpStream},
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
-
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use utmos_mqtt::ProtocolChoice;
@@ -14,7 +8,8 @@ use utmos_sim::{Fleet, FleetConfig, Happening, Kind, Outcome, fault::FaultPlan};
 
 use crate::{
     api::{Api, PATIENCE},
-    place::{Place, Running, fly, own_address},
+    mosquitto::{Mosquitto, behind},
+    place::{Place, Running, fly},
     truth,
 };
 
@@ -52,11 +47,7 @@ fn state(command: &Value) -> (&str, Option<&str>) {
 
 /// Waits until the timeline says so.
 async fn told(api: &Api, id: &str, words: &str) {
-    let wait = async {
-        while !api.timeline(id).await.to_string().contains(words) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
+    let wait = async { while !api.timeline(id).await.to_string().contains(words) {} };
     assert!(tokio::time::timeout(PATIENCE, wait).await.is_ok(), "{words} never came");
 }
 
@@ -196,56 +187,14 @@ async fn docks_that_all_go_and_come_back_at_once_can_be_commanded_again() {
     server.stop().await;
 }
 
-/// A broker that lets everybody say everything; killed when dropped.
-struct Mosquitto {
-    child: Child,
-    address: SocketAddr,
-    _folder: tempfile::TempDir,
-}
-
-impl Mosquitto {
-    async fn start() -> Self {
-        let (address, folder) =
-            (SocketAddr::from((own_address(), 1883)), tempfile::tempdir().unwrap());
-        let file = folder.path().join("mosquitto.conf");
-        let listener = format!("listener 1883 {}\n", address.ip());
-        std::fs::write(&file, listener + "allow_anonymous true\npersistence false\n").unwrap();
-        let child = Command::new("/usr/sbin/mosquitto")
-            .arg("-c")
-            .arg(file)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("mosquitto is not installed; run: apt-get install -y mosquitto");
-        let is_up = async {
-            while TcpStream::connect(address).is_err() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, is_up).await.expect("mosquitto does not start");
-        Self { child, address, _folder: folder }
-    }
-}
-
-impl Drop for Mosquitto {
-    fn drop(&mut self) {
-        let _gone = self.child.kill();
-        let _gone = self.child.wait();
-    }
-}
-
 #[tokio::test]
 async fn an_answer_of_another_gateway_is_no_answer() {
     let mosquitto = Mosquitto::start().await;
     let (mut place, mut config) = Place::with_fleet(2).await;
-    place.settings = vec![
-        "mqtt.mode=external".to_owned(),
-        format!("mqtt.external.host={}", mosquitto.address.ip()),
-        "mqtt.external.port=1883".to_owned(),
-    ];
+    behind(&mut place, &mosquitto, "5");
     config.faults = plan(&["gateway=SIM-DOCK-0001,kind=wrong_gateway,sn=SIM-DOCK-0002".to_owned()]);
     let server = place.start().await;
-    let fleet = fly(&config, mosquitto.address, ProtocolChoice::V5).await;
+    let fleet = fly(&config, (mosquitto.address, 1883).into(), ProtocolChoice::V5).await;
     let id = send(&server.api, &config.docks[0].sn, METHOD, 5).await;
     let command = server.api.ended(&id).await;
     assert_eq!(state(&command), ("UNMATCHED_RESPONSE", None), "{command:#}");

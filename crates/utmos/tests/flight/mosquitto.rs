@@ -21,14 +21,14 @@ use crate::{
 const MINIMAL: &str = "allow_anonymous true\npersistence false\n";
 
 /// A broker of its own; killed when dropped.
-struct Mosquitto {
+pub struct Mosquitto {
     child: Child,
-    address: Ipv4Addr,
+    pub address: Ipv4Addr,
     folder: tempfile::TempDir,
 }
 
 impl Mosquitto {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let (address, folder) = (own_address(), tempfile::tempdir().unwrap());
         let config = format!("listener 1883 {address}\n{MINIMAL}");
         std::fs::write(folder.path().join("mosquitto.conf"), config).unwrap();
@@ -82,7 +82,7 @@ impl Drop for Mosquitto {
 }
 
 /// Tells a place's servers to work behind this broker.
-fn behind(place: &mut Place, mosquitto: &Mosquitto, protocol: &str) {
+pub fn behind(place: &mut Place, mosquitto: &Mosquitto, protocol: &str) {
     place.settings = vec![
         "mqtt.mode=external".to_owned(),
         format!("mqtt.external.host={}", mosquitto.address),
