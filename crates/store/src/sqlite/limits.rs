@@ -28,6 +28,8 @@ pub(crate) const URGENT_COMMANDS_MAX: usize = 256;
 pub(crate) const READERS_MAX: usize = 4;
 /// How long one process waits for another one's write.
 pub(crate) const BUSY_WAIT: Duration = Duration::from_secs(5);
+/// How long an opening process pauses before it asks again for a file that others are opening too.
+pub(crate) const WAL_RETRY_PAUSE: Duration = Duration::from_millis(5);
 /// Nonces forgotten in one write, so that nobody waits long behind it.
 pub(crate) const FORGET_BATCH: usize = 1000;
 /// Statements kept prepared per connection.

@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use rusqlite::{
@@ -14,7 +15,10 @@ use rusqlite::{
 
 use super::{
     checkpoint::WalSize,
-    limits::{BUSY_WAIT, READER_CACHE_KIB, STATEMENTS_MAX, WAL_KEPT_BYTES, WRITER_CACHE_KIB},
+    limits::{
+        BUSY_WAIT, READER_CACHE_KIB, STATEMENTS_MAX, WAL_KEPT_BYTES, WAL_RETRY_PAUSE,
+        WRITER_CACHE_KIB,
+    },
 };
 use crate::seal::Sealer;
 
@@ -135,7 +139,7 @@ fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {
         found if found == known => return Ok(()),
         _ => {}
     }
-    conn.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).map_err(explain)?;
+    begin_wal(conn).map_err(explain)?;
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(explain)?;
     tx.execute_batch(&format!(
         "PRAGMA application_id = {APPLICATION_ID};
@@ -153,6 +157,23 @@ fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {
             .map_err(explain)?;
     }
     tx.commit().map_err(explain)
+}
+
+/// Puts the file into WAL mode. SQLite first reads the file and then wants it to itself, and for that second step it
+/// does not wait: of two processes that make a database together one is told at once that the file is busy.
+fn begin_wal(conn: &Connection) -> rusqlite::Result<()> {
+    conn.busy_timeout(Duration::ZERO)?;
+    let mut tries = BUSY_WAIT.as_millis() / WAL_RETRY_PAUSE.as_millis();
+    loop {
+        match conn.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())) {
+            Err(err) if err.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && tries > 0 => {
+                tries -= 1;
+                std::thread::sleep(WAL_RETRY_PAUSE);
+            }
+            Err(err) => return Err(err),
+            Ok(()) => return conn.busy_timeout(BUSY_WAIT),
+        }
+    }
 }
 
 fn version(conn: &Connection) -> rusqlite::Result<i64> {
@@ -218,7 +239,7 @@ pub(super) fn writer(path: &Path, wal: &Arc<WalSize>) -> rusqlite::Result<Connec
 /// The connection that copies the WAL into the database. It does not wait for readers.
 pub(super) fn checkpointer(path: &Path) -> rusqlite::Result<Connection> {
     let conn = connect(path)?;
-    conn.busy_timeout(std::time::Duration::ZERO)?;
+    conn.busy_timeout(Duration::ZERO)?;
     conn.execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;")?;
     Ok(conn)
 }

@@ -1,6 +1,6 @@
 //! Opening what is not as it should be.
 
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 use rusqlite::Connection;
 use utmos_core::ports::{CommandStore, RegistryStore};
@@ -109,6 +109,21 @@ fn processes_that_start_together_make_one_schema() {
         let migrations = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite");
         assert_eq!(versions, std::fs::read_dir(migrations).unwrap().count() as i64);
     }
+}
+
+/// SQLite does not wait here by itself, so that of two processes that made one database at once, one was refused.
+#[test]
+fn a_new_database_that_another_process_is_making_is_waited_for() {
+    let place = SqlitePlace::new();
+    let other = place.raw();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    std::thread::scope(|scope| {
+        let opening = scope.spawn(|| SqliteStore::open(config(&place.path())).map(drop));
+        // However long it looks, up to what the store waits for others, the store opens.
+        std::thread::sleep(Duration::from_millis(100));
+        other.execute_batch("COMMIT").unwrap();
+        opening.join().unwrap().unwrap();
+    });
 }
 
 #[tokio::test]
