@@ -177,7 +177,8 @@ pub trait CommandStore: Send + Sync {
     /// What would become of a command that were accepted now, but for its nonce. Stores nothing, and promises nothing.
     async fn foresee(&self, new: NewCommand) -> Result<Accepted, StoreError>;
 
-    /// Saves a change if the command is still at the version it had. Entries beyond a named limit of evidence per
+    /// Saves a change if the command is still at the version it had, also one that only adds evidence: what an answer
+    /// means depends on how the command stood when it was judged. Entries beyond a named limit of evidence per
     /// command are dropped; transitions are always kept.
     async fn advance(&self, advance: Advance) -> Result<Advanced, StoreError>;
 

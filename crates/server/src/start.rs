@@ -114,7 +114,7 @@ impl Server {
             outlet: outlet.clone(),
             catalogue: parts.catalogue.clone(),
             directory: directory.clone(),
-            replica: format!("utmos-{}", std::process::id()),
+            replica: replica(parts.ids.as_ref()),
             presence: PresenceBook::new(knowledge),
             limits: Limits {
                 waiting_per_gateway_max: config.commands.waiting_per_gateway_max,
@@ -291,4 +291,11 @@ async fn forget_nonces(store: Arc<dyn Store>, clock: Arc<dyn Clock>, stopping: C
             Err(error) => tracing::warn!(%error, "could not forget nonces"),
         }
     }
+}
+
+/// The name of this run of the server on timelines. Unlike a process id, which is the same in every container, no other
+/// run has it: by it a server tells its own claim from one that another made at the same moment.
+fn replica(ids: &dyn Ids) -> String {
+    let id = ids.random().simple().to_string();
+    format!("utmos-{}-{}", std::process::id(), id.get(..8).unwrap_or(&id))
 }

@@ -201,10 +201,9 @@ impl JournalledStore {
     }
 
     async fn journal_advance(&self, advance: Advance) -> Result<Advanced, StoreError> {
-        let (id, seen, version) = (advance.id, advance.seen, advance.life.version);
-        let refused = move |pending: &Pending| {
-            (pending.way(id, seen, version) == Way::Lost).then_some(Advanced::Lost)
-        };
+        let (id, seen) = (advance.id, advance.seen);
+        let refused =
+            move |pending: &Pending| (pending.way(id, seen) == Way::Lost).then_some(Advanced::Lost);
         self.journal(Record::Advance { advance }, refused, Advanced::Yes).await
     }
 

@@ -138,10 +138,15 @@ async fn request(
     }
 }
 
-/// The server that stands, and a caller with a nonce of its own.
+/// A server that stands, and a caller with a nonce of its own.
 fn standing(world: &Arc<World>) -> Option<(Platform, Caller)> {
-    let platform = world.state().platform.clone()?;
-    Some((platform, sign(world)?))
+    let mut standing = world.standing();
+    let which = match standing.len() {
+        0 => return None,
+        1 => 0,
+        several => world.dice(|dice| dice.random_range(0..several)),
+    };
+    Some((standing.swap_remove(which), sign(world)?))
 }
 
 fn sign(world: &World) -> Option<Caller> {

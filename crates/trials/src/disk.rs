@@ -127,10 +127,12 @@ impl Disk {
         let Some(record) = self.records.get_mut(&advance.id) else { return Advanced::Lost };
         let before = &record.command.life;
         let moves = advance.life.version != advance.seen;
-        if moves
-            && before.version != advance.seen
-            && self.mutation != Some(Mutation::NoCompareAndSet)
-        {
+        let is_compared = match self.mutation {
+            Some(Mutation::NoCompareAndSet) => false,
+            Some(Mutation::EvidenceNotCompared) => moves,
+            Some(_) | None => true,
+        };
+        if is_compared && before.version != advance.seen {
             return Advanced::Lost;
         }
         if before.phase.has_ended() && moves && before.phase != advance.life.phase {

@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rand::RngExt;
+use rand::{RngExt, rngs::StdRng};
 use serde_json::{Value, json};
 use utmos_core::id::CommandId;
 use utmos_mqtt::Inbound;
 
 use crate::{
-    plan::{Answer, Broker, Kind, Wish},
+    plan::{Answer, Broker, Kind, Weather, Wish},
     world::{Truth, World, gateway},
 };
 
@@ -25,7 +25,7 @@ pub(crate) async fn live(world: Arc<World>, dock: u8) {
         let may_connect = {
             let state = world.state();
             let is_there = match world.plan.broker {
-                Broker::Embedded => state.platform.is_some(),
+                Broker::Embedded => state.is_served(),
                 Broker::Outside => true,
             };
             let known = state.docks.get(usize::from(dock));
@@ -53,7 +53,7 @@ async fn connect(world: &Arc<World>, dock: u8) {
     let stored = {
         let mut state = world.state();
         let is_there = match world.plan.broker {
-            Broker::Embedded => state.platform.is_some(),
+            Broker::Embedded => state.is_served(),
             Broker::Outside => true,
         } && state.broker_stands(now);
         let Some(known) = state.docks.get_mut(usize::from(dock)) else { return };
@@ -62,7 +62,7 @@ async fn connect(world: &Arc<World>, dock: u8) {
         }
         known.session += 1;
         known.is_connected = true;
-        known.changed = now;
+        known.changes.push((now, true));
         std::mem::take(&mut known.stored)
     };
     world.trace(|| format!("{} is connected", gateway(dock)));
@@ -70,12 +70,12 @@ async fn connect(world: &Arc<World>, dock: u8) {
         Broker::Embedded => {
             let session = world.session_of(dock);
             let user: Arc<str> = gateway(dock).as_str().into();
-            world.tell_server(Inbound::Joined { user: user.clone(), client_id: user.clone() });
+            world.tell_servers(&Inbound::Joined { user: user.clone(), client_id: user.clone() });
             let pause = world.dice(|dice| dice.random_range(0..10));
             tokio::time::sleep(Duration::from_millis(pause)).await;
             if world.session_of(dock) == session {
                 let filter = format!("thing/product/{}/services", gateway(dock)).into();
-                world.tell_server(Inbound::Subscribed { user, filter });
+                world.tell_servers(&Inbound::Subscribed { user, filter });
             }
         }
         Broker::Outside => report(world, dock),
@@ -91,7 +91,7 @@ async fn connect(world: &Arc<World>, dock: u8) {
 
 fn report(world: &Arc<World>, dock: u8) {
     let body = json!({"tid": "t", "bid": "b", "timestamp": 1, "gateway": gateway(dock), "data": {"mode_code": 0}});
-    send(world, dock, "osd", body.to_string().into_bytes());
+    send(world, dock, "osd", body.to_string(), None);
 }
 
 /// A command arrives at a dock. Answers what the dock will make of it.
@@ -179,7 +179,7 @@ impl Acting {
                 self.become_true(Truth::Done);
                 self.pause(1).await;
                 let text = format!("{{\"tid\":\"{}\",\"method\":", self.id);
-                send(&self.world, self.dock, "services_reply", text.into_bytes());
+                send(&self.world, self.dock, "services_reply", text, None);
             }
         }
     }
@@ -242,11 +242,8 @@ impl Acting {
         if !own {
             self.world.state().facts(self.id).had_odd_answer = true;
         }
-        let reached = send(&self.world, from, "services_reply", body.to_string().into_bytes());
-        if let (true, Some(life)) = (own, reached) {
-            let now = self.world.clock.elapsed();
-            self.world.state().facts(self.id).answered.get_or_insert((now, life));
-        }
+        let answers = own.then_some(self.id);
+        send(&self.world, from, "services_reply", body.to_string(), answers);
     }
 
     fn event(&self, is_last: bool, is_good: bool) {
@@ -278,7 +275,7 @@ impl Acting {
             "tid": self.id.to_string(), "bid": self.bid, "timestamp": 1, "method": method,
             "gateway": gateway(self.dock), "need_reply": 0, "data": data,
         });
-        send(&self.world, self.dock, "events", body.to_string().into_bytes());
+        send(&self.world, self.dock, "events", body.to_string(), None);
     }
 
     fn id_of_flight(&self) -> String {
@@ -301,13 +298,68 @@ impl Kind {
     }
 }
 
-/// A message of a dock. What it says while it is cut is lost. Answers which run of the server it reached.
-fn send(world: &Arc<World>, dock: u8, topic: &str, payload: Vec<u8>) -> Option<u64> {
-    world.session_of(dock)?;
-    let server = world.state().platform.as_ref()?.line.number;
-    if let Some((dock, payload)) = world.understood(topic, dock, payload) {
-        let topic = format!("thing/product/{}/{topic}", gateway(dock)).into();
-        world.tell_server(Inbound::Message { topic, payload: payload.into(), user: None });
+/// How long a message is under way in rough weather, at the most.
+const WAY_WAIT_MAX: u64 = 150;
+
+/// A message of a dock; `answers` names the command whose own answer it is. What it says while it is cut is lost. In
+/// rough weather messages are late, overtake each other, come twice, or do not come.
+fn send(
+    world: &Arc<World>,
+    dock: u8,
+    topic: &'static str,
+    text: String,
+    answers: Option<CommandId>,
+) {
+    let Some(session) = world.session_of(dock) else { return };
+    let message = Saying { dock, session, topic, text, answers };
+    if world.plan.weather == Weather::Clear {
+        message.arrive(world);
+        return;
     }
-    Some(server)
+    let (chance, ways) = world.dice(|dice| {
+        let way = |dice: &mut StdRng| dice.random_range(0..=WAY_WAIT_MAX);
+        (dice.random_range(0..100), [way(dice), way(dice)])
+    });
+    let copies = match chance {
+        0..5 => 0,
+        5..12 => 2,
+        _ => 1,
+    };
+    for way in ways.into_iter().take(copies) {
+        let (world, message) = (world.clone(), message.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(way)).await;
+            message.arrive(&world);
+        });
+    }
+}
+
+/// What a dock says, under way.
+#[derive(Clone)]
+struct Saying {
+    dock: u8,
+    session: u64,
+    topic: &'static str,
+    text: String,
+    answers: Option<CommandId>,
+}
+
+impl Saying {
+    fn arrive(self, world: &Arc<World>) {
+        // What was under way when the connection was lost is lost with it.
+        if world.session_of(self.dock) != Some(self.session) {
+            return;
+        }
+        let Some((dock, payload)) = world.understood(self.topic, self.dock, self.text.into_bytes())
+        else {
+            return;
+        };
+        let topic = format!("thing/product/{}/{}", gateway(dock), self.topic).into();
+        let came = Inbound::Message { topic, payload: payload.into(), user: None };
+        let reached = world.tell_servers(&came);
+        if let (Some(id), false) = (self.answers, reached.is_empty()) {
+            let now = world.clock.elapsed();
+            world.state().facts(id).answered.get_or_insert((now, reached));
+        }
+    }
 }

@@ -24,7 +24,7 @@ use utmos_dji::catalogue::Catalogue;
 
 pub use self::{
     mutation::Mutation,
-    plan::{Answer, Broker, Happening, Kind, Plan, VERSION, What, Wish},
+    plan::{Answer, Broker, Happening, Kind, Plan, VERSION, Weather, What, Wish},
     shrink::shrink,
 };
 use crate::world::World;
@@ -68,7 +68,9 @@ async fn play(world: &Arc<World>) {
     for dock in 0..world.plan.docks {
         tokio::spawn(dock::live(world.clone(), dock));
     }
-    life::bring_up(world.clone()).await;
+    for server in 0..world.plan.servers {
+        life::bring_up(world.clone(), server).await;
+    }
     let mut wishes = Vec::new();
     for (number, happening) in world.plan.happenings.clone().into_iter().enumerate() {
         let wait = happening.at.saturating_sub(world.clock.elapsed());
@@ -114,34 +116,36 @@ fn happen(world: &Arc<World>, what: What) {
         }
         What::StoreFails { wait, lies } => world.let_store_fail(wait, lies),
         What::StoreSlows { wait, by } => world.slow_store_down(wait, by),
-        What::ServerDies { wait } => {
+        What::ServerDies { server, wait } => {
             world.trouble(wait);
-            life::kill(world);
-            tokio::spawn(server_comes_back(world.clone(), wait));
+            life::kill(world, server);
+            tokio::spawn(server_comes_back(world.clone(), server, wait));
         }
         What::MachineRestarts { wait } => {
             world.trouble(wait);
-            life::kill(world);
+            (0..world.plan.servers).for_each(|server| life::kill(world, server));
             world.clock.reboot();
-            tokio::spawn(server_comes_back(world.clone(), wait));
+            for server in 0..world.plan.servers {
+                tokio::spawn(server_comes_back(world.clone(), server, wait));
+            }
         }
         What::ClockJumps { by } => world.clock.set_wall(by),
     }
 }
 
-async fn server_comes_back(world: Arc<World>, wait: u64) {
-    let launches = world.state().launches;
+async fn server_comes_back(world: Arc<World>, server: u8, wait: u64) {
+    let launches = || world.state().posts.get(usize::from(server)).map(|post| post.launches);
+    let before = launches();
     tokio::time::sleep(Duration::from_millis(wait)).await;
     // Should it have died again meanwhile, that death brings it back.
-    let is_last = world.state().launches == launches;
-    if is_last {
-        life::bring_up(world).await;
+    if launches() == before {
+        life::bring_up(world, server).await;
     }
 }
 
 async fn broker_comes_back(world: Arc<World>, wait: u64) {
     tokio::time::sleep(Duration::from_millis(wait)).await;
     if world.state().broker_stands(world.clock.elapsed()) {
-        world.tell_server(utmos_mqtt::Inbound::LinkUp { protocol: utmos_mqtt::Protocol::V5 });
+        world.tell_servers(&utmos_mqtt::Inbound::LinkUp { protocol: utmos_mqtt::Protocol::V5 });
     }
 }

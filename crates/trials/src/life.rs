@@ -59,10 +59,10 @@ pub(crate) struct Platform {
     pub(crate) link: Arc<Link>,
 }
 
-/// Starts a server, again and again until one stands.
-pub(crate) async fn bring_up(world: Arc<World>) {
-    let launch = world.begin_launch();
-    while let Some(line) = world.begin_life(launch) {
+/// Starts a server, again and again until it stands.
+pub(crate) async fn bring_up(world: Arc<World>, server: u8) {
+    let Some(launch) = world.begin_launch(server) else { return };
+    while let Some(line) = world.begin_life(server, launch) {
         let started = tokio::select! {
             biased;
             () = line.died() => return,
@@ -73,7 +73,9 @@ pub(crate) async fn bring_up(world: Arc<World>) {
             let link = platform.link.clone();
             let is_linked = {
                 let mut state = world.state();
-                state.platform = Some(platform);
+                if let Some(post) = state.posts.get_mut(usize::from(server)) {
+                    post.platform = Some(platform);
+                }
                 world.plan.broker == Broker::Outside && state.broker_stands(world.clock.elapsed())
             };
             if is_linked {
@@ -131,12 +133,13 @@ fn no_cloud() -> CloudConfig {
 }
 
 /// `kill -9`.
-pub(crate) fn kill(world: &Arc<World>) {
+pub(crate) fn kill(world: &Arc<World>, server: u8) {
     let (line, platform) = {
         let mut state = world.state();
         state.disk.server_died();
-        state.launches += 1;
-        (state.line.take(), state.platform.take())
+        let Some(post) = state.posts.get_mut(usize::from(server)) else { return };
+        post.launches += 1;
+        (post.line.take(), post.platform.take())
     };
     let Some(line) = line else { return };
     world.trace(|| format!("server {} dies", line.number));

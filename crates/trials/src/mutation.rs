@@ -11,6 +11,8 @@ use crate::world::{World, gateway};
 pub enum Mutation {
     /// A change is stored whatever the version it was decided on.
     NoCompareAndSet,
+    /// An answer that was judged on an older state is put on the timeline as evidence and is lost.
+    EvidenceNotCompared,
     /// Nonces do not outlive the process.
     NonceInMemoryOnly,
     /// Idempotency keys do not outlive the process.

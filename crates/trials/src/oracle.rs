@@ -3,18 +3,21 @@
 use utmos_core::{
     command::{FailureCode, Status},
     evidence::{Entry, Proof},
-    id::CommandId,
+    id::{CommandId, GatewaySn},
     method::Risk,
 };
 
 use crate::{
     disk::Record,
     plan::{Broker, What},
-    world::{Facts, State, Truth, World},
+    world::{Facts, State, Truth, World, gateway},
 };
 
 /// An emergency has left so many milliseconds after its caller was told, where nothing is in trouble.
 const EMERGENCY_WAIT_MAX: u64 = 60;
+/// Any command has left so many milliseconds after its acceptance, where nothing has been in trouble for as long: the
+/// others before it and pauses after a failure are over by then.
+const CALM_WAIT_MAX: u64 = 2_000;
 
 /// Everything that must hold at the end and does not.
 pub(crate) fn judge(world: &World) -> Vec<String> {
@@ -30,10 +33,16 @@ pub(crate) fn judge(world: &World) -> Vec<String> {
         if let Err(why) = was_sent_lawfully(world, &state, record, facts) {
             found.push(format!("{id} ({}): {why}", record.command.spec.method));
         }
+        if let Err(why) = was_sent_in_calm(world, &state, record, facts) {
+            found.push(format!("{id} ({}): {why}", record.command.spec.method));
+        }
     }
     told_the_truth(&state, &mut found);
-    kept_order(world, &state, &mut found);
-    emergencies_came_first(world, &state, &mut found);
+    // Servers that share a store do not know of each other's queues.
+    if world.plan.servers == 1 {
+        kept_order(world, &state, &mut found);
+        emergencies_came_first(world, &state, &mut found);
+    }
     found
 }
 
@@ -79,11 +88,12 @@ fn is_true(world: &World, record: &Record, facts: &Facts) -> Result<(), String> 
             )
         )
     );
-    if let (true, Some((at, life)), Some(ended), Some(by)) =
-        (was_heard, facts.answered, record.ended, record.ended_by)
+    if let (true, Some((at, lives)), Some(ended), Some(by)) =
+        (was_heard, &facts.answered, record.ended, record.ended_by)
     {
         let deadline = world.clock.elapsed_at(record.command.spec.deadline).unwrap_or(0);
-        if !facts.written.is_empty() && by == life && at + 50 < ended && at + 50 < deadline {
+        let is_in_time = at + 50 < ended && at + 50 < deadline;
+        if !facts.written.is_empty() && lives.contains(&by) && is_in_time {
             return Err(format!("its answer was lost: {}", claim()));
         }
     }
@@ -122,6 +132,39 @@ fn deadline(world: &World, state: &State, record: &Record) -> Option<u64> {
     let tries = state.asked.get(&number)?.tries.iter().copied();
     let asked = tries.filter(|at| *at <= record.accepted).max()?;
     Some(asked + u64::try_from(spec.timeout.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Whether nothing was wrong around a gateway between the two, and it was connected all the while.
+fn is_calm_at(state: &State, sn: &GatewaySn, from: u64, to: u64) -> bool {
+    let dock = state.docks.iter().zip(0..).find(|(_, dock)| gateway(*dock) == *sn);
+    dock.is_some_and(|(dock, _)| dock.was_steady(from, to)) && state.was_calm(from, to)
+}
+
+/// A command that nothing stood in the way of, and nobody called back, was sent.
+fn was_sent_in_calm(
+    world: &World,
+    state: &State,
+    record: &Record,
+    facts: &Facts,
+) -> Result<(), String> {
+    let spec = &record.command.spec;
+    let is_called_back = matches!(
+        record.command.life.phase.failure(),
+        Some(FailureCode::Cancelled | FailureCode::PreemptedByEmergency)
+    );
+    let (Some(deadline), Some(ended)) = (deadline(world, state, record), record.ended) else {
+        return Ok(());
+    };
+    let until = deadline.min(ended);
+    let had_time = deadline >= record.accepted + CALM_WAIT_MAX;
+    // Only our own broker knows for certain who is there.
+    let is_calm = world.plan.broker == Broker::Embedded
+        && is_calm_at(state, &spec.gateway, record.accepted.saturating_sub(CALM_WAIT_MAX), until);
+    if facts.written.is_empty() && had_time && is_calm && !is_called_back {
+        let life = &record.command.life;
+        return Err(format!("was never sent, and nothing stood in its way: {:?}", life.phase));
+    }
+    Ok(())
 }
 
 /// Whoever was told of a command finds it, and under one key only one.
@@ -211,16 +254,15 @@ fn emergencies_came_first(world: &World, state: &State, found: &mut Vec<String>)
             }
         }
         let facts = state.facts.get(&spec.id).unwrap_or(&none);
-        let dock = state
-            .docks
-            .iter()
-            .zip(0..)
-            .find(|(_, dock)| crate::world::gateway(*dock) == spec.gateway);
-        let was_steady =
-            dock.is_some_and(|(dock, _)| dock.is_connected && dock.changed + 100 < told);
-        let is_calm = state.troubled_until + 100 < told && world.plan.broker == Broker::Embedded;
+        let is_calm = world.plan.broker == Broker::Embedded
+            && is_calm_at(
+                state,
+                &spec.gateway,
+                told.saturating_sub(100),
+                told + EMERGENCY_WAIT_MAX,
+            );
         let is_late = facts.written.first().is_none_or(|at| *at > told + EMERGENCY_WAIT_MAX);
-        if was_steady && is_calm && is_late && !may_have_left {
+        if is_calm && is_late && !may_have_left {
             found.push(format!("emergency {} of {told} left at {:?}", spec.id, facts.written));
         }
     }

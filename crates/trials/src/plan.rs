@@ -4,7 +4,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
 /// Rises when plans of before would mean something else.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A trial, whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +18,10 @@ pub struct Plan {
     pub docks: u8,
     /// Whose broker it is.
     pub broker: Broker,
+    /// How many servers share the store. Several only at another's broker: each has its own otherwise.
+    pub servers: u8,
+    /// How the messages of docks fare.
+    pub weather: Weather,
     /// What happens.
     pub happenings: Vec<Happening>,
 }
@@ -30,6 +34,16 @@ pub enum Broker {
     Embedded,
     /// Another's: it lives on, and only messages tell who is there.
     Outside,
+}
+
+/// How messages of docks fare on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Weather {
+    /// They come at once, once, and in their order.
+    Clear,
+    /// They are late, overtake each other, come twice, or do not come.
+    Rough,
 }
 
 /// Something that happens at a time.
@@ -74,8 +88,10 @@ pub enum What {
         /// By how many.
         by: u64,
     },
-    /// The server dies as of `kill -9`.
+    /// A server dies as of `kill -9`.
     ServerDies {
+        /// Which.
+        server: u8,
         /// For how many milliseconds.
         wait: u64,
     },
@@ -170,6 +186,9 @@ impl Plan {
         let mut dice = StdRng::seed_from_u64(seed);
         let docks = dice.random_range(1..=3);
         let broker = if dice.random_bool(0.7) { Broker::Embedded } else { Broker::Outside };
+        let is_shared = broker == Broker::Outside && dice.random_bool(0.4);
+        let servers = if is_shared { dice.random_range(2..=3) } else { 1 };
+        let weather = if dice.random_bool(0.7) { Weather::Clear } else { Weather::Rough };
         let end = dice.random_range(2_000..20_000);
         let commands = dice.random_range(1..=8);
         let troubles = dice.random_range(0..=5);
@@ -190,10 +209,10 @@ impl Plan {
                 true => near + dice.random_range(0..60),
                 false => dice.random_range(0..end),
             };
-            happenings.push(Happening { at, what: trouble(&mut dice, docks) });
+            happenings.push(Happening { at, what: trouble(&mut dice, docks, servers) });
         }
         happenings.sort_by_key(|one| one.at);
-        Self { version: VERSION, seed, docks, broker, happenings }
+        Self { version: VERSION, seed, docks, broker, servers, weather, happenings }
     }
 }
 
@@ -238,7 +257,7 @@ fn command(dice: &mut StdRng, docks: u8) -> What {
     })
 }
 
-fn trouble(dice: &mut StdRng, docks: u8) -> What {
+fn trouble(dice: &mut StdRng, docks: u8, servers: u8) -> What {
     let wait = match dice.random_range(0..3) {
         0 => dice.random_range(1..50),
         1 => dice.random_range(50..1_000),
@@ -249,7 +268,7 @@ fn trouble(dice: &mut StdRng, docks: u8) -> What {
         4 | 5 => What::BrokerFalls { wait },
         6 | 7 => What::StoreFails { wait, lies: dice.random_range(0..=50) },
         8 => What::StoreSlows { wait, by: dice.random_range(5..800) },
-        9..=12 => What::ServerDies { wait },
+        9..=12 => What::ServerDies { server: dice.random_range(0..servers), wait },
         13 => What::MachineRestarts { wait },
         _ => What::ClockJumps { by: dice.random_range(-100_000..100_000) },
     }

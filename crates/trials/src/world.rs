@@ -52,8 +52,8 @@ pub(crate) struct Facts {
     /// When a dock received it.
     pub(crate) received: Vec<u64>,
     pub(crate) truth: Truth,
-    /// When its dock's own good answer or refusal reached a server, and which.
-    pub(crate) answered: Option<(u64, u64)>,
+    /// When its dock's own good answer or refusal first reached a server, and which runs of servers.
+    pub(crate) answered: Option<(u64, Vec<u64>)>,
     /// An answer that cannot be its own was sent.
     pub(crate) had_odd_answer: bool,
 }
@@ -77,19 +77,34 @@ pub(crate) struct Dock {
     pub(crate) away_until: u64,
     pub(crate) last_write: u64,
     pub(crate) last_arrival: u64,
-    /// When its connection changed last.
-    pub(crate) changed: u64,
+    /// When it connected (`true`) and lost its connection.
+    pub(crate) changes: Vec<(u64, bool)>,
     /// Messages that a broker of a mutation sends (again) at the next connection.
     pub(crate) stored: Vec<CommandId>,
 }
 
-pub(crate) struct State {
-    pub(crate) disk: Disk,
+impl Dock {
+    /// Whether it was connected all the time between the two.
+    pub(crate) fn was_steady(&self, from: u64, to: u64) -> bool {
+        let before = self.changes.iter().take_while(|(at, _)| *at < from).last();
+        let is_changed = self.changes.iter().any(|(at, _)| (from..=to).contains(at));
+        before.is_some_and(|(_, is_connected)| *is_connected) && !is_changed
+    }
+}
+
+/// Where a server runs: one process after another.
+#[derive(Default)]
+pub(crate) struct Post {
     pub(crate) line: Option<LifeLine>,
     pub(crate) platform: Option<Platform>,
-    lives: u64,
     /// Rises with every start and every death, so that a start that was overtaken ends.
     pub(crate) launches: u64,
+}
+
+pub(crate) struct State {
+    pub(crate) disk: Disk,
+    pub(crate) posts: Vec<Post>,
+    lives: u64,
     pub(crate) docks: Vec<Dock>,
     broker_down_until: u64,
     store_fails: (u64, u8),
@@ -97,8 +112,8 @@ pub(crate) struct State {
     pub(crate) facts: BTreeMap<CommandId, Facts>,
     pub(crate) asked: BTreeMap<usize, Asked>,
     pub(crate) violations: Vec<String>,
-    /// When anything last went wrong around the platform.
-    pub(crate) troubled_until: u64,
+    /// When something was wrong around the platform: from and to.
+    troubles: Vec<(u64, u64)>,
     dice: StdRng,
     trace: Vec<String>,
 }
@@ -106,6 +121,16 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn broker_stands(&self, now: u64) -> bool {
         now >= self.broker_down_until
+    }
+
+    /// Whether a server stands.
+    pub(crate) fn is_served(&self) -> bool {
+        self.posts.iter().any(|post| post.platform.is_some())
+    }
+
+    /// Whether nothing was wrong around the platform between the two.
+    pub(crate) fn was_calm(&self, from: u64, to: u64) -> bool {
+        !self.troubles.iter().any(|(begin, end)| *begin <= to && from <= *end)
     }
 
     pub(crate) fn facts(&mut self, id: CommandId) -> &mut Facts {
@@ -134,10 +159,8 @@ impl World {
         let ids = TrialIds::new(plan.seed ^ 0x1d5);
         let state = State {
             disk,
-            line: None,
-            platform: None,
+            posts: (0..plan.servers).map(|_| Post::default()).collect(),
             lives: 0,
-            launches: 0,
             docks,
             broker_down_until: 0,
             store_fails: (0, 0),
@@ -145,7 +168,7 @@ impl World {
             facts: BTreeMap::new(),
             asked: BTreeMap::new(),
             violations: Vec::new(),
-            troubled_until: 0,
+            troubles: Vec::new(),
             dice,
             trace: Vec::new(),
         };
@@ -171,22 +194,30 @@ impl World {
         std::mem::take(&mut self.state().trace)
     }
 
-    pub(crate) fn begin_launch(&self) -> u64 {
+    pub(crate) fn begin_launch(&self, server: u8) -> Option<u64> {
         let mut state = self.state();
-        state.launches += 1;
-        state.launches
+        let post = state.posts.get_mut(usize::from(server))?;
+        post.launches += 1;
+        Some(post.launches)
     }
 
-    /// The next run of the server; `None` when its launch was overtaken.
-    pub(crate) fn begin_life(&self, launch: u64) -> Option<LifeLine> {
-        let mut state = self.state();
-        if state.launches != launch {
+    /// The next run of a server; `None` when its launch was overtaken.
+    pub(crate) fn begin_life(&self, server: u8, launch: u64) -> Option<LifeLine> {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let post = state.posts.get_mut(usize::from(server))?;
+        if post.launches != launch {
             return None;
         }
         state.lives += 1;
         let line = LifeLine::new(state.lives);
-        state.line = Some(line.clone());
+        post.line = Some(line.clone());
         Some(line)
+    }
+
+    /// The servers that stand.
+    pub(crate) fn standing(&self) -> Vec<Platform> {
+        self.state().posts.iter().filter_map(|post| post.platform.clone()).collect()
     }
 
     /// The wish a command was made for.
@@ -221,22 +252,21 @@ impl World {
         self.state().broker_down_until = self.clock.elapsed() + wait;
         self.trouble(wait);
         if self.plan.broker == Broker::Outside {
-            self.tell_server(Inbound::LinkDown { reason: "the broker fell".to_owned() });
+            self.tell_servers(&Inbound::LinkDown { reason: "the broker fell".to_owned() });
         }
         self.cut_all();
     }
 
     pub(crate) fn trouble(&self, wait: u64) {
-        let until = self.clock.elapsed() + wait;
-        let mut state = self.state();
-        state.troubled_until = state.troubled_until.max(until);
+        let now = self.clock.elapsed();
+        self.state().troubles.push((now, now + wait));
     }
 
-    /// Something reaches the server, if one stands. Answers which.
-    pub(crate) fn tell_server(&self, came: Inbound) -> Option<u64> {
-        let platform = self.state().platform.clone()?;
-        platform.link.take_in(came);
-        Some(platform.line.number)
+    /// Something reaches every server that stands. Answers which runs.
+    pub(crate) fn tell_servers(&self, came: &Inbound) -> Vec<u64> {
+        let standing = self.standing();
+        standing.iter().for_each(|platform| platform.link.take_in(came.clone()));
+        standing.into_iter().map(|platform| platform.line.number).collect()
     }
 
     pub(crate) fn cut_all(&self) {
@@ -251,7 +281,9 @@ impl World {
             let now = self.clock.elapsed();
             let mut state = self.state();
             let Some(dock) = state.docks.get_mut(usize::from(dock)) else { return };
-            dock.changed = now;
+            if dock.is_connected {
+                dock.changes.push((now, false));
+            }
             std::mem::take(&mut dock.is_connected)
         };
         if !was_connected {
@@ -260,7 +292,7 @@ impl World {
         self.trace(|| format!("{} is cut", gateway(dock)));
         if self.plan.broker == Broker::Embedded {
             let user: Arc<str> = gateway(dock).as_str().into();
-            self.tell_server(Inbound::Left { user: user.clone(), client_id: user });
+            self.tell_servers(&Inbound::Left { user: user.clone(), client_id: user });
         }
     }
 

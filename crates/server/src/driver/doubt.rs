@@ -68,8 +68,13 @@ impl Inner {
             }
             match self.store.command(id).await {
                 Ok(found) => {
-                    let is_given_up = self.lock().doubtful.remove(&id).is_some();
-                    if let Some(command) = found.filter(|_| is_given_up) {
+                    let given_up =
+                        self.lock().doubtful.remove(&id).map(|doubtful| doubtful.command.life);
+                    // Should it stand otherwise by now, another server has found it and looks after it.
+                    let is_as_it_was = |found: &Command| {
+                        given_up.is_some_and(|life| life.version == found.life.version)
+                    };
+                    if let Some(command) = found.filter(is_as_it_was) {
                         self.keep_and_tell(command, Some(Input::Disowned));
                     }
                     return;

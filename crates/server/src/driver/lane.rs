@@ -71,12 +71,12 @@ struct Kept {
 }
 
 /// What one pass of a lane is to save for one command.
-struct Work {
-    id: CommandId,
-    inputs: Vec<Input>,
+pub(super) struct Work {
+    pub(super) id: CommandId,
+    pub(super) inputs: Vec<Input>,
     done: Vec<oneshot::Sender<Arc<Command>>>,
-    folded: Folded,
-    advance: Advance,
+    pub(super) folded: Folded,
+    pub(super) advance: Advance,
 }
 
 impl Lane {
@@ -145,6 +145,13 @@ impl Lane {
         if let Some(kept) = self.commands.get_mut(&id) {
             kept.comes_back = false;
             self.queue.remove(&(kept.order, id));
+        }
+    }
+
+    /// The publish that proved not to have left was none of the claim that stands now.
+    pub(super) fn stays_away(&mut self, id: CommandId) {
+        if let Some(kept) = self.commands.get_mut(&id) {
+            kept.comes_back = false;
         }
     }
 
@@ -390,7 +397,7 @@ impl Inner {
     }
 
     /// A decision is on disk: it becomes what everybody sees, and its effect is carried out.
-    fn adopt(self: &Arc<Self>, key: &LaneKey, work: Work) {
+    pub(super) fn adopt(self: &Arc<Self>, key: &LaneKey, work: Work) {
         let Work { id, done, folded, .. } = work;
         crash_point::entries("saved", &folded.entries);
         let mut guard = self.lock();
@@ -455,29 +462,8 @@ impl Inner {
         }
     }
 
-    /// Somebody else moved the command first: what was told is decided again for what it is now.
-    async fn reload(self: &Arc<Self>, key: &LaneKey, work: Work, undone: &mut Vec<Work>) {
-        Self::count(&self.figures.overtaken);
-        match self.store.command(work.id).await {
-            // The store had written it and said that it had not.
-            Ok(Some(fresh)) if fresh.life == work.advance.life => self.adopt(key, work),
-            Ok(Some(fresh)) => {
-                self.replace(key, fresh);
-                self.redo(key, vec![work]);
-            }
-            Ok(None) => {
-                tracing::error!(command.id = %work.id, "a command vanished from the store");
-                self.give_up(key, work.id);
-            }
-            Err(error) => {
-                tracing::error!(command.id = %work.id, %error, "could not read what overtook a change");
-                undone.push(work);
-            }
-        }
-    }
-
     /// Takes over how a command stands on disk; what is under way of it here goes on.
-    fn replace(&self, key: &LaneKey, fresh: Command) {
+    pub(super) fn replace(&self, key: &LaneKey, fresh: Command) {
         let fresh = self.in_this_boot(fresh);
         let id = fresh.spec.id;
         let mut guard = self.lock();
@@ -505,7 +491,7 @@ impl Inner {
         let_go_if_done(lane, &mut state.homes, id);
     }
 
-    fn give_up(&self, key: &LaneKey, id: CommandId) {
+    pub(super) fn give_up(&self, key: &LaneKey, id: CommandId) {
         if let Some(lane) = self.lock().lanes.get_mut(key) {
             lane.give_up(id);
         }
@@ -513,7 +499,7 @@ impl Inner {
 
     /// What could not be saved is told again, in its order and before everything newer. A turn is given anew, with the
     /// presence of its moment: the gateway may have left meanwhile.
-    fn redo(&self, key: &LaneKey, undone: Vec<Work>) {
+    pub(super) fn redo(&self, key: &LaneKey, undone: Vec<Work>) {
         let mut state = self.lock();
         let Some(lane) = state.lanes.get_mut(key) else { return };
         let mut told = Vec::new();

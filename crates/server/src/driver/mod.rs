@@ -10,6 +10,7 @@
 mod doubt;
 mod intake;
 mod lane;
+mod overtaken;
 pub mod presence;
 mod publish;
 mod timers;

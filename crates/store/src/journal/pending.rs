@@ -150,13 +150,13 @@ impl Pending {
     }
 
     pub(super) fn way_of(&self, advance: &Advance) -> Way {
-        self.way(advance.id, advance.seen, advance.life.version)
+        self.way(advance.id, advance.seen)
     }
 
-    /// The way of a change of a command from one version to another.
-    pub(super) fn way(&self, id: CommandId, seen: StatusVersion, version: StatusVersion) -> Way {
+    /// The way of a change of a command that was decided on a version of it.
+    pub(super) fn way(&self, id: CommandId, seen: StatusVersion) -> Way {
         match self.records.get(&id).and_then(|records| records.last()) {
-            Some((_, last)) if last.version() == seen || version == seen => Way::Journal,
+            Some((_, last)) if last.version() == seen => Way::Journal,
             Some(_) => Way::Lost,
             None if self.watched.contains(&id) => Way::Either,
             None => Way::Store,

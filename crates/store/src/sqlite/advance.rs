@@ -41,7 +41,7 @@ impl Change {
     pub(super) fn write(&self, batch: &mut Batch<'_>) -> Result<Advanced, Fault> {
         let Some(standing) = self.standing(batch)? else { return Ok(Advanced::Lost) };
         let moves = self.advance.life.version != self.advance.seen;
-        if moves && standing.version.cast_unsigned() != self.advance.seen.0 {
+        if standing.version.cast_unsigned() != self.advance.seen.0 {
             return Ok(Advanced::Lost);
         }
         let (entries, evidence) = self.append(batch, &standing)?;

@@ -47,7 +47,7 @@ macro_rules! contract_tests {
             a_change_is_kept_with_its_line,
             a_change_that_comes_second_is_lost_and_leaves_nothing,
             one_of_many_simultaneous_changes_wins,
-            evidence_is_kept_even_if_the_command_moved_on,
+            evidence_that_was_judged_on_an_older_state_is_lost_and_leaves_nothing,
             evidence_ends_at_its_limit_and_transitions_do_not,
             nothing_moves_what_is_not_there,
             the_newest_record_only_grows,
@@ -392,14 +392,19 @@ pub async fn one_of_many_simultaneous_changes_wins(place: &dyn Place) {
     assert_eq!(stores[0].timeline(command.spec.id).await.unwrap().len(), 2);
 }
 
-pub async fn evidence_is_kept_even_if_the_command_moved_on(place: &dyn Place) {
+pub async fn evidence_that_was_judged_on_an_older_state_is_lost_and_leaves_nothing(
+    place: &dyn Place,
+) {
     let store = place.open().await;
     let command = accepted(&store, spec(0, "k")).await;
     let moved_on = end(&store, &command, Outcome::Succeeded, 10).await;
     let line = evidence(Status::Accepted, "seen before it moved", 20);
-    let advance = record(&command, command.life.version, vec![line.clone()]);
-    assert_eq!(store.advance(advance).await.unwrap(), Advanced::Yes);
-    assert_eq!(store.command(command.spec.id).await.unwrap(), Some(moved_on));
+    let stale = record(&command, command.life.version, vec![line.clone()]);
+    assert_eq!(place.open().await.advance(stale).await.unwrap(), Advanced::Lost);
+    assert_eq!(store.command(command.spec.id).await.unwrap(), Some(moved_on.clone()));
+    assert_eq!(store.timeline(command.spec.id).await.unwrap().len(), 2);
+    let judged_again = record(&moved_on, moved_on.life.version, vec![line.clone()]);
+    assert_eq!(store.advance(judged_again).await.unwrap(), Advanced::Yes);
     assert_eq!(store.timeline(command.spec.id).await.unwrap().last(), Some(&line));
     assert_eq!(store.newest_record().await.unwrap(), Some(at(20)));
 }
