@@ -43,6 +43,8 @@ pub struct Spec {
     pub device: DeviceSn,
     /// The gateway it goes to.
     pub gateway: GatewaySn,
+    /// The aircraft it concerns, where one is known to have stood behind the gateway.
+    pub aircraft: Option<DeviceSn>,
     /// DJI's method name.
     pub method: String,
     /// How it travels.
@@ -73,6 +75,15 @@ pub struct Spec {
     pub accepted_at: Timestamp,
     /// The payload as it goes to the device.
     pub payload: RawJson,
+}
+
+impl Spec {
+    /// Whether two commands concern the same aircraft: by name, or because they go through the same gateway.
+    #[must_use]
+    pub fn shares_aircraft_with(&self, other: &Self) -> bool {
+        let is_same_aircraft = self.aircraft.is_some() && self.aircraft == other.aircraft;
+        self.tenant == other.tenant && (self.gateway == other.gateway || is_same_aircraft)
+    }
 }
 
 /// Where a command stands inside; [`Status`] is what callers see of it.

@@ -46,8 +46,6 @@ pub struct NewCommand {
     pub life: Life,
     /// Its first lines.
     pub entries: Vec<Entry>,
-    /// The aircraft it concerns, for the one-motion rule.
-    pub aircraft: Option<DeviceSn>,
 }
 
 /// What became of a command that was to be accepted.
@@ -185,6 +183,9 @@ pub trait CommandStore: Send + Sync {
     /// Remembers a nonce. Nonces are unique over all credentials, since the API id is part of the key.
     async fn spend_nonce(&self, nonce: NonceUse) -> Result<Nonce, StoreError>;
 
+    /// Whether a nonce is known to have been spent, told without the disk: also while nothing can be written.
+    fn knows_nonce(&self, nonce: &NonceUse) -> bool;
+
     /// Forgets nonces that need not be remembered at this time. Answers how many.
     async fn forget_nonces(&self, at: Timestamp) -> Result<usize, StoreError>;
 
@@ -217,13 +218,9 @@ pub trait CommandStore: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Command>, StoreError>;
 
-    /// An emergency of this gateway that was accepted after this command, if there is one: a movement from before it must
-    /// not leave any more, also after a restart.
-    async fn emergency_after(
-        &self,
-        gateway: &GatewaySn,
-        id: CommandId,
-    ) -> Result<Option<CommandId>, StoreError>;
+    /// An emergency of this command's aircraft that was accepted after it, if there is one: a movement from before it must
+    /// not leave any more, also after a restart. What shares an aircraft, [`Spec::shares_aircraft_with`] says.
+    async fn emergency_after(&self, spec: &Spec) -> Result<Option<CommandId>, StoreError>;
 
     /// The latest wall time on record, by which a clock that was set back is noticed.
     async fn newest_record(&self) -> Result<Option<Timestamp>, StoreError>;

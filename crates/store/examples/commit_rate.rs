@@ -116,7 +116,7 @@ async fn one_life(store: &SqliteStore, number: usize, steps: usize, ordered: boo
         Proof::Accepted { api_id: "ak_0123456789".to_owned(), request_id: spec.request_id.clone() };
     let entry = Entry { at: spec.accepted_at, from: Status::Accepted, to: Status::Accepted, proof };
     let life = command.life.clone();
-    let new = NewCommand { spec: spec.clone(), life, entries: vec![entry], aircraft: None };
+    let new = NewCommand { spec: spec.clone(), life, entries: vec![entry] };
     store.accept(Some(nonce), new).await.unwrap();
     let mut life = command.life;
     for step in 0..steps {
@@ -177,6 +177,7 @@ fn command(number: usize, ordered: bool) -> Command {
         fingerprint: [7; 32],
         device: DeviceSn::parse(&sn).unwrap(),
         gateway: GatewaySn::parse(&sn).unwrap(),
+        aircraft: None,
         method: "cover_open".to_owned(),
         channel: Channel::Services,
         completes_by: CompletesBy::Reply,

@@ -4,8 +4,9 @@
 //! an emergency command is written to a small file instead, synced to the disk, and goes its way; once the store is
 //! well again, everything in the file is stored there. Other commands never take this way.
 //!
-//! What cannot be known while the store is unwell: whether the nonce or the idempotency key of the request was used
-//! before. A stop that is sent twice is better than one that is not sent.
+//! A nonce that was spent, and a key that was used, are known all the same: nonces are in memory, and keys are read as
+//! long as the database can be read. Only where it cannot, a key that was used before cannot be known; a stop that is sent
+//! twice is better than one that is not sent.
 
 mod disk;
 mod file;
@@ -21,7 +22,7 @@ use std::{
 
 use async_trait::async_trait;
 use utmos_core::{
-    command::Command,
+    command::{Command, Spec},
     credential::Credential,
     device::{Device, SubDevice},
     evidence::Entry,
@@ -200,6 +201,25 @@ impl JournalledStore {
         Ok(())
     }
 
+    /// Asks the store to take an emergency, and beside that whether its key was used before: that is read, and answered
+    /// also while nothing can be written. Nothing of either when it takes too long.
+    async fn accept_or_foresee(
+        &self,
+        nonce: Option<NonceUse>,
+        new: &NewCommand,
+    ) -> (Option<Result<Accepted, StoreError>>, Option<Result<Accepted, StoreError>>) {
+        let mut accepting = std::pin::pin!(patiently(self.inner.accept(nonce, new.clone())));
+        let mut foreseeing = std::pin::pin!(patiently(self.inner.foresee(new.clone())));
+        tokio::select! {
+            biased;
+            accepted = &mut accepting => {
+                let foreseen = if accepted.is_none() { foreseeing.await } else { None };
+                (accepted, foreseen)
+            }
+            foreseen = &mut foreseeing => (accepting.await, foreseen),
+        }
+    }
+
     async fn journal_advance(&self, advance: Advance) -> Result<Advanced, StoreError> {
         let (id, seen) = (advance.id, advance.seen);
         let refused =
@@ -282,23 +302,45 @@ impl CommandStore for JournalledStore {
         if new.spec.risk != Risk::Emergency {
             return self.inner.accept(nonce, new).await;
         }
+        // Before the store is asked, which may spend it and then not say so.
+        if nonce.is_some_and(|nonce| self.knows_nonce(&nonce)) {
+            return Ok(Accepted::NonceReplayed);
+        }
         let known = self.pending().same_key(&new.spec);
         if let Some(known) = known {
             return Ok(known);
         }
-        match patiently(self.inner.accept(nonce, new.clone())).await {
-            Some(answer) => {
-                if matches!(answer, Ok(Accepted::New)) {
-                    self.pending().watch(new.spec.id);
-                }
-                answer
+        let id = new.spec.id;
+        let (accepted, foreseen) = self.accept_or_foresee(nonce, &new).await;
+        if let Some(answer) = accepted {
+            if matches!(answer, Ok(Accepted::New)) {
+                self.pending().watch(id);
             }
-            None => {
+            return answer;
+        }
+        match foreseen {
+            // It was written, and the store was too slow to say so.
+            Some(Ok(Accepted::Replayed { id: stored, .. })) if stored == id => {
+                self.pending().watch(id);
+                Ok(Accepted::New)
+            }
+            Some(Ok(known @ (Accepted::Replayed { .. } | Accepted::Conflict { .. }))) => Ok(known),
+            Some(Ok(Accepted::New | Accepted::Busy { .. } | Accepted::NonceReplayed) | Err(_))
+            | None => {
                 let spec = new.spec.clone();
-                let refused = move |pending: &Pending| pending.same_key(&spec);
+                let refused = move |pending: &Pending| {
+                    let is_replayed = nonce.is_some_and(|nonce| pending.knows_nonce(&nonce));
+                    is_replayed
+                        .then_some(Accepted::NonceReplayed)
+                        .or_else(|| pending.same_key(&spec))
+                };
                 self.journal(Record::Accept { nonce, new }, refused, Accepted::New).await
             }
         }
+    }
+
+    fn knows_nonce(&self, nonce: &NonceUse) -> bool {
+        self.pending().knows_nonce(nonce) || self.inner.knows_nonce(nonce)
     }
 
     async fn foresee(&self, new: NewCommand) -> Result<Accepted, StoreError> {
@@ -386,12 +428,8 @@ impl CommandStore for JournalledStore {
         self.inner.open_commands(after, limit).await
     }
 
-    async fn emergency_after(
-        &self,
-        gateway: &GatewaySn,
-        id: CommandId,
-    ) -> Result<Option<CommandId>, StoreError> {
-        self.inner.emergency_after(gateway, id).await
+    async fn emergency_after(&self, spec: &Spec) -> Result<Option<CommandId>, StoreError> {
+        self.inner.emergency_after(spec).await
     }
 
     async fn newest_record(&self) -> Result<Option<Timestamp>, StoreError> {

@@ -32,7 +32,7 @@ use std::{
 
 use async_trait::async_trait;
 use utmos_core::{
-    command::Command,
+    command::{Command, Spec},
     credential::Credential,
     device::{Device, SubDevice},
     evidence::Entry,
@@ -55,7 +55,7 @@ use self::{
     credentials::CredentialRow,
     fault::{Fault, to_store_error},
     limits::FORGET_BATCH,
-    nonces::Nonces,
+    nonces::{KnownNonces, Nonces},
     queue::{Lane, Queue},
     readers::Readers,
     urgent::UrgentCommands,
@@ -80,6 +80,7 @@ pub struct SqliteStore {
     queue: Arc<Queue>,
     readers: Readers,
     sealer: Arc<Sealer>,
+    known_nonces: KnownNonces,
     urgent: UrgentCommands,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
@@ -99,6 +100,7 @@ impl SqliteStore {
         let conn = open::writer(&path, &wal).map_err(explain)?;
         let newest = batch::newest_record(&conn).map_err(explain)?.unwrap_or(i64::MIN);
         let nonces = Nonces::load(&conn).map_err(explain)?;
+        let known_nonces = nonces.known();
         let checkpointer = Checkpointer {
             conn: open::checkpointer(&path).map_err(explain)?,
             queue: queue.clone(),
@@ -125,6 +127,7 @@ impl SqliteStore {
             path,
             queue,
             sealer: Arc::new(sealer),
+            known_nonces,
             urgent: UrgentCommands::default(),
             writer: Mutex::new(Some(writing)),
         })
@@ -220,6 +223,10 @@ impl CommandStore for SqliteStore {
         self.write(Lane::Normal, move |batch| batch.nonces.spend(batch.conn, nonce)).await
     }
 
+    fn knows_nonce(&self, nonce: &NonceUse) -> bool {
+        self.known_nonces.contains(nonce)
+    }
+
     async fn forget_nonces(&self, at: Timestamp) -> Result<usize, StoreError> {
         let mut forgotten = 0;
         loop {
@@ -272,13 +279,9 @@ impl CommandStore for SqliteStore {
         self.readers.read(move |conn| reads::open(conn, &sealer, after, limit)).await
     }
 
-    async fn emergency_after(
-        &self,
-        gateway: &GatewaySn,
-        id: CommandId,
-    ) -> Result<Option<CommandId>, StoreError> {
-        let gateway = gateway.clone();
-        self.readers.read(move |conn| reads::emergency_after(conn, &gateway, id)).await
+    async fn emergency_after(&self, spec: &Spec) -> Result<Option<CommandId>, StoreError> {
+        let spec = spec.clone();
+        self.readers.read(move |conn| reads::emergency_after(conn, &spec)).await
     }
 
     async fn newest_record(&self) -> Result<Option<Timestamp>, StoreError> {

@@ -197,7 +197,7 @@ fn draft(world: &World, number: usize, wish: &Wish) -> Draft {
     Draft {
         device: gateway(wish.dock).to_device(),
         gateway: gateway(wish.dock),
-        aircraft: Some(aircraft(wish.dock)),
+        aircraft: Some(aircraft(wish.aircraft)),
         method: method.name.clone(),
         channel: method.channel,
         completes_by: method.completes_by,

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use utmos_core::{
-    command::{Command, Phase},
+    command::{Command, Phase, Spec},
     evidence::Entry,
-    id::{CommandId, GatewaySn, TenantId},
+    id::{CommandId, TenantId},
     method::Risk,
     ports::{Accepted, Advance, Advanced, NewCommand, Nonce},
     signing::NonceUse,
@@ -118,7 +118,7 @@ impl Disk {
             return None;
         }
         let holds = |record: &&Record| {
-            record.command.life.holds_motion && record.command.spec.gateway == spec.gateway
+            record.command.life.holds_motion && record.command.spec.shares_aircraft_with(spec)
         };
         self.records.values().find(holds).map(|record| record.command.spec.id)
     }
@@ -211,14 +211,18 @@ impl Disk {
         .collect()
     }
 
-    pub(crate) fn emergency_after(&self, gateway: &GatewaySn, id: CommandId) -> Option<CommandId> {
-        let row = self.records.get(&id)?.row;
+    pub(crate) fn knows(&self, nonce: &NonceUse) -> bool {
+        self.nonces.contains_key(&nonce.key)
+    }
+
+    pub(crate) fn emergency_after(&self, before: &Spec) -> Option<CommandId> {
+        let row = self.records.get(&before.id)?.row;
         if self.mutation == Some(Mutation::EmergencyForgottenOnRestart) {
             return None;
         }
         let is_it = |record: &&Record| {
             let spec = &record.command.spec;
-            spec.risk == Risk::Emergency && spec.gateway == *gateway && record.row > row
+            spec.risk == Risk::Emergency && spec.shares_aircraft_with(before) && record.row > row
         };
         self.records.values().find(is_it).map(|record| record.command.spec.id)
     }

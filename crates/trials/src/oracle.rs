@@ -243,7 +243,7 @@ fn emergencies_came_first(world: &World, state: &State, found: &mut Vec<String>)
         for other in state.disk.records.values() {
             let motion = &other.command.spec;
             let is_concerned = motion.risk == Risk::Motion
-                && motion.gateway == spec.gateway
+                && motion.shares_aircraft_with(spec)
                 && other.row < emergency.row;
             let written = state.facts.get(&motion.id).and_then(|facts| facts.written.first());
             if is_concerned && written.is_some_and(|written| *written > told) {

@@ -113,6 +113,8 @@ pub enum What {
 pub struct Wish {
     /// Which dock.
     pub dock: u8,
+    /// Whose aircraft it concerns: mostly the dock's own, now and then one that another has carried.
+    pub aircraft: u8,
     /// What is asked for.
     pub kind: Kind,
     /// How long the caller gives it, in seconds.
@@ -244,8 +246,11 @@ fn command(dice: &mut StdRng, docks: u8) -> What {
         1 | 2 => dice.random_range(0..300),
         _ => dice.random_range(0..6_000),
     };
+    let dock = dice.random_range(0..docks);
+    let aircraft = if dice.random_bool(0.15) { dice.random_range(0..docks) } else { dock };
     What::Command(Wish {
-        dock: dice.random_range(0..docks),
+        dock,
+        aircraft,
         kind,
         timeout: dice.random_range(1..=8),
         waits: dice.random_bool(0.5),

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use rand::RngExt;
 use tokio::sync::{mpsc, oneshot};
 use utmos_core::{
-    command::Command,
+    command::{Command, Spec},
     credential::Credential,
     device::{Device, SubDevice},
     evidence::Entry,
@@ -225,12 +225,12 @@ impl CommandStore for TrialStore {
         self.read(|disk| disk.open(after, limit)).await
     }
 
-    async fn emergency_after(
-        &self,
-        gateway: &GatewaySn,
-        id: CommandId,
-    ) -> Result<Option<CommandId>, StoreError> {
-        self.read(|disk| disk.emergency_after(gateway, id)).await
+    async fn emergency_after(&self, spec: &Spec) -> Result<Option<CommandId>, StoreError> {
+        self.read(|disk| disk.emergency_after(spec)).await
+    }
+
+    fn knows_nonce(&self, nonce: &NonceUse) -> bool {
+        self.world.state().disk.knows(nonce)
     }
 
     async fn newest_record(&self) -> Result<Option<Timestamp>, StoreError> {

@@ -50,6 +50,7 @@ fn takeoff() -> Spec {
         fingerprint: [0; 32],
         device: gateway("DOCK1").to_device(),
         gateway: gateway("DOCK1"),
+        aircraft: None,
         method: "takeoff_to_point".to_owned(),
         channel: Channel::Services,
         completes_by: CompletesBy::Job,

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use utmos_core::{
     command::{Command, Status},
-    id::{CommandId, DeviceSn},
+    id::CommandId,
     life::Input,
 };
 
@@ -18,17 +18,11 @@ const DOUBTFUL_MAX: usize = 10_000;
 pub(super) struct Doubtful {
     key: LaneKey,
     command: Command,
-    aircraft: Option<DeviceSn>,
 }
 
 impl Inner {
     /// Remembers a command until its caller asks again, or its deadline passes.
-    pub(super) fn doubt(
-        self: &Arc<Self>,
-        key: LaneKey,
-        command: Command,
-        aircraft: Option<DeviceSn>,
-    ) {
+    pub(super) fn doubt(self: &Arc<Self>, key: LaneKey, command: Command) {
         let (id, timeout) = (command.spec.id, command.spec.timeout);
         {
             let mut state = self.lock();
@@ -37,7 +31,7 @@ impl Inner {
                 tracing::error!(command.id = %id, "too many commands are in doubt to remember this one");
                 return;
             }
-            state.doubtful.insert(id, Doubtful { key, command, aircraft });
+            state.doubtful.insert(id, Doubtful { key, command });
         }
         let inner = self.clone();
         self.tasks.spawn(async move { inner.find_out(id, timeout).await });
@@ -54,8 +48,8 @@ impl Inner {
             let is_as_it_was = status == Status::Accepted && !state.homes.contains_key(&id);
             state.doubtful.remove(&id).filter(|_| is_as_it_was)
         };
-        if let Some(Doubtful { key, command, aircraft }) = doubtful {
-            self.take_on(&key, command, aircraft.as_ref());
+        if let Some(Doubtful { key, command }) = doubtful {
+            self.take_on(&key, command);
         }
     }
 

@@ -158,8 +158,7 @@ impl Driver {
         caller: &Caller,
         draft: Draft,
     ) -> Result<Option<Submitted>, SubmitError> {
-        let aircraft = draft.aircraft.clone();
-        self.inner.foresee(Arc::new(self.inner.to_spec(caller, draft)), aircraft).await
+        self.inner.foresee(Arc::new(self.inner.to_spec(caller, draft))).await
     }
 
     /// Ends a command that has not been sent.
@@ -226,12 +225,11 @@ impl Inner {
         let urgent = draft.risk == Risk::Emergency;
         let key = LaneKey { gateway: draft.gateway.clone(), urgent };
         let waiting = self.lock().lanes.get(&key).map_or(0, super::lane::Lane::waiting);
-        let aircraft = draft.aircraft.clone();
         let spec = Arc::new(self.to_spec(caller, draft));
         if !urgent && waiting >= self.limits.waiting_per_gateway_max {
-            return self.refuse_full(nonce, spec, aircraft, waiting).await;
+            return self.refuse_full(nonce, spec, waiting).await;
         }
-        let new = self.begin(&key, caller, &spec, aircraft.clone());
+        let new = self.begin(&key, caller, &spec);
         let life = new.life.clone();
         let is_claimed = life.phase == Phase::Sending;
         let expected = (!is_claimed).then(|| Expected { inner: self.clone(), key: key.clone() });
@@ -242,13 +240,13 @@ impl Inner {
         match &accepted {
             Ok(Accepted::New) => {
                 crash_point::reached("accepted");
-                self.take_on(&key, command, aircraft.as_ref());
+                self.take_on(&key, command);
             }
             Ok(Accepted::Replayed { id, status, .. }) => self.take_on_doubtful(*id, *status),
             Err(StoreError::Unavailable(_)) if was_asked_again => {
-                self.take_on(&key, command, aircraft.as_ref());
+                self.take_on(&key, command);
             }
-            Err(StoreError::Unavailable(_)) => self.doubt(key, command, aircraft),
+            Err(StoreError::Unavailable(_)) => self.doubt(key, command),
             Ok(Accepted::Conflict { .. } | Accepted::Busy { .. } | Accepted::NonceReplayed)
             | Err(StoreError::Damaged(_)) => {}
         }
@@ -260,16 +258,11 @@ impl Inner {
     }
 
     /// Looks after a command that is on disk as it stands here, and lets it go on.
-    pub(super) fn take_on(
-        self: &Arc<Self>,
-        key: &LaneKey,
-        command: Command,
-        aircraft: Option<&DeviceSn>,
-    ) {
+    pub(super) fn take_on(self: &Arc<Self>, key: &LaneKey, command: Command) {
         Self::count(&self.figures.accepted);
         let spec = command.spec.clone();
         if key.urgent {
-            self.preempt(&spec, aircraft);
+            self.preempt(&spec);
         }
         if command.life.phase != Phase::Sending {
             self.keep(command);
@@ -288,13 +281,7 @@ impl Inner {
     /// How a command's life begins. Where nothing is before it and its gateway is there, it is claimed in the transaction
     /// that accepts it: one write less before it leaves, and no longer between the claim and the publish than otherwise.
     /// One that has to wait is counted in, so that nothing accepted after it overtakes it.
-    fn begin(
-        &self,
-        key: &LaneKey,
-        caller: &Caller,
-        spec: &Arc<Spec>,
-        aircraft: Option<DeviceSn>,
-    ) -> NewCommand {
+    fn begin(&self, key: &LaneKey, caller: &Caller, spec: &Arc<Spec>) -> NewCommand {
         let accepted = Entry {
             at: spec.accepted_at,
             from: Status::Accepted,
@@ -324,7 +311,7 @@ impl Inner {
                 (command.life, vec![accepted])
             }
         };
-        NewCommand { spec: spec.clone(), life, entries, aircraft }
+        NewCommand { spec: spec.clone(), life, entries }
     }
 
     /// What was counted in is there, or will not come.
@@ -351,7 +338,6 @@ impl Inner {
         self: &Arc<Self>,
         nonce: Option<NonceUse>,
         spec: Arc<Spec>,
-        aircraft: Option<DeviceSn>,
         waiting: usize,
     ) -> Result<Submitted, SubmitError> {
         if let Some(nonce) = nonce
@@ -359,19 +345,15 @@ impl Inner {
         {
             return Err(SubmitError::NonceReplayed);
         }
-        let found = self.foresee(spec, aircraft).await?.ok_or(SubmitError::LaneFull(waiting))?;
+        let found = self.foresee(spec).await?.ok_or(SubmitError::LaneFull(waiting))?;
         self.take_on_doubtful(found.id, found.status);
         Ok(found)
     }
 
     /// The command that a request would find under its key; `None` when it would make a new one.
-    async fn foresee(
-        &self,
-        spec: Arc<Spec>,
-        aircraft: Option<DeviceSn>,
-    ) -> Result<Option<Submitted>, SubmitError> {
+    async fn foresee(&self, spec: Arc<Spec>) -> Result<Option<Submitted>, SubmitError> {
         let life = Life::accepted(&spec);
-        let new = NewCommand { spec, life, entries: Vec::new(), aircraft };
+        let new = NewCommand { spec, life, entries: Vec::new() };
         before(self.store.foresee(new).await.map_err(SubmitError::Store)?)
     }
 
@@ -386,6 +368,7 @@ impl Inner {
             fingerprint: draft.fingerprint,
             device: draft.device,
             gateway: draft.gateway,
+            aircraft: draft.aircraft,
             method: draft.method,
             channel: draft.channel,
             completes_by: draft.completes_by,
@@ -404,52 +387,6 @@ impl Inner {
         }
     }
 
-    /// Withdraws every movement of the aircraft that has not left, before the emergency gets its own turn. What is being
-    /// claimed or stands in line at the broker is stopped at its gate.
-    fn preempt(self: &Arc<Self>, emergency: &Spec, aircraft: Option<&DeviceSn>) {
-        let concerns =
-            |spec: &Spec| spec.gateway == emergency.gateway || Some(&spec.device) == aircraft;
-        self.withdraw(emergency.id, concerns, |state| {
-            let last = state.last_emergency.entry(emergency.gateway.clone());
-            let last = last.or_insert(emergency.id);
-            *last = emergency.id.max(*last);
-        });
-    }
-
-    /// A movement that was stored before an emergency and comes under care after it is withdrawn as well.
-    fn heed_emergency(self: &Arc<Self>, spec: &Spec) {
-        let last = self.lock().last_emergency.get(&spec.gateway).copied();
-        if let Some(emergency) = last.filter(|last| spec.risk == Risk::Motion && *last > spec.id) {
-            self.withdraw(emergency, |other| other.id == spec.id, |_| {});
-        }
-    }
-
-    /// Stops movements at their gate and tells them why, in one step: whatever the gate makes of it is told after that.
-    fn withdraw(
-        self: &Arc<Self>,
-        emergency: CommandId,
-        concerns: impl Fn(&Spec) -> bool,
-        also: impl FnOnce(&mut super::State),
-    ) {
-        let must_run: Vec<LaneKey> = {
-            let mut state = self.lock();
-            also(&mut state);
-            let told = |(key, lane): (&LaneKey, &mut super::lane::Lane)| {
-                let mut must_run = false;
-                for id in lane.withdraw(&concerns) {
-                    let input = Input::Preempt { emergency_command_id: emergency.to_string() };
-                    must_run |=
-                        lane.take_in(Told::Input { id, input: Box::new(input), done: None });
-                }
-                must_run.then(|| key.clone())
-            };
-            state.lanes.iter_mut().filter_map(told).collect()
-        };
-        for key in must_run {
-            self.spawn_lane(key);
-        }
-    }
-
     /// Puts a command of an earlier process under care.
     async fn take_over(self: &Arc<Self>, command: Command) -> Result<(), StoreError> {
         let spec = command.spec.clone();
@@ -457,7 +394,7 @@ impl Inner {
             Phase::Sending => Some(Input::FoundAfterRestart),
             // The process before may have died with an emergency on disk and this movement not yet withdrawn.
             Phase::Waiting if spec.risk == Risk::Motion => {
-                let emergency = self.store.emergency_after(&spec.gateway, spec.id).await?;
+                let emergency = self.store.emergency_after(&spec).await?;
                 emergency.map(|id| Input::Preempt { emergency_command_id: id.to_string() })
             }
             Phase::Waiting | Phase::Delivered | Phase::Ended(_) => None,

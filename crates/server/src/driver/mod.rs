@@ -8,6 +8,7 @@
 //! still needs care.
 
 mod doubt;
+mod emergencies;
 mod intake;
 mod lane;
 mod overtaken;
@@ -38,11 +39,11 @@ use utmos_core::{
 use utmos_dji::catalogue::Catalogue;
 use utmos_mqtt::Outlet;
 
+use self::{emergencies::LastEmergencies, lane::Lane, presence::PresenceBook};
 pub use self::{
     intake::{Cancelled, Draft, Resumed, SubmitError, Submitted},
     watch::Watch,
 };
-use self::{lane::Lane, presence::PresenceBook};
 use crate::directory::Directory;
 
 /// Bounds of the driver.
@@ -145,8 +146,7 @@ struct State {
     watchers: watch::Watchers,
     /// Counts insertions, so that lanes keep the order of acceptance.
     order: u64,
-    /// The last emergency of each gateway.
-    last_emergency: BTreeMap<GatewaySn, CommandId>,
+    last_emergencies: LastEmergencies,
     /// The last `seq` of each gateway's drc/down.
     drc_seq: BTreeMap<GatewaySn, u64>,
     /// How each aircraft was last seen.
@@ -207,7 +207,7 @@ impl Driver {
                 presence: parts.presence,
                 watchers: watch::Watchers::default(),
                 order: 0,
-                last_emergency: BTreeMap::new(),
+                last_emergencies: LastEmergencies::default(),
                 drc_seq: BTreeMap::new(),
                 flights: BTreeMap::new(),
                 in_flight: BTreeMap::new(),

@@ -105,7 +105,7 @@ async fn abort(app: &App, caller: &Caller, command: &Command) -> Result<String, 
     let draft = Draft {
         device: spec.device.clone(),
         gateway: spec.gateway.clone(),
-        aircraft: None,
+        aircraft: spec.aircraft.clone(),
         method: method.name.clone(),
         channel: method.channel,
         completes_by: method.completes_by,

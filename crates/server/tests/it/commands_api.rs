@@ -398,7 +398,7 @@ async fn put_copy(
     let entry =
         Entry { at: copy.spec.accepted_at, from: Status::Accepted, to: Status::Accepted, proof };
     let Command { spec, life } = copy;
-    let new = NewCommand { spec, life, entries: vec![entry], aircraft: None };
+    let new = NewCommand { spec, life, entries: vec![entry] };
     assert_eq!(app.store.accept(None, new).await.unwrap(), Accepted::New);
     fresh.to_string()
 }

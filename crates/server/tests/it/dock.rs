@@ -192,11 +192,21 @@ impl PretendDock {
 
     /// Says which aircraft is behind it.
     pub async fn report_aircraft(&mut self, aircraft: &str) {
+        self.report_subs(json!([
+            {"sn": aircraft, "domain": "0", "type": 91, "sub_type": 0, "index": "A", "thing_version": "1.1.2"},
+        ]))
+        .await;
+    }
+
+    /// Says that its aircraft is off.
+    pub async fn report_nobody(&mut self) {
+        self.report_subs(json!([])).await;
+    }
+
+    async fn report_subs(&mut self, subs: Value) {
         let body = json!({
             "tid": "topo", "bid": "topo", "timestamp": 1, "method": "update_topo",
-            "data": {"domain": "3", "type": 2, "sub_type": 0, "thing_version": "1.1.2", "sub_devices": [
-                {"sn": aircraft, "domain": "0", "type": 91, "sub_type": 0, "index": "A", "thing_version": "1.1.2"},
-            ]},
+            "data": {"domain": "3", "type": 2, "sub_type": 0, "thing_version": "1.1.2", "sub_devices": subs},
         });
         self.publish(&format!("sys/product/{}/status", self.sn), &body).await;
         self.message("/status_reply").await;

@@ -69,3 +69,28 @@ async fn an_emergency_that_was_claimed_in_the_journal_is_not_sent_again_after_a_
     assert!(dock.drain().await.is_empty());
     assert_eq!(app.api.ended(&id).await["status"], "TIMED_OUT");
 }
+
+#[tokio::test]
+async fn an_emergency_withdraws_what_waits_for_its_aircraft_at_another_gateway() {
+    let app = TestApp::start().await;
+    // A remote controller had the aircraft, and lost it to the dock.
+    let mut other = app.dock("DOCK-2").await;
+    other.report_aircraft("AIR-1").await;
+    other.report_nobody().await;
+    other.leave().await;
+    let mut dock = app.dock("DOCK-1").await;
+    dock.report_aircraft("AIR-1").await;
+    let fly =
+        app.api.get("/api/v1/open/catalog/dji/methods/fly_to_point").await.body["example"].clone();
+    let waits = json!({"if_offline": "wait", "timeout_seconds": 60});
+    let flight = app.api.create("DOCK-2", "fly_to_point", fly, waits).await.id();
+
+    let stop = app.api.create("AIR-1", "fly_to_point_stop", json!({}), json!({})).await.id();
+    let command = dock.command().await;
+    assert_eq!(command.tid(), stop);
+    dock.reply(&command, json!({"result": 0})).await;
+    let withdrawn = app.api.ended(&flight).await;
+    assert_eq!(withdrawn["failure_code"], "PREEMPTED_BY_EMERGENCY", "{withdrawn}");
+    let mut other = app.dock("DOCK-2").await;
+    assert!(other.drain().await.is_empty());
+}

@@ -8,7 +8,7 @@ use std::sync::{
 use async_trait::async_trait;
 use tokio::sync::watch;
 use utmos_core::{
-    command::Command,
+    command::{Command, Spec},
     credential::Credential,
     device::{Device, SubDevice},
     evidence::Entry,
@@ -152,12 +152,12 @@ impl CommandStore for Unwell {
         self.inner.open_commands(after, limit).await
     }
 
-    async fn emergency_after(
-        &self,
-        gateway: &GatewaySn,
-        id: CommandId,
-    ) -> Result<Option<CommandId>, StoreError> {
-        self.inner.emergency_after(gateway, id).await
+    async fn emergency_after(&self, spec: &Spec) -> Result<Option<CommandId>, StoreError> {
+        self.inner.emergency_after(spec).await
+    }
+
+    fn knows_nonce(&self, nonce: &NonceUse) -> bool {
+        self.inner.knows_nonce(nonce)
     }
 
     async fn newest_record(&self) -> Result<Option<Timestamp>, StoreError> {

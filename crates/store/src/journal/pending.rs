@@ -184,6 +184,16 @@ impl Pending {
         (matches!(records.first(), Some((_, Record::Accept { .. }))), entries.cloned().collect())
     }
 
+    /// Whether the request of an emergency in the journal had this nonce.
+    pub(super) fn knows_nonce(&self, nonce: &NonceUse) -> bool {
+        self.records.values().flatten().any(|(_, record)| match record {
+            Record::Accept { nonce: spent, .. } => {
+                spent.is_some_and(|spent| spent.key == nonce.key)
+            }
+            Record::Advance { .. } => false,
+        })
+    }
+
     /// What the journal knows of a request's key.
     pub(super) fn same_key(&self, spec: &Spec) -> Option<Accepted> {
         let known = self.records.keys().find_map(|id| {

@@ -346,3 +346,31 @@ async fn whatever_a_device_answers_can_be_read_back_from_the_journal() {
     let life: Life = store.command(command.spec.id).await.unwrap().unwrap().life;
     assert_eq!(life, command.life);
 }
+
+#[tokio::test]
+async fn what_was_used_before_is_known_while_nothing_can_be_written() {
+    let place = Place::new();
+    let store = place.open();
+    let accept =
+        async |number, spec| store.accept(Some(nonce(number, 900)), new(spec)).await.unwrap();
+    let stop = emergency(0, "stop");
+    assert_eq!(accept(1, stop.clone()).await, Accepted::New);
+    let lock = place.lock();
+    assert_eq!(accept(1, emergency(5, "captured")).await, Accepted::NonceReplayed);
+    let again = accept(2, emergency(6, "stop")).await;
+    assert!(matches!(again, Accepted::Replayed { id, .. } if id == stop.id), "{again:?}");
+    let other = Spec { fingerprint: [7; 32], ..emergency(7, "stop") };
+    assert_eq!(accept(3, other).await, Accepted::Conflict { id: stop.id });
+    assert_eq!(store.unsettled(), 0, "nothing of it went by the journal");
+
+    // What went by the journal is known as well.
+    assert_eq!(accept(4, emergency(8, "fresh")).await, Accepted::New);
+    assert_eq!(accept(4, emergency(9, "captured")).await, Accepted::NonceReplayed);
+    let copies = tokio::join!(accept(5, emergency(10, "one")), accept(5, emergency(11, "other")));
+    let copies = [copies.0, copies.1];
+    let taken = copies.iter().filter(|answer| **answer == Accepted::New).count();
+    assert_eq!(taken, 1, "{copies:?}");
+    assert_eq!(store.unsettled(), 2);
+    drop(lock);
+    assert_eq!(store.settle().await.unwrap(), 2);
+}

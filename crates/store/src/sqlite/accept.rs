@@ -65,7 +65,7 @@ impl Acceptance {
     fn insert(&self, batch: &mut Batch<'_>) -> Result<(), Fault> {
         let (spec, life) = (&self.new.spec, &self.new.life);
         let row = batch.new_row()?;
-        let aircraft = self.new.aircraft.as_ref().map(|aircraft| aircraft.as_str());
+        let aircraft = spec.aircraft.as_ref().map(|aircraft| aircraft.as_str());
         let id = spec.id.uuid();
         batch.execute(
             INSERT_COMMAND,
@@ -183,7 +183,7 @@ impl Question<'_> {
                 method: row.get(1)?,
             })
         };
-        let found = match &self.new.aircraft {
+        let found = match &spec.aircraft {
             Some(aircraft) => conn
                 .prepare_cached(MOTION_OF_AIRCRAFT)?
                 .query_row(params![tenant.as_bytes(), aircraft.as_str(), gateway], read),

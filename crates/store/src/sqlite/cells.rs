@@ -81,6 +81,11 @@ impl<'r> Cells<'r> {
         DeviceSn::parse(&text).map_err(|err| self.damaged(column, err))
     }
 
+    pub(super) fn maybe_device(&mut self, column: &str) -> Result<Option<DeviceSn>, StoreError> {
+        let text: Option<String> = self.get(column)?;
+        text.map(|text| DeviceSn::parse(&text).map_err(|err| self.damaged(column, err))).transpose()
+    }
+
     pub(super) fn gateway(&mut self, column: &str) -> Result<GatewaySn, StoreError> {
         let text = self.some_text(column)?;
         GatewaySn::parse(&text).map_err(|err| self.damaged(column, err))

@@ -4,7 +4,10 @@
 //! appended to and read again at a start; a nonce is in memory because it is on disk, never instead of it. The newest row
 //! is never deleted, so that numbers only rise and what another process adds is always newer than what is known.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use rusqlite::{Connection, params};
 use utmos_core::{ports::Nonce, signing::NonceUse, time::Timestamp};
@@ -18,10 +21,24 @@ enum Change {
     Forgotten(Key),
 }
 
+/// The keys in memory. Only the writer changes them; others may ask, whatever the disk does.
+#[derive(Clone, Default)]
+pub(super) struct KnownNonces(Arc<Mutex<HashSet<Key>>>);
+
+impl KnownNonces {
+    fn lock(&self) -> MutexGuard<'_, HashSet<Key>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn contains(&self, nonce: &NonceUse) -> bool {
+        self.lock().contains(&nonce.key)
+    }
+}
+
 /// The writer's memory of what the table holds.
 #[derive(Default)]
 pub(super) struct Nonces {
-    known: HashSet<Key>,
+    known: KnownNonces,
     /// The number of the newest that is known.
     last: i64,
     /// Whether this transaction has looked for what other processes added.
@@ -38,6 +55,11 @@ impl Nonces {
         Ok(nonces)
     }
 
+    /// For those who only ask.
+    pub(super) fn known(&self) -> KnownNonces {
+        self.known.clone()
+    }
+
     /// A transaction begins.
     pub(super) fn begin(&mut self) {
         self.is_up_to_date = false;
@@ -52,24 +74,26 @@ impl Nonces {
 
     /// The transaction came to nothing.
     pub(super) fn undo(&mut self) {
+        let mut known = self.known.lock();
         for change in self.changes.drain(..).rev() {
             match change {
-                Change::Added(key) => self.known.remove(&key),
-                Change::Forgotten(key) => self.known.insert(key),
+                Change::Added(key) => known.remove(&key),
+                Change::Forgotten(key) => known.insert(key),
             };
         }
+        drop(known);
         self.last = self.last_before;
     }
 
     pub(super) fn spend(&mut self, conn: &Connection, nonce: NonceUse) -> Result<Nonce, Fault> {
         self.catch_up(conn)?;
-        if self.known.contains(&nonce.key) {
+        if self.known.contains(&nonce) {
             return Ok(Nonce::Replayed);
         }
         conn.prepare_cached("INSERT INTO nonces (key, expires_at) VALUES (?1, ?2)")?
             .execute(params![nonce.key, nonce.expires_at.as_millis()])?;
         self.last = conn.last_insert_rowid();
-        self.known.insert(nonce.key);
+        self.known.lock().insert(nonce.key);
         self.changes.push(Change::Added(nonce.key));
         Ok(Nonce::Spent)
     }
@@ -81,9 +105,11 @@ impl Nonces {
         let mut delete = conn.prepare_cached(DELETE_NONCES)?;
         let gone = delete.query_map(params![at.as_millis(), most], |row| row.get(0))?;
         let gone: Vec<Key> = gone.collect::<Result<_, _>>()?;
+        let mut known = self.known.lock();
         for key in &gone {
-            self.known.remove(key);
+            known.remove(key);
         }
+        drop(known);
         let count = gone.len();
         self.changes.extend(gone.into_iter().map(Change::Forgotten));
         Ok(count)
@@ -109,7 +135,8 @@ impl Nonces {
         let mut rows = select.query(params![last])?;
         while let Some(row) = rows.next()? {
             self.last = row.get(0)?;
-            self.known.insert(row.get(1)?);
+            let key = row.get(1)?;
+            self.known.lock().insert(key);
         }
         Ok(())
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension, ToSql, params, params_from_iter};
 use utmos_core::{
-    command::{Command, Status},
-    id::{CommandId, DeviceSn, GatewaySn, TenantId},
+    command::{Command, Spec, Status},
+    id::{CommandId, DeviceSn, TenantId},
     ports::{CommandFilter, StoreError},
     time::Timestamp,
 };
@@ -57,22 +57,45 @@ pub(super) fn open_sql() -> String {
 
 pub(super) fn emergency_after(
     conn: &Connection,
-    gateway: &GatewaySn,
-    id: CommandId,
+    spec: &Spec,
 ) -> Result<Option<CommandId>, StoreError> {
-    let sql = |err| to_store_error(&err);
-    let mut select = conn.prepare_cached(EMERGENCY_AFTER).map_err(sql)?;
+    let of_gateway = first_after(conn, EMERGENCY_OF_GATEWAY, spec, spec.gateway.as_str())?;
+    match (&of_gateway, &spec.aircraft) {
+        (None, Some(aircraft)) => first_after(conn, EMERGENCY_OF_AIRCRAFT, spec, aircraft.as_str()),
+        (Some(_), _) | (None, None) => Ok(of_gateway),
+    }
+}
+
+fn first_after(
+    conn: &Connection,
+    sql: &str,
+    spec: &Spec,
+    of: &str,
+) -> Result<Option<CommandId>, StoreError> {
+    let fault = |err| to_store_error(&err);
+    let mut select = conn.prepare_cached(sql).map_err(fault)?;
+    let (tenant, id) = (spec.tenant.uuid(), spec.id.uuid());
     let found = select
-        .query_row(params![gateway.as_str(), id.uuid().as_bytes()], |row| row.get(0))
+        .query_row(params![of, tenant.as_bytes(), id.as_bytes()], |row| row.get(0))
         .optional()
-        .map_err(sql)?;
+        .map_err(fault)?;
     Ok(found.map(|id| CommandId::new(Uuid::from_bytes(id))))
 }
 
-pub(super) const EMERGENCY_AFTER: &str = "
-    SELECT c.id FROM commands c INDEXED BY commands_emergencies
-    WHERE c.risk = 1 AND c.gateway = ?1 AND c.row > (SELECT row FROM lives WHERE id = ?2)
-    ORDER BY c.row LIMIT 1";
+macro_rules! emergency_after {
+    ($column:literal, $index:literal) => {
+        concat!(
+            "SELECT c.id FROM commands c INDEXED BY ",
+            $index,
+            " WHERE c.risk = 1 AND c.",
+            $column,
+            " = ?1 AND c.tenant = ?2 AND c.row > (SELECT row FROM lives WHERE id = ?3) ORDER BY c.row LIMIT 1"
+        )
+    };
+}
+pub(super) const EMERGENCY_OF_GATEWAY: &str = emergency_after!("gateway", "commands_emergencies");
+pub(super) const EMERGENCY_OF_AIRCRAFT: &str =
+    emergency_after!("aircraft", "commands_emergencies_of_aircraft");
 
 /// A page of a tenant's commands.
 pub(super) struct Page {

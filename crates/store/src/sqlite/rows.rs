@@ -19,7 +19,7 @@ use crate::{
 
 /// Selects whole commands, for [`command`].
 pub(super) const SELECT_COMMAND: &str = "
-    SELECT c.id, c.tenant, c.accepted_for, c.request_id, c.idempotency_key, c.fingerprint, c.device, c.gateway, c.method,
+    SELECT c.id, c.tenant, c.accepted_for, c.request_id, c.idempotency_key, c.fingerprint, c.device, c.gateway, c.aircraft, c.method,
            c.channel, c.completes_by, c.risk, c.starts_motion, c.status_optional, c.if_offline, c.complete_on, c.bid,
            c.job_ref, c.timeout_ms, c.silence_wait_ms, c.deadline_boot, c.deadline_mono, c.deadline_wall, c.accepted_at,
            c.payload,
@@ -49,6 +49,7 @@ fn spec(cells: &mut Cells<'_>, id: CommandId, key: &DataKey) -> Result<Spec, Sto
         fingerprint: cells.get("fingerprint")?,
         device: cells.device("device")?,
         gateway: cells.gateway("gateway")?,
+        aircraft: cells.maybe_device("aircraft")?,
         method: cells.get("method")?,
         channel: cells.coded("channel")?,
         completes_by: cells.coded("completes_by")?,

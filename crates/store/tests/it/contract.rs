@@ -35,6 +35,7 @@ macro_rules! contract_tests {
             nonces_are_forgotten_when_their_time_is_over,
             a_nonce_that_another_process_spent_after_forgetting_others_is_good_once,
             an_emergency_after_a_command_of_its_gateway_is_found,
+            an_emergency_after_a_command_of_its_aircraft_is_found_through_whichever_gateway,
             what_would_become_of_a_command_is_foreseen_and_nothing_stored,
             the_same_key_and_body_is_a_replay_and_shows_how_it_stands_today,
             the_same_key_with_another_body_is_a_conflict,
@@ -133,12 +134,33 @@ pub async fn an_emergency_after_a_command_of_its_gateway_is_found(place: &dyn Pl
     let emergency = Spec { risk: Risk::Emergency, ..spec(1, "emergency") };
     let emergency = accepted(&store, emergency).await.spec;
     let last = accepted(&store, spec(2, "last")).await.spec;
-    let after = |id| store.emergency_after(&first.gateway, id);
-    assert_eq!(after(first.id).await.unwrap(), Some(emergency.id));
-    assert_eq!(after(emergency.id).await.unwrap(), None);
-    assert_eq!(after(last.id).await.unwrap(), None);
-    let elsewhere = gateway("ELSEWHERE");
-    assert_eq!(store.emergency_after(&elsewhere, first.id).await.unwrap(), None);
+    assert_eq!(store.emergency_after(&first).await.unwrap(), Some(emergency.id));
+    assert_eq!(store.emergency_after(&emergency).await.unwrap(), None);
+    assert_eq!(store.emergency_after(&last).await.unwrap(), None);
+    let elsewhere = Spec { gateway: gateway("ELSEWHERE"), ..(*first).clone() };
+    assert_eq!(store.emergency_after(&elsewhere).await.unwrap(), None);
+}
+
+pub async fn an_emergency_after_a_command_of_its_aircraft_is_found_through_whichever_gateway(
+    place: &dyn Place,
+) {
+    let store = place.open().await;
+    let of = |spec: Spec, gateway_sn: &str, aircraft: Option<&str>| Spec {
+        gateway: gateway(gateway_sn),
+        aircraft: aircraft.map(sn),
+        ..spec
+    };
+    let first = accepted(&store, of(spec(0, "first"), "RC", Some("A1"))).await.spec;
+    let other = accepted(&store, of(spec(1, "other"), "RC2", Some("A2"))).await.spec;
+    let unnamed = accepted(&store, of(spec(2, "unnamed"), "RC3", None)).await.spec;
+    let stop = Spec { risk: Risk::Emergency, ..of(spec(3, "stop"), "DOCK", Some("A1")) };
+    let stop = accepted(&store, stop).await.spec;
+    assert_eq!(store.emergency_after(&first).await.unwrap(), Some(stop.id));
+    assert_eq!(store.emergency_after(&other).await.unwrap(), None);
+    assert_eq!(store.emergency_after(&unnamed).await.unwrap(), None);
+    let theirs = Spec { tenant: tenant(2), ..(*first).clone() };
+    assert_eq!(store.emergency_after(&theirs).await.unwrap(), None);
+    assert_eq!(store.command(first.id).await.unwrap().unwrap().spec, first);
 }
 
 pub async fn what_would_become_of_a_command_is_foreseen_and_nothing_stored(place: &dyn Place) {

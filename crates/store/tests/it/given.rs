@@ -56,6 +56,7 @@ pub fn spec(millis: i64, key: &str) -> Spec {
         fingerprint: [1; 32],
         device: sn("D1"),
         gateway: gateway("D1"),
+        aircraft: None,
         method: "cover_open".to_owned(),
         channel: Channel::Services,
         completes_by: CompletesBy::Job,
@@ -91,11 +92,11 @@ pub fn new(spec: Spec) -> NewCommand {
         request_id: spec.request_id.clone(),
     };
     let entry = Entry { at: spec.accepted_at, from: Status::Accepted, to: Status::Accepted, proof };
-    NewCommand { spec: Arc::new(spec), life, entries: vec![entry], aircraft: None }
+    NewCommand { spec: Arc::new(spec), life, entries: vec![entry] }
 }
 
 pub fn of_aircraft(spec: Spec, aircraft: &str) -> NewCommand {
-    NewCommand { aircraft: Some(sn(aircraft)), ..new(spec) }
+    new(Spec { aircraft: Some(sn(aircraft)), ..spec })
 }
 
 /// Stores a command that must be new.

@@ -116,6 +116,7 @@ prop_compose! {
         texts in (text(), text(), text(), text()),
         fingerprint in any::<[u8; 32]>(),
         sns in ("[A-Za-z0-9._-]{1,64}", "[A-Za-z0-9._-]{1,64}"),
+        aircraft in option::of("[A-Za-z0-9._-]{1,64}"),
         bid in any::<u128>(),
         job_ref in option::of(text()),
         times in (duration(), duration(), deadline(), time()),
@@ -132,6 +133,7 @@ prop_compose! {
             fingerprint,
             device: sn(&sns.0),
             gateway: gateway(&sns.1),
+            aircraft: aircraft.as_deref().map(sn),
             method: texts.3,
             channel,
             completes_by,
@@ -253,7 +255,7 @@ proptest! {
         let second = Life { version: StatusVersion(second.version.0.wrapping_add(1)), ..second };
         let spec = Arc::new(spec);
         runtime.block_on(async {
-            let new = NewCommand { spec: spec.clone(), life: first.clone(), entries: vec![lines[0].clone()], aircraft: None };
+            let new = NewCommand { spec: spec.clone(), life: first.clone(), entries: vec![lines[0].clone()] };
             assert_eq!(store.accept(None, new).await.unwrap(), Accepted::New);
             let kept = store.command(spec.id).await.unwrap();
             assert_eq!(kept, Some(Command { spec: spec.clone(), life: first.clone() }));
