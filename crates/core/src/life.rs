@@ -102,6 +102,27 @@ pub enum Effect {
     Publish,
 }
 
+impl Input {
+    /// Whether a device said it.
+    #[must_use]
+    pub fn is_of_device(&self) -> bool {
+        match self {
+            Self::Reply(_) | Self::Progress(_) => true,
+            Self::Turn(_)
+            | Self::Tick(_)
+            | Self::Confirmed(_)
+            | Self::NotSent(_)
+            | Self::SendUnclear { .. }
+            | Self::FoundAfterRestart
+            | Self::Cancel { .. }
+            | Self::Aborted { .. }
+            | Self::Disowned
+            | Self::Preempt { .. }
+            | Self::MovementOver => false,
+        }
+    }
+}
+
 /// What an input means.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decision {

@@ -20,7 +20,10 @@ use utmos_core::{
     reply::Progress,
 };
 
-use super::{Inner, LaneKey, Told};
+use super::{
+    Inner, LaneKey, Told,
+    gather::{Gathered, gather},
+};
 use crate::crash_point;
 
 /// Shortest and longest pause before what was proven not to have left has its turn again.
@@ -28,6 +31,10 @@ const RETRY_WAIT_MIN: Duration = Duration::from_millis(250);
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Pause of an emergency lane before what could not be saved is tried again: a new emergency may wait behind it.
 const URGENT_SAVE_WAIT: Duration = Duration::from_millis(25);
+/// Bytes of messages of a gateway about its open commands that may wait to be saved; what it says beyond is dropped. One
+/// message alone always finds room. A message weighs at least so much.
+const UNSAVED_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(super) const MESSAGE_BYTES_MIN: usize = 1024;
 /// Tries to save at a stop, before what could not be saved is left to the next process.
 const SAVES_AT_STOP_MAX: u32 = 3;
 
@@ -38,6 +45,8 @@ pub(super) struct Lane {
     /// Those in [`Phase::Waiting`], in the order of acceptance.
     queue: BTreeSet<(u64, CommandId)>,
     inbox: Vec<Told>,
+    /// Bytes of messages of devices that are in the inbox or being saved.
+    unsaved_bytes: usize,
     running: bool,
     /// Commands being accepted that will wait for their turn.
     arriving: usize,
@@ -55,6 +64,13 @@ pub(super) struct Outgoing {
     pub(super) withdrawn: Arc<AtomicBool>,
 }
 
+/// A command on drc/down that waits for its acknowledgement.
+pub(super) struct OpenDrc {
+    pub(super) id: CommandId,
+    pub(super) seq: Option<u64>,
+    pub(super) is_answered: bool,
+}
+
 struct Kept {
     command: Command,
     order: u64,
@@ -66,6 +82,8 @@ struct Kept {
     comes_back: bool,
     /// Its `seq` on drc/down.
     seq: Option<u64>,
+    /// An acknowledgement on drc/up was taken for its own, and may not be saved yet.
+    is_answered: bool,
     /// Asked at the gate: once set, it does not leave.
     withdrawn: Arc<AtomicBool>,
 }
@@ -75,11 +93,18 @@ pub(super) struct Work {
     pub(super) id: CommandId,
     pub(super) inputs: Vec<Input>,
     done: Vec<oneshot::Sender<Arc<Command>>>,
+    /// Of messages of devices among the inputs.
+    bytes: usize,
     pub(super) folded: Folded,
     pub(super) advance: Advance,
 }
 
 impl Lane {
+    /// Those who wait, in the order of acceptance.
+    pub(super) fn in_order(&self) -> impl Iterator<Item = CommandId> {
+        self.queue.iter().map(|(_, id)| *id)
+    }
+
     pub(super) fn waiting(&self) -> usize {
         self.queue.len()
     }
@@ -100,12 +125,13 @@ impl Lane {
             confirmed: None,
             comes_back: false,
             seq: None,
+            is_answered: false,
             withdrawn: Arc::default(),
         };
         self.commands.insert(id, kept);
     }
 
-    fn is_waiting(&self, id: CommandId) -> bool {
+    pub(super) fn is_waiting(&self, id: CommandId) -> bool {
         self.commands.get(&id).is_some_and(|kept| kept.command.life.phase == Phase::Waiting)
     }
 
@@ -171,8 +197,21 @@ impl Lane {
         !std::mem::replace(&mut self.sending, true)
     }
 
+    /// Whether something a device said still finds room.
+    pub(super) fn has_room_for(&self, bytes: usize) -> bool {
+        self.unsaved_bytes == 0 || self.unsaved_bytes + bytes <= UNSAVED_BYTES_MAX
+    }
+
+    /// So many bytes of what a device said wait no longer.
+    fn settled(&mut self, bytes: usize) {
+        self.unsaved_bytes = self.unsaved_bytes.saturating_sub(bytes);
+    }
+
     /// Takes something in. Answers whether somebody must start running the lane.
     pub(super) fn take_in(&mut self, told: Told) -> bool {
+        if let Told::Said { bytes, .. } = &told {
+            self.unsaved_bytes += bytes;
+        }
         self.inbox.push(told);
         !std::mem::replace(&mut self.running, true)
     }
@@ -221,16 +260,20 @@ impl Lane {
     }
 
     /// Commands on drc/down that wait for an acknowledgement of this method, with the `seq` they went out with.
-    pub(super) fn drc_of<'a>(
-        &'a self,
-        method: &'a str,
-    ) -> impl Iterator<Item = (CommandId, Option<u64>)> + 'a {
+    pub(super) fn drc_of<'a>(&'a self, method: &'a str) -> impl Iterator<Item = OpenDrc> + 'a {
         self.commands.values().filter_map(move |kept| {
             let spec = &kept.command.spec;
             let is_open = matches!(kept.command.life.phase, Phase::Sending | Phase::Delivered);
             (spec.channel == Channel::DrcDown && spec.method == method && is_open)
-                .then_some((spec.id, kept.seq))
+                .then_some(OpenDrc { id: spec.id, seq: kept.seq, is_answered: kept.is_answered })
         })
+    }
+
+    /// An acknowledgement was taken for this command's.
+    pub(super) fn drc_is_answered(&mut self, id: CommandId) {
+        if let Some(kept) = self.commands.get_mut(&id) {
+            kept.is_answered = true;
+        }
     }
 
     /// Commands that have ended and still hold the aircraft. With `landed`, all of them; else only those that have no job
@@ -311,7 +354,7 @@ impl Inner {
                     }
                     Err(error @ StoreError::Damaged(_)) => {
                         tracing::error!(command.id = %work.id, %error, "a command cannot be saved; given up");
-                        self.give_up(&key, work.id);
+                        self.give_up(&key, &work);
                     }
                 }
             }
@@ -351,8 +394,9 @@ impl Inner {
             // Those who wait come in their order, and none is claimed while one before it for the same channel goes on
             // waiting. A movement for a gateway nobody has heard of does not count: others may be tried meanwhile.
             let mut held_up = Vec::new();
-            for Gathered { id, mut inputs, done } in gather(told, lane, presence) {
+            for Gathered { id, mut inputs, done, bytes } in gather(told, lane, presence) {
                 let Some(kept) = lane.commands.get_mut(&id) else {
+                    lane.settled(bytes);
                     // Let go between the telling and now: it is fetched again, or a device's answer would be lost.
                     self.fetch(id, inputs);
                     continue;
@@ -378,7 +422,7 @@ impl Inner {
                             life: folded.life.clone(),
                             entries: folded.entries.clone(),
                         };
-                        batch.push(Work { id, inputs, done, folded, advance });
+                        batch.push(Work { id, inputs, done, bytes, folded, advance });
                     }
                     None => {
                         kept.comes_back = false;
@@ -386,6 +430,7 @@ impl Inner {
                         for waiting in done {
                             let _ = waiting.send(command.clone());
                         }
+                        lane.settled(bytes);
                         let_go_if_done(lane, &mut state.homes, id);
                     }
                 }
@@ -398,11 +443,12 @@ impl Inner {
 
     /// A decision is on disk: it becomes what everybody sees, and its effect is carried out.
     pub(super) fn adopt(self: &Arc<Self>, key: &LaneKey, work: Work) {
-        let Work { id, done, folded, .. } = work;
+        let Work { id, done, folded, bytes, .. } = work;
         crash_point::entries("saved", &folded.entries);
         let mut guard = self.lock();
         let state = &mut *guard;
         let Some(lane) = state.lanes.get_mut(key) else { return };
+        lane.settled(bytes);
         let Some(kept) = lane.commands.get_mut(&id) else { return };
         let before = std::mem::replace(&mut kept.command.life, folded.life);
         let life = &kept.command.life;
@@ -491,9 +537,10 @@ impl Inner {
         let_go_if_done(lane, &mut state.homes, id);
     }
 
-    pub(super) fn give_up(&self, key: &LaneKey, id: CommandId) {
+    pub(super) fn give_up(&self, key: &LaneKey, work: &Work) {
         if let Some(lane) = self.lock().lanes.get_mut(key) {
-            lane.give_up(id);
+            lane.settled(work.bytes);
+            lane.give_up(work.id);
         }
     }
 
@@ -505,18 +552,20 @@ impl Inner {
         let mut told = Vec::new();
         let mut is_turn = false;
         for work in undone {
-            let mut done = work.done.into_iter();
+            let (id, mut done, mut bytes) = (work.id, work.done.into_iter(), work.bytes);
             for input in work.inputs {
-                if matches!(input, Input::Turn(_)) {
+                let (is_said, input) = (input.is_of_device(), Box::new(input));
+                if matches!(*input, Input::Turn(_)) {
                     is_turn = true;
+                } else if is_said {
+                    // The first of them stands for all, as far as their weight goes.
+                    told.push(Told::Said { id, input, bytes: std::mem::take(&mut bytes) });
                 } else {
-                    told.push(Told::Input {
-                        id: work.id,
-                        input: Box::new(input),
-                        done: done.next(),
-                    });
+                    told.push(Told::Input { id, input, done: done.next() });
                 }
             }
+            // Those that were dropped meanwhile weigh nothing.
+            lane.settled(bytes);
         }
         told.append(&mut lane.inbox);
         told.extend(is_turn.then_some(Told::Turn));
@@ -555,61 +604,15 @@ impl Inner {
     }
 }
 
-/// What was told of one command.
-struct Gathered {
-    id: CommandId,
-    inputs: Vec<Input>,
-    done: Vec<oneshot::Sender<Arc<Command>>>,
-}
-
-/// Everything told, by command, each in the order it was told. With a turn, those who wait come last, in the order of
-/// acceptance, and the turn is the last they are told: one that comes back with this batch is before them.
-///
-/// A confirmation that was kept back comes first of all: it was there before.
-fn gather(told: Vec<Told>, lane: &mut Lane, presence: Presence) -> Vec<Gathered> {
-    let is_turn = told.iter().any(|one| matches!(one, Told::Turn));
-    let mut gathered: Vec<Gathered> = Vec::new();
-    let mut places: BTreeMap<CommandId, usize> = BTreeMap::new();
-    for one in told {
-        let Told::Input { id, input, done } = one else { continue };
-        let place = *places.entry(id).or_insert_with(|| {
-            gathered.push(Gathered { id, inputs: Vec::new(), done: Vec::new() });
-            gathered.len() - 1
-        });
-        let Some(own) = gathered.get_mut(place) else { continue };
-        // A tick carries the presence of its moment.
-        own.inputs.push(if matches!(*input, Input::Tick(_)) {
-            Input::Tick(presence)
-        } else {
-            *input
-        });
-        own.done.extend(done);
-    }
-    if is_turn {
-        let (mut waiting, others): (Vec<_>, Vec<_>) =
-            gathered.into_iter().partition(|one| lane.is_waiting(one.id));
-        gathered = others;
-        for (_, id) in &lane.queue {
-            let told = waiting.iter().position(|one| one.id == *id);
-            let told = told.map(|place| waiting.swap_remove(place));
-            let mut own =
-                told.unwrap_or_else(|| Gathered { id: *id, inputs: Vec::new(), done: Vec::new() });
-            own.inputs.push(Input::Turn(presence));
-            gathered.push(own);
-        }
-    }
-    for one in &mut gathered {
-        one.inputs.splice(..0, lane.kept_back(one.id));
-    }
-    gathered
-}
-
 fn let_go_if_done(lane: &mut Lane, homes: &mut BTreeMap<CommandId, LaneKey>, id: CommandId) {
     let is_done = lane.commands.get(&id).is_some_and(|kept| {
         !kept.command.life.needs_care() && !kept.publishing && kept.confirmed.is_none()
     });
     // The broker's confirmation often comes while the answer is being saved, and would need it fetched again.
-    let is_told = |told: &Told| matches!(told, Told::Input { id: other, .. } if *other == id);
+    let is_told = |told: &Told| match told {
+        Told::Input { id: other, .. } | Told::Said { id: other, .. } => *other == id,
+        Told::Turn => false,
+    };
     if is_done
         && !lane.inbox.iter().any(is_told)
         && let Some(kept) = lane.commands.remove(&id)

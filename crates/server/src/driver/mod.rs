@@ -9,6 +9,7 @@
 
 mod doubt;
 mod emergencies;
+mod gather;
 mod intake;
 mod lane;
 mod overtaken;
@@ -161,6 +162,8 @@ struct State {
 enum Told {
     /// An input for one command.
     Input { id: CommandId, input: Box<Input>, done: Option<oneshot::Sender<Arc<Command>>> },
+    /// The same of a device, in a message of so many bytes: it waits in memory until it is saved.
+    Said { id: CommandId, input: Box<Input>, bytes: usize },
     /// Whoever waits has its turn.
     Turn,
 }
@@ -185,6 +188,8 @@ pub enum Matched {
     Unknown,
     /// It is not under care; the store may know it.
     NotHere,
+    /// Its gateway has said more than could be saved so far, and this was dropped.
+    Full,
 }
 
 impl Driver {
@@ -287,17 +292,29 @@ impl Driver {
         }
     }
 
-    /// Gives an input to a command of `tenant` that is under care; waits for nothing. A device of another tenant cannot
-    /// touch it, whatever it names.
-    pub fn tell_now(&self, tenant: TenantId, id: CommandId, input: Input) -> Matched {
-        match self.inner.owner(id) {
-            None => Matched::NotHere,
-            Some(owner) if owner != tenant => Matched::Unknown,
-            Some(_) => {
-                let told = Told::Input { id, input: Box::new(input), done: None };
-                if self.inner.tell_here(id, told) { Matched::Yes } else { Matched::NotHere }
+    /// Gives what a device said, in a message of so many bytes, to a command of `tenant` that is under care; waits for
+    /// nothing. A device of another tenant cannot touch it, whatever it names.
+    pub fn tell_now(&self, tenant: TenantId, id: CommandId, input: Input, bytes: usize) -> Matched {
+        let key = {
+            let mut guard = self.inner.lock();
+            let state = &mut *guard;
+            let Some(key) = state.homes.get(&id).cloned() else { return Matched::NotHere };
+            let Some(lane) = state.lanes.get_mut(&key) else { return Matched::NotHere };
+            match lane.command(id).map(|command| command.spec.tenant) {
+                None => return Matched::NotHere,
+                Some(owner) if owner != tenant => return Matched::Unknown,
+                Some(_) => {}
             }
+            let bytes = bytes.max(lane::MESSAGE_BYTES_MIN);
+            if !lane.has_room_for(bytes) {
+                return Matched::Full;
+            }
+            lane.take_in(Told::Said { id, input: Box::new(input), bytes }).then_some(key)
+        };
+        if let Some(key) = key {
+            self.inner.spawn_lane(key);
         }
+        Matched::Yes
     }
 
     /// Gives an input to a command of `tenant` that may or may not be looked after. A device of another tenant cannot
@@ -356,8 +373,8 @@ impl Driver {
         found.map(|command| command.spec.id)
     }
 
-    /// Finds the command an acknowledgement on `drc/up` belongs to: by method and `seq`, else by method while only one
-    /// such command is open.
+    /// Finds the command an acknowledgement on `drc/up` belongs to: by method and `seq`; where the device repeats none, the
+    /// oldest of the method that is open and has not been found before.
     #[must_use]
     pub fn find_drc(
         &self,
@@ -365,19 +382,26 @@ impl Driver {
         method: &str,
         seq: Option<u64>,
     ) -> Option<CommandId> {
-        let state = self.inner.lock();
+        let mut state = self.inner.lock();
+        let key = |urgent| LaneKey { gateway: gateway.clone(), urgent };
         let mut open = Vec::new();
-        for urgent in [true, false] {
-            let key = LaneKey { gateway: gateway.clone(), urgent };
+        for key in [key(true), key(false)] {
             open.extend(state.lanes.get(&key).into_iter().flat_map(|lane| lane.drc_of(method)));
         }
-        match (seq, open.as_slice()) {
-            (Some(seq), _) if open.iter().any(|(_, own)| own.is_some()) => {
-                open.iter().find(|(_, own)| *own == Some(seq)).map(|(id, _)| *id)
+        let found = match seq {
+            Some(seq) if open.iter().any(|one| one.seq.is_some()) => {
+                open.iter().find(|one| one.seq == Some(seq))
             }
-            (_, [(id, _)]) => Some(*id),
-            (_, _) => None,
+            // Devices answer one after another, so the first answer is the first command's, and the next the next one's.
+            Some(_) | None => open.iter().min_by_key(|one| (one.is_answered, one.id)),
+        };
+        let id = found.map(|one| one.id)?;
+        for key in [key(true), key(false)] {
+            if let Some(lane) = state.lanes.get_mut(&key) {
+                lane.drc_is_answered(id);
+            }
         }
+        Some(id)
     }
 
     /// Takes the flight mode an aircraft reports. When one that was on its way home no longer is, the movement that

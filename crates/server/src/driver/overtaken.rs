@@ -36,7 +36,7 @@ impl Inner {
             },
             Ok(None) => {
                 tracing::error!(command.id = %work.id, "a command vanished from the store");
-                self.give_up(key, work.id);
+                self.give_up(key, &work);
             }
             Err(error) => Self::keep_undone(work, &error, undone),
         }

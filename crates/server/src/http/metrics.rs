@@ -33,7 +33,7 @@ fn render(app: &App) -> String {
     let (driver, link) = (app.driver.figures(), app.link.figures());
     let (open, waiting) = app.driver.depth();
     let mut text = String::new();
-    let counters: [(&str, &str, &AtomicU64); 12] = [
+    let counters: [(&str, &str, &AtomicU64); 13] = [
         ("commands_accepted", "Commands stored", &driver.accepted),
         ("commands_published", "Messages handed to the broker", &driver.published),
         ("commands_ended", "Commands that ended", &driver.ended),
@@ -43,11 +43,16 @@ fn render(app: &App) -> String {
         ("uplink_malformed", "Messages of devices that could not be read", &link.malformed),
         ("uplink_unmatched", "Replies that belong to no command", &link.unmatched),
         ("uplink_strangers", "Messages of devices nobody registered", &link.strangers),
+        (
+            "uplink_unclear",
+            "Messages of aircraft that several gateways have, and that name none of them",
+            &link.unclear,
+        ),
         ("uplink_answered", "Answers sent to devices", &link.answered),
         ("uplink_unanswered", "Requests of devices that nothing answers", &link.unanswered),
         (
             "uplink_dropped",
-            "Evidence dropped because the store was unwell for too long",
+            "Messages of devices dropped because their gateway said more than could be stored",
             &link.dropped,
         ),
     ];
@@ -58,6 +63,11 @@ fn render(app: &App) -> String {
         let _ = writeln!(text, "utmos_{name}_total {value}");
     }
     let gauges = [
+        (
+            "uplink_waiting",
+            "Messages of devices that wait for the store",
+            app.link.chores_waiting(),
+        ),
         ("commands_open", "Commands that are looked after", open),
         ("commands_waiting", "Commands that wait to be sent", waiting),
     ];

@@ -5,7 +5,9 @@
 //! evidence, at a bounded rate.
 
 mod answers;
+mod chores;
 mod evidence;
+mod speaker;
 
 use std::{
     sync::{
@@ -16,12 +18,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utmos_core::{
     device::TopologyChange,
-    id::{CommandId, DeviceSn, GatewaySn, TenantId},
+    id::{CommandId, GatewaySn, TenantId},
     life::Input,
     ports::{Ids, Store},
     time::Clock,
@@ -36,7 +37,9 @@ use utmos_mqtt::{Inbound, Outlet, Publish};
 
 use self::{
     answers::Settings,
+    chores::Chores,
     evidence::{About, Evidence, Stray},
+    speaker::Speaker,
 };
 use crate::{
     directory::Directory,
@@ -87,11 +90,14 @@ pub struct Figures {
     pub unmatched: AtomicU64,
     /// Messages of gateways nobody has registered.
     pub strangers: AtomicU64,
+    /// Messages on the topics of an aircraft that several gateways have, and that name none of them.
+    pub unclear: AtomicU64,
     /// Answers sent to devices.
     pub answered: AtomicU64,
     /// Requests of devices that nothing answers by itself.
     pub unanswered: AtomicU64,
-    /// Evidence, late answers and topologies that were dropped because the store was unwell for too long.
+    /// Evidence, late answers, topologies and what was said of open commands that found no room: its gateway said more
+    /// than the store could take.
     pub dropped: AtomicU64,
 }
 
@@ -101,37 +107,34 @@ pub struct Link {
     evidence: Evidence,
     figures: Figures,
     tasks: TaskTracker,
-    /// What needs the store, done one after another beside the way in.
-    chores: mpsc::Sender<Chore>,
+    chores: Chores,
 }
-
-/// Something to do that may wait for the store.
-type Chore = BoxFuture<'static, ()>;
-
-/// Chores that may wait; more are dropped and counted, since the way in must never wait for the store.
-const CHORES_WAITING_MAX: usize = 4_096;
 
 impl Link {
     /// A link that is not running yet.
     #[must_use]
     pub fn new(parts: LinkParts) -> Arc<Self> {
         let evidence = Evidence::new(parts.clock.clone(), parts.ids.clone());
-        let (chores, mut todo) = mpsc::channel::<Chore>(CHORES_WAITING_MAX);
-        let tasks = TaskTracker::new();
-        // Ends when the link is dropped.
-        tokio::spawn(async move {
-            while let Some(chore) = todo.recv().await {
-                chore.await;
-            }
-        });
+        let (tasks, chores) = (TaskTracker::new(), Chores::start());
         Arc::new(Self { parts, evidence, figures: Figures::default(), tasks, chores })
     }
 
     /// Leaves something that needs the store to be done in its turn.
-    fn later(&self, chore: impl Future<Output = ()> + Send + 'static) {
-        if self.chores.try_send(Box::pin(chore)).is_err() {
+    fn later(
+        &self,
+        gateway: Option<&GatewaySn>,
+        bytes: usize,
+        chore: impl Future<Output = ()> + Send + 'static,
+    ) {
+        if !self.chores.add(gateway, bytes, chore) {
             Self::count(&self.figures.dropped);
         }
+    }
+
+    /// How many chores wait for the store.
+    #[must_use]
+    pub fn chores_waiting(&self) -> usize {
+        self.chores.depth()
     }
 
     /// Figures since the start.
@@ -163,7 +166,9 @@ impl Link {
     /// Takes in one thing that came.
     pub fn take_in(self: &Arc<Self>, came: Inbound) {
         match came {
-            Inbound::Message { topic, payload, .. } => self.message(&topic, &payload),
+            Inbound::Message { topic, payload, user } => {
+                self.message(&topic, &payload, user.as_deref())
+            }
             Inbound::Joined { user, client_id } => {
                 self.edge(&user, |book, gateway, now| book.joined(gateway, &client_id, now));
             }
@@ -207,7 +212,7 @@ impl Link {
         });
     }
 
-    fn message(self: &Arc<Self>, topic: &str, payload: &Bytes) {
+    fn message(self: &Arc<Self>, topic: &str, payload: &Bytes, user: Option<&str>) {
         Self::count(&self.figures.received);
         let stray = |tenant, gateway, reason: &str| {
             Self::count(&self.figures.malformed);
@@ -218,16 +223,19 @@ impl Link {
             Err(error) => return stray(None, None, &error.to_string()),
         };
         let device = parsed.device();
-        let Some((tenant, gateway)) = self.whose(&device) else {
-            Self::count(&self.figures.strangers);
-            tracing::debug!(device.sn = %device, "a message of a device nobody has registered");
-            return;
+        let (tenant, gateway) = match self.speaker(&device, user, payload) {
+            Speaker::Gateway(tenant, gateway) => (tenant, gateway),
+            Speaker::Unclear(tenant, candidate) => {
+                return self.unclear(tenant, &candidate, &parsed, topic, payload);
+            }
+            Speaker::Stranger => {
+                Self::count(&self.figures.strangers);
+                tracing::debug!(device.sn = %device, "a message of a device nobody has registered");
+                return;
+            }
         };
         self.edge(gateway.as_str(), |book, gateway, now| book.heard(gateway, now));
-        let meanings = ForGateway {
-            catalogue: &self.parts.catalogue,
-            model: self.parts.directory.model_of(&gateway),
-        };
+        let meanings = self.meanings_for(&gateway);
         let uplink = match uplink::read(&parsed, payload, &meanings) {
             Ok(uplink) => uplink,
             Err(error) => return stray(Some(tenant), Some(&gateway), &error.to_string()),
@@ -237,8 +245,8 @@ impl Link {
             Uplink::Reply(reply) | Uplink::PropertyReply(reply) => {
                 self.reply(tenant, reply, topic, payload)
             }
-            Uplink::DrcAck(ack) => self.drc_ack(tenant, ack),
-            Uplink::Event(event) => self.event(tenant, gateway, event),
+            Uplink::DrcAck(ack) => self.drc_ack(tenant, ack, payload.len()),
+            Uplink::Event(event) => self.event(tenant, gateway, event, payload.len()),
             Uplink::Request(request) => self.answer_request(tenant, &request),
             Uplink::Topology(topology) => self.topology(&topology),
             Uplink::Osd(osd) => self.osd(&gateway, &osd),
@@ -246,41 +254,45 @@ impl Link {
         }
     }
 
+    /// How what this gateway says is to be read.
+    fn meanings_for(&self, gateway: &GatewaySn) -> ForGateway<'_> {
+        ForGateway {
+            catalogue: &self.parts.catalogue,
+            model: self.parts.directory.model_of(gateway),
+        }
+    }
+
     /// Keeps a message that belongs to nothing as evidence.
     fn keep(&self, stray: Stray<'_>) {
+        let (gateway, reason) = (stray.gateway.cloned(), stray.reason);
         let Some(unmatched) = self.evidence.of(stray) else { return };
+        // As often as evidence is kept, and no oftener.
+        tracing::warn!(
+            gateway.sn = gateway.as_ref().map_or("unknown", GatewaySn::as_str),
+            "a message belongs to nothing: {reason}"
+        );
         let store = self.parts.store.clone();
-        self.later(async move {
+        let bytes = unmatched.raw.len();
+        self.later(gateway.as_ref(), bytes, async move {
             if let Err(error) = store.keep_unmatched(unmatched).await {
                 tracing::error!(%error, "could not keep evidence");
             }
         });
     }
 
-    /// The tenant and the gateway behind a topic's serial number: the gateway itself, or the one that leads the aircraft.
-    fn whose(&self, device: &DeviceSn) -> Option<(TenantId, GatewaySn)> {
-        self.parts.directory.with_registry(|registry| {
-            let known = registry.device(device)?;
-            if known.kind.is_gateway() {
-                return Some((known.tenant, device.to_gateway()));
-            }
-            let route = registry.route(known.tenant, device).ok()?;
-            Some((known.tenant, route.gateway))
-        })
-    }
-
     /// An answer goes to its command at once if that is under care; one that ended long ago is looked up in its turn.
     fn reply(self: &Arc<Self>, tenant: TenantId, answer: ReplyTo, topic: &str, payload: &Bytes) {
         let id = answer.exchange.tid.as_deref().and_then(|tid| tid.parse::<CommandId>().ok());
         let matched =
-            id.map(|id| self.parts.driver.tell_now(tenant, id, Input::Reply(answer.reply.clone())));
+            id.map(|id| self.say(tenant, id, Input::Reply(answer.reply.clone()), payload.len()));
         match (id, matched) {
-            (Some(_), Some(Matched::Yes)) => {}
+            (Some(_), Some(Matched::Yes | Matched::Full)) => {}
             (Some(id), Some(Matched::NotHere)) => {
                 let (link, topic, payload) = (self.clone(), topic.to_owned(), payload.clone());
-                self.later(async move {
+                let gateway = answer.reply.gateway.clone();
+                self.later(Some(&gateway), payload.len(), async move {
                     match link.parts.driver.tell(tenant, id, Input::Reply(answer.reply.clone())).await {
-                        Ok(Matched::Yes) => {}
+                        Ok(Matched::Yes | Matched::Full) => {}
                         Ok(Matched::Unknown | Matched::NotHere) => link.unmatched(tenant, answer, &topic, &payload),
                         Err(error) => {
                             tracing::error!(command.id = %id, %error, "could not look up the command of a reply");
@@ -297,31 +309,39 @@ impl Link {
     fn unmatched(&self, tenant: TenantId, answer: ReplyTo, topic: &str, payload: &[u8]) {
         Self::count(&self.figures.unmatched);
         let gateway = answer.reply.gateway;
-        tracing::warn!(gateway.sn = %gateway, "a reply belongs to no command");
         self.keep(Stray {
             tenant: Some(tenant),
             gateway: Some(&gateway),
             topic,
             payload,
-            reason: "no command of this gateway's tenant has this tid",
+            reason: "a reply, and no command of this gateway's tenant has its tid",
             about: About { tid: answer.exchange.tid, method: answer.reply.method },
         });
     }
 
-    fn drc_ack(&self, tenant: TenantId, ack: DrcAck) {
+    /// Gives what a device said to its command, if that is under care.
+    fn say(&self, tenant: TenantId, id: CommandId, input: Input, bytes: usize) -> Matched {
+        let matched = self.parts.driver.tell_now(tenant, id, input, bytes);
+        if matched == Matched::Full {
+            Self::count(&self.figures.dropped);
+        }
+        matched
+    }
+
+    fn drc_ack(&self, tenant: TenantId, ack: DrcAck, bytes: usize) {
         let Some(method) = ack.reply.method.clone() else { return };
         let found = self.parts.driver.find_drc(&ack.reply.gateway, &method, ack.seq);
         // A pilot's own heartbeats are acknowledged on the same topic: an answer to nobody is no news here.
         if let Some(id) = found {
-            self.parts.driver.tell_now(tenant, id, Input::Reply(ack.reply));
+            self.say(tenant, id, Input::Reply(ack.reply), bytes);
         }
     }
 
-    fn event(&self, tenant: TenantId, gateway: GatewaySn, event: Event) {
+    fn event(&self, tenant: TenantId, gateway: GatewaySn, event: Event, bytes: usize) {
         let Some(mut progress) = event.progress else { return };
         progress.gateway = gateway;
         if let Some(id) = self.parts.driver.find_job(&progress) {
-            self.parts.driver.tell_now(tenant, id, Input::Progress(*progress));
+            self.say(tenant, id, Input::Progress(*progress), bytes);
         }
     }
 
@@ -340,7 +360,7 @@ impl Link {
             TopologyChange::Changed(subs) => {
                 tracing::info!(gateway.sn = %topology.gateway, aircraft = subs.len(), "topology changed");
                 let (link, gateway) = (self.clone(), topology.gateway.clone());
-                self.later(async move {
+                self.later(Some(&topology.gateway), 0, async move {
                     if let Err(error) =
                         link.parts.directory.keep_topology(&gateway, report.new, subs).await
                     {

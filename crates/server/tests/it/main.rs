@@ -16,4 +16,5 @@ mod routes;
 mod signing;
 mod trouble;
 mod unwell;
+mod uplink;
 mod wire;

@@ -1,0 +1,101 @@
+//! Who speaks: the gateway behind a message. On an aircraft's topics that is the connection it came by; where another's
+//! broker tells no connection, the one that leads the aircraft, or of several the one that the message names.
+
+use utmos_core::{
+    device::{NoRoute, Registry},
+    id::{DeviceSn, GatewaySn, TenantId},
+};
+use utmos_dji::{
+    answer,
+    envelope::{self, Envelope},
+    topic::UplinkTopic,
+    uplink,
+};
+
+use super::{
+    Link,
+    evidence::{About, Stray},
+};
+
+/// Whom a message comes from.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Speaker {
+    /// This gateway, of this tenant.
+    Gateway(TenantId, GatewaySn),
+    /// One of several gateways of this tenant, and nothing says which; this is the first of them.
+    Unclear(TenantId, GatewaySn),
+    /// A device nobody has registered.
+    Stranger,
+}
+
+impl Link {
+    pub(super) fn speaker(&self, device: &DeviceSn, user: Option<&str>, payload: &[u8]) -> Speaker {
+        self.parts.directory.with_registry(|registry| find(registry, device, user, payload))
+    }
+
+    /// What an aircraft says through one of several gateways is answered like anything else, or it would be said again
+    /// and again; what it means for a command cannot be known.
+    pub(super) fn unclear(
+        self: &std::sync::Arc<Self>,
+        tenant: TenantId,
+        candidate: &GatewaySn,
+        parsed: &UplinkTopic,
+        topic: &str,
+        payload: &[u8],
+    ) {
+        Self::count(&self.figures.unclear);
+        let meanings = self.meanings_for(candidate);
+        let now = self.parts.clock.now().wall;
+        let answer = uplink::read(parsed, payload, &meanings)
+            .ok()
+            .and_then(|uplink| answer::acknowledge(&uplink, now));
+        if let Some(answer) = answer {
+            self.send(answer);
+        }
+        self.keep(Stray {
+            tenant: Some(tenant),
+            gateway: Some(candidate),
+            topic,
+            payload,
+            reason: "several gateways have this aircraft, and the message names none of them",
+            about: About::default(),
+        });
+    }
+}
+
+fn find(registry: &Registry, device: &DeviceSn, user: Option<&str>, payload: &[u8]) -> Speaker {
+    let Some(known) = registry.device(device) else { return Speaker::Stranger };
+    let tenant = known.tenant;
+    if known.kind.is_gateway() {
+        return Speaker::Gateway(tenant, device.to_gateway());
+    }
+    let is_of_tenant = |gateway: &GatewaySn| registry.tenant_of(gateway) == Some(tenant);
+    // Our own broker lets a gateway speak only for an aircraft that it has, or has had.
+    let connected = user.and_then(|user| GatewaySn::parse(user).ok()).filter(is_of_tenant);
+    if let Some(gateway) = connected {
+        return Speaker::Gateway(tenant, gateway);
+    }
+    match registry.route(tenant, device) {
+        Ok(route) => Speaker::Gateway(tenant, route.gateway),
+        Err(NoRoute::Ambiguous { gateways, .. }) => {
+            let named = named_gateway(payload);
+            let is_named =
+                |gateway: &&String| named.as_ref().is_some_and(|named| named.as_str() == **gateway);
+            let speaker = |gateway: &String| GatewaySn::parse(gateway).ok();
+            match gateways.iter().find(is_named).and_then(speaker) {
+                Some(gateway) => Speaker::Gateway(tenant, gateway),
+                None => gateways
+                    .first()
+                    .and_then(speaker)
+                    .map_or(Speaker::Stranger, |first| Speaker::Unclear(tenant, first)),
+            }
+        }
+        Err(NoRoute::UnknownDevice(_) | NoRoute::NoGateway(_)) => Speaker::Stranger,
+    }
+}
+
+/// The gateway a message names. A claim: it only chooses among those that may speak.
+fn named_gateway(payload: &[u8]) -> Option<GatewaySn> {
+    let text = envelope::text_of(payload).ok()?;
+    Envelope::read(&text).ok()?.gateway
+}

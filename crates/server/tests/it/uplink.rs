@@ -1,0 +1,79 @@
+//! What devices say: whom it comes from, which command it is for, and that nobody floods the server with it.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::{app::TestApp, dock::PretendDock};
+
+async fn metric(app: &TestApp, name: &str) -> u64 {
+    let text = app.api.bare(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn two_stops_at_once_are_answered_without_a_number_each_by_its_own_answer() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    let mut stops = Vec::new();
+    for _ in 0..2 {
+        let stop = app.api.create("DOCK-1", "drone_emergency_stop", json!({}), json!({})).await;
+        stops.push(stop.id());
+        assert_eq!(dock.command().await.method(), "drone_emergency_stop");
+    }
+    for _ in 0..2 {
+        let answer = json!({"method": "drone_emergency_stop", "data": {"result": 0}});
+        dock.publish("thing/product/DOCK-1/drc/up", &answer).await;
+    }
+    for stop in stops {
+        assert_eq!(app.api.ended(&stop).await["status"], "SUCCEEDED");
+    }
+}
+
+#[tokio::test]
+async fn what_an_aircraft_says_is_answered_while_two_gateways_have_it() {
+    let app = TestApp::start().await;
+    for sn in ["DOCK-1", "DOCK-2"] {
+        let mut dock = app.dock(sn).await;
+        dock.report_aircraft("AIR-1").await;
+        dock.leave().await;
+    }
+    let replies = "thing/product/AIR-1/events_reply";
+    let mut dock = PretendDock::connect_to(app.mqtt, "DOCK-1", &[replies]).await;
+    let body = json!({
+        "tid": "t-1", "bid": "b-1", "timestamp": 1, "gateway": "DOCK-1", "need_reply": 1,
+        "method": "airsense_warning", "data": [],
+    });
+    dock.publish("thing/product/AIR-1/events", &body).await;
+    let answer = dock.message("/events_reply").await;
+    assert_eq!((answer.tid(), answer.method()), ("t-1", "airsense_warning"));
+    assert_eq!(metric(&app, "utmos_uplink_strangers_total").await, 0);
+}
+
+#[tokio::test]
+async fn a_dock_that_says_more_than_can_be_stored_is_heard_no_further_and_its_command_still_ends() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    let id = app.api.create("DOCK-1", "debug_mode_open", json!({}), json!({})).await.id();
+    let command = dock.command().await;
+    app.unwell.hold();
+    // The store takes nothing more, and this dock tells of its command again and again.
+    let large = json!({"result": 0, "output": {"text": "x".repeat(700_000)}});
+    for _ in 0..20 {
+        dock.reply(&command, large.clone()).await;
+    }
+    let mut other = PretendDock::connect(app.mqtt, "DOCK-2").await;
+    while metric(&app, "utmos_uplink_received_total").await < 20 {
+        tokio::task::yield_now().await;
+    }
+    assert!(metric(&app, "utmos_uplink_dropped_total").await >= 14);
+    app.unwell.release();
+    assert_eq!(app.api.ended(&id).await["status"], "SUCCEEDED");
+    let second = app.api.create("DOCK-2", "debug_mode_open", json!({}), json!({})).await.id();
+    assert_eq!(other.command().await.tid(), second);
+    // What was stored made room again.
+    let third = app.api.create("DOCK-1", "debug_mode_close", json!({}), json!({})).await.id();
+    let command = dock.command().await;
+    dock.reply(&command, large).await;
+    assert_eq!(app.api.ended(&third).await["status"], "SUCCEEDED");
+}
