@@ -169,10 +169,9 @@ fn a_dialog_that_is_shown_is_no_consent_and_one_that_fails_is_the_end() {
             "{{\"tid\":\"t\",\"method\":\"{method}\",\"data\":{{\"result\":0,\"output\":{{\"status\":\"{status}\"}}}}}}"
         );
         let topic = UplinkTopic::parse("thing/product/RC/services_reply").unwrap();
-        match uplink::read(&topic, payload.as_bytes(), &*CATALOGUE).unwrap() {
-            Uplink::Reply(answer) => answer.reply.job,
-            other => panic!("{other:?}"),
-        }
+        let read = uplink::read(&topic, payload.as_bytes(), &*CATALOGUE).unwrap();
+        let Uplink::Reply(answer) = read else { panic!("{read:?}") };
+        answer.reply.job
     };
     assert_eq!(job("cloud_control_auth_request", "ok"), None);
     assert_eq!(job("cloud_control_auth_request", "failed"), Some(JobState::Failed));
