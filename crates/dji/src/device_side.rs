@@ -127,6 +127,23 @@ pub fn event(
     object.text("gateway", gateway.as_str()).finish().into_bytes()
 }
 
+/// A message on `events` as remote controllers write alarms: the method stands inside `data`, twice, and not above it
+/// (DJI-Cloud-API-Demo#11). `output` is one valid JSON value.
+#[must_use]
+pub fn event_within(
+    heading: Heading<'_>,
+    gateway: &GatewaySn,
+    method: &str,
+    output: &str,
+) -> Vec<u8> {
+    let data = ObjectWriter::with_capacity(output.len() + 2 * method.len() + 48)
+        .text("event", method)
+        .text("method", method)
+        .raw("output", output)
+        .finish();
+    framed(heading, None, &data).text("gateway", gateway.as_str()).finish().into_bytes()
+}
+
 /// A message on `requests`.
 #[must_use]
 pub fn request(heading: Heading<'_>, gateway: &GatewaySn, method: &str, data: &str) -> Vec<u8> {
@@ -158,31 +175,61 @@ pub struct Kind {
     pub sub_type: u32,
 }
 
-/// An `update_topo`, as docks write it. Without an aircraft it says that the aircraft is off.
+impl Kind {
+    /// The numbers as DJI writes them in one word, such as `3-2-0`.
+    #[must_use]
+    pub fn key(self) -> String {
+        format!("{}-{}-{}", self.domain, self.device_type, self.sub_type)
+    }
+}
+
+/// How a gateway describes devices in `update_topo`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Described {
+    /// As docks do: `domain` as a text, and this `thing_version`.
+    Dock {
+        /// `thing_version`.
+        thing_version: &'static str,
+    },
+    /// As remote controllers do: all as numbers, and this `version`.
+    RemoteController {
+        /// `version`.
+        version: u32,
+    },
+}
+
+/// An `update_topo`. Without an aircraft it says that the aircraft is off.
 #[must_use]
 pub fn update_topo(
     heading: Heading<'_>,
+    form: Described,
     gateway: Kind,
     aircraft: Option<(&DeviceSn, Kind)>,
 ) -> Vec<u8> {
     let subs = aircraft.map(|(sn, kind)| {
         let object = ObjectWriter::with_capacity(160).text("sn", sn.as_str());
-        described(object, kind).text("index", "A").finish()
+        described(object, form, kind).text("index", "A").finish()
     });
-    let data = described(ObjectWriter::with_capacity(320), gateway)
+    let data = described(ObjectWriter::with_capacity(320), form, gateway)
         .raw("sub_devices", &array(subs))
         .finish();
     framed(heading, Some("update_topo"), &data).finish().into_bytes()
 }
 
-fn described(object: ObjectWriter, kind: Kind) -> ObjectWriter {
-    object
-        .text("domain", &kind.domain.to_string())
+fn described(object: ObjectWriter, form: Described, kind: Kind) -> ObjectWriter {
+    let object = match form {
+        Described::Dock { .. } => object.text("domain", &kind.domain.to_string()),
+        Described::RemoteController { .. } => object.number("domain", kind.domain),
+    };
+    let object = object
         .number("type", kind.device_type)
         .number("sub_type", kind.sub_type)
         .text("device_secret", "")
-        .text("nonce", "")
-        .text("thing_version", "1.1.2")
+        .text("nonce", "");
+    match form {
+        Described::Dock { thing_version } => object.text("thing_version", thing_version),
+        Described::RemoteController { version } => object.number("version", version),
+    }
 }
 
 fn framed(heading: Heading<'_>, method: Option<&str>, data: &str) -> ObjectWriter {

@@ -5,7 +5,7 @@
 
 use utmos_core::{
     id::{DeviceSn, GatewaySn},
-    reply::{Progress, RawJson, Reply},
+    reply::{JobState, Progress, RawJson, Reply},
     time::Timestamp,
 };
 
@@ -286,16 +286,18 @@ fn read_state(device: &DeviceSn, envelope: &Envelope<'_>) -> State {
 fn read_reply(gateway: &GatewaySn, envelope: &Envelope<'_>, meanings: &dyn Meanings) -> ReplyTo {
     let data = envelope.data_or_null();
     let outcome = outcome::read(data, meanings);
+    let method = method(envelope);
+    let may_end = method.as_deref().is_none_or(|method| meanings.reply_may_end(method));
     ReplyTo {
         exchange: Exchange::of(envelope),
         device_time: envelope.timestamp,
         reply: Reply {
             gateway: gateway.clone(),
-            method: method(envelope),
+            method,
             verdict: outcome.verdict,
             code: outcome.code,
             message: outcome.message,
-            job: outcome.job,
+            job: outcome.job.filter(|state| may_end || *state != JobState::Succeeded),
             data: data.into(),
         },
     }

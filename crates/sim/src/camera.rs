@@ -2,12 +2,15 @@
 
 use serde_json::{Value, json};
 
-/// The camera of a Matrice 3D.
-pub const PAYLOAD: &str = "80-0-0";
+use crate::model::airframe::Airframe;
 
 /// How the camera stands.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Camera {
+    /// Its `payload_index`.
+    pub index: &'static str,
+    /// Whether it sees heat.
+    thermal: bool,
     /// 0 photo, 1 video, 2 low light, 3 panorama.
     pub mode: i64,
     pub recording: bool,
@@ -23,9 +26,11 @@ pub struct Camera {
     pub focus_value: i64,
 }
 
-impl Default for Camera {
-    fn default() -> Self {
+impl Camera {
+    pub fn of(airframe: &Airframe) -> Self {
         Self {
+            index: airframe.camera,
+            thermal: airframe.thermal,
             mode: 0,
             recording: false,
             photo_running: false,
@@ -40,13 +45,11 @@ impl Default for Camera {
             focus_value: 31,
         }
     }
-}
 
-impl Camera {
     /// The one item of `cameras` in the aircraft's osd.
     pub fn osd(&self) -> Value {
-        json!({
-            "payload_index": PAYLOAD,
+        let mut camera = json!({
+            "payload_index": self.index,
             "camera_mode": self.mode,
             "photo_state": i64::from(self.photo_running),
             "recording_state": i64::from(self.recording),
@@ -73,17 +76,31 @@ impl Camera {
             "zoom_min_focus_value": 0,
             "zoom_calibrate_farthest_focus_value": 31,
             "zoom_calibrate_nearest_focus_value": 65,
-        })
+        });
+        if self.thermal {
+            camera["ir_metering_mode"] = json!(0);
+            camera["ir_metering_point"] = json!({"temperature": 22.2, "x": 0.5, "y": 0.5});
+            camera["ir_zoom_factor"] = json!(2);
+        }
+        camera
     }
 
     /// The gimbal's part of the aircraft's osd, which stands under the payload's index.
     pub fn gimbal_osd(&self, heading: f64) -> Value {
-        json!({
-            "payload_index": PAYLOAD,
+        let mut gimbal = json!({
+            "payload_index": self.index,
             "gimbal_pitch": self.gimbal_pitch,
             "gimbal_roll": 0,
             "gimbal_yaw": crate::geo::wrapped(heading + self.gimbal_yaw),
             "zoom_factor": self.zoom,
-        })
+        });
+        if self.thermal {
+            gimbal["thermal_current_palette_style"] = json!(0);
+            gimbal["thermal_gain_mode"] = json!(2);
+            gimbal["thermal_global_temperature_max"] = json!(49.8);
+            gimbal["thermal_global_temperature_min"] = json!(19.3);
+            gimbal["thermal_isotherm_state"] = json!(0);
+        }
+        gimbal
     }
 }

@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::sync::mpsc;
 use utmos_mqtt::{ClientTls, ProtocolChoice};
 
-use crate::{Happening, Position, fault::FaultPlan};
+use crate::{Happening, Model, Position, fault::FaultPlan};
 
 /// A fleet of simulated docks.
 #[derive(Debug, Clone)]
@@ -94,10 +94,12 @@ pub enum ReplyTiming {
     Realistic,
 }
 
-/// One dock and its aircraft.
+/// One gateway and its aircraft.
 #[derive(Clone, PartialEq)]
 pub struct DockConfig {
-    /// Serial number of the dock; also its MQTT client id.
+    /// What it is.
+    pub model: Model,
+    /// Serial number of the gateway; also its MQTT client id.
     pub sn: String,
     /// Serial number of the aircraft.
     pub aircraft_sn: String,
@@ -127,15 +129,24 @@ const ROW: u32 = 32;
 const SPACING_METRES: f64 = 60.0;
 
 impl DockConfig {
-    /// The n-th of the default docks, from 1: `SIM-DOCK-0001` with `SIM-M3D-0001`. The password depends on the seed.
+    /// The n-th of the default docks, from 1: `SIM-DOCK-0001` with `SIM-M3D-0001`, a Dock 2. The password depends on the
+    /// seed.
     #[must_use]
     pub fn numbered(seed: u64, n: u32) -> Self {
-        let sn = format!("SIM-DOCK-{n:04}");
+        Self::numbered_as(Model::default(), seed, n)
+    }
+
+    /// The n-th of a model, from 1, such as `SIM-DOCK3-0001` with `SIM-M4D-0001`. It stands where the n-th of any other
+    /// model would.
+    #[must_use]
+    pub fn numbered_as(model: Model, seed: u64, n: u32) -> Self {
+        let sn = format!("{}{n:04}", model.sn_prefix());
         let mut rng = StdRng::seed_from_u64(seed ^ (u64::from(n) << 32) ^ 0x0070_6173_7377_6f72);
         let steps = n.saturating_sub(1);
         let (east, north) = (f64::from(steps % ROW), f64::from(steps / ROW));
         Self {
-            aircraft_sn: format!("SIM-M3D-{n:04}"),
+            model,
+            aircraft_sn: format!("SIM-{}-{n:04}", model.aircraft_name()),
             username: sn.clone(),
             password: format!("{:016x}", rng.random::<u64>()),
             home: FIRST_HOME.moved(-north * SPACING_METRES, -east * SPACING_METRES),
@@ -148,6 +159,7 @@ impl DockConfig {
 impl fmt::Debug for DockConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DockConfig")
+            .field("model", &self.model)
             .field("sn", &self.sn)
             .field("aircraft_sn", &self.aircraft_sn)
             .field("username", &self.username)

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use crate::{
     Position,
     geo::{bearing, wrapped},
+    model::airframe::Performance,
 };
 
 /// Length of a step in milliseconds of flight time.
@@ -16,19 +17,15 @@ const STEP: f64 = 0.1;
 const ACCELERATION: f64 = 3.0;
 /// Vertical acceleration, m/s².
 const LIFT: f64 = 2.5;
-/// Fastest climb and descent, m/s; an M3D's.
-const CLIMB_MAX: f64 = 6.0;
-const DESCENT_MAX: f64 = 5.0;
+/// How fast it sinks at the ground, m/s, and how many metres higher it may sink 1 m/s faster.
+const TOUCHDOWN: f64 = 0.5;
+const FLARE: f64 = 5.0;
 /// How fast it turns, degrees per second.
 const TURN: f64 = 60.0;
 /// Near enough to be there, metres.
 const NEAR: f64 = 0.05;
 /// Slowest approach, m/s.
 const CREEP: f64 = 0.4;
-/// Share of the battery that a second of flight takes: 40 minutes from full to empty.
-const DRAIN: f64 = 100.0 / 2400.0;
-/// Share that a second of charging gives: 32 minutes from empty to full.
-const CHARGE: f64 = 100.0 / 1920.0;
 
 /// One stretch of a path.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -76,11 +73,19 @@ pub struct Aircraft {
     path: VecDeque<Leg>,
     stick: Option<(Stick, u64)>,
     clock_ms: u64,
+    performance: Performance,
 }
 
 impl Aircraft {
-    pub fn parked(at: Position, heading: f64, battery: f64, clock_ms: u64) -> Self {
+    pub fn parked(
+        performance: Performance,
+        at: Position,
+        heading: f64,
+        battery: f64,
+        clock_ms: u64,
+    ) -> Self {
         Self {
+            performance,
             position: at,
             takeoff: at,
             heading,
@@ -146,7 +151,11 @@ impl Aircraft {
         let mut sum = 0.0;
         for leg in &self.path {
             let level = at.ground_distance(leg.to) / leg.speed.max(CREEP);
-            let rate = if at.height < leg.to.height { CLIMB_MAX } else { DESCENT_MAX };
+            let rate = if at.height < leg.to.height {
+                self.performance.climb
+            } else {
+                self.performance.descent
+            };
             sum += level.max((leg.to.height - at.height).abs() / rate);
             at = leg.to;
         }
@@ -178,6 +187,15 @@ impl Aircraft {
         }
     }
 
+    /// How fast it rises or sinks at most. Near the ground it sinks slowly.
+    fn rate_max(&self, rise: f64) -> f64 {
+        if 0.0 <= rise {
+            return self.performance.climb;
+        }
+        let soft = TOUCHDOWN + self.elevation().max(0.0) / FLARE;
+        soft.min(self.performance.descent)
+    }
+
     fn is_still(&self) -> bool {
         self.path.is_empty()
             && self.stick.is_none()
@@ -189,9 +207,9 @@ impl Aircraft {
         let change = match self.power {
             Power::Flying => {
                 self.hours += seconds;
-                -DRAIN
+                -100.0 / self.performance.endurance
             }
-            Power::Charging => CHARGE,
+            Power::Charging => 100.0 / self.performance.charge,
             Power::Resting => 0.0,
         };
         self.battery = (self.battery + change * seconds).clamp(0.0, 100.0);
@@ -215,7 +233,8 @@ impl Aircraft {
         let east = stick.forward * sin + stick.right * cos;
         let floor = self.position.height <= self.takeoff.height + 2.0;
         let up = if floor { stick.up.max(0.0) } else { stick.up };
-        self.drift((north, east, up.clamp(-DESCENT_MAX, CLIMB_MAX)));
+        let Performance { climb, descent, .. } = self.performance;
+        self.drift((north, east, up.clamp(-descent, climb)));
     }
 
     /// Brings the velocity nearer to `wanted` and moves with it.
@@ -239,8 +258,7 @@ impl Aircraft {
             self.heading = wrapped(self.heading + turn);
         }
         let speed = approach(self.horizontal_speed(), level, leg.speed, ACCELERATION);
-        let rate_max = if rise < 0.0 { DESCENT_MAX } else { CLIMB_MAX };
-        let rate = approach(self.velocity.2.abs(), rise.abs(), rate_max, LIFT);
+        let rate = approach(self.velocity.2.abs(), rise.abs(), self.rate_max(rise), LIFT);
         let share = if level < NEAR { 0.0 } else { (speed * STEP).min(level) / level };
         let up = (rate * STEP).min(rise.abs()).copysign(rise);
         self.shift(north * share, east * share, up);
@@ -286,7 +304,8 @@ mod tests {
     const HOME: Position = Position { latitude: 22.5, longitude: 113.9, height: 30.0 };
 
     fn flying() -> Aircraft {
-        let mut aircraft = Aircraft::parked(HOME, 0.0, 90.0, 0);
+        let mut aircraft =
+            Aircraft::parked(crate::model::airframe::M3D.performance, HOME, 0.0, 90.0, 0);
         aircraft.power = Power::Flying;
         aircraft
     }

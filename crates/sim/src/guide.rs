@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use utmos_core::time::Timestamp;
 use utmos_dji::catalogue::Method;
 
-use crate::DockConfig;
+use crate::{DockConfig, Model};
 
 /// A command that must come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,9 +60,26 @@ const LANDABLE: &[First] = &[
     after("drc_mode_enter", Until::Reply),
 ];
 
-/// What must come before a command to a dock that is idle with its aircraft in it, so that it is carried out.
+/// What must come before a command to a gateway that is idle with its aircraft on the ground, so that it is carried out.
 #[must_use]
-pub fn before(method: &Method) -> &'static [First] {
+pub fn before(method: &Method, model: Model) -> Vec<First> {
+    let firsts = before_at_dock(method);
+    if model.is_dock() {
+        return firsts.to_vec();
+    }
+    // Sticks are not grabbed from a pilot, who is asked once for everything.
+    let firsts = firsts.iter().filter(|first| first.method != "flight_authority_grab");
+    let mut firsts: Vec<First> = firsts.copied().collect();
+    let asks = |name: &str| {
+        matches!(name, "takeoff_to_point" | "drc_mode_enter" | "cloud_control_release")
+    };
+    if asks(&method.name) || firsts.iter().any(|first| asks(first.method)) {
+        firsts.insert(0, after("cloud_control_auth_request", Until::End));
+    }
+    firsts
+}
+
+fn before_at_dock(method: &Method) -> &'static [First] {
     match method.name.as_str() {
         "cover_open"
         | "cover_close"
@@ -99,14 +116,18 @@ pub fn before(method: &Method) -> &'static [First] {
     }
 }
 
-/// The catalogue's example payload, with the serial numbers and the times of this dock.
+/// The catalogue's example payload, with the serial numbers, the camera and the times of this gateway.
 #[must_use]
 pub fn payload(method: &Method, dock: &DockConfig, now: Timestamp) -> Value {
     let mut payload = method.example.clone();
     let Some(fields) = payload.as_object_mut() else { return payload };
+    let camera = dock.model.camera();
     if fields.contains_key("video_id") {
-        fields
-            .insert("video_id".to_owned(), json!(format!("{}/80-0-0/normal-0", dock.aircraft_sn)));
+        let video = format!("{}/{camera}/normal-0", dock.aircraft_sn);
+        fields.insert("video_id".to_owned(), json!(video));
+    }
+    if fields.contains_key("payload_index") {
+        fields.insert("payload_index".to_owned(), json!(camera));
     }
     if method.name == "flighttask_prepare" {
         fields.insert("execute_time".to_owned(), json!(now.as_millis()));

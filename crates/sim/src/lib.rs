@@ -1,4 +1,5 @@
-//! Simulated docks: a Dock 2 with a Matrice 3D each, over real MQTT. Knows DJI's protocol, not the platform.
+//! Simulated docks and remote controllers with an aircraft each, over real MQTT. Knows DJI's protocol, not the platform.
+//! Which kinds there are, and what differs between them, stands in [`Model`].
 //!
 //! [`Dock`] is pure: messages and the time go in, messages come out, and dice come from its own seed, so that a virtual
 //! clock can drive it. [`Fleet`] runs any number of them against any broker, one task each, and writes down in a
@@ -18,6 +19,7 @@ mod geo;
 pub mod guide;
 mod happening;
 mod ledger;
+mod model;
 mod plausible;
 mod refusal;
 mod timers;
@@ -28,3 +30,4 @@ pub use fleet::{Fleet, StartError};
 pub use geo::Position;
 pub use happening::{Happening, Kind};
 pub use ledger::{Ledger, Outcome, Received, oracle};
+pub use model::{Model, UnknownModel};

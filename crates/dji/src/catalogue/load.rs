@@ -13,7 +13,7 @@ const TIMEOUT_SECONDS_MAX: u64 = 300;
 const SILENCE_SECONDS: u64 = 60;
 const SILENCE_SECONDS_MAX: u64 = 86_400;
 
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "abort",
     "accepts",
     "channel",
@@ -26,6 +26,7 @@ const KEYS: [&str; 20] = [
     "note",
     "payload",
     "reply",
+    "reply_status_is_no_end",
     "result_zero_without_status_is_final",
     "risk",
     "seq",
@@ -187,6 +188,7 @@ impl Reader<'_> {
             status_in_reply: self.or_default("status_in_reply")?,
             result_zero_without_status_is_final: self
                 .or_default("result_zero_without_status_is_final")?,
+            reply_status_is_no_end: self.or_default("reply_status_is_no_end")?,
             seq: self.take("seq")?,
             accepts: self.or_default("accepts")?,
             gateways: self.or_default("gateways")?,

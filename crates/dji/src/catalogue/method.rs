@@ -81,6 +81,8 @@ pub struct Method {
     pub status_in_reply: bool,
     /// Whether a reply with result 0 and no status is final though the method is a job.
     pub result_zero_without_status_is_final: bool,
+    /// Whether a good `output.status` of the reply says something else than that the job is done.
+    pub reply_status_is_no_end: bool,
     /// Where `seq` stands; only for [`Channel::DrcDown`].
     pub seq: Option<Seq>,
     /// Other spellings that are accepted.

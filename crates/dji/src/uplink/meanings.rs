@@ -17,6 +17,11 @@ pub trait Meanings {
 
     /// Whether a method on `drc/up` answers the `drc/down` message of the same name; nothing if it is not known.
     fn answers_drc(&self, method: &str) -> Option<bool>;
+
+    /// Whether a good `output.status` in the reply to a method says that its job is done.
+    fn reply_may_end(&self, _method: &str) -> bool {
+        true
+    }
 }
 
 /// How an event reports on a job. Places are JSON pointers into its `data`, such as `/output/status`.
@@ -85,6 +90,10 @@ impl Meanings for ForGateway<'_> {
         let method = self.catalogue.method(method)?;
         (method.channel == Channel::DrcDown).then_some(method.completes_by != CompletesBy::NoReply)
     }
+
+    fn reply_may_end(&self, method: &str) -> bool {
+        self.catalogue.method(method).is_none_or(|method| !method.reply_status_is_no_end)
+    }
 }
 
 impl Meanings for Catalogue {
@@ -100,6 +109,10 @@ impl Meanings for Catalogue {
 
     fn answers_drc(&self, method: &str) -> Option<bool> {
         ForGateway { catalogue: self, model: None }.answers_drc(method)
+    }
+
+    fn reply_may_end(&self, method: &str) -> bool {
+        ForGateway { catalogue: self, model: None }.reply_may_end(method)
     }
 }
 

@@ -18,6 +18,7 @@ use utmos_dji::{
 use crate::data::{CATALOGUE, examples, json_of, recordings};
 
 const AT: Timestamp = Timestamp::from_millis(1_654_070_968_655);
+const AS_DOCK: device_side::Described = device_side::Described::Dock { thing_version: "1.1.2" };
 
 const UPLINKS: [&str; 9] = [
     "thing/product/SN1/osd",
@@ -198,6 +199,7 @@ fn what_a_device_writes_the_server_reads() {
     let catalogue = &*CATALOGUE;
     let gateway = GatewaySn::parse("SN1").unwrap();
     let aircraft = utmos_core::id::DeviceSn::parse("AIR1").unwrap();
+    let gone_aircraft = aircraft.clone();
     let heading = Heading { tid: "t", bid: "b", at: AT };
     let read = |topic: &str, payload: Vec<u8>| {
         uplink::read(&UplinkTopic::parse(topic).unwrap(), &payload, catalogue).unwrap()
@@ -206,7 +208,7 @@ fn what_a_device_writes_the_server_reads() {
     let drone = device_side::Kind { domain: 0, device_type: 91, sub_type: 0 };
     let topology = read(
         "sys/product/SN1/status",
-        device_side::update_topo(heading, dock, Some((&aircraft, drone))),
+        device_side::update_topo(heading, AS_DOCK, dock, Some((&aircraft, drone))),
     );
     let Uplink::Topology(topology) = topology else { panic!("{topology:?}") };
     assert_eq!(topology.model.key().as_deref(), Some("3-2-0"));
@@ -214,8 +216,28 @@ fn what_a_device_writes_the_server_reads() {
         topology.sub_devices.map(|subs| (subs.len(), subs[0].sn.clone())),
         Some((1, aircraft))
     );
-    let gone = read("sys/product/SN1/status", device_side::update_topo(heading, dock, None));
+    let gone =
+        read("sys/product/SN1/status", device_side::update_topo(heading, AS_DOCK, dock, None));
     assert!(matches!(gone, Uplink::Topology(topology) if topology.sub_devices == Some(Vec::new())));
+
+    let pilot = device_side::Kind { domain: 2, device_type: 144, sub_type: 0 };
+    let form = device_side::Described::RemoteController { version: 1 };
+    let drone = device_side::Kind { domain: 0, device_type: 77, sub_type: 0 };
+    let topology = read(
+        "thing/product/SN1/status",
+        device_side::update_topo(heading, form, pilot, Some((&gone_aircraft, drone))),
+    );
+    let Uplink::Topology(topology) = topology else { panic!("{topology:?}") };
+    assert_eq!(topology.model.key().as_deref(), Some("2-144-0"));
+    assert_eq!(topology.model.thing_version.as_deref(), Some("1"));
+    let subs = topology.sub_devices.unwrap();
+    assert_eq!(subs[0].model.key().as_deref(), Some("0-77-0"));
+    let alarm = read(
+        "thing/product/AIR1/events",
+        device_side::event_within(heading, &gateway, "hms", "{\"codes\":[]}"),
+    );
+    let Uplink::Event(alarm) = alarm else { panic!("{alarm:?}") };
+    assert_eq!((alarm.method.as_deref(), alarm.gateway.as_ref()), (Some("hms"), Some(&gateway)));
 
     let payload = downlink::services(heading, "cover_open", "{}", None);
     let command =

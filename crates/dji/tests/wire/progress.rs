@@ -161,3 +161,19 @@ fn the_catalogue_tells_answers_from_reports_on_drc() {
     let payload = br#"{"method":"stick_control","seq":4,"data":{"result":0}}"#;
     assert!(matches!(uplink::read(&topic, payload, &*CATALOGUE), Ok(Uplink::DrcPush(_))));
 }
+
+#[test]
+fn a_dialog_that_is_shown_is_no_consent_and_one_that_fails_is_the_end() {
+    let job = |method: &str, status: &str| {
+        let payload = format!(
+            "{{\"tid\":\"t\",\"method\":\"{method}\",\"data\":{{\"result\":0,\"output\":{{\"status\":\"{status}\"}}}}}}"
+        );
+        let topic = UplinkTopic::parse("thing/product/RC/services_reply").unwrap();
+        let read = uplink::read(&topic, payload.as_bytes(), &*CATALOGUE).unwrap();
+        let Uplink::Reply(answer) = read else { panic!("{read:?}") };
+        answer.reply.job
+    };
+    assert_eq!(job("cloud_control_auth_request", "ok"), None);
+    assert_eq!(job("cloud_control_auth_request", "failed"), Some(JobState::Failed));
+    assert_eq!(job("cover_open", "ok"), Some(JobState::Succeeded));
+}

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Dock, Due, clock,
     debugging::{Cover, Mode},
-    flying::{COVER_IS_OPEN, Stage, point_json, tenths},
+    flying::{Stage, point_json, tenths},
     wayline::Wayline,
 };
 use crate::{
@@ -19,10 +19,12 @@ const LOOK_MS: u64 = 500;
 /// How often progress is told, in milliseconds of flight.
 const TELL_MS: u64 = 2_000;
 const BATTERY_TO_RETURN: f64 = 20.0;
-/// Closing up after a landing, seconds.
-const STOW_SECONDS: f64 = 14.0;
-/// Until somebody has carried the aircraft back, seconds.
+/// Until somebody has carried the aircraft back, or has changed its battery, seconds.
 const CARRY_SECONDS: f64 = 120.0;
+/// Below this a pilot changes the battery between two flights, percent.
+const BATTERY_TO_KEEP: f64 = 60.0;
+/// What a battery has that was charged elsewhere, percent.
+const BATTERY_CHARGED: f64 = 98.0;
 
 impl Dock {
     /// Milliseconds of flight time since the dock was switched on.
@@ -50,7 +52,7 @@ impl Dock {
         let now = self.flight_clock();
         self.aircraft.advance(now);
         self.mind_the_battery();
-        // The dock shuts behind it.
+        // The dock shuts behind it. Where there is none, nothing was ever open.
         if self.sky.stage == Stage::Airborne && 10.0 < self.aircraft.elevation() {
             self.hardware.cover = Cover::Closed;
         }
@@ -58,7 +60,9 @@ impl Dock {
             Stage::Airborne if self.aircraft.arrived() => self.arrived(),
             Stage::Returning if self.aircraft.arrived() => {
                 self.sky.stage = Stage::Landing { home: true };
-                self.hardware.cover = Cover::Open;
+                if self.config.model.is_dock() {
+                    self.hardware.cover = Cover::Open;
+                }
                 self.aircraft.follow([Leg { to: self.config.home, speed: 1.0 }]);
                 self.push_aircraft_state();
             }
@@ -107,14 +111,23 @@ impl Dock {
     fn touch_down(&mut self, home: bool) {
         self.aircraft.put(self.aircraft.position);
         self.aircraft.power = Power::Resting;
-        if home {
-            self.sky.stage = Stage::Stowing;
-            self.after_scaled(clock::seconds(STOW_SECONDS), Due::Stow);
-        } else {
-            self.sky.stage = Stage::Outside;
-            self.flight_over();
-            self.note("the aircraft has landed outside the dock".to_owned());
-            self.after_scaled(clock::seconds(CARRY_SECONDS), Due::CarryBack);
+        match (&self.config.model.gateway().station, home) {
+            (Some(station), true) => {
+                self.sky.stage = Stage::Stowing;
+                self.after_scaled(clock::seconds(station.stow_seconds), Due::Stow);
+            }
+            (Some(_), false) => {
+                self.sky.stage = Stage::Outside;
+                self.flight_over();
+                self.note("the aircraft has landed outside the dock".to_owned());
+                self.after_scaled(clock::seconds(CARRY_SECONDS), Due::CarryBack);
+            }
+            // Beside its pilot or not, it can take off from where it stands.
+            (None, _) => {
+                self.sky.stage = Stage::Docked;
+                self.flight_over();
+                self.after_scaled(clock::seconds(CARRY_SECONDS), Due::CarryBack);
+            }
         }
         self.push_aircraft_state();
     }
@@ -130,8 +143,15 @@ impl Dock {
         }
     }
 
-    /// Somebody has put it back.
+    /// Somebody has put it back. The pilot of a remote controller has put in another battery if this one was low.
     pub(super) fn carry_back(&mut self) {
+        if !self.config.model.is_dock() {
+            if self.sky.stage == Stage::Docked && self.aircraft.battery < BATTERY_TO_KEEP {
+                self.aircraft.battery = BATTERY_CHARGED;
+                self.note("the pilot has changed the battery".to_owned());
+            }
+            return;
+        }
         if self.sky.stage == Stage::Outside {
             self.aircraft.put(self.config.home);
             self.sky.stage = Stage::Docked;
@@ -227,11 +247,8 @@ impl Dock {
         match self.sky.stage {
             Stage::Docked | Stage::Stowing | Stage::Outside => 0,
             Stage::Preparing { next } => {
-                if next <= COVER_IS_OPEN {
-                    1
-                } else {
-                    2
-                }
+                // Takeoff preparation, and then preparation completed.
+                if next <= self.config.model.gateway().preparation.len() / 2 { 1 } else { 2 }
             }
             Stage::Airborne if self.sky.takeoff.is_some() => {
                 if climbing {

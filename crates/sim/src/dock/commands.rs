@@ -131,15 +131,22 @@ impl Dock {
 
     /// Decides and does. Jobs are made with their first step some time ahead, so that the answer comes before it.
     fn carry_out(&mut self, command: &Command<'_>) -> Verdict {
-        let known: [fn(&mut Self, &Command<'_>) -> Option<Verdict>; 6] = [
+        let model = self.config.model;
+        let known = self.catalogue.method(command.method).filter(|method| model.knows(method));
+        let Some(method) = known else { return Verdict::Refused(refusal::NOT_SUPPORTED) };
+        if self.needs_consent(method) {
+            return Verdict::Refused(refusal::NO_AUTHORITY);
+        }
+        let groups: [fn(&mut Self, &Command<'_>) -> Option<Verdict>; 7] = [
             Self::debugging,
             Self::flying_command,
             Self::wayline_command,
             Self::drc_session,
             Self::payload_command,
             Self::upkeep,
+            Self::consent_command,
         ];
-        for group in known {
+        for group in groups {
             if let Some(verdict) = group(self, command) {
                 return verdict;
             }

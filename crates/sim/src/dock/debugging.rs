@@ -2,8 +2,6 @@
 //!
 //! The steps' keys are DJI's; which job goes through which of them is ours, after the examples of the page.
 
-use serde_json::{Value, json};
-
 use super::{
     Dock,
     commands::{Command, Verdict},
@@ -309,6 +307,7 @@ impl Dock {
                 self.hardware.mode = Mode::Idle;
             }
             "camera_photo_take" => self.payloads.camera.photo_running = false,
+            "cloud_control_auth_request" => self.consented(),
             _ => {}
         }
     }
@@ -329,20 +328,5 @@ impl Dock {
         self.aircraft.advance(now);
         self.hardware.charging = on;
         self.aircraft.power = if on { Power::Charging } else { Power::Resting };
-    }
-
-    /// What `osd` says of the rods and covers, and of the aircraft's place.
-    pub(super) fn hardware_osd(&self) -> Value {
-        let hardware = &self.hardware;
-        json!({
-            "mode_code": hardware.mode as i64,
-            "cover_state": hardware.cover as i64,
-            "putter_state": i64::from(hardware.putter_open),
-            "drone_in_dock": i64::from(self.sky.is_docked()),
-            "supplement_light_state": i64::from(hardware.supplement_light),
-            "alarm_state": i64::from(hardware.alarm),
-            "battery_store_mode": hardware.battery_store_mode,
-            "air_conditioner": {"air_conditioner_state": hardware.air_conditioner, "switch_time": 0},
-        })
     }
 }

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 use utmos_core::method::{Channel, CompletesBy};
-use utmos_dji::{device_side, topic::UplinkTopic};
+use utmos_dji::{catalogue::Placement, device_side, topic::UplinkTopic};
 use utmos_mqtt::Qos;
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
     commands::{Answer, Command, Verdict},
     flying::Stage,
 };
-use crate::{Kind, Outcome, flight::Stick, plausible, refusal};
+use crate::{Kind, Outcome, flight::Stick, model::gateway::Pilot, plausible, refusal};
 
 /// An open direct control.
 #[derive(Debug)]
@@ -42,8 +42,6 @@ pub enum Push {
     Delay,
 }
 
-/// A Dock 2 leaves the link after a minute without a heartbeat.
-const SILENCE_MS: u64 = 60_000;
 const DELAY_PERIOD_MS: u64 = 1_000;
 /// How long one stick command moves the aircraft, in milliseconds of real time.
 const STICK_MS: f64 = 500.0;
@@ -92,7 +90,7 @@ impl Dock {
             last: None,
             pushed: 0,
         });
-        self.after(SILENCE_MS, Due::DrcSilence);
+        self.after(self.drc_silence_ms(), Due::DrcSilence);
         // "Connecting" is told with the answer, "connected" a little later.
         let wait = self.reply_wait(command.method, 0);
         self.after(wait + 1, Due::DrcLink(1));
@@ -122,12 +120,17 @@ impl Dock {
             .cancel(|due| matches!(due, Due::DrcPush(_) | Due::DrcLink(_) | Due::DrcSilence));
     }
 
-    /// Looks whether a heartbeat came in the last minute.
+    fn drc_silence_ms(&self) -> u64 {
+        self.config.model.gateway().drc_silence_ms
+    }
+
+    /// Looks whether a heartbeat came lately.
     pub(super) fn drc_silence(&mut self) {
+        let patience = self.drc_silence_ms();
         let Some(drc) = &self.drc else { return };
         let silent = self.now.mono.as_millis().saturating_sub(drc.heard_ms);
-        if silent < SILENCE_MS {
-            self.after(SILENCE_MS - silent, Due::DrcSilence);
+        if silent < patience {
+            self.after(patience - silent, Due::DrcSilence);
             return;
         }
         self.tell_drc(refusal::DRC_SILENT, 0);
@@ -150,13 +153,20 @@ impl Dock {
         self.out.push(Output::Received { received, receipt, outcome });
         if let Some((result, data)) = answer {
             self.happened(Kind::Reply { method: method.clone(), result });
-            // Where the answer carries seq in its data, it has none beside it.
-            let beside = data.pointer("/output/seq").is_none().then_some(seq).flatten();
+            // A gateway repeats seq where it is wont to get it.
+            let beside = seq.filter(|_| self.repeats_seq_beside(&method));
             let wait = self.reply_wait(&method, result);
             let data = data.to_string();
             self.answer_in(wait, Answer::Drc { method, data, seq: beside });
         }
         self.out.extend(effects);
+    }
+
+    fn repeats_seq_beside(&self, method: &str) -> bool {
+        let seq = self.catalogue.method(method).and_then(|method| method.seq.as_ref());
+        let model = Some(self.config.model.gateway_model());
+        // What is unknown here is refused with its number.
+        seq.is_none_or(|seq| seq.placement(model) == Placement::Beside)
     }
 
     /// Carries out a command under direct control: what became of it, and the answer's result and data if it has one.
@@ -169,6 +179,12 @@ impl Dock {
             let outcome = if code == 0 { Outcome::Done } else { Outcome::Refused(code) };
             (outcome, Some((code, json!({"result": code}))))
         };
+        let known = self.catalogue.method(command.method).is_some_and(|method| {
+            method.channel == Channel::DrcDown && self.config.model.knows(method)
+        });
+        if !known {
+            return answered(refusal::NOT_SUPPORTED);
+        }
         match command.method {
             "heart_beat" => {
                 let now = self.now.mono.as_millis();
@@ -338,6 +354,19 @@ impl Dock {
     fn osd_info(&self) -> Value {
         let at = self.aircraft.position;
         let (north, east, up) = self.aircraft.velocity;
+        if self.config.model.gateway().pilot == Pilot::RemoteController {
+            return json!({
+                "attitude_head": super::flying::tenths(self.aircraft.heading),
+                "elevation": super::flying::tenths(self.aircraft.elevation()),
+                "height": at.height, "latitude": at.latitude, "longitude": at.longitude,
+                "home_distance": at.ground_distance(self.config.home),
+                "horizontal_speed": super::flying::tenths(self.aircraft.horizontal_speed()),
+                "vertical_speed": super::flying::tenths(up),
+                "speed_x": super::flying::tenths(north), "speed_y": super::flying::tenths(east),
+                "speed_z": super::flying::tenths(-up),
+                "ultrasonic_height": -1, "wind_direction": 0, "wind_speed": 0,
+            });
+        }
         json!({
             "attitude_head": super::flying::tenths(self.aircraft.heading),
             "latitude": at.latitude, "longitude": at.longitude, "height": at.height,

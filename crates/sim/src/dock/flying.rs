@@ -13,6 +13,7 @@ use super::{
 use crate::{
     Outcome, Position,
     flight::{Leg, Power},
+    model::gateway::Act,
     refusal,
 };
 
@@ -91,23 +92,6 @@ const BATTERY_TO_START: f64 = 30.0;
 const SPEED_DEFAULT: f64 = 10.0;
 const RTH_DEFAULT: f64 = 40.0;
 
-/// Getting ready: seconds before the step, its number in `flighttask_progress`, and its percentage.
-pub const PREPARATION: [(f64, i64, i64); 10] = [
-    (0.5, 5, 1),
-    (0.5, 6, 2),
-    (1.0, 7, 4),
-    (8.0, 13, 7),
-    (1.0, 14, 8),
-    (0.5, 17, 9),
-    (1.0, 18, 10),
-    (1.0, 20, 12),
-    (0.5, 23, 14),
-    (0.5, 24, 15),
-];
-const COVER_MOVES: usize = 2;
-pub const COVER_IS_OPEN: usize = 3;
-const READY: usize = 9;
-
 impl Sky {
     pub fn is_docked(&self) -> bool {
         matches!(self.stage, Stage::Docked | Stage::Preparing { .. } | Stage::Stowing)
@@ -129,8 +113,7 @@ impl Dock {
             "return_home_cancel" => self.cancel_return(),
             "flight_authority_grab" => {
                 self.authority = true;
-                let state = json!({"control_source": "A"});
-                self.state(self.aircraft_sn.clone(), &state);
+                self.push_aircraft_keys(&["control_source"]);
                 Verdict::done()
             }
             _ => return None,
@@ -208,32 +191,37 @@ impl Dock {
         }
         // Firmware asks before every flight; the answer holds nothing up here.
         self.request("flight_areas_get", &Value::Null);
-        let first = PREPARATION.first().map_or(1.0, |(after, ..)| *after);
-        self.after_scaled(clock::seconds(first), Due::Prepare);
+        self.prepare_later(0);
+    }
+
+    /// Sets the time for a step of getting ready, or for the takeoff after the last of them.
+    fn prepare_later(&mut self, next: usize) {
+        let gateway = self.config.model.gateway();
+        let wait = gateway.preparation.get(next).map_or(gateway.lift_seconds, |step| step.after);
+        self.after_scaled(clock::seconds(wait), Due::Prepare);
     }
 
     /// One step of getting ready.
     pub(super) fn prepare_further(&mut self) {
         let Stage::Preparing { next } = self.sky.stage else { return };
-        let Some((_, number, percent)) = PREPARATION.get(next).copied() else {
+        let Some(step) = self.config.model.gateway().preparation.get(next) else {
             self.lift_off();
             return;
         };
-        match next {
-            COVER_MOVES => self.hardware.cover = Cover::HalfOpen,
-            COVER_IS_OPEN => {
+        match step.act {
+            Some(Act::MoveCover) => self.hardware.cover = Cover::HalfOpen,
+            Some(Act::OpenCover) => {
                 self.hardware.cover = Cover::Open;
                 self.hardware.putter_open = true;
             }
-            READY if self.sky.takeoff.is_some() => self.tell_takeoff("task_ready", 0, false),
-            _ => {}
+            Some(Act::Ready) => self.tell_takeoff("task_ready", 0, false),
+            None => {}
         }
         if self.sky.wayline.is_some() {
-            self.tell_wayline_preparing(number, percent);
+            self.tell_wayline("in_progress", step.mission, step.step, step.percent, 0);
         }
         self.sky.stage = Stage::Preparing { next: next + 1 };
-        let wait = PREPARATION.get(next + 1).map_or(2.0, |(after, ..)| *after);
-        self.after_scaled(clock::seconds(wait), Due::Prepare);
+        self.prepare_later(next + 1);
     }
 
     fn lift_off(&mut self) {

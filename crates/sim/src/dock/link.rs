@@ -4,22 +4,12 @@
 //! every request; a dock that is not answered goes on after a while all the same, and says so.
 
 use serde_json::{Value, json};
-use utmos_dji::{
-    device_side::{self, Kind as Model},
-    downlink::Heading,
-    topic::{StatusRoot, UplinkTopic},
-};
+use utmos_dji::{device_side, downlink::Heading, topic::UplinkTopic};
 use utmos_mqtt::Qos;
 
 use super::{Dock, Due};
 use crate::Kind;
 
-/// A Dock 2.
-pub const DOCK: Model = Model { domain: 3, device_type: 2, sub_type: 0 };
-/// A Matrice 3D.
-pub const AIRCRAFT: Model = Model { domain: 0, device_type: 91, sub_type: 0 };
-/// The Matrice 3D as `device_model_key`.
-pub const AIRCRAFT_KEY: &str = "0-91-0";
 /// How long a request is waited for.
 const ANSWER_WAIT_MS: u64 = 3_000;
 /// When a dock whose binding was refused tries again.
@@ -63,8 +53,13 @@ impl Link {
 }
 
 impl Dock {
+    /// A remote controller asks nothing: its pilot has logged in and has bound it.
     pub(super) fn come_up(&mut self) {
-        self.ask(Question::Config);
+        if self.config.model.is_dock() {
+            self.ask(Question::Config);
+        } else {
+            self.announce();
+        }
     }
 
     pub(super) fn go_down(&mut self) {
@@ -101,8 +96,10 @@ impl Dock {
                         "sn": sn,
                     })
                 };
+                let (gateway_key, aircraft_key) =
+                    (self.config.model.gateway_key(), self.config.model.aircraft_key());
                 let devices =
-                    [device(dock, "3-2-0", dock), device(aircraft, AIRCRAFT_KEY, aircraft)];
+                    [device(dock, &gateway_key, dock), device(aircraft, &aircraft_key, aircraft)];
                 ("airport_organization_bind", json!({"bind_devices": devices}))
             }
         };
@@ -123,8 +120,11 @@ impl Dock {
         tid
     }
 
-    /// Asks for something whose answer changes nothing.
+    /// Asks for something whose answer changes nothing. Only docks ask.
     pub(super) fn request(&mut self, method: &str, data: &Value) {
+        if !self.config.model.is_dock() {
+            return;
+        }
         let tid = self.new_id();
         self.send_request(&tid, method, data);
     }
@@ -218,9 +218,10 @@ impl Dock {
         let (tid, bid) = (self.new_id(), self.new_id());
         let heading = Heading { tid: &tid, bid: &bid, at: self.wall() };
         let is_shown = self.hardware.aircraft_on && !self.meddling.hides_aircraft;
-        let aircraft = is_shown.then_some((&self.aircraft_sn, AIRCRAFT));
-        let payload = device_side::update_topo(heading, DOCK, aircraft);
-        let topic = UplinkTopic::Status { gateway: self.sn.clone(), root: StatusRoot::Sys };
+        let (gateway, airframe) = (self.config.model.gateway(), self.config.model.airframe());
+        let aircraft = is_shown.then_some((&self.aircraft_sn, airframe.kind));
+        let payload = device_side::update_topo(heading, gateway.described, gateway.kind, aircraft);
+        let topic = UplinkTopic::Status { gateway: self.sn.clone(), root: gateway.status_root };
         self.publish(&topic, payload, Qos::AtLeastOnce);
         self.happened(Kind::Announced { aircraft: is_shown });
     }

@@ -7,6 +7,7 @@
 mod airborne;
 mod clock;
 mod commands;
+mod consent;
 mod debugging;
 mod drc;
 mod flying;
@@ -14,6 +15,7 @@ mod link;
 mod meddling;
 mod payload;
 mod properties;
+mod readings;
 mod telemetry;
 mod upkeep;
 mod wayline;
@@ -31,13 +33,14 @@ use utmos_dji::{
     catalogue::Catalogue,
     device_side::{self, Downlink},
     downlink::Heading,
-    topic::{DownlinkTopic, StatusRoot, UplinkTopic},
+    topic::{DownlinkTopic, UplinkTopic},
     uplink::Exchange,
 };
 use utmos_mqtt::Qos;
 
 use crate::{
-    DockConfig, Happening, Kind, Outcome, Received, ReplyTiming, flight::Aircraft, timers::Timers,
+    DockConfig, Happening, Kind, Outcome, Received, ReplyTiming, flight::Aircraft,
+    model::gateway::Ids, timers::Timers,
 };
 
 use commands::Answer;
@@ -108,7 +111,7 @@ enum Due {
     Flight,
     Stow,
     CarryBack,
-    DockOsd(usize),
+    GatewayOsd(usize),
     AircraftOsd,
     Alarms,
     DrcLink(u8),
@@ -119,7 +122,7 @@ enum Due {
     AskAgain,
 }
 
-/// A simulated Dock 2 with a Matrice 3D.
+/// A simulated dock or remote controller with its aircraft.
 #[derive(Debug)]
 pub struct Dock {
     name: Arc<str>,
@@ -190,6 +193,7 @@ impl Dock {
         let behind = rng.random_range(BEHIND_MS);
         let battery = rng.random_range(88.0..97.0);
         let heading = rng.random_range(-180.0..180.0);
+        let airframe = config.model.airframe();
         Ok(Self {
             name: config.sn.as_str().into(),
             sn: GatewaySn::parse(&config.sn)?,
@@ -205,11 +209,11 @@ impl Dock {
             receipts: 0,
             link: Link::default(),
             hardware: Hardware::new(heading),
-            aircraft: Aircraft::parked(config.home, heading, battery, 0),
+            aircraft: Aircraft::parked(airframe.performance, config.home, heading, battery, 0),
             sky: Sky::default(),
             work: Work::default(),
-            payloads: Payloads::default(),
-            properties: Properties::default(),
+            payloads: Payloads::of(airframe),
+            properties: Properties::of(config.model),
             drc: None,
             authority: false,
             unanswered: BTreeMap::new(),
@@ -229,7 +233,10 @@ impl Dock {
             DownlinkTopic::EventsReply { device: self.sn.to_device() },
             DownlinkTopic::StateReply { device: self.sn.to_device() },
             DownlinkTopic::RequestsReply { gateway: gateway() },
-            DownlinkTopic::StatusReply { gateway: gateway(), root: StatusRoot::Sys },
+            DownlinkTopic::StatusReply {
+                gateway: gateway(),
+                root: self.config.model.gateway().status_root,
+            },
         ]
         .iter()
         .map(ToString::to_string)
@@ -330,7 +337,7 @@ impl Dock {
             Due::Flight => self.look_at_aircraft(),
             Due::Stow => self.stowed(),
             Due::CarryBack => self.carry_back(),
-            Due::DockOsd(part) => self.push_dock_osd(part),
+            Due::GatewayOsd(part) => self.push_gateway_osd(part),
             Due::AircraftOsd => self.push_aircraft_osd(),
             Due::Alarms => self.push_alarms(),
             Due::DrcLink(state) => self.drc_link(state),
@@ -357,6 +364,18 @@ impl Dock {
         uuid::Builder::from_random_bytes(self.rng.random()).into_uuid().to_string()
     }
 
+    fn ids(&self) -> Ids {
+        self.config.model.gateway().ids
+    }
+
+    /// `tid` and `bid` of what is told by itself.
+    fn told_ids(&mut self) -> (String, String) {
+        match self.ids() {
+            Ids::Fresh => (self.new_id(), self.new_id()),
+            Ids::Zero => (uuid::Uuid::nil().to_string(), uuid::Uuid::nil().to_string()),
+        }
+    }
+
     /// The dock's own clock.
     fn wall(&self) -> Timestamp {
         Timestamp::from_millis(self.now.wall.as_millis() - self.behind + self.meddling.ahead_ms)
@@ -376,9 +395,21 @@ impl Dock {
 
     /// Sends an event. With `need_reply` 1 it is sent again until it is answered.
     fn event(&mut self, method: &str, bid: Option<&str>, need_reply: Option<bool>, data: &Value) {
-        let topic = UplinkTopic::Events { device: self.sn.to_device() };
-        let tid = self.new_id();
-        let bid = bid.map_or_else(|| self.new_id(), str::to_owned);
+        self.event_of(self.sn.to_device(), method, bid, need_reply, data);
+    }
+
+    /// Sends an event on the topic of the gateway or of its aircraft.
+    fn event_of(
+        &mut self,
+        device: DeviceSn,
+        method: &str,
+        bid: Option<&str>,
+        need_reply: Option<bool>,
+        data: &Value,
+    ) {
+        let topic = UplinkTopic::Events { device };
+        let (tid, own) = self.told_ids();
+        let bid = bid.filter(|_| self.ids() == Ids::Fresh).map_or(own, str::to_owned);
         let message = Message { tid, bid, method: Some(method.to_owned()), data: data.to_string() };
         self.send_message(topic, message, need_reply);
     }
@@ -389,19 +420,18 @@ impl Dock {
             return;
         }
         let topic = UplinkTopic::State { device };
-        let message = Message {
-            tid: self.new_id(),
-            bid: self.new_id(),
-            method: None,
-            data: data.to_string(),
-        };
-        self.send_message(topic, message, Some(true));
+        let (tid, bid) = self.told_ids();
+        let message = Message { tid, bid, method: None, data: data.to_string() };
+        // A recorded remote controller wants no answer.
+        let need_reply = (self.ids() == Ids::Fresh).then_some(true);
+        self.send_message(topic, message, need_reply);
     }
 
     fn send_message(&mut self, topic: UplinkTopic, what: Message, need_reply: Option<bool>) {
         let payload = self.written(&what, need_reply);
         self.publish(&topic, payload, Qos::AtLeastOnce);
-        if need_reply == Some(true) && self.unanswered.len() < UNANSWERED_MAX {
+        let can_be_told_apart = self.ids() == Ids::Fresh;
+        if need_reply == Some(true) && can_be_told_apart && self.unanswered.len() < UNANSWERED_MAX {
             let tid = what.tid.clone();
             self.unanswered.insert(tid.clone(), Unanswered { topic, what, tries: 0 });
             self.wait_for_answer(tid, 0);

@@ -9,13 +9,10 @@ use super::{
     commands::{Command, Verdict},
     work::{Form, Step},
 };
-use crate::{
-    camera::{Camera, PAYLOAD},
-    refusal,
-};
+use crate::{camera::Camera, model::airframe::Airframe, refusal};
 
 /// What the aircraft carries, and who looks at it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Payloads {
     pub camera: Camera,
     live: BTreeMap<String, Stream>,
@@ -28,14 +25,14 @@ struct Stream {
 }
 
 impl Payloads {
+    pub fn of(airframe: &Airframe) -> Self {
+        Self { camera: Camera::of(airframe), live: BTreeMap::new() }
+    }
+
     pub fn streams(&self) -> impl Iterator<Item = &str> {
         self.live.keys().map(String::as_str)
     }
 }
-
-/// The cameras a Dock 2 with an M3D can stream: of the aircraft, its camera and its assisting one; of the dock, its own.
-const AIRCRAFT_CAMERAS: [&str; 2] = [PAYLOAD, "176-0-0"];
-const DOCK_CAMERA: &str = "165-0-7";
 
 impl Dock {
     pub(super) fn payload_command(&mut self, command: &Command<'_>) -> Option<Verdict> {
@@ -64,7 +61,8 @@ impl Dock {
         }
         // A recorded dock takes camera_look_at with an empty index.
         let look_at = command.method.ends_with("camera_look_at") && index.as_str() == Some("");
-        (index.as_str() != Some(PAYLOAD) && !look_at).then_some(refusal::BAD_PARAMETER)
+        (index.as_str() != Some(self.payloads.camera.index) && !look_at)
+            .then_some(refusal::BAD_PARAMETER)
     }
 
     fn camera_command(&mut self, command: &Command<'_>) -> Verdict {
@@ -79,9 +77,7 @@ impl Dock {
         };
         match command.method {
             "payload_authority_grab" => {
-                let state = json!({"payloads": [
-                    {"control_source": "A", "payload_index": PAYLOAD, "sn": ""}]});
-                self.state(self.aircraft_sn.clone(), &state);
+                self.push_aircraft_keys(&["payloads"]);
             }
             "camera_mode_switch" => match command.integer("/camera_mode") {
                 Some(mode @ 0..=3) => camera.mode = mode,
@@ -224,7 +220,8 @@ impl Dock {
             }
             "live_lens_change" => {
                 let lens = command.text("/video_type").unwrap_or_default().to_owned();
-                if !["normal", "wide", "zoom", "ir", "thermal"].contains(&lens.as_str()) {
+                let infrared = self.config.model.gateway().infrared;
+                if !["normal", "wide", "zoom", infrared].contains(&lens.as_str()) {
                     return Some(Verdict::Refused(refusal::BAD_STREAM));
                 }
                 // The public platform's method names no stream: then all of them are meant.
@@ -262,12 +259,13 @@ impl Dock {
     fn has_camera(&self, video: &str) -> bool {
         let mut parts = video.split('/');
         let (sn, camera) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let (gateway, airframe) = (self.config.model.gateway(), self.config.model.airframe());
         if sn == self.sn.as_str() {
-            return camera == DOCK_CAMERA;
+            return gateway.station.as_ref().is_some_and(|station| station.camera == camera);
         }
         sn == self.aircraft_sn.as_str()
             && self.hardware.aircraft_on
-            && AIRCRAFT_CAMERAS.contains(&camera)
+            && (camera == airframe.camera || airframe.assist == Some(camera))
     }
 
     fn change_live(&mut self, video: Option<&str>, change: impl Fn(&mut Stream)) -> Verdict {
@@ -303,7 +301,7 @@ impl Dock {
             .collect()
     }
 
-    /// `live_capacity` of the dock's state: what can be streamed.
+    /// `live_capacity` of the gateway's state: what can be streamed.
     pub(super) fn live_capacity(&self) -> Value {
         let camera = |index: &str, lenses: &[&str]| {
             json!({
@@ -314,20 +312,29 @@ impl Dock {
                 }],
             })
         };
-        let mut devices = vec![json!({
-            "sn": self.sn.as_str(), "available_video_number": 1, "coexist_video_number_max": 1,
-            "camera_list": [camera(DOCK_CAMERA, &["normal"])],
-        })];
+        let (gateway, airframe) = (self.config.model.gateway(), self.config.model.airframe());
+        let device = |sn: &str, cameras: Vec<Value>| {
+            json!({
+                "sn": sn, "available_video_number": cameras.len(), "coexist_video_number_max": 1,
+                "camera_list": cameras,
+            })
+        };
+        let station = gateway.station.iter();
+        let mut devices: Vec<Value> = station
+            .map(|station| device(self.sn.as_str(), vec![camera(station.camera, &["normal"])]))
+            .collect();
+        let mut count = devices.len();
         if self.hardware.aircraft_on {
-            let [main, assist] = AIRCRAFT_CAMERAS;
-            devices.push(json!({
-                "sn": self.aircraft_sn.as_str(),
-                "available_video_number": 2, "coexist_video_number_max": 1,
-                "camera_list": [camera(main, &["wide", "zoom"]), camera(assist, &["normal"])],
-            }));
+            let lenses = ["wide", "zoom", gateway.infrared];
+            let lenses = if airframe.thermal { &lenses[..] } else { &lenses[..2] };
+            let assist = airframe.assist.map(|index| camera(index, &["normal"]));
+            let cameras: Vec<Value> =
+                [camera(airframe.camera, lenses)].into_iter().chain(assist).collect();
+            count += cameras.len();
+            devices.push(device(self.aircraft_sn.as_str(), cameras));
         }
         json!({
-            "available_video_number": 2 * devices.len() - 1, "coexist_video_number_max": 2,
+            "available_video_number": count, "coexist_video_number_max": devices.len(),
             "device_list": devices,
         })
     }

@@ -4,19 +4,21 @@ use serde_json::{Map, Value, json};
 use utmos_dji::uplink::Exchange;
 
 use super::{Dock, Output, Overruled, commands::Answer};
-use crate::{Outcome, refusal};
+use crate::{Model, Outcome, refusal};
 
-/// The settable properties of a Dock 2 and an M3D.
+/// The properties of a gateway and its aircraft that can be set somewhere, and what they are set to.
 #[derive(Debug)]
 pub struct Properties {
-    dock: Value,
+    model: Model,
+    gateway: Value,
     aircraft: Value,
 }
 
-impl Default for Properties {
-    fn default() -> Self {
+impl Properties {
+    pub fn of(model: Model) -> Self {
         Self {
-            dock: json!({
+            model,
+            gateway: json!({
                 "air_transfer_enable": true,
                 "silent_mode": 0,
                 "user_experience_improvement": 1,
@@ -28,6 +30,12 @@ impl Default for Properties {
                 "commander_flight_height": 80.0,
                 "commander_flight_mode": 1,
                 "commander_mode_lost_action": 1,
+                "distance_limit_status": {
+                    "state": 0, "distance_limit": 5_000, "is_near_distance_limit": 0},
+                "rth_altitude": 100,
+                "rc_lost_action": 2,
+                "exit_wayline_when_rc_lost": 0,
+                "remaining_power_for_return_home": 20,
                 "camera_watermark_settings": {
                     "global_enable": 0, "drone_type_enable": 0, "drone_sn_enable": 0,
                     "datetime_enable": 0, "gps_enable": 0, "user_custom_string_enable": 0,
@@ -35,6 +43,53 @@ impl Default for Properties {
                 },
             }),
         }
+    }
+
+    /// Sets one property; `path` leads to it.
+    fn set(&mut self, path: &[&str], value: &Value) -> i64 {
+        let settable = [self.model.gateway().settable, self.model.airframe().settable];
+        let is_settable = |names: &&[&str]| path.first().is_some_and(|name| names.contains(name));
+        let range = range(path).filter(|_| settable.iter().any(is_settable));
+        let Some(range) = range else { return FAILED };
+        if !fits(range, value) {
+            return refusal::BAD_PARAMETER;
+        }
+        self.put(path, value)
+    }
+
+    fn put(&mut self, path: &[&str], value: &Value) -> i64 {
+        let pointer = format!("/{}", path.join("/"));
+        for half in [&mut self.gateway, &mut self.aircraft] {
+            if let Some(place) = half.pointer_mut(&pointer) {
+                *place = value.clone();
+                return 0;
+            }
+        }
+        FAILED
+    }
+
+    pub fn height_limit(&self) -> f64 {
+        self.aircraft.get("height_limit").and_then(Value::as_f64).unwrap_or(120.0)
+    }
+
+    pub fn night_lights(&self) -> Value {
+        self.aircraft.get("night_lights_state").cloned().unwrap_or_default()
+    }
+
+    pub fn set_night_lights(&mut self, value: Option<i64>) {
+        if let Some(value @ 0..=1) = value {
+            self.put(&["night_lights_state"], &json!(value));
+        }
+    }
+
+    /// Of the gateway.
+    pub fn of_gateway(&self) -> &Value {
+        &self.gateway
+    }
+
+    /// Of the aircraft.
+    pub fn of_aircraft(&self) -> &Value {
+        &self.aircraft
     }
 }
 
@@ -52,7 +107,14 @@ const FAILED: i64 = 1;
 fn range(path: &[&str]) -> Option<Range> {
     Some(match path {
         ["air_transfer_enable" | "silent_mode" | "night_lights_state"] => Range::Flag,
-        ["commander_flight_mode" | "commander_mode_lost_action"] => Range::Flag,
+        ["commander_flight_mode" | "commander_mode_lost_action" | "exit_wayline_when_rc_lost"] => {
+            Range::Flag
+        }
+        ["distance_limit_status", "state"] => Range::Flag,
+        ["distance_limit_status", "distance_limit"] => Range::Between(15.0, 8000.0),
+        ["rth_altitude"] => Range::Between(20.0, 500.0),
+        ["rc_lost_action"] => Range::Between(0.0, 2.0),
+        ["remaining_power_for_return_home"] => Range::Between(0.0, 100.0),
         ["user_experience_improvement"] => Range::Between(0.0, 2.0),
         ["obstacle_avoidance", "horizon" | "upside" | "downside"] => Range::Flag,
         ["height_limit"] => Range::Between(20.0, 1500.0),
@@ -71,48 +133,6 @@ fn fits(range: Range, value: &Value) -> bool {
             value.as_f64().is_some_and(|number| least <= number && number <= most)
         }
         Range::Text => value.is_string(),
-    }
-}
-
-impl Properties {
-    /// Sets one property; `path` leads to it.
-    fn set(&mut self, path: &[&str], value: &Value) -> i64 {
-        let Some(range) = range(path) else { return FAILED };
-        if !fits(range, value) {
-            return refusal::BAD_PARAMETER;
-        }
-        let pointer = format!("/{}", path.join("/"));
-        for half in [&mut self.dock, &mut self.aircraft] {
-            if let Some(place) = half.pointer_mut(&pointer) {
-                *place = value.clone();
-                return 0;
-            }
-        }
-        FAILED
-    }
-
-    pub fn height_limit(&self) -> f64 {
-        self.aircraft.get("height_limit").and_then(Value::as_f64).unwrap_or(120.0)
-    }
-
-    pub fn night_lights(&self) -> Value {
-        self.aircraft.get("night_lights_state").cloned().unwrap_or_default()
-    }
-
-    pub fn set_night_lights(&mut self, value: Option<i64>) {
-        if let Some(value) = value {
-            self.set(&["night_lights_state"], &json!(value));
-        }
-    }
-
-    /// All of the dock's, which it tells in its state.
-    pub fn of_dock(&self) -> &Value {
-        &self.dock
-    }
-
-    /// All of the aircraft's.
-    pub fn of_aircraft(&self) -> &Value {
-        &self.aircraft
     }
 }
 
@@ -176,12 +196,12 @@ impl Dock {
     /// Tells of what was set, on the topic of whose it is.
     fn push_properties(&mut self, fields: &Map<String, Value>) {
         for (name, _) in fields {
-            let of_dock = self.properties.of_dock().get(name).cloned();
+            let of_gateway = self.properties.of_gateway().get(name).cloned();
             let of_aircraft = self.properties.of_aircraft().get(name).cloned();
-            if let Some(value) = of_dock {
-                self.state(self.sn.to_device(), &json!({name: value}));
+            if let Some(value) = of_gateway {
+                self.push_property(self.sn.to_device(), name, value);
             } else if let Some(value) = of_aircraft {
-                self.state(self.aircraft_sn.clone(), &json!({name: value}));
+                self.push_property(self.aircraft_sn.clone(), name, value);
             }
         }
     }

@@ -9,7 +9,7 @@ use super::{
     commands::{Command, Verdict},
     flying::Stage,
 };
-use crate::{Kind, Outcome, flight::Leg, refusal};
+use crate::{Kind, Outcome, flight::Leg, model::gateway::Steps, refusal};
 
 /// A task that was prepared or created and not executed.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,6 +62,8 @@ const TASKS_MAX: usize = 64;
 const HALF_SIDE: f64 = 40.0;
 const HEIGHT: f64 = 60.0;
 const SPEED: f64 = 8.0;
+/// How far a task is when its wayline has been flown.
+const RETURNING_PERCENT: i64 = 90;
 /// `break_reason`: user exit.
 const USER_EXIT: i64 = 1281;
 /// `break_reason`: user interruption.
@@ -162,8 +164,9 @@ impl Dock {
         self.sky.legs = rest.len();
         self.aircraft.follow(rest);
         // A recorded dock says it twice within a millisecond.
-        self.tell_wayline("in_progress", 5, 25, self.wayline_percent(), 0);
-        self.tell_wayline("in_progress", 5, 25, self.wayline_percent(), 0);
+        let running = self.steps().running;
+        self.tell_wayline("in_progress", 5, running, self.wayline_percent(), 0);
+        self.tell_wayline("in_progress", 5, running, self.wayline_percent(), 0);
         Verdict::done()
     }
 
@@ -243,7 +246,7 @@ impl Dock {
                 "progress": share.clamp(0.0, 1.0), "state": 0, "wayline_id": 0,
             }));
         }
-        self.tell_wayline("paused", 2, 25, self.wayline_percent(), 0);
+        self.tell_wayline("paused", 2, self.steps().running, self.wayline_percent(), 0);
     }
 
     /// Takes note of how far the aircraft has come on the wayline.
@@ -277,7 +280,7 @@ impl Dock {
 
     pub(super) fn wayline_flown(&mut self) {
         self.follow_wayline();
-        self.tell_wayline("in_progress", 9, 26, 85, 0);
+        self.tell_wayline("in_progress", 9, self.steps().returning, RETURNING_PERCENT, 0);
         if let Some(wayline) = &mut self.sky.wayline {
             wayline.state = State::Ending;
         }
@@ -288,24 +291,15 @@ impl Dock {
         let Some(wayline) = &self.sky.wayline else { return };
         let (word, code, receipt) = (wayline.word, wayline.code, wayline.receipt);
         // Frozen at 15 % when it ends before the takeoff, as recorded.
-        let (mission, step, percent) = match (code, wayline.state) {
-            (0, _) => (9, 35, 100),
-            (_, State::Preparing) => (2, 35, 15),
-            (_, State::Running | State::Paused | State::Ending) => (2, 35, 95),
+        let (mission, percent) = match (code, wayline.state) {
+            (0, _) => (9, 100),
+            (_, State::Preparing) => (2, 15),
+            (_, State::Running | State::Paused | State::Ending) => (2, 95),
         };
-        self.tell_wayline(word, mission, step, percent, code);
+        self.tell_wayline(word, mission, self.steps().done, percent, code);
         self.sky.wayline = None;
         let outcome = if code == 0 { Outcome::Succeeded } else { Outcome::Failed(code) };
         self.ended(receipt, outcome);
-    }
-
-    pub(super) fn tell_wayline_preparing(&mut self, step: i64, percent: i64) {
-        let mission = match step {
-            ..=16 => 2,
-            17..=19 => 3,
-            _ => 4,
-        };
-        self.tell_wayline("in_progress", mission, step, percent, 0);
     }
 
     pub(super) fn tell_wayline_flying(&mut self) {
@@ -315,15 +309,18 @@ impl Dock {
         if wayline.state == State::Ending && wayline.code != 0 {
             return;
         }
+        let Steps { running, returning, landing, .. } = *self.steps();
         let first_leg = self.sky.legs == self.aircraft.path().count();
         match (wayline.state, self.sky.stage) {
             (State::Running, _) => {
                 let mission = if first_leg { 5 } else { 6 };
-                self.tell_wayline("in_progress", mission, 25, self.wayline_percent(), 0);
+                self.tell_wayline("in_progress", mission, running, self.wayline_percent(), 0);
             }
-            (State::Ending, Stage::Returning) => self.tell_wayline("in_progress", 9, 26, 88, 0),
+            (State::Ending, Stage::Returning) => {
+                self.tell_wayline("in_progress", 9, returning, 93, 0);
+            }
             (State::Ending, Stage::Landing { .. }) => {
-                self.tell_wayline("in_progress", 9, 27, 92, 0);
+                self.tell_wayline("in_progress", 9, landing, 97, 0);
             }
             (
                 State::Ending | State::Preparing | State::Paused,
@@ -338,14 +335,31 @@ impl Dock {
         }
     }
 
+    /// The dock's own numbers. Who has no dock flies no task, so nobody hears these.
+    fn steps(&self) -> &'static Steps {
+        const NONE: &Steps =
+            &Steps { running: 0, returning: 0, landing: 0, done: 0, percent: None };
+        self.config.model.gateway().station.as_ref().map_or(NONE, |station| &station.steps)
+    }
+
     fn wayline_percent(&self) -> i64 {
+        if let Some(percent) = self.steps().percent {
+            return percent;
+        }
         let Some(wayline) = &self.sky.wayline else { return 0 };
         let flown = i64::try_from(wayline.flown).unwrap_or(0);
         let legs = i64::try_from(wayline.path.len().max(1)).unwrap_or(1);
-        20 + 65 * flown / legs
+        20 + (RETURNING_PERCENT - 20) * flown / legs
     }
 
-    fn tell_wayline(&mut self, word: &str, mission: i64, step: i64, percent: i64, result: i64) {
+    pub(super) fn tell_wayline(
+        &mut self,
+        word: &str,
+        mission: i64,
+        step: i64,
+        percent: i64,
+        result: i64,
+    ) {
         let Some(wayline) = &self.sky.wayline else { return };
         let flight_id = wayline.flight_id.clone();
         let done = matches!(word, "ok" | "failed" | "canceled");

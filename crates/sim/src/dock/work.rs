@@ -80,6 +80,8 @@ pub enum Form {
     Logs { files: Vec<Value> },
     /// `status`, `reason` and the circle: orbits.
     Orbit { speed: f64 },
+    /// `output.status` and nothing more: a pilot's consent.
+    Consent,
     /// Whatever the catalogue says of it.
     Catalogue { job: Box<JobForm>, reference: Option<Value> },
 }
@@ -240,6 +242,7 @@ impl Form {
                 "circle_speed": speed,
                 "max_circle_speed": 12.0,
             }),
+            Self::Consent => json!({"result": result, "output": {"status": word}}),
             Self::Catalogue { job, reference } => {
                 let mut data = json!({"result": result});
                 let good = job.good.first().map(String::as_str);

@@ -1,7 +1,7 @@
 //! Flights: out, on, home.
 
 use serde_json::{Value, json};
-use utmos_sim::{Outcome, Position, Settings, guide};
+use utmos_sim::{Model, Outcome, Position, Settings, guide};
 
 use crate::world::{CATALOGUE, World, settings};
 
@@ -173,7 +173,7 @@ fn return_home_during_a_wayline_ends_it_as_a_recorded_dock_did() {
 
 #[test]
 fn a_task_aborted_before_the_takeoff_is_canceled_and_frozen_at_15_percent() {
-    let mut world = World::up();
+    let mut world = World::of(Model::Dock1);
     world.prepare(CATALOGUE.method("flight_setup_abort").unwrap());
     world.run(5_000);
     world.must("flight_setup_abort", &json!({}));

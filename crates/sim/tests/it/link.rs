@@ -100,20 +100,17 @@ fn an_unanswered_state_comes_again_with_the_same_ids_and_another_time_and_then_n
 fn an_answered_event_does_not_come_again_and_an_end_survives_an_outage() {
     let mut world = World::up();
     world.must("debug_mode_open", &json!({}));
-    let tid = world.must("putter_open", &json!({}));
+    let tid = world.must("cover_open", &json!({}));
     world.run(3_000);
     let now = world.now();
     world.dock.disconnected("cut", now);
     world.until_end(&tid);
     assert!(
-        world
-            .events("putter_open")
-            .iter()
-            .all(|event| event.data("/output/status") != &json!("ok"))
+        world.events("cover_open").iter().all(|event| event.data("/output/status") != &json!("ok"))
     );
     world.connect();
     world.run(60_000);
-    let ends = world.events("putter_open");
+    let ends = world.events("cover_open");
     let ends: Vec<_> =
         ends.iter().filter(|event| event.data("/output/status") == &json!("ok")).collect();
     assert_eq!(ends.len(), 1, "told when the link was back, and once, for it was answered");

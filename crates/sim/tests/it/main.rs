@@ -12,6 +12,7 @@ mod flights;
 mod jobs;
 mod link;
 mod methods;
+mod models;
 mod mqtt;
 mod properties;
 mod refusals;

@@ -5,7 +5,7 @@ use utmos_core::method::{Channel, CompletesBy};
 use utmos_dji::catalogue::{Field, Kind, Method};
 use utmos_sim::{Outcome, guide};
 
-use crate::world::{CATALOGUE, World};
+use crate::world::{CATALOGUE, World, model_for};
 
 fn fits(field: &Field, value: &Value) -> bool {
     if !field.choices.is_empty() {
@@ -35,7 +35,7 @@ fn every_method_on_services_is_answered_in_the_shape_of_the_catalogue() {
     let mut seen = 0;
     for method in CATALOGUE.methods().filter(|method| method.channel == Channel::Services) {
         seen += 1;
-        let mut world = World::up();
+        let mut world = World::of(model_for(method));
         world.prepare(method);
         let payload = guide::payload(method, &world.config, world.now().wall);
         assert!(method.check(&payload).is_ok(), "{}", method.name);
@@ -77,7 +77,7 @@ fn every_method_under_direct_control_is_acknowledged_or_rightly_silent() {
     let mut seen = 0;
     for method in CATALOGUE.methods().filter(|method| method.channel == Channel::DrcDown) {
         seen += 1;
-        let mut world = World::up();
+        let mut world = World::of(model_for(method));
         world.prepare(method);
         let data = guide::payload(method, &world.config, world.now().wall);
         world.drc(&json!({"method": method.name, "seq": 41, "data": data}));

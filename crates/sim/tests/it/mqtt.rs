@@ -358,7 +358,7 @@ async fn a_dock_works_at_mosquitto(protocol: ProtocolChoice) {
     timeout(LONG, fleet.ready()).await.expect("up");
     let reply = cloud.services("SIM-DOCK-0002", "t-1", "debug_mode_open", json!({})).await;
     assert_eq!(reply["data"]["result"], json!(0));
-    cloud.services("SIM-DOCK-0002", "t-2", "putter_open", json!({})).await;
+    cloud.services("SIM-DOCK-0002", "t-2", "cover_open", json!({})).await;
     assert_eq!(outcome(&fleet, "t-2").await, Outcome::Succeeded);
     fleet.shutdown().await;
     client.shutdown().await;

@@ -1,7 +1,7 @@
 //! What a dock refuses, and with which of DJI's codes.
 
 use serde_json::{Value, json};
-use utmos_sim::Outcome;
+use utmos_sim::{Model, Outcome};
 
 use crate::world::{CATALOGUE, World};
 
@@ -36,14 +36,19 @@ fn an_idle_dock_refuses_what_needs_another_state() {
         ("flighttask_execute", json!({"flight_id": "unknown"}), 319_003),
         ("flighttask_pause", json!({}), 321_260),
         ("flighttask_recovery", json!({}), 319_042),
-        ("flight_setup_abort", json!({}), 315_010),
+        ("flighttask_stop", json!({}), 315_010),
         ("drc_mode_exit", json!({}), 319_021),
         ("live_stop_push", json!({"video_id": "x"}), 513_011),
         ("camera_recording_stop", json!({"payload_index": "80-0-0"}), 327_008),
-        ("poi_mode_exit", json!({}), 315_010),
+        // Methods of the first dock.
+        ("flight_setup_abort", json!({}), 314_000),
+        ("poi_mode_exit", json!({}), 314_000),
     ] {
         check(&mut world, method, data, code);
     }
+    let mut world = World::of(Model::Dock1);
+    check(&mut world, "flight_setup_abort", json!({}), 315_010);
+    check(&mut world, "poi_mode_exit", json!({}), 315_010);
 }
 
 #[test]

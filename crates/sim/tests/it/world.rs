@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use utmos_core::time::{Mono, Now, Timestamp};
 use utmos_dji::catalogue::{Catalogue, Method};
 use utmos_sim::{
-    Dock, DockConfig, Outcome, Output, ReplyTiming, Settings,
+    Dock, DockConfig, Model, Outcome, Output, ReplyTiming, Settings,
     guide::{self, Until},
 };
 
@@ -66,9 +66,24 @@ impl World {
         world
     }
 
+    /// A quiet gateway of this model that is online.
+    pub fn of(model: Model) -> Self {
+        Self::of_with(model, settings())
+    }
+
+    pub fn of_with(model: Model, settings: Settings) -> Self {
+        let mut world = Self::made(DockConfig::numbered_as(model, 7, 1), settings, 7);
+        world.connect();
+        world.run(1_000);
+        world
+    }
+
     /// A dock that is not connected.
     pub fn off(settings: Settings, seed: u64) -> Self {
-        let config = DockConfig::numbered(seed, 1);
+        Self::made(DockConfig::numbered(seed, 1), settings, seed)
+    }
+
+    fn made(config: DockConfig, settings: Settings, seed: u64) -> Self {
         let now = at(0);
         let dock = Dock::new(&config, settings, Arc::clone(&CATALOGUE), seed, now).unwrap();
         Self {
@@ -214,7 +229,7 @@ impl World {
 
     /// Brings the dock to where this method is carried out.
     pub fn prepare(&mut self, method: &Method) {
-        for first in guide::before(method) {
+        for first in guide::before(method, self.config.model) {
             let first_method = CATALOGUE.method(first.method).unwrap();
             let payload = guide::payload(first_method, &self.config, self.now().wall);
             let tid = self.must(first.method, &payload);
@@ -234,6 +249,7 @@ impl World {
 
     pub fn take_off(&mut self) {
         let method = CATALOGUE.method("takeoff_to_point").unwrap();
+        self.prepare(method);
         let payload = guide::payload(method, &self.config, self.now().wall);
         let tid = self.must("takeoff_to_point", &payload);
         assert_eq!(self.until_end(&tid), Outcome::Succeeded);
@@ -289,6 +305,13 @@ impl World {
             self.deliver_quietly("events_reply", &answer);
         }
     }
+}
+
+/// A model that knows a method: a Dock 2 where it does.
+pub fn model_for(method: &Method) -> Model {
+    let models = [Model::Dock2, Model::Dock3, Model::Dock1, Model::RcPlus2, Model::RcPro];
+    let knows = models.into_iter().find(|model| model.knows(method));
+    knows.unwrap_or_else(|| panic!("no model knows {}", method.name))
 }
 
 fn at(millis: u64) -> Now {

@@ -11,7 +11,7 @@ use tracing::Level;
 use utmos_dji::catalogue::Catalogue;
 use utmos_mqtt::{ClientTls, ProtocolChoice};
 use utmos_server::config::{Log, LogFormat};
-use utmos_sim::{BrokerAddress, DockConfig, Fleet, FleetConfig, Happening};
+use utmos_sim::{BrokerAddress, DockConfig, Fleet, FleetConfig, Happening, Model};
 
 use super::sign::read_argument;
 use crate::{exit::Exit, output};
@@ -30,6 +30,10 @@ pub struct Args {
     /// How many docks [default: 1, or as many as the credentials file names]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(DOCKS_MAX)))]
     docks: Option<u32>,
+    /// What they are: dock1, dock2, dock3, rc_pro or rc_plus_2, or one of these with its other aircraft, such as
+    /// dock3_m4td. Of several, separated by commas, they take one after another
+    #[arg(long, value_name = "MODEL", default_value = "dock2", value_delimiter = ',')]
+    model: Vec<Model>,
     /// Fixes every id, delay and reading
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -114,7 +118,8 @@ async fn watch(fleet: &Fleet, happenings: &mut mpsc::Receiver<Happening>) {
 fn docks(args: &Args) -> anyhow::Result<Vec<DockConfig>> {
     let Some(source) = &args.credentials else {
         let mut docks: Vec<_> = (1..=args.docks.unwrap_or(1))
-            .map(|number| DockConfig::numbered(args.seed, number))
+            .zip(args.model.iter().cycle())
+            .map(|(number, model)| DockConfig::numbered_as(*model, args.seed, number))
             .collect();
         if let Some(path) = &args.password_from {
             let text =
@@ -133,16 +138,20 @@ fn docks(args: &Args) -> anyhow::Result<Vec<DockConfig>> {
     if logins.is_empty() || wanted > logins.len() {
         bail!("{source} has passwords for {} docks and {wanted} are wanted", logins.len());
     }
-    let numbered = (1..).zip(logins.into_iter().take(wanted));
-    Ok(numbered.map(|(number, login)| dock(args.seed, number, login)).collect())
+    let numbered = (1..).zip(args.model.iter().cycle()).zip(logins.into_iter().take(wanted));
+    Ok(numbered.map(|((number, model), login)| dock(*model, args.seed, number, login)).collect())
 }
 
 /// A dock with a name of its own gets an aircraft that is called after it.
-fn dock(seed: u64, number: u32, login: Login) -> DockConfig {
-    let of_simulator = login.sn.strip_prefix("SIM-DOCK-").and_then(|digits| digits.parse().ok());
-    let dock = DockConfig::numbered(seed, of_simulator.unwrap_or(number));
-    let aircraft_sn =
-        if dock.sn == login.sn { dock.aircraft_sn.clone() } else { format!("{}-M3D", login.sn) };
+fn dock(model: Model, seed: u64, number: u32, login: Login) -> DockConfig {
+    let of_simulator = login.sn.strip_prefix(model.sn_prefix());
+    let of_simulator = of_simulator.and_then(|digits| digits.parse().ok());
+    let dock = DockConfig::numbered_as(model, seed, of_simulator.unwrap_or(number));
+    let aircraft_sn = if dock.sn == login.sn {
+        dock.aircraft_sn.clone()
+    } else {
+        format!("{}-{}", login.sn, model.aircraft_name())
+    };
     DockConfig {
         username: login.sn.clone(),
         sn: login.sn,
@@ -238,8 +247,12 @@ mod tests {
     #[test]
     fn a_dock_of_another_name_has_an_aircraft_of_its_own() {
         let login = |sn: &str| Login { sn: sn.to_owned(), password: "p".to_owned() };
-        assert_eq!(dock(1, 1, login("SIM-DOCK-0003")).aircraft_sn, "SIM-M3D-0003");
-        let named = dock(1, 2, login("4TADL"));
+        let dock2 = Model::Dock2;
+        assert_eq!(dock(dock2, 1, 1, login("SIM-DOCK-0003")).aircraft_sn, "SIM-M3D-0003");
+        let of_dock3 = dock(Model::Dock3, 1, 1, login("SIM-DOCK3-0004"));
+        assert_eq!((of_dock3.model, of_dock3.aircraft_sn.as_str()), (Model::Dock3, "SIM-M4D-0004"));
+        assert_eq!(dock(Model::RcPro, 1, 1, login("5YSZ")).aircraft_sn, "5YSZ-M3E");
+        let named = dock(dock2, 1, 2, login("4TADL"));
         assert_eq!(
             (named.sn.as_str(), named.username.as_str(), named.aircraft_sn.as_str()),
             ("4TADL", "4TADL", "4TADL-M3D")

@@ -141,15 +141,15 @@ async fn jobs_end_as_they_did_however_they_are_told() {
         "method=cover_open,kind=progress_out_of_order",
         "method=cover_close,kind=resend_events",
         // The answer is lost and the events still come.
-        "method=putter_open,kind=silent",
-        "method=putter_close,kind=disconnect,ms=50",
+        "method=device_format,kind=silent",
+        "method=drone_format,kind=disconnect,ms=50",
         // Nothing is ordered or timed by a dock's clock.
         "kind=clock_skew,at_ms=0,seconds=-86400",
     ]
     .map(str::to_owned);
     let (_place, server, fleet, config) = world(1, &flags, ProtocolChoice::V5).await;
     let (api, sn) = (&server.api, &config.docks[0].sn);
-    for method in [METHOD, "cover_open", "cover_close", "putter_open", "putter_close"] {
+    for method in [METHOD, "cover_open", "cover_close", "device_format", "drone_format"] {
         let id = send(api, sn, method, 1).await;
         let command = api.ended(&id).await;
         assert_eq!(state(&command), ("SUCCEEDED", None), "{method}: {command:#}");

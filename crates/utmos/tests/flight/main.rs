@@ -8,6 +8,7 @@ mod crash;
 mod dock;
 mod faults;
 mod methods;
+mod models;
 mod mosquitto;
 mod place;
 mod process;

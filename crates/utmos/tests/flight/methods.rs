@@ -16,7 +16,7 @@ use utmos_dji::catalogue::Method;
 use utmos_mqtt::ProtocolChoice;
 use utmos_server::clock::SystemClock;
 use utmos_sim::{
-    Dock, DockConfig, Fleet, FleetConfig, Outcome, Settings,
+    Dock, DockConfig, Fleet, FleetConfig, Model, Outcome, Settings,
     guide::{self, Until},
     oracle,
 };
@@ -272,20 +272,29 @@ fn ends_as_the_dock_says(one: &Ended) {
     assert!(!command["delivered_at"].is_null(), "{}", method.name);
 }
 
+/// A model that knows a method: a Dock 2 where it does.
+fn model_for(method: &Method) -> Model {
+    let models = [Model::Dock2, Model::Dock3, Model::Dock1, Model::RcPlus2, Model::RcPro];
+    models.into_iter().find(|model| model.knows(method)).unwrap()
+}
+
 /// Runs each method at a dock of its own.
 async fn run(
     methods: Vec<&'static Method>,
     payload: impl Fn(&Method, &DockConfig) -> Value,
 ) -> Vec<Ended> {
     let in_flight = |method: &Method| {
-        guide::before(method).iter().any(|first| match first.until {
+        guide::before(method, model_for(method)).iter().any(|first| match first.until {
             Until::End | Until::Wayline => true,
             Until::Reply => false,
         })
     };
-    let (place, mut config) = Place::with_fleet(u32::try_from(methods.len()).unwrap()).await;
+    let models: Vec<Model> = methods.iter().map(|method| model_for(method)).collect();
+    let (place, mut config) = Place::with_models(&models).await;
     if let Some(at) = methods.iter().position(|method| method.name == "charge_open") {
-        let dock = config.docks.iter().position(|dock| battery(&config, dock) < CHARGEABLE);
+        let model = config.docks[at].model;
+        let fits = |dock: &DockConfig| dock.model == model && battery(&config, dock) < CHARGEABLE;
+        let dock = config.docks.iter().position(fits);
         config.docks.swap(at, dock.unwrap());
     }
     let server = place.start().await;
@@ -322,7 +331,9 @@ async fn run_group(
     .await;
     // What nothing answers may end at the platform before it has arrived.
     truth::until(&fleet, |fleet| {
-        let expected: usize = group.iter().map(|(method, _)| guide::before(method).len() + 1).sum();
+        let needed =
+            |(method, dock): &(&Method, DockConfig)| guide::before(method, dock.model).len() + 1;
+        let expected: usize = group.iter().map(needed).sum();
         fleet.received().len() >= expected
     })
     .await;
@@ -345,7 +356,7 @@ async fn run_group(
                 *outcome
             }
         };
-        let expected = guide::before(method).len() + 1;
+        let expected = guide::before(method, dock.model).len() + 1;
         assert_eq!(received_by(&fleet, &dock), expected, "{}", method.name);
         Ended { method, dock, command, outcome }
     });
@@ -368,7 +379,7 @@ fn battery(config: &FleetConfig, dock: &DockConfig) -> f64 {
 
 /// Brings a dock to where it carries the method out.
 async fn prepare(api: &Api, wanted: &Method, dock: &DockConfig) {
-    for first in guide::before(wanted) {
+    for first in guide::before(wanted, dock.model) {
         let method = CATALOGUE.method(first.method).unwrap();
         let mut payload = guide::payload(method, dock, SystemClock::new().now().wall);
         let far = dock.home.moved(FAR, 0.0);

@@ -31,7 +31,7 @@ use utmos_server::{
     directory::mqtt_secret_hash,
     ids::SystemIds,
 };
-use utmos_sim::{BrokerAddress, Fleet, FleetConfig, ReplyTiming};
+use utmos_sim::{BrokerAddress, DockConfig, Fleet, FleetConfig, Model, ReplyTiming};
 use utmos_store::{JournalledStore, MasterKey, SqliteConfig, SqliteStore};
 use uuid::Uuid;
 
@@ -103,11 +103,13 @@ impl Place {
 
     /// A place with so many simulated docks, and what their fleet is made of.
     pub async fn with_fleet(docks: u32) -> (Self, FleetConfig) {
+        Self::with_models(&vec![Model::Dock2; usize::try_from(docks).unwrap()]).await
+    }
+
+    /// A place with a simulated gateway of each of these models, and what their fleet is made of.
+    pub async fn with_models(models: &[Model]) -> (Self, FleetConfig) {
         let place = Self::new().await;
-        let mut fleet = FleetConfig::new(BrokerAddress::new("127.0.0.1", 0), docks, SEED);
-        fleet.reply = ReplyTiming::AtOnce;
-        fleet.broker.reconnect_wait_min = std::time::Duration::from_millis(10);
-        fleet.broker.reconnect_wait_max = std::time::Duration::from_millis(50);
+        let mut fleet = fleet_of(models);
         // In one spot, so that all fly equally far to the places in documented payloads.
         let home = fleet.docks[0].home;
         fleet.docks.iter_mut().for_each(|dock| dock.home = home);
@@ -118,7 +120,7 @@ impl Place {
                 &store,
                 place.given.tenant,
                 &dock.sn,
-                DeviceKind::Dock,
+                kind_of(dock.model),
                 &dock.password,
                 &subs,
             )
@@ -204,6 +206,22 @@ impl Place {
         let server = Server::start(&config, parts).await.unwrap();
         Running { api: self.api(), server, store }
     }
+}
+
+/// A fleet of a gateway of each of these models, numbered from 1.
+pub fn fleet_of(models: &[Model]) -> FleetConfig {
+    let mut fleet = FleetConfig::new(BrokerAddress::new("127.0.0.1", 0), 0, SEED);
+    let numbered = (1..).zip(models);
+    fleet.docks = numbered.map(|(n, model)| DockConfig::numbered_as(*model, SEED, n)).collect();
+    fleet.reply = ReplyTiming::AtOnce;
+    fleet.broker.reconnect_wait_min = std::time::Duration::from_millis(10);
+    fleet.broker.reconnect_wait_max = std::time::Duration::from_millis(50);
+    fleet
+}
+
+/// What a model is registered as.
+pub fn kind_of(model: Model) -> DeviceKind {
+    if model.is_dock() { DeviceKind::Dock } else { DeviceKind::RemoteController }
 }
 
 /// Starts docks at this broker and waits until they are there.
