@@ -11,6 +11,7 @@ mod methods;
 mod mosquitto;
 mod place;
 mod process;
+mod race;
 mod recordings;
 mod security;
 mod truth;
