@@ -60,6 +60,8 @@ const LEAD_EACH: Duration = Duration::from_millis(20);
 const LOOK_WAIT: Duration = Duration::from_millis(250);
 /// What the docks' ledger can hold, with room to spare.
 const COMMANDS_MAX: f64 = 150_000.0;
+/// Longest that a dock whose connection was lost is away, in milliseconds, as long as there is a server.
+const BACK_WAIT_MS: i64 = 2_000;
 const OVERRIDE_FILE: &str = "race-catalogue.json";
 
 /// Arguments.
@@ -365,19 +367,33 @@ impl<'a> Race<'a> {
             let id = one.id.as_str();
             let method = self.catalogue.method(&one.method);
             let silence = method.map_or(Duration::ZERO, |method| method.silence);
-            let outcomes = truth.outcomes.get(id).map_or(&[][..], Vec::as_slice);
-            let received_at = truth.received_at.get(id).map_or(&[][..], Vec::as_slice);
+            let is_unanswered = one.method == errand::STICK;
+            let received_at = match is_unanswered {
+                true => truth.witness.controls(&one.gateway, &one.payload),
+                false => truth.received_at.get(id).map_or(&[][..], Vec::as_slice),
+            };
+            let outcomes = match is_unanswered {
+                true => &vec![Outcome::Silent; received_at.len()],
+                false => truth.outcomes.get(id).map_or(&[][..], Vec::as_slice),
+            };
+            let ended_at = one.story.ended_at.unwrap_or(one.story.accepted_at);
             let case = Case {
                 story: &one.story,
                 outcomes,
+                is_unanswered,
+                was_cut: truth.witness.came_back(
+                    &one.gateway,
+                    one.story.accepted_at,
+                    ended_at + BACK_WAIT_MS,
+                ),
                 answers: answers.get(id).map_or(&[][..], Vec::as_slice),
                 deaths,
                 is_job: errand::JOBS.contains(&one.method.as_str()),
                 silence_ms: i64::try_from(silence.as_millis()).unwrap_or(i64::MAX),
             };
             let fault = truth.faults.get(id);
-            let until = one.story.ended_at.unwrap_or(one.story.accepted_at) - docks_began;
-            let beside = plan.beside(one.story.accepted_at - docks_began, until, &since);
+            let beside =
+                plan.beside(one.story.accepted_at - docks_began, ended_at - docks_began, &since);
             let class = plan::class_of(fault, !received_at.is_empty(), beside);
             let verdict = judge::judge(&case);
             report.count(class, verdict);
@@ -423,10 +439,13 @@ fn count(report: &mut Report, told: Vec<Told>) -> BTreeSet<String> {
 
 /// What was accepted, what is on record and what arrived must be the same commands.
 fn compare_ids(report: &mut Report, accepted: &BTreeSet<String>, listed: &[Listed], truth: &Truth) {
-    let listed: BTreeSet<String> = listed.iter().map(|one| one.id.clone()).collect();
-    report.lost = accepted.difference(&listed).count() as u64;
-    report.untold = listed.difference(accepted).count() as u64;
-    report.unasked = truth.received_at.keys().filter(|id| !listed.contains(*id)).count() as u64;
+    let ids: BTreeSet<String> = listed.iter().map(|one| one.id.clone()).collect();
+    report.lost = accepted.difference(&ids).count() as u64;
+    report.untold = ids.difference(accepted).count() as u64;
+    let strangers = truth.received_at.keys().filter(|id| !ids.contains(*id)).count();
+    let sticks = listed.iter().filter(|one| one.method == errand::STICK);
+    let known = sticks.filter(|one| !truth.witness.controls(&one.gateway, &one.payload).is_empty());
+    report.unasked = (strangers + truth.witness.controls_seen() - known.count()) as u64;
 }
 
 fn end_of(one: &Listed) -> String {

@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 use utmos_core::{
     command::{FailureCode, Status},
@@ -63,6 +64,8 @@ pub enum Told {
 pub struct Listed {
     pub id: String,
     pub method: String,
+    pub gateway: String,
+    pub payload: Value,
     pub story: Story,
 }
 
@@ -86,6 +89,8 @@ struct Page {
 struct Item {
     command_id: String,
     command_type: String,
+    gateway_id: String,
+    payload: Value,
     status: String,
     failure_code: Option<String>,
     response_code: Option<String>,
@@ -156,11 +161,11 @@ impl Desk {
         }))
     }
 
-    /// Whether a command is still in one of the states that are no end.
+    /// Whether a command has not ended.
     pub async fn has_open(&self) -> anyhow::Result<bool> {
         for status in [Status::Accepted, Status::Delivered] {
-            let query = format!("status={}&limit=1", status.as_str());
-            if !self.page(&query).await?.items.is_empty() {
+            let items = self.items(&format!("&status={}", status.as_str())).await?;
+            if items.iter().any(|item| item.completed_at.is_none()) {
                 return Ok(true);
             }
         }
@@ -169,15 +174,17 @@ impl Desk {
 
     /// Every command on record.
     pub async fn all(&self) -> anyhow::Result<Vec<Listed>> {
+        self.items("").await?.into_iter().map(Item::listed).collect()
+    }
+
+    async fn items(&self, filter: &str) -> anyhow::Result<Vec<Item>> {
         let mut all = Vec::new();
-        let mut query = format!("limit={PAGE}");
+        let mut from = String::new();
         loop {
-            let page = self.page(&query).await?;
-            for item in page.items {
-                all.push(item.listed()?);
-            }
+            let page = self.page(&format!("limit={PAGE}{filter}{from}")).await?;
+            all.extend(page.items);
             let Some(cursor) = page.next_cursor else { return Ok(all) };
-            query = format!("limit={PAGE}&cursor={cursor}");
+            from = format!("&cursor={cursor}");
         }
     }
 
@@ -233,7 +240,13 @@ impl Item {
             ended_at: self.completed_at.as_deref().map(millis).transpose()?,
             timeout_ms: self.timeout_seconds * 1_000,
         };
-        Ok(Listed { id: self.command_id, method: self.command_type, story })
+        Ok(Listed {
+            id: self.command_id,
+            method: self.command_type,
+            gateway: self.gateway_id,
+            payload: self.payload,
+            story,
+        })
     }
 }
 

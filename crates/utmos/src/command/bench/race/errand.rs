@@ -13,6 +13,11 @@ const NO_CAMERA: &str = "52-0-0";
 const TIMEOUTS: std::ops::RangeInclusive<u64> = 2..=4;
 /// Prepares a dock for its jobs.
 pub const PREPARATION: &str = "debug_mode_open";
+/// A method that nothing answers, and whose message has no `tid`: it is known by its payload, which is new every time.
+pub const STICK: &str = "stick_control";
+/// Positions of a stick.
+const STICK_MIN: usize = 364;
+const STICK_PLACES: usize = 1_321;
 /// Methods that are done with a job.
 pub const JOBS: [&str; 6] = [
     "cover_open",
@@ -56,13 +61,14 @@ const DEBUGGED: [(&str, u32); 11] = [
 ];
 
 /// The same of one that flies.
-const FLYING: [(&str, u32); 6] = [
+const FLYING: [(&str, u32); 7] = [
     ("takeoff_to_point", 25),
     ("fly_to_point", 20),
-    ("return_home", 25),
+    ("return_home", 20),
     ("fly_to_point_stop", 10),
-    ("flighttask_pause", 10),
-    ("custom_data_transmission_to_psdk", 10),
+    ("flighttask_pause", 5),
+    (STICK, 15),
+    ("custom_data_transmission_to_psdk", 5),
 ];
 
 /// Whether a dock flies.
@@ -116,6 +122,12 @@ impl Errands {
         match method {
             "custom_data_transmission_to_psdk" => json!({"value": "race"}),
             "camera_recording_stop" => json!({"payload_index": NO_CAMERA}),
+            STICK => json!({
+                "roll": STICK_MIN + self.drawn % STICK_PLACES,
+                "pitch": STICK_MIN + self.drawn / STICK_PLACES % STICK_PLACES,
+                "throttle": 1_024,
+                "yaw": 1_024,
+            }),
             "takeoff_to_point" => json!({
                 "target_latitude": target.latitude,
                 "target_longitude": target.longitude,
@@ -158,6 +170,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::collections::BTreeSet;
 
+    use utmos_core::method::CompletesBy;
     use utmos_dji::catalogue::Catalogue;
 
     use super::*;
@@ -188,8 +201,10 @@ mod tests {
             assert!(asked.contains(method), "{method}");
         }
         for method in asked {
-            let is_job = catalogue.method(method).unwrap().job.is_some();
-            assert_eq!(JOBS.contains(&method), is_job, "{method}");
+            let known = catalogue.method(method).unwrap();
+            assert_eq!(JOBS.contains(&method), known.job.is_some(), "{method}");
+            let is_unanswered = known.completes_by == CompletesBy::NoReply;
+            assert_eq!(method == STICK, is_unanswered, "{method}");
         }
     }
 }

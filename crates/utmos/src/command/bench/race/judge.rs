@@ -59,6 +59,10 @@ pub struct Case<'a> {
     pub is_job: bool,
     /// How long its job may be silent.
     pub silence_ms: i64,
+    /// Whether nothing ever answers it, so that it is done when the broker says that the dock has it.
+    pub is_unanswered: bool,
+    /// Whether the dock lost its connection at about the time it ended.
+    pub was_cut: bool,
 }
 
 /// What is to be said of a story.
@@ -219,6 +223,12 @@ pub fn judge(case: &Case<'_>) -> Verdict {
         (Status::UnmatchedResponse, None) => {
             founded(Says::Nonsense, unknown(case, ended_at, &[Says::Ended]))
         }
+        // The dock's connection may have taken it, and have gone before the dock heard it.
+        (Status::Delivered, None) if case.is_unanswered => match outcome {
+            Some(_) => Verdict::Exact,
+            None if case.was_cut => Verdict::Unknown(Why::LostOnTheWay),
+            None => Verdict::Wrong(Lie::NotDone),
+        },
         // Nothing that the race sends ends so.
         (
             Status::Accepted

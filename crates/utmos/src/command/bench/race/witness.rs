@@ -22,6 +22,10 @@ pub struct Witness {
     by_reference: BTreeMap<String, String>,
     replies: Vec<Reply>,
     events: Vec<Event>,
+    /// When direct control came, by gateway and data: it has no `tid`.
+    controls: BTreeMap<(String, String), Vec<i64>>,
+    /// When each gateway told of its topology, as it does whenever it has connected.
+    announced: BTreeMap<String, Vec<i64>>,
 }
 
 #[derive(Debug)]
@@ -59,12 +63,22 @@ struct Event {
 impl Witness {
     /// Takes down a message. What is of no command is let go.
     pub fn see(&mut self, passed: &Passed, catalogue: &Catalogue) {
+        if passed.topic.starts_with("sys/") {
+            let times = self.announced.entry(passed.sn.to_string()).or_default();
+            times.push(passed.at.as_millis());
+        }
         let Some((gateway, end)) = place(&passed.topic) else { return };
         let json = || serde_json::from_slice::<Value>(&passed.payload).ok();
         match (&passed.way, end) {
             (Way::Down, "services") => {
                 if let Some(json) = json() {
                     self.asked(gateway, &json, catalogue);
+                }
+            }
+            (Way::Down, "drc/down") => {
+                if let Some(data) = json().and_then(|json| Some(json.get("data")?.to_string())) {
+                    let times = self.controls.entry((gateway.to_owned(), data)).or_default();
+                    times.push(passed.at.as_millis());
                 }
             }
             (Way::Up { sent, settled_at }, "services_reply" | "events") => {
@@ -96,6 +110,23 @@ impl Witness {
             self.by_reference.insert(id.to_owned(), tid.clone());
         }
         self.commands.insert(tid, Asked { gateway: gateway.to_owned(), method });
+    }
+
+    /// When a command of direct control came to a gateway.
+    pub fn controls(&self, gateway: &str, payload: &Value) -> &[i64] {
+        let key = (gateway.to_owned(), payload.to_string());
+        self.controls.get(&key).map_or(&[], Vec::as_slice)
+    }
+
+    /// How many commands of direct control came, each counted once.
+    pub fn controls_seen(&self) -> usize {
+        self.controls.len()
+    }
+
+    /// Whether a gateway came back from somewhere between these times.
+    pub fn came_back(&self, gateway: &str, from: i64, until: i64) -> bool {
+        let times = self.announced.get(gateway);
+        times.is_some_and(|times| times.iter().any(|at| from <= *at && *at <= until))
     }
 
     /// What was told of each command, by `tid`.
@@ -262,6 +293,23 @@ mod tests {
             ("D1/services_reply", own, Sent::Unknown),
         ];
         assert_eq!(told("cover_open", &json!({}), &ups), [(false, Says::Ended)]);
+    }
+
+    #[test]
+    fn direct_control_is_known_by_its_data_and_a_connection_by_the_topology_after_it() {
+        let catalogue = Catalogue::embedded().unwrap();
+        let mut witness = Witness::default();
+        let (one, other) = (json!({"yaw": 1, "roll": 2}), json!({"yaw": 1, "roll": 3}));
+        let message = json!({"method": "stick_control", "seq": 1, "data": one});
+        witness.see(&passed("D1/drc/down", &message, None), &catalogue);
+        assert_eq!(witness.controls("D1", &one), [10]);
+        assert_eq!(witness.controls("D1", &other), [0; 0]);
+        assert_eq!(witness.controls("D2", &one), [0; 0]);
+        let mut status = passed("", &json!({}), Some(taken()));
+        status.topic = "sys/product/D1/status".to_owned();
+        witness.see(&status, &catalogue);
+        assert!(witness.came_back("D1", 9, 11) && !witness.came_back("D1", 11, 12));
+        assert!(!witness.came_back("D2", 9, 11));
     }
 
     #[test]

@@ -37,12 +37,30 @@ fn answer(says: Says, at: i64) -> Answer {
     Answer { at, settled_at: at + 5, is_taken: true, says }
 }
 
+fn case<'a>(
+    story: &'a Story,
+    outcomes: &'a [Outcome],
+    answers: &'a [Answer],
+    deaths: &'a [i64],
+) -> Case<'a> {
+    Case {
+        story,
+        outcomes,
+        answers,
+        deaths,
+        is_job: false,
+        silence_ms: SILENCE,
+        is_unanswered: false,
+        was_cut: false,
+    }
+}
+
 fn reply(story: &Story, outcomes: &[Outcome], answers: &[Answer], deaths: &[i64]) -> Verdict {
-    judge(&Case { story, outcomes, answers, deaths, is_job: false, silence_ms: SILENCE })
+    judge(&case(story, outcomes, answers, deaths))
 }
 
 fn job(story: &Story, outcomes: &[Outcome], answers: &[Answer], deaths: &[i64]) -> Verdict {
-    judge(&Case { story, outcomes, answers, deaths, is_job: true, silence_ms: SILENCE })
+    judge(&Case { is_job: true, ..case(story, outcomes, answers, deaths) })
 }
 
 #[test]
@@ -208,6 +226,24 @@ fn an_answer_that_cannot_be_its_own_leaves_it_unknown() {
 }
 
 #[test]
+fn what_nothing_answers_is_delivered_where_it_arrived() {
+    let delivered = story(Status::Delivered, None, ACCEPTED + 50);
+    let unanswered = |outcomes, was_cut| {
+        judge(&Case { is_unanswered: true, was_cut, ..case(&delivered, outcomes, &[], &[]) })
+    };
+    for was_cut in [false, true] {
+        assert_eq!(unanswered(&[Outcome::Silent], was_cut), Verdict::Exact);
+        assert_eq!(unanswered(&[Outcome::Ignored], was_cut), Verdict::Exact);
+        let twice = unanswered(&[Outcome::Silent, Outcome::Silent], was_cut);
+        assert_eq!(twice, Verdict::Wrong(Lie::Twice));
+    }
+    assert_eq!(unanswered(&[], true), Verdict::Unknown(Why::LostOnTheWay));
+    assert_eq!(unanswered(&[], false), Verdict::Wrong(Lie::NotDone));
+    let answered = reply(&delivered, &[Outcome::Done], &[], &[]);
+    assert_eq!(answered, Verdict::Wrong(Lie::NoEnd));
+}
+
+#[test]
 fn what_is_received_after_its_deadline_is_stale() {
     let told = succeeded();
     assert!(!is_stale(&told, &[]));
@@ -219,14 +255,6 @@ fn what_is_received_after_its_deadline_is_stale() {
 fn the_time_an_answer_was_with_a_server_that_died_is_told() {
     let end = timed_out(FailureCode::NoResponse, DUE);
     let answers = [answer(Says::Ended, DUE - 2_000), answer(Says::Runs, DUE - 2_500)];
-    let case = |deaths| Case {
-        story: &end,
-        outcomes: &[],
-        answers: &answers,
-        deaths,
-        is_job: true,
-        silence_ms: SILENCE,
-    };
-    assert_eq!(lost_for(&case(&[DUE - 1_900])), Some(95));
-    assert_eq!(lost_for(&case(&[])), None);
+    assert_eq!(lost_for(&case(&end, &[], &answers, &[DUE - 1_900])), Some(95));
+    assert_eq!(lost_for(&case(&end, &[], &answers, &[])), None);
 }
