@@ -17,7 +17,7 @@ async fn every_state_is_what_the_dock_did_whatever_goes_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("race.json");
     let mut race = Command::new(env!("CARGO_BIN_EXE_utmos"));
-    race.args(["bench", "race", "--rate", "30", "--seconds", "6", "--kill-every", "2.5"])
+    race.args(["bench", "race", "--rate", "40", "--seconds", "8", "--kill-every", "3"])
         .args(["--docks", "10", "--silence", "3", "--settle", "120", "--json"])
         .arg(&file)
         .current_dir(folder.path())
