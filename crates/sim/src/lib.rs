@@ -23,6 +23,7 @@ mod model;
 mod plausible;
 mod refusal;
 mod timers;
+mod wire;
 
 pub use config::{Binding, BrokerAddress, DockConfig, FleetConfig, ReplyTiming};
 pub use dock::{Dock, Output, Settings};
@@ -31,3 +32,4 @@ pub use geo::Position;
 pub use happening::{Happening, Kind};
 pub use ledger::{Ledger, Outcome, Received, oracle};
 pub use model::{Model, UnknownModel};
+pub use wire::{Passed, Way};

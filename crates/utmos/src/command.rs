@@ -46,7 +46,7 @@ pub enum Command {
     /// Check or print the configuration
     #[command(subcommand)]
     Config(config::Action),
-    /// Measure the speed and memory of this build on this machine
+    /// Measure the speed and memory of this build on this machine, or hold a race
     Bench(bench::Args),
 }
 

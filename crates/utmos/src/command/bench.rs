@@ -10,6 +10,7 @@ mod floors;
 mod http;
 mod load;
 mod machine;
+mod race;
 mod report;
 
 use std::{
@@ -41,9 +42,19 @@ const IDLE_WAIT: Duration = Duration::from_secs(1);
 /// Longest to wait for the commands of one measurement to end.
 const DRAIN_WAIT: Duration = Duration::from_secs(60);
 
+/// What is measured beside speed.
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Count the commands whose final state is what the dock did, under faults of every kind and kill -9
+    Race(race::Args),
+}
+
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
     /// How long each measurement takes, in seconds
     #[arg(long, value_name = "N", default_value_t = 3.0, value_parser = parse_seconds)]
     seconds: f64,
@@ -93,6 +104,9 @@ impl Plan {
 
 /// Runs it.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
+    if let Some(What::Race(race)) = args.what {
+        return race::run(race).await;
+    }
     let plan = Plan::of(&args);
     let folder = Folder::make(&args.data_dir)?;
     if cfg!(debug_assertions) {
@@ -258,10 +272,22 @@ impl Folder {
         opened::make_folder(&folder)?;
         Ok(Self(folder))
     }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Leaves it where it is.
+    fn keep(mut self) -> PathBuf {
+        std::mem::take(&mut self.0)
+    }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
+        if self.0.as_os_str().is_empty() {
+            return;
+        }
         drop(std::fs::remove_dir_all(&self.0));
     }
 }

@@ -12,6 +12,7 @@ mod models;
 mod mosquitto;
 mod place;
 mod process;
+mod race;
 mod recordings;
 mod security;
 mod truth;

@@ -47,6 +47,8 @@ const LOOK_WAIT: Duration = Duration::from_millis(1);
 /// Where a server lives: its folder and its addresses.
 pub struct Place {
     dir: PathBuf,
+    /// Assignments over the defaults.
+    settings: Vec<String>,
     pub http: SocketAddr,
     pub mqtt: SocketAddr,
 }
@@ -73,7 +75,13 @@ pub struct Server {
 impl Place {
     /// A place of its own in `dir`, at free ports.
     pub fn new(dir: &Path) -> anyhow::Result<Self> {
-        Ok(Self { dir: dir.to_owned(), http: free_address()?, mqtt: free_address()? })
+        let (http, mqtt) = (free_address()?, free_address()?);
+        Ok(Self { dir: dir.to_owned(), settings: Vec::new(), http, mqtt })
+    }
+
+    /// Gives the server a setting that is not the default, as `--set` takes it.
+    pub fn set(&mut self, assignment: String) {
+        self.settings.push(assignment);
     }
 
     /// Starts the server and waits until it is ready.
@@ -91,6 +99,7 @@ impl Place {
                 "--mqtt-listen",
                 &self.mqtt.to_string(),
             ])
+            .args(self.settings.iter().flat_map(|assignment| ["--set", assignment]))
             .current_dir(&self.dir)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -179,6 +188,13 @@ impl Server {
     /// Its resident memory in MB.
     pub fn resident_mb(&self) -> anyhow::Result<f64> {
         machine::resident_mb(self.id())
+    }
+
+    /// Ends it with `kill -9`.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
     }
 
     /// Ends it as an operator would, and waits for it.

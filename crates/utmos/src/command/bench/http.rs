@@ -16,14 +16,26 @@ use utmos_core::{
 };
 use utmos_server::clock::SystemClock;
 
+use crate::api::access::Access;
+
 /// Longest answer that is read.
-const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Who signs.
 pub struct Signer {
     pub api_id: ApiId,
     pub key: SigningKey,
     pub clock: SystemClock,
+}
+
+impl Signer {
+    pub fn new(access: &Access) -> Self {
+        Self {
+            api_id: access.api_id.clone(),
+            key: access.key.signing_key(),
+            clock: SystemClock::new(),
+        }
+    }
 }
 
 /// A connection that is kept.

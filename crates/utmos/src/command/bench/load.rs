@@ -13,7 +13,7 @@ use hdrhistogram::Histogram;
 use serde::Deserialize;
 use tokio::{task::JoinSet, time::Instant};
 use utmos_core::{ports::Ids, signing::SignedParts, time::Clock};
-use utmos_server::{clock::SystemClock, ids::SystemIds};
+use utmos_server::ids::SystemIds;
 
 use super::{
     child::{Place, Prepared},
@@ -84,14 +84,9 @@ struct Seen<'a> {
 
 impl Site {
     pub fn new(place: &Place, prepared: &Prepared) -> Self {
-        let access = &prepared.access;
         let mut docks: Vec<String> = prepared.docks.iter().map(|dock| dock.sn.clone()).collect();
         Self {
-            signer: Signer {
-                api_id: access.api_id.clone(),
-                key: access.key.signing_key(),
-                clock: SystemClock::new(),
-            },
+            signer: Signer::new(&prepared.access),
             address: place.http,
             last_dock: docks.pop().unwrap_or_default(),
             docks,

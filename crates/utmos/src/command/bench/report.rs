@@ -206,14 +206,15 @@ impl Sample {
 
 /// Median, smallest and largest of some figures.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Middle {
-    median: f64,
-    min: f64,
-    max: f64,
+pub struct Middle {
+    pub median: f64,
+    pub min: f64,
+    pub max: f64,
 }
 
 impl Middle {
-    fn of(figures: impl Iterator<Item = f64>) -> Option<Self> {
+    /// Nothing of no figures.
+    pub fn of(figures: impl Iterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = figures.collect();
         sorted.sort_by(f64::total_cmp);
         let (min, max) = (*sorted.first()?, *sorted.last()?);

@@ -1,0 +1,333 @@
+//! What the docks told of each command, read off the wire: by whom, when, whether it was taken, and what it says.
+//!
+//! It reads JSON by hand and not with the server's own reader, so that both are not wrong together.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use utmos_dji::catalogue::{Catalogue, Method};
+use utmos_mqtt::Sent;
+use utmos_sim::{Passed, Way};
+
+use super::judge::{Answer, Says};
+
+/// Everything that passed, in the order it was told of.
+#[derive(Debug, Default)]
+pub struct Witness {
+    /// What each command was, by `tid`.
+    commands: BTreeMap<String, Asked>,
+    /// Which command a job belongs to, by `bid`.
+    by_bid: BTreeMap<String, String>,
+    /// The same by the job's own id.
+    by_reference: BTreeMap<String, String>,
+    replies: Vec<Reply>,
+    events: Vec<Event>,
+    /// When direct control came, by gateway and data: it has no `tid`.
+    controls: BTreeMap<(String, String), Vec<i64>>,
+    /// When each gateway told of its topology, as it does whenever it has connected.
+    announced: BTreeMap<String, Vec<i64>>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    gateway: String,
+    method: String,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Sending {
+    at: i64,
+    settled_at: i64,
+    is_taken: bool,
+}
+
+#[derive(Debug)]
+struct Reply {
+    sending: Sending,
+    /// By its topic.
+    gateway: String,
+    tid: String,
+    method: Option<String>,
+    result: Option<i64>,
+    word: Option<String>,
+}
+
+#[derive(Debug)]
+struct Event {
+    sending: Sending,
+    method: String,
+    bid: Option<String>,
+    data: Value,
+}
+
+impl Witness {
+    /// Takes down a message. What is of no command is let go.
+    pub fn see(&mut self, passed: &Passed, catalogue: &Catalogue) {
+        if passed.topic.starts_with("sys/") {
+            let times = self.announced.entry(passed.sn.to_string()).or_default();
+            times.push(passed.at.as_millis());
+        }
+        let Some((gateway, end)) = place(&passed.topic) else { return };
+        let json = || serde_json::from_slice::<Value>(&passed.payload).ok();
+        match (&passed.way, end) {
+            (Way::Down, "services") => {
+                if let Some(json) = json() {
+                    self.asked(gateway, &json, catalogue);
+                }
+            }
+            (Way::Down, "drc/down") => {
+                if let Some(data) = json().and_then(|json| Some(json.get("data")?.to_string())) {
+                    let times = self.controls.entry((gateway.to_owned(), data)).or_default();
+                    times.push(passed.at.as_millis());
+                }
+            }
+            (Way::Up { sent, settled_at }, "services_reply" | "events") => {
+                let (Some(json), Some(is_taken)) = (json(), is_taken(sent)) else { return };
+                let sending = Sending {
+                    at: passed.at.as_millis(),
+                    settled_at: settled_at.as_millis(),
+                    is_taken,
+                };
+                if end == "events" {
+                    self.events.extend(event(sending, &json));
+                } else {
+                    self.replies.extend(reply(sending, gateway, &json));
+                }
+            }
+            (Way::Down | Way::Up { .. }, _) => {}
+        }
+    }
+
+    fn asked(&mut self, gateway: &str, json: &Value, catalogue: &Catalogue) {
+        let (Some(tid), Some(method)) = (text(json, "tid"), text(json, "method")) else { return };
+        if let Some(bid) = text(json, "bid") {
+            self.by_bid.insert(bid, tid.clone());
+        }
+        let job = catalogue.method(&method).and_then(|method| method.job.as_ref());
+        let reference = job.and_then(|job| job.reference.as_ref());
+        let id = reference.and_then(|at| json.get("data")?.pointer(&at.payload)?.as_str());
+        if let Some(id) = id {
+            self.by_reference.insert(id.to_owned(), tid.clone());
+        }
+        self.commands.insert(tid, Asked { gateway: gateway.to_owned(), method });
+    }
+
+    /// When a command of direct control came to a gateway.
+    pub fn controls(&self, gateway: &str, payload: &Value) -> &[i64] {
+        let key = (gateway.to_owned(), payload.to_string());
+        self.controls.get(&key).map_or(&[], Vec::as_slice)
+    }
+
+    /// How many commands of direct control came, each counted once.
+    pub fn controls_seen(&self) -> usize {
+        self.controls.len()
+    }
+
+    /// Whether a gateway came back from somewhere between these times.
+    pub fn came_back(&self, gateway: &str, from: i64, until: i64) -> bool {
+        let times = self.announced.get(gateway);
+        times.is_some_and(|times| times.iter().any(|at| from <= *at && *at <= until))
+    }
+
+    /// What was told of each command, by `tid`.
+    pub fn answers(&self, catalogue: &Catalogue) -> BTreeMap<&str, Vec<Answer>> {
+        let mut all: BTreeMap<&str, Vec<Answer>> = BTreeMap::new();
+        for reply in &self.replies {
+            let Some(asked) = self.commands.get(&reply.tid) else { continue };
+            let says = says_reply(reply, asked, catalogue.method(&asked.method));
+            all.entry(&reply.tid).or_default().push(reply.sending.saying(says));
+        }
+        for event in &self.events {
+            let Some((tid, says)) = self.says_event(event, catalogue) else { continue };
+            all.entry(tid).or_default().push(event.sending.saying(says));
+        }
+        all
+    }
+
+    fn says_event(&self, event: &Event, catalogue: &Catalogue) -> Option<(&str, Says)> {
+        let by_bid = event.bid.as_ref().and_then(|bid| self.by_bid.get(bid));
+        let owner = |tid: &String| {
+            let job = catalogue.method(&self.commands.get(tid)?.method)?.job.as_ref()?;
+            job.events.contains(&event.method).then_some(job)
+        };
+        let by_reference = || {
+            self.by_reference.iter().find_map(|(id, tid)| {
+                let at = owner(tid)?.reference.as_ref()?;
+                (event.data.pointer(&at.event)?.as_str()? == id).then_some(tid)
+            })
+        };
+        let tid = by_bid.filter(|tid| owner(tid).is_some()).or_else(by_reference)?;
+        let job = owner(tid)?;
+        let word = event.data.pointer(&job.status)?.as_str()?;
+        Some((tid, if job.state(word).is_open() { Says::Runs } else { Says::Ended }))
+    }
+}
+
+impl Sending {
+    fn saying(self, says: Says) -> Answer {
+        let Self { at, settled_at, is_taken } = self;
+        Answer { at, settled_at, is_taken, says }
+    }
+}
+
+/// Serial number and end of a topic.
+fn place(topic: &str) -> Option<(&str, &str)> {
+    topic.strip_prefix("thing/product/")?.split_once('/')
+}
+
+/// Whether the broker took it; nothing if it certainly never left.
+fn is_taken(sent: &Sent) -> Option<bool> {
+    match sent {
+        Sent::Confirmed { .. } => Some(true),
+        Sent::Unknown | Sent::NoSubscriber | Sent::Refused(_) => Some(false),
+        Sent::Withheld | Sent::NotConnected => None,
+    }
+}
+
+fn text(json: &Value, name: &str) -> Option<String> {
+    json.get(name)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+fn reply(sending: Sending, gateway: &str, json: &Value) -> Option<Reply> {
+    let data = json.get("data");
+    let number = |value: &Value| value.as_i64().or_else(|| value.as_str()?.parse().ok());
+    Some(Reply {
+        sending,
+        gateway: gateway.to_owned(),
+        tid: text(json, "tid")?,
+        method: text(json, "method"),
+        result: data.and_then(|data| data.get("result")).and_then(number),
+        word: data
+            .and_then(|data| data.pointer("/output/status"))
+            .and_then(Value::as_str)
+            .map(str::to_owned),
+    })
+}
+
+fn event(sending: Sending, json: &Value) -> Option<Event> {
+    let data = json.get("data").cloned().unwrap_or_default();
+    Some(Event { sending, method: text(json, "method")?, bid: text(json, "bid"), data })
+}
+
+fn says_reply(reply: &Reply, asked: &Asked, method: Option<&Method>) -> Says {
+    let names_another = reply.method.as_ref().is_some_and(|method| *method != asked.method);
+    if names_another || reply.gateway != asked.gateway {
+        return Says::Nonsense;
+    }
+    let job = method.and_then(|method| method.job.as_ref());
+    match (reply.result, job, &reply.word) {
+        (None, _, _) => Says::Nonsense,
+        (Some(0), Some(_), None) => Says::Runs,
+        (Some(0), Some(job), Some(word)) if job.state(word).is_open() => Says::Runs,
+        (Some(_), _, _) => Says::Ended,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use serde_json::json;
+    use utmos_core::time::Timestamp;
+
+    fn passed(end: &str, json: &Value, sent: Option<Sent>) -> Passed {
+        let settled_at = Timestamp::from_millis(20);
+        Passed {
+            sn: "D1".into(),
+            topic: format!("thing/product/{end}"),
+            payload: json.to_string().into_bytes(),
+            at: Timestamp::from_millis(10),
+            way: sent.map_or(Way::Down, |sent| Way::Up { sent, settled_at }),
+        }
+    }
+
+    fn told(method: &str, data: &Value, ups: &[(&str, Value, Sent)]) -> Vec<(bool, Says)> {
+        let catalogue = Catalogue::embedded().unwrap();
+        let mut witness = Witness::default();
+        let command = json!({"tid": "t", "bid": "b", "method": method, "data": data});
+        witness.see(&passed("D1/services", &command, None), &catalogue);
+        for (end, json, sent) in ups {
+            witness.see(&passed(end, json, Some(sent.clone())), &catalogue);
+        }
+        let answers = witness.answers(&catalogue);
+        answers.get("t").into_iter().flatten().map(|one| (one.is_taken, one.says)).collect()
+    }
+
+    fn taken() -> Sent {
+        Sent::Confirmed { packet_id: None }
+    }
+
+    #[test]
+    fn an_answer_is_read_by_what_it_says() {
+        let reply = |data: Value| json!({"tid": "t", "method": "cover_open", "data": data});
+        let job = |word: &str| reply(json!({"result": 0, "output": {"status": word}}));
+        let ups = [
+            ("D1/services_reply", job("in_progress"), Says::Runs),
+            ("D1/services_reply", job("ok"), Says::Ended),
+            ("D1/services_reply", reply(json!({"result": "514116"})), Says::Ended),
+            ("D1/services_reply", reply(json!({})), Says::Nonsense),
+            ("D1/services_reply", json!({"tid": "t"}), Says::Nonsense),
+            (
+                "D1/services_reply",
+                json!({"tid": "t", "method": "x", "data": {"result": 0}}),
+                Says::Nonsense,
+            ),
+            ("D2/services_reply", reply(json!({"result": 0})), Says::Nonsense),
+        ];
+        for (end, json, says) in ups {
+            let told = told("cover_open", &json!({}), &[(end, json.clone(), taken())]);
+            assert_eq!(told, [(true, says)], "{end} {json}");
+        }
+        let done = json!({"tid": "t", "data": {"result": 0}});
+        let told = told("debug_mode_open", &json!({}), &[("D1/services_reply", done, taken())]);
+        assert_eq!(told, [(true, Says::Ended)]);
+    }
+
+    #[test]
+    fn what_has_another_id_or_never_left_tells_nothing() {
+        let other = json!({"tid": "u", "method": "cover_open", "data": {"result": 0}});
+        let own = json!({"tid": "t", "method": "cover_open", "data": {"result": 1}});
+        let ups = [
+            ("D1/services_reply", other, taken()),
+            ("D1/services_reply", own.clone(), Sent::NotConnected),
+            ("D1/services_reply", own, Sent::Unknown),
+        ];
+        assert_eq!(told("cover_open", &json!({}), &ups), [(false, Says::Ended)]);
+    }
+
+    #[test]
+    fn direct_control_is_known_by_its_data_and_a_connection_by_the_topology_after_it() {
+        let catalogue = Catalogue::embedded().unwrap();
+        let mut witness = Witness::default();
+        let (one, other) = (json!({"yaw": 1, "roll": 2}), json!({"yaw": 1, "roll": 3}));
+        let message = json!({"method": "stick_control", "seq": 1, "data": one});
+        witness.see(&passed("D1/drc/down", &message, None), &catalogue);
+        assert_eq!(witness.controls("D1", &one), [10]);
+        assert_eq!(witness.controls("D1", &other), [0; 0]);
+        assert_eq!(witness.controls("D2", &one), [0; 0]);
+        let mut status = passed("", &json!({}), Some(taken()));
+        status.topic = "sys/product/D1/status".to_owned();
+        witness.see(&status, &catalogue);
+        assert!(witness.came_back("D1", 9, 11) && !witness.came_back("D1", 11, 12));
+        assert!(!witness.came_back("D2", 9, 11));
+    }
+
+    #[test]
+    fn an_event_is_of_the_job_that_it_names() {
+        let event = |bid: &str, word: &str| {
+            let data = json!({"result": 0, "output": {"status": word}});
+            ("D1/events", json!({"bid": bid, "method": "cover_open", "data": data}), taken())
+        };
+        let ups = [event("b", "in_progress"), event("b", "ok"), event("c", "ok")];
+        let answers = told("cover_open", &json!({}), &ups);
+        assert_eq!(answers, [(true, Says::Runs), (true, Says::Ended)]);
+        let flight = |id: &str| {
+            let data = json!({"flight_id": id, "status": "wayline_ok"});
+            let json = json!({"bid": "own", "method": "takeoff_to_point_progress", "data": data});
+            ("D1/events", json, taken())
+        };
+        let ups = [flight("f2"), flight("f1")];
+        let answers = told("takeoff_to_point", &json!({"flight_id": "f1"}), &ups);
+        assert_eq!(answers, [(true, Says::Ended)]);
+    }
+}

@@ -1,0 +1,55 @@
+//! A small race: docks with every fault there is, a server that is killed, and not one state that is not what the dock did.
+
+use std::{process::Stdio, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+/// Longest a race of some seconds may take on a busy machine.
+const RACE_WAIT: Duration = Duration::from_secs(180);
+/// Classes that a command is in when it came at an unlucky moment: a race may do without them.
+const BY_CHANCE: [&str; 2] = ["never arrived", "none, server killed"];
+/// What must never be.
+const FAULTS: [&str; 7] = ["wrong", "lost", "doubled", "stale", "unanswered", "untold", "unasked"];
+
+#[tokio::test]
+async fn every_state_is_what_the_dock_did_whatever_goes_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("race.json");
+    let mut race = Command::new(env!("CARGO_BIN_EXE_utmos"));
+    race.args(["bench", "race", "--rate", "40", "--seconds", "8", "--kill-every", "3"])
+        .args(["--docks", "10", "--silence", "3", "--settle", "120", "--json"])
+        .arg(&file)
+        .current_dir(folder.path())
+        .env_clear()
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let output = tokio::time::timeout(RACE_WAIT, race.output()).await.expect("it ends").unwrap();
+    let told = format!(
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = std::fs::read_to_string(&file).unwrap_or_else(|_| panic!("{told}"));
+    let race: Value = serde_json::from_str(&text).unwrap();
+    for fault in FAULTS {
+        assert_eq!(race[fault], 0, "{fault}: {told}");
+    }
+    assert_eq!(race["refused"], json!({}), "{told}");
+    assert!(output.status.success(), "{told}");
+    assert!(race["restarts"].as_u64() >= Some(1), "{told}");
+    for class in race["faults"].as_array().unwrap() {
+        let (name, commands) = (class["fault"].as_str().unwrap(), class["commands"].as_u64());
+        let by_chance = BY_CHANCE.iter().any(|start| name.starts_with(start));
+        assert!(by_chance || commands >= Some(1), "{name} was not met: {told}");
+    }
+    // Not everything may hide behind "unknown".
+    let exact = |name: &str| {
+        let classes = race["faults"].as_array().unwrap();
+        let class = classes.iter().find(|class| class["fault"] == name).unwrap();
+        class["exact"].as_u64()
+    };
+    for name in ["none", "duplicate", "wrong_bid", "result", "string_numbers"] {
+        assert!(exact(name) >= Some(1), "{name}: {told}");
+    }
+}
