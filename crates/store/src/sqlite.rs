@@ -102,7 +102,7 @@ impl SqliteStore {
     pub fn open(config: SqliteConfig) -> Result<Self, OpenError> {
         let path = config.path;
         let sealer = Sealer::new(&config.master_key);
-        open::prepare(&path, &sealer)?;
+        let prepared = open::prepare(&path, &sealer)?;
         let explain = |err| open::explain(&path, err);
         let wal = Arc::new(WalSize::new());
         let condition = Arc::new(Condition::new(path.clone()));
@@ -111,6 +111,7 @@ impl SqliteStore {
         let newest = batch::newest_record(&conn).map_err(explain)?.unwrap_or(i64::MIN);
         let nonces = Nonces::load(&conn).map_err(explain)?;
         let known_nonces = nonces.known();
+        drop(prepared);
         let checkpointer = Checkpointer {
             conn: open::checkpointer(&path).map_err(explain)?,
             queue: queue.clone(),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
+use rusqlite::{Connection, params};
 
 use super::open::{self, OpenError, explain};
 
@@ -99,12 +99,7 @@ pub fn back_up(path: &Path, into: &Path) -> Result<(), OpenError> {
 }
 
 fn to_read(path: &Path) -> Result<Connection, OpenError> {
-    let explain = |err| explain(path, err);
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags).map_err(explain)?;
-    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(explain)?;
-    conn.busy_timeout(super::limits::BUSY_WAIT).map_err(explain)?;
-    conn.pragma_update(None, "query_only", true).map_err(explain)?;
+    let conn = open::connect_and_leave(path).map_err(|err| explain(path, err))?;
     open::check_ours(&conn, path)?;
     Ok(conn)
 }

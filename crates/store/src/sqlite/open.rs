@@ -99,7 +99,7 @@ pub enum OpenError {
     #[error("there is no space left for the database {}; free some", .0.display())]
     DiskFull(PathBuf),
     /// The secrets in it are encrypted under another key.
-    #[error("the database {} was made with another master key; start with that key (its file or setting), without it the credentials in it are lost", .0.display())]
+    #[error("the database {} was made with another master key, or the -wal beside it is another database's; start with the right key (its file or setting), without it the credentials in it are lost", .0.display())]
     WrongMasterKey(PathBuf),
     /// Anything else SQLite says.
     #[error("the database {} cannot be used", .path.display())]
@@ -115,18 +115,20 @@ pub enum OpenError {
     Thread(#[source] io::Error),
 }
 
-/// Makes the file if there is none, brings its schema up to date, and compares the master key.
-pub(super) fn prepare(path: &Path, sealer: &Sealer) -> Result<(), OpenError> {
+/// Makes the file if there is none, brings its schema up to date, and compares the master key. The connection it was done
+/// with is to be kept until others are open: without one, the log would be read anew.
+pub(super) fn prepare(path: &Path, sealer: &Sealer) -> Result<Connection, OpenError> {
     create_private(path).map_err(|source| OpenError::File { path: path.to_owned(), source })?;
     check_log(path)?;
-    let mut conn = connect(path).map_err(|err| explain(path, err))?;
+    let mut conn = connect_and_leave(path).map_err(|err| explain(path, err))?;
     // SQLite opens a file it may not write for reading alone, and says so only at the first write.
     if conn.is_readonly(rusqlite::MAIN_DB).map_err(|err| explain(path, err))? {
         return Err(OpenError::ReadOnly(path.to_owned()));
     }
     migrate(&mut conn, path)?;
     check_key(&mut conn, path, sealer)?;
-    check_tables(&conn, path)
+    check_tables(&conn, path)?;
+    Ok(conn)
 }
 
 /// Looks at the write-ahead log before it is used. Whoever opens it for the last time copies what SQLite can read of it
@@ -138,9 +140,8 @@ pub(super) fn check_log(path: &Path) -> Result<(), OpenError> {
         return Ok(());
     }
     // Another process may have been writing to it just now: seen again while none can, it counts.
-    let conn = connect(path).map_err(|err| explain(path, err))?;
+    let conn = connect_and_leave(path).map_err(|err| explain(path, err))?;
     let explain = |err| explain(path, err);
-    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(explain)?;
     conn.execute_batch("BEGIN IMMEDIATE").map_err(explain)?;
     let found = look()?;
     conn.execute_batch("ROLLBACK").map_err(explain)?;
@@ -193,6 +194,14 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     settle(conn)
 }
 
+/// A connection that leaves the log alone when it closes. Whatever is refused must be left as it was: the log may be
+/// another database's, and the last to close would pour it into this one.
+pub(super) fn connect_and_leave(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = connect(path)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(conn)
+}
+
 /// What every connection has.
 fn settle(conn: Connection) -> rusqlite::Result<Connection> {
     conn.busy_timeout(BUSY_WAIT)?;
@@ -219,7 +228,7 @@ fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {
     // Mostly there is nothing to do, and then no other process should have to wait.
     match version(conn).map_err(explain)? {
         found if found > known => return Err(newer(found)),
-        found if found == known => return Ok(()),
+        found if found == known => return keep_wal(conn).map_err(explain),
         _ => {}
     }
     begin_wal(conn).map_err(explain)?;
@@ -240,6 +249,12 @@ fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {
             .map_err(explain)?;
     }
     tx.commit().map_err(explain)
+}
+
+/// A copy, such as a backup, comes without the mode the server works in.
+fn keep_wal(conn: &Connection) -> rusqlite::Result<()> {
+    let mode: String = conn.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+    if mode == "wal" { Ok(()) } else { begin_wal(conn) }
 }
 
 /// Puts the file into WAL mode. SQLite first reads the file and then wants it to itself, and for that second step it
