@@ -1,6 +1,6 @@
 //! The ways out of damage, step by step as docs/recovery.md tells them.
 
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use super::{
     damage::{change, damage_commands, database, killed_place, log, stopped_place},
@@ -8,27 +8,39 @@ use super::{
 };
 use crate::place::Place;
 
+const BACKUP: &str = "backup.sqlite";
+
 fn checks(place: &Place) -> Option<i32> {
     place.utmos(&["store", "check", "--data-dir", "data"]).output().unwrap().status.code()
 }
 
-/// Database, log and index of the log go together.
-fn put_aside(place: &Place) {
-    let aside = place.path("damaged");
-    fs::create_dir(&aside).unwrap();
-    for name in ["utmos.sqlite", "utmos.sqlite-wal", "utmos.sqlite-shm"] {
-        let from = place.data_dir().join(name);
-        if from.exists() {
-            fs::rename(from, aside.join(name)).unwrap();
-        }
-    }
+/// Runs the block of docs/recovery.md that begins with this line, in the folder of the data.
+fn follow(place: &Place, title: &str) -> String {
+    let text =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/recovery.md"));
+    let text = text.unwrap();
+    let begin = format!("```sh\n# {title}\n");
+    let (_, rest) = text.split_once(&begin).expect("the block is there");
+    let (block, _) = rest.split_once("```").unwrap();
+    let ours = Path::new(env!("CARGO_BIN_EXE_utmos")).parent().unwrap();
+    let paths = std::env::var_os("PATH").unwrap();
+    let paths = std::iter::once(ours.to_owned()).chain(std::env::split_paths(&paths));
+    let done = Command::new("bash")
+        .args(["-o", "pipefail", "-euc", block])
+        .current_dir(place.data_dir())
+        .env("PATH", std::env::join_paths(paths).unwrap())
+        .env("BACKUP", place.path(BACKUP))
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{title}: {done:?}");
+    String::from_utf8_lossy(&done.stdout).into_owned()
 }
 
 #[tokio::test]
 async fn a_backup_of_a_running_server_takes_the_place_of_what_was_damaged() {
     let (place, made) = killed_place().await;
     let process = place.spawn(None).await;
-    let backup = place.path("backup.sqlite");
+    let backup = place.path(BACKUP);
     let backup = backup.to_str().unwrap();
     let copy = || place.utmos(&["store", "backup", backup, "--data-dir", "data"]).output().unwrap();
     let done = copy();
@@ -41,8 +53,7 @@ async fn a_backup_of_a_running_server_takes_the_place_of_what_was_damaged() {
     // Its log would be poured over the backup.
     assert!(log(&place).exists());
     change(&database(&place), |bytes| bytes.truncate(8192));
-    put_aside(&place);
-    fs::copy(backup, database(&place)).unwrap();
+    follow(&place, "restore");
     let process = place.spawn(None).await;
     assert_eq!(place.api().commands().await.len(), made.len());
     process.stop().await;
@@ -60,16 +71,9 @@ async fn what_can_be_read_of_a_damaged_database_is_saved_into_a_new_one() {
     let (place, made) = stopped_place().await;
     damage_commands(&database(&place));
     assert_eq!(checks(&place), Some(1));
-    let step = "sqlite3 data/utmos.sqlite .recover | sqlite3 saved.sqlite
-                sqlite3 saved.sqlite 'PRAGMA application_id = 1431588179'";
-    let done = Command::new("sh").args(["-c", step]).current_dir(place.path("")).output().unwrap();
-    assert!(done.status.success(), "{done:?}");
-    put_aside(&place);
-    fs::rename(place.path("saved.sqlite"), database(&place)).unwrap();
     // It tells what is lost, and the server starts with the rest.
-    let check = place.utmos(&["store", "check", "--data-dir", "data"]).output().unwrap();
-    let told = String::from_utf8_lossy(&check.stdout).into_owned();
-    assert!(told.contains("states without a command"), "{check:?}");
+    let told = follow(&place, "save");
+    assert!(told.contains("states without a command"), "{told}");
     let process = place.spawn(None).await;
     let saved = place.api().commands().await.len();
     assert!(0 < saved && saved < made.len(), "{saved} of {}", made.len());
@@ -90,7 +94,7 @@ async fn without_its_damaged_log_a_server_starts_with_what_is_in_the_database() 
     change(&log(&place), |bytes| bytes[40..140].fill(0x55));
     let told = place.refuses_to_start().await;
     assert!(told.contains("utmos.sqlite-wal is damaged at frame 1"), "{told}");
-    fs::rename(log(&place), place.path("log-damaged")).unwrap();
+    follow(&place, "without the log");
     let process = place.spawn(None).await;
     let there = place.api().commands().await.len();
     assert!(made.len() <= there, "{there}");
