@@ -1,19 +1,25 @@
 //! `kill -9` of an outside broker under load, with and without a memory of its own.
 
+use std::time::Instant;
+
 use utmos_mqtt::ProtocolChoice;
 
 use super::{
+    Starts,
     load::{Load, Times, judge},
     times, until_ready,
 };
 use crate::{
     mosquitto::{Mosquitto, behind, choice},
     place::{Place, fly},
+    truth,
 };
 
 /// Kills of the short form.
 const FEW: u64 = 3;
 const FORGETS: &str = "persistence false";
+/// Commands that must come to the docks before the next kill.
+const GO_ON: usize = 10;
 /// Written to disk at every change.
 const REMEMBERS: &str = "persistence true\nautosave_interval 1\nautosave_on_changes true";
 
@@ -28,15 +34,21 @@ async fn the_broker_is_killed(times: u64, memory: &str, protocol: &str) {
     let fleet = fly(&config, mosquitto.address(), dock_protocol).await;
     let sns: Vec<&str> = config.docks.iter().map(|dock| dock.sn.as_str()).collect();
     let load = Load::start(&place.api(), &sns, 2);
+    let mut back = Starts::default();
     for _ in 0..times {
         load.more(40).await;
         mosquitto.die_and_come_back().await;
+        let (began, before) = (Instant::now(), fleet.received().len());
+        // The next death finds docks and server at work again.
+        truth::until(&fleet, |fleet| fleet.received().len() >= before + GO_ON).await;
+        back.note(began);
     }
     load.more(40).await;
     let made = load.end().await;
     let memory = memory.lines().next().unwrap();
     let name = format!("kill -9 of Mosquitto, {times} times, {memory}, MQTT {protocol}");
     let ends = judge(&name, &place.api(), &fleet, &made, Times::True).await;
+    eprintln!("drill {name}: docks get commands again: {}", back.tell());
     assert!(ends["SUCCEEDED"] > 20, "some went well, or nothing was proved: {ends:?}");
     process.stop().await;
     fleet.shutdown().await;
