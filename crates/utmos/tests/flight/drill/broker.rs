@@ -5,7 +5,7 @@ use std::time::Instant;
 use utmos_mqtt::ProtocolChoice;
 
 use super::{
-    Starts,
+    Waits,
     load::{Load, Times, judge},
     times, until_ready,
 };
@@ -34,7 +34,7 @@ async fn the_broker_is_killed(times: u64, memory: &str, protocol: &str) {
     let fleet = fly(&config, mosquitto.address(), dock_protocol).await;
     let sns: Vec<&str> = config.docks.iter().map(|dock| dock.sn.as_str()).collect();
     let load = Load::start(&place.api(), &sns, 2);
-    let mut back = Starts::default();
+    let mut back = Waits::default();
     for _ in 0..times {
         load.more(40).await;
         mosquitto.die_and_come_back().await;

@@ -6,7 +6,7 @@ use utmos_mqtt::ProtocolChoice;
 use utmos_sim::ReplyTiming;
 
 use super::{
-    Starts,
+    Waits,
     load::{Load, Times, judge},
     times, until_ready,
 };
@@ -39,7 +39,7 @@ async fn killed(times: u64) {
     let sns: Vec<&str> = config.docks.iter().map(|dock| dock.sn.as_str()).collect();
     let load = Load::start(&place.api(), &sns, 3);
     let mut dice = Dice(0x5eed_2026);
-    let mut starts = Starts::default();
+    let mut starts = Waits::default();
     for _ in 0..times {
         load.more(dice.throw(BETWEEN_MAX)).await;
         process.kill().await;
@@ -53,7 +53,7 @@ async fn killed(times: u64) {
     let made = load.end().await;
     let name = format!("kill -9 of the server, {times} times");
     let ends = judge(&name, &place.api(), &fleet, &made, Times::True).await;
-    eprintln!("drill {name}: {}", starts.tell());
+    eprintln!("drill {name}: ready again: {}", starts.tell());
     assert!(ends["SUCCEEDED"] > 20, "most went well, or nothing was proved: {ends:?}");
     drop(process);
 }

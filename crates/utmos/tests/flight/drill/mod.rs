@@ -49,12 +49,12 @@ async fn until(otherwise: &str, mut holds: impl AsyncFnMut() -> bool) {
     assert!(tokio::time::timeout(PATIENCE, ask).await.is_ok(), "{otherwise}");
 }
 
-/// How long starts took, to be printed.
+/// How long was waited, to be printed.
 #[derive(Default)]
-struct Starts(Vec<Duration>);
+struct Waits(Vec<Duration>);
 
-impl Starts {
-    /// Notes the time since the process was started.
+impl Waits {
+    /// Notes the time since then.
     fn note(&mut self, began: Instant) {
         self.0.push(began.elapsed());
     }
@@ -64,7 +64,7 @@ impl Starts {
         let at = |share: usize| self.0.get(self.0.len() * share / 100).or(self.0.last());
         let millis = |time: Option<&Duration>| time.map_or(0, Duration::as_millis);
         format!(
-            "{} starts, ready after {} ms (median), {} ms (p99), {} ms (longest)",
+            "{} times, after {} ms (median), {} ms (p99), {} ms (longest)",
             self.0.len(),
             millis(at(50)),
             millis(at(99)),
