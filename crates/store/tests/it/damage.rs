@@ -1,10 +1,14 @@
 //! Damage: every page of a file in turn, and a copy that must work like its original.
 
-use std::fs;
+use std::{fs, sync::Arc};
 
 use rusqlite::Connection;
-use utmos_core::ports::{CommandStore, RegistryStore, StoreError};
-use utmos_store::{OpenError, SqliteStore, back_up, examine};
+use utmos_core::{
+    command::Spec,
+    method::Risk,
+    ports::{Accepted, CommandStore, RegistryStore, StoreError},
+};
+use utmos_store::{JournalledStore, OpenError, SqliteStore, back_up, examine};
 
 use crate::{
     given::{device, new, nonce, spec, tenant},
@@ -93,6 +97,23 @@ async fn a_store_that_has_met_damage_takes_no_new_commands() {
     // What was begun is brought to its end where it can be.
     store.put_device(device("D2", tenant(1))).await.unwrap();
     assert!(store.trouble().is_some(), "damage does not go away");
+}
+
+#[tokio::test]
+async fn an_emergency_takes_the_journal_when_a_damaged_file_cannot_keep_it() {
+    let place = filled().await;
+    let mut bytes = fs::read(place.path()).unwrap();
+    let rows = |page: &&mut [u8]| page[0] == 0x0d && page.windows(10).any(|at| at == b"cover_open");
+    bytes.chunks_exact_mut(PAGE).filter(rows).for_each(|page| page.fill(0));
+    fs::write(place.path(), &bytes).unwrap();
+    let journal = place.path().with_extension("journal");
+    let store = JournalledStore::open(Arc::new(place.store()), &journal).unwrap();
+    let stop = Spec { risk: Risk::Emergency, ..spec(900, "stop") };
+    assert_eq!(store.accept(None, new(stop.clone())).await.unwrap(), Accepted::New);
+    assert_eq!(store.unsettled(), 1);
+    assert!(store.command(stop.id).await.unwrap().is_some());
+    assert!(store.trouble().is_some(), "what is behind it is asked");
+    assert!(store.accept(None, new(spec(901, "other"))).await.is_err());
 }
 
 #[tokio::test]
