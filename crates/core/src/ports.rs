@@ -163,6 +163,12 @@ pub struct Tenant {
 /// Commands and what is known of them.
 #[async_trait]
 pub trait CommandStore: Send + Sync {
+    /// Why new commands cannot be stored now, as far as is known, with the remedy; `None` while all is well. Answers at
+    /// once. Whatever stands before another store passes this on.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
     /// Stores a command and spends the nonce of its request, or says why not.
     ///
     /// The order of the checks: nonce, idempotency key, one motion at a time (waived for emergencies).

@@ -32,6 +32,8 @@ use crate::{
 
 /// Messages of devices that may wait to be taken in; then the broker waits, and its devices with it.
 const INBOUND_WAITING_MAX: usize = 4_096;
+/// How long a stop waits for the answers of devices; most come within some tens of milliseconds.
+const ANSWERS_WAIT: Duration = Duration::from_secs(1);
 /// How often nonces that need not be remembered are forgotten.
 const FORGET_WAIT: Duration = Duration::from_secs(30);
 
@@ -190,11 +192,13 @@ impl Server {
         self.resumed
     }
 
-    /// Stops: takes no more requests, answers those that wait, finishes saves and publishes, then lets the broker go.
+    /// Stops: takes no more requests, answers those that wait, hears the answers that are on their way, finishes saves and
+    /// publishes, then lets the broker go.
     /// The store is closed by whoever opened it.
     pub async fn stop(self) {
         self.driver.release_watches();
         self.http.stop().await;
+        self.driver.answers_come(ANSWERS_WAIT.min(self.shutdown_wait)).await;
         self.driver.stop(self.shutdown_wait).await;
         self.stopping.cancel();
         self.tasks.close();

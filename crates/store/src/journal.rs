@@ -282,18 +282,22 @@ fn to_store_error(error: &JournalError) -> StoreError {
     })
 }
 
-/// Waits for the store as long as an emergency can. `None` when it must not be waited for.
+/// Waits for the store as long as an emergency can. `None` when it cannot keep it, or must not be waited for.
 async fn patiently<T>(
     work: impl Future<Output = Result<T, StoreError>>,
 ) -> Option<Result<T, StoreError>> {
     match tokio::time::timeout(STORE_PATIENCE, work).await {
-        Ok(Err(StoreError::Unavailable(_))) | Err(_) => None,
+        Ok(Err(StoreError::Unavailable(_) | StoreError::Damaged(_))) | Err(_) => None,
         Ok(answer) => Some(answer),
     }
 }
 
 #[async_trait]
 impl CommandStore for JournalledStore {
+    fn trouble(&self) -> Option<String> {
+        self.inner.trouble()
+    }
+
     async fn accept(
         &self,
         nonce: Option<NonceUse>,

@@ -14,6 +14,6 @@ mod sqlite;
 pub use journal::{JournalError, JournalledStore};
 pub use key::{MasterKey, MasterKeyError};
 pub use sqlite::{
-    OpenError, SqliteConfig, SqliteStore,
+    Examination, OpenError, SqliteConfig, SqliteStore, back_up, examine,
     limits::{EVIDENCE_BYTES_MAX, EVIDENCE_PER_COMMAND_MAX, UNMATCHED_PER_TENANT_MAX},
 };

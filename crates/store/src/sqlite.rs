@@ -5,7 +5,9 @@ mod advance;
 mod batch;
 mod cells;
 mod checkpoint;
+mod condition;
 mod credentials;
+mod examine;
 mod fault;
 mod health;
 pub(crate) mod limits;
@@ -21,6 +23,7 @@ mod rows;
 mod timeline;
 mod unmatched;
 mod urgent;
+mod wal;
 mod writer;
 
 use std::{
@@ -37,6 +40,7 @@ use utmos_core::{
     device::{Device, SubDevice},
     evidence::Entry,
     id::{ApiId, CommandId, GatewaySn, TenantId},
+    method::Risk,
     ports::{
         Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, RegistryStore,
         StoreError, Tenant, Unmatched,
@@ -46,12 +50,12 @@ use utmos_core::{
 };
 use uuid::Uuid;
 
-pub use self::open::OpenError;
 use self::{
     accept::Acceptance,
     advance::Change,
     batch::Batch,
     checkpoint::{Checkpointer, WalSize},
+    condition::Condition,
     credentials::CredentialRow,
     fault::{Fault, to_store_error},
     limits::FORGET_BATCH,
@@ -60,6 +64,10 @@ use self::{
     readers::Readers,
     urgent::UrgentCommands,
     writer::Writer,
+};
+pub use self::{
+    examine::{Examination, back_up, examine},
+    open::OpenError,
 };
 use crate::{key::MasterKey, seal::Sealer};
 
@@ -82,6 +90,7 @@ pub struct SqliteStore {
     sealer: Arc<Sealer>,
     known_nonces: KnownNonces,
     urgent: UrgentCommands,
+    condition: Arc<Condition>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -93,23 +102,27 @@ impl SqliteStore {
     pub fn open(config: SqliteConfig) -> Result<Self, OpenError> {
         let path = config.path;
         let sealer = Sealer::new(&config.master_key);
-        open::prepare(&path, &sealer)?;
+        let prepared = open::prepare(&path, &sealer)?;
         let explain = |err| open::explain(&path, err);
         let wal = Arc::new(WalSize::new());
+        let condition = Arc::new(Condition::new(path.clone()));
         let queue = Arc::new(Queue::new());
         let conn = open::writer(&path, &wal).map_err(explain)?;
         let newest = batch::newest_record(&conn).map_err(explain)?.unwrap_or(i64::MIN);
         let nonces = Nonces::load(&conn).map_err(explain)?;
         let known_nonces = nonces.known();
+        drop(prepared);
         let checkpointer = Checkpointer {
             conn: open::checkpointer(&path).map_err(explain)?,
             queue: queue.clone(),
             wal: wal.clone(),
+            condition: condition.clone(),
         };
         let writer = Writer {
             path: path.clone(),
             queue: queue.clone(),
             wal: wal.clone(),
+            condition: condition.clone(),
             conn: Some(conn),
             newest,
             nonces,
@@ -123,12 +136,13 @@ impl SqliteStore {
         });
         let writing = writing.inspect_err(|_| queue.close())?;
         Ok(Self {
-            readers: Readers::new(path.clone()),
+            readers: Readers::new(path.clone(), condition.clone()),
             path,
             queue,
             sealer: Arc::new(sealer),
             known_nonces,
             urgent: UrgentCommands::default(),
+            condition,
             writer: Mutex::new(Some(writing)),
         })
     }
@@ -199,11 +213,18 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
 
 #[async_trait]
 impl CommandStore for SqliteStore {
+    fn trouble(&self) -> Option<String> {
+        self.condition.trouble()
+    }
+
     async fn accept(
         &self,
         nonce: Option<NonceUse>,
         new: NewCommand,
     ) -> Result<Accepted, StoreError> {
+        if new.spec.risk != Risk::Emergency {
+            self.condition.take_on()?;
+        }
         let lane = self.urgent.lane_of_new(&new.spec);
         let acceptance = Acceptance::new(nonce, new, &self.sealer)?;
         self.write(lane, move |batch| acceptance.write(batch)).await

@@ -10,6 +10,7 @@ mod send;
 mod serve;
 mod sign;
 mod sim;
+mod store;
 mod tenant;
 
 use clap::Subcommand;
@@ -43,6 +44,9 @@ pub enum Command {
     Tenant(tenant::Action),
     /// Check clock, store, broker, ports and permissions, and say what to do
     Doctor(doctor::Args),
+    /// Check the database, or copy it while the server runs
+    #[command(subcommand)]
+    Store(store::Action),
     /// Check or print the configuration
     #[command(subcommand)]
     Config(config::Action),
@@ -63,6 +67,7 @@ pub fn run(command: Command) -> anyhow::Result<Exit> {
         | Command::Device(_)
         | Command::Tenant(_)
         | Command::Doctor(_)
+        | Command::Store(_)
         | Command::Config(_) => tokio::runtime::Builder::new_current_thread(),
     };
     let runtime = builder.enable_all().build()?;
@@ -77,6 +82,7 @@ pub fn run(command: Command) -> anyhow::Result<Exit> {
             Command::Device(action) => device::run(action).await,
             Command::Tenant(action) => tenant::run(action).await,
             Command::Doctor(args) => doctor::run(args).await,
+            Command::Store(action) => store::run(&action),
             Command::Config(action) => config::run(&action),
             Command::Bench(args) => bench::run(args).await,
         }

@@ -24,9 +24,26 @@ pub fn store(config: &Config) -> anyhow::Result<Arc<SqliteStore>> {
     let master_key = match environment::variable(MASTER_KEY) {
         Some(digits) => MasterKey::from_hex(digits.trim())
             .with_context(|| format!("{MASTER_KEY} cannot be used"))?,
-        None => MasterKey::load_or_create(&config.store.master_key_file)?,
+        None => {
+            must_have_its_key(config)?;
+            MasterKey::load_or_create(&config.store.master_key_file)?
+        }
     };
     Ok(Arc::new(SqliteStore::open(SqliteConfig { path: config.store.path.clone(), master_key })?))
+}
+
+/// A new key would open nothing that is in a database, and would take the place of the one that does.
+fn must_have_its_key(config: &Config) -> anyhow::Result<()> {
+    let (database, key) = (&config.store.path, &config.store.master_key_file);
+    let is_used = fs::metadata(database).is_ok_and(|file| file.len() > 0);
+    if is_used && !key.try_exists().unwrap_or(true) {
+        return Err(anyhow!(
+            "the master key {} is missing, and the database {} was made with it; put it back from its copy, without it the credentials and commands in the database cannot be read",
+            key.display(),
+            database.display()
+        ));
+    }
+    Ok(())
 }
 
 /// The store as a server uses it: emergencies get past a database that is unwell. One process at a time has the journal.

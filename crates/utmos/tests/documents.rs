@@ -24,13 +24,15 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const MQTT: &str = "127.0.0.1:1883";
 /// Stands in the documents for the demo's process id.
 const PROCESS: &str = "kill -9 12345";
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 11] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
+    "docs/drills.md",
     "docs/errors.md",
     "docs/outside-broker.md",
     "docs/race.md",
+    "docs/recovery.md",
     "docs/simulator.md",
     "docs/states.md",
     "docs/trials.md",

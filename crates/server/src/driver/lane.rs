@@ -144,6 +144,14 @@ impl Lane {
             && !self.commands.values().any(|kept| kept.comes_back && is_before(kept))
     }
 
+    /// Whether a command may have left whose answer has not come.
+    pub(super) fn awaits_answers(&self) -> bool {
+        self.commands.values().map(|kept| &kept.command).any(|command| {
+            matches!(command.life.phase, Phase::Sending | Phase::Delivered)
+                && command.life.response.is_none()
+        })
+    }
+
     /// Counts a command in that is being accepted and will wait for its turn.
     pub(super) fn expect_one(&mut self) {
         self.arriving += 1;

@@ -47,6 +47,9 @@ pub use self::{
 };
 use crate::directory::Directory;
 
+/// How often it is looked for answers before a stop.
+const ANSWER_LOOK_WAIT: Duration = Duration::from_millis(5);
+
 /// Bounds of the driver.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -228,6 +231,19 @@ impl Driver {
         let timer = inner.clone();
         inner.tasks.spawn(async move { timer.run_timers().await });
         Self { inner }
+    }
+
+    /// Waits until what has left is answered, as far as `patience` lasts: an answer that comes when nobody listens leaves
+    /// its command in doubt. Jobs that have started are not waited for.
+    pub async fn answers_come(&self, patience: Duration) {
+        let look = async {
+            while self.inner.lock().lanes.values().any(Lane::awaits_answers) {
+                tokio::time::sleep(ANSWER_LOOK_WAIT).await;
+            }
+        };
+        if tokio::time::timeout(patience, look).await.is_err() {
+            tracing::info!("some commands that have left were not answered before the stop");
+        }
     }
 
     /// Stops: what was begun is finished (saves, publishes) as far as `patience` lasts, nothing new is begun. What is on

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::{
     App,
-    problem::{Problem, ProblemBody},
+    problem::{Code, Problem, ProblemBody},
 };
 
 /// It is there.
@@ -33,7 +33,7 @@ pub async fn healthz() -> Json<Health> {
     std::future::ready(Json(Health { status: "ok", version: env!("CARGO_PKG_VERSION") })).await
 }
 
-/// Says whether commands can be accepted: the store answers.
+/// Says whether commands can be accepted: the store answers, and what was written last was written.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -46,5 +46,9 @@ pub async fn healthz() -> Json<Health> {
 )]
 pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Health>, Problem> {
     app.store.generation().await.map_err(|error| Problem::store(&error))?;
+    if let Some(why) = app.store.trouble() {
+        let message = format!("commands cannot be stored now: {why}");
+        return Err(Problem::new(Code::Overloaded, message).retry_after(1));
+    }
     Ok(Json(Health { status: "ok", version: env!("CARGO_PKG_VERSION") }))
 }

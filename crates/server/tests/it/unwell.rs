@@ -90,6 +90,10 @@ impl Unwell {
 
 #[async_trait]
 impl CommandStore for Unwell {
+    fn trouble(&self) -> Option<String> {
+        self.inner.trouble()
+    }
+
     async fn accept(
         &self,
         nonce: Option<NonceUse>,

@@ -1,4 +1,4 @@
-//! Copies the WAL into the database, off the writer's path.
+//! Copies the WAL into the database, off the writer's path, and has a write tried now and then while none goes well.
 //!
 //! The copy runs beside the writer. Only when the WAL has grown long does the writer rest for the short remainder, since
 //! the WAL starts over only from a moment at which all of it is copied.
@@ -14,8 +14,9 @@ use std::{
 use rusqlite::Connection;
 
 use super::{
+    condition::{Condition, Probe},
     limits::{WAL_COPY_PAGES, WAL_IDLE_WAIT, WAL_RESTART_PAGES},
-    queue::Queue,
+    queue::{Lane, Queue},
 };
 
 /// How long the WAL is, told by the writer after each commit.
@@ -87,6 +88,7 @@ pub(super) struct Checkpointer {
     pub(super) conn: Connection,
     pub(super) queue: Arc<Queue>,
     pub(super) wal: Arc<WalSize>,
+    pub(super) condition: Arc<Condition>,
 }
 
 impl Checkpointer {
@@ -100,6 +102,11 @@ impl Checkpointer {
                     let (batches, is_quiet) = self.queue.activity();
                     let was_quiet = batches == batches_seen;
                     batches_seen = batches;
+                    if is_quiet && self.condition.is_unwritable() {
+                        // Closed meanwhile: then nobody wants to know.
+                        drop(self.queue.push(Lane::Normal, Box::new(Probe)));
+                        continue;
+                    }
                     if is_quiet && was_quiet && self.wal.pages.load(Ordering::Relaxed) > 0 {
                         self.finish();
                     }

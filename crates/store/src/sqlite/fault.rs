@@ -3,6 +3,9 @@
 use rusqlite::ErrorCode;
 use utmos_core::ports::StoreError;
 
+/// The way out of damage.
+pub(super) const DAMAGED_REMEDY: &str = "look at it with: utmos store check; then restore the backup, or save what can be read (docs/recovery.md)";
+
 /// Why a write in a batch failed.
 #[derive(Debug)]
 pub(super) enum Fault {
@@ -53,6 +56,15 @@ impl From<rusqlite::Error> for Fault {
     }
 }
 
+/// What is said of a file that is damaged as a whole, and not in one row of ours.
+const FILE_DAMAGED: &str = "the database file is damaged";
+
+/// Whether an error says that the file itself is damaged.
+pub(super) fn is_of_file(error: &StoreError) -> bool {
+    let (StoreError::Unavailable(text) | StoreError::Damaged(text)) = error;
+    text.starts_with(FILE_DAMAGED)
+}
+
 /// Says what failed and, where there is one, the remedy.
 #[expect(
     clippy::wildcard_enum_match_arm,
@@ -63,7 +75,7 @@ pub(super) fn to_store_error(err: &rusqlite::Error) -> StoreError {
     if let Some(code) = err.sqlite_error_code() {
         return match code {
             ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
-                StoreError::Damaged(format!("{err}; restore the database from a backup"))
+                StoreError::Damaged(format!("{FILE_DAMAGED} ({err}); {DAMAGED_REMEDY}"))
             }
             ErrorCode::ConstraintViolation => {
                 StoreError::Damaged(format!("rows contradict each other: {err}"))
@@ -71,9 +83,9 @@ pub(super) fn to_store_error(err: &rusqlite::Error) -> StoreError {
             ErrorCode::DiskFull => {
                 StoreError::Unavailable("the disk is full; free some space".to_owned())
             }
-            ErrorCode::ReadOnly => {
-                StoreError::Unavailable(format!("the database is read-only: {err}"))
-            }
+            ErrorCode::ReadOnly | ErrorCode::PermissionDenied => StoreError::Unavailable(format!(
+                "the database is read-only ({err}); make it, its folder and its disk writable again"
+            )),
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
                 StoreError::Unavailable("another process has been writing for long".to_owned())
             }

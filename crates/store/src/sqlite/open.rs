@@ -15,15 +15,17 @@ use rusqlite::{
 
 use super::{
     checkpoint::WalSize,
+    fault::DAMAGED_REMEDY,
     limits::{
         BUSY_WAIT, READER_CACHE_KIB, STATEMENTS_MAX, WAL_KEPT_BYTES, WAL_RETRY_PAUSE,
         WRITER_CACHE_KIB,
     },
+    wal::{self, WalFault},
 };
 use crate::seal::Sealer;
 
 /// `UTMS`: marks a SQLite file as ours.
-const APPLICATION_ID: i64 = 0x5554_4D53;
+const APPLICATION_ID: u32 = 0x5554_4D53;
 
 /// Every change of the schema, in order. One that has shipped is never edited.
 const MIGRATIONS: &[&str] = &[
@@ -31,6 +33,19 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0002_nonces_in_order.sql"),
     include_str!("../../migrations/sqlite/0003_emergencies.sql"),
     include_str!("../../migrations/sqlite/0004_emergencies_of_aircraft.sql"),
+];
+
+/// Tables that are checked at every start: small ones, without which nothing works.
+const CHECKED_TABLES: [&str; 9] = [
+    "schema_migrations",
+    "meta",
+    "tenants",
+    "credentials",
+    "credential_secrets",
+    "devices",
+    "topologies",
+    "motions",
+    "nonces",
 ];
 
 /// Why the store cannot be opened.
@@ -64,11 +79,27 @@ pub enum OpenError {
     /// Another process has been writing for long.
     #[error("the database {} has been locked by another process for {} s; end that process, or wait for it", .0.display(), BUSY_WAIT.as_secs())]
     Locked(PathBuf),
+    /// The file is damaged.
+    #[error("the database {} is damaged ({what}); {DAMAGED_REMEDY}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where, in SQLite's words.
+        what: String,
+    },
+    /// The write-ahead log beside the file does not fit.
+    #[error("the write-ahead log {} {fault}; what it holds was accepted last: put the right file back, or see docs/recovery.md for starting without it", .path.display())]
+    Log {
+        /// The log.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: WalFault,
+    },
     /// There is no space.
     #[error("there is no space left for the database {}; free some", .0.display())]
     DiskFull(PathBuf),
     /// The secrets in it are encrypted under another key.
-    #[error("the database {} was made with another master key; start with that key (its file or setting), without it the credentials in it are lost", .0.display())]
+    #[error("the database {} was made with another master key, or the -wal beside it is another database's; start with the right key (its file or setting), without it the credentials in it are lost", .0.display())]
     WrongMasterKey(PathBuf),
     /// Anything else SQLite says.
     #[error("the database {} cannot be used", .path.display())]
@@ -84,16 +115,68 @@ pub enum OpenError {
     Thread(#[source] io::Error),
 }
 
-/// Makes the file if there is none, brings its schema up to date, and compares the master key.
-pub(super) fn prepare(path: &Path, sealer: &Sealer) -> Result<(), OpenError> {
+/// Makes the file if there is none, brings its schema up to date, and compares the master key. The connection it was done
+/// with is to be kept until others are open: without one, the log would be read anew.
+pub(super) fn prepare(path: &Path, sealer: &Sealer) -> Result<Connection, OpenError> {
     create_private(path).map_err(|source| OpenError::File { path: path.to_owned(), source })?;
-    let mut conn = connect(path).map_err(|err| explain(path, err))?;
+    check_log(path)?;
+    let mut conn = connect_and_leave(path).map_err(|err| explain(path, err))?;
     // SQLite opens a file it may not write for reading alone, and says so only at the first write.
     if conn.is_readonly(rusqlite::MAIN_DB).map_err(|err| explain(path, err))? {
         return Err(OpenError::ReadOnly(path.to_owned()));
     }
     migrate(&mut conn, path)?;
-    check_key(&mut conn, path, sealer)
+    check_key(&mut conn, path, sealer)?;
+    check_tables(&conn, path)?;
+    Ok(conn)
+}
+
+/// Looks at the write-ahead log before it is used. Whoever opens it for the last time copies what SQLite can read of it
+/// and deletes it, so a log with damage must not be opened in the usual way.
+pub(super) fn check_log(path: &Path) -> Result<(), OpenError> {
+    let file = |source| OpenError::File { path: wal::path_of(path), source };
+    let look = || wal::look(path, APPLICATION_ID).map_err(file);
+    if look()?.is_none() {
+        return Ok(());
+    }
+    // Another process may have been writing to it just now: seen again while none can, it counts.
+    let conn = connect_and_leave(path).map_err(|err| explain(path, err))?;
+    let explain = |err| explain(path, err);
+    conn.execute_batch("BEGIN IMMEDIATE").map_err(explain)?;
+    let found = look()?;
+    conn.execute_batch("ROLLBACK").map_err(explain)?;
+    match found {
+        Some(fault) => Err(OpenError::Log { path: wal::path_of(path), fault }),
+        None => Ok(()),
+    }
+}
+
+/// Whether this is a database of ours.
+pub(super) fn check_ours(conn: &Connection, path: &Path) -> Result<(), OpenError> {
+    let sql = "PRAGMA application_id";
+    let found: u32 = conn.query_row(sql, [], |row| row.get(0)).map_err(|err| explain(path, err))?;
+    if found == APPLICATION_ID { Ok(()) } else { Err(OpenError::NotADatabase(path.to_owned())) }
+}
+
+/// Reads what every start relies on, to its end. The tables of commands are not among it: they are as long as the server
+/// is old. Those that are open are read by whoever takes them over.
+fn check_tables(conn: &Connection, path: &Path) -> Result<(), OpenError> {
+    for table in CHECKED_TABLES {
+        let sql = format!("PRAGMA quick_check('{table}')");
+        let first: String =
+            conn.query_row(&sql, [], |row| row.get(0)).map_err(|err| explain(path, err))?;
+        if first != "ok" {
+            let what = format!("table {table}: {}", first.replace('\n', " "));
+            return Err(OpenError::Damaged { path: path.to_owned(), what });
+        }
+    }
+    Ok(())
+}
+
+/// Makes an empty file that only its owner may read; one that is there already is refused.
+pub(super) fn create_new(path: &Path) -> Result<(), OpenError> {
+    let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    made.map(drop).map_err(|source| OpenError::File { path: path.to_owned(), source })
 }
 
 fn create_private(path: &Path) -> io::Result<()> {
@@ -109,6 +192,14 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     settle(conn)
+}
+
+/// A connection that leaves the log alone when it closes. Whatever is refused must be left as it was: the log may be
+/// another database's, and the last to close would pour it into this one.
+pub(super) fn connect_and_leave(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = connect(path)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(conn)
 }
 
 /// What every connection has.
@@ -127,7 +218,7 @@ fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {
     let tables: i64 = conn
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
         .map_err(explain)?;
-    let application: i64 =
+    let application: u32 =
         conn.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(explain)?;
     if application != APPLICATION_ID && tables > 0 {
         return Err(OpenError::NotADatabase(path.to_owned()));
@@ -137,7 +228,7 @@ fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {
     // Mostly there is nothing to do, and then no other process should have to wait.
     match version(conn).map_err(explain)? {
         found if found > known => return Err(newer(found)),
-        found if found == known => return Ok(()),
+        found if found == known => return keep_wal(conn).map_err(explain),
         _ => {}
     }
     begin_wal(conn).map_err(explain)?;
@@ -158,6 +249,12 @@ fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {
             .map_err(explain)?;
     }
     tx.commit().map_err(explain)
+}
+
+/// A copy, such as a backup, comes without the mode the server works in.
+fn keep_wal(conn: &Connection) -> rusqlite::Result<()> {
+    let mode: String = conn.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+    if mode == "wal" { Ok(()) } else { begin_wal(conn) }
 }
 
 /// Puts the file into WAL mode. SQLite first reads the file and then wants it to itself, and for that second step it
@@ -214,6 +311,7 @@ pub(super) fn explain(path: &Path, err: rusqlite::Error) -> OpenError {
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => OpenError::ReadOnly(path),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked(path),
         Some(ErrorCode::DiskFull) => OpenError::DiskFull(path),
+        Some(ErrorCode::DatabaseCorrupt) => OpenError::Damaged { path, what: err.to_string() },
         _ => OpenError::Sqlite { path, source: err },
     }
 }
@@ -270,6 +368,7 @@ mod tests {
             (ffi::SQLITE_FULL, "free some"),
             (ffi::SQLITE_BUSY, "end that process"),
             (ffi::SQLITE_NOTADB, "restore it from a backup"),
+            (ffi::SQLITE_CORRUPT, "utmos store check"),
         ] {
             let err = explain(path, rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
             let text = err.to_string();

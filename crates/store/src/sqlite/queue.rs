@@ -117,7 +117,7 @@ impl Queue {
         answer.await.map_err(|_| closed())?
     }
 
-    fn push(&self, lane: Lane, job: Box<dyn Job>) -> Result<(), StoreError> {
+    pub(super) fn push(&self, lane: Lane, job: Box<dyn Job>) -> Result<(), StoreError> {
         let mut state = self.lock();
         if state.closed {
             return Err(closed());

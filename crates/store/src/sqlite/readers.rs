@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use utmos_core::ports::StoreError;
 
 use super::{
+    condition::Condition,
     fault::{closed, to_store_error},
     limits::READERS_MAX,
     open,
@@ -17,13 +18,15 @@ use super::{
 
 pub(super) struct Readers {
     path: PathBuf,
+    condition: Arc<Condition>,
     idle: Arc<Mutex<Vec<Connection>>>,
     places: Arc<Semaphore>,
 }
 
 impl Readers {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, idle: Arc::default(), places: Arc::new(Semaphore::new(READERS_MAX)) }
+    pub(super) fn new(path: PathBuf, condition: Arc<Condition>) -> Self {
+        let places = Arc::new(Semaphore::new(READERS_MAX));
+        Self { path, condition, idle: Arc::default(), places }
     }
 
     /// Runs `read` on a blocking thread. One statement sees one moment; several need a transaction to do so.
@@ -48,8 +51,10 @@ impl Readers {
             drop(place);
             answer
         });
-        done.await
-            .map_err(|err| StoreError::Unavailable(format!("a read was broken off: {err}")))?
+        let answer = done
+            .await
+            .map_err(|err| StoreError::Unavailable(format!("a read was broken off: {err}")))?;
+        answer.inspect_err(|error| self.condition.met(error))
     }
 
     /// Waits for reads under way and lets no more in.

@@ -13,6 +13,7 @@ use utmos_core::ports::StoreError;
 use super::{
     batch::Batch,
     checkpoint::WalSize,
+    condition::Condition,
     fault::{Fault, again, to_store_error},
     nonces::Nonces,
     open,
@@ -23,6 +24,7 @@ pub(super) struct Writer {
     pub(super) path: PathBuf,
     pub(super) queue: Arc<Queue>,
     pub(super) wal: Arc<WalSize>,
+    pub(super) condition: Arc<Condition>,
     /// `None` when it was lost and could not be opened again yet.
     pub(super) conn: Option<Connection>,
     /// The latest wall time this process knows to be on record.
@@ -61,12 +63,16 @@ impl Writer {
         let mut may_cut = lane == Lane::Normal;
         while !jobs.is_empty() {
             match self.attempt(&mut jobs, &mut may_cut) {
-                Attempt::Committed => return answer_all(jobs, || Ok(())),
+                Attempt::Committed => {
+                    self.condition.written();
+                    return answer_all(jobs, || Ok(()));
+                }
                 Attempt::AllFailed(error) => {
-                    tracing::error!(jobs = jobs.len(), "a batch could not be written: {error}");
+                    self.condition.not_written(&error);
                     return answer_all(jobs, || Err(again(&error)));
                 }
                 Attempt::OneFailed(at, error) => {
+                    self.condition.met(&error);
                     if let Some(job) = jobs.remove(at) {
                         job.answer(Err(error));
                     }

@@ -4,6 +4,7 @@
 
 mod contract;
 mod crash;
+mod damage;
 mod given;
 mod lists;
 mod opening;

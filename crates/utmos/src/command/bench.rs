@@ -12,6 +12,7 @@ mod load;
 mod machine;
 mod race;
 mod report;
+mod stored;
 
 use std::{
     path::{Path, PathBuf},
@@ -64,7 +65,7 @@ pub struct Args {
     /// A first impression in a few seconds: one short run
     #[arg(long, conflicts_with_all = ["seconds", "runs"])]
     quick: bool,
-    /// Measure only this, by its name in the JSON; can be repeated
+    /// Measure only this, by its name in the JSON; can be repeated. restart_stored_100k is measured only when named
     #[arg(long, value_name = "NAME", value_parser = Measure::parse)]
     only: Vec<Measure>,
     /// Write all figures to this file as well
@@ -141,6 +142,12 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
 /// One run: a fresh server, every measurement once.
 async fn measure(plan: &Plan, dir: &Path, report: &mut Report) -> anyhow::Result<()> {
     floors(plan, dir, report).await?;
+    if plan.only.contains(&Measure::RestartStored) {
+        restarts(&dir.join("stored"), report).await?;
+    }
+    if plan.only == [Measure::RestartStored] {
+        return Ok(());
+    }
     let place = Place::new(dir)?;
     let prepared = Prepared::new(&place, DOCKS).await?;
     let server = place.start().await?.server;
@@ -160,6 +167,29 @@ async fn measure(plan: &Plan, dir: &Path, report: &mut Report) -> anyhow::Result
     let started = place.start().await?;
     report.add(Measure::Restart, Sample::value(started.took.as_secs_f64() * 1_000.0));
     started.server.stop().await
+}
+
+/// A start with an old database, after an orderly stop and twice after `kill -9`. Only when it is asked for by name: to
+/// write it takes longer than everything else together.
+async fn restarts(dir: &Path, report: &mut Report) -> anyhow::Result<()> {
+    opened::make_folder(dir)?;
+    let place = Place::new(dir)?;
+    let prepared = Prepared::new(&place, DOCKS).await?;
+    output::note(format_args!("writing {} commands", stored::ENDED + stored::OPEN));
+    stored::fill(dir, &prepared).await?;
+    for how in ["a stop", "kill -9", "kill -9"] {
+        let started = place.start().await?;
+        let millis = started.took.as_secs_f64() * 1_000.0;
+        output::note(format_args!(
+            "ready {millis:.0} ms after {how}, with {} commands stored, {} open",
+            stored::ENDED + stored::OPEN,
+            stored::OPEN
+        ));
+        report.add(Measure::RestartStored, Sample::value(millis));
+        // Dropped, it is killed.
+        drop(started.server);
+    }
+    Ok(())
 }
 
 async fn floors(plan: &Plan, dir: &Path, report: &mut Report) -> anyhow::Result<()> {

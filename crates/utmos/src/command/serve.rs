@@ -52,7 +52,9 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         ids: Arc::new(SystemIds::new()),
         catalogue: catalogue.clone(),
     };
-    let server = Server::start(&config, parts).await.context("the server does not start")?;
+    let server = Server::start(&config, parts).await.with_context(|| {
+        format!("the server does not start with the database {}", config.store.path.display())
+    })?;
     match prepared {
         Some(prepared) => {
             let running = prepared.run(&config, &catalogue, &server).await?;

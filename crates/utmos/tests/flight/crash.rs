@@ -1,22 +1,15 @@
 //! `kill -9` at every step of a command's life. Whatever was accepted comes to an end that is true, the device has it at
 //! most once and in time, and the caller who lost the answer gets the same command again.
 
-use std::{
-    ops::RangeInclusive,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::ops::RangeInclusive;
 
 use reqwest::{Method, StatusCode};
-use serde_json::{Value, json};
-use tokio::sync::watch;
+use serde_json::json;
 use utmos_mqtt::ProtocolChoice;
 use utmos_sim::{Fleet, FleetConfig, ReplyTiming};
 
 use crate::{
-    api::{Api, COMMANDS, command},
+    api::{COMMANDS, command},
     place::{Place, fly, start_docks},
     truth,
 };
@@ -237,102 +230,4 @@ async fn killed_while_commands_wait_for_an_absent_dock() {
         truth::must_be_true(ended, &fleet);
     }
     assert_eq!(fleet.received().len(), 1, "nothing old is sent");
-}
-
-/// Dice for the moments of death.
-struct Dice(u64);
-
-impl Dice {
-    fn throw(&mut self, range: RangeInclusive<u64>) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        range.start() + self.0 % (range.end() - range.start() + 1)
-    }
-}
-
-const DOCKS: u32 = 3;
-const CLIENTS: usize = 6;
-const COMMANDS_EACH: usize = 30;
-const DEATHS: u64 = 4;
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_again_and_again_under_load() {
-    let seed = 0x5eed_2026;
-    let (place, config) = Place::with_fleet(DOCKS).await;
-    let mut process = place.spawn(None).await;
-    let api = place.api();
-    let fleet = connect(&place, &config).await;
-    let (lives, life) = watch::channel(0_u64);
-    let accepted = Arc::new(watch::Sender::new(0_u64));
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|client| {
-            let (api, life, accepted) = (api.clone(), life.clone(), accepted.clone());
-            let docks: Vec<String> = config.docks.iter().map(|dock| dock.sn.clone()).collect();
-            tokio::spawn(async move {
-                let mut made = Vec::new();
-                for number in 0..COMMANDS_EACH {
-                    let dock = &docks[(client + number) % docks.len()];
-                    let body =
-                        command(dock, method(number), json!({}), json!({"timeout_seconds": 3}));
-                    let id = insist(&api, &body, &life).await;
-                    accepted.send_modify(|count| *count += 1);
-                    made.push((id, body));
-                }
-                made
-            })
-        })
-        .collect();
-    let mut dice = Dice(seed);
-    let between = u64::try_from(CLIENTS * COMMANDS_EACH).unwrap() / (DEATHS + 1);
-    let mut moment = 0;
-    for _ in 0..DEATHS {
-        moment += dice.throw(1..=between);
-        accepted.subscribe().wait_for(|count| *count >= moment).await.unwrap();
-        process.kill().await;
-        process = place.spawn(None).await;
-        lives.send_modify(|life| *life += 1);
-    }
-    let mut made = Vec::new();
-    for client in clients {
-        made.extend(client.await.unwrap());
-    }
-    let ends = AtomicU64::new(0);
-    for (id, body) in &made {
-        let ended = api.ended(id).await;
-        truth::must_be_true(&ended, &fleet);
-        ends.fetch_add(u64::from(ended["status"] == "SUCCEEDED"), Ordering::Relaxed);
-        let again = api.post(COMMANDS, body).await;
-        assert_eq!((again.status, again.id()), (StatusCode::OK, id.clone()), "seed {seed}");
-    }
-    assert!(ends.into_inner() > DEATHS, "some went well, or nothing was proved");
-    let mut known: Vec<String> = made.iter().map(|(id, _)| id.clone()).collect();
-    known.sort();
-    let mut stored: Vec<String> = api.commands().await.iter().map(id_of).collect();
-    stored.sort();
-    assert_eq!(known, stored, "none lost, none made twice");
-    for received in fleet.received() {
-        let tid = received.tid.unwrap();
-        assert!(known.binary_search(&tid.to_string()).is_ok(), "{tid} was never accepted");
-    }
-}
-
-fn method(number: usize) -> &'static str {
-    ["debug_mode_open", "flight_authority_grab", "flight_areas_get", "debug_mode_close"][number % 4]
-}
-
-fn id_of(command: &Value) -> String {
-    command["command_id"].as_str().unwrap().to_owned()
-}
-
-/// Posts until there is an answer, as a caller does who lost one: with the same key.
-async fn insist(api: &Api, body: &Value, life: &watch::Receiver<u64>) -> String {
-    let mut life = life.clone();
-    loop {
-        let now = *life.borrow_and_update();
-        if let Ok(answer) = api.try_request(Method::POST, COMMANDS, Some(body)).await {
-            return answer.id();
-        }
-        life.wait_for(|life| *life > now).await.unwrap();
-    }
 }

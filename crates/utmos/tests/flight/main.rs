@@ -6,6 +6,7 @@ mod api;
 mod clock;
 mod crash;
 mod dock;
+mod drill;
 mod faults;
 mod methods;
 mod models;

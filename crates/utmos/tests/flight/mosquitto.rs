@@ -18,8 +18,6 @@ use crate::{
     truth,
 };
 
-const MINIMAL: &str = "allow_anonymous true\npersistence false\n";
-
 /// A broker of its own; killed when dropped.
 pub struct Mosquitto {
     child: Child,
@@ -29,8 +27,16 @@ pub struct Mosquitto {
 
 impl Mosquitto {
     pub async fn start() -> Self {
+        Self::start_with("persistence false").await
+    }
+
+    /// One that is told more.
+    pub async fn start_with(more: &str) -> Self {
         let (address, folder) = (own_address(), tempfile::tempdir().unwrap());
-        let config = format!("listener 1883 {address}\n{MINIMAL}");
+        let keeps = folder.path().display();
+        let config = format!(
+            "listener 1883 {address}\nallow_anonymous true\npersistence_location {keeps}/\n{more}\n"
+        );
         std::fs::write(folder.path().join("mosquitto.conf"), config).unwrap();
         let child = Self::run(&folder).await;
         Self { child, address, folder }
@@ -62,12 +68,12 @@ impl Mosquitto {
         child
     }
 
-    fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         (self.address, 1883).into()
     }
 
-    /// `kill -9`, and a new one in its place, which remembers nothing.
-    async fn die_and_come_back(&mut self) {
+    /// `kill -9`, and a new one in its place.
+    pub async fn die_and_come_back(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.child = Self::run(&self.folder).await;
@@ -91,7 +97,7 @@ pub fn behind(place: &mut Place, mosquitto: &Mosquitto, protocol: &str) {
     ];
 }
 
-fn choice(protocol: &str) -> ProtocolChoice {
+pub fn choice(protocol: &str) -> ProtocolChoice {
     match protocol {
         "5" => ProtocolChoice::V5,
         _ => ProtocolChoice::V311,

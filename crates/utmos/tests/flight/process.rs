@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::watch;
 
 use crate::{api::PATIENCE, place::Place};
@@ -31,12 +32,49 @@ enum Stage {
 impl Place {
     /// `utmos serve` at this place. It kills itself at `crash_point`, if there is one.
     pub async fn spawn(&self, crash_point: Option<&str>) -> Process {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_utmos"));
-        command.arg("serve").current_dir(self.path("")).env_clear();
+        let mut command = self.serve();
+        command.envs(crash_point.map(|point| ("CRASH_POINT", point)));
+        Process::start(command).await
+    }
+
+    /// What starts the server at this place, to be changed before it is run.
+    pub fn serve(&self) -> Command {
+        let mut command = self.utmos(&["serve"]);
         for assignment in self.assignments() {
             command.args(["--set", &assignment]);
         }
-        command.envs(crash_point.map(|point| ("CRASH_POINT", point)));
+        command
+    }
+
+    /// The program at this place.
+    pub fn utmos(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_utmos"));
+        command.args(arguments).current_dir(self.path("")).env_clear();
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// What a server says that must not start here.
+    pub async fn refuses_to_start(&self) -> String {
+        let mut process = Process::run(self.serve());
+        let stage = process.wait(|stage| stage != Stage::Starting).await;
+        assert_eq!(stage, Stage::Gone, "it started: {}", process.log());
+        let status = process.child.wait().unwrap();
+        assert_eq!(status.code(), Some(1), "{status}: {}", process.log());
+        process.log()
+    }
+}
+
+impl Process {
+    /// Starts a server and waits until it has started.
+    pub async fn start(command: Command) -> Self {
+        let mut process = Self::run(command);
+        let stage = process.wait(|stage| stage != Stage::Starting).await;
+        assert_eq!(stage, Stage::Running, "{}", process.log());
+        process
+    }
+
+    fn run(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (tell, stage) = watch::channel(Stage::Starting);
@@ -54,14 +92,9 @@ impl Place {
             }
             tell.send_replace(Stage::Gone);
         });
-        let mut process = Process { child, log, stage };
-        let stage = process.wait(|stage| stage != Stage::Starting).await;
-        assert_eq!(stage, Stage::Running, "{}", process.log());
-        process
+        Self { child, log, stage }
     }
-}
 
-impl Process {
     async fn wait(&mut self, holds: impl Fn(Stage) -> bool) -> Stage {
         let wait = self.stage.wait_for(|stage| holds(*stage));
         match tokio::time::timeout(PATIENCE, wait).await {
@@ -79,6 +112,20 @@ impl Process {
     pub async fn kill(mut self) {
         self.child.kill().unwrap();
         self.died().await;
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGTERM, as a service is stopped. Answers what it has written.
+    pub async fn stop(mut self) -> String {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.wait(|stage| stage == Stage::Gone).await;
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.code(), Some(0), "{status}: {}", self.log());
+        self.log()
     }
 
     /// Waits until it has killed itself.

@@ -28,6 +28,7 @@ pub enum Measure {
     MemoryDocks,
     MemoryLoad,
     Restart,
+    RestartStored,
 }
 
 /// Which figure of a measure its goals and its spread are about.
@@ -40,7 +41,7 @@ enum Figure {
 }
 
 impl Measure {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Sync,
         Self::Mqtt1,
         Self::Mqtt64,
@@ -58,6 +59,7 @@ impl Measure {
         Self::MemoryDocks,
         Self::MemoryLoad,
         Self::Restart,
+        Self::RestartStored,
     ];
 
     fn key(self) -> &'static str {
@@ -79,6 +81,7 @@ impl Measure {
             Self::MemoryDocks => "memory_100_docks",
             Self::MemoryLoad => "memory_after_load",
             Self::Restart => "restart",
+            Self::RestartStored => "restart_stored_100k",
         }
     }
 
@@ -107,6 +110,7 @@ impl Measure {
             Self::MemoryDocks => "server memory, 101 docks online",
             Self::MemoryLoad => "server memory, after the load",
             Self::Restart => "restart until ready",
+            Self::RestartStored => "restart until ready, 100,000 commands stored and 1,000 open",
         }
     }
 
@@ -123,7 +127,7 @@ impl Measure {
             | Self::Loop256 => (Figure::PerSecond, "/s"),
             Self::Cpu | Self::OwnCpu => (Figure::Value, "µs"),
             Self::MemoryIdle | Self::MemoryDocks | Self::MemoryLoad => (Figure::Value, "MB"),
-            Self::Restart => (Figure::Value, "ms"),
+            Self::Restart | Self::RestartStored => (Figure::Value, "ms"),
         }
     }
 
@@ -138,6 +142,7 @@ impl Measure {
             Self::Cpu => (Some(350.0), Some(120.0)),
             Self::Emergency => (Some(20.0), Some(10.0)),
             Self::MemoryIdle => (Some(50.0), Some(40.0)),
+            Self::RestartStored => (Some(1_000.0), Some(1_000.0)),
             Self::Sync
             | Self::Mqtt1
             | Self::Mqtt64

@@ -104,7 +104,11 @@ async fn readable(store: &SqliteStore) -> Finding {
             "store",
             format!("{tenants} tenants, {credentials} credentials, {devices} devices"),
         ),
-        Err(err) => Finding::fail("store", err.to_string(), "restore the database from a backup"),
+        Err(err) => Finding::fail(
+            "store",
+            err.to_string(),
+            "look closer with: utmos store check; the ways out are in docs/recovery.md",
+        ),
     }
 }
 
@@ -116,9 +120,13 @@ async fn whole(store: &SqliteStore) -> Finding {
         Ok(faults) => Finding::fail(
             "store",
             format!("damaged: {}", faults.join("; ")),
-            "restore it from a backup",
+            "the ways out are in docs/recovery.md",
         ),
-        Err(err) => Finding::fail("store", err.to_string(), "restore the database from a backup"),
+        Err(err) => Finding::fail(
+            "store",
+            err.to_string(),
+            "look closer with: utmos store check; the ways out are in docs/recovery.md",
+        ),
     }
 }
 
@@ -131,7 +139,11 @@ async fn clock_against(store: &SqliteStore) -> Finding {
             "set the clock right before the server starts",
         ),
         Ok(_) => Finding::ok("clock", "not behind the newest record"),
-        Err(err) => Finding::fail("store", err.to_string(), "restore the database from a backup"),
+        Err(err) => Finding::fail(
+            "store",
+            err.to_string(),
+            "look closer with: utmos store check; the ways out are in docs/recovery.md",
+        ),
     }
 }
 

@@ -1,0 +1,111 @@
+//! The whole database looked at by its owner, and copied: reads every page, changes nothing.
+
+use std::path::Path;
+
+use rusqlite::{Connection, params};
+
+use super::open::{self, OpenError, explain};
+
+/// Faults of SQLite's that are told at most.
+const FAULTS_MAX: u32 = 20;
+
+/// What must hold between the tables, and how many rows break it.
+const RULES: [(&str, &str); 6] = [
+    (
+        "commands without a state",
+        "SELECT count(*) FROM commands c WHERE NOT EXISTS (SELECT 1 FROM lives l WHERE l.row = c.row AND l.id = c.id)",
+    ),
+    (
+        "states without a command",
+        "SELECT count(*) FROM lives l WHERE NOT EXISTS (SELECT 1 FROM commands c WHERE c.row = l.row)",
+    ),
+    (
+        "commands without their idempotency key",
+        "SELECT (SELECT count(*) FROM commands) - (SELECT count(*) FROM idempotency i JOIN commands c ON c.row = i.row)",
+    ),
+    (
+        "commands whose timeline lacks lines",
+        "SELECT count(*) FROM lives l WHERE l.entries <> (SELECT count(*) FROM timeline t WHERE t.row = l.row)",
+    ),
+    (
+        "movements in the way of none",
+        "SELECT count(*) FROM motions m WHERE NOT EXISTS (SELECT 1 FROM lives l WHERE l.row = m.row AND l.holds_motion = 1)",
+    ),
+    (
+        "movements that do not stand in the way",
+        "SELECT count(*) FROM lives l WHERE l.holds_motion = 1 AND NOT EXISTS (SELECT 1 FROM motions m WHERE m.row = l.row)",
+    ),
+];
+
+/// What was found.
+#[derive(Debug, Clone, Default)]
+pub struct Examination {
+    /// Everything that is wrong; empty when nothing is.
+    pub faults: Vec<String>,
+    /// How many commands can be counted.
+    pub commands: Option<i64>,
+    /// How many of them are not ended.
+    pub open: Option<i64>,
+}
+
+/// Looks at the whole file: its log, every page and index, and what must hold between its tables. Reads all of it. A
+/// server may run on it meanwhile.
+///
+/// # Errors
+/// When there is no such file, or it is none of ours.
+pub fn examine(path: &Path) -> Result<Examination, OpenError> {
+    let mut found = Examination::default();
+    let conn = match open::check_log(path).and_then(|()| to_read(path)) {
+        Ok(conn) => conn,
+        Err(err @ (OpenError::Damaged { .. } | OpenError::Log { .. })) => {
+            found.faults.push(err.to_string());
+            return Ok(found);
+        }
+        Err(err) => return Err(err),
+    };
+    let check = format!("PRAGMA integrity_check({FAULTS_MAX})");
+    match lines(&conn, &check) {
+        Ok(lines) => found.faults.extend(lines.into_iter().filter(|line| line != "ok")),
+        Err(err) => found.faults.push(format!("it cannot be read to its end: {err}")),
+    }
+    for (what, sql) in RULES {
+        match conn.query_row(sql, [], |row| row.get::<_, i64>(0)) {
+            Ok(0) => {}
+            Ok(count) => found.faults.push(format!("{what}: {count}")),
+            Err(err) => found.faults.push(format!("{what}: cannot be counted: {err}")),
+        }
+    }
+    let count = |sql| conn.query_row(sql, [], |row| row.get::<_, i64>(0)).ok();
+    found.commands = count("SELECT count(*) FROM commands");
+    found.open = count("SELECT count(*) FROM lives WHERE needs_care = 1");
+    Ok(found)
+}
+
+/// Copies the database as it is at this moment into a new file. A server may run on it meanwhile. A damaged one is not
+/// copied: the copy would be no backup.
+///
+/// # Errors
+/// When it cannot be read to its end, or the new file is there already or cannot be written.
+pub fn back_up(path: &Path, into: &Path) -> Result<(), OpenError> {
+    open::check_log(path)?;
+    let conn = to_read(path)?;
+    open::create_new(into)?;
+    let copied = conn.execute("VACUUM INTO ?1", params![into.to_string_lossy()]);
+    if copied.is_err() {
+        // Half a copy must not look like one.
+        drop(std::fs::remove_file(into));
+    }
+    copied.map(drop).map_err(|err| explain(path, err))
+}
+
+fn to_read(path: &Path) -> Result<Connection, OpenError> {
+    let conn = open::connect_and_leave(path).map_err(|err| explain(path, err))?;
+    open::check_ours(&conn, path)?;
+    Ok(conn)
+}
+
+fn lines(conn: &Connection, sql: &str) -> rusqlite::Result<Vec<String>> {
+    let mut statement = conn.prepare(sql)?;
+    let lines = statement.query_map([], |row| row.get(0))?;
+    lines.collect()
+}

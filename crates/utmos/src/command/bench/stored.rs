@@ -1,0 +1,203 @@
+//! A database that is old: so many commands are written into it as a server would have, so that a start with them can be
+//! timed.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, bail};
+use tokio::task::JoinSet;
+use utmos_core::{
+    command::{Command, Life, Spec, Status},
+    evidence::{Entry, Proof},
+    id::{Bid, CommandId, DeviceSn, TenantId},
+    life::{Input, Moment, Presence, decide_all},
+    method::{Channel, CompleteOn, CompletesBy, IfOffline, Risk},
+    ports::{Accepted, Advance, CommandStore, Ids, NewCommand, RegistryStore},
+    reply::{Reply, Verdict},
+    signing::NonceUse,
+    time::{Clock, Deadline},
+};
+use utmos_server::{
+    clock::SystemClock,
+    config::{Config, Layers},
+    ids::SystemIds,
+};
+use utmos_store::SqliteStore;
+
+use super::child::Prepared;
+use crate::opened;
+
+/// Commands that have ended, and commands that have not.
+pub const ENDED: u64 = 100_000;
+pub const OPEN: u64 = 1_000;
+/// Written at a time.
+const AT_ONCE: u64 = 500;
+/// The longest deadline there is: those that are open stay so.
+const TIMEOUT: Duration = Duration::from_secs(300);
+const SILENCE: Duration = Duration::from_mins(1);
+/// How long a nonce is remembered by default.
+const NONCE_KEPT: Duration = Duration::from_mins(10);
+
+/// How far a command has come.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    Waiting,
+    Claimed,
+    Delivered,
+    Ended,
+}
+
+/// Fills the database of a server that does not run.
+pub async fn fill(dir: &Path, prepared: &Prepared) -> anyhow::Result<()> {
+    let assignments = [format!("data_dir={}", dir.display())];
+    let layers = Layers::new().assignments("--set", assignments.iter().map(String::as_str));
+    let store = opened::store(&Config::load(layers)?.config)?;
+    let tenants = store.tenants().await?;
+    let tenant = tenants.first().context("the bench has no tenant")?.id;
+    let writer = Arc::new(Writer {
+        store: store.clone(),
+        tenant,
+        api_id: prepared.access.api_id.clone(),
+        docks: prepared
+            .docks
+            .iter()
+            .map(|dock| DeviceSn::parse(&dock.sn))
+            .collect::<Result<_, _>>()?,
+        clock: SystemClock::new(),
+        ids: SystemIds::new(),
+    });
+    let mut number = 0;
+    while number < ENDED + OPEN {
+        let mut tasks = JoinSet::new();
+        for number in number..(number + AT_ONCE).min(ENDED + OPEN) {
+            let writer = writer.clone();
+            tasks.spawn(async move { writer.write(number).await });
+        }
+        for done in tasks.join_all().await {
+            done?;
+        }
+        number += AT_ONCE;
+    }
+    drop(writer);
+    store.close().await;
+    Ok(())
+}
+
+struct Writer {
+    store: Arc<SqliteStore>,
+    tenant: TenantId,
+    api_id: utmos_core::id::ApiId,
+    docks: Vec<DeviceSn>,
+    clock: SystemClock,
+    ids: SystemIds,
+}
+
+impl Writer {
+    async fn write(&self, number: u64) -> anyhow::Result<()> {
+        let stage = match number.checked_sub(ENDED) {
+            None => Stage::Ended,
+            Some(open) if open % 2 == 0 => Stage::Waiting,
+            Some(open) if open % 4 == 1 => Stage::Claimed,
+            Some(_) => Stage::Delivered,
+        };
+        let spec = Arc::new(self.spec(number)?);
+        let life = Life::accepted(&spec);
+        let mut command = Command { spec: spec.clone(), life };
+        let mut entries = vec![Entry {
+            at: spec.accepted_at,
+            from: Status::Accepted,
+            to: Status::Accepted,
+            proof: Proof::Accepted {
+                api_id: self.api_id.to_string(),
+                request_id: spec.request_id.clone(),
+            },
+        }];
+        if !matches!(stage, Stage::Waiting) {
+            let (life, more) = self.decide(&command, &[Input::Turn(Presence::Online)])?;
+            command.life = life;
+            entries.extend(more);
+        }
+        let nonce = NonceUse {
+            key: *self.ids.random().as_bytes(),
+            expires_at: spec.accepted_at.plus(NONCE_KEPT),
+        };
+        let new =
+            NewCommand { spec: spec.clone(), life: command.life.clone(), entries, aircraft: None };
+        match self.store.accept(Some(nonce), new).await? {
+            Accepted::New => {}
+            refused @ (Accepted::Replayed { .. }
+            | Accepted::Conflict { .. }
+            | Accepted::Busy { .. }
+            | Accepted::NonceReplayed) => bail!("a command was not stored: {refused:?}"),
+        }
+        let told = match stage {
+            Stage::Waiting | Stage::Claimed => return Ok(()),
+            Stage::Delivered => vec![confirmed(&spec)],
+            Stage::Ended => vec![confirmed(&spec), Input::Reply(reply(&spec))],
+        };
+        let (life, entries) = self.decide(&command, &told)?;
+        let seen = command.life.version;
+        self.store.advance(Advance { id: spec.id, seen, life, entries }).await?;
+        Ok(())
+    }
+
+    fn decide(&self, command: &Command, told: &[Input]) -> anyhow::Result<(Life, Vec<Entry>)> {
+        let moment =
+            Moment { now: self.clock.now(), boot: self.clock.boot(), replica: "utmos-bench" };
+        let folded = decide_all(command, told, moment).context("a command stood still")?;
+        Ok((folded.life, folded.entries))
+    }
+
+    fn spec(&self, number: u64) -> anyhow::Result<Spec> {
+        let now = self.clock.now();
+        let dock = usize::try_from(number)? % self.docks.len();
+        let device = self.docks.get(dock).context("the bench has no docks")?.clone();
+        // Some of those that wait are movements, for which a start looks for later emergencies.
+        let is_motion = ENDED <= number && number.is_multiple_of(8);
+        Ok(Spec {
+            id: CommandId::new(self.ids.ordered(now.wall)),
+            tenant: self.tenant,
+            accepted_for: self.api_id.clone(),
+            request_id: self.ids.random().to_string(),
+            idempotency_key: self.ids.ordered(now.wall).to_string(),
+            fingerprint: [7; 32],
+            gateway: device.to_gateway(),
+            device,
+            method: if is_motion { "return_home_cancel" } else { "debug_mode_open" }.to_owned(),
+            channel: Channel::Services,
+            completes_by: CompletesBy::Reply,
+            risk: if is_motion { Risk::Motion } else { Risk::Ground },
+            starts_motion: false,
+            reply_without_status_is_final: true,
+            if_offline: IfOffline::Wait,
+            complete_on: CompleteOn::Outcome,
+            bid: Bid::new(self.ids.ordered(now.wall)),
+            job_ref: None,
+            timeout: TIMEOUT,
+            silence_wait: SILENCE,
+            deadline: Deadline::after(now, self.clock.boot(), TIMEOUT),
+            accepted_at: now.wall,
+            payload: "{}".into(),
+        })
+    }
+}
+
+fn confirmed(spec: &Spec) -> Input {
+    Input::Confirmed(Proof::BrokerConfirmed {
+        topic: format!("thing/product/{}/services", spec.gateway),
+        qos: 1,
+        packet_id: Some(1),
+        bytes: 200,
+    })
+}
+
+fn reply(spec: &Spec) -> Reply {
+    Reply {
+        gateway: spec.gateway.clone(),
+        method: Some(spec.method.clone()),
+        verdict: Verdict::Ok,
+        code: Some("0".to_owned()),
+        message: None,
+        job: None,
+        data: r#"{"result":0}"#.into(),
+    }
+}

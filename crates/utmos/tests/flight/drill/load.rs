@@ -1,0 +1,177 @@
+//! Callers that send one command after another, with everything a caller does who loses an answer, and the judgement at
+//! the end.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::{sync::watch, task::JoinHandle};
+use utmos_core::time::Clock;
+use utmos_server::clock::SystemClock;
+use utmos_sim::Fleet;
+
+use crate::{
+    api::{Api, COMMANDS, command},
+    truth,
+};
+
+const CLIENTS: usize = 6;
+/// Between two commands of one caller.
+const PACE: Duration = Duration::from_millis(5);
+/// Before a request is sent again.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// Plain commands, jobs and emergencies; most are carried out, some refused by the dock.
+const METHODS: [&str; 8] = [
+    "debug_mode_open",
+    "flight_authority_grab",
+    "cover_open",
+    "flight_areas_get",
+    "fly_to_point_stop",
+    "cover_close",
+    "flighttask_pause",
+    "debug_mode_close",
+];
+
+/// A command that was accepted.
+pub struct Made {
+    pub id: String,
+    pub body: Value,
+    /// When its caller knew, by the true clock.
+    pub answered_ms: i64,
+}
+
+/// Callers at work.
+pub struct Load {
+    clients: Vec<JoinHandle<Vec<Made>>>,
+    accepted: Arc<watch::Sender<u64>>,
+    ends: Arc<AtomicBool>,
+    /// Seconds by which the clocks of server and callers are ahead.
+    pub ahead: Arc<AtomicI64>,
+}
+
+impl Load {
+    pub fn start(api: &Api, sns: &[&str], timeout_seconds: u64) -> Self {
+        let accepted = Arc::new(watch::Sender::new(0));
+        let (ends, ahead) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)));
+        let sns: Vec<String> = sns.iter().map(|sn| (*sn).to_owned()).collect();
+        let clients = (0..CLIENTS).map(|client| {
+            let (api, sns, accepted) = (api.clone(), sns.clone(), accepted.clone());
+            let (ends, ahead) = (ends.clone(), ahead.clone());
+            tokio::spawn(async move {
+                let mut made = Vec::new();
+                while !ends.load(Ordering::SeqCst) {
+                    let number = made.len();
+                    let more = json!({"timeout_seconds": timeout_seconds, "if_offline": "wait"});
+                    let method = METHODS[(client + number) % METHODS.len()];
+                    let body =
+                        command(&sns[(client + number) % sns.len()], method, json!({}), more);
+                    let id = insist(&api, &ahead, &body).await;
+                    made.push(Made { id, body, answered_ms: now_ms() });
+                    accepted.send_modify(|count| *count += 1);
+                    tokio::time::sleep(PACE).await;
+                }
+                made
+            })
+        });
+        Self { clients: clients.collect(), accepted, ends, ahead }
+    }
+
+    /// Returns when so many more are accepted.
+    pub async fn more(&self, count: u64) {
+        let mut accepted = self.accepted.subscribe();
+        let goal = *accepted.borrow() + count;
+        let wait = accepted.wait_for(|accepted| *accepted >= goal);
+        assert!(
+            tokio::time::timeout(crate::api::PATIENCE, wait).await.is_ok(),
+            "no commands are accepted any more"
+        );
+    }
+
+    /// Ends it; every caller first insists on an answer to its last command.
+    pub async fn end(self) -> Vec<Made> {
+        self.ends.store(true, Ordering::SeqCst);
+        let mut made = Vec::new();
+        for client in self.clients {
+            made.extend(client.await.unwrap());
+        }
+        made
+    }
+}
+
+fn now_ms() -> i64 {
+    SystemClock::new().now().wall.as_millis()
+}
+
+/// Posts until there is an answer, as a caller does who lost one or was asked to come again: with the same key.
+async fn insist(api: &Api, ahead: &AtomicI64, body: &Value) -> String {
+    loop {
+        let api = api.ahead(ahead.load(Ordering::SeqCst));
+        if let Ok(answer) = api.try_request(Method::POST, COMMANDS, Some(body)).await {
+            if answer.status.is_success() {
+                return answer.id();
+            }
+            assert!(["OVERLOADED", "TIMESTAMP_EXPIRED"].contains(&answer.code()), "{answer:?}");
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Whether the times the server tells are true.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Times {
+    True,
+    Moved,
+}
+
+/// Holds every command against the ledger of the docks: none lost, none twice, none late, none said to be what it was
+/// not. Prints how they ended and answers how many ended in which way.
+pub async fn judge(
+    name: &str,
+    api: &Api,
+    fleet: &Fleet,
+    made: &[Made],
+    times: Times,
+) -> BTreeMap<String, usize> {
+    let mut ends: BTreeMap<String, usize> = BTreeMap::new();
+    for Made { id, body, answered_ms } in made {
+        let ended = api.ended(id).await;
+        match times {
+            Times::True => truth::must_be_true(&ended, fleet),
+            Times::Moved => {
+                truth::must_be_what_happened(&ended, fleet);
+                truth::must_be_in_time(&ended, fleet, *answered_ms);
+            }
+        }
+        let words = [ended["status"].as_str(), ended["failure_code"].as_str()];
+        *ends.entry(words.into_iter().flatten().collect::<Vec<_>>().join("/")).or_default() += 1;
+        let again = api.post(COMMANDS, body).await;
+        assert_eq!((again.status, again.id()), (StatusCode::OK, id.clone()), "the key is known");
+    }
+    let mut known: Vec<&str> = made.iter().map(|made| made.id.as_str()).collect();
+    known.sort_unstable();
+    let stored = api.commands().await;
+    let mut stored: Vec<&str> =
+        stored.iter().map(|command| command["command_id"].as_str().unwrap()).collect();
+    stored.sort_unstable();
+    assert_eq!(known, stored, "none lost, none made twice");
+    let received = fleet.received();
+    for one in &received {
+        let tid = one.tid.as_deref().unwrap();
+        assert!(known.binary_search(&tid).is_ok(), "{tid} was never accepted");
+        assert_eq!(fleet.count(tid), 1, "{one:?}");
+    }
+    eprintln!(
+        "drill {name}: {} accepted, {} received, 0 lost, 0 doubled, 0 stale; ended {ends:?}",
+        made.len(),
+        received.len()
+    );
+    ends
+}

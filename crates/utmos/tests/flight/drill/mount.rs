@@ -1,0 +1,86 @@
+//! A small disk of its own for a place's data: a tmpfs that is mounted over the folder.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::place::Place;
+
+/// A disk under a place's data. It goes with this.
+pub struct SmallDisk {
+    folder: PathBuf,
+}
+
+impl SmallDisk {
+    /// Puts the data of a place on a disk of so many MiB. Answers why not, where the system does not allow it.
+    pub fn under(place: &Place, mib: u32) -> Result<Self, String> {
+        let folder = place.data_dir();
+        let before = place.path("data-before");
+        fs::rename(&folder, &before).unwrap();
+        fs::create_dir(&folder).unwrap();
+        let size = format!("size={mib}m,mode=700");
+        if let Err(why) = run("mount", &["-t", "tmpfs", "-o", &size, "tmpfs", text(&folder)]) {
+            fs::remove_dir(&folder).unwrap();
+            fs::rename(&before, &folder).unwrap();
+            return Err(why);
+        }
+        let disk = Self { folder };
+        for entry in fs::read_dir(&before).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), disk.folder.join(entry.file_name())).unwrap();
+        }
+        Ok(disk)
+    }
+
+    /// Takes all the space that is left.
+    pub fn fill(&self) {
+        let mut ballast = File::create(self.ballast()).unwrap();
+        let mut block = vec![1; 1 << 16];
+        while !block.is_empty() {
+            // Smaller and smaller, until not one byte is left.
+            match ballast.write(&block) {
+                Ok(written) if written == block.len() => {}
+                Ok(_) | Err(_) => block.truncate(block.len() / 2),
+            }
+        }
+    }
+
+    /// Gives it back.
+    pub fn free(&self) {
+        fs::remove_file(self.ballast()).unwrap();
+    }
+
+    /// Lets nobody write to it, or somebody again. No file on it may be open for writing.
+    pub fn make_read_only(&self, read_only: bool) {
+        let how = if read_only { "remount,ro" } else { "remount,rw" };
+        run("mount", &["-o", how, text(&self.folder)]).unwrap();
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.folder.join("ballast")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // A server may still have files on it.
+        let _gone = run("umount", &["-l", text(&self.folder)]);
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Runs a program of the system. Answers what it said when it did not go well.
+pub fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.map_err(|err| format!("{program}: {err}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
