@@ -12,13 +12,12 @@ mod door;
 mod events;
 mod listen;
 mod outlet;
+mod places;
 mod table;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,6 +32,7 @@ use tokio::task::JoinHandle;
 use crate::message::{Inbound, Outlet};
 use door::Logins;
 use outlet::BrokerOutlet;
+use places::Places;
 use table::Table;
 
 /// Decides who may connect, publish and subscribe. Answers at once, from memory: it is asked for every message.
@@ -67,8 +67,8 @@ pub struct BrokerTls {
 pub struct BrokerConfig {
     /// Address of the plain TCP listener; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Connections at once, those that have not said CONNECT yet included. More are closed at accept. Each takes two file
-    /// descriptors.
+    /// Connections at once, those that have not logged in yet included; of these the oldest gives way when all places are
+    /// taken. More are closed at accept. Each takes two file descriptors.
     pub clients_max: usize,
     /// Largest packet taken from or sent to a client.
     pub packet_bytes_max: usize,
@@ -155,8 +155,7 @@ struct Shared {
     monitor: Arc<ResourceMonitor>,
     packet_bytes_max: usize,
     clients_max: usize,
-    connections: Mutex<BTreeMap<u64, Connection>>,
-    next_connection: AtomicU64,
+    places: Mutex<Places>,
     closing: watch::Sender<bool>,
 }
 
@@ -164,13 +163,6 @@ impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared").finish_non_exhaustive()
     }
-}
-
-/// One open socket.
-struct Connection {
-    stop: watch::Sender<Stop>,
-    /// Who it says it is, known before the Doorkeeper is asked, so that a dismissal misses nobody.
-    user: Option<Arc<str>>,
 }
 
 /// Whether a connection must end, and what its client is told.
@@ -226,8 +218,7 @@ impl Broker {
             monitor: Arc::new(ResourceMonitor::new(no_limits())),
             packet_bytes_max: config.packet_bytes_max,
             clients_max: config.clients_max,
-            connections: Mutex::default(),
-            next_connection: AtomicU64::new(1),
+            places: Mutex::new(Places::new(config.clients_max)),
             closing: watch::Sender::new(false),
         });
         let mut tasks = vec![tokio::spawn(listen::accept(Arc::clone(&shared), listener, None))];
@@ -257,11 +248,7 @@ impl Broker {
 
     /// Ends every connection of this user, within a second. Its `Left` follows.
     pub fn disconnect(&self, user: &str) {
-        for connection in self.shared.connections().values() {
-            if connection.user.as_deref() == Some(user) {
-                connection.stop.send_replace(Stop::Dismissed);
-            }
-        }
+        self.shared.places().dismiss(user);
     }
 
     /// Whether a client of this user is connected and subscribed to this topic.
@@ -303,20 +290,12 @@ impl Drop for Broker {
 }
 
 impl Shared {
-    fn connections(&self) -> MutexGuard<'_, BTreeMap<u64, Connection>> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn name(&self, connection: u64, user: &str) {
-        if let Some(connection) = self.connections().get_mut(&connection) {
-            connection.user = Some(Arc::from(user));
-        }
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn stop(&self, connection: u64, stop: Stop) {
-        if let Some(connection) = self.connections().get(&connection) {
-            connection.stop.send_replace(stop);
-        }
+        self.places().stop(connection, stop);
     }
 }
 

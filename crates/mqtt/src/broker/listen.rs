@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::door::Door;
 use super::events::{Events, Listener};
-use super::{BrokerError, BrokerTls, Connection, GOODBYE_WAIT, Handler, Shared, Stop};
+use super::{BrokerError, BrokerTls, GOODBYE_WAIT, Handler, Shared, Stop};
 use crate::stop::stopped;
 
 /// Longest a TLS handshake may take.
@@ -44,11 +43,10 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, tls: Opti
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((tcp, peer)) => {
-                    if shared.connections().len() >= shared.clients_max {
+                    let Some((id, stop)) = shared.places().enter(peer.ip()) else {
                         tracing::warn!(%peer, clients_max = shared.clients_max, "mqtt connection closed: too many clients");
                         continue;
-                    }
-                    let (id, stop) = enter(&shared);
+                    };
                     running.spawn(connection(Arc::clone(&shared), id, tcp, peer, tls.clone(), stop));
                 }
                 Err(err) => {
@@ -72,13 +70,6 @@ fn log_end(ended: &Result<(), tokio::task::JoinError>) {
     }
 }
 
-fn enter(shared: &Shared) -> (u64, watch::Receiver<Stop>) {
-    let id = shared.next_connection.fetch_add(1, Ordering::Relaxed);
-    let (stopper, stop) = watch::channel(Stop::No);
-    shared.connections().insert(id, Connection { stop: stopper, user: None });
-    (id, stop)
-}
-
 async fn connection(
     shared: Arc<Shared>,
     id: u64,
@@ -97,20 +88,25 @@ async fn connection(
         Ok(both) => both,
         Err(err) => {
             tracing::warn!(%peer, "mqtt connection closed: {err}");
-            shared.connections().remove(&id);
+            shared.places().leave(id);
             return;
         }
     };
     // Beside one another, so that the connection goes on while what it said waits for its turn.
     let live = async {
-        if let Some(transport) = transport(tcp, peer, tls).await {
+        let needed = must_end(stop.clone(), shared.closing.subscribe());
+        let transport = tokio::select! {
+            transport = transport(tcp, peer, tls) => transport,
+            _ = needed => None,
+        };
+        if let Some(transport) = transport {
             serve(&shared, &events, transport, cutter, peer, stop).await;
         }
         events.fall_silent();
     };
     tokio::join!(live, drain.run());
     events.leave().await;
-    shared.connections().remove(&id);
+    shared.places().leave(id);
 }
 
 async fn transport(

@@ -430,6 +430,25 @@ async fn two_subscribers_fall_back_to_handed_over_and_keep_their_count() {
 }
 
 #[tokio::test]
+async fn guessers_shut_out_nobody_else_behind_their_address() {
+    let own = own().await;
+    let port = own.broker.local_addr().port();
+    for guess in 0..25 {
+        let users = [0, 1, 2, 3].map(|more| format!("guess-{}", guess * 4 + more));
+        let tries = users.iter().map(|user| async move {
+            Raw::try_connect(port, &Hello::new(5, user, "wrong")).await.1
+        });
+        assert_eq!(join_all(tries).await, [Some(0x86); 4]);
+    }
+    let (_dock, code) = Raw::try_connect(port, &Hello::new(5, "D1", "secret-D1")).await;
+    assert_eq!(code, Some(0), "the right password of another user");
+    let (_, code) = Raw::try_connect(port, &Hello::new(5, "guess", "wrong")).await;
+    assert_eq!(code, Some(0x86), "the guesser goes on, slowly");
+    let (_dock, code) = Raw::try_connect(port, &Hello::new(4, "D2", "secret-D2")).await;
+    assert_eq!(code, Some(0));
+}
+
+#[tokio::test]
 async fn a_dock_that_publishes_with_qos_2_falls_back_to_handed_over() {
     let own = own().await;
     let out = own.broker.outlet();
