@@ -13,6 +13,7 @@ mod events;
 mod listen;
 mod outlet;
 mod places;
+mod session;
 mod table;
 
 use std::io;
@@ -22,8 +23,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mqtt5::broker::client_handler::ClientHandler;
+use mqtt5::broker::config::ChangeOnlyDeliveryConfig;
 use mqtt5::broker::resource_monitor::{ResourceLimits, ResourceMonitor};
-use mqtt5::broker::router::MessageRouter;
 use mqtt5::broker::sys_topics::BrokerStats;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -33,7 +34,7 @@ use crate::message::{Inbound, Outlet};
 use door::Logins;
 use outlet::BrokerOutlet;
 use places::Places;
-use table::Table;
+use table::{SUBSCRIPTIONS_MAX, Table};
 
 /// Decides who may connect, publish and subscribe. Answers at once, from memory: it is asked for every message.
 pub trait Doorkeeper: Send + Sync {
@@ -149,7 +150,6 @@ struct Shared {
     presence: tokio::sync::Mutex<()>,
     table: Table,
     logins: Logins,
-    router: Arc<MessageRouter>,
     library: mqtt5::broker::BrokerConfig,
     stats: Arc<BrokerStats>,
     monitor: Arc<ResourceMonitor>,
@@ -212,7 +212,6 @@ impl Broker {
             presence: tokio::sync::Mutex::new(()),
             table: Table::default(),
             logins: Logins::default(),
-            router: Arc::new(MessageRouter::new()),
             library: library_config(&config),
             stats: Arc::new(BrokerStats::new()),
             monitor: Arc::new(ResourceMonitor::new(no_limits())),
@@ -246,18 +245,23 @@ impl Broker {
         Arc::new(BrokerOutlet(Arc::clone(&self.shared)))
     }
 
-    /// Ends every connection of this user, within a second. Its `Left` follows.
+    /// A handle by which users are dismissed; it does not keep the broker.
+    pub fn dismissals(&self) -> Dismissals {
+        Dismissals(Arc::clone(&self.shared))
+    }
+
+    /// Dismisses this user. See [`Dismissals::dismiss`].
     pub fn disconnect(&self, user: &str) {
-        self.shared.places().dismiss(user);
+        self.dismissals().dismiss(user);
     }
 
     /// Whether a client of this user is connected and subscribed to this topic.
     pub fn is_subscribed(&self, user: &str, topic: &str) -> bool {
         self.shared
             .table
-            .matching(topic)
+            .recipients(topic)
             .iter()
-            .any(|target| target.qos.is_some() && &*target.session.user == user)
+            .any(|recipient| recipient.qos().is_some() && &*recipient.session.user == user)
     }
 
     /// Connected clients.
@@ -277,6 +281,20 @@ impl Broker {
                 abort.abort();
             }
         }
+    }
+}
+
+/// Ends what a user began.
+#[derive(Debug, Clone)]
+pub struct Dismissals(Arc<Shared>);
+
+impl Dismissals {
+    /// Ends every connection of this user, within a second: from now on it gets nothing, and what it says counts for
+    /// nothing. Its `Left` follows.
+    pub fn dismiss(&self, user: &str) {
+        // First those that are being let in: they are in the table after this, or not at all.
+        self.0.places().dismiss(user);
+        self.0.table.dismiss(user);
     }
 }
 
@@ -320,11 +338,16 @@ fn library_config(config: &BrokerConfig) -> mqtt5::broker::BrokerConfig {
         .with_retain_available(false)
         .with_max_outbound_inflight(config.unconfirmed_max)
         .with_client_channel_capacity(usize::from(config.unconfirmed_max) * 2)
+        .with_max_subscriptions_per_client(SUBSCRIPTIONS_MAX)
         .with_sys_topics_enabled(false);
     library.bind_addresses = Vec::new();
     library.storage_config.enable_persistence = false;
     library.shared_subscription_available = false;
     library.topic_alias_maximum = 0;
+    // See `Session::deliver`.
+    let every_topic = vec!["#".to_owned()];
+    library.change_only_delivery_config =
+        ChangeOnlyDeliveryConfig { enabled: true, topic_patterns: every_topic };
     library
 }
 

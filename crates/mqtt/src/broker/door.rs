@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use mqtt5::broker::router::MessageRouter;
 use mqtt5::broker::{AuthProvider, AuthResult};
 use mqtt5::packet::connect::ConnectPacket;
 use mqtt5::protocol::v5::reason_codes::ReasonCode;
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::places::whole_peer;
-use super::table::Session;
+use super::session::Session;
 
 type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -23,6 +24,7 @@ pub(super) struct Door {
     pub(super) connection: u64,
     pub(super) shared: Arc<Shared>,
     pub(super) session: Arc<OnceLock<Arc<Session>>>,
+    pub(super) router: Arc<MessageRouter>,
 }
 
 impl Door {
@@ -56,7 +58,14 @@ impl Door {
             .properties
             .get_maximum_packet_size()
             .map(|max| usize::try_from(max).unwrap_or(usize::MAX));
-        let session = Session::new(self.connection, user, client_id, window, bytes_max);
+        let session = Session::new(
+            self.connection,
+            user,
+            client_id,
+            window,
+            bytes_max,
+            Arc::clone(&self.router),
+        );
         if !self.shared.places().admit(self.connection, &session.user, &session.client_id) {
             return Err(ReasonCode::ServerBusy);
         }
@@ -102,13 +111,10 @@ impl AuthProvider for Door {
         user: Option<&'a str>,
         topic: &'a str,
     ) -> Answer<'a, bool> {
-        let may = user.is_some_and(|user| self.shared.doorkeeper.may_publish(user, topic));
-        if may {
-            // The library may hand it on, as a will too; those who get it confirm more than we sent them.
-            for target in self.shared.table.matching(topic) {
-                target.session.lose_count();
-            }
-        }
+        // What a dismissed client still had on the way says nothing any more.
+        let is_dismissed = self.session.get().is_some_and(|session| session.is_dismissed());
+        let may = !is_dismissed
+            && user.is_some_and(|user| self.shared.doorkeeper.may_publish(user, topic));
         Box::pin(ready(may))
     }
 
@@ -121,8 +127,11 @@ impl AuthProvider for Door {
         // A shared subscription would let a client take messages away from another.
         let may = !filter.starts_with("$share/")
             && user.is_some_and(|user| self.shared.doorkeeper.may_subscribe(user, filter));
-        if let (true, Some(session)) = (may, self.session.get()) {
-            self.shared.table.expect(session, filter);
+        if let (true, Some(session)) = (may, self.session.get())
+            && !self.shared.table.expect(session, filter)
+        {
+            // The library has the same limit, and the right word for it.
+            tracing::warn!(user = %session.user, "an mqtt client wants more subscriptions than it may have");
         }
         Box::pin(ready(may))
     }

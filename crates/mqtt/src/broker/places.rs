@@ -125,6 +125,11 @@ impl Places {
         }
     }
 
+    /// Whether it has been told to leave.
+    pub(super) fn is_leaving(&self, id: u64) -> bool {
+        self.open.get(&id).is_none_or(|connection| *connection.stop.borrow() != Stop::No)
+    }
+
     /// Dismisses every connection of this user, also one that has not been let in yet.
     pub(super) fn dismiss(&self, user: &str) {
         for connection in self.open.values() {

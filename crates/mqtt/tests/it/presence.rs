@@ -135,14 +135,14 @@ async fn subscriptions_are_told() {
         .all()
         .iter()
         .filter_map(|one| {
-            if let Inbound::Subscribed { filter, .. } = one {
-                Some(filter.to_string())
+            if let Inbound::Subscribed { filter, client_id, .. } = one {
+                Some(format!("{client_id}: {filter}"))
             } else {
                 None
             }
         })
         .collect();
-    assert_eq!(filters, [SERVICES]);
+    assert_eq!(filters, [format!("D1: {SERVICES}")]);
     assert!(own.broker.is_subscribed("D1", SERVICES) && !own.broker.is_subscribed("D2", SERVICES));
 }
 

@@ -167,7 +167,9 @@ impl Link {
             Inbound::Joined { user, client_id } => {
                 self.edge(&user, |book, gateway, now| book.joined(gateway, &client_id, now));
             }
-            Inbound::Subscribed { user, filter } => self.subscribed(&user, &filter),
+            Inbound::Subscribed { user, client_id, filter } => {
+                self.subscribed(&user, &client_id, &filter);
+            }
             Inbound::Left { user, client_id } => self.edge(&user, |book, gateway, now| {
                 book.left(gateway, &client_id, now);
                 false
@@ -182,11 +184,11 @@ impl Link {
 
     /// A gateway that listens (anew) has whatever waits for it sent, also when it counted as present before: a session
     /// that was taken over began without subscriptions.
-    fn subscribed(&self, user: &str, filter: &str) {
+    fn subscribed(&self, user: &str, client_id: &str, filter: &str) {
         let Ok(gateway) = GatewaySn::parse(user) else { return };
         let services = DownlinkTopic::Services { gateway: gateway.clone() }.to_string();
         if covers(filter, &services) {
-            self.edge(user, |book, gateway, now| book.listens(gateway, now));
+            self.edge(user, |book, gateway, now| book.listens(gateway, client_id, now));
         }
         self.parts.driver.turn(&gateway);
     }
