@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio_util::sync::CancellationToken;
 use utmos_core::{
-    device::{Device, Registry, SubDevice, TopologyChange},
+    device::{Device, Registry, SubDevice, TopologyChange, TopologyReport},
     id::{ApiId, DeviceSn, GatewaySn, TenantId},
     ports::{Store, StoreError},
     signing::KeyedCredential,
@@ -34,6 +34,8 @@ pub struct Directory {
 pub struct Report {
     /// What stands behind it.
     pub change: TopologyChange,
+    /// What was left out, since it may not stand there.
+    pub left_out: Vec<DeviceSn>,
     /// Sub-devices that became devices of the gateway's tenant with it.
     pub new: Vec<Device>,
 }
@@ -233,10 +235,10 @@ impl Directory {
         let mut held = self.write();
         let known: Vec<bool> =
             subs.iter().map(|sub| held.registry.device(&sub.sn).is_some()).collect();
-        let change = held.registry.report_topology(gateway, subs, now);
+        let TopologyReport { change, left_out } = held.registry.report_topology(gateway, subs, now);
         let unknown = subs.iter().zip(known).filter(|(_, known)| !known).map(|(sub, _)| sub);
         let new = unknown.filter_map(|sub| held.registry.device(&sub.sn).cloned()).collect();
-        Report { change, new }
+        Report { change, left_out, new }
     }
 
     /// Remembers what a report changed. An aircraft that is only off is not forgotten.

@@ -334,11 +334,14 @@ impl Link {
         }
         let Some(subs) = answers::to_core_subs(topology) else { return };
         let report = self.parts.directory.report_topology(&topology.gateway, &subs, now);
-        match report.change {
-            TopologyChange::ForeignSubDevice(sn) => tracing::warn!(
+        for sn in &report.left_out {
+            tracing::warn!(
                 gateway.sn = %topology.gateway, device.sn = %sn,
-                "a gateway reports a sub-device it may not have; the report was not taken over"
-            ),
+                "a gateway reports a sub-device it may not have: of another tenant, a gateway, or one too many; \
+                 utmos device list shows whose it is, utmos device move gives it to the gateway's tenant"
+            );
+        }
+        match report.change {
             TopologyChange::Changed(subs) => {
                 tracing::info!(gateway.sn = %topology.gateway, aircraft = subs.len(), "topology changed");
                 let (link, gateway) = (self.clone(), topology.gateway.clone());

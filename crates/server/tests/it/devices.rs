@@ -22,11 +22,11 @@ async fn kept(app: &TestApp, sn: &str) -> Device {
 }
 
 #[tokio::test]
-async fn a_new_password_or_another_tenant_ends_the_sessions_of_a_device() {
+async fn a_new_password_another_tenant_or_removal_ends_the_sessions_of_a_device() {
     let app = TestApp::start().await;
     let elsewhere = app.other_tenant("second", "DOCK-9").await.given.tenant;
     let mut neighbour = app.dock("DOCK-2").await;
-    for change in ["password", "tenant"] {
+    for change in ["password", "tenant", "removal"] {
         let sn = DeviceSn::parse(&format!("DOCK-{change}")).unwrap();
         crate::app::put_gateway(&*app.store, app.api.given.tenant, sn.as_str()).await;
         // Whatever comes after it in the store is known no earlier than it is.
@@ -39,9 +39,10 @@ async fn a_new_password_or_another_tenant_ends_the_sessions_of_a_device() {
                 let device = Device { mqtt_secret_hash: Some(hash), ..device };
                 app.store.put_device(device).await.unwrap();
             }
-            _ => {
+            "tenant" => {
                 app.store.put_device(Device { tenant: elsewhere, ..device }).await.unwrap();
             }
+            _ => assert!(app.store.remove_device(&sn).await.unwrap()),
         }
         dock.cut().await;
         let answer = app
@@ -64,4 +65,29 @@ async fn a_new_password_or_another_tenant_ends_the_sessions_of_a_device() {
     assert_eq!(neighbour.command().await.tid(), id);
     assert!(neighbour.drain().await.is_empty());
     assert!(!neighbour.was_cut);
+}
+
+#[tokio::test]
+async fn an_aircraft_that_a_stranger_named_first_is_moved_to_its_owner() {
+    let app = TestApp::start().await;
+    let theirs = app.other_tenant("second", "DOCK-9").await;
+    let mut stranger = app.dock("DOCK-9").await;
+    stranger.report_aircraft("AIR-1").await;
+    let mut dock = app.dock("DOCK-1").await;
+    dock.report_aircraft("AIR-1").await;
+    let send = async |api: &crate::app::Api| {
+        api.create("AIR-1", "return_home", json!({}), json!({})).await
+    };
+    assert_eq!(send(&app.api).await.status, StatusCode::NOT_FOUND);
+
+    let squatted = kept(&app, "AIR-1").await;
+    assert_eq!(squatted.tenant, theirs.given.tenant);
+    let moved = Device { tenant: app.api.given.tenant, ..squatted };
+    app.store.put_device(moved).await.unwrap();
+    // Known once this is: it came after.
+    app.credential(|_| {}).await;
+    let id = send(&app.api).await.id();
+    assert_eq!(dock.command().await.tid(), id);
+    assert_eq!(send(&theirs).await.status, StatusCode::NOT_FOUND);
+    assert!(stranger.drain().await.is_empty());
 }
