@@ -138,6 +138,8 @@ struct Behind {
     left: u64,
     /// Sub-devices that joined through it, or are on record as having been behind it.
     joined: BTreeSet<DeviceSn>,
+    /// What its last report named and could not have.
+    left_out: Vec<SubDevice>,
 }
 
 /// What a topology report changed.
@@ -147,11 +149,18 @@ pub enum TopologyChange {
     Same,
     /// These stand behind the gateway now; an empty list means that the aircraft is off.
     Changed(Vec<SubDevice>),
-    /// A sub-device that may not be taken over, so nothing was: it belongs to another tenant, is a gateway, or is one
-    /// more than [`AIRCRAFT_PER_GATEWAY_MAX`].
-    ForeignSubDevice(DeviceSn),
     /// The gateway is not registered.
     UnknownGateway,
+}
+
+/// What became of a topology report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopologyReport {
+    /// What it changed.
+    pub change: TopologyChange,
+    /// Sub-devices it named that may not be taken over: they belong to another tenant, are gateways, or are more than
+    /// [`AIRCRAFT_PER_GATEWAY_MAX`]. The rest of the report counts without them.
+    pub left_out: Vec<DeviceSn>,
 }
 
 impl Registry {
@@ -161,14 +170,22 @@ impl Registry {
     }
 
     /// Takes the whole list of devices anew. Topology stays as reported, except where a gateway is gone, or a sub-device
-    /// is now another tenant's or a gateway.
+    /// is now another tenant's or a gateway. What a gateway reports and could not have stands behind it from now on if it
+    /// has become its tenant's.
     pub fn replace_devices(&mut self, devices: Vec<Device>) {
         self.devices = devices.into_iter().map(|device| (device.sn.clone(), device)).collect();
         let mut behind = std::mem::take(&mut self.behind);
         behind.retain(|gateway, behind| {
+            let Some(tenant) = self.tenant_of(gateway) else { return false };
             behind.known.retain(|sub| self.may_stand_behind(gateway, &sub.sn));
+            let is_theirs = |sub: &SubDevice| self.is_aircraft_of(tenant, &sub.sn);
+            let (theirs, left_out): (Vec<SubDevice>, Vec<SubDevice>) =
+                std::mem::take(&mut behind.left_out).into_iter().partition(is_theirs);
+            behind.left_out = left_out;
+            behind.present |= !theirs.is_empty();
+            behind.known.extend(theirs);
             behind.present &= !behind.known.is_empty();
-            self.tenant_of(gateway).is_some()
+            true
         });
         self.gateways_of.clear();
         for (gateway, behind) in &behind {
@@ -286,17 +303,40 @@ impl Registry {
         gateway: &GatewaySn,
         subs: &[SubDevice],
         now: Timestamp,
-    ) -> TopologyChange {
-        let Some(tenant) = self.tenant_of(gateway) else { return TopologyChange::UnknownGateway };
-        if let Some(foreign) = subs.iter().find(|sub| !self.may_stand_behind(gateway, &sub.sn)) {
-            return TopologyChange::ForeignSubDevice(foreign.sn.clone());
-        }
-        let joined = match self.joined_with(gateway, subs) {
-            Ok(joined) => joined,
-            Err(one_too_many) => return TopologyChange::ForeignSubDevice(one_too_many),
+    ) -> TopologyReport {
+        let Some(tenant) = self.tenant_of(gateway) else {
+            return TopologyReport { change: TopologyChange::UnknownGateway, left_out: Vec::new() };
         };
+        let mut joined =
+            self.behind.get(gateway).map(|behind| behind.joined.clone()).unwrap_or_default();
+        let may_be = |sub: &SubDevice| {
+            self.may_stand_behind(gateway, &sub.sn)
+                && (!self.is_unclaimed(&sub.sn) || may_join(&mut joined, &sub.sn))
+        };
+        let (subs, left_out): (Vec<SubDevice>, Vec<SubDevice>) =
+            subs.iter().cloned().partition(may_be);
+        let names = left_out.iter().map(|sub| sub.sn.clone()).collect();
+        let change = self.take_over(gateway, tenant, &subs, now, joined);
+        if let Some(behind) = self.behind.get_mut(gateway) {
+            behind.left_out = left_out;
+        }
+        TopologyReport { change, left_out: names }
+    }
+
+    fn take_over(
+        &mut self,
+        gateway: &GatewaySn,
+        tenant: TenantId,
+        subs: &[SubDevice],
+        now: Timestamp,
+        joined: BTreeSet<DeviceSn>,
+    ) -> TopologyChange {
+        // One that was removed since joins anew.
+        let is_new = subs.iter().any(|sub| self.is_unclaimed(&sub.sn));
         let behind = self.behind.entry(gateway.clone()).or_default();
-        if behind.present != subs.is_empty() && (subs.is_empty() || behind.known == subs) {
+        if behind.present != subs.is_empty()
+            && (subs.is_empty() || (behind.known == subs && !is_new))
+        {
             return TopologyChange::Same;
         }
         behind.joined = joined;
@@ -338,22 +378,6 @@ impl Registry {
         self.behind.insert(gateway.clone(), Behind { known: subs, joined, ..Behind::default() });
     }
 
-    /// Who has joined through a gateway once these have, or the first that may not.
-    fn joined_with(
-        &self,
-        gateway: &GatewaySn,
-        subs: &[SubDevice],
-    ) -> Result<BTreeSet<DeviceSn>, DeviceSn> {
-        let mut joined =
-            self.behind.get(gateway).map(|behind| behind.joined.clone()).unwrap_or_default();
-        for sub in subs.iter().filter(|sub| self.is_unclaimed(&sub.sn)) {
-            if joined.insert(sub.sn.clone()) && joined.len() > AIRCRAFT_PER_GATEWAY_MAX {
-                return Err(sub.sn.clone());
-            }
-        }
-        Ok(joined)
-    }
-
     fn forget_way(&mut self, gateway: &GatewaySn, subs: &[SubDevice]) {
         for sub in subs {
             if let Some(gateways) = self.gateways_of.get_mut(&sub.sn) {
@@ -364,6 +388,11 @@ impl Registry {
             }
         }
     }
+}
+
+/// Whether one more may join through a gateway through which these have.
+fn may_join(joined: &mut BTreeSet<DeviceSn>, sn: &DeviceSn) -> bool {
+    joined.contains(sn) || (joined.len() < AIRCRAFT_PER_GATEWAY_MAX && joined.insert(sn.clone()))
 }
 
 #[cfg(test)]

@@ -263,6 +263,9 @@ pub trait RegistryStore: Send + Sync {
 
     /// Adds or replaces a device.
     async fn put_device(&self, device: Device) -> Result<(), StoreError>;
+    /// Forgets a device: where it stood behind a gateway, what stood behind it, and whose it was. Its commands stay. Answers
+    /// whether it was there.
+    async fn remove_device(&self, sn: &DeviceSn) -> Result<bool, StoreError>;
     /// Every device, by serial number.
     async fn devices(&self) -> Result<Vec<Device>, StoreError>;
 

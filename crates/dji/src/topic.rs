@@ -25,12 +25,6 @@ pub const SERVER_FILTERS: [&str; 9] = [
     "thing/product/+/drc/up",
 ];
 
-/// `filter` as a shared subscription, so that one of the servers in `group` gets each message.
-#[must_use]
-pub fn shared(group: &str, filter: &str) -> String {
-    format!("$share/{group}/{filter}")
-}
-
 /// The first level of a status topic: `sys` on docks, `thing` on the pages of remote controllers. The answer goes back
 /// under the one the message came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -352,6 +346,5 @@ mod tests {
             assert_eq!(heard, 1, "{topic}");
         }
         assert_eq!(SERVER_FILTERS.len(), UPLINKS.len());
-        assert_eq!(shared("utmos", SERVER_FILTERS[0]), "$share/utmos/sys/product/+/status");
     }
 }

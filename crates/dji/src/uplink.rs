@@ -37,13 +37,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// The `tid`, if it tells this exchange from others: remote controllers send nothing but zeros in all of theirs.
-    #[must_use]
-    pub fn key(&self) -> Option<&str> {
-        self.tid.as_deref().filter(|tid| tells_apart(tid))
-    }
-
-    /// The `bid`, if it tells this job from others.
+    /// The `bid`, if it tells this job from others: remote controllers send nothing but zeros in all of theirs.
     #[must_use]
     pub fn job(&self) -> Option<&str> {
         self.bid.as_deref().filter(|bid| tells_apart(bid))

@@ -12,19 +12,19 @@ mod door;
 mod events;
 mod listen;
 mod outlet;
+mod places;
+mod session;
 mod table;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mqtt5::broker::client_handler::ClientHandler;
+use mqtt5::broker::config::ChangeOnlyDeliveryConfig;
 use mqtt5::broker::resource_monitor::{ResourceLimits, ResourceMonitor};
-use mqtt5::broker::router::MessageRouter;
 use mqtt5::broker::sys_topics::BrokerStats;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -33,7 +33,8 @@ use tokio::task::JoinHandle;
 use crate::message::{Inbound, Outlet};
 use door::Logins;
 use outlet::BrokerOutlet;
-use table::Table;
+use places::Places;
+use table::{SUBSCRIPTIONS_MAX, Table};
 
 /// Decides who may connect, publish and subscribe. Answers at once, from memory: it is asked for every message.
 pub trait Doorkeeper: Send + Sync {
@@ -67,8 +68,8 @@ pub struct BrokerTls {
 pub struct BrokerConfig {
     /// Address of the plain TCP listener; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Connections at once, those that have not said CONNECT yet included. More are closed at accept. Each takes two file
-    /// descriptors.
+    /// Connections at once, those that have not logged in yet included; of these the oldest gives way when all places are
+    /// taken. More are closed at accept. Each takes two file descriptors.
     pub clients_max: usize,
     /// Largest packet taken from or sent to a client.
     pub packet_bytes_max: usize,
@@ -149,14 +150,12 @@ struct Shared {
     presence: tokio::sync::Mutex<()>,
     table: Table,
     logins: Logins,
-    router: Arc<MessageRouter>,
     library: mqtt5::broker::BrokerConfig,
     stats: Arc<BrokerStats>,
     monitor: Arc<ResourceMonitor>,
     packet_bytes_max: usize,
     clients_max: usize,
-    connections: Mutex<BTreeMap<u64, Connection>>,
-    next_connection: AtomicU64,
+    places: Mutex<Places>,
     closing: watch::Sender<bool>,
 }
 
@@ -164,13 +163,6 @@ impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared").finish_non_exhaustive()
     }
-}
-
-/// One open socket.
-struct Connection {
-    stop: watch::Sender<Stop>,
-    /// Who it says it is, known before the Doorkeeper is asked, so that a dismissal misses nobody.
-    user: Option<Arc<str>>,
 }
 
 /// Whether a connection must end, and what its client is told.
@@ -220,14 +212,12 @@ impl Broker {
             presence: tokio::sync::Mutex::new(()),
             table: Table::default(),
             logins: Logins::default(),
-            router: Arc::new(MessageRouter::new()),
             library: library_config(&config),
             stats: Arc::new(BrokerStats::new()),
             monitor: Arc::new(ResourceMonitor::new(no_limits())),
             packet_bytes_max: config.packet_bytes_max,
             clients_max: config.clients_max,
-            connections: Mutex::default(),
-            next_connection: AtomicU64::new(1),
+            places: Mutex::new(Places::new(config.clients_max)),
             closing: watch::Sender::new(false),
         });
         let mut tasks = vec![tokio::spawn(listen::accept(Arc::clone(&shared), listener, None))];
@@ -255,22 +245,23 @@ impl Broker {
         Arc::new(BrokerOutlet(Arc::clone(&self.shared)))
     }
 
-    /// Ends every connection of this user, within a second. Its `Left` follows.
+    /// A handle by which users are dismissed; it does not keep the broker.
+    pub fn dismissals(&self) -> Dismissals {
+        Dismissals(Arc::clone(&self.shared))
+    }
+
+    /// Dismisses this user. See [`Dismissals::dismiss`].
     pub fn disconnect(&self, user: &str) {
-        for connection in self.shared.connections().values() {
-            if connection.user.as_deref() == Some(user) {
-                connection.stop.send_replace(Stop::Dismissed);
-            }
-        }
+        self.dismissals().dismiss(user);
     }
 
     /// Whether a client of this user is connected and subscribed to this topic.
     pub fn is_subscribed(&self, user: &str, topic: &str) -> bool {
         self.shared
             .table
-            .matching(topic)
+            .recipients(topic)
             .iter()
-            .any(|target| target.qos.is_some() && &*target.session.user == user)
+            .any(|recipient| recipient.qos().is_some() && &*recipient.session.user == user)
     }
 
     /// Connected clients.
@@ -293,6 +284,20 @@ impl Broker {
     }
 }
 
+/// Ends what a user began.
+#[derive(Debug, Clone)]
+pub struct Dismissals(Arc<Shared>);
+
+impl Dismissals {
+    /// Ends every connection of this user, within a second: from now on it gets nothing, and what it says counts for
+    /// nothing. Its `Left` follows.
+    pub fn dismiss(&self, user: &str) {
+        // First those that are being let in: they are in the table after this, or not at all.
+        self.0.places().dismiss(user);
+        self.0.table.dismiss(user);
+    }
+}
+
 impl Drop for Broker {
     fn drop(&mut self) {
         self.shared.closing.send_replace(true);
@@ -303,20 +308,12 @@ impl Drop for Broker {
 }
 
 impl Shared {
-    fn connections(&self) -> MutexGuard<'_, BTreeMap<u64, Connection>> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn name(&self, connection: u64, user: &str) {
-        if let Some(connection) = self.connections().get_mut(&connection) {
-            connection.user = Some(Arc::from(user));
-        }
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn stop(&self, connection: u64, stop: Stop) {
-        if let Some(connection) = self.connections().get(&connection) {
-            connection.stop.send_replace(stop);
-        }
+        self.places().stop(connection, stop);
     }
 }
 
@@ -341,11 +338,16 @@ fn library_config(config: &BrokerConfig) -> mqtt5::broker::BrokerConfig {
         .with_retain_available(false)
         .with_max_outbound_inflight(config.unconfirmed_max)
         .with_client_channel_capacity(usize::from(config.unconfirmed_max) * 2)
+        .with_max_subscriptions_per_client(SUBSCRIPTIONS_MAX)
         .with_sys_topics_enabled(false);
     library.bind_addresses = Vec::new();
     library.storage_config.enable_persistence = false;
     library.shared_subscription_available = false;
     library.topic_alias_maximum = 0;
+    // See `Session::deliver`.
+    let every_topic = vec!["#".to_owned()];
+    library.change_only_delivery_config =
+        ChangeOnlyDeliveryConfig { enabled: true, topic_patterns: every_topic };
     library
 }
 

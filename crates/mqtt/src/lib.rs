@@ -14,6 +14,6 @@ mod codec;
 mod message;
 mod stop;
 
-pub use broker::{Broker, BrokerConfig, BrokerError, BrokerTls, Doorkeeper};
+pub use broker::{Broker, BrokerConfig, BrokerError, BrokerTls, Dismissals, Doorkeeper};
 pub use client::{Client, ClientConfig, ClientTls, Password, ProtocolChoice, Will};
 pub use message::{Gate, Inbound, Outlet, Protocol, Publish, Qos, Sent};

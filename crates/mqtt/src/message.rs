@@ -113,8 +113,8 @@ pub enum Sent {
     ///
     /// Embedded broker: the one subscriber confirmed it itself, QoS 1 with its PUBACK (whatever reason it gave), QoS 2 with its
     /// PUBCOMP. It means no more than handed to a connected, subscribed session, with bytes that may still be here, in these
-    /// cases: QoS 0, asked for or granted; several subscriptions match the topic; the subscriber is also sent messages of other
-    /// clients or publishes with QoS 2 itself (from then on); its subscription changed at that moment.
+    /// cases: QoS 0, asked for or granted; several users are subscribed; the subscriber is also sent messages of other clients or
+    /// publishes with QoS 2 itself (from then on); its subscription changed at that moment.
     Confirmed {
         /// The packet id it travelled under; `None` for QoS 0, and for what the embedded broker handed over only.
         packet_id: Option<u16>,
@@ -177,6 +177,8 @@ pub enum Inbound {
     Subscribed {
         /// The authenticated user.
         user: Arc<str>,
+        /// The client id.
+        client_id: Arc<str>,
         /// The topic filter.
         filter: Arc<str>,
     },

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
@@ -11,7 +12,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio_util::sync::CancellationToken;
 use utmos_core::{
-    device::{Device, Registry, SubDevice, TopologyChange},
+    device::{Device, Registry, SubDevice, TopologyChange, TopologyReport},
     id::{ApiId, DeviceSn, GatewaySn, TenantId},
     ports::{Store, StoreError},
     signing::KeyedCredential,
@@ -33,8 +34,83 @@ pub struct Directory {
 pub struct Report {
     /// What stands behind it.
     pub change: TopologyChange,
+    /// What was left out, since it may not stand there.
+    pub left_out: Vec<DeviceSn>,
     /// Sub-devices that became devices of the gateway's tenant with it.
     pub new: Vec<Device>,
+}
+
+/// What became of a device since the store was last looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceChange {
+    /// Which.
+    pub sn: DeviceSn,
+    /// What.
+    pub what: Changed,
+}
+
+/// What can become of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changed {
+    /// It is new.
+    Added,
+    /// It is another tenant's.
+    Moved {
+        /// Whose it was.
+        from: TenantId,
+        /// Whose it is.
+        to: TenantId,
+    },
+    /// It has another MQTT password, or none any more, or is another kind of device.
+    Login,
+    /// It is no device of ours any more.
+    Removed,
+}
+
+impl DeviceChange {
+    /// Whether a connection that was let in before must end.
+    #[must_use]
+    pub fn ends_sessions(&self) -> bool {
+        match self.what {
+            Changed::Added => false,
+            Changed::Moved { .. } | Changed::Login | Changed::Removed => true,
+        }
+    }
+}
+
+impl fmt::Display for DeviceChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sn = &self.sn;
+        match self.what {
+            Changed::Added => write!(f, "device {sn} was added"),
+            Changed::Moved { from, to } => {
+                write!(f, "device {sn} was moved from tenant {from} to tenant {to}")
+            }
+            Changed::Login => write!(f, "device {sn} has another MQTT password"),
+            Changed::Removed => write!(f, "device {sn} was removed"),
+        }
+    }
+}
+
+/// What two lists of devices differ in.
+fn changes(before: &Registry, devices: &[Device]) -> Vec<DeviceChange> {
+    let now: BTreeMap<&DeviceSn, &Device> = devices.iter().map(|it| (&it.sn, it)).collect();
+    let became = |old: &Device| match now.get(&old.sn) {
+        None => Some(Changed::Removed),
+        Some(new) if new.tenant != old.tenant => {
+            Some(Changed::Moved { from: old.tenant, to: new.tenant })
+        }
+        Some(new) if new.mqtt_secret_hash != old.mqtt_secret_hash || new.kind != old.kind => {
+            Some(Changed::Login)
+        }
+        Some(_) => None,
+    };
+    let known = before
+        .devices()
+        .filter_map(|old| became(old).map(|what| DeviceChange { sn: old.sn.clone(), what }));
+    let new = devices.iter().filter(|device| before.device(&device.sn).is_none());
+    let new = new.map(|device| DeviceChange { sn: device.sn.clone(), what: Changed::Added });
+    known.chain(new).collect()
 }
 
 #[derive(Default)]
@@ -60,14 +136,14 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Reads again what changed. Answers whether anything did.
+    /// Reads again what changed. Answers what became of devices; `None` when nothing changed at all.
     ///
     /// # Errors
     /// When the store cannot be read; what is held stays as it was.
-    pub async fn refresh(&self) -> Result<bool, StoreError> {
+    pub async fn refresh(&self) -> Result<Option<Vec<DeviceChange>>, StoreError> {
         let generation = self.store.generation().await?;
         if self.read().generation == Some(generation) {
-            return Ok(false);
+            return Ok(None);
         }
         let credentials = self.store.credentials().await?;
         let devices = self.store.devices().await?;
@@ -78,12 +154,13 @@ impl Directory {
         let mut held = self.write();
         held.generation = Some(generation);
         held.credentials = keyed;
+        let changes = changes(&held.registry, &devices);
         held.registry.replace_devices(devices);
-        Ok(true)
+        Ok(Some(changes))
     }
 
-    /// Follows the store until `stopping`. `changed` is called after every change.
-    pub async fn follow(&self, stopping: CancellationToken, changed: impl Fn()) {
+    /// Follows the store until `stopping`. `changed` is called after every change, once it counts here.
+    pub async fn follow(&self, stopping: CancellationToken, changed: impl Fn(&[DeviceChange])) {
         loop {
             tokio::select! {
                 biased;
@@ -91,8 +168,8 @@ impl Directory {
                 () = tokio::time::sleep(FOLLOW_WAIT) => {}
             }
             match self.refresh().await {
-                Ok(true) => changed(),
-                Ok(false) => {}
+                Ok(Some(devices)) => changed(&devices),
+                Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(%error, "could not look for changed credentials and devices")
                 }
@@ -158,10 +235,10 @@ impl Directory {
         let mut held = self.write();
         let known: Vec<bool> =
             subs.iter().map(|sub| held.registry.device(&sub.sn).is_some()).collect();
-        let change = held.registry.report_topology(gateway, subs, now);
+        let TopologyReport { change, left_out } = held.registry.report_topology(gateway, subs, now);
         let unknown = subs.iter().zip(known).filter(|(_, known)| !known).map(|(sub, _)| sub);
         let new = unknown.filter_map(|sub| held.registry.device(&sub.sn).cloned()).collect();
-        Report { change, new }
+        Report { change, left_out, new }
     }
 
     /// Remembers what a report changed. An aircraft that is only off is not forgotten.
@@ -199,4 +276,57 @@ pub fn mqtt_secret_hash(sn: &DeviceSn, password: &[u8]) -> [u8; 32] {
         .chain_update(password)
         .finalize()
         .into()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use utmos_core::device::DeviceKind;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn device(sn: &str, tenant: u128, password: &[u8]) -> Device {
+        let sn = DeviceSn::parse(sn).unwrap();
+        Device {
+            mqtt_secret_hash: Some(mqtt_secret_hash(&sn, password)),
+            sn,
+            tenant: TenantId::new(Uuid::from_u128(tenant)),
+            kind: DeviceKind::Dock,
+            model_key: None,
+            label: String::new(),
+            simulated: false,
+            created_at: Timestamp::from_millis(0),
+        }
+    }
+
+    #[test]
+    fn another_password_tenant_or_no_device_at_all_ends_sessions_and_nothing_else_does() {
+        let mut before = Registry::default();
+        for sn in ["SAME", "LABEL", "PASSWORD", "MOVED", "GONE"] {
+            before.put(device(sn, 1, b"old"));
+        }
+        let labelled = Device { label: "Roof".to_owned(), ..device("LABEL", 1, b"old") };
+        let now = [
+            device("SAME", 1, b"old"),
+            labelled,
+            device("PASSWORD", 1, b"new"),
+            device("MOVED", 2, b"old"),
+            device("NEW", 1, b"old"),
+        ];
+        let told = changes(&before, &now);
+        let told: Vec<_> = told.iter().map(|one| (one.to_string(), one.ends_sessions())).collect();
+        let tenant = |number| TenantId::new(Uuid::from_u128(number));
+        let moved =
+            format!("device MOVED was moved from tenant {} to tenant {}", tenant(1), tenant(2));
+        assert_eq!(
+            told,
+            [
+                ("device GONE was removed".to_owned(), true),
+                (moved, true),
+                ("device PASSWORD has another MQTT password".to_owned(), true),
+                ("device NEW was added".to_owned(), false),
+            ]
+        );
+    }
 }

@@ -31,15 +31,8 @@ impl Door {
     ) -> bool {
         let Ok(gateway) = GatewaySn::parse(user) else { return false };
         self.directory.with_registry(|registry| {
-            let Some(tenant) = registry.tenant_of(&gateway) else { return false };
-            let is_own = |sn: &DeviceSn| {
-                registry
-                    .device(sn)
-                    .is_some_and(|device| device.tenant == tenant && !device.kind.is_gateway())
-            };
-            let known = registry.known_sub_devices(&gateway).iter().map(|sub| sub.sn.clone());
-            let subs: Vec<DeviceSn> = known.filter(is_own).collect();
-            look(&gateway, &subs, registry)
+            registry.tenant_of(&gateway).is_some()
+                && look(&gateway, &registry.speaks_for(&gateway), registry)
         })
     }
 
@@ -81,16 +74,10 @@ impl Doorkeeper for Door {
             }
             let Ok(uplink) = UplinkTopic::parse(topic) else { return false };
             let device = uplink.device();
-            let is_free = match registry.device(&device) {
-                None => true,
-                Some(known) => {
-                    registry.tenant_of(gateway) == Some(known.tenant)
-                        && matches!(
-                            registry.route(known.tenant, &device),
-                            Err(NoRoute::NoGateway(_))
-                        )
-                }
-            };
+            let has_no_way =
+                |tenant| matches!(registry.route(tenant, &device), Err(NoRoute::NoGateway(_)));
+            let is_free = registry.is_unclaimed(&device)
+                || registry.tenant_of(gateway).is_some_and(has_no_way);
             is_free && access::may_publish(gateway, &[device], topic)
         })
     }

@@ -14,13 +14,13 @@ use utmos_dji::{
     topic::SERVER_FILTERS,
 };
 use utmos_mqtt::{
-    Broker, BrokerConfig, BrokerError, BrokerTls, Client, ClientConfig, ClientTls, Outlet,
-    Password, Qos,
+    Broker, BrokerConfig, BrokerError, BrokerTls, Client, ClientConfig, ClientTls, Dismissals,
+    Outlet, Password, Qos,
 };
 
 use crate::{
     config::{self, Config},
-    directory::Directory,
+    directory::{DeviceChange, Directory},
     doorkeeper::Door,
     driver::{
         Driver, DriverParts, Limits, Resumed,
@@ -135,7 +135,11 @@ impl Server {
             settings: settings(config),
         });
         tasks.spawn(link.clone().run(inbound, stopping.clone()));
-        tasks.spawn(follow(directory.clone(), stopping.clone()));
+        let dismissals = match &broker {
+            Broking::Own(broker) => Some(broker.dismissals()),
+            Broking::Other(_) => None,
+        };
+        tasks.spawn(follow(directory.clone(), dismissals, stopping.clone()));
         tasks.spawn(forget_nonces(parts.store.clone(), parts.clock.clone(), stopping.clone()));
         let app = Arc::new(App {
             driver: driver.clone(),
@@ -274,8 +278,23 @@ fn settings(config: &Config) -> AnswerSettings {
     }
 }
 
-async fn follow(directory: Arc<Directory>, stopping: CancellationToken) {
-    directory.follow(stopping, || tracing::info!("credentials or devices changed")).await;
+/// Follows what an administrator changes. A session of our own broker that was let in under an old password, for another
+/// tenant or as a device that is none any more ends; an outside broker has logins of its own.
+async fn follow(
+    directory: Arc<Directory>,
+    dismissals: Option<Dismissals>,
+    stopping: CancellationToken,
+) {
+    let changed = |devices: &[DeviceChange]| {
+        tracing::info!("credentials or devices changed");
+        for change in devices {
+            tracing::info!(device.sn = %change.sn, "{change}");
+            if let Some(dismissals) = dismissals.as_ref().filter(|_| change.ends_sessions()) {
+                dismissals.dismiss(change.sn.as_str());
+            }
+        }
+    };
+    directory.follow(stopping, changed).await;
 }
 
 /// Forgets nonces that are older than any window. A wall clock that jumps ahead must not make it forget those it still

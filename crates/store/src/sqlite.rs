@@ -39,7 +39,7 @@ use utmos_core::{
     credential::Credential,
     device::{Device, SubDevice},
     evidence::Entry,
-    id::{ApiId, CommandId, GatewaySn, TenantId},
+    id::{ApiId, CommandId, DeviceSn, GatewaySn, TenantId},
     method::Risk,
     ports::{
         Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, RegistryStore,
@@ -359,6 +359,11 @@ impl RegistryStore for SqliteStore {
 
     async fn put_device(&self, device: Device) -> Result<(), StoreError> {
         self.write(Lane::Normal, move |batch| registry::put_device(batch, &device)).await
+    }
+
+    async fn remove_device(&self, sn: &DeviceSn) -> Result<bool, StoreError> {
+        let sn = sn.clone();
+        self.write(Lane::Normal, move |batch| registry::remove_device(batch, &sn)).await
     }
 
     async fn devices(&self) -> Result<Vec<Device>, StoreError> {

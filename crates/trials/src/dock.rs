@@ -75,7 +75,8 @@ async fn connect(world: &Arc<World>, dock: u8) {
             tokio::time::sleep(Duration::from_millis(pause)).await;
             if world.session_of(dock) == session {
                 let filter = format!("thing/product/{}/services", gateway(dock)).into();
-                world.tell_servers(&Inbound::Subscribed { user, filter });
+                let client_id = user.clone();
+                world.tell_servers(&Inbound::Subscribed { user, client_id, filter });
             }
         }
         Broker::Outside => report(world, dock),

@@ -10,7 +10,7 @@ use utmos_core::{
     credential::Credential,
     device::{Device, SubDevice},
     evidence::Entry,
-    id::{ApiId, CommandId, GatewaySn, TenantId},
+    id::{ApiId, CommandId, DeviceSn, GatewaySn, TenantId},
     ports::{
         Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, RegistryStore,
         StoreError, Tenant, Unmatched,
@@ -280,6 +280,10 @@ impl RegistryStore for TrialStore {
 
     async fn put_device(&self, _: Device) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    async fn remove_device(&self, _: &DeviceSn) -> Result<bool, StoreError> {
+        Ok(false)
     }
 
     async fn devices(&self) -> Result<Vec<Device>, StoreError> {

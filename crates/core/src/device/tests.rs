@@ -45,7 +45,17 @@ fn registry() -> Registry {
 }
 
 fn report(registry: &mut Registry, from: &str, sns: &[&str]) -> TopologyChange {
+    report_whole(registry, from, sns).change
+}
+
+fn report_whole(registry: &mut Registry, from: &str, sns: &[&str]) -> TopologyReport {
     registry.report_topology(&gateway(from), &subs(sns), Timestamp::from_millis(7))
+}
+
+/// These stand behind it now, and those were left out.
+fn partly(taken: &[&str], left_out: &[&str]) -> TopologyReport {
+    let left_out = left_out.iter().map(|text| sn(text)).collect();
+    TopologyReport { change: TopologyChange::Changed(subs(taken)), left_out }
 }
 
 /// After these reports, a command for `device` goes to `wanted`.
@@ -166,15 +176,64 @@ fn an_unknown_sub_device_joins_the_gateways_tenant_as_an_aircraft() {
 }
 
 #[test]
-fn a_report_that_names_another_tenants_device_takes_nothing_over() {
+fn a_report_that_names_another_tenants_device_counts_without_it() {
     let mut registry = registry();
     report(&mut registry, "DOCK1", &["M4"]);
-    let refused = report(&mut registry, "DOCK9", &["M7", "M4"]);
-    assert_eq!(refused, TopologyChange::ForeignSubDevice(sn("M4")));
-    assert!(registry.device(&sn("M7")).is_none());
-    assert!(registry.sub_devices(&gateway("DOCK9")).is_empty());
+    assert_eq!(report_whole(&mut registry, "DOCK9", &["M4", "M7"]), partly(&["M7"], &["M4"]));
     assert_eq!(registry.route(tenant(1), &sn("M4")).unwrap().gateway, gateway("DOCK1"));
-    assert_eq!(registry.route(tenant(2), &sn("DOCK9")).unwrap().aircraft, None);
+    assert_eq!(registry.speaks_for(&gateway("DOCK9")), [sn("M7")]);
+    assert_eq!(registry.route(tenant(2), &sn("DOCK9")).unwrap().aircraft, Some(sn("M7")));
+    // With nothing else in it, none of its own is there.
+    assert_eq!(report_whole(&mut registry, "DOCK9", &["M4"]), partly(&[], &["M4"]));
+    assert_eq!(registry.known_sub_devices(&gateway("DOCK9")), subs(&["M7"]));
+}
+
+/// The list of devices with `change` made to M4.
+fn with_m4(registry: &Registry, change: impl FnOnce(Device) -> Option<Device>) -> Vec<Device> {
+    let (m4, mut rest): (Vec<Device>, Vec<Device>) =
+        registry.devices().cloned().partition(|it| it.sn == sn("M4"));
+    rest.extend(m4.into_iter().next().and_then(change));
+    rest
+}
+
+#[test]
+fn an_aircraft_that_is_moved_to_the_tenant_of_its_dock_stands_behind_it_at_once() {
+    let mut registry = registry();
+    // A stranger named it first.
+    report(&mut registry, "DOCK9", &["M4"]);
+    assert_eq!(report_whole(&mut registry, "DOCK1", &["M4", "M5"]), partly(&["M5"], &["M4"]));
+    let moved = with_m4(&registry, |m4| Some(Device { tenant: tenant(1), ..m4 }));
+    registry.replace_devices(moved);
+    assert_eq!(registry.route(tenant(1), &sn("M4")).unwrap().gateway, gateway("DOCK1"));
+    assert_eq!(registry.route(tenant(2), &sn("M4")), Err(NoRoute::UnknownDevice(sn("M4"))));
+    let both: BTreeSet<DeviceSn> = registry.speaks_for(&gateway("DOCK1")).into_iter().collect();
+    assert_eq!(both, BTreeSet::from([sn("M4"), sn("M5")]));
+    assert!(registry.speaks_for(&gateway("DOCK9")).is_empty());
+    // Once it has left, nothing brings it back but a report.
+    report(&mut registry, "DOCK9", &["M4", "M6"]);
+    report(&mut registry, "DOCK9", &["M6"]);
+    let back = with_m4(&registry, |m4| Some(Device { tenant: tenant(2), ..m4 }));
+    registry.replace_devices(back);
+    assert_eq!(registry.speaks_for(&gateway("DOCK9")), [sn("M6")]);
+}
+
+#[test]
+fn an_aircraft_that_was_removed_joins_whoever_reports_it_next_also_the_same() {
+    for next in ["DOCK9", "DOCK2"] {
+        let mut registry = registry();
+        report(&mut registry, "DOCK9", &["M4"]);
+        let removed = with_m4(&registry, |_| None);
+        registry.replace_devices(removed);
+        assert!(
+            registry.is_unclaimed(&sn("M4")) && registry.speaks_for(&gateway("DOCK9")).is_empty()
+        );
+        assert_eq!(report_whole(&mut registry, next, &["M4"]), partly(&["M4"], &[]));
+        assert_eq!(
+            registry.device(&sn("M4")).map(|it| it.tenant),
+            registry.tenant_of(&gateway(next))
+        );
+        assert_eq!(report(&mut registry, next, &["M4"]), TopologyChange::Same);
+    }
 }
 
 #[test]
@@ -195,21 +254,18 @@ fn a_dock_that_changed_hands_names_no_aircraft_of_its_old_owner() {
 
 #[test]
 fn a_gateway_reported_behind_a_gateway_is_no_aircraft() {
-    check(&[("DOCK1", &["RC1", "M4"])], "DOCK1", Ok(("DOCK1", None)));
+    check(&[("DOCK1", &["RC1", "M4"])], "DOCK1", Ok(("DOCK1", Some("M4"))));
     check(&[("DOCK1", &["DOCK1"])], "DOCK1", Ok(("DOCK1", None)));
     check(&[("DOCK1", &["RC1"])], "RC1", Ok(("RC1", None)));
 }
 
 #[test]
-fn a_report_that_names_a_gateway_takes_nothing_over() {
+fn a_report_that_names_a_gateway_counts_without_it() {
     for named in ["DOCK1", "DOCK2", "RC1", "DOCK9"] {
         let mut registry = registry();
-        report(&mut registry, "DOCK1", &["M4"]);
-        let refused = report(&mut registry, "DOCK1", &["M5", named]);
-        assert_eq!(refused, TopologyChange::ForeignSubDevice(sn(named)));
-        assert!(registry.is_unclaimed(&sn("M5")));
-        assert_eq!(registry.sub_devices(&gateway("DOCK1")), subs(&["M4"]));
-        assert_eq!(registry.speaks_for(&gateway("DOCK1")), [sn("M4")]);
+        assert_eq!(report_whole(&mut registry, "DOCK1", &[named, "M5"]), partly(&["M5"], &[named]));
+        assert_eq!(registry.sub_devices(&gateway("DOCK1")), subs(&["M5"]));
+        assert_eq!(registry.speaks_for(&gateway("DOCK1")), [sn("M5")]);
     }
 }
 
@@ -310,11 +366,9 @@ fn a_gateway_that_makes_serial_numbers_up_registers_no_more_than_eight() {
         assert_eq!(report(&mut registry, "DOCK1", &[&name(number)]), changed);
     }
     let before = registry.devices().count();
-    let refused = TopologyChange::ForeignSubDevice(sn("M100"));
-    assert_eq!(report(&mut registry, "DOCK1", &["M0", "M100"]), refused);
-    assert_eq!(report(&mut registry, "DOCK1", &["M100"]), refused);
+    assert_eq!(report_whole(&mut registry, "DOCK1", &["M100", "M0"]), partly(&["M0"], &["M100"]));
+    assert_eq!(report_whole(&mut registry, "DOCK1", &["M100"]), partly(&[], &["M100"]));
     assert_eq!(registry.devices().count(), before);
-    assert_eq!(registry.sub_devices(&gateway("DOCK1")), subs(&["M7"]));
 
     // Those it has, and those somebody registers by hand, may come and go.
     assert_eq!(report(&mut registry, "DOCK1", &["M0"]), TopologyChange::Changed(subs(&["M0"])));
@@ -326,20 +380,18 @@ fn a_gateway_that_makes_serial_numbers_up_registers_no_more_than_eight() {
     let devices = registry.devices().filter(|it| it.sn != sn("M1")).cloned().collect();
     registry.replace_devices(devices);
     registry.recall_topology(&gateway("DOCK1"), subs(&["M0"]));
-    let refused = TopologyChange::ForeignSubDevice(sn("M101"));
-    assert_eq!(report(&mut registry, "DOCK1", &["M101"]), refused);
+    assert_eq!(report_whole(&mut registry, "DOCK1", &["M101"]).left_out, [sn("M101")]);
+    assert!(registry.is_unclaimed(&sn("M101")));
 }
 
 #[test]
-fn a_report_of_more_than_eight_unknown_sub_devices_takes_none_over() {
+fn of_a_report_of_more_than_eight_unknown_sub_devices_the_first_eight_join() {
     let mut registry = registry();
     let names: Vec<String> = (0..=AIRCRAFT_PER_GATEWAY_MAX).map(|it| format!("M{it}")).collect();
     let all: Vec<&str> = names.iter().map(String::as_str).collect();
-    let refused = TopologyChange::ForeignSubDevice(sn("M8"));
-    assert_eq!(report(&mut registry, "DOCK1", &all), refused);
-    assert!(registry.is_unclaimed(&sn("M0")));
-    let taken = all.split_last().map_or_else(Vec::new, |(_, rest)| rest.to_vec());
-    assert_eq!(report(&mut registry, "DOCK1", &taken), TopologyChange::Changed(subs(&taken)));
+    let (last, first) = all.split_last().unwrap();
+    assert_eq!(report_whole(&mut registry, "DOCK1", &all), partly(first, &[last]));
+    assert!(registry.is_unclaimed(&sn("M8")));
 }
 
 #[test]

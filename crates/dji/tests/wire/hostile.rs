@@ -254,7 +254,7 @@ fn what_a_device_writes_the_server_reads() {
     let reply = read("thing/product/SN1/services_reply", payload);
     let Uplink::Reply(reply) = reply else { panic!("{reply:?}") };
     assert_eq!(
-        (reply.exchange.key(), reply.reply.method.as_deref()),
+        (reply.exchange.tid.as_deref(), reply.reply.method.as_deref()),
         (Some("t"), Some("cover_open"))
     );
     assert_eq!(reply.reply.job.map(utmos_core::reply::JobState::is_open), Some(true));

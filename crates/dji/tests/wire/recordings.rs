@@ -141,7 +141,7 @@ fn commands_are_written_as_recorded_and_their_replies_find_them() {
                 panic!("{}", message.payload_text)
             };
             let method = sent
-                .get(read.exchange.key().unwrap())
+                .get(read.exchange.tid.as_deref().unwrap())
                 .expect("a reply to a command that was sent before");
             assert_eq!(read.reply.method.as_ref(), Some(method));
             let refused = method == "live_start_push";
@@ -196,18 +196,17 @@ fn a_flights_progress_reads_as_it_was_flown() {
 }
 
 #[test]
-fn copies_of_an_event_share_a_key_and_zeros_are_none() {
+fn copies_of_an_event_share_their_tid_and_zeros_name_no_job() {
     let catalogue = &*CATALOGUE;
     let events = events(catalogue);
-    let copies = events
-        .iter()
-        .filter(|event| event.exchange.key() == Some("2ae97470-76cb-45b2-a13d-70519f14c9a1"));
+    let copies = events.iter().filter(|event| {
+        event.exchange.tid.as_deref() == Some("2ae97470-76cb-45b2-a13d-70519f14c9a1")
+    });
     assert_eq!(copies.filter(|event| event.need_reply && &*event.data == "[]").count(), 4);
     let of_remote: Vec<_> =
         events.iter().filter(|event| event.device.as_str() == "SN_AIR_A").collect();
-    let told: Vec<_> =
-        of_remote.iter().map(|event| (event.method.as_deref(), event.exchange.key())).collect();
-    assert_eq!(told, [(Some("status_code"), None), (Some("hms"), None)]);
+    let told: Vec<_> = of_remote.iter().map(|event| event.method.as_deref()).collect();
+    assert_eq!(told, [Some("status_code"), Some("hms")]);
     assert!(
         of_remote
             .iter()

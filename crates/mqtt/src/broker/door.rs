@@ -1,4 +1,4 @@
-//! The door of one connection: asks the Doorkeeper, and slows down those who guess passwords.
+//! The door of one connection: asks the Doorkeeper, counts, and slows down those who guess passwords.
 
 use std::collections::BTreeMap;
 use std::future::{Future, ready};
@@ -7,13 +7,15 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use mqtt5::broker::router::MessageRouter;
 use mqtt5::broker::{AuthProvider, AuthResult};
 use mqtt5::packet::connect::ConnectPacket;
 use mqtt5::protocol::v5::reason_codes::ReasonCode;
 use tokio::time::Instant;
 
 use super::Shared;
-use super::table::Session;
+use super::places::whole_peer;
+use super::session::Session;
 
 type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -22,6 +24,7 @@ pub(super) struct Door {
     pub(super) connection: u64,
     pub(super) shared: Arc<Shared>,
     pub(super) session: Arc<OnceLock<Arc<Session>>>,
+    pub(super) router: Arc<MessageRouter>,
 }
 
 impl Door {
@@ -30,7 +33,7 @@ impl Door {
         let Some(user) = connect.username.as_deref().filter(|user| !user.is_empty()) else {
             return Err(ReasonCode::BadUsernameOrPassword);
         };
-        self.shared.name(self.connection, user);
+        self.shared.places().name(self.connection, user);
         if !self.shared.logins.may_try(peer.ip(), user) {
             return Err(ReasonCode::ConnectionRateExceeded);
         }
@@ -55,17 +58,25 @@ impl Door {
             .properties
             .get_maximum_packet_size()
             .map(|max| usize::try_from(max).unwrap_or(usize::MAX));
-        Ok(Arc::new(Session::new(self.connection, user, client_id, window, bytes_max)))
+        let session = Session::new(
+            self.connection,
+            user,
+            client_id,
+            window,
+            bytes_max,
+            Arc::clone(&self.router),
+        );
+        if !self.shared.places().admit(self.connection, &session.user, &session.client_id) {
+            return Err(ReasonCode::ServerBusy);
+        }
+        Ok(Arc::new(session))
     }
-}
 
-impl AuthProvider for Door {
-    fn authenticate<'a>(
-        &'a self,
-        connect: &'a ConnectPacket,
-        peer: SocketAddr,
-    ) -> Answer<'a, mqtt5::Result<AuthResult>> {
-        let result = match self.admit(connect, peer) {
+    /// What the library answers. One who guesses too much from one address waits for it; nobody else does, so that a right
+    /// password is never refused because of another user's wrong ones. Meanwhile its connection is one of the address's
+    /// strangers, of which there are only so many.
+    async fn answer(&self, connect: &ConnectPacket, peer: SocketAddr) -> AuthResult {
+        match self.admit(connect, peer) {
             Ok(session) => {
                 let user = session.user.to_string();
                 if self.session.set(session).is_ok() {
@@ -76,10 +87,22 @@ impl AuthProvider for Door {
             }
             Err(reason) => {
                 tracing::info!(%peer, client_id = %connect.client_id, "mqtt login refused: {reason:?}");
+                if self.shared.logins.is_guessing(peer.ip()) {
+                    tokio::time::sleep(REFUSAL_WAIT).await;
+                }
                 AuthResult::fail(reason)
             }
-        };
-        Box::pin(ready(Ok(result)))
+        }
+    }
+}
+
+impl AuthProvider for Door {
+    fn authenticate<'a>(
+        &'a self,
+        connect: &'a ConnectPacket,
+        peer: SocketAddr,
+    ) -> Answer<'a, mqtt5::Result<AuthResult>> {
+        Box::pin(async move { Ok(self.answer(connect, peer).await) })
     }
 
     fn authorize_publish<'a>(
@@ -88,13 +111,10 @@ impl AuthProvider for Door {
         user: Option<&'a str>,
         topic: &'a str,
     ) -> Answer<'a, bool> {
-        let may = user.is_some_and(|user| self.shared.doorkeeper.may_publish(user, topic));
-        if may {
-            // The library may hand it on, as a will too; those who get it confirm more than we sent them.
-            for target in self.shared.table.matching(topic) {
-                target.session.lose_count();
-            }
-        }
+        // What a dismissed client still had on the way says nothing any more.
+        let is_dismissed = self.session.get().is_some_and(|session| session.is_dismissed());
+        let may = !is_dismissed
+            && user.is_some_and(|user| self.shared.doorkeeper.may_publish(user, topic));
         Box::pin(ready(may))
     }
 
@@ -107,8 +127,11 @@ impl AuthProvider for Door {
         // A shared subscription would let a client take messages away from another.
         let may = !filter.starts_with("$share/")
             && user.is_some_and(|user| self.shared.doorkeeper.may_subscribe(user, filter));
-        if let (true, Some(session)) = (may, self.session.get()) {
-            self.shared.table.expect(session, filter);
+        if let (true, Some(session)) = (may, self.session.get())
+            && !self.shared.table.expect(session, filter)
+        {
+            // The library has the same limit, and the right word for it.
+            tracing::warn!(user = %session.user, "an mqtt client wants more subscriptions than it may have");
         }
         Box::pin(ready(may))
     }
@@ -116,16 +139,19 @@ impl AuthProvider for Door {
 
 /// Failed logins in a row before we stop listening for a moment, for one user from one address.
 const USER_FAILURES_MAX: u32 = 5;
-/// The same for one address and all its users; many docks may share an address.
+/// Failed logins of one address and all its users before it has to wait for every further refusal. Many docks may share
+/// an address, so right passwords are let in all the same: to check one costs a hash, less than to accept its connection.
 const ADDRESS_FAILURES_MAX: u32 = 100;
 /// Failures are forgotten after this much time without another.
 const MEMORY_WAIT: Duration = Duration::from_secs(60);
-/// How long nobody listens. Short: a dock whose password was mended must not stay out.
+/// How long nobody listens to one user. Short: a dock whose password was mended must not stay out.
 const PENALTY_WAIT: Duration = Duration::from_secs(10);
+/// How long a refusal takes for an address that guesses. Shorter than clients wait for it.
+const REFUSAL_WAIT: Duration = Duration::from_secs(1);
 /// Entries kept; beyond, the whole memory is dropped, which lets guessers go on but never locks anybody out.
 const ENTRIES_MAX: usize = 20_000;
 
-/// Recent failed logins. A success of the right user clears its own; no entry of one address touches another.
+/// Recent failed logins. A success of the right user clears its own; no entry of one user or address shuts another out.
 #[derive(Debug, Default)]
 pub(super) struct Logins(Mutex<BTreeMap<(IpAddr, Option<String>), Failures>>);
 
@@ -141,18 +167,22 @@ impl Logins {
     }
 
     fn may_try(&self, address: IpAddr, user: &str) -> bool {
-        let entries = self.entries();
-        let now = Instant::now();
-        let is_open = |key: &(IpAddr, Option<String>), max: u32| {
-            entries.get(key).is_none_or(|failures| {
-                failures.count < max || now >= failures.last_at + PENALTY_WAIT
-            })
-        };
-        is_open(&(address, Some(user.to_owned())), USER_FAILURES_MAX)
-            && is_open(&(address, None), ADDRESS_FAILURES_MAX)
+        let key = (whole_peer(address), Some(user.to_owned()));
+        self.entries().get(&key).is_none_or(|failures| {
+            failures.count < USER_FAILURES_MAX || Instant::now() >= failures.last_at + PENALTY_WAIT
+        })
+    }
+
+    /// Whether so many logins of this address failed lately that it looks like guessing.
+    fn is_guessing(&self, address: IpAddr) -> bool {
+        self.entries().get(&(whole_peer(address), None)).is_some_and(|failures| {
+            failures.count >= ADDRESS_FAILURES_MAX
+                && Instant::now() < failures.last_at + MEMORY_WAIT
+        })
     }
 
     fn failed(&self, address: IpAddr, user: &str) {
+        let address = whole_peer(address);
         let now = Instant::now();
         let mut entries = self.entries();
         if entries.len() >= ENTRIES_MAX {
@@ -172,7 +202,7 @@ impl Logins {
     }
 
     fn succeeded(&self, address: IpAddr, user: &str) {
-        self.entries().remove(&(address, Some(user.to_owned())));
+        self.entries().remove(&(whole_peer(address), Some(user.to_owned())));
     }
 }
 
@@ -199,13 +229,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn guessing_many_users_closes_the_door_to_the_address() {
+    async fn guessing_many_users_slows_the_refusals_down_and_shuts_nobody_out() {
         let logins = Logins::default();
         for guess in 0..ADDRESS_FAILURES_MAX {
+            assert!(!logins.is_guessing(HERE));
             logins.failed(HERE, &format!("guess-{guess}"));
         }
-        assert!(!logins.may_try(HERE, "another"));
-        tokio::time::advance(PENALTY_WAIT).await;
+        assert!(logins.is_guessing(HERE));
         assert!(logins.may_try(HERE, "another"));
+        assert!(!logins.is_guessing(IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)));
+        tokio::time::advance(MEMORY_WAIT).await;
+        assert!(!logins.is_guessing(HERE));
     }
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use mqtt5::broker::{
@@ -13,8 +14,9 @@ use mqtt5::broker::{
 };
 use mqtt5::packet::publish::PublishPacket;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
 
-use super::table::Session;
+use super::session::Session;
 use super::{Shared, Stop};
 use crate::codec;
 use crate::message::{Inbound, Qos};
@@ -25,6 +27,8 @@ type Done<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 const BACKLOG_MAX: u32 = 64;
 /// Bytes for which a message counts once more.
 const BACKLOG_BYTES: usize = 16 * 1024;
+/// Longest a message of a client waits for another client that is behind; then it stands in line there.
+const HAND_ON_WAIT: Duration = Duration::from_secs(2);
 
 /// What a connection has said and the channel has not taken; `None` is the end.
 type Backlog = mpsc::UnboundedReceiver<Option<(Inbound, OwnedSemaphorePermit)>>;
@@ -111,6 +115,9 @@ impl Events {
             old.end();
             self.shared.stop(old.connection, Stop::Displaced);
         }
+        if self.shared.places().is_leaving(self.connection) {
+            session.dismiss();
+        }
         let joined = Inbound::Joined {
             user: Arc::clone(&session.user),
             client_id: Arc::clone(&session.client_id),
@@ -128,13 +135,16 @@ impl Events {
         {
             if *self.shared.closing.borrow() {
                 tracing::debug!("wills are not announced at shutdown");
-            } else if self.shared.doorkeeper.may_publish(&session.user, &topic) {
+            } else if !session.is_dismissed()
+                && self.shared.doorkeeper.may_publish(&session.user, &topic)
+            {
                 self.tell(Inbound::Message {
-                    topic,
-                    payload,
+                    topic: Arc::clone(&topic),
+                    payload: payload.clone(),
                     user: Some(Arc::clone(&session.user)),
                 })
                 .await;
+                self.hand_on(&topic, &payload, Qos::AtLeastOnce, None).await;
             }
         }
         let presence = self.shared.presence.lock().await;
@@ -171,15 +181,32 @@ impl Events {
             self.shared.stop(self.connection, Stop::Dismissed);
             std::future::pending::<()>().await;
         }
-        if !self.shared.table.is_anyone_subscribed(&event.topic) {
-            return PublishAction::Handled;
+        self.hand_on(
+            &event.topic,
+            &event.payload,
+            codec::from_qos(event.qos),
+            Some(&event.client_id),
+        )
+        .await;
+        PublishAction::Handled
+    }
+
+    /// Hands what a client published on to every other connection that listens, once to each.
+    async fn hand_on(&self, topic: &str, payload: &Bytes, qos: Qos, from: Option<&str>) {
+        for recipient in self.shared.table.recipients(topic) {
+            let Some(granted) = recipient.qos() else { continue };
+            let session = &recipient.session;
+            // It confirms more than we sent it.
+            session.lose_count();
+            if session.connection != self.connection {
+                session.until_keeping_up(Instant::now() + HAND_ON_WAIT).await;
+            }
+            let order = session.order.lock().await;
+            let packet =
+                PublishPacket::new(topic, payload.clone(), codec::to_qos(qos.min(granted)));
+            session.deliver(&packet, from).await;
+            drop(order);
         }
-        if !event.retain {
-            return PublishAction::Continue;
-        }
-        let mut packet = PublishPacket::new(&*event.topic, event.payload, event.qos);
-        packet.packet_id = event.packet_id;
-        PublishAction::Transform(packet)
     }
 
     async fn subscribed(&self, event: ClientSubscribeEvent) {
@@ -193,7 +220,8 @@ impl Events {
             }
         }
         for filter in filters {
-            self.say(Inbound::Subscribed { user: Arc::clone(&session.user), filter }).await;
+            let (user, client_id) = (Arc::clone(&session.user), Arc::clone(&session.client_id));
+            self.say(Inbound::Subscribed { user, client_id, filter }).await;
         }
     }
 }

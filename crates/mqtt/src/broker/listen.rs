@@ -3,21 +3,21 @@
 use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use mqtt5::broker::router::{DeliveryLanes, MessageRouter};
 use mqtt5::broker::tls_acceptor::{TlsAcceptorConfig, accept_tls_connection};
 use mqtt5::broker::transport::BrokerTransport;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::door::Door;
 use super::events::{Events, Listener};
-use super::{BrokerError, BrokerTls, Connection, GOODBYE_WAIT, Handler, Shared, Stop};
+use super::{BrokerError, BrokerTls, GOODBYE_WAIT, Handler, Shared, Stop};
 use crate::stop::stopped;
 
 /// Longest a TLS handshake may take.
@@ -44,11 +44,10 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, tls: Opti
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((tcp, peer)) => {
-                    if shared.connections().len() >= shared.clients_max {
+                    let Some((id, stop)) = shared.places().enter(peer.ip()) else {
                         tracing::warn!(%peer, clients_max = shared.clients_max, "mqtt connection closed: too many clients");
                         continue;
-                    }
-                    let (id, stop) = enter(&shared);
+                    };
                     running.spawn(connection(Arc::clone(&shared), id, tcp, peer, tls.clone(), stop));
                 }
                 Err(err) => {
@@ -72,13 +71,6 @@ fn log_end(ended: &Result<(), tokio::task::JoinError>) {
     }
 }
 
-fn enter(shared: &Shared) -> (u64, watch::Receiver<Stop>) {
-    let id = shared.next_connection.fetch_add(1, Ordering::Relaxed);
-    let (stopper, stop) = watch::channel(Stop::No);
-    shared.connections().insert(id, Connection { stop: stopper, user: None });
-    (id, stop)
-}
-
 async fn connection(
     shared: Arc<Shared>,
     id: u64,
@@ -97,20 +89,25 @@ async fn connection(
         Ok(both) => both,
         Err(err) => {
             tracing::warn!(%peer, "mqtt connection closed: {err}");
-            shared.connections().remove(&id);
+            shared.places().leave(id);
             return;
         }
     };
     // Beside one another, so that the connection goes on while what it said waits for its turn.
     let live = async {
-        if let Some(transport) = transport(tcp, peer, tls).await {
+        let needed = must_end(stop.clone(), shared.closing.subscribe());
+        let transport = tokio::select! {
+            transport = transport(tcp, peer, tls) => transport,
+            _ = needed => None,
+        };
+        if let Some(transport) = transport {
             serve(&shared, &events, transport, cutter, peer, stop).await;
         }
         events.fall_silent();
     };
     tokio::join!(live, drain.run());
     events.leave().await;
-    shared.connections().remove(&id);
+    shared.places().leave(id);
 }
 
 async fn transport(
@@ -161,10 +158,14 @@ async fn serve(
 ) {
     let mut config = shared.library.clone();
     config.event_handler = Some(Arc::new(Listener(Arc::clone(events))));
+    // A router for this connection alone: what is put into it reaches this client and nobody else, and its subscriptions
+    // cost the others nothing. Whose turn it is, the table says.
+    let router = Arc::new(MessageRouter::new());
     let door = Door {
         connection: events.connection,
         shared: Arc::clone(shared),
         session: Arc::clone(&events.session),
+        router: Arc::clone(&router),
     };
     // The library's word for "say goodbye and end"; each connection has its own, so that each can be ended.
     let (goodbye, said) = broadcast::channel(1);
@@ -172,7 +173,7 @@ async fn serve(
         transport,
         peer,
         Arc::new(config),
-        Arc::clone(&shared.router),
+        Arc::clone(&router),
         Arc::new(door),
         None,
         Arc::clone(&shared.stats),
@@ -184,13 +185,16 @@ async fn serve(
     let ended = tokio::select! {
         ended = &mut run => Some(ended),
         stop = must_end(stop, closing) => {
-            if stop == Stop::Dismissed {
-                drop(goodbye.send(()));
-            }
-            if stop == Stop::Cut {
-                None
-            } else {
-                tokio::time::timeout(GOODBYE_WAIT, &mut run).await.ok()
+            match stop {
+                Stop::Cut => None,
+                Stop::Displaced => {
+                    take_over(&router, events).await;
+                    tokio::time::timeout(GOODBYE_WAIT, &mut run).await.ok()
+                }
+                Stop::Dismissed | Stop::No => {
+                    drop(goodbye.send(()));
+                    tokio::time::timeout(GOODBYE_WAIT, &mut run).await.ok()
+                }
             }
         }
     };
@@ -207,9 +211,6 @@ async fn serve(
         Some(Err(_)) => tracing::error!(%peer, "the mqtt library panicked in a connection"),
         None => tracing::info!(%peer, "mqtt connection cut: it took nothing in time"),
     }
-    if !matches!(ended, Some(Ok(_))) {
-        forget(shared, events).await;
-    }
 }
 
 /// Waits until the connection must end.
@@ -220,14 +221,13 @@ async fn must_end(mut stop: watch::Receiver<Stop>, mut closing: watch::Receiver<
     }
 }
 
-/// A connection that was cut has left its entry in the router, which would take messages for nobody.
-async fn forget(shared: &Shared, events: &Events) {
+/// Has the library tell the client that its session was taken over, as it does when another connection takes the client's
+/// place in its router.
+async fn take_over(router: &MessageRouter, events: &Events) {
     let Some(session) = events.session.get() else { return };
-    if shared
-        .table
-        .holder(&session.client_id)
-        .is_some_and(|holder| holder.connection == session.connection)
-    {
-        shared.router.unregister_client(&session.client_id).await;
-    }
+    let client_id = session.client_id.to_string();
+    let queue = router.queue_handle(&client_id);
+    let (lanes, _) = DeliveryLanes::channel(1);
+    let (disconnect, _) = oneshot::channel();
+    router.register_client(client_id, lanes, queue, disconnect).await;
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mqtt5::packet::publish::PublishPacket;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use super::table::{Confirmed, Session, Target};
+use super::session::{Confirmed, LOOK_WAIT, Session};
+use super::table::Recipient;
 use super::{Shared, Stop};
 use crate::codec;
 use crate::message::{Outlet, Publish, Qos, Sent};
@@ -19,22 +20,8 @@ use crate::message::{Outlet, Publish, Qos, Sent};
 const WINDOW_WAIT: Duration = Duration::from_secs(2);
 /// Least time a client has for its confirmation before it is cut, however short the message's own; as on the wire.
 const GIVE_UP_WAIT_MIN: Duration = Duration::from_secs(1);
-/// How often we look whether a take-over is done. It takes the old connection's goodbye.
-const HANDOVER_LOOK_WAIT: Duration = Duration::from_millis(5);
 
 pub(super) struct BrokerOutlet(pub(super) Arc<Shared>);
-
-/// Room booked in the windows of sessions; given back unless the message was handed over.
-#[derive(Default)]
-struct Booked(Vec<Arc<Session>>);
-
-impl Drop for Booked {
-    fn drop(&mut self) {
-        for session in self.0.drain(..) {
-            session.unbook();
-        }
-    }
-}
 
 #[async_trait]
 impl Outlet for BrokerOutlet {
@@ -59,60 +46,51 @@ impl Outlet for BrokerOutlet {
         let by = began + wait;
         let give_up_at = message.expiry.map(|expiry| began + expiry.max(GIVE_UP_WAIT_MIN));
 
-        let mut booked = Booked::default();
-        let mut ready = Vec::new();
-        let mut refusal = None;
-        for target in self.targets(&message.topic, by).await {
-            match self.make_ready(&target, message.qos, bytes, by, &mut booked).await {
-                Ready::Yes => ready.push(target),
-                Ready::Gone => {}
-                Ready::No(reason) => refusal = Some(reason),
-            }
-        }
-        let confirming = confirming(&ready, message.qos);
-        let mut order = Vec::new();
-        for session in &confirming {
-            order.push(Arc::clone(&session.order).lock_owned().await);
-        }
-        if !self.is_any_there(&ready).await {
-            return refusal.map_or(Sent::NoSubscriber, Sent::Refused);
-        }
-
+        let chosen = match self.choose(&message.topic, message.qos, bytes, by).await {
+            Ok(chosen) => chosen,
+            Err(nobody) => return nobody,
+        };
         if !message.may_leave() {
             return Sent::Withheld;
         }
         let expiry = message.expiry_seconds();
-        let mut packet =
-            PublishPacket::new(message.topic, message.payload, codec::to_qos(message.qos));
-        if let Some(seconds) = expiry {
-            packet.properties.set_message_expiry_interval(seconds);
-        }
-        let mut handing = Handing { sessions: &confirming, done: false };
-        let acknowledged = match (ready.as_slice(), confirming.as_slice()) {
-            ([_], [session]) => {
+        let alone = chosen.len() == 1;
+        let mut given = Vec::new();
+        let mut waiting = None;
+        for Chosen { recipient, qos, booked, order } in chosen {
+            let session = &recipient.session;
+            let mut packet = PublishPacket::new(
+                message.topic.as_str(),
+                message.payload.clone(),
+                codec::to_qos(qos),
+            );
+            if let Some(seconds) = expiry {
+                packet.properties.set_message_expiry_interval(seconds);
+            }
+            let mut handing = Handing { session, done: qos == Qos::AtMostOnce };
+            if qos > Qos::AtMostOnce {
                 let (done, acknowledged) = oneshot::channel();
-                if !session.hand(Some(done)) {
+                if !session.hand(alone.then_some(done)) {
                     handing.done = true;
-                    return Sent::NoSubscriber;
+                    continue;
                 }
-                Some((Arc::clone(session), acknowledged))
+                waiting = alone.then(|| (Arc::clone(session), acknowledged));
             }
-            _ => {
-                for session in &confirming {
-                    session.hand(None);
-                }
-                None
+            booked.keep();
+            session.deliver(&packet, None).await;
+            if self.is_changed(&message.topic, &recipient).await {
+                session.lose_count();
             }
-        };
-        booked.0.clear();
-        shared.router.route_message_local_only(&packet, None).await;
-        for session in self.changed(&packet.topic_name, &ready).await {
-            session.lose_count();
+            handing.done = true;
+            drop(handing);
+            drop(order);
+            given.push(recipient);
         }
-        handing.done = true;
-        drop(order);
+        if given.is_empty() {
+            return Sent::NoSubscriber;
+        }
 
-        if let Some((session, acknowledged)) = acknowledged {
+        if let Some((session, acknowledged)) = waiting {
             match self.confirmation(session, acknowledged, give_up_at).await {
                 Some(Confirmed::Acknowledged { packet_id }) => {
                     return Sent::Confirmed { packet_id: Some(packet_id) };
@@ -122,93 +100,141 @@ impl Outlet for BrokerOutlet {
             }
         }
         // Whoever is still there had it handed over; whoever has gone in between may have.
-        if self.is_any_there(&ready).await {
-            Sent::Confirmed { packet_id: None }
-        } else {
-            Sent::Unknown
+        for recipient in given {
+            if recipient.session.takes(&recipient.subscriptions).await {
+                return Sent::Confirmed { packet_id: None };
+            }
+        }
+        Sent::Unknown
+    }
+}
+
+/// Room booked in a session's window; given back unless the message was handed over.
+struct Booked(Option<Arc<Session>>);
+
+impl Booked {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Booked {
+    fn drop(&mut self) {
+        if let Some(session) = self.0.take() {
+            session.unbook();
         }
     }
 }
 
-/// The sessions that confirm this message, each once, in the order in which they are locked.
-fn confirming(ready: &[Target], qos: Qos) -> Vec<Arc<Session>> {
-    let mut sessions = BTreeMap::new();
-    for target in ready {
-        if target.qos.is_some_and(|granted| granted.min(qos) > Qos::AtMostOnce)
-            && sessions.insert(target.session.connection, Arc::clone(&target.session)).is_some()
-        {
-            // It gets the message through each of its filters.
-            target.session.lose_count();
-        }
-    }
-    sessions.into_values().collect()
+/// A connection that is about to get a message.
+struct Chosen {
+    recipient: Recipient,
+    qos: Qos,
+    booked: Booked,
+    /// From here until the library has the message, nothing else is put in.
+    order: OwnedMutexGuard<()>,
 }
 
-/// A message on its way into the library. Whoever drops it there leaves its sessions with a message that may not exist.
+/// A message on its way into the library. Whoever drops it there leaves its session with a message that may not exist.
 struct Handing<'a> {
-    sessions: &'a [Arc<Session>],
+    session: &'a Session,
     done: bool,
 }
 
 impl Drop for Handing<'_> {
     fn drop(&mut self) {
         if !self.done {
-            for session in self.sessions {
-                session.lose_count();
-            }
+            self.session.lose_count();
         }
     }
 }
 
 enum Ready {
-    Yes,
+    Yes(Booked),
     Gone,
     No(String),
 }
 
 impl BrokerOutlet {
-    /// Who is subscribed. One whose subscription is being made is waited for: only then is it known what it confirms.
-    async fn targets(&self, topic: &str, by: Instant) -> Vec<Target> {
+    /// Of every user that listens the connection that gets the message, ready to take it: the newest, or where that goes
+    /// meanwhile the one before it. A message is for a device, not for each of its connections.
+    async fn choose(
+        &self,
+        topic: &str,
+        asked: Qos,
+        bytes: usize,
+        by: Instant,
+    ) -> Result<Vec<Chosen>, Sent> {
         loop {
-            let mut targets = self.0.table.matching(topic);
-            if targets.iter().all(|target| target.qos.is_some()) {
-                return targets;
+            let mut newest: BTreeMap<Arc<str>, Recipient> = BTreeMap::new();
+            for recipient in self.recipients(topic, by).await {
+                newest.insert(Arc::clone(&recipient.session.user), recipient);
+            }
+            if newest.is_empty() {
+                return Err(Sent::NoSubscriber);
+            }
+            let mut ready = Vec::new();
+            let mut refusal = None;
+            for recipient in newest.into_values() {
+                let Some(granted) = recipient.qos() else { continue };
+                let qos = granted.min(asked);
+                match self.make_ready(&recipient.session, qos, bytes, by).await {
+                    Ready::Yes(booked) => ready.push((recipient, qos, booked)),
+                    Ready::Gone => {}
+                    Ready::No(reason) => refusal = Some(reason),
+                }
+            }
+            // Everybody locks in this order.
+            ready.sort_by_key(|(recipient, ..)| recipient.session.connection);
+            let mut chosen = Vec::new();
+            for (recipient, qos, booked) in ready {
+                let order = Arc::clone(&recipient.session.order).lock_owned().await;
+                if recipient.session.takes(&recipient.subscriptions).await {
+                    chosen.push(Chosen { recipient, qos, booked, order });
+                }
+            }
+            if !chosen.is_empty() {
+                return Ok(chosen);
+            }
+            if let Some(reason) = refusal {
+                return Err(Sent::Refused(reason));
             }
             if Instant::now() >= by {
-                targets.retain(|target| {
-                    if target.qos.is_none() {
-                        target.session.lose_count();
-                    }
-                    target.qos.is_some()
-                });
-                return targets;
+                return Err(Sent::NoSubscriber);
             }
-            tokio::time::sleep(HANDOVER_LOOK_WAIT).await;
+            tokio::time::sleep(LOOK_WAIT).await;
         }
     }
 
-    /// Whose subscriptions changed while a message was handed over, so that nobody knows what they got.
-    async fn changed(&self, topic: &str, ready: &[Target]) -> Vec<Arc<Session>> {
-        let mut changed = Vec::new();
-        for target in ready {
-            let client_id = &target.session.client_id;
-            if !self.0.router.has_subscription(client_id, &target.filter).await
-                || self.0.router.queue_handle(client_id).behind()
-            {
-                changed.push(Arc::clone(&target.session));
+    /// Who is subscribed, the newest last. One whose subscription is being made is waited for: only then is it known what
+    /// it confirms.
+    async fn recipients(&self, topic: &str, by: Instant) -> Vec<Recipient> {
+        loop {
+            let mut recipients = self.0.table.recipients(topic);
+            if recipients.iter().all(Recipient::is_settled) {
+                return recipients;
             }
+            if Instant::now() >= by {
+                recipients.retain_mut(|recipient| {
+                    if !recipient.is_settled() {
+                        recipient.session.lose_count();
+                    }
+                    recipient.subscriptions.retain(|(_, granted)| granted.is_some());
+                    !recipient.subscriptions.is_empty()
+                });
+                return recipients;
+            }
+            tokio::time::sleep(LOOK_WAIT).await;
         }
-        let now = self.0.table.matching(topic);
-        let differing = |from: &[Target], other: &[Target]| {
-            let missing = |target: &&Target| !other.iter().any(|one| one.is(target));
-            from.iter()
-                .filter(missing)
-                .map(|target| Arc::clone(&target.session))
-                .collect::<Vec<_>>()
-        };
-        changed.extend(differing(&now, ready));
-        changed.extend(differing(ready, &now));
-        changed
+    }
+
+    /// Whether the subscriptions changed while a message was handed over, so that nobody knows what the client got.
+    async fn is_changed(&self, topic: &str, recipient: &Recipient) -> bool {
+        let session = &recipient.session;
+        let now = self.0.table.recipients(topic);
+        !session.takes(&recipient.subscriptions).await
+            || session.is_behind()
+            || !now.iter().any(|now| now.is(recipient))
     }
 
     /// Waits for the PUBACK; past the give-up time the connection is cut, with whatever its buffers hold. Goes on when
@@ -233,23 +259,22 @@ impl BrokerOutlet {
         waiting.await.ok().flatten()
     }
 
-    /// Waits until what is handed to this target leaves at once.
+    /// Waits until what is handed to this session leaves at once.
     async fn make_ready(
         &self,
-        target: &Target,
+        session: &Arc<Session>,
         qos: Qos,
         bytes: usize,
         by: Instant,
-        booked: &mut Booked,
     ) -> Ready {
-        let session = &target.session;
         if let Some(max) = session.packet_bytes_max.filter(|max| bytes > *max) {
             return Ready::No(format!(
                 "{bytes} bytes are more than {} takes ({max})",
                 session.client_id
             ));
         }
-        if target.qos.is_some_and(|granted| granted.min(qos) > Qos::AtMostOnce) {
+        let mut booked = Booked(None);
+        if qos > Qos::AtMostOnce {
             if !session.book(by).await {
                 if session.is_ended() {
                     return Ready::Gone;
@@ -258,27 +283,8 @@ impl BrokerOutlet {
                 self.0.stop(session.connection, Stop::Dismissed);
                 return Ready::No(format!("{} confirms none of its messages", session.client_id));
             }
-            booked.0.push(Arc::clone(session));
+            booked.0 = Some(Arc::clone(session));
         }
-        let queue = self.0.router.queue_handle(&session.client_id);
-        while queue.behind() {
-            if session.is_ended() || Instant::now() >= by {
-                return Ready::Gone;
-            }
-            tokio::time::sleep(HANDOVER_LOOK_WAIT).await;
-        }
-        Ready::Yes
-    }
-
-    /// Whether the router would hand a message to one of them now.
-    async fn is_any_there(&self, targets: &[Target]) -> bool {
-        for Target { session, filter, .. } in targets {
-            if !session.is_ended()
-                && self.0.router.has_subscription(&session.client_id, filter).await
-            {
-                return true;
-            }
-        }
-        false
+        if session.until_keeping_up(by).await { Ready::Yes(booked) } else { Ready::Gone }
     }
 }

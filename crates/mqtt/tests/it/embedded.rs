@@ -405,28 +405,133 @@ async fn a_message_that_others_wrote_too_falls_back_to_handed_over() {
     assert!(is_confirmed(&send(&out, SERVICES, "ours again").await));
 }
 
+/// Another connection of D1 under its own client id.
+async fn another(port: u16, client_id: &'static str) -> Raw {
+    Raw::connect(port, &Hello { client_id, ..Hello::new(5, "D1", "secret-D1") }).await
+}
+
 #[tokio::test]
-async fn two_subscribers_fall_back_to_handed_over_and_keep_their_count() {
+async fn overlapping_filters_of_a_connection_get_one_copy() {
+    for version in [4, 5] {
+        let own = own().await;
+        let out = own.broker.outlet();
+        let mut dock = Raw::dock(own.broker.local_addr().port(), version, "D1").await;
+        let filters = ["thing/product/D1/#", SERVICES, "thing/product/D1/+", SERVICES];
+        for filter in filters {
+            assert_eq!(dock.subscribe(filter).await, 1);
+        }
+        // The same words twice are two messages, also at QoS 0.
+        for qos in [Qos::AtLeastOnce, Qos::AtLeastOnce, Qos::AtMostOnce, Qos::AtMostOnce] {
+            let sent = sending(&out, Publish::new(SERVICES, "go").with_qos(qos));
+            let (_, text, id) = dock.next_publish().await;
+            assert_eq!(text, format!("{SERVICES} go"));
+            if qos == Qos::AtLeastOnce {
+                sleep(A_WHILE).await;
+                assert!(!sent.is_finished(), "its own word is waited for");
+                dock.puback(id).await;
+            }
+            assert!(is_confirmed(&soon("the result", sent).await.unwrap()));
+        }
+        // Whatever came twice would come before this.
+        let last = sending(&out, Publish::new(SERVICES, "last"));
+        let (_, text, id) = dock.next_publish().await;
+        assert_eq!(text, format!("{SERVICES} last"));
+        dock.puback(id).await;
+        let packet_id = Some(id);
+        assert_eq!(soon("the result", last).await.unwrap(), Sent::Confirmed { packet_id });
+    }
+}
+
+#[tokio::test]
+async fn of_a_users_connections_the_newest_that_listens_gets_a_message() {
+    let own = own().await;
+    let port = own.broker.local_addr().port();
+    let out = own.broker.outlet();
+    let mut old = Raw::dock(port, 5, "D1").await;
+    let mut new = another(port, "D1-new").await;
+    let mut deaf = another(port, "D1-deaf").await;
+    new.subscribe("thing/product/D1/#").await;
+    old.subscribe(SERVICES).await;
+    until("all", || own.broker.clients() == 3).await;
+    for word in ["one", "two"] {
+        let sent = sending(&out, Publish::new(SERVICES, word));
+        let (_, text, id) = new.next_publish().await;
+        assert_eq!(text, format!("{SERVICES} {word}"));
+        sleep(A_WHILE).await;
+        assert!(!sent.is_finished(), "its word is waited for");
+        new.puback(id).await;
+        assert!(is_confirmed(&soon("the result", sent).await.unwrap()));
+    }
+    // It leaves with a message it has not confirmed: that one is not given to the other.
+    let lost = sending(&out, Publish::new(SERVICES, "lost"));
+    new.next_publish().await;
+    drop(new);
+    assert_eq!(soon("the result", lost).await.unwrap(), Sent::Unknown);
+    until("it to be gone", || own.broker.clients() == 2).await;
+    assert!(own.broker.is_subscribed("D1", SERVICES), "the other still listens");
+    let sent = sending(&out, Publish::new(SERVICES, "now"));
+    let (_, text, id) = old.next_publish().await;
+    assert_eq!(text, format!("{SERVICES} now"), "nothing that went to the newer one");
+    old.puback(id).await;
+    assert!(is_confirmed(&soon("the result", sent).await.unwrap()));
+    deaf.ping().await;
+}
+
+#[tokio::test]
+async fn two_users_that_listen_get_a_copy_each_and_keep_their_count() {
     let own = own().await;
     let port = own.broker.local_addr().port();
     let out = own.broker.outlet();
     let mut dock = Raw::dock(port, 5, "D1").await;
     dock.subscribe(SERVICES).await;
-    let mut other =
-        Raw::connect(port, &Hello { client_id: "D1-too", ..Hello::new(5, "D1", "secret-D1") })
-            .await;
+    let mut other = Raw::dock(port, 5, "observer").await;
     other.subscribe(SERVICES).await;
-    assert!(is_confirmed(&send(&out, SERVICES, "both").await));
+    assert!(is_confirmed(&send(&out, SERVICES, "both").await), "handed over");
     let (_, _, both) = dock.next_publish().await;
+    assert_eq!(other.next_publish().await.1, format!("{SERVICES} both"));
     other.disconnect().await;
     until("one to be left", || own.broker.clients() == 1).await;
     let one = sending(&out, Publish::new(SERVICES, "one"));
     let (_, _, id) = dock.next_publish().await;
     dock.puback(both).await;
     sleep(A_WHILE).await;
-    assert!(!one.is_finished(), "that was for the other");
+    assert!(!one.is_finished(), "that was for the other message");
     dock.puback(id).await;
     assert!(is_confirmed(&soon("the result", one).await.unwrap()));
+}
+
+#[tokio::test]
+async fn a_connection_has_so_many_subscriptions_and_no_more() {
+    for (version, over_quota) in [(4, 0x80), (5, 0x97)] {
+        let own = own().await;
+        let mut dock = Raw::dock(own.broker.local_addr().port(), version, "D1").await;
+        for number in 0..64 {
+            assert_eq!(dock.subscribe(&format!("thing/product/D1/{number}/#")).await, 1);
+        }
+        assert_eq!(dock.subscribe(SERVICES).await, over_quota);
+        assert_eq!(dock.subscribe("thing/product/D1/0/#").await, 1, "it has that one");
+        assert!(!own.broker.is_subscribed("D1", SERVICES));
+        assert_eq!(send(&own.broker.outlet(), SERVICES, "go").await, Sent::NoSubscriber);
+    }
+}
+
+#[tokio::test]
+async fn guessers_shut_out_nobody_else_behind_their_address() {
+    let own = own().await;
+    let port = own.broker.local_addr().port();
+    for guess in 0..25 {
+        let users = [0, 1, 2, 3].map(|more| format!("guess-{}", guess * 4 + more));
+        let tries = users.iter().map(|user| async move {
+            Raw::try_connect(port, &Hello::new(5, user, "wrong")).await.1
+        });
+        assert_eq!(join_all(tries).await, [Some(0x86); 4]);
+    }
+    let (_dock, code) = Raw::try_connect(port, &Hello::new(5, "D1", "secret-D1")).await;
+    assert_eq!(code, Some(0), "the right password of another user");
+    let (_, code) = Raw::try_connect(port, &Hello::new(5, "guess", "wrong")).await;
+    assert_eq!(code, Some(0x86), "the guesser goes on, slowly");
+    let (_dock, code) = Raw::try_connect(port, &Hello::new(4, "D2", "secret-D2")).await;
+    assert_eq!(code, Some(0));
 }
 
 #[tokio::test]

@@ -135,14 +135,14 @@ async fn subscriptions_are_told() {
         .all()
         .iter()
         .filter_map(|one| {
-            if let Inbound::Subscribed { filter, .. } = one {
-                Some(filter.to_string())
+            if let Inbound::Subscribed { filter, client_id, .. } = one {
+                Some(format!("{client_id}: {filter}"))
             } else {
                 None
             }
         })
         .collect();
-    assert_eq!(filters, [SERVICES]);
+    assert_eq!(filters, [format!("D1: {SERVICES}")]);
     assert!(own.broker.is_subscribed("D1", SERVICES) && !own.broker.is_subscribed("D2", SERVICES));
 }
 
@@ -164,6 +164,54 @@ async fn more_clients_than_allowed_are_turned_away() {
     until("room", || own.told.presence().len() == 3).await;
     let client = up_as(port, "D3", &[]).await;
     assert!(client.client.is_up());
+}
+
+/// A socket that says nothing.
+async fn silent(port: u16) -> tokio::net::TcpStream {
+    tokio::net::TcpStream::connect(here(port)).await.unwrap_or_else(|err| panic!("{err}"))
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_make_room_for_a_dock() {
+    let own = own_with(BrokerConfig { clients_max: 3, ..BrokerConfig::new(here(0)) }).await;
+    let port = own.broker.local_addr().port();
+    let mut first = Raw::dock(port, 5, "D1").await;
+    let mut idle = Vec::new();
+    for _ in 0..5 {
+        idle.push(silent(port).await);
+    }
+    let mut second = Raw::dock(port, 5, "D2").await;
+    let mut third = Raw::dock(port, 5, "D3").await;
+    for dock in [&mut first, &mut second, &mut third] {
+        dock.ping().await;
+    }
+    for mut idle in idle {
+        let mut rest = [0; 8];
+        let end =
+            soon("the idle one to be cut", tokio::io::AsyncReadExt::read(&mut idle, &mut rest));
+        assert!(matches!(end.await, Ok(0) | Err(_)));
+    }
+    assert_eq!(own.told.presence(), ["+D1", "+D2", "+D3"]);
+}
+
+#[tokio::test]
+async fn a_user_takes_no_more_than_its_own_places() {
+    let own = own_with(BrokerConfig { clients_max: 8, ..BrokerConfig::new(here(0)) }).await;
+    let port = own.broker.local_addr().port();
+    let ids = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+    let mut all = Vec::new();
+    for client_id in ids {
+        all.push(
+            Raw::connect(port, &Hello { client_id, ..Hello::new(5, "D1", "secret-D1") }).await,
+        );
+    }
+    until("the oldest to be gone", || own.broker.clients() == 4).await;
+    for dock in all.iter_mut().rev().take(4) {
+        dock.ping().await;
+    }
+    let mut other = Raw::dock(port, 5, "D2").await;
+    other.ping().await;
+    assert_eq!(own.told.presence().iter().filter(|one| *one == "-D1").count(), 6);
 }
 
 #[tokio::test]

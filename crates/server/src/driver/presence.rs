@@ -1,9 +1,6 @@
 //! Which gateways are there (LIFECYCLE.md, "Only to a device that is there"). Pure.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use utmos_core::{
     id::GatewaySn,
@@ -33,9 +30,9 @@ pub struct PresenceBook {
 #[derive(Debug, Default)]
 struct Seen {
     last_heard: Option<(Mono, Timestamp)>,
-    /// Client ids that are connected. A take-over under the same id is told as another `joined` and no `left`.
-    connections: BTreeSet<String>,
-    is_listening: bool,
+    /// Client ids that are connected, and whether each listens for commands. A take-over under the same id is told as
+    /// another `joined` and no `left`.
+    connections: BTreeMap<String, bool>,
 }
 
 impl PresenceBook {
@@ -53,7 +50,7 @@ impl PresenceBook {
         let last_heard_at = last_heard.map(|(_, at)| at);
         match (self.knowledge, last_heard) {
             (Knowledge::OwnBroker, _)
-                if seen.is_some_and(|seen| !seen.connections.is_empty() && seen.is_listening) =>
+                if seen.is_some_and(|seen| seen.connections.values().any(|listens| *listens)) =>
             {
                 Presence::Online
             }
@@ -80,22 +77,24 @@ impl PresenceBook {
     /// It connected to our broker. A session begins empty, so it does not listen yet.
     pub fn joined(&mut self, gateway: &GatewaySn, client_id: &str, now: Now) -> bool {
         self.edge(gateway, now, |seen| {
-            seen.connections.insert(client_id.to_owned());
-            seen.is_listening &= seen.connections.len() > 1;
+            seen.connections.insert(client_id.to_owned(), false);
             seen.last_heard = Some((now.mono, now.wall));
         })
     }
 
-    /// It listens for commands now.
-    pub fn listens(&mut self, gateway: &GatewaySn, now: Now) -> bool {
-        self.edge(gateway, now, |seen| seen.is_listening = true)
+    /// A connection of it listens for commands now.
+    pub fn listens(&mut self, gateway: &GatewaySn, client_id: &str, now: Now) -> bool {
+        self.edge(gateway, now, |seen| {
+            if let Some(listens) = seen.connections.get_mut(client_id) {
+                *listens = true;
+            }
+        })
     }
 
     /// A connection of it is gone.
     pub fn left(&mut self, gateway: &GatewaySn, client_id: &str, now: Now) {
         self.edge(gateway, now, |seen| {
             seen.connections.remove(client_id);
-            seen.is_listening &= !seen.connections.is_empty();
         });
     }
 
@@ -126,7 +125,7 @@ mod tests {
         let mut book = PresenceBook::new(Knowledge::OwnBroker);
         assert!(matches!(book.of(&dock, at(0)), Presence::Absent { last_heard_at: None }));
         assert!(!book.joined(&dock, "c", at(0)));
-        assert!(book.listens(&dock, at(1)), "the edge is reported once");
+        assert!(book.listens(&dock, "c", at(1)), "the edge is reported once");
         assert!(!book.heard(&dock, at(2)));
         assert_eq!(
             book.of(&dock, at(1_000_000)),
@@ -142,7 +141,7 @@ mod tests {
         let dock = GatewaySn::parse("DOCK").unwrap();
         let mut book = PresenceBook::new(Knowledge::OwnBroker);
         book.joined(&dock, "c", at(0));
-        assert!(book.listens(&dock, at(0)));
+        assert!(book.listens(&dock, "c", at(0)));
         // Our broker tells of the take-over as another connect, and never of the old connection's end.
         book.joined(&dock, "c", at(1));
         assert!(
@@ -150,11 +149,35 @@ mod tests {
             "a new session has no subscriptions"
         );
         assert!(
-            book.listens(&dock, at(2)),
+            book.listens(&dock, "c", at(2)),
             "that is an edge again, or nothing would wake what waits"
         );
         book.left(&dock, "c", at(3));
         assert!(matches!(book.of(&dock, at(3)), Presence::Absent { .. }));
+    }
+
+    #[test]
+    fn of_two_connections_the_one_that_listens_is_what_counts() {
+        let dock = GatewaySn::parse("DOCK").unwrap();
+        let mut book = PresenceBook::new(Knowledge::OwnBroker);
+        let is_there = |book: &PresenceBook| book.of(&dock, at(0)) == Presence::Online;
+        book.joined(&dock, "listens", at(0));
+        book.listens(&dock, "listens", at(0));
+        book.joined(&dock, "deaf", at(0));
+        assert!(is_there(&book));
+        // Its session is taken over: nobody listens until the new one does.
+        book.joined(&dock, "listens", at(0));
+        assert!(!is_there(&book));
+        assert!(book.listens(&dock, "listens", at(0)));
+        book.left(&dock, "listens", at(0));
+        assert!(!is_there(&book), "the one that is left does not listen");
+        assert!(book.listens(&dock, "deaf", at(0)));
+        book.joined(&dock, "third", at(0));
+        book.left(&dock, "third", at(0));
+        assert!(is_there(&book));
+        // Told after its end.
+        book.left(&dock, "deaf", at(0));
+        assert!(!book.listens(&dock, "deaf", at(0)) && !is_there(&book));
     }
 
     #[test]

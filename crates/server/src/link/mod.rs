@@ -172,7 +172,9 @@ impl Link {
             Inbound::Joined { user, client_id } => {
                 self.edge(&user, |book, gateway, now| book.joined(gateway, &client_id, now));
             }
-            Inbound::Subscribed { user, filter } => self.subscribed(&user, &filter),
+            Inbound::Subscribed { user, client_id, filter } => {
+                self.subscribed(&user, &client_id, &filter);
+            }
             Inbound::Left { user, client_id } => self.edge(&user, |book, gateway, now| {
                 book.left(gateway, &client_id, now);
                 false
@@ -187,11 +189,11 @@ impl Link {
 
     /// A gateway that listens (anew) has whatever waits for it sent, also when it counted as present before: a session
     /// that was taken over began without subscriptions.
-    fn subscribed(&self, user: &str, filter: &str) {
+    fn subscribed(&self, user: &str, client_id: &str, filter: &str) {
         let Ok(gateway) = GatewaySn::parse(user) else { return };
         let services = DownlinkTopic::Services { gateway: gateway.clone() }.to_string();
         if covers(filter, &services) {
-            self.edge(user, |book, gateway, now| book.listens(gateway, now));
+            self.edge(user, |book, gateway, now| book.listens(gateway, client_id, now));
         }
         self.parts.driver.turn(&gateway);
     }
@@ -352,11 +354,14 @@ impl Link {
         }
         let Some(subs) = answers::to_core_subs(topology) else { return };
         let report = self.parts.directory.report_topology(&topology.gateway, &subs, now);
-        match report.change {
-            TopologyChange::ForeignSubDevice(sn) => tracing::warn!(
+        for sn in &report.left_out {
+            tracing::warn!(
                 gateway.sn = %topology.gateway, device.sn = %sn,
-                "a gateway reports a sub-device it may not have; the report was not taken over"
-            ),
+                "a gateway reports a sub-device it may not have: of another tenant, a gateway, or one too many; \
+                 utmos device list shows whose it is, utmos device move gives it to the gateway's tenant"
+            );
+        }
+        match report.change {
             TopologyChange::Changed(subs) => {
                 tracing::info!(gateway.sn = %topology.gateway, aircraft = subs.len(), "topology changed");
                 let (link, gateway) = (self.clone(), topology.gateway.clone());

@@ -14,6 +14,8 @@ pub struct PretendDock {
     client: Client,
     outlet: Arc<dyn Outlet>,
     inbound: mpsc::Receiver<Inbound>,
+    /// Whether a connection has ended, as far as what came was looked at.
+    pub was_cut: bool,
 }
 
 /// A message to the dock.
@@ -59,7 +61,19 @@ impl PretendDock {
         })
         .await
         .expect("the dock could not connect");
-        Self { sn: sn.to_owned(), broker, client, outlet, inbound }
+        Self { sn: sn.to_owned(), broker, client, outlet, inbound, was_cut: false }
+    }
+
+    /// Waits until the broker has ended the connection. The client goes on trying.
+    pub async fn cut(&mut self) {
+        tokio::time::timeout(PATIENCE, async {
+            while !matches!(
+                self.inbound.recv().await.expect("the client ended"),
+                Inbound::LinkDown { .. }
+            ) {}
+        })
+        .await
+        .expect("the connection goes on");
     }
 
     pub async fn leave(self) {
@@ -131,8 +145,8 @@ impl PretendDock {
                 Inbound::Joined { .. }
                 | Inbound::Subscribed { .. }
                 | Inbound::Left { .. }
-                | Inbound::LinkUp { .. }
-                | Inbound::LinkDown { .. } => {}
+                | Inbound::LinkUp { .. } => {}
+                Inbound::LinkDown { .. } => self.was_cut = true,
             }
         }
     }

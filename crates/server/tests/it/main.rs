@@ -6,6 +6,7 @@ mod app;
 mod bad_input;
 mod bad_peers;
 mod commands_api;
+mod devices;
 mod dock;
 mod emergency;
 mod error_codes;

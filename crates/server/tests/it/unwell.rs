@@ -12,7 +12,7 @@ use utmos_core::{
     credential::Credential,
     device::{Device, SubDevice},
     evidence::Entry,
-    id::{ApiId, CommandId, GatewaySn, TenantId},
+    id::{ApiId, CommandId, DeviceSn, GatewaySn, TenantId},
     ports::{
         Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, RegistryStore,
         Store, StoreError, Tenant, Unmatched,
@@ -211,6 +211,10 @@ impl RegistryStore for Unwell {
 
     async fn put_device(&self, device: Device) -> Result<(), StoreError> {
         self.inner.put_device(device).await
+    }
+
+    async fn remove_device(&self, sn: &DeviceSn) -> Result<bool, StoreError> {
+        self.inner.remove_device(sn).await
     }
 
     async fn devices(&self) -> Result<Vec<Device>, StoreError> {

@@ -94,6 +94,34 @@ fn insert_device(batch: &Batch<'_>, insert: &str, device: &Device) -> Result<usi
     )
 }
 
+pub(super) fn remove_device(batch: &mut Batch<'_>, sn: &DeviceSn) -> Result<bool, Fault> {
+    let removed = batch.execute("DELETE FROM devices WHERE sn = ?1", params![sn.as_str()])?;
+    let mut changed = removed
+        + batch.execute("DELETE FROM topologies WHERE gateway = ?1", params![sn.as_str()])?;
+    let mut kept: Vec<(String, String)> = Vec::new();
+    {
+        // Only rows in which the serial number is written at all are read; a damaged one is nothing to lose.
+        let mut select =
+            batch.statement("SELECT gateway, subs FROM topologies WHERE instr(subs, ?1) > 0")?;
+        let mut found = select.query(params![sn.as_str()])?;
+        while let Some(row) = found.next()? {
+            kept.push((row.get(0)?, row.get(1)?));
+        }
+    }
+    for (gateway, text) in kept {
+        let Ok(mut subs) = serde_json::from_str::<Vec<SubRow>>(&text) else { continue };
+        subs.retain(|sub| sub.sn != sn.as_str());
+        let text = serde_json::to_string(&subs)
+            .map_err(|err| StoreError::Damaged(format!("a topology cannot be written: {err}")))?;
+        changed += batch.execute(
+            "UPDATE topologies SET subs = ?2 WHERE gateway = ?1 AND subs <> ?2",
+            params![gateway, text],
+        )?;
+    }
+    note(batch, changed);
+    Ok(removed > 0)
+}
+
 pub(super) fn devices(conn: &Connection) -> Result<Vec<Device>, StoreError> {
     all(conn, &format!("{SELECT_DEVICE} ORDER BY sn"), read_device)
 }

@@ -69,6 +69,7 @@ macro_rules! contract_tests {
             credentials_come_oldest_first,
             devices_come_by_serial_number_and_can_move,
             topology_adds_only_devices_that_are_new,
+            a_device_that_is_removed_leaves_no_trace_but_its_commands,
             the_generation_rises_with_changes_alone_and_for_everybody,
         ]);
     };

@@ -132,6 +132,33 @@ pub async fn topology_adds_only_devices_that_are_new(place: &dyn Place) {
     assert_eq!(store.topologies().await.unwrap()[1], (gateway("D1"), Vec::new()));
 }
 
+pub async fn a_device_that_is_removed_leaves_no_trace_but_its_commands(place: &dyn Place) {
+    let store = place.open().await;
+    let sub = |text: &str| SubDevice { sn: sn(text), model_key: None, index: None };
+    let new = ["A1", "A10", "A2"].map(|text| device(text, tenant(1)));
+    store.put_device(device("D1", tenant(1))).await.unwrap();
+    store.put_topology(&gateway("D1"), new.to_vec(), vec![sub("A1"), sub("A10")]).await.unwrap();
+    store.put_topology(&gateway("D2"), Vec::new(), vec![sub("A2"), sub("A1")]).await.unwrap();
+    let command = crate::given::accepted(&store, crate::given::spec(0, "k")).await;
+    let before = store.generation().await.unwrap();
+
+    assert!(store.remove_device(&sn("A1")).await.unwrap());
+    let rest = [device("A10", tenant(1)), device("A2", tenant(1)), device("D1", tenant(1))];
+    assert_eq!(place.open().await.devices().await.unwrap(), rest);
+    let expected = [(gateway("D1"), vec![sub("A10")]), (gateway("D2"), vec![sub("A2")])];
+    assert_eq!(store.topologies().await.unwrap(), expected);
+    assert_eq!(store.command(command.spec.id).await.unwrap(), Some(command));
+    let after = store.generation().await.unwrap();
+    assert!(after > before);
+
+    assert!(!store.remove_device(&sn("A1")).await.unwrap());
+    assert_eq!(store.generation().await.unwrap(), after, "nothing changed");
+    // A gateway takes with it what stood behind it, and no aircraft.
+    assert!(store.remove_device(&sn("D1")).await.unwrap());
+    assert_eq!(store.topologies().await.unwrap(), expected[1..]);
+    assert_eq!(store.devices().await.unwrap(), rest[..2]);
+}
+
 pub async fn the_generation_rises_with_changes_alone_and_for_everybody(place: &dyn Place) {
     let (store, other) = (place.open().await, place.open().await);
     let mut before = store.generation().await.unwrap();

@@ -4,10 +4,11 @@ use anyhow::{anyhow, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use utmos_core::{
+    command::Command,
     credential::Secret,
     device::{Device, DeviceKind},
     id::DeviceSn,
-    ports::RegistryStore,
+    ports::{CommandStore, RegistryStore, Tenant},
 };
 use utmos_server::{
     config::{Config, Mqtt},
@@ -25,7 +26,8 @@ use crate::{
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// Add a dock or a remote controller; its MQTT password is shown once. Aircraft are added as their dock reports them
+    /// Add a dock or a remote controller; its MQTT password is shown once. An aircraft joins the tenant of the first dock
+    /// that reports it; added here beforehand, it is nobody else's
     Add {
         #[command(flatten)]
         new: NewArgs,
@@ -46,6 +48,35 @@ pub enum Action {
         #[command(flatten)]
         config: ConfigArgs,
     },
+    /// Give a device to another tenant. What stands behind a dock is moved on its own
+    Move {
+        /// Its serial number
+        #[arg(long, value_parser = parse_sn)]
+        sn: DeviceSn,
+        /// Whose it is from now on
+        #[arg(long, value_name = "NAME")]
+        tenant: String,
+        #[command(flatten)]
+        open: OpenArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Forget a device. A dock can no longer connect; an aircraft joins the tenant of the dock that reports it next
+    Remove {
+        /// Its serial number
+        #[arg(long, value_parser = parse_sn)]
+        sn: DeviceSn,
+        #[command(flatten)]
+        open: OpenArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
     /// List devices
     List {
         /// Only of this tenant
@@ -59,13 +90,22 @@ pub enum Action {
     },
 }
 
+/// What to do about commands that have not ended.
+#[derive(Debug, Args)]
+pub struct OpenArgs {
+    /// Also while it has open commands. They stay its old tenant's: what has left goes on and is told as far as the
+    /// device still answers its old tenant, what waits may leave until its deadline, at most 5 minutes
+    #[arg(long)]
+    force: bool,
+}
+
 /// A device to be added.
 #[derive(Debug, Args)]
 pub struct NewArgs {
     /// Its serial number, as it is printed on the device
     #[arg(long, value_parser = parse_sn)]
     sn: DeviceSn,
-    /// dock or remote_controller
+    /// dock, remote_controller or aircraft
     #[arg(long, value_parser = parse_kind)]
     kind: DeviceKind,
     /// Whose it is; may be left out when there is only one tenant
@@ -83,6 +123,8 @@ pub struct NewArgs {
 pub async fn run(action: Action) -> anyhow::Result<Exit> {
     let (Action::Add { config, .. }
     | Action::Password { config, .. }
+    | Action::Move { config, .. }
+    | Action::Remove { config, .. }
     | Action::List { config, .. }) = &action;
     let config = config.load(Purpose::Work)?.config;
     let store = opened::store(&config)?;
@@ -96,12 +138,17 @@ async fn act(store: &SqliteStore, config: &Config, action: Action) -> anyhow::Re
         Action::Add { new, json, .. } => {
             let tenant = opened::tenant(store, new.tenant.as_deref()).await?;
             if let Some(known) = find(store, &new.sn).await? {
-                let whose =
-                    if known.tenant == tenant.id { "this tenant" } else { "another tenant" };
-                bail!(
-                    "{} is a device of {whose} already; for a new password: utmos device password {0}",
-                    new.sn
-                );
+                let (whose, remedy) = if known.tenant != tenant.id {
+                    ("another tenant", "to take it over: utmos device move --sn")
+                } else if known.kind.is_gateway() {
+                    ("this tenant", "for a new password: utmos device password")
+                } else {
+                    ("this tenant", "to be rid of it: utmos device remove --sn")
+                };
+                bail!("{} is a device of {whose} already; {remedy} {0}", new.sn);
+            }
+            if !new.kind.is_gateway() {
+                return add_aircraft(store, new, &tenant, json).await;
             }
             let password = issue::mqtt_password()?;
             let device = Device {
@@ -119,9 +166,7 @@ async fn act(store: &SqliteStore, config: &Config, action: Action) -> anyhow::Re
             Ok(())
         }
         Action::Password { sn, json, .. } => {
-            let known = find(store, &sn).await?;
-            let device = known
-                .ok_or_else(|| anyhow!("there is no device {sn}; `utmos device list` shows all"))?;
+            let device = known(store, &sn).await?;
             if !device.kind.is_gateway() {
                 bail!(
                     "{sn} is an aircraft: it has no connection of its own, its dock or remote controller has"
@@ -134,8 +179,121 @@ async fn act(store: &SqliteStore, config: &Config, action: Action) -> anyhow::Re
             show_password(config, &device, &password, json);
             Ok(())
         }
+        Action::Move { sn, tenant, open, json, .. } => {
+            let device = known(store, &sn).await?;
+            let to = opened::tenant(store, Some(&tenant)).await?;
+            if device.tenant == to.id {
+                bail!("{sn} is a device of tenant {} already", to.name);
+            }
+            let from = name_of(&store.tenants().await?, &device);
+            none_open(store, &device, &open, "moved").await?;
+            store.put_device(Device { tenant: to.id, ..device.clone() }).await?;
+            if json {
+                output::json(&json!({"sn": sn, "kind": device.kind, "from": from, "to": to.name}));
+                return Ok(());
+            }
+            output::line(format_args!(
+                "{} {sn} was moved from tenant {from} to tenant {}",
+                device.kind.as_str(),
+                to.name
+            ));
+            if device.kind.is_gateway() {
+                output::line(format_args!(
+                    "Its password is the old one (new: utmos device password {sn}). Its aircraft stay where they are: move them too."
+                ));
+            }
+            Ok(())
+        }
+        Action::Remove { sn, open, json, .. } => {
+            let device = known(store, &sn).await?;
+            let from = name_of(&store.tenants().await?, &device);
+            none_open(store, &device, &open, "removed").await?;
+            store.remove_device(&sn).await?;
+            if json {
+                output::json(&json!({"sn": sn, "kind": device.kind, "from": from}));
+            } else {
+                output::line(format_args!(
+                    "{} {sn} was removed from tenant {from}",
+                    device.kind.as_str()
+                ));
+            }
+            Ok(())
+        }
         Action::List { tenant, json, .. } => list(store, tenant.as_deref(), json).await,
     }
+}
+
+async fn add_aircraft(
+    store: &SqliteStore,
+    new: NewArgs,
+    tenant: &Tenant,
+    as_json: bool,
+) -> anyhow::Result<()> {
+    let device = Device {
+        sn: new.sn,
+        tenant: tenant.id,
+        kind: new.kind,
+        model_key: None,
+        label: new.label,
+        simulated: new.simulated,
+        mqtt_secret_hash: None,
+        created_at: now(),
+    };
+    store.put_device(device.clone()).await?;
+    if as_json {
+        let tenant = &tenant.name;
+        output::json(&json!({"sn": device.sn, "kind": device.kind, "tenant": tenant}));
+    } else {
+        let (sn, name) = (&device.sn, &tenant.name);
+        output::line(format_args!(
+            "aircraft {sn} is tenant {name}'s; it is reached once a gateway of that tenant reports it"
+        ));
+    }
+    Ok(())
+}
+
+/// Open commands read at once.
+const PAGE: usize = 500;
+
+/// Refuses what would take a device from under commands that have not ended.
+async fn none_open(
+    store: &SqliteStore,
+    device: &Device,
+    args: &OpenArgs,
+    what: &str,
+) -> anyhow::Result<()> {
+    if args.force {
+        return Ok(());
+    }
+    let is_of = |command: &Command| {
+        command.spec.device == device.sn || command.spec.gateway.as_str() == device.sn.as_str()
+    };
+    let (mut count, mut first, mut after) = (0, None, None);
+    loop {
+        let page = store.open_commands(after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.spec.id);
+        for command in page.iter().filter(|command| is_of(command)) {
+            count += 1;
+            first.get_or_insert_with(|| (command.spec.id, command.spec.method.clone()));
+        }
+    }
+    let Some((id, method)) = first else { return Ok(()) };
+    bail!(
+        "{} has open commands ({count}; the oldest: {method}, {id}) and was not {what}; cancel them or wait for their end, or \
+         see --force",
+        device.sn
+    )
+}
+
+async fn known(store: &SqliteStore, sn: &DeviceSn) -> anyhow::Result<Device> {
+    let found = find(store, sn).await?;
+    found.ok_or_else(|| anyhow!("there is no device {sn}; `utmos device list` shows all"))
+}
+
+fn name_of(tenants: &[Tenant], device: &Device) -> String {
+    let tenant = tenants.iter().find(|tenant| tenant.id == device.tenant);
+    tenant.map_or_else(|| device.tenant.to_string(), |tenant| tenant.name.clone())
 }
 
 async fn find(store: &SqliteStore, sn: &DeviceSn) -> anyhow::Result<Option<Device>> {
@@ -207,10 +365,7 @@ async fn list(store: &SqliteStore, tenant: Option<&str>, as_json: bool) -> anyho
             .map(|(_, subs)| subs.iter().map(|sub| sub.sn.to_string()).collect())
             .unwrap_or_default()
     };
-    let name_of = |device: &Device| {
-        let tenant = tenants.iter().find(|tenant| tenant.id == device.tenant);
-        tenant.map_or_else(|| device.tenant.to_string(), |tenant| tenant.name.clone())
-    };
+    let name_of = |device: &Device| name_of(&tenants, device);
     let all = store.devices().await?;
     let chosen = all.iter().filter(|device| only.is_none_or(|only| device.tenant == only));
     if as_json {
@@ -251,10 +406,7 @@ fn parse_sn(text: &str) -> Result<DeviceSn, String> {
 }
 
 fn parse_kind(text: &str) -> Result<DeviceKind, String> {
-    DeviceKind::parse(text).filter(|kind| kind.is_gateway()).ok_or_else(|| {
-        "must be dock or remote_controller; aircraft are added as their gateway reports them"
-            .to_owned()
-    })
+    DeviceKind::parse(text).ok_or_else(|| "must be dock, remote_controller or aircraft".to_owned())
 }
 
 #[cfg(test)]

@@ -138,11 +138,40 @@ fn a_device_is_added_once_and_can_get_a_new_password() {
     let listed = shell.json(["device", "list", "--json"]);
     assert_eq!(listed.as_array().unwrap().len(), 2);
     assert_eq!(listed[1]["simulated"], true);
-    for bad in [&["--sn", "a/b", "--kind", "dock"][..], &["--sn", "A1", "--kind", "aircraft"]] {
+    for bad in [&["--sn", "a/b", "--kind", "dock"][..], &["--sn", "A1", "--kind", "payload"]] {
         assert_eq!(shell.run(["device", "add"].iter().chain(bad)).code, 2, "{bad:?}");
     }
     let unknown = shell.run(["credential", "create", "--device", "D9"]);
     assert!(unknown.err.contains("has no device D9"), "{}", unknown.err);
+}
+
+#[test]
+fn an_aircraft_is_added_beforehand_moved_and_removed() {
+    let shell = with_tenant();
+    shell.ok(["tenant", "create", "zeta"]);
+    let add = ["device", "add", "--sn", "A1", "--kind", "aircraft", "--tenant"];
+    let added = shell.ok(add.iter().chain(&["acme"]));
+    assert!(!added.contains("password"), "{added}");
+    let taken = shell.run(add.iter().chain(&["zeta"]));
+    assert!(taken.err.contains("utmos device move --sn A1"), "{}", taken.err);
+    assert!(shell.run(["device", "password", "A1"]).err.contains("aircraft"));
+
+    let move_to = |tenant: &'static str| ["device", "move", "--sn", "A1", "--tenant", tenant];
+    let whose = || shell.json(["device", "list", "--json"])[0]["tenant"].clone();
+    assert!(shell.run(move_to("acme")).err.contains("already"));
+    assert!(shell.run(move_to("omega")).err.contains("\"omega\""));
+    let moved = shell.ok(move_to("zeta"));
+    assert!(moved.contains("A1 was moved from tenant acme to tenant zeta"), "{moved}");
+    assert_eq!(whose(), "zeta");
+    let back = shell.json(move_to("acme").iter().chain(&["--json"]));
+    assert_eq!((&back["from"], &back["to"]), (&"zeta".into(), &"acme".into()));
+
+    let removed = shell.ok(["device", "remove", "--sn", "A1"]);
+    assert!(removed.contains("A1 was removed from tenant acme"), "{removed}");
+    assert_eq!(shell.json(["device", "list", "--json"]).as_array().unwrap().len(), 0);
+    for gone in [["device", "remove", "--sn", "A1"].to_vec(), move_to("zeta").to_vec()] {
+        assert!(shell.run(gone).err.contains("there is no device A1"));
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod api;
 mod clock;
 mod crash;
+mod devices;
 mod dock;
 mod drill;
 mod faults;

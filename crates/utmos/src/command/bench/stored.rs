@@ -120,8 +120,7 @@ impl Writer {
             key: *self.ids.random().as_bytes(),
             expires_at: spec.accepted_at.plus(NONCE_KEPT),
         };
-        let new =
-            NewCommand { spec: spec.clone(), life: command.life.clone(), entries, aircraft: None };
+        let new = NewCommand { spec: spec.clone(), life: command.life.clone(), entries };
         match self.store.accept(Some(nonce), new).await? {
             Accepted::New => {}
             refused @ (Accepted::Replayed { .. }
@@ -161,6 +160,7 @@ impl Writer {
             idempotency_key: self.ids.ordered(now.wall).to_string(),
             fingerprint: [7; 32],
             gateway: device.to_gateway(),
+            aircraft: None,
             device,
             method: if is_motion { "return_home_cancel" } else { "debug_mode_open" }.to_owned(),
             channel: Channel::Services,

@@ -1,7 +1,6 @@
 //! `kill -9` of an outside broker under load, with and without a memory of its own.
 
-use std::time::Instant;
-
+use tokio::time::Instant;
 use utmos_mqtt::ProtocolChoice;
 
 use super::{

@@ -1,7 +1,6 @@
 //! `kill -9` of the server, again and again, under load.
 
-use std::time::Instant;
-
+use tokio::time::Instant;
 use utmos_mqtt::ProtocolChoice;
 use utmos_sim::ReplyTiming;
 

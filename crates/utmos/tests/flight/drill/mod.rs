@@ -15,7 +15,9 @@ mod read_only;
 mod stop;
 mod way_out;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::{api::PATIENCE, place::Place};
 

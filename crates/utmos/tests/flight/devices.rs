@@ -1,0 +1,45 @@
+//! What becomes of a device's open commands when an administrator takes it away.
+
+use std::process::Output;
+
+use serde_json::json;
+
+use crate::place::Place;
+
+impl Place {
+    /// `utmos` with these arguments, on the data of this place.
+    fn administer(&self, arguments: &[&str]) -> Output {
+        let mut command = self.utmos(arguments);
+        for assignment in self.assignments() {
+            command.args(["--set", &assignment]);
+        }
+        command.output().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_device_with_open_commands_is_not_taken_away_unless_that_is_meant() {
+    let place = Place::with_gateways(&["DOCK-1", "DOCK-2"]).await;
+    let other = place.other_tenant().await.tenant.to_string();
+    let server = place.start().await;
+    let more = json!({"if_offline": "wait", "timeout_seconds": 300});
+    let id = server.api.create("DOCK-1", "debug_mode_open", json!({}), more).await.id();
+
+    let move_it = ["device", "move", "--sn", "DOCK-1", "--tenant", &other];
+    for arguments in [&move_it[..], &["device", "remove", "--sn", "DOCK-1"]] {
+        let refused = place.administer(arguments);
+        let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(1), "{words}");
+        for part in ["open commands (1;", "debug_mode_open", &id, "--force"] {
+            assert!(words.contains(part), "{part}: {words}");
+        }
+    }
+    let free = place.administer(&["device", "remove", "--sn", "DOCK-2"]);
+    assert!(free.status.success(), "those of another device are in nobody's way: {free:?}");
+    let forced = place.administer(&[&move_it[..], &["--force"]].concat());
+    assert!(forced.status.success(), "{forced:?}");
+    // It stays the old tenant's, as it is.
+    let kept = server.api.get(&format!("{}/{id}", crate::api::COMMANDS)).await;
+    assert_eq!(kept.body["status"], "ACCEPTED", "{kept:?}");
+    server.stop().await;
+}
