@@ -13,7 +13,6 @@ mod dock;
 mod flag;
 mod job;
 mod names;
-mod nearest;
 mod plan;
 mod read;
 mod rules;

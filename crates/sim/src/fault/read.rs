@@ -2,11 +2,12 @@
 
 use std::{fmt, ops::RangeInclusive};
 
+use utmos_core::nearest;
+
 use super::{
     AnswerField, Fault, FaultPlan, Glob, Incident, Meets, Rule, Trouble,
     codes::CODES,
     names::{KINDS, KindName},
-    nearest::nearest,
     plan::HUGE_BYTES,
 };
 
