@@ -329,7 +329,7 @@ fn confirmed(sn: &str, announces: bool, sent: &Sent, announced: bool, shared: &S
 
 fn hear(dock: &mut FaultyDock, message: Inbound, now: Now) -> Deeds {
     match message {
-        Inbound::Message { topic, payload, user: _ } => dock.handle(&topic, &payload, now),
+        Inbound::Message { topic, payload, .. } => dock.handle(&topic, &payload, now),
         Inbound::LinkUp { protocol: _ } => dock.connected(now),
         Inbound::LinkDown { reason } => dock.disconnected(&reason, now),
         // Only the embedded broker tells of these.

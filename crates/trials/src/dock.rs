@@ -355,7 +355,8 @@ impl Saying {
             return;
         };
         let topic = format!("thing/product/{}/{}", gateway(dock), self.topic).into();
-        let came = Inbound::Message { topic, payload: payload.into(), user: None };
+        let payload = payload.into();
+        let came = Inbound::Message { topic, payload, user: None, acknowledgement: None };
         let reached = world.tell_servers(&came);
         if let (Some(id), false) = (self.answers, reached.is_empty()) {
             let now = world.clock.elapsed();

@@ -133,6 +133,7 @@ impl Events {
                     topic,
                     payload,
                     user: Some(Arc::clone(&session.user)),
+                    acknowledgement: None,
                 })
                 .await;
             }
@@ -165,6 +166,7 @@ impl Events {
             topic: Arc::clone(&event.topic),
             payload: event.payload.clone(),
             user,
+            acknowledgement: None,
         };
         if !self.say(message).await {
             // Returning would confirm a message that nobody took.
