@@ -23,8 +23,9 @@ use utmos_dji::catalogue::{Catalogue, CatalogueError};
 use utmos_mqtt::{Client, ClientConfig, Inbound, Outlet, Password, Publish, Qos, Sent};
 
 use crate::{
-    Dock, DockConfig, FleetConfig, Happening, Ledger, Outcome, Output, Received, Settings,
-    fault::{Deeds, FaultyDock},
+    Dock, DockConfig, FleetConfig, Happening, Ledger, Outcome, Output, Passed, Received, Settings,
+    Way,
+    fault::{Deeds, Fault, FaultyDock},
 };
 
 /// Messages from the broker that wait for a dock.
@@ -77,11 +78,26 @@ struct Shared {
     changes: watch::Sender<u64>,
     stop: watch::Sender<bool>,
     on_event: Option<mpsc::Sender<Happening>>,
+    on_wire: Option<mpsc::UnboundedSender<Passed>>,
 }
 
 impl Shared {
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows a message to whoever wants to see it.
+    fn heard(&self, sn: &Arc<str>, message: &Inbound) {
+        if let (Some(observer), Inbound::Message { topic, payload, .. }) = (&self.on_wire, message)
+        {
+            let _ = observer.send(Passed {
+                sn: Arc::clone(sn),
+                topic: topic.to_string(),
+                payload: payload.to_vec(),
+                at: self.clock.now().wall,
+                way: Way::Down,
+            });
+        }
     }
 }
 
@@ -123,8 +139,18 @@ impl Fleet {
     /// # Errors
     /// When the configuration cannot be used.
     pub fn start(config: FleetConfig) -> Result<Self, StartError> {
-        let FleetConfig { broker, docks, seed, speed, reply, quiet, faults, oracle_log, on_event } =
-            config;
+        let FleetConfig {
+            broker,
+            docks,
+            seed,
+            speed,
+            reply,
+            quiet,
+            faults,
+            oracle_log,
+            on_event,
+            on_wire,
+        } = config;
         if !(speed.is_finite() && 0.0 < speed) {
             return Err(StartError::Speed(speed));
         }
@@ -144,6 +170,7 @@ impl Fleet {
             changes: watch::Sender::new(0),
             stop: watch::Sender::new(false),
             on_event,
+            on_wire,
         });
         let mut made = Vec::with_capacity(docks.len());
         for dock in &docks {
@@ -208,6 +235,12 @@ impl Fleet {
         self.shared.ledger().outcomes(tid)
     }
 
+    /// The fault of the plan that a command met; nothing if it met none or was not received.
+    #[must_use]
+    pub fn fault(&self, tid: &str) -> Option<Fault> {
+        self.shared.ledger().fault(tid).cloned()
+    }
+
     /// Tells, by a rising number, that a command was received or a job has ended: to wait for either without polling.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
@@ -263,7 +296,7 @@ async fn live(mut dock: FaultyDock, config: ClientConfig, sn: Arc<str>, shared: 
     loop {
         let wake = [dock.next_wake(), back].into_iter().flatten().min();
         let wake = wake.map(|at| shared.clock.at(at.as_millis()));
-        let Deeds { outputs, away_ms } = tokio::select! {
+        let Deeds { outputs, met, away_ms } = tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => break,
             // Polled first, so that messages leave in the order they were made.
@@ -272,7 +305,10 @@ async fn live(mut dock: FaultyDock, config: ClientConfig, sn: Arc<str>, shared: 
                 continue;
             }
             message = Line::next(&mut line) => match message {
-                Some(message) => hear(&mut dock, message, shared.clock.now()),
+                Some(message) => {
+                    shared.heard(&sn, &message);
+                    hear(&mut dock, message, shared.clock.now())
+                }
                 None => break,
             },
             () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
@@ -289,10 +325,13 @@ async fn live(mut dock: FaultyDock, config: ClientConfig, sn: Arc<str>, shared: 
             let Some(line) = &line else { continue };
             if on_their_way.len() < OUTBOUND_MAX {
                 let outlet = Arc::clone(&line.outlet);
-                on_their_way.push(send(outlet, message, announces));
+                on_their_way.push(send(outlet, message, announces, &sn, &shared));
             } else {
                 tracing::warn!(gateway.sn = %sn, "the broker is too slow, a message was dropped");
             }
+        }
+        if let Some((tid, fault)) = met {
+            shared.ledger().met(&tid, fault);
         }
         if let Some(ms) = away_ms {
             // Dropped and not shut down: a connection that is lost says no goodbye.
@@ -305,8 +344,23 @@ async fn live(mut dock: FaultyDock, config: ClientConfig, sn: Arc<str>, shared: 
     }
 }
 
-async fn send(outlet: Arc<dyn Outlet>, message: Publish, announces: bool) -> (bool, Sent) {
-    (announces, outlet.publish(message).await)
+async fn send(
+    outlet: Arc<dyn Outlet>,
+    message: Publish,
+    announces: bool,
+    sn: &Arc<str>,
+    shared: &Shared,
+) -> (bool, Sent) {
+    let Some(observer) = &shared.on_wire else {
+        return (announces, outlet.publish(message).await);
+    };
+    let (topic, payload) = (message.topic.clone(), message.payload.to_vec());
+    let began_at = shared.clock.now().wall;
+    let sent = outlet.publish(message).await;
+    let way = Way::Up { sent: sent.clone(), settled_at: shared.clock.now().wall };
+    // Whoever asked may have gone.
+    let _ = observer.send(Passed { sn: Arc::clone(sn), topic, payload, at: began_at, way });
+    (announces, sent)
 }
 
 /// Whether the dock is now known to be there.

@@ -12,6 +12,7 @@ use utmos_core::time::Timestamp;
 
 pub mod oracle;
 
+use crate::fault::Fault;
 use oracle::{Entry, Line};
 
 /// How many commands are remembered; of more, the oldest are forgotten.
@@ -59,6 +60,8 @@ pub struct Ledger {
     first: u64,
     by_tid: BTreeMap<Arc<str>, Vec<u64>>,
     open: BTreeMap<(Arc<str>, u64), u64>,
+    /// The fault that the last copy of a command met.
+    faults: BTreeMap<Arc<str>, Fault>,
     log: Option<File>,
 }
 
@@ -104,6 +107,18 @@ impl Ledger {
         self.write(&Line { received, receipt, entry: Entry::Ended { outcome } });
     }
 
+    /// Takes down which fault a received command met.
+    pub fn met(&mut self, tid: &str, fault: Fault) {
+        if let Some((tid, _)) = self.by_tid.get_key_value(tid) {
+            self.faults.insert(Arc::clone(tid), fault);
+        }
+    }
+
+    /// The fault that a command met.
+    pub fn fault(&self, tid: &str) -> Option<&Fault> {
+        self.faults.get(tid)
+    }
+
     /// Every command.
     pub fn all(&self) -> Vec<Received> {
         self.entries.iter().map(|slot| slot.received.clone()).collect()
@@ -147,6 +162,7 @@ impl Ledger {
             numbers.retain(|number| *number != self.first);
             if numbers.is_empty() {
                 self.by_tid.remove(tid);
+                self.faults.remove(tid);
             }
         }
         self.first += 1;
@@ -199,9 +215,15 @@ mod tests {
     #[test]
     fn the_oldest_are_forgotten_at_the_limit() {
         let mut ledger = Ledger::default();
+        ledger.met("unknown", Fault::Silent);
         for n in 0..RECEIVED_MAX + 2 {
             ledger.received(command(if n < 2 { "old" } else { "new" }), 0, Outcome::Done);
+            if n == 0 {
+                ledger.met("old", Fault::Silent);
+                assert_eq!(ledger.fault("old"), Some(&Fault::Silent));
+            }
         }
+        assert_eq!((ledger.fault("old"), ledger.fault("unknown")), (None, None));
         assert_eq!(ledger.len(), RECEIVED_MAX);
         assert_eq!(ledger.count("old"), 0);
         assert_eq!(ledger.count("new"), RECEIVED_MAX);

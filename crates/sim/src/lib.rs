@@ -21,6 +21,7 @@ mod ledger;
 mod plausible;
 mod refusal;
 mod timers;
+mod wire;
 
 pub use config::{Binding, BrokerAddress, DockConfig, FleetConfig, ReplyTiming};
 pub use dock::{Dock, Output, Settings};
@@ -28,3 +29,4 @@ pub use fleet::{Fleet, StartError};
 pub use geo::Position;
 pub use happening::{Happening, Kind};
 pub use ledger::{Ledger, Outcome, Received, oracle};
+pub use wire::{Passed, Way};

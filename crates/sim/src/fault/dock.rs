@@ -33,6 +33,8 @@ const UNANSWERED_MS_MAX: u64 = 600_000;
 pub struct Deeds {
     /// What it does, in this order.
     pub outputs: Vec<Output>,
+    /// The fault that the command it was just given meets, and that command's `tid`.
+    pub met: Option<(String, Fault)>,
     /// The connection is cut after that, for so many milliseconds. The dock knows, and waits for
     /// [`FaultyDock::connected`].
     pub away_ms: Option<u64>,
@@ -130,12 +132,14 @@ impl FaultyDock {
             self.dock.overrule(Overruled::Refuse(code));
         }
         let cut_ms = if let Fault::Disconnect { ms } = fault { Some(ms) } else { None };
+        let met = heard.tid.clone().map(|tid| (tid, fault.clone()));
         self.watch(fault, heard, now);
         said.extend(self.dock.handle(topic, payload, now));
-        if let Some(ms) = cut_ms {
-            return self.cut(said, "fault disconnect", ms, now);
-        }
-        self.pass(said)
+        let deeds = match cut_ms {
+            Some(ms) => self.cut(said, "fault disconnect", ms, now),
+            None => self.pass(said),
+        };
+        Deeds { met, ..deeds }
     }
 
     /// See [`Dock::tick`].
@@ -216,7 +220,7 @@ impl FaultyDock {
     /// What is said and done, through the faults that are not over.
     fn pass(&mut self, outputs: Vec<Output>) -> Deeds {
         if self.watched.is_empty() {
-            return Deeds { outputs, away_ms: None };
+            return Deeds { outputs, ..Deeds::default() };
         }
         let mut passed = Vec::with_capacity(outputs.len());
         for output in outputs {
@@ -251,7 +255,7 @@ impl FaultyDock {
             watched.job.is_some()
                 || (!watched.is_answered && now < watched.came_ms + UNANSWERED_MS_MAX)
         });
-        Deeds { outputs: passed, away_ms: None }
+        Deeds { outputs: passed, ..Deeds::default() }
     }
 
     fn say(&mut self, letter: Letter) -> Vec<Letter> {

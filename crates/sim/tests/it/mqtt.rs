@@ -24,7 +24,8 @@ use utmos_mqtt::{
     Publish, Qos, Sent,
 };
 use utmos_sim::{
-    Binding as Code, BrokerAddress, Fleet, FleetConfig, Kind, Outcome, ReplyTiming,
+    Binding as Code, BrokerAddress, Fleet, FleetConfig, Kind, Outcome, Passed, ReplyTiming, Way,
+    fault::{Fault, FaultFlag},
     oracle::{self, Entry},
 };
 
@@ -282,6 +283,45 @@ async fn a_dock_comes_back_when_its_broker_does() {
     cloud.services("SIM-DOCK-0001", "after", "debug_mode_close", json!({})).await;
     assert_eq!(fleet.outcome("before"), Some(Outcome::Done));
     assert_eq!(fleet.outcome("after"), Some(Outcome::Done));
+    fleet.shutdown().await;
+    broker.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_fleet_tells_which_fault_a_command_met_and_what_went_over_the_wire() {
+    let mut config = FleetConfig { quiet: true, ..fleet_config(1) };
+    config.faults.put_first(["nth=2,kind=wrong_method".parse::<FaultFlag>().unwrap()]);
+    let (observer, mut wire) = mpsc::unbounded_channel();
+    config.on_wire = Some(observer);
+    let (broker, cloud) = Cloud::start(&config, Cloud::here()).await;
+    config.broker.port = broker.local_addr().port();
+    let fleet = Fleet::start(config).unwrap();
+    timeout(LONG, fleet.ready()).await.expect("up");
+    for tid in ["t-1", "t-2"] {
+        cloud.services("SIM-DOCK-0001", tid, "debug_mode_open", json!({})).await;
+    }
+    assert_eq!(fleet.fault("t-1"), None);
+    assert_eq!(fleet.fault("t-2"), Some(Fault::WrongMethod));
+    let (mut down, mut up) = (Vec::new(), Vec::new());
+    while up.len() < 2 {
+        let passed = timeout(LONG, wire.recv()).await.expect("the answers went over the wire");
+        let Passed { sn, topic, payload, way, at } = passed.unwrap();
+        assert_eq!(&*sn, "SIM-DOCK-0001");
+        let json: Value = serde_json::from_slice(&payload).unwrap();
+        let exchange = [&json["tid"], &json["method"]].map(|name| name.as_str().map(str::to_owned));
+        match way {
+            Way::Down if topic.ends_with("/services") => down.push(exchange),
+            Way::Up { sent, settled_at } if topic.ends_with("/services_reply") => {
+                assert!(at <= settled_at);
+                assert!(matches!(sent, Sent::Confirmed { .. }), "{sent:?}");
+                up.push(exchange);
+            }
+            Way::Down | Way::Up { .. } => {}
+        }
+    }
+    let named = |method: &str, tid: &str| [Some(tid.to_owned()), Some(method.to_owned())];
+    assert_eq!(down, [named("debug_mode_open", "t-1"), named("debug_mode_open", "t-2")]);
+    assert_eq!(up, [named("debug_mode_open", "t-1"), named("cover_open", "t-2")]);
     fleet.shutdown().await;
     broker.shutdown().await;
 }
