@@ -68,6 +68,8 @@ pub struct Aircraft {
     pub velocity: (f64, f64, f64),
     /// Percent.
     pub battery: f64,
+    /// What it holds at most.
+    pub battery_max: f64,
     pub power: Power,
     /// Metres flown in all.
     pub odometer: f64,
@@ -86,6 +88,7 @@ impl Aircraft {
             heading,
             velocity: (0.0, 0.0, 0.0),
             battery,
+            battery_max: 100.0,
             power: Power::Resting,
             odometer: 0.0,
             hours: 0.0,
@@ -194,7 +197,7 @@ impl Aircraft {
             Power::Charging => CHARGE,
             Power::Resting => 0.0,
         };
-        self.battery = (self.battery + change * seconds).clamp(0.0, 100.0);
+        self.battery = (self.battery + change * seconds).clamp(0.0, self.battery_max);
     }
 
     fn step(&mut self) {

@@ -7,6 +7,7 @@
 mod airborne;
 mod clock;
 mod commands;
+mod conditions;
 mod debugging;
 mod drc;
 mod flying;
@@ -14,6 +15,7 @@ mod link;
 mod meddling;
 mod payload;
 mod properties;
+mod shown;
 mod telemetry;
 mod upkeep;
 mod wayline;
@@ -37,7 +39,8 @@ use utmos_dji::{
 use utmos_mqtt::Qos;
 
 use crate::{
-    DockConfig, Happening, Kind, Outcome, Received, ReplyTiming, flight::Aircraft, timers::Timers,
+    Conditions, DockConfig, Happening, Kind, Outcome, Received, ReplyTiming, flight::Aircraft,
+    timers::Timers,
 };
 
 use commands::Answer;
@@ -49,6 +52,7 @@ use meddling::Meddling;
 pub(crate) use meddling::Overruled;
 use payload::Payloads;
 use properties::Properties;
+pub use shown::{AircraftState, DockState};
 use work::Work;
 
 /// How a dock is to behave; the same for a whole fleet.
@@ -145,6 +149,9 @@ pub struct Dock {
     properties: Properties,
     drc: Option<Drc>,
     authority: bool,
+    conditions: Conditions,
+    /// What the battery had before a condition limited it.
+    battery_before: Option<f64>,
     unanswered: BTreeMap<String, Unanswered>,
     meddling: Meddling,
 }
@@ -212,6 +219,8 @@ impl Dock {
             properties: Properties::default(),
             drc: None,
             authority: false,
+            conditions: Conditions::default(),
+            battery_before: None,
             unanswered: BTreeMap::new(),
             meddling: Meddling::default(),
             rng,
@@ -359,7 +368,10 @@ impl Dock {
 
     /// The dock's own clock.
     fn wall(&self) -> Timestamp {
-        Timestamp::from_millis(self.now.wall.as_millis() - self.behind + self.meddling.ahead_ms)
+        Timestamp::from_millis(
+            self.now.wall.as_millis() - self.behind
+                + self.conditions.clock_ahead.saturating_mul(1_000),
+        )
     }
 
     fn publish(&mut self, topic: &UplinkTopic, payload: Vec<u8>, qos: Qos) {

@@ -90,8 +90,8 @@ impl Dock {
             "network_state": {"type": 2, "quality": 0, "rate": self.reading(400.0, 150.0, 3.0)},
             "drone_charge_state": {
                 "state": i64::from(self.hardware.charging), "capacity_percent": self.battery()},
-            "rainfall": 0,
-            "wind_speed": self.reading(2.0, 1.5, 7.0),
+            "rainfall": self.conditions.rain,
+            "wind_speed": self.conditions.wind.unwrap_or_else(|| self.reading(2.0, 1.5, 7.0)),
             "environment_temperature": self.reading(26.0, 3.0, 60.0),
             "temperature": self.reading(25.0, 2.0, 60.0),
             "humidity": self.reading(65.0, 8.0, 60.0).round(),
@@ -216,7 +216,9 @@ impl Dock {
             "track_id": self.sky.track_id,
             "vertical_speed": tenths(aircraft.velocity.2),
             "wind_direction": 2,
-            "wind_speed": self.reading(20.0, 15.0, 7.0).round(),
+            // In tenths, as recorded.
+            "wind_speed": self.conditions.wind.map_or_else(
+                || self.reading(20.0, 15.0, 7.0).round(), |wind| (wind * 10.0).round()),
         });
         data[crate::camera::PAYLOAD] = camera.gimbal_osd(aircraft.heading);
         data
@@ -249,7 +251,7 @@ impl Dock {
         let mut data = json!({
             "best_link_gateway": self.sn.as_str(),
             "compatible_status": 0,
-            "control_source": "A",
+            "control_source": self.control_source(),
             "current_rth_mode": 1,
             "dongle_infos": [],
             "firmware_upgrade_status": 0,

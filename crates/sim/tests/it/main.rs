@@ -5,6 +5,7 @@
     reason = "a test that cannot go on should stop"
 )]
 
+mod conditions;
 mod drc;
 mod fault_manual;
 mod faults;

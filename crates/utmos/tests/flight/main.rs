@@ -12,5 +12,6 @@ mod mosquitto;
 mod place;
 mod process;
 mod recordings;
+mod scenarios;
 mod security;
 mod truth;
