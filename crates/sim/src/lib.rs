@@ -11,6 +11,7 @@
 mod camera;
 mod condition;
 mod config;
+pub mod control;
 mod dock;
 pub mod fault;
 mod fleet;

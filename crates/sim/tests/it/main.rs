@@ -6,6 +6,7 @@
 )]
 
 mod conditions;
+mod control;
 mod drc;
 mod fault_manual;
 mod faults;

@@ -107,6 +107,32 @@ impl Cloud {
         found.await.unwrap_or_else(|_| panic!("no {what}"))
     }
 
+    /// How much it has heard so far.
+    pub fn count(&self) -> usize {
+        self.heard.lock().unwrap().len()
+    }
+
+    /// Waits for so many such messages after those.
+    pub async fn wait_for_after(
+        &self,
+        mark: usize,
+        what: &str,
+        wanted: usize,
+        is_it: impl Fn(&str, &Value) -> bool,
+    ) {
+        let mut count = self.count.clone();
+        let heard = || {
+            let heard = self.heard.lock().unwrap();
+            heard.iter().skip(mark).filter(|(topic, json)| is_it(topic, json)).count()
+        };
+        let enough = timeout(LONG, async {
+            while heard() < wanted {
+                count.changed().await.unwrap();
+            }
+        });
+        enough.await.unwrap_or_else(|_| panic!("no {what}: {} of {wanted}", heard()));
+    }
+
     pub async fn services(&self, sn: &str, tid: &str, method: &str, data: Value) -> Value {
         let message =
             json!({"tid": tid, "bid": "b", "timestamp": 1, "method": method, "data": data});

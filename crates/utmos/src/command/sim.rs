@@ -2,7 +2,7 @@
 
 mod scenario;
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
 use serde::Deserialize;
@@ -12,7 +12,8 @@ use utmos_dji::catalogue::Catalogue;
 use utmos_mqtt::{ClientTls, ProtocolChoice};
 use utmos_server::config::{Log, LogFormat};
 use utmos_sim::{
-    BrokerAddress, DockConfig, Fleet, FleetConfig, Happening, Scenario, ScenarioDock, ScenarioDocks,
+    BrokerAddress, DockConfig, Fleet, FleetConfig, Happening, Scenario, ScenarioDock,
+    ScenarioDocks, control::Control,
 };
 
 use super::sign::read_argument;
@@ -60,6 +61,13 @@ pub struct Args {
     no_telemetry: bool,
     #[command(flatten)]
     scenario: scenario::ScenarioArgs,
+    /// Listen here for the control API: HTTP and JSON to look at the docks and to change what goes wrong while they run.
+    /// Port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    control: Option<SocketAddr>,
+    /// Let the control API be reached from other machines. It has no credentials
+    #[arg(long, requires = "control")]
+    control_anywhere: bool,
 }
 
 /// Runs it.
@@ -84,11 +92,23 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     config.on_event = Some(sender);
     let count = config.docks.len();
     let fleet = Fleet::start(config)?;
+    let control = match args.control {
+        Some(address) => {
+            Some(Control::start(address, args.control_anywhere, fleet.controls()).await?)
+        }
+        None => None,
+    };
     output::note(format_args!(
         "{count} simulated docks for {}:{}; Ctrl-C ends them",
         args.broker.0, args.broker.1
     ));
+    if let Some(control) = &control {
+        output::note(format_args!("control API at http://{}", control.address()));
+    }
     watch(&fleet, &mut happenings).await;
+    if let Some(control) = control {
+        control.shutdown().await;
+    }
     fleet.shutdown().await;
     Ok(Exit::Done)
 }

@@ -1,4 +1,4 @@
-//! `utmos sim`, and its scenarios, up to where docks would connect.
+//! `utmos sim`, its scenarios and its control API, up to where docks would connect.
 
 use crate::shell::Shell;
 
@@ -38,4 +38,12 @@ fn a_fault_flag_that_does_not_read_is_wrong_usage() {
     let expected =
         "field: there is no field \"timestmp\"; did you mean timestamp? known are result,";
     assert!(run.err.contains(expected), "{}", run.err);
+}
+
+#[test]
+fn a_control_api_that_others_could_reach_is_refused_unless_it_is_meant() {
+    let run = Shell::new().run(["sim", "--control", "0.0.0.0:0"]);
+    assert_eq!(run.code, 1);
+    assert!(run.err.contains("can be reached from other machines"), "{}", run.err);
+    assert!(run.err.contains("--control-anywhere"), "{}", run.err);
 }
