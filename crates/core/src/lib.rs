@@ -13,7 +13,10 @@ pub mod id;
 pub mod idempotency;
 pub mod life;
 pub mod method;
+mod nearest;
 pub mod ports;
 pub mod reply;
 pub mod signing;
 pub mod time;
+
+pub use nearest::nearest;

@@ -1,5 +1,6 @@
 //! The client for brokers outside: one session per connection, nothing carried from one to the next.
 
+mod acknowledgement;
 mod dial;
 mod link;
 
@@ -12,6 +13,8 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
+
+pub use acknowledgement::{Acknowledge, Acknowledgement};
 
 use crate::message::{Inbound, Outlet, Publish, Qos, Sent};
 
@@ -105,6 +108,8 @@ pub struct ClientConfig {
     pub will: Option<Will>,
     /// TLS; `None` is plain TCP.
     pub tls: Option<ClientTls>,
+    /// Who acknowledges what arrives.
+    pub acknowledge: Acknowledge,
     /// First wait between two attempts to connect.
     pub reconnect_wait_min: Duration,
     /// Longest wait between two attempts.
@@ -127,6 +132,7 @@ impl ClientConfig {
             subscriptions: Vec::new(),
             will: None,
             tls: None,
+            acknowledge: Acknowledge::OnDelivery,
             reconnect_wait_min: Duration::from_millis(250),
             reconnect_wait_max: Duration::from_secs(30),
             connect_wait: Duration::from_secs(10),
@@ -143,7 +149,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Starts to connect in the background; `inbound` tells how it goes. Messages of QoS 1 and 2 are acknowledged once they are in the channel.
+    /// Starts to connect in the background; `inbound` tells how it goes. Messages of QoS 1 and 2 are acknowledged once they are in
+    /// the channel, or by the receiver where [`ClientConfig::acknowledge`] says so.
     /// Retained messages never are: an MQTT 5 broker is asked not to send them, and what comes with the flag is dropped.
     pub fn start(config: ClientConfig, inbound: mpsc::Sender<Inbound>) -> Self {
         let gate = Arc::new(LinkSlot::default());

@@ -15,5 +15,7 @@ mod message;
 mod stop;
 
 pub use broker::{Broker, BrokerConfig, BrokerError, BrokerTls, Dismissals, Doorkeeper};
-pub use client::{Client, ClientConfig, ClientTls, Password, ProtocolChoice, Will};
+pub use client::{
+    Acknowledge, Acknowledgement, Client, ClientConfig, ClientTls, Password, ProtocolChoice, Will,
+};
 pub use message::{Gate, Inbound, Outlet, Protocol, Publish, Qos, Sent};

@@ -7,6 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::client::Acknowledgement;
+
 /// Quality of service, as MQTT numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Qos {
@@ -164,6 +166,8 @@ pub enum Inbound {
         payload: Bytes,
         /// The authenticated user on the embedded broker; `None` from an outside broker.
         user: Option<Arc<str>>,
+        /// Client: what the receiver is to acknowledge it with; `None` where the client does that, and for QoS 0.
+        acknowledgement: Option<Acknowledgement>,
     },
     /// Embedded broker: a client has connected. After a take-over of a client id the newcomer is reported and the old
     /// connection's end is not, so that the last word is the truth.

@@ -5,7 +5,6 @@
 //! caller hands over what it found.
 
 mod layer;
-mod nearest;
 mod problem;
 mod reader;
 

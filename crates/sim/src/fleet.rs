@@ -1,37 +1,43 @@
 //! Docks over real MQTT: one task for each, and one ledger for all.
 
+mod controls;
+mod live;
+mod register;
+
 use std::{
     fs::OpenOptions,
-    future::pending,
     io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
+use futures_util::future::join_all;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
-    time::{Instant, sleep_until},
+    time::Instant,
 };
 use utmos_core::{
     id::InvalidSn,
     time::{Mono, Now, Timestamp},
 };
 use utmos_dji::catalogue::{Catalogue, CatalogueError};
-use utmos_mqtt::{Client, ClientConfig, Inbound, Outlet, Password, Publish, Qos, Sent};
+use utmos_mqtt::{Acknowledge, ClientConfig, Inbound, Password, Qos};
 
 use crate::{
-    Dock, DockConfig, FleetConfig, Happening, Ledger, Outcome, Output, Passed, Received, Settings,
-    Way,
-    fault::{Deeds, Fault, FaultyDock},
+    Dock, DockConfig, FleetConfig, Happening, Ledger, Outcome, Passed, Received, Settings, Way,
+    fault::{Fault, FaultyDock, Met},
 };
 
-/// Messages from the broker that wait for a dock.
-const INBOUND_MAX: usize = 32;
-/// Messages of a dock on their way to the broker; what comes on top is dropped.
-const OUTBOUND_MAX: usize = 256;
+use controls::Reins;
+pub use controls::{CommandCopy, ControlError, Controls};
+use live::live;
+pub use register::List;
+use register::Register;
+
+/// Orders that wait for a dock; who gives more waits.
+const ORDERS_MAX: usize = 16;
 
 /// Why a fleet does not start.
 #[derive(Debug, thiserror::Error)]
@@ -67,12 +73,14 @@ pub enum StartError {
 pub struct Fleet {
     docks: Vec<DockConfig>,
     shared: Arc<Shared>,
+    controls: Controls,
     tasks: Vec<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
 struct Shared {
     ledger: Mutex<Ledger>,
+    register: Mutex<Register>,
     clock: Clock,
     ready: watch::Sender<usize>,
     changes: watch::Sender<u64>,
@@ -84,6 +92,22 @@ struct Shared {
 impl Shared {
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn register(&self) -> MutexGuard<'_, Register> {
+        self.register.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.clock.now().mono.as_millis()
+    }
+
+    /// Writes down which fault a command met.
+    fn met(&self, Met { rule, tid, fault }: Met) {
+        self.register().met(rule);
+        if let Some(tid) = tid {
+            self.ledger().met(&tid, fault);
+        }
     }
 
     /// Shows a message to whoever wants to see it.
@@ -165,6 +189,7 @@ impl Fleet {
         let settings = Settings { speed, reply, quiet, observed: on_event.is_some() };
         let shared = Arc::new(Shared {
             ledger: Mutex::new(Ledger::with_log(log)),
+            register: Mutex::new(Register::of(&faults, 0)),
             clock: Clock::start(),
             ready: watch::Sender::new(0),
             changes: watch::Sender::new(0),
@@ -183,18 +208,37 @@ impl Fleet {
             client.keep_alive = broker.keep_alive;
             client.protocol = broker.protocol;
             client.tls = broker.tls.clone();
+            // So that faults can choose when; without one, before anything else is done.
+            client.acknowledge = Acknowledge::ByReceiver;
             client.reconnect_wait_min = broker.reconnect_wait_min;
             client.reconnect_wait_max = broker.reconnect_wait_max;
             client.subscriptions =
                 pure.subscriptions().into_iter().map(|filter| (filter, Qos::AtLeastOnce)).collect();
             let pure = FaultyDock::new(pure, &faults, faults.seed.unwrap_or(seed), now);
-            made.push((pure, client, Arc::from(dock.sn.as_str())));
+            made.push((pure, client, Arc::<str>::from(dock.sn.as_str())));
         }
-        let tasks = made
-            .into_iter()
-            .map(|(dock, client, sn)| tokio::spawn(live(dock, client, sn, Arc::clone(&shared))))
-            .collect();
-        Ok(Self { docks, shared, tasks })
+        let mut reins = Vec::with_capacity(made.len());
+        let mut tasks = Vec::with_capacity(made.len());
+        for (dock, client, sn) in made {
+            let (orders, taken) = mpsc::channel(ORDERS_MAX);
+            reins.push(Reins { sn: String::from(&*sn), orders });
+            tasks.push(tokio::spawn(live(dock, client, sn, Arc::clone(&shared), taken)));
+        }
+        let controls = Controls { shared: Arc::clone(&shared), docks: reins.into() };
+        Ok(Self { docks, shared, controls, tasks })
+    }
+
+    /// A hold on it, to look at it and to change what goes wrong while it runs.
+    #[must_use]
+    pub fn controls(&self) -> Controls {
+        self.controls.clone()
+    }
+
+    /// Waits until somebody has told it to stop; see [`Controls::stop`].
+    pub async fn stopped(&self) {
+        let mut stop = self.shared.stop.subscribe();
+        // The sender lives as long as `self`, so this ends well or not at all.
+        let _ = stop.wait_for(|stop| *stop).await;
     }
 
     /// The docks it runs.
@@ -260,159 +304,4 @@ impl Drop for Fleet {
             task.abort();
         }
     }
-}
-
-/// A dock's connection, and what comes in by it.
-struct Line {
-    client: Client,
-    outlet: Arc<dyn Outlet>,
-    inbound: mpsc::Receiver<Inbound>,
-}
-
-impl Line {
-    fn open(config: ClientConfig) -> Self {
-        let (sender, inbound) = mpsc::channel(INBOUND_MAX);
-        let client = Client::start(config, sender);
-        Self { outlet: client.outlet(), client, inbound }
-    }
-
-    /// What comes next; nothing ever where there is no line.
-    async fn next(line: &mut Option<Self>) -> Option<Inbound> {
-        match line {
-            Some(line) => line.inbound.recv().await,
-            None => pending().await,
-        }
-    }
-}
-
-/// The life of one dock.
-async fn live(mut dock: FaultyDock, config: ClientConfig, sn: Arc<str>, shared: Arc<Shared>) {
-    let mut line = Some(Line::open(config.clone()));
-    // When a line that a fault cut is made anew.
-    let mut back: Option<Mono> = None;
-    let mut stop = shared.stop.subscribe();
-    let mut on_their_way = FuturesUnordered::new();
-    let mut announced = false;
-    loop {
-        let wake = [dock.next_wake(), back].into_iter().flatten().min();
-        let wake = wake.map(|at| shared.clock.at(at.as_millis()));
-        let Deeds { outputs, met, away_ms } = tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => break,
-            // Polled first, so that messages leave in the order they were made.
-            Some((announces, sent)) = on_their_way.next(), if !on_their_way.is_empty() => {
-                announced |= confirmed(&sn, announces, &sent, announced, &shared);
-                continue;
-            }
-            message = Line::next(&mut line) => match message {
-                Some(message) => {
-                    shared.heard(&sn, &message);
-                    hear(&mut dock, message, shared.clock.now())
-                }
-                None => break,
-            },
-            () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
-                let now = shared.clock.now();
-                if back.is_some_and(|back| back <= now.mono) {
-                    back = None;
-                    line = Some(Line::open(config.clone()));
-                }
-                dock.tick(now)
-            }
-        };
-        for output in outputs {
-            let Some((message, announces)) = take(output, &sn, &shared) else { continue };
-            let Some(line) = &line else { continue };
-            if on_their_way.len() < OUTBOUND_MAX {
-                let outlet = Arc::clone(&line.outlet);
-                on_their_way.push(send(outlet, message, announces, &sn, &shared));
-            } else {
-                tracing::warn!(gateway.sn = %sn, "the broker is too slow, a message was dropped");
-            }
-        }
-        if let Some((tid, fault)) = met {
-            shared.ledger().met(&tid, fault);
-        }
-        if let Some(ms) = away_ms {
-            // Dropped and not shut down: a connection that is lost says no goodbye.
-            line = None;
-            back = Some(Mono::from_millis(shared.clock.now().mono.as_millis() + ms));
-        }
-    }
-    if let Some(line) = line {
-        line.client.shutdown().await;
-    }
-}
-
-async fn send(
-    outlet: Arc<dyn Outlet>,
-    message: Publish,
-    announces: bool,
-    sn: &Arc<str>,
-    shared: &Shared,
-) -> (bool, Sent) {
-    let Some(observer) = &shared.on_wire else {
-        return (announces, outlet.publish(message).await);
-    };
-    let (topic, payload) = (message.topic.clone(), message.payload.to_vec());
-    let began_at = shared.clock.now().wall;
-    let sent = outlet.publish(message).await;
-    let way = Way::Up { sent: sent.clone(), settled_at: shared.clock.now().wall };
-    // Whoever asked may have gone.
-    let _ = observer.send(Passed { sn: Arc::clone(sn), topic, payload, at: began_at, way });
-    (announces, sent)
-}
-
-/// Whether the dock is now known to be there.
-fn confirmed(sn: &str, announces: bool, sent: &Sent, announced: bool, shared: &Shared) -> bool {
-    match sent {
-        // An MQTT 5 broker says so when nobody listens; the dock is there all the same.
-        Sent::Confirmed { .. } | Sent::NoSubscriber => {
-            if announces && !announced {
-                shared.ready.send_modify(|count| *count += 1);
-            }
-            announces
-        }
-        Sent::Refused(reason) => {
-            tracing::warn!(gateway.sn = %sn, "the broker refused a message: {reason}");
-            false
-        }
-        Sent::Withheld | Sent::NotConnected | Sent::Unknown => false,
-    }
-}
-
-fn hear(dock: &mut FaultyDock, message: Inbound, now: Now) -> Deeds {
-    match message {
-        Inbound::Message { topic, payload, user: _ } => dock.handle(&topic, &payload, now),
-        Inbound::LinkUp { protocol: _ } => dock.connected(now),
-        Inbound::LinkDown { reason } => dock.disconnected(&reason, now),
-        // Only the embedded broker tells of these.
-        Inbound::Joined { .. } | Inbound::Subscribed { .. } | Inbound::Left { .. } => {
-            Deeds::default()
-        }
-    }
-}
-
-/// Writes down what is to be written down; gives back what is to be sent.
-fn take(output: Output, sn: &Arc<str>, shared: &Shared) -> Option<(Publish, bool)> {
-    match output {
-        Output::Publish { topic, payload, qos, announces } => {
-            return Some((Publish::new(topic, payload).with_qos(qos), announces));
-        }
-        Output::Received { received, receipt, outcome } => {
-            shared.ledger().received(received, receipt, outcome);
-            shared.changes.send_modify(|change| *change += 1);
-        }
-        Output::Ended { receipt, outcome } => {
-            shared.ledger().ended(sn, receipt, outcome);
-            shared.changes.send_modify(|change| *change += 1);
-        }
-        Output::Happened(happening) => {
-            if let Some(observer) = &shared.on_event {
-                // Who watches too slowly misses something; the docks do not wait.
-                let _ = observer.try_send(happening);
-            }
-        }
-    }
-    None
 }

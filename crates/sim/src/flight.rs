@@ -65,6 +65,8 @@ pub struct Aircraft {
     pub velocity: (f64, f64, f64),
     /// Percent.
     pub battery: f64,
+    /// What it holds at most.
+    pub battery_max: f64,
     pub power: Power,
     /// Metres flown in all.
     pub odometer: f64,
@@ -91,6 +93,7 @@ impl Aircraft {
             heading,
             velocity: (0.0, 0.0, 0.0),
             battery,
+            battery_max: 100.0,
             power: Power::Resting,
             odometer: 0.0,
             hours: 0.0,
@@ -212,7 +215,7 @@ impl Aircraft {
             Power::Charging => 100.0 / self.performance.charge,
             Power::Resting => 0.0,
         };
-        self.battery = (self.battery + change * seconds).clamp(0.0, 100.0);
+        self.battery = (self.battery + change * seconds).clamp(0.0, self.battery_max);
     }
 
     fn step(&mut self) {

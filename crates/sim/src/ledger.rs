@@ -119,6 +119,18 @@ impl Ledger {
         self.faults.get(tid)
     }
 
+    /// Every copy of a command with what became of it, in the order of arrival.
+    pub fn copies(&self, tid: &str) -> impl Iterator<Item = (&Received, Outcome)> {
+        let numbers = self.by_tid.get(tid).map_or(&[][..], Vec::as_slice);
+        let slots = numbers.iter().filter_map(|number| self.slot(*number));
+        slots.map(|slot| (&slot.received, slot.outcome))
+    }
+
+    /// Every command with what became of it, the newest first.
+    pub fn latest(&self) -> impl Iterator<Item = (&Received, Outcome)> {
+        self.entries.iter().rev().map(|slot| (&slot.received, slot.outcome))
+    }
+
     /// Every command.
     pub fn all(&self) -> Vec<Received> {
         self.entries.iter().map(|slot| slot.received.clone()).collect()
@@ -141,8 +153,7 @@ impl Ledger {
 
     /// What became of every copy of a command, in the order of arrival.
     pub fn outcomes(&self, tid: &str) -> Vec<Outcome> {
-        let numbers = self.by_tid.get(tid).map_or(&[][..], Vec::as_slice);
-        numbers.iter().filter_map(|number| self.slot(*number)).map(|slot| slot.outcome).collect()
+        self.copies(tid).map(|(_, outcome)| outcome).collect()
     }
 
     fn slot(&self, number: u64) -> Option<&Slot> {

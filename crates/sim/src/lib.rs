@@ -10,7 +10,9 @@
 #![warn(missing_docs)]
 
 mod camera;
+mod condition;
 mod config;
+pub mod control;
 mod dock;
 pub mod fault;
 mod fleet;
@@ -22,14 +24,17 @@ mod ledger;
 mod model;
 mod plausible;
 mod refusal;
+mod scenario;
 mod timers;
 mod wire;
 
+pub use condition::{Condition, Conditions};
 pub use config::{Binding, BrokerAddress, DockConfig, FleetConfig, ReplyTiming};
-pub use dock::{Dock, Output, Settings};
-pub use fleet::{Fleet, StartError};
+pub use dock::{AircraftState, Dock, DockState, Output, Settings};
+pub use fleet::{CommandCopy, ControlError, Controls, Fleet, List, StartError};
 pub use geo::Position;
 pub use happening::{Happening, Kind};
 pub use ledger::{Ledger, Outcome, Received, oracle};
 pub use model::{Model, UnknownModel};
+pub use scenario::{Scenario, ScenarioDock, ScenarioDocks};
 pub use wire::{Passed, Way};

@@ -7,6 +7,12 @@ pub const BAD_PARAMETER: i64 = 325_001;
 /// Aircraft not connected.
 pub const AIRCRAFT_OFF: i64 = 325_012;
 
+/// Heavy rain.
+pub const HEAVY_RAIN: i64 = 514_134;
+/// Wind too strong.
+pub const STRONG_WIND: i64 = 514_135;
+/// Aircraft did not power on.
+pub const NOT_SWITCHED_ON: i64 = 514_109;
 /// Not in remote debugging.
 pub const NOT_DEBUGGING: i64 = 514_153;
 /// Dock busy with another command.
@@ -78,6 +84,8 @@ pub const NOTHING_TO_STOP: i64 = 315_010;
 pub const NOT_STARTED: i64 = 321_260;
 /// Battery low, returned.
 pub const RETURNED_ON_BATTERY: i64 = 321_773;
+/// Strong wind, returned.
+pub const RETURNED_ON_WIND: i64 = 321_784;
 /// Stopped by hand or fault.
 pub const STOPPED_BY_HAND: i64 = 322_281;
 /// Stopped: user sent return.

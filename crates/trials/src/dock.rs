@@ -351,13 +351,17 @@ impl Saying {
         if world.session_of(self.dock) != Some(self.session) {
             return;
         }
-        let Some((dock, payload)) = world.understood(self.topic, self.dock, self.text.into_bytes())
-        else {
-            return;
-        };
-        let topic = format!("thing/product/{}/{}", gateway(dock), self.topic).into();
-        let came = Inbound::Message { topic, payload: payload.into(), user: None };
-        let reached = world.tell_servers(&came);
+        // What a mutated platform does not understand has reached it all the same.
+        let reached: Vec<u64> =
+            world.standing().iter().map(|platform| platform.line.number).collect();
+        if let Some((dock, payload)) =
+            world.understood(self.topic, self.dock, self.text.into_bytes())
+        {
+            let topic = format!("thing/product/{}/{}", gateway(dock), self.topic).into();
+            let payload = payload.into();
+            let came = Inbound::Message { topic, payload, user: None, acknowledgement: None };
+            world.tell_servers(&came);
+        }
         if let (Some(id), false) = (self.answers, reached.is_empty()) {
             let now = world.clock.elapsed();
             world.state().facts(id).answered.get_or_insert((now, reached));

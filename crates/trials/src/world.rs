@@ -262,11 +262,9 @@ impl World {
         self.state().troubles.push((now, now + wait));
     }
 
-    /// Something reaches every server that stands. Answers which runs.
-    pub(crate) fn tell_servers(&self, came: &Inbound) -> Vec<u64> {
-        let standing = self.standing();
-        standing.iter().for_each(|platform| platform.link.take_in(came.clone()));
-        standing.into_iter().map(|platform| platform.line.number).collect()
+    /// Something reaches every server that stands.
+    pub(crate) fn tell_servers(&self, came: &Inbound) {
+        self.standing().iter().for_each(|platform| platform.link.take_in(came.clone()));
     }
 
     pub(crate) fn cut_all(&self) {

@@ -175,6 +175,37 @@ fn the_tour_works_as_printed() {
     assert_eq!(opened, 1, "sent once over a kill -9: {told:#?}");
 }
 
+/// Runs every block of the simulator's manual that says in which shell it belongs.
+#[test]
+fn the_control_api_of_the_simulator_answers_as_printed() {
+    const CONTROL: &str = "127.0.0.1:9100";
+    let place = Place::new();
+    let mut sim: Option<(Lines, String)> = None;
+    let mut shell = None;
+    for step in tour(&read("docs/simulator.md")) {
+        if step.shell == 1 {
+            // No broker is needed for what is shown.
+            let script = step.script.replace(MQTT, "127.0.0.1:1");
+            let script = script.replace(CONTROL, "127.0.0.1:0");
+            let program = format!("exec target/release/{} 2>&1", script.trim());
+            let mut command = interpreter("bash");
+            command.args(["-c", &program]);
+            let mut lines = Lines::of(place.within(&mut command));
+            let told = lines.until(|line| line.starts_with("control API at http://"));
+            let address = told.last().and_then(|line| line.rsplit('/').next()).expect("an address");
+            let address = address.to_owned();
+            sim = Some((lines, address));
+        } else {
+            let (_, address) = sim.as_ref().expect("shell 1 comes first");
+            let shell = shell.get_or_insert_with(|| Shell::start(&place));
+            let printed = shell.run(&step.script.replace(CONTROL, address));
+            check(&step, &printed);
+        }
+    }
+    let (mut lines, _) = sim.expect("the manual starts the simulator");
+    assert!(lines.child.wait().unwrap().success(), "it was stopped by its last request");
+}
+
 #[test]
 fn every_setting_is_in_the_readme_with_its_default() {
     let defaults: toml::Table = read("crates/server/data/utmos.default.toml").parse().unwrap();

@@ -4,9 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
-use utmos_core::method::{Channel, CompletesBy};
+use utmos_core::{
+    method::{Channel, CompletesBy},
+    nearest,
+};
 
-use super::{error::CatalogueError, field::Field, job::JobEvent, method::Method, nearest};
+use super::{error::CatalogueError, field::Field, job::JobEvent, method::Method};
 
 const TIMEOUT_SECONDS: u64 = 30;
 const TIMEOUT_SECONDS_MAX: u64 = 300;

@@ -14,6 +14,7 @@ mod schema;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
+use utmos_core::nearest;
 
 pub use check::{Checked, DEPTH_MAX, Flaw, Hint, VALUES_MAX};
 pub use error::CatalogueError;
@@ -113,66 +114,5 @@ impl Catalogue {
             self.live_codes.get(&tail).filter(|_| LIVE_CODE_STEP < code)
         };
         self.codes.get(&code).or_else(live)
-    }
-}
-
-/// The known name most like `name`. Long and foreign names have none.
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    const CHARS_MAX: usize = 64;
-    let length = name.chars().count();
-    if length == 0 || CHARS_MAX < length {
-        return None;
-    }
-    let limit = (length / 3).clamp(1, 6);
-    let lower = name.to_ascii_lowercase();
-    known
-        .map(|candidate| (distance(&lower, candidate), candidate))
-        .filter(|(distance, _)| *distance <= limit)
-        .min()
-        .map(|(_, candidate)| candidate)
-}
-
-/// How many letters must be changed, added or taken away to make one text of the other.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.chars().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (cell, b) in row.iter_mut().skip(1).zip(&other) {
-            let above = *cell;
-            left = (diagonal + usize::from(a != *b)).min(above + 1).min(left + 1);
-            diagonal = above;
-            *cell = left;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_distance_counts_letters() {
-        for (one, other, expected) in
-            [("", "abc", 3), ("abc", "abc", 0), ("kitten", "sitting", 3), ("flaw", "lawn", 2)]
-        {
-            assert_eq!(distance(one, other), expected, "{one} {other}");
-            assert_eq!(distance(other, one), expected, "{other} {one}");
-        }
-    }
-
-    #[test]
-    fn a_name_like_nothing_has_no_nearest() {
-        let known = ["cover_open", "cover_close"];
-        assert_eq!(nearest("cover_opn", known.into_iter()), Some("cover_open"));
-        assert_eq!(nearest("COVER_CLOSE", known.into_iter()), Some("cover_close"));
-        assert_eq!(nearest("self_destruct", known.into_iter()), None);
-        assert_eq!(nearest("", known.into_iter()), None);
-        assert_eq!(nearest(&"cover_open".repeat(1000), known.into_iter()), None);
     }
 }

@@ -142,6 +142,7 @@ impl Events {
                     topic: Arc::clone(&topic),
                     payload: payload.clone(),
                     user: Some(Arc::clone(&session.user)),
+                    acknowledgement: None,
                 })
                 .await;
                 self.hand_on(&topic, &payload, Qos::AtLeastOnce, None).await;
@@ -175,6 +176,7 @@ impl Events {
             topic: Arc::clone(&event.topic),
             payload: event.payload.clone(),
             user,
+            acknowledgement: None,
         };
         if !self.say(message).await {
             // Returning would confirm a message that nobody took.

@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::acknowledgement::{Acknowledge, Leaving, LeftToReceiver, Owed};
 use super::dial::{PACKET_BYTES_MAX, told};
 use super::{ClientConfig, LinkSlot, Request, Requests};
 use crate::codec::{self, Frame, V5};
@@ -56,13 +57,6 @@ struct Flight {
     received: Option<Sent>,
 }
 
-/// What the broker is owed once a message is in the channel.
-enum Owed {
-    Nothing,
-    PubAck(u16),
-    PubRec(u16),
-}
-
 pub(super) struct Link<'a, S> {
     reader: ReadHalf<S>,
     writer: WriteHalf<S>,
@@ -72,11 +66,12 @@ pub(super) struct Link<'a, S> {
     read: BytesMut,
     unwritten: BytesMut,
     unflushed: bool,
-    /// QoS 0 publishes in `unwritten`.
+    /// Who waits for what is in `unwritten`: QoS 0 publishes, and acknowledgements.
     leaving: Vec<oneshot::Sender<Sent>>,
     flights: BTreeMap<u16, Flight>,
     next_id: u16,
     arrivals: VecDeque<(Inbound, Owed)>,
+    left: LeftToReceiver,
     /// QoS 2 messages that were delivered and not released yet.
     received: BTreeSet<u16>,
     /// Retained messages that were dropped.
@@ -110,6 +105,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             flights: BTreeMap::new(),
             next_id: SUBSCRIBE_ID,
             arrivals: VecDeque::new(),
+            left: LeftToReceiver::new(),
             received: BTreeSet::new(),
             retained: 0,
             requests: None,
@@ -192,6 +188,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
                     }
                     self.deliver_more()?;
                 }
+                leaving = self.left.next() => {
+                    self.pay_late(leaving)?;
+                    self.pay_more()?;
+                }
                 request = next_request(&mut self.requests, usual), if idle && self.flights.len() < self.flights_max() => {
                     self.depart(request)?;
                     self.depart_more()?;
@@ -267,6 +267,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
 
     /// Puts one publish on the wire, if everything still says yes. From here on it counts as perhaps sent.
     fn depart(&mut self, request: Request) -> Result<(), String> {
+        self.pay_more()?;
         let Request { mut message, done } = request;
         if done.is_closed() {
             return Ok(());
@@ -344,7 +345,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
 
     fn handle(&mut self, packet: Packet, config: &ClientConfig) -> Result<(), String> {
         match packet {
-            Packet::Publish(publish) => self.arrive(publish),
+            Packet::Publish(publish) => self.arrive(publish, config),
             Packet::PubAck(ack) => {
                 self.land(ack.packet_id, Qos::AtLeastOnce, ack.reason_code);
                 Ok(())
@@ -383,7 +384,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         }
     }
 
-    fn arrive(&mut self, publish: PublishPacket) -> Result<(), String> {
+    fn arrive(&mut self, publish: PublishPacket, config: &ClientConfig) -> Result<(), String> {
         let owed = match (publish.qos, publish.packet_id) {
             (QoS::AtMostOnce, _) => Owed::Nothing,
             (QoS::AtLeastOnce, Some(id)) => Owed::PubAck(id),
@@ -403,10 +404,17 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             tracing::debug!(topic = %publish.topic_name, dropped = self.retained, "a retained mqtt message is not taken");
             return self.pay(&owed);
         }
+        let (owed, acknowledgement) = match (config.acknowledge, &owed) {
+            (Acknowledge::ByReceiver, Owed::PubAck(_) | Owed::PubRec(_)) => {
+                (Owed::Nothing, Some(self.left.leave(owed)))
+            }
+            (Acknowledge::ByReceiver | Acknowledge::OnDelivery, _) => (owed, None),
+        };
         let message = Inbound::Message {
             topic: Arc::from(publish.topic_name),
             payload: publish.payload,
             user: None,
+            acknowledgement,
         };
         self.arrivals.push_back((message, owed));
         Ok(())
@@ -421,6 +429,19 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             }
         }
         Ok(())
+    }
+
+    /// Whatever receivers have acknowledged by now.
+    fn pay_more(&mut self) -> Result<(), String> {
+        while let Some(leaving) = self.left.try_next() {
+            self.pay_late(leaving)?;
+        }
+        Ok(())
+    }
+
+    fn pay_late(&mut self, Leaving { owed, written }: Leaving) -> Result<(), String> {
+        self.leaving.extend(written);
+        self.pay(&owed)
     }
 
     fn pay(&mut self, owed: &Owed) -> Result<(), String> {
@@ -531,6 +552,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         // What is half written must be finished, or the broker cannot read our goodbye.
         let mut goodbye = DisconnectPacket::new(ReasonCode::Success);
         goodbye.properties = mqtt5::Properties::default();
+        let paid = self.pay_more();
         let farewell = if self.greeting.version == V5 {
             self.put(&Packet::Disconnect(goodbye))
         } else {
@@ -541,7 +563,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             self.writer.write_all_buf(&mut self.unwritten).await?;
             self.writer.shutdown().await
         };
-        if farewell.is_err()
+        if paid.is_err()
+            || farewell.is_err()
             || !matches!(tokio::time::timeout(GOODBYE_WAIT, write).await, Ok(Ok(())))
         {
             tracing::debug!("the broker did not take our goodbye");

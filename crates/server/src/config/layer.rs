@@ -6,7 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{DEFAULT_FILE, nearest::nearest, problem::Problem};
+use utmos_core::nearest;
+
+use super::{DEFAULT_FILE, problem::Problem};
 
 /// What every variable of ours begins with.
 const PREFIX: &str = "UTMOS_";

@@ -166,7 +166,7 @@ impl Link {
     /// Takes in one thing that came.
     pub fn take_in(self: &Arc<Self>, came: Inbound) {
         match came {
-            Inbound::Message { topic, payload, user } => {
+            Inbound::Message { topic, payload, user, .. } => {
                 self.message(&topic, &payload, user.as_deref())
             }
             Inbound::Joined { user, client_id } => {

@@ -1,6 +1,7 @@
 //! In the air: how far the aircraft has come, when it arrives, lands and is stowed away, and what is told on the way.
 
 use serde_json::{Map, Value, json};
+use utmos_core::time::Now;
 
 use super::{
     Dock, Due, clock,
@@ -29,7 +30,12 @@ const BATTERY_CHARGED: f64 = 98.0;
 impl Dock {
     /// Milliseconds of flight time since the dock was switched on.
     pub(super) fn flight_clock(&self) -> u64 {
-        let real = self.now.mono.as_millis().saturating_sub(self.started);
+        self.flight_clock_at(self.now)
+    }
+
+    /// The same at another time.
+    pub(super) fn flight_clock_at(&self, now: Now) -> u64 {
+        let real = now.mono.as_millis().saturating_sub(self.started);
         let scaled = std::time::Duration::from_millis(real)
             .mul_f64(self.settings.speed.max(clock::SPEED_MIN));
         clock::millis(scaled)
@@ -52,6 +58,7 @@ impl Dock {
         let now = self.flight_clock();
         self.aircraft.advance(now);
         self.mind_the_battery();
+        self.mind_the_wind();
         // The dock shuts behind it. Where there is none, nothing was ever open.
         if self.sky.stage == Stage::Airborne && 10.0 < self.aircraft.elevation() {
             self.hardware.cover = Cover::Closed;
@@ -141,6 +148,7 @@ impl Dock {
         if self.aircraft.battery < 95.0 {
             self.charge(true);
         }
+        self.suffer();
     }
 
     /// Somebody has put it back. The pilot of a remote controller has put in another battery if this one was low.
@@ -156,6 +164,7 @@ impl Dock {
             self.aircraft.put(self.config.home);
             self.sky.stage = Stage::Docked;
             self.charge(true);
+            self.suffer();
             self.note("somebody has put the aircraft back into the dock".to_owned());
         }
     }

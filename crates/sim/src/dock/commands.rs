@@ -98,7 +98,7 @@ impl Dock {
             self.out.push(Output::Received { received, receipt, outcome: Outcome::Ignored });
             return;
         }
-        let refused = overruled.and_then(Overruled::code);
+        let refused = overruled.and_then(Overruled::code).or_else(|| self.forbidden(&method));
         // Real docks take an empty text, null and nothing for "no parameters".
         let data: Value = serde_json::from_str(data).unwrap_or_default();
         let bid = exchange.bid.clone().unwrap_or_else(|| self.new_id());

@@ -210,7 +210,14 @@ impl Dock {
                 Some(_) | None => Verdict::Refused(refusal::BAD_PARAMETER),
             },
             job if is_dock_job(job) => Verdict::unless(self.job_refused(job), || {
-                self.start_job(command, job, Form::Dock, steps(job));
+                let mut steps = steps(job);
+                if self.conditions.aircraft_off
+                    && job == "drone_open"
+                    && let Some(last) = steps.last_mut()
+                {
+                    *last = Step::failing(last.after, "failed", refusal::NOT_SWITCHED_ON);
+                }
+                self.start_job(command, job, Form::Dock, steps);
                 Verdict::in_progress()
             }),
             _ => return None,
@@ -313,7 +320,7 @@ impl Dock {
     }
 
     /// An aircraft that is off is no sub-device any more.
-    fn switch_aircraft(&mut self, on: bool) {
+    pub(super) fn switch_aircraft(&mut self, on: bool) {
         if self.hardware.aircraft_on != on {
             self.hardware.aircraft_on = on;
             self.update_topo();

@@ -9,7 +9,7 @@ use utmos_dji::{catalogue::Placement, device_side, topic::UplinkTopic};
 use utmos_mqtt::Qos;
 
 use super::{
-    Dock, Due, Output,
+    Dock, Due, Output, Overruled,
     commands::{Answer, Command, Verdict},
     flying::Stage,
 };
@@ -143,11 +143,19 @@ impl Dock {
         let receipt = self.receipts;
         let data: Value = serde_json::from_str(data).unwrap_or_default();
         let said = std::mem::take(&mut self.out);
-        let (outcome, answer) = if self.drc.is_some() {
-            let command = Command { method: &method, data: &data, bid: "", receipt };
-            self.control(&command, seq)
-        } else {
+        let overruled = self.meddling.overruled.take();
+        let (outcome, answer) = if self.drc.is_none() {
             (Outcome::Ignored, None)
+        } else {
+            match overruled {
+                Some(Overruled::Ignore) => (Outcome::Ignored, None),
+                Some(Overruled::Refuse(code)) => {
+                    (Outcome::Refused(code), self.drc_refusal(&method, seq, code))
+                }
+                None => {
+                    self.control(&Command { method: &method, data: &data, bid: "", receipt }, seq)
+                }
+            }
         };
         let effects = std::mem::replace(&mut self.out, said);
         self.out.push(Output::Received { received, receipt, outcome });
@@ -167,6 +175,20 @@ impl Dock {
         let model = Some(self.config.model.gateway_model());
         // What is unknown here is refused with its number.
         seq.is_none_or(|seq| seq.placement(model) == Placement::Beside)
+    }
+
+    /// How a command is refused that has an answer at all.
+    fn drc_refusal(&self, method: &str, seq: Option<u64>, code: i64) -> Option<(i64, Value)> {
+        let known = self.catalogue.method(method);
+        if known.is_some_and(|method| method.completes_by == CompletesBy::NoReply) {
+            return None;
+        }
+        let output = (method == "drone_control").then(|| json!({"seq": seq}));
+        let mut data = json!({"result": code});
+        if let Some(output) = output {
+            data["output"] = output;
+        }
+        Some((code, data))
     }
 
     /// Carries out a command under direct control: what became of it, and the answer's result and data if it has one.

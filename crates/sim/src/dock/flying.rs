@@ -139,7 +139,8 @@ impl Dock {
         if self.is_working(|method| method == "fileupload_start") {
             return Some(refusal::UPLOADING_LOGS);
         }
-        (self.aircraft.battery < BATTERY_TO_START).then_some(refusal::BATTERY_LOW)
+        let low = (self.aircraft.battery < BATTERY_TO_START).then_some(refusal::BATTERY_LOW);
+        low.or_else(|| self.kept_on_the_ground())
     }
 
     fn take_off(&mut self, command: &Command<'_>) -> Verdict {

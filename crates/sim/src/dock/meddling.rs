@@ -8,8 +8,6 @@ use super::{Dock, Output, fingerprint};
 /// What faults have done to a dock.
 #[derive(Debug, Default)]
 pub struct Meddling {
-    /// How far the clock was put ahead, in milliseconds.
-    pub ahead_ms: i64,
     /// What is made of the command that comes next.
     pub overruled: Option<Overruled>,
     /// Whether the aircraft is kept out of `update_topo`.
@@ -46,11 +44,6 @@ impl Dock {
         self.meddling.hides_aircraft = !is_shown;
         self.update_topo();
         std::mem::take(&mut self.out)
-    }
-
-    /// Puts the dock's clock so far ahead of where it would be.
-    pub(crate) fn put_clock_ahead(&mut self, seconds: i64) {
-        self.meddling.ahead_ms = seconds.saturating_mul(1_000);
     }
 
     /// Tells those who watch.

@@ -7,6 +7,7 @@
 mod airborne;
 mod clock;
 mod commands;
+mod conditions;
 mod consent;
 mod debugging;
 mod drc;
@@ -16,6 +17,7 @@ mod meddling;
 mod payload;
 mod properties;
 mod readings;
+mod shown;
 mod telemetry;
 mod upkeep;
 mod wayline;
@@ -39,7 +41,7 @@ use utmos_dji::{
 use utmos_mqtt::Qos;
 
 use crate::{
-    DockConfig, Happening, Kind, Outcome, Received, ReplyTiming, flight::Aircraft,
+    Conditions, DockConfig, Happening, Kind, Outcome, Received, ReplyTiming, flight::Aircraft,
     model::gateway::Ids, timers::Timers,
 };
 
@@ -52,6 +54,7 @@ use meddling::Meddling;
 pub(crate) use meddling::Overruled;
 use payload::Payloads;
 use properties::Properties;
+pub use shown::{AircraftState, DockState};
 use work::Work;
 
 /// How a dock is to behave; the same for a whole fleet.
@@ -148,6 +151,9 @@ pub struct Dock {
     properties: Properties,
     drc: Option<Drc>,
     authority: bool,
+    conditions: Conditions,
+    /// What the battery had before a condition limited it.
+    battery_before: Option<f64>,
     unanswered: BTreeMap<String, Unanswered>,
     meddling: Meddling,
 }
@@ -216,6 +222,8 @@ impl Dock {
             properties: Properties::of(config.model),
             drc: None,
             authority: false,
+            conditions: Conditions::default(),
+            battery_before: None,
             unanswered: BTreeMap::new(),
             meddling: Meddling::default(),
             rng,
@@ -378,7 +386,10 @@ impl Dock {
 
     /// The dock's own clock.
     fn wall(&self) -> Timestamp {
-        Timestamp::from_millis(self.now.wall.as_millis() - self.behind + self.meddling.ahead_ms)
+        Timestamp::from_millis(
+            self.now.wall.as_millis() - self.behind
+                + self.conditions.clock_ahead.saturating_mul(1_000),
+        )
     }
 
     fn publish(&mut self, topic: &UplinkTopic, payload: Vec<u8>, qos: Qos) {

@@ -40,8 +40,7 @@ impl Dock {
             | "poe_power_output"
             | "gimbal_holder_state"
             | "departure_point_status"
-            | "compatible_status"
-            | "rainfall" => json!(0),
+            | "compatible_status" => json!(0),
             "temp_mode_state" => json!(false),
             "deployment_mode" | "home_position_is_valid" | "flighttask_prepare_capacity" => {
                 json!(1)
@@ -89,7 +88,10 @@ impl Dock {
             "network_state" => {
                 json!({"type": 2, "quality": 0, "rate": self.reading(400.0, 150.0, 3.0)})
             }
-            "wind_speed" => json!(self.reading(2.0, 1.5, 7.0)),
+            "rainfall" => json!(self.conditions.rain),
+            "wind_speed" => {
+                json!(self.conditions.wind.unwrap_or_else(|| self.reading(2.0, 1.5, 7.0)))
+            }
             "environment_temperature" => json!(self.reading(26.0, 3.0, 60.0)),
             "temperature" => json!(self.reading(25.0, 2.0, 60.0)),
             "humidity" => json!(self.reading(65.0, 8.0, 60.0).round()),
@@ -160,7 +162,8 @@ impl Dock {
     }
 
     fn authority_info(&self) -> Value {
-        let source = if self.authority { "A" } else { "" };
+        let is_held = self.authority || self.conditions.no_authority;
+        let source = if is_held { self.control_source() } else { "" };
         let camera = self.payloads.camera.index;
         json!({"control_source": source, "locked": false,
             "payloads": [{"control_source": source, "payload_index": camera, "sn": "",
@@ -206,13 +209,19 @@ impl Dock {
             "total_flight_time" => json!(aircraft.hours),
             "track_id" => json!(self.sky.track_id),
             "wind_direction" => json!(2),
-            "wind_speed" => json!(self.reading(20.0, 15.0, 7.0).round()),
+            // In tenths, as recorded.
+            "wind_speed" => {
+                let recorded = || self.reading(20.0, 15.0, 7.0);
+                json!(self.conditions.wind.map_or_else(recorded, |wind| wind * 10.0).round())
+            }
             "home_latitude" => json!(self.home_point().0),
             "home_longitude" => json!(self.home_point().1),
             "best_link_gateway" => json!(self.sn.as_str()),
             "firmware_version" => json!(self.config.model.airframe().firmware),
             "control_source" => {
-                json!(if self.authority || self.config.model.is_dock() { "A" } else { "" })
+                let is_ours = self.authority || self.config.model.is_dock();
+                let is_taken = self.conditions.no_authority;
+                json!(if is_taken || is_ours { self.control_source() } else { "" })
             }
             "payloads" => json!([
                 {"control_source": "A", "payload_index": self.payloads.camera.index, "sn": ""}]),

@@ -66,7 +66,10 @@ pub fn spoil(fault: &Fault, letter: Letter, dice: &mut StdRng) -> Vec<Letter> {
         | Fault::Result { .. }
         | Fault::ProgressOutOfOrder
         | Fault::ProgressStops
-        | Fault::ResendEvents => letter,
+        | Fault::ResendEvents
+        | Fault::Early
+        | Fault::LateAck { .. }
+        | Fault::NoAck => letter,
     };
     vec![spoiled]
 }
@@ -141,6 +144,9 @@ fn from_another(letter: Letter, sn: Option<&str>) -> Letter {
         }
         Ok(UplinkTopic::PropertySetReply { gateway }) => {
             UplinkTopic::PropertySetReply { gateway: other(&gateway) }.to_string()
+        }
+        Ok(UplinkTopic::DrcUp { gateway }) => {
+            UplinkTopic::DrcUp { gateway: other(&gateway) }.to_string()
         }
         // Not the topic of an answer.
         Ok(_) | Err(_) => letter.topic.clone(),

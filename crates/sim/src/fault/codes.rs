@@ -2,10 +2,6 @@
 
 use crate::refusal;
 
-/// Wind too strong.
-const STRONG_WIND: i64 = 514_135;
-/// Heavy rain.
-const HEAVY_RAIN: i64 = 514_134;
 /// Emergency stop pressed.
 const EMERGENCY_STOP: i64 = 514_121;
 /// Aircraft RTK did not converge.
@@ -26,7 +22,7 @@ pub const CODES: [(&str, i64); 19] = [
     ("emergency_stop", EMERGENCY_STOP),
     ("geo_zone", GEO_ZONE),
     ("gps_weak", GPS_WEAK),
-    ("heavy_rain", HEAVY_RAIN),
+    ("heavy_rain", refusal::HEAVY_RAIN),
     ("in_debug_mode", refusal::IN_DEBUGGING),
     ("low_battery", refusal::BATTERY_LOW),
     ("no_authority", refusal::NO_AUTHORITY),
@@ -35,7 +31,7 @@ pub const CODES: [(&str, i64); 19] = [
     ("other_task", refusal::OTHER_TASK),
     ("rtk_not_converged", RTK_NOT_CONVERGED),
     ("storage_full", STORAGE_FULL),
-    ("strong_wind", STRONG_WIND),
+    ("strong_wind", refusal::STRONG_WIND),
     ("too_far", refusal::TOO_FAR),
     ("too_high", refusal::TOO_HIGH),
 ];

@@ -1,35 +1,36 @@
-//! Plans on a command line: `method=cover_open,kind=late,ms=4000`.
+//! Faults and conditions on a command line: `method=cover_open,kind=late,ms=4000`.
 
 use std::str::FromStr;
 
 use super::{
-    FaultPlan, PlanError,
-    read::{Entry, Fields, Given, Scalar, entry},
+    FaultPlan, Problems,
+    read::{Entry, Fields, Given, Heading, Problem, Scalar, entry},
 };
 
-/// One entry of a plan, written as a flag.
+/// A fault or a condition, written as a flag.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FaultFlag(Entry);
 
 impl FromStr for FaultFlag {
-    type Err = PlanError;
+    type Err = Problems;
 
-    fn from_str(text: &str) -> Result<Self, PlanError> {
+    fn from_str(text: &str) -> Result<Self, Problems> {
         let mut given: Vec<Given> = Vec::new();
         for pair in text.split(',') {
             let Some((name, value)) = pair.split_once('=') else {
                 let problem = format!(
                     "{pair:?} must be name=value, as in method=cover_open,kind=late,ms=4000"
                 );
-                return Err(PlanError::new(None, None, problem));
+                return Err(Problem::new(None, None, problem).into());
             };
             let name = name.trim().to_owned();
             if given.iter().any(|known| known.name == name) {
-                return Err(PlanError::new(None, Some(&name), "stands there twice".to_owned()));
+                let problem = "stands there twice".to_owned();
+                return Err(Problem::new(None, Some(&name), problem).into());
             }
             given.push(Given { name, value: Scalar::Word(value.trim().to_owned()), line: None });
         }
-        entry(&Fields { line: None, given }).map(Self)
+        entry(&Fields { line: None, given }, Heading::Any).map(Self)
     }
 }
 
@@ -50,7 +51,10 @@ impl FaultPlan {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
-    use crate::fault::{Fault, Glob, Incident, KINDS, Meets, Rule, Trouble};
+    use crate::{
+        Condition,
+        fault::{Fault, Glob, Incident, KINDS, Meets, Rule, Sort, Trouble},
+    };
 
     fn read(text: &str) -> FaultPlan {
         let mut plan = FaultPlan::default();
@@ -76,10 +80,12 @@ mod tests {
         let refused = Rule { meets: strict, fault: Fault::Result { code: 316_009 } };
         assert_eq!(read(text).rules, [refused]);
         let flap = Trouble::TopologyFlap { ms: 500, times: 3 };
-        let incident = Incident { at_ms: 1_000, trouble: flap };
+        let incident = Incident { at_ms: 1_000, gateway: None, trouble: flap };
         assert_eq!(read("kind=topology_flap,at_ms=1000,ms=500,times=3").incidents, [incident]);
-        let skew = Incident { at_ms: 0, trouble: Trouble::ClockSkew { seconds: -90 } };
-        assert_eq!(read("kind=clock_skew,at_ms=0,seconds=-90").incidents, [skew]);
+        let condition = Condition::ClockSkew { seconds: -90 };
+        let trouble = Trouble::Condition { condition, ms: Some(50) };
+        let skew = Incident { at_ms: 0, gateway: Some("D2".into()), trouble };
+        assert_eq!(read("kind=clock_skew,gateway=D2,seconds=-90,ms=50").incidents, [skew]);
     }
 
     #[test]
@@ -89,13 +95,22 @@ mod tests {
                 "code" => "code=514135".to_owned(),
                 "field" => "field=result".to_owned(),
                 "sn" => "sn=D2".to_owned(),
+                "level" => "level=2".to_owned(),
                 name => format!("{name}=7"),
             });
             let text: Vec<String> =
                 [format!("kind={}", kind.name)].into_iter().chain(fields).collect();
             let plan = read(&text.join(","));
-            let expected = if kind.is_incident { (0, 1) } else { (1, 0) };
+            let expected = if kind.sort == Sort::Rule { (1, 0) } else { (0, 1) };
             assert_eq!((plan.rules.len(), plan.incidents.len()), expected, "{}", kind.name);
+            // And what it is shown as reads to the same.
+            let shown = plan.rules.iter().map(Rule::fields);
+            let shown = shown.chain(plan.incidents.iter().map(Incident::fields)).next().unwrap();
+            let again = shown.iter().map(|(name, value)| match value.as_str() {
+                Some(text) => format!("{name}={text}"),
+                None => format!("{name}={value}"),
+            });
+            assert_eq!(read(&again.collect::<Vec<_>>().join(",")), plan, "{shown:?}");
         }
     }
 
@@ -115,6 +130,7 @@ mod tests {
                 "kind=late,ms=1,methd=x",
                 "methd: there is no field of late \"methd\"; did you mean method?",
             ),
+            ("kind=wind,speed=61", "speed: must be a number from 0 to 60, not 61"),
             (
                 "kind=never,ms=1",
                 "ms: there is no field of never \"ms\"; known are kind, gateway, method,",
@@ -139,8 +155,15 @@ mod tests {
         ] {
             let told = text.parse::<FaultFlag>().unwrap_err();
             assert!(told.to_string().starts_with(expected), "{text}: {told}");
-            assert_eq!(told.line(), None);
+            assert!(told.all().iter().all(|problem| problem.line().is_none()));
         }
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once() {
+        let told = "kind=result,cod=1,nth=x,probability=7".parse::<FaultFlag>().unwrap_err();
+        let fields: Vec<_> = told.all().iter().filter_map(|problem| problem.field()).collect();
+        assert_eq!(fields, ["cod", "code", "nth", "probability"]);
     }
 
     #[test]

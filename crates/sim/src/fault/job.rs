@@ -88,7 +88,10 @@ impl WatchedJob {
             | Fault::Truncated
             | Fault::Binary
             | Fault::Huge { .. }
-            | Fault::Disconnect { .. } => Told { now: vec![letter], later: None },
+            | Fault::Disconnect { .. }
+            | Fault::Early
+            | Fault::LateAck { .. }
+            | Fault::NoAck => Told { now: vec![letter], later: None },
         }
     }
 

@@ -1,8 +1,9 @@
 //! Docks that misbehave on purpose, so that an integration can be tried against them.
 //!
-//! A [`FaultPlan`] says which commands meet which [`Fault`], and which [`Incident`] befalls the whole fleet when. It is read
-//! from TOML or from flags. A [`FaultyDock`] is a [`crate::Dock`] that follows one: pure as the dock is, one seed and one
-//! order of commands give the same faults. With an empty plan it is the dock and nothing else.
+//! A [`FaultPlan`] says which commands meet which [`Fault`], and which [`Incident`] befalls which docks when. It is read
+//! from a [`crate::Scenario`] or from flags, and a running fleet takes more. A [`FaultyDock`] is a [`crate::Dock`] that
+//! follows one: pure as the dock is, one seed and one order of commands give the same faults. With an empty plan it is the
+//! dock and nothing else.
 //!
 //! The ledger is never lied to. A fault that spoils an answer leaves what was done as it was done; one that changes what
 //! the dock does is written down as that.
@@ -13,14 +14,12 @@ mod dock;
 mod flag;
 mod job;
 mod names;
-mod nearest;
 mod plan;
-mod read;
+pub(crate) mod read;
 mod rules;
-mod toml;
 
-pub use dock::{Deeds, FaultyDock};
+pub use dock::{Acknowledged, Connection, Deeds, FaultyDock, Met};
 pub use flag::FaultFlag;
-pub use names::{KINDS, KindName};
+pub use names::{KINDS, KindName, Sort};
 pub use plan::{AnswerField, Fault, FaultPlan, Glob, Incident, Meets, Rule, Trouble};
-pub use read::PlanError;
+pub use read::{Entry, Problem, Problems};

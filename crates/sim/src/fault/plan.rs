@@ -1,5 +1,8 @@
 //! What is to go wrong.
 
+use super::Entry;
+use crate::Condition;
+
 /// The largest answer the `huge` fault makes unless told otherwise, in bytes.
 pub(super) const HUGE_BYTES: usize = 1024 * 1024;
 
@@ -10,11 +13,17 @@ pub struct FaultPlan {
     pub seed: Option<u64>,
     /// Looked at in this order; the first that meets a command applies.
     pub rules: Vec<Rule>,
-    /// What befalls all docks at once.
+    /// What befalls docks, and the conditions they are under.
     pub incidents: Vec<Incident>,
 }
 
 impl FaultPlan {
+    /// All of it: rules, then incidents.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> {
+        let rules = self.rules.iter().cloned().map(Entry::Rule);
+        rules.chain(self.incidents.iter().cloned().map(Entry::Incident))
+    }
+
     /// Whether nothing is to go wrong.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -136,6 +145,15 @@ pub enum Fault {
     },
     /// Every event of the job comes once more with its `tid` (`resend_events`).
     ResendEvents,
+    /// The answer is with the broker before the dock acknowledges the command to it (`early`).
+    Early,
+    /// The command is acknowledged to the broker so long after it came (`late_ack`).
+    LateAck {
+        /// Milliseconds.
+        ms: u64,
+    },
+    /// The command is never acknowledged to the broker (`no_ack`).
+    NoAck,
 }
 
 /// A field of an answer.
@@ -184,22 +202,45 @@ impl AnswerField {
     }
 }
 
-/// Something that befalls all docks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Something that befalls one dock or all of them.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Incident {
-    /// When, in milliseconds since the fleet was started.
+    /// When, in milliseconds since the fleet was started, or since it was added to a running one.
     pub at_ms: u64,
+    /// Serial number of the dock; all docks without it.
+    pub gateway: Option<String>,
     /// What.
     pub trouble: Trouble,
 }
 
-/// What can befall all docks. Each has its name in plans, in brackets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+impl Incident {
+    /// Whether it befalls this dock.
+    #[must_use]
+    pub fn concerns(&self, gateway: &str) -> bool {
+        self.gateway.as_deref().is_none_or(|sn| sn == gateway)
+    }
+
+    /// How long it goes on; for ever without a number.
+    #[must_use]
+    pub fn lasts_ms(&self) -> Option<u64> {
+        match self.trouble {
+            Trouble::ReconnectStorm { ms, times } | Trouble::TopologyFlap { ms, times } => {
+                Some(ms.saturating_mul(2 * times - 1))
+            }
+            Trouble::Condition { condition: _, ms } => ms,
+        }
+    }
+}
+
+/// What can befall a dock. Each has its name in plans, in brackets.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Trouble {
-    /// All drop their connections and come back together (`reconnect_storm`).
+    /// The connection is dropped and comes back (`reconnect_storm`).
     ReconnectStorm {
-        /// How long they stay away, in milliseconds.
+        /// How long it is away, and then there, in milliseconds.
         ms: u64,
+        /// How often.
+        times: u64,
     },
     /// The aircraft goes from `update_topo` and comes back (`topology_flap`).
     TopologyFlap {
@@ -208,10 +249,12 @@ pub enum Trouble {
         /// How often.
         times: u64,
     },
-    /// From now on the docks' clocks are off (`clock_skew`).
-    ClockSkew {
-        /// How far they are ahead; negative for behind, 0 puts them right.
-        seconds: i64,
+    /// A condition begins.
+    Condition {
+        /// Which.
+        condition: Condition,
+        /// When it is over, in milliseconds after it began; without it, never.
+        ms: Option<u64>,
     },
 }
 

@@ -3,14 +3,18 @@
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::{Fault, FaultPlan, Meets, Rule};
+use super::{Fault, Meets, Rule};
 
-/// The rules of a plan that concern one dock.
+/// The rules that concern one dock, in the order in which they are looked at.
 #[derive(Debug)]
-pub struct Rules(Vec<Watched>);
+pub struct Rules {
+    seed: u64,
+    watched: Vec<Watched>,
+}
 
 #[derive(Debug)]
 struct Watched {
+    number: u64,
     rule: Rule,
     /// How many commands had the right method so far.
     met: u64,
@@ -18,28 +22,34 @@ struct Watched {
 }
 
 impl Rules {
-    pub fn of(plan: &FaultPlan, gateway: &str, seed: u64) -> Self {
-        let watched = (1_u64..).zip(&plan.rules).filter_map(|(number, rule)| {
-            let concerns = rule.meets.gateway.as_deref().is_none_or(|sn| sn == gateway);
-            concerns.then(|| Watched {
-                rule: rule.clone(),
-                met: 0,
-                dice: StdRng::seed_from_u64(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
-            })
-        });
-        Self(watched.collect())
+    /// None yet.
+    pub fn new(seed: u64) -> Self {
+        Self { seed, watched: Vec::new() }
+    }
+
+    /// Adds one behind those that are there, or before them. Its number and the seed fix its dice.
+    pub fn add(&mut self, number: u64, rule: Rule, is_first: bool) {
+        let dice = self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let watched = Watched { number, rule, met: 0, dice: StdRng::seed_from_u64(dice) };
+        let at = if is_first { 0 } else { self.watched.len() };
+        self.watched.insert(at, watched);
+    }
+
+    pub fn remove(&mut self, number: u64) {
+        self.watched.retain(|watched| watched.number != number);
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.watched.is_empty()
     }
 
-    /// The fault a command meets. All rules count it, also those that come too late to apply.
-    pub fn meet(&mut self, method: &str) -> Option<Fault> {
+    /// The fault a command meets, and its rule's number. All rules count the command, also those that come too late to
+    /// apply.
+    pub fn meet(&mut self, method: &str) -> Option<(u64, Fault)> {
         let mut first = None;
-        for watched in &mut self.0 {
+        for watched in &mut self.watched {
             if watched.meets(method) && first.is_none() {
-                first = Some(watched.rule.fault.clone());
+                first = Some((watched.number, watched.rule.fault.clone()));
             }
         }
         first
@@ -62,7 +72,7 @@ impl Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fault::Glob;
+    use crate::fault::{FaultPlan, Glob};
 
     fn rule(meets: Meets, fault: Fault) -> Rule {
         Rule { meets, fault }
@@ -73,8 +83,11 @@ mod tests {
     }
 
     fn faults(plan: &FaultPlan, seed: u64, commands: &[&str]) -> Vec<Option<Fault>> {
-        let mut rules = Rules::of(plan, "D1", seed);
-        commands.iter().map(|method| rules.meet(method)).collect()
+        let mut rules = Rules::new(seed);
+        for (number, rule) in (1..).zip(&plan.rules) {
+            rules.add(number, rule.clone(), false);
+        }
+        commands.iter().map(|method| rules.meet(method).map(|(_, fault)| fault)).collect()
     }
 
     fn plan(rules: impl IntoIterator<Item = Rule>) -> FaultPlan {
@@ -84,7 +97,6 @@ mod tests {
     #[test]
     fn the_first_rule_that_meets_applies() {
         let plan = plan([
-            rule(Meets { gateway: Some("D2".into()), ..Meets::default() }, Fault::Binary),
             rule(method("cover_open"), Fault::Never),
             rule(method("cover_*"), Fault::Silent),
         ]);
@@ -120,6 +132,17 @@ mod tests {
         // Another rule beside it changes nothing of it.
         let beside = plan([rule(half, Fault::Never), rule(method("x"), Fault::Silent)]);
         assert_eq!(thrown, faults(&beside, 7, &commands));
+    }
+
+    #[test]
+    fn what_is_added_first_goes_before_the_others_and_can_be_taken_away() {
+        let mut rules = Rules::new(1);
+        rules.add(1, rule(method("cover_*"), Fault::Never), false);
+        rules.add(5, rule(method("*_open"), Fault::Silent), true);
+        assert_eq!(rules.meet("cover_open"), Some((5, Fault::Silent)));
+        assert_eq!(rules.meet("cover_close"), Some((1, Fault::Never)));
+        rules.remove(5);
+        assert_eq!(rules.meet("cover_open"), Some((1, Fault::Never)));
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use utmos_sim::fault::{AnswerField, FaultFlag, FaultPlan, KINDS};
+use utmos_sim::{
+    Scenario, ScenarioDocks,
+    fault::{AnswerField, FaultFlag, KINDS},
+};
 
 fn manual() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/simulator.md");
@@ -21,6 +24,10 @@ fn every_kind_and_every_field_is_in_the_manual_and_no_other_kind_is() {
         let Some(kind) = KINDS.iter().find(|kind| cells.get(1) == Some(&kind.name)) else {
             continue;
         };
+        // The names of codes have a table of their own.
+        if cells[2].parse::<u64>().is_ok() {
+            continue;
+        }
         for field in kind.required.iter().chain(kind.optional) {
             assert!(cells[2].contains(field), "{line}: {field}");
         }
@@ -51,11 +58,12 @@ fn the_codes_of_the_manual_are_the_ones_plans_take() {
 }
 
 #[test]
-fn the_plans_of_the_manual_read() {
+fn the_scenario_and_the_flags_of_the_manual_read() {
     let text = manual();
-    let plan = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-    let plan = FaultPlan::from_toml(plan).unwrap();
-    assert_eq!((plan.seed, plan.rules.len(), plan.incidents.len()), (Some(7), 3, 1));
+    let file = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let scenario = Scenario::from_toml(file).unwrap();
+    assert_eq!((scenario.seed, scenario.docks), (Some(7), Some(ScenarioDocks::Count(3))));
+    assert_eq!((scenario.faults.rules.len(), scenario.faults.incidents.len()), (3, 3));
     let flags: Vec<&str> =
         text.split("--fault '").skip(1).filter_map(|rest| rest.split('\'').next()).collect();
     assert!(!flags.is_empty());

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use utmos_core::time::{Mono, Now, Timestamp};
 use utmos_sim::{
     Dock, DockConfig, Outcome, Output,
-    fault::{FaultFlag, FaultPlan, FaultyDock},
+    fault::{Acknowledged, Connection, Deeds, Entry, FaultFlag, FaultPlan, FaultyDock},
     guide,
 };
 
@@ -36,7 +36,9 @@ struct Trial {
     config: DockConfig,
     sent: Vec<Sent>,
     outcomes: Vec<(Option<String>, u64, Outcome)>,
-    cuts: Vec<(u64, u64)>,
+    changes: Vec<(u64, Connection)>,
+    kept_back: Vec<u64>,
+    acknowledged: Vec<(u64, Acknowledged)>,
     millis: u64,
     ids: u32,
 }
@@ -52,8 +54,17 @@ impl Trial {
         let config = DockConfig::numbered(7, 1);
         let dock = Dock::new(&config, settings(), Arc::clone(&CATALOGUE), 7, at(0)).unwrap();
         let dock = FaultyDock::new(dock, &plan, seed, at(0));
-        let (sent, outcomes, cuts) = (Vec::new(), Vec::new(), Vec::new());
-        let mut trial = Self { dock, config, sent, outcomes, cuts, millis: 0, ids: 0 };
+        let mut trial = Self {
+            dock,
+            config,
+            sent: Vec::new(),
+            outcomes: Vec::new(),
+            changes: Vec::new(),
+            kept_back: Vec::new(),
+            acknowledged: Vec::new(),
+            millis: 0,
+            ids: 0,
+        };
         trial.connect();
         trial.run(UP_MS);
         trial
@@ -61,7 +72,7 @@ impl Trial {
 
     fn connect(&mut self) {
         let deeds = self.dock.connected(at(self.millis));
-        self.note(deeds.outputs, deeds.away_ms);
+        self.note(deeds);
     }
 
     fn run(&mut self, millis: u64) {
@@ -69,7 +80,7 @@ impl Trial {
         while let Some(wake) = self.dock.next_wake().map(Mono::as_millis).filter(|at| *at <= end) {
             self.millis = self.millis.max(wake);
             let deeds = self.dock.tick(at(self.millis));
-            self.note(deeds.outputs, deeds.away_ms);
+            self.note(deeds);
         }
         self.millis = end;
     }
@@ -97,10 +108,14 @@ impl Trial {
     fn deliver(&mut self, end: &str, message: &Value) {
         let topic = format!("thing/product/{}/{end}", self.config.sn);
         let deeds = self.dock.handle(&topic, message.to_string().as_bytes(), at(self.millis));
-        self.note(deeds.outputs, deeds.away_ms);
+        self.note(deeds);
     }
 
-    fn note(&mut self, outputs: Vec<Output>, away_ms: Option<u64>) {
+    fn note(&mut self, deeds: Deeds) {
+        let Deeds { outputs, keeps_back, acknowledges, connection, met: _ } = deeds;
+        self.kept_back.extend(keeps_back);
+        let acknowledged = acknowledges.iter().map(|one| (self.millis, *one));
+        self.acknowledged.extend(acknowledged);
         for output in outputs {
             match output {
                 Output::Publish { topic, payload, .. } => {
@@ -123,7 +138,7 @@ impl Trial {
                 Output::Happened(_) => {}
             }
         }
-        self.cuts.extend(away_ms.map(|ms| (self.millis, ms)));
+        self.changes.extend(connection.map(|change| (self.millis, change)));
     }
 
     fn outcome(&self, tid: &str) -> Outcome {
@@ -178,7 +193,7 @@ fn an_empty_plan_changes_nothing() {
     let tid = trial.open_cover();
     assert_eq!(trial.outcome(&tid), Outcome::Succeeded);
     assert_eq!(trial.percents("cover_open"), STEPS);
-    assert_eq!((trial.replies().len(), trial.cuts.len()), (2, 0));
+    assert_eq!((trial.replies().len(), trial.changes.len()), (2, 0));
 }
 
 #[test]
@@ -335,7 +350,7 @@ fn a_cut_connection_loses_the_answer_and_not_the_work() {
     trial.sent_and_run("debug_mode_open", &json!({}));
     let before = trial.sent.len();
     let tid = trial.send("cover_open", &json!({}));
-    assert_eq!(trial.cuts, [(trial.millis, 2_000)]);
+    assert_eq!(trial.changes, [(trial.millis, Connection::LostFor(2_000))]);
     trial.run(2_000);
     assert_eq!(trial.sent.len(), before, "nothing is said into the void");
     trial.connect();
@@ -349,7 +364,7 @@ fn a_cut_connection_loses_the_answer_and_not_the_work() {
 fn a_storm_takes_the_dock_away_at_its_time() {
     let mut trial = Trial::of(&["kind=reconnect_storm,at_ms=8000,ms=1500"]);
     trial.run(10_000);
-    assert_eq!(trial.cuts, [(8_000, 1_500)]);
+    assert_eq!(trial.changes, [(8_000, Connection::LostFor(1_500))]);
     let before = trial.sent.len();
     trial.connect();
     trial.run(UP_MS);
@@ -374,10 +389,7 @@ fn a_flapping_aircraft_goes_and_comes_in_the_topology_only() {
 
 #[test]
 fn a_skewed_clock_shows_in_time_stamps_until_it_is_put_right() {
-    let mut trial = Trial::of(&[
-        "kind=clock_skew,at_ms=6000,seconds=-3600",
-        "kind=clock_skew,at_ms=7000,seconds=0",
-    ]);
+    let mut trial = Trial::of(&["kind=clock_skew,at_ms=6000,seconds=-3600,ms=1000"]);
     let mut off_by = |millis: u64| {
         trial.run(millis);
         trial.sent_and_run("debug_mode_open", &json!({}));
@@ -404,4 +416,126 @@ fn one_seed_and_one_order_of_commands_give_the_same_faults() {
     };
     assert_eq!(life(1), life(1));
     assert_ne!(life(1), life(2));
+}
+
+#[test]
+fn a_storm_comes_as_often_as_it_is_told_to() {
+    let mut trial = Trial::of(&["kind=reconnect_storm,at_ms=8000,ms=100,times=3"]);
+    trial.run(10_000);
+    let lost = Connection::LostFor(100);
+    assert_eq!(trial.changes, [(8_000, lost), (8_200, lost), (8_400, lost)]);
+}
+
+#[test]
+fn acknowledgements_are_kept_back_as_long_as_the_fault_says() {
+    let mut trial = Trial::of(&[
+        "nth=1,kind=early",
+        "nth=2,kind=late_ack,ms=700",
+        "nth=3,kind=no_ack",
+        "nth=4,kind=late,ms=1",
+    ]);
+    for _ in 0..4 {
+        let tid = trial.send("debug_mode_open", &json!({}));
+        trial.run(2_000);
+        assert_eq!(trial.outcome(&tid), Outcome::Done);
+    }
+    assert_eq!(trial.replies().len(), 4, "all are answered");
+    assert_eq!(trial.kept_back, [1, 2, 3]);
+    let [(first_at, first), second] = trial.acknowledged[..] else { panic!("two are sent") };
+    let answered_at = trial.on("/services_reply")[0].at;
+    assert_eq!(first, Acknowledged { number: 1, after: Some(0) }, "behind its answer");
+    assert!((UP_MS + 30..=UP_MS + 60).contains(&first_at) && answered_at == first_at);
+    assert_eq!(second, (UP_MS + 2_700, Acknowledged { number: 2, after: None }));
+}
+
+#[test]
+fn commands_of_direct_control_meet_faults_by_their_number() {
+    let mut trial = Trial::of(&[
+        "method=drone_control,nth=1,kind=late,ms=500",
+        "method=drone_control,nth=2,kind=never",
+        "method=drone_control,nth=3,kind=duplicate",
+        "method=drone_control,nth=4,kind=result,code=low_battery",
+        "method=drone_control,nth=5,kind=silent",
+    ]);
+    let enter = CATALOGUE.method("drc_mode_enter").unwrap();
+    let payload = guide::payload(enter, &trial.config, at(trial.millis).wall);
+    trial.sent_and_run("flight_authority_grab", &json!({}));
+    trial.sent_and_run("drc_mode_enter", &payload);
+    trial.run(3_000);
+    let mut answers = |seq: u64, millis: u64| {
+        let before = trial.sent.len();
+        let stick = json!({"x": 0, "y": 0, "h": 0, "w": 0});
+        trial.deliver("drc/down", &json!({"method": "drone_control", "data": stick, "seq": seq}));
+        trial.run(millis);
+        let sent = trial.sent.iter().skip(before).map(Sent::json);
+        let own = sent.filter(|json| json["method"] == "drone_control");
+        own.map(|json| {
+            (
+                json["data"]["output"]["seq"].as_u64().unwrap(),
+                json["data"]["result"].as_i64().unwrap(),
+            )
+        })
+        .collect::<Vec<_>>()
+    };
+    assert_eq!(answers(1, 400), []);
+    assert_eq!(answers(2, 400), [(1, 0)], "the late one; this one is ignored");
+    assert_eq!(answers(3, 400), [(3, 0), (3, 0)]);
+    assert_eq!(answers(4, 400), [(4, 316_009)]);
+    assert_eq!(answers(5, 400), []);
+    assert_eq!(answers(6, 400), [(6, 0)]);
+    let outcomes: Vec<Outcome> = trial.outcomes.iter().map(|(_, _, outcome)| *outcome).collect();
+    let (done, refused) = (Outcome::Done, Outcome::Refused(316_009));
+    assert_eq!(outcomes[2..], [done, Outcome::Ignored, done, refused, done, done]);
+}
+
+#[test]
+fn faults_are_added_and_taken_away_while_a_dock_runs() {
+    let entry = |flag: &str| -> Entry {
+        let mut plan = FaultPlan::default();
+        plan.put_first([flag.parse::<FaultFlag>().unwrap()]);
+        plan.entries().next().unwrap()
+    };
+    let mut trial = Trial::of(&["kind=result,code=dock_busy"]);
+    let now = at(trial.millis);
+    trial.dock.add(7, &entry("kind=result,code=strong_wind"), now);
+    trial.dock.add(8, &entry("kind=never,gateway=SOMEBODY-ELSE"), now);
+    trial.dock.add(9, &entry("kind=reconnect_storm,at_ms=60000,ms=10"), now);
+    let refusal = |trial: &mut Trial| {
+        let tid = trial.sent_and_run("debug_mode_open", &json!({}));
+        trial.outcome(&tid)
+    };
+    assert_eq!(refusal(&mut trial), Outcome::Refused(514_135), "what was added goes before");
+    for number in [7, 9] {
+        let deeds = trial.dock.remove(number, now);
+        trial.note(deeds);
+    }
+    assert_eq!(refusal(&mut trial), Outcome::Refused(514_116));
+    trial.run(100_000);
+    assert_eq!(trial.changes, [], "the storm that was taken away does not come");
+}
+
+#[test]
+fn conditions_begin_and_end_at_their_time_or_when_they_are_taken_away() {
+    let mut trial = Trial::of(&[
+        "kind=wind,speed=14,at_ms=8000,ms=1000",
+        "kind=wind,speed=5",
+        "kind=offline,at_ms=20000",
+    ]);
+    let wind = |trial: &Trial| trial.dock.dock().conditions().wind;
+    assert_eq!(wind(&trial), Some(5.0));
+    trial.run(3_000);
+    assert_eq!((trial.millis, wind(&trial)), (8_000, Some(14.0)));
+    trial.run(1_000);
+    assert_eq!(wind(&trial), Some(5.0));
+    let deeds = trial.dock.remove(2, at(trial.millis));
+    trial.note(deeds);
+    assert_eq!(wind(&trial), None);
+    trial.run(11_000);
+    assert_eq!(trial.changes, [(20_000, Connection::Lost)]);
+    let before = trial.sent.len();
+    trial.run(10_000);
+    assert_eq!(trial.sent.len(), before, "nothing is said without a connection");
+    let deeds = trial.dock.remove(3, at(trial.millis));
+    trial.note(deeds);
+    assert_eq!(trial.changes[1..], [(30_000, Connection::Back)]);
 }

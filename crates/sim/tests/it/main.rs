@@ -5,6 +5,8 @@
     reason = "a test that cannot go on should stop"
 )]
 
+mod conditions;
+mod control;
 mod drc;
 mod fault_manual;
 mod faults;

@@ -29,7 +29,7 @@ use utmos_sim::{
     oracle::{self, Entry},
 };
 
-const LONG: Duration = Duration::from_secs(20);
+pub const LONG: Duration = Duration::from_secs(20);
 
 struct OwnTopics(Vec<(String, String)>);
 
@@ -57,7 +57,7 @@ impl Doorkeeper for OwnTopics {
 }
 
 /// A cloud: acknowledges, answers requests, and keeps what it heard.
-struct Cloud {
+pub struct Cloud {
     outlet: Arc<dyn Outlet>,
     heard: Arc<Mutex<Vec<(String, Value)>>>,
     count: watch::Receiver<usize>,
@@ -72,7 +72,7 @@ impl Cloud {
     }
 
     /// With the platform's own broker.
-    async fn start(config: &FleetConfig, listen: SocketAddr) -> (Broker, Self) {
+    pub async fn start(config: &FleetConfig, listen: SocketAddr) -> (Broker, Self) {
         let users = config
             .docks
             .iter()
@@ -86,11 +86,11 @@ impl Cloud {
         (broker, cloud)
     }
 
-    fn here() -> SocketAddr {
+    pub fn here() -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
     }
 
-    async fn wait_for(&self, what: &str, is_it: impl Fn(&str, &Value) -> bool) -> Value {
+    pub async fn wait_for(&self, what: &str, is_it: impl Fn(&str, &Value) -> bool) -> Value {
         let mut count = self.count.clone();
         let find = || {
             let heard = self.heard.lock().unwrap();
@@ -107,7 +107,33 @@ impl Cloud {
         found.await.unwrap_or_else(|_| panic!("no {what}"))
     }
 
-    async fn services(&self, sn: &str, tid: &str, method: &str, data: Value) -> Value {
+    /// How much it has heard so far.
+    pub fn count(&self) -> usize {
+        self.heard.lock().unwrap().len()
+    }
+
+    /// Waits for so many such messages after those.
+    pub async fn wait_for_after(
+        &self,
+        mark: usize,
+        what: &str,
+        wanted: usize,
+        is_it: impl Fn(&str, &Value) -> bool,
+    ) {
+        let mut count = self.count.clone();
+        let heard = || {
+            let heard = self.heard.lock().unwrap();
+            heard.iter().skip(mark).filter(|(topic, json)| is_it(topic, json)).count()
+        };
+        let enough = timeout(LONG, async {
+            while heard() < wanted {
+                count.changed().await.unwrap();
+            }
+        });
+        enough.await.unwrap_or_else(|_| panic!("no {what}: {} of {wanted}", heard()));
+    }
+
+    pub async fn services(&self, sn: &str, tid: &str, method: &str, data: Value) -> Value {
         let message =
             json!({"tid": tid, "bid": "b", "timestamp": 1, "method": method, "data": data});
         let topic = format!("thing/product/{sn}/services");
@@ -178,7 +204,7 @@ async fn listen_and_answer(
     }
 }
 
-fn fleet_config(docks: u32) -> FleetConfig {
+pub fn fleet_config(docks: u32) -> FleetConfig {
     FleetConfig {
         speed: 50.0,
         reply: ReplyTiming::AtOnce,
@@ -412,4 +438,40 @@ async fn docks_work_at_mosquitto_in_mqtt_5() {
 #[tokio::test]
 async fn docks_work_at_mosquitto_in_mqtt_3_1_1() {
     a_dock_works_at_mosquitto(ProtocolChoice::V311).await;
+}
+
+#[tokio::test]
+async fn an_early_answer_is_with_the_broker_before_the_acknowledgement() {
+    let mut config = FleetConfig { quiet: true, ..fleet_config(1) };
+    config.reply = ReplyTiming::Realistic;
+    config.faults.put_first(["kind=early".parse::<FaultFlag>().unwrap()]);
+    let users = config.docks.iter().map(|dock| (dock.username.clone(), dock.password.clone()));
+    let (sender, mut inbound) = mpsc::channel(1_000);
+    let doorkeeper = Arc::new(OwnTopics(users.collect()));
+    let broker = Broker::start(BrokerConfig::new(Cloud::here()), doorkeeper, sender).await.unwrap();
+    config.broker.port = broker.local_addr().port();
+    let fleet = Fleet::start(config).unwrap();
+    timeout(LONG, fleet.ready()).await.expect("up, though nobody answers it");
+    let outlet = broker.outlet();
+    for round in 0..20 {
+        let tid = format!("t-{round}");
+        let message = json!({"tid": tid, "bid": "b", "method": "debug_mode_open", "data": {}});
+        let topic = "thing/product/SIM-DOCK-0001/services";
+        let publish = outlet.publish(Publish::new(topic, message.to_string()));
+        let sent = timeout(LONG, publish).await.expect("it is acknowledged in the end");
+        assert!(matches!(sent, Sent::Confirmed { packet_id: Some(_) }), "{sent:?}");
+        // Whatever the dock said before it acknowledged is here by now.
+        let mut answers = 0;
+        while let Ok(message) = inbound.try_recv() {
+            if let Inbound::Message { topic, payload, .. } = message
+                && topic.ends_with("/services_reply")
+            {
+                let json: Value = serde_json::from_slice(&payload).unwrap();
+                answers += usize::from(json["tid"] == json!(tid));
+            }
+        }
+        assert_eq!(answers, 1, "round {round}");
+    }
+    fleet.shutdown().await;
+    broker.shutdown().await;
 }

@@ -260,7 +260,7 @@ impl World {
         self.sent.iter().filter(wanted).collect()
     }
 
-    fn note(&mut self, outputs: Vec<Output>) {
+    pub fn note(&mut self, outputs: Vec<Output>) {
         for output in outputs {
             match output {
                 Output::Publish { topic, payload, .. } => {

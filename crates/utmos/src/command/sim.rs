@@ -1,8 +1,8 @@
 //! `utmos sim`: simulated docks against any broker, and a line for whatever happens.
 
-mod faults;
+mod scenario;
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
 use serde::Deserialize;
@@ -11,11 +11,15 @@ use tracing::Level;
 use utmos_dji::catalogue::Catalogue;
 use utmos_mqtt::{ClientTls, ProtocolChoice};
 use utmos_server::config::{Log, LogFormat};
-use utmos_sim::{BrokerAddress, DockConfig, Fleet, FleetConfig, Happening, Model};
+use utmos_sim::{
+    BrokerAddress, DockConfig, Fleet, FleetConfig, Happening, Model, Scenario, ScenarioDock,
+    ScenarioDocks, control::Control,
+};
 
 use super::sign::read_argument;
 use crate::{exit::Exit, output};
 
+const SEED: u64 = 1;
 const HAPPENINGS_WAITING_MAX: usize = 10_000;
 const DOCKS_MAX: u32 = 10_000;
 /// How long the docks may take to come online before a word is said about it.
@@ -27,19 +31,20 @@ pub struct Args {
     /// The broker, as host:port
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883", value_parser = parse_broker)]
     broker: (String, u16),
-    /// How many docks [default: 1, or as many as the credentials file names]
+    /// How many docks [default: those of the scenario, or as many as the credentials file names, or 1]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(DOCKS_MAX)))]
     docks: Option<u32>,
     /// What they are: dock1, dock2, dock3, rc_pro or rc_plus_2, or one of these with its other aircraft, such as
-    /// dock3_m4td. Of several, separated by commas, they take one after another
-    #[arg(long, value_name = "MODEL", default_value = "dock2", value_delimiter = ',')]
+    /// dock3_m4td. Of several, separated by commas, they take one after another [default: that of the scenario, or
+    /// dock2]
+    #[arg(long, value_name = "MODEL", value_delimiter = ',')]
     model: Vec<Model>,
-    /// Fixes every id, delay and reading
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// How many times faster than real docks they fly, work and answer
-    #[arg(long, default_value_t = 1.0)]
-    speed: f64,
+    /// Fixes every id, delay and reading, and all dice [default: that of the scenario, or 1]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How many times faster than real docks they fly, work and answer [default: that of the scenario, or 1]
+    #[arg(long)]
+    speed: Option<f64>,
     /// File with a serial number and an MQTT password per line, or what `utmos device add --json` printed; - for
     /// standard input. Without it, docks are called SIM-DOCK-0001 and so on, with passwords made from the seed
     #[arg(long, value_name = "FILE")]
@@ -60,7 +65,14 @@ pub struct Args {
     #[arg(long)]
     no_telemetry: bool,
     #[command(flatten)]
-    faults: faults::FaultArgs,
+    scenario: scenario::ScenarioArgs,
+    /// Listen here for the control API: HTTP and JSON to look at the docks and to change what goes wrong while they run.
+    /// Port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    control: Option<SocketAddr>,
+    /// Let the control API be reached from other machines. It has no credentials
+    #[arg(long, requires = "control")]
+    control_anywhere: bool,
 }
 
 /// Runs it.
@@ -70,24 +82,38 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let mut broker = BrokerAddress::new(host, port);
     broker.protocol = args.protocol.unwrap_or(ProtocolChoice::Auto);
     broker.tls = args.tls.then(|| ClientTls { ca_file: args.ca_file.clone(), server_name: None });
-    let mut config = FleetConfig::new(broker, 0, args.seed);
-    config.docks = docks(&args)?;
-    config.speed = args.speed;
+    let scenario = args.scenario.read()?;
+    let seed = args.seed.or(scenario.seed).unwrap_or(SEED);
+    let mut config = FleetConfig::new(broker, 0, seed);
+    config.docks = docks(&args, &scenario, seed)?;
+    config.speed = args.speed.or(scenario.speed).unwrap_or(1.0);
     config.quiet = args.no_telemetry;
-    config.faults = args.faults.plan()?;
+    config.faults = scenario.faults;
     if !config.faults.is_empty() {
         let catalogue = Catalogue::embedded()?;
-        faults::doubts(&config.faults, &config.docks, &catalogue).iter().for_each(output::note);
+        scenario::doubts(&config.faults, &config.docks, &catalogue).iter().for_each(output::note);
     }
     let (sender, mut happenings) = mpsc::channel(HAPPENINGS_WAITING_MAX);
     config.on_event = Some(sender);
     let count = config.docks.len();
     let fleet = Fleet::start(config)?;
+    let control = match args.control {
+        Some(address) => {
+            Some(Control::start(address, args.control_anywhere, fleet.controls()).await?)
+        }
+        None => None,
+    };
     output::note(format_args!(
         "{count} simulated docks for {}:{}; Ctrl-C ends them",
         args.broker.0, args.broker.1
     ));
+    if let Some(control) = &control {
+        output::note(format_args!("control API at http://{}", control.address()));
+    }
     watch(&fleet, &mut happenings).await;
+    if let Some(control) = control {
+        control.shutdown().await;
+    }
     fleet.shutdown().await;
     Ok(Exit::Done)
 }
@@ -100,6 +126,7 @@ async fn watch(fleet: &Fleet, happenings: &mut mpsc::Receiver<Happening>) {
         tokio::select! {
             biased;
             _ = tokio::signal::ctrl_c() => return,
+            () = fleet.stopped() => return,
             happening = happenings.recv() => match happening {
                 Some(happening) => output::line(format_args!("{} {happening}", happening.at)),
                 None => return,
@@ -115,31 +142,85 @@ async fn watch(fleet: &Fleet, happenings: &mut mpsc::Receiver<Happening>) {
     }
 }
 
-fn docks(args: &Args) -> anyhow::Result<Vec<DockConfig>> {
-    let Some(source) = &args.credentials else {
-        let mut docks: Vec<_> = (1..=args.docks.unwrap_or(1))
-            .zip(args.model.iter().cycle())
-            .map(|(number, model)| DockConfig::numbered_as(*model, args.seed, number))
-            .collect();
-        if let Some(path) = &args.password_from {
-            let text =
-                std::fs::read_to_string(path).with_context(|| format!("{path} cannot be read"))?;
-            for dock in &mut docks {
-                text.trim_end_matches(['\r', '\n']).clone_into(&mut dock.password);
-            }
-        }
-        return Ok(docks);
+fn docks(args: &Args, scenario: &Scenario, seed: u64) -> anyhow::Result<Vec<DockConfig>> {
+    let named = match &scenario.docks {
+        // Whoever says how many means the numbered ones.
+        Some(ScenarioDocks::Named(named)) if args.docks.is_none() => Some(named.as_slice()),
+        Some(ScenarioDocks::Named(_) | ScenarioDocks::Count(_)) | None => None,
     };
-    let argument = if source == "-" { source.clone() } else { format!("@{source}") };
+    let count = match scenario.docks {
+        Some(ScenarioDocks::Count(count)) => args.docks.or(Some(count)),
+        Some(ScenarioDocks::Named(_)) | None => args.docks,
+    };
+    let logins = args.credentials.as_deref().map(credentials).transpose()?;
+    let usual = [scenario.model.unwrap_or_default()];
+    let models = if args.model.is_empty() { &usual[..] } else { &args.model[..] };
+    let numbers = || (1..).zip(models.iter().copied().cycle());
+    let mut docks: Vec<DockConfig> = match (named, logins) {
+        (Some(named), logins) => {
+            let numbered = numbers().zip(named);
+            numbered
+                .map(|((number, usual), one)| {
+                    named_dock(one.model.unwrap_or(usual), seed, number, one, logins.as_deref())
+                })
+                .collect::<anyhow::Result<_>>()?
+        }
+        (None, Some(logins)) => {
+            let wanted = count.map_or(logins.len(), |count| count as usize);
+            if logins.is_empty() || wanted > logins.len() {
+                let source = args.credentials.as_deref().unwrap_or_default();
+                bail!("{source} has passwords for {} docks and {wanted} are wanted", logins.len());
+            }
+            let numbered = numbers().zip(logins.into_iter().take(wanted));
+            numbered.map(|((number, model), login)| dock(model, seed, number, login)).collect()
+        }
+        (None, None) => {
+            let numbered = numbers().take(count.unwrap_or(1) as usize);
+            numbered.map(|(number, model)| DockConfig::numbered_as(model, seed, number)).collect()
+        }
+    };
+    if let Some(path) = &args.password_from {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("{path} cannot be read"))?;
+        for dock in &mut docks {
+            text.trim_end_matches(['\r', '\n']).clone_into(&mut dock.password);
+        }
+    }
+    Ok(docks)
+}
+
+/// What a file of credentials, or standard input, says.
+fn credentials(source: &str) -> anyhow::Result<Vec<Login>> {
+    let argument = if source == "-" { source.to_owned() } else { format!("@{source}") };
     let text =
         String::from_utf8(read_argument(&argument)?).map_err(|_| anyhow!("{source} is no text"))?;
-    let logins = parse_credentials(&text).with_context(|| format!("in {source}"))?;
-    let wanted = args.docks.map_or(logins.len(), |count| count as usize);
-    if logins.is_empty() || wanted > logins.len() {
-        bail!("{source} has passwords for {} docks and {wanted} are wanted", logins.len());
-    }
-    let numbered = (1..).zip(args.model.iter().cycle()).zip(logins.into_iter().take(wanted));
-    Ok(numbered.map(|((number, model), login)| dock(*model, args.seed, number, login)).collect())
+    parse_credentials(&text).with_context(|| format!("in {source}"))
+}
+
+/// A dock that a scenario names, with its password among these; without any, with one made from the seed.
+fn named_dock(
+    model: Model,
+    seed: u64,
+    number: u32,
+    named: &ScenarioDock,
+    logins: Option<&[Login]>,
+) -> anyhow::Result<DockConfig> {
+    let password = match logins {
+        Some(logins) => {
+            let login = logins.iter().find(|login| login.sn == named.sn);
+            let login = login.with_context(|| {
+                format!(
+                    "the scenario has dock {}, and the credentials have no password for it",
+                    named.sn
+                )
+            })?;
+            login.password.clone()
+        }
+        None => DockConfig::numbered_as(model, seed, number).password,
+    };
+    let dock = dock(model, seed, number, Login { sn: named.sn.clone(), password });
+    let aircraft_sn = named.aircraft_sn.clone().unwrap_or_else(|| dock.aircraft_sn.clone());
+    Ok(DockConfig { aircraft_sn, ..dock })
 }
 
 /// A dock with a name of its own gets an aircraft that is called after it.
@@ -242,6 +323,25 @@ mod tests {
         );
         assert!(parse_credentials("A\n").is_err());
         assert!(parse_credentials("{\"sn\":\"A\"}").is_err());
+    }
+
+    #[test]
+    fn a_scenario_names_its_docks_and_the_credentials_have_their_passwords() {
+        let named = |sn: &str, aircraft: Option<&str>| ScenarioDock {
+            sn: sn.to_owned(),
+            aircraft_sn: aircraft.map(str::to_owned),
+            model: None,
+        };
+        let named_dock = |number, one: ScenarioDock, logins: Option<&[Login]>| {
+            named_dock(Model::Dock3, 1, number, &one, logins)
+        };
+        let logins = parse_credentials("A p1\nB p2\n").unwrap();
+        let dock = named_dock(1, named("B", Some("B-AIR")), Some(&logins[..])).unwrap();
+        assert_eq!((dock.password.as_str(), dock.aircraft_sn.as_str()), ("p2", "B-AIR"));
+        let missing = named_dock(1, named("C", None), Some(&logins[..])).unwrap_err();
+        assert!(missing.to_string().contains("dock C"), "{missing}");
+        let numbered = named_dock(3, named("SIM-DOCK3-0003", None), None).unwrap();
+        assert_eq!(numbered, DockConfig::numbered_as(Model::Dock3, 1, 3));
     }
 
     #[test]

@@ -1,27 +1,32 @@
-//! `utmos sim` and its fault plans, up to where docks would connect.
+//! `utmos sim`, its scenarios and its control API, up to where docks would connect.
 
 use crate::shell::Shell;
 
 #[test]
-fn a_fault_plan_that_does_not_read_is_refused_with_file_line_and_field() {
+fn a_scenario_that_does_not_read_is_refused_with_file_line_and_field() {
     let shell = Shell::new();
-    for (plan, expected) in [
+    for (text, expected) in [
         (
             "[[fault]]\nkind = \"lat\"\n",
-            "in plan.toml: line 2: kind: there is no kind \"lat\"; did you mean late? known are late,",
+            "in scenario.toml: line 2: kind: there is no kind \"lat\"; did you mean late? known are late,",
         ),
         (
             "seed = 1\n[[fault]]\nkind = \"late\"\nms = \"soon\"\n",
-            "in plan.toml: line 4: ms: must be a whole number from 0 to 3600000, not \"soon\"",
+            "in scenario.toml: line 4: ms: must be a whole number from 0 to 3600000, not \"soon\"",
         ),
-        ("[[fault]\n", "in plan.toml: line 1: this is no TOML: "),
+        ("[[fault]\n", "in scenario.toml: line 1: this is no TOML: "),
+        (
+            "docks = 2\nspeeed = 3\n[[fault]]\nkind = \"late\"\n",
+            "in scenario.toml: line 2: speeed: there is no key \"speeed\"; did you mean speed? known are seed, speed, \
+             docks, dock, fault, condition\nin scenario.toml: line 3: ms: must be given with kind late\n",
+        ),
     ] {
-        shell.write("plan.toml", plan);
-        let run = shell.run(["sim", "--faults", "plan.toml"]);
+        shell.write("scenario.toml", text);
+        let run = shell.run(["sim", "--scenario", "scenario.toml"]);
         assert_eq!((run.code, run.out.as_str()), (1, ""), "{run:?}");
         assert!(run.err.contains(expected), "{expected}\n{}", run.err);
     }
-    let run = shell.run(["sim", "--faults", "missing.toml"]);
+    let run = shell.run(["sim", "--scenario", "missing.toml"]);
     assert_eq!(run.code, 1);
     assert!(run.err.contains("missing.toml cannot be read"), "{}", run.err);
 }
@@ -33,4 +38,12 @@ fn a_fault_flag_that_does_not_read_is_wrong_usage() {
     let expected =
         "field: there is no field \"timestmp\"; did you mean timestamp? known are result,";
     assert!(run.err.contains(expected), "{}", run.err);
+}
+
+#[test]
+fn a_control_api_that_others_could_reach_is_refused_unless_it_is_meant() {
+    let run = Shell::new().run(["sim", "--control", "0.0.0.0:0"]);
+    assert_eq!(run.code, 1);
+    assert!(run.err.contains("can be reached from other machines"), "{}", run.err);
+    assert!(run.err.contains("--control-anywhere"), "{}", run.err);
 }

@@ -16,5 +16,6 @@ mod place;
 mod process;
 mod race;
 mod recordings;
+mod scenarios;
 mod security;
 mod truth;
