@@ -151,8 +151,13 @@ async fn one_peer_cannot_hold_more_than_its_share_without_signing() {
 #[tokio::test]
 async fn large_bodies_share_a_budget_and_an_emergency_needs_none() {
     const BODY_BYTES: usize = 16 * 1024 * 1024;
-    let app =
-        TestApp::start_with(&["http.body_bytes_max=16777216", "http.body_read_seconds=300"]).await;
+    // Hashing 64 MiB takes its time in a debug build; the client's own idle connection must outlast that.
+    let app = TestApp::start_with(&[
+        "http.body_bytes_max=16777216",
+        "http.body_read_seconds=300",
+        "http.header_read_seconds=300",
+    ])
+    .await;
     let mut dock = app.dock("DOCK-1").await;
     let note = "x".repeat(1024 * 1024);
     let large = async || {
