@@ -105,6 +105,11 @@ impl Lane {
         self.commands.insert(id, kept);
     }
 
+    /// Whether a publish of it has begun, or is about to, and has not been settled.
+    pub(super) fn is_leaving(&self, id: CommandId) -> bool {
+        self.commands.get(&id).is_some_and(|kept| kept.publishing)
+    }
+
     fn is_waiting(&self, id: CommandId) -> bool {
         self.commands.get(&id).is_some_and(|kept| kept.command.life.phase == Phase::Waiting)
     }

@@ -323,6 +323,14 @@ impl Driver {
         state.lanes.get(key)?.command(id).cloned()
     }
 
+    /// Whether a publish of a command is under way from here; `None` when it is not looked after.
+    #[must_use]
+    pub fn is_leaving(&self, id: CommandId) -> Option<bool> {
+        let state = self.inner.lock();
+        let lane = state.homes.get(&id).and_then(|key| state.lanes.get(key))?;
+        Some(lane.is_leaving(id))
+    }
+
     /// Finds the command a progress event belongs to: by `bid`, then by the job's own id, then by gateway and method
     /// while only one such job is open (LIFECYCLE.md, "job").
     #[must_use]
