@@ -101,7 +101,7 @@ async fn cancel(app: &App, caller: &Caller, id: &str) -> Result<Done, Problem> {
         Cancelled::TooLate(command) => {
             let stop = Stop::of(app, &command)?;
             if is_leaving(app, &command).await? {
-                return Err(too_late("it is being sent right now; try again in a moment"));
+                return Err(being_sent());
             }
             let abort = abort(app, caller, &command, stop, None).await?;
             Ok((command, Some(abort)))
@@ -118,13 +118,12 @@ async fn cancel_urgently(app: &App, caller: &Caller, id: &str) -> Result<Option<
         command.spec.tenant == caller.tenant() && caller.may_touch(&command.spec.device)
     });
     let Some(command) = known else { return Ok(None) };
-    let has_left = match command.life.phase {
-        Phase::Waiting => false,
-        Phase::Sending => app.driver.is_leaving(command.spec.id) == Some(false),
-        Phase::Delivered | Phase::Ended(_) => true,
-    };
-    if !has_left {
-        return Ok(None);
+    match command.life.phase {
+        Phase::Waiting => return Ok(None),
+        Phase::Sending if app.driver.is_leaving(command.spec.id) != Some(false) => {
+            return Err(being_sent());
+        }
+        Phase::Sending | Phase::Delivered | Phase::Ended(_) => {}
     }
     let stop = Stop::of(app, &command)?;
     if stop.method.risk != Risk::Emergency {
@@ -272,6 +271,10 @@ async fn aborts_noted(app: &App, id: CommandId) -> BTreeSet<String> {
         | Proof::Preempted { .. } => None,
     });
     named.collect()
+}
+
+fn being_sent() -> Problem {
+    too_late("it is being sent right now; try again in a moment")
 }
 
 fn too_late(why: &str) -> Problem {

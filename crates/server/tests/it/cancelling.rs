@@ -55,7 +55,7 @@ async fn a_cancel_after_an_abort_that_failed_sends_another() {
         .as_array()
         .unwrap()
         .iter()
-        .filter_map(|item| item["proof"]["abort_command_id"].as_str())
+        .filter_map(|item| item["abort_command_id"].as_str())
         .collect();
     assert_eq!(noted, aborts, "each stands on the timeline once");
 }
@@ -148,7 +148,11 @@ async fn a_cancel_whose_abort_is_an_emergency_does_not_wait_for_a_database_that_
     let id = app.api.create("DOCK-1", "fly_to_point", fly_to("f"), json!({})).await.id();
     app.unwell.hold_everything();
     dock.command().await;
-    let answer = cancel(&app, &id).await;
+    let mut answer = cancel(&app, &id).await;
+    // Refused for as long as the broker has no word on it.
+    while answer.status == StatusCode::CONFLICT {
+        answer = cancel(&app, &id).await;
+    }
     let stop = dock.command().await;
     assert_eq!((stop.method(), stop.tid()), ("fly_to_point_stop", abort_of(&answer)));
     app.unwell.release();
