@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utmos_core::{
     ports::{Ids, Store, StoreError},
@@ -149,9 +149,9 @@ impl Server {
         let limits = ServeLimits {
             connections_max: config.http.connections_max,
             header_read_wait: config.http.header_read_wait,
-            shutdown_wait: config.http.shutdown_wait,
         };
-        let http = HttpServer::start(config.http.listen, crate::http::router(app), limits)
+        let ids = app.ids.clone();
+        let http = HttpServer::start(config.http.listen, crate::http::router(app), ids, limits)
             .await
             .map_err(|cause| StartError::Http { address: config.http.listen, cause })?;
         tracing::info!(
@@ -190,20 +190,38 @@ impl Server {
         self.resumed
     }
 
-    /// Stops: takes no more requests, answers those that wait, finishes saves and publishes, then lets the broker go.
-    /// The store is closed by whoever opened it.
+    /// Stops within `http.shutdown_seconds`.
     pub async fn stop(self) {
+        let by = Instant::now() + self.shutdown_wait;
+        self.stop_by(by).await;
+    }
+
+    /// Stops: takes no more requests, answers those that wait, finishes saves and publishes, then lets the broker go. Each
+    /// takes a moment; one that does not end leaves half of the time that is left to those after it. The store is closed by
+    /// whoever opened it.
+    pub async fn stop_by(self, by: Instant) {
         self.driver.release_watches();
-        self.http.stop().await;
-        self.driver.stop(self.shutdown_wait).await;
+        self.http.stop(halfway(by)).await;
+        self.driver.stop(halfway(by).duration_since(Instant::now())).await;
         self.stopping.cancel();
         self.tasks.close();
-        match self.broker {
-            Broking::Own(broker) => broker.shutdown().await,
-            Broking::Other(client) => client.shutdown().await,
+        let rest = async {
+            match self.broker {
+                Broking::Own(broker) => broker.shutdown().await,
+                Broking::Other(client) => client.shutdown().await,
+            }
+            self.tasks.wait().await;
+        };
+        if tokio::time::timeout_at(by, rest).await.is_err() {
+            tracing::warn!("the broker did not let go in time; its connections are cut");
         }
-        self.tasks.wait().await;
     }
+}
+
+/// The middle of the time that is left.
+fn halfway(by: Instant) -> Instant {
+    let now = Instant::now();
+    now + by.saturating_duration_since(now) / 2
 }
 
 async fn start_broking(

@@ -2,6 +2,7 @@
 //!
 //! Every answer carries `X-Request-Id`; every refusal, also those of the framework, is a [`problem::Problem`].
 
+mod bare;
 mod body;
 mod budget;
 mod cancel;
