@@ -26,7 +26,7 @@ use crate::{
         Driver, DriverParts, Limits, Resumed,
         presence::{Knowledge, PresenceBook},
     },
-    http::{App, HttpServer, ServeLimits},
+    http::{App, HttpServer, Metrics, ServeLimits, Waiting, metrics_router},
     link::{AnswerSettings, Link, LinkParts},
 };
 
@@ -66,10 +66,10 @@ pub enum StartError {
         cause: io::Error,
     },
     /// The HTTP address cannot be listened on.
-    #[error(
-        "cannot listen on http.listen = {address}; choose another address, or stop what uses it"
-    )]
+    #[error("cannot listen on {key} = {address}; choose another address, or stop what uses it")]
     Http {
+        /// The setting.
+        key: &'static str,
         /// The address.
         address: SocketAddr,
         /// Why.
@@ -81,6 +81,8 @@ pub enum StartError {
 /// A running server.
 pub struct Server {
     http: HttpServer,
+    /// The metrics, where they have an address of their own.
+    metrics: Option<HttpServer>,
     broker: Broking,
     driver: Driver,
     resumed: Resumed,
@@ -106,6 +108,7 @@ impl Server {
         let directory =
             Arc::new(Directory::load(parts.store.clone()).await.map_err(StartError::Store)?);
         let (sender, inbound) = mpsc::channel(INBOUND_WAITING_MAX);
+        let waiting = Waiting { inbound: sender.downgrade() };
         let (broker, outlet, knowledge) = start_broking(config, &directory, sender).await?;
         let driver = Driver::start(DriverParts {
             store: parts.store.clone(),
@@ -143,6 +146,7 @@ impl Server {
             link,
             clock: parts.clock,
             ids: parts.ids,
+            inbound: waiting,
             body_bytes_max: config.http.body_bytes_max,
             body_read_wait: config.http.body_read_wait,
         });
@@ -150,16 +154,27 @@ impl Server {
             connections_max: config.http.connections_max,
             header_read_wait: config.http.header_read_wait,
         };
-        let ids = app.ids.clone();
-        let http = HttpServer::start(config.http.listen, crate::http::router(app), ids, limits)
-            .await
-            .map_err(|cause| StartError::Http { address: config.http.listen, cause })?;
+        let listen = async |key: &'static str, address: SocketAddr, router| {
+            HttpServer::start(address, router, app.ids.clone(), limits)
+                .await
+                .map_err(|cause| StartError::Http { key, address, cause })
+        };
+        let (place, metrics) = match config.metrics.listen {
+            Some(address) => {
+                let router = metrics_router(app.clone());
+                (Metrics::Elsewhere, Some(listen("metrics.listen", address, router).await?))
+            }
+            None => (Metrics::Here, None),
+        };
+        let api = crate::http::router(app.clone(), place);
+        let http = listen("http.listen", config.http.listen, api).await?;
         tracing::info!(
             http = %http.address(), open = resumed.open, unclear = resumed.unclear,
             "started; commands of earlier processes are looked after"
         );
         Ok(Self {
             http,
+            metrics,
             broker,
             driver,
             resumed,
@@ -173,6 +188,12 @@ impl Server {
     #[must_use]
     pub fn http_addr(&self) -> SocketAddr {
         self.http.address()
+    }
+
+    /// Where the metrics are, if they have an address of their own.
+    #[must_use]
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(HttpServer::address)
     }
 
     /// Where the embedded broker listens, if there is one.
@@ -201,7 +222,12 @@ impl Server {
     /// whoever opened it.
     pub async fn stop_by(self, by: Instant) {
         self.driver.release_watches();
-        self.http.stop(halfway(by)).await;
+        let metrics = async {
+            if let Some(metrics) = self.metrics {
+                metrics.stop(halfway(by)).await;
+            }
+        };
+        tokio::join!(self.http.stop(halfway(by)), metrics);
         self.driver.stop(halfway(by).duration_since(Instant::now())).await;
         self.stopping.cancel();
         self.tasks.close();

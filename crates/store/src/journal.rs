@@ -30,7 +30,7 @@ use utmos_core::{
     method::Risk,
     ports::{
         Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, RegistryStore,
-        Store, StoreError, Tenant, Unmatched,
+        Store, StoreDepths, StoreError, Tenant, Unmatched,
     },
     signing::NonceUse,
     time::Timestamp,
@@ -294,6 +294,10 @@ async fn patiently<T>(
 
 #[async_trait]
 impl CommandStore for JournalledStore {
+    fn depths(&self) -> StoreDepths {
+        StoreDepths { unsettled: self.unsettled(), ..self.inner.depths() }
+    }
+
     async fn accept(
         &self,
         nonce: Option<NonceUse>,

@@ -39,7 +39,7 @@ use utmos_core::{
     id::{ApiId, CommandId, GatewaySn, TenantId},
     ports::{
         Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, RegistryStore,
-        StoreError, Tenant, Unmatched,
+        StoreDepths, StoreError, Tenant, Unmatched,
     },
     signing::NonceUse,
     time::Timestamp,
@@ -199,6 +199,11 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
 
 #[async_trait]
 impl CommandStore for SqliteStore {
+    fn depths(&self) -> StoreDepths {
+        let (urgent_writes, writes) = self.queue.depth();
+        StoreDepths { urgent_writes, writes, unsettled: 0 }
+    }
+
     async fn accept(
         &self,
         nonce: Option<NonceUse>,

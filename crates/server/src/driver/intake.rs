@@ -284,7 +284,7 @@ impl Inner {
         let is_claimed = life.phase == Phase::Sending;
         let expected = (!is_claimed).then(|| Expected { inner: self.clone(), key: key.clone() });
         self.lock().in_flight.insert(spec.id, false);
-        let accepted = self.store.accept(nonce, new).await;
+        let accepted = self.figures.accept.of(self.store.accept(nonce, new)).await;
         let was_asked_again = self.lock().in_flight.remove(&spec.id).unwrap_or(false);
         let command = Command { spec: spec.clone(), life };
         match &accepted {

@@ -84,6 +84,14 @@ impl Lane {
         self.queue.len()
     }
 
+    pub(super) fn leaving(&self) -> usize {
+        self.outbox.len()
+    }
+
+    pub(super) fn told(&self) -> usize {
+        self.inbox.len()
+    }
+
     pub(super) fn command(&self, id: CommandId) -> Option<&Command> {
         self.commands.get(&id).map(|kept| &kept.command)
     }
@@ -300,7 +308,9 @@ impl Inner {
         let mut failures = 0;
         while let Some(batch) = self.decide_batch(&key) {
             batch.iter().for_each(|work| crash_point::entries("saving", &work.folded.entries));
-            let saves = batch.iter().map(|work| self.store.advance(work.advance.clone()));
+            let save =
+                |work: &Work| self.figures.advance.of(self.store.advance(work.advance.clone()));
+            let saves = batch.iter().map(save);
             let saved = join_all(saves).await;
             let mut unsaved = Vec::new();
             for (work, saved) in batch.into_iter().zip(saved) {

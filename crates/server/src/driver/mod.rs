@@ -44,7 +44,7 @@ pub use self::{
     intake::{Cancelled, Draft, Resumed, SubmitError, Submitted},
     watch::Watch,
 };
-use crate::directory::Directory;
+use crate::{directory::Directory, durations::Durations};
 
 /// Bounds of the driver.
 #[derive(Debug, Clone)]
@@ -102,6 +102,27 @@ pub struct Figures {
     pub overtaken: AtomicU64,
     /// Saves that the store refused and that are tried again.
     pub store_failures: AtomicU64,
+    /// From asking the store to accept a command until its answer.
+    pub accept: Durations,
+    /// From asking the store to save a change until its answer.
+    pub advance: Durations,
+    /// From handing a message to the broker until its word on it.
+    pub publish: Durations,
+}
+
+/// What waits in all lanes together.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LaneDepths {
+    /// Lanes that hold anything.
+    pub lanes: usize,
+    /// Commands that are looked after.
+    pub open: usize,
+    /// Of these, those that wait to be sent.
+    pub waiting: usize,
+    /// Of these, those that are claimed and not handed to the broker yet.
+    pub leaving: usize,
+    /// What was told of commands and is not decided yet.
+    pub told: usize,
 }
 
 /// The one that moves commands. Cheap to clone.
@@ -246,11 +267,18 @@ impl Driver {
         &self.inner.figures
     }
 
-    /// How many commands are looked after, and how many of them wait to be sent.
+    /// What waits now.
     #[must_use]
-    pub fn depth(&self) -> (usize, usize) {
+    pub fn depths(&self) -> LaneDepths {
         let state = self.inner.lock();
-        (state.homes.len(), state.lanes.values().map(Lane::waiting).sum())
+        let (lanes, open) = (state.lanes.len(), state.homes.len());
+        let depths = LaneDepths { lanes, open, ..LaneDepths::default() };
+        state.lanes.values().fold(depths, |depths, lane| LaneDepths {
+            waiting: depths.waiting + lane.waiting(),
+            leaving: depths.leaving + lane.leaving(),
+            told: depths.told + lane.told(),
+            ..depths
+        })
     }
 
     /// Gives whatever waits for a gateway its turn.

@@ -140,6 +140,12 @@ impl Link {
         &self.figures
     }
 
+    /// Chores that wait.
+    #[must_use]
+    pub fn chores(&self) -> usize {
+        CHORES_WAITING_MAX - self.chores.capacity()
+    }
+
     /// Takes in what comes until `stopping`.
     pub async fn run(
         self: Arc<Self>,

@@ -11,6 +11,7 @@ mod dock;
 mod emergency;
 mod error_codes;
 mod life;
+mod metrics;
 mod openapi;
 mod order;
 mod routes;

@@ -15,7 +15,7 @@ use utmos_core::{
     id::{ApiId, CommandId, GatewaySn, TenantId},
     ports::{
         Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, RegistryStore,
-        Store, StoreError, Tenant, Unmatched,
+        Store, StoreDepths, StoreError, Tenant, Unmatched,
     },
     signing::NonceUse,
     time::Timestamp,
@@ -105,6 +105,10 @@ impl Unwell {
 
 #[async_trait]
 impl CommandStore for Unwell {
+    fn depths(&self) -> StoreDepths {
+        self.inner.depths()
+    }
+
     async fn accept(
         &self,
         nonce: Option<NonceUse>,

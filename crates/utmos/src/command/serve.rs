@@ -102,6 +102,9 @@ fn raise_open_files() {
 
 fn announce(config: &Config, server: &Server) {
     output::note(format_args!("API at {}, reference at {0}/docs", url(server.http_addr())));
+    if let Some(address) = server.metrics_addr() {
+        output::note(format_args!("metrics at {}/metrics", url(address)));
+    }
     if let Some(address) = server.mqtt_addr() {
         output::note(format_args!("devices connect to {address}"));
     }
