@@ -464,6 +464,7 @@ impl Inner {
                 command.spec.method,
                 command.life.status().as_str()
             );
+            self.failures.ended(&command, self.clock.now().mono);
         }
         for waiting in done {
             let _ = waiting.send(command.clone());

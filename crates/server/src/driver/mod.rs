@@ -9,6 +9,7 @@
 
 mod doubt;
 mod emergencies;
+mod failures;
 mod intake;
 mod lane;
 mod overtaken;
@@ -142,6 +143,7 @@ struct Inner {
     limits: Limits,
     state: Mutex<State>,
     figures: Figures,
+    failures: failures::Failures,
     /// The latest wall time on record when this process started, in Unix milliseconds.
     newest_at_start: AtomicI64,
     /// The earliest timer has changed.
@@ -235,6 +237,7 @@ impl Driver {
                 doubtful: BTreeMap::new(),
             }),
             figures: Figures::default(),
+            failures: failures::Failures::default(),
             newest_at_start: AtomicI64::new(i64::MIN),
             timer_moved: Notify::new(),
             tasks: TaskTracker::new(),
