@@ -160,6 +160,17 @@ pub struct Tenant {
     pub created_at: Timestamp,
 }
 
+/// How much waits in a store, for metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoreDepths {
+    /// Writes of emergencies that are not answered yet.
+    pub urgent_writes: usize,
+    /// All other writes that are not answered yet.
+    pub writes: usize,
+    /// Emergencies that went out while the store was unwell and are not on record yet.
+    pub unsettled: usize,
+}
+
 /// Commands and what is known of them.
 #[async_trait]
 pub trait CommandStore: Send + Sync {
@@ -167,6 +178,11 @@ pub trait CommandStore: Send + Sync {
     /// once. Whatever stands before another store passes this on.
     fn trouble(&self) -> Option<String> {
         None
+    }
+
+    /// How much waits in it. Nothing in one without queues.
+    fn depths(&self) -> StoreDepths {
+        StoreDepths::default()
     }
 
     /// Stores a command and spends the nonce of its request, or says why not.

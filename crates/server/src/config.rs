@@ -31,6 +31,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The HTTP API.
     pub http: Http,
+    /// The metrics.
+    pub metrics: Metrics,
     /// The database.
     pub store: Store,
     /// Where docks connect.
@@ -60,6 +62,13 @@ pub struct Http {
     pub connections_max: usize,
     /// Longest a shutdown may take to finish what was begun.
     pub shutdown_wait: Duration,
+}
+
+/// The metrics.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// Address and port of their own; `None` = those of the API.
+    pub listen: Option<SocketAddr>,
 }
 
 /// The database.
@@ -218,19 +227,32 @@ impl Config {
     fn read(reader: &mut Reader) -> Self {
         let data_dir = reader.path("data_dir");
         let http = Http::read(reader);
+        let metrics = Metrics { listen: reader.optional_address("metrics.listen") };
         let store = Store {
             path: reader.path_or("store.path", data_dir.join("utmos.sqlite")),
             master_key_file: reader.path_or("store.master_key_file", data_dir.join("master.key")),
         };
         let mqtt = Mqtt::read(reader);
+        let is_same = |address: Option<SocketAddr>, other: SocketAddr| {
+            address.is_some_and(|address| address.port() != 0 && address == other)
+        };
+        if is_same(metrics.listen, http.listen) {
+            reader.refuse(
+                "metrics.listen",
+                "is the address of http.listen too; leave it empty for that, or choose another port",
+            );
+        }
         if let Mqtt::Embedded(broker) = &mqtt {
             let addresses = [
                 ("mqtt.embedded.listen", Some(broker.listen)),
                 ("mqtt.embedded.tls_listen", broker.tls.as_ref().map(|tls| tls.listen)),
             ];
             for (key, address) in addresses {
-                if address.is_some_and(|address| address.port() != 0 && address == http.listen) {
+                if is_same(address, http.listen) {
                     reader.refuse(key, "is the address of http.listen too; choose another port");
+                }
+                if metrics.listen.is_some_and(|listen| is_same(address, listen)) {
+                    reader.refuse(key, "is the address of metrics.listen too; choose another port");
                 }
             }
         }
@@ -262,7 +284,7 @@ impl Config {
             format: reader
                 .choice("log.format", &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
         };
-        Self { data_dir, http, store, mqtt, commands, dji, catalogue, log }
+        Self { data_dir, http, metrics, store, mqtt, commands, dji, catalogue, log }
     }
 }
 

@@ -9,6 +9,7 @@ mod crash_point;
 pub mod directory;
 mod doorkeeper;
 pub mod driver;
+mod durations;
 pub mod http;
 pub mod ids;
 pub mod link;

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utmos_core::{
     ports::{Ids, Store, StoreError},
@@ -26,7 +26,7 @@ use crate::{
         Driver, DriverParts, Limits, Resumed,
         presence::{Knowledge, PresenceBook},
     },
-    http::{App, HttpServer, ServeLimits},
+    http::{App, HttpServer, Metrics, ServeLimits, Waiting, metrics_router},
     link::{AnswerSettings, Link, LinkParts},
 };
 
@@ -68,10 +68,10 @@ pub enum StartError {
         cause: io::Error,
     },
     /// The HTTP address cannot be listened on.
-    #[error(
-        "cannot listen on http.listen = {address}; choose another address, or stop what uses it"
-    )]
+    #[error("cannot listen on {key} = {address}; choose another address, or stop what uses it")]
     Http {
+        /// The setting.
+        key: &'static str,
         /// The address.
         address: SocketAddr,
         /// Why.
@@ -83,6 +83,8 @@ pub enum StartError {
 /// A running server.
 pub struct Server {
     http: HttpServer,
+    /// The metrics, where they have an address of their own.
+    metrics: Option<HttpServer>,
     broker: Broking,
     driver: Driver,
     resumed: Resumed,
@@ -108,6 +110,7 @@ impl Server {
         let directory =
             Arc::new(Directory::load(parts.store.clone()).await.map_err(StartError::Store)?);
         let (sender, inbound) = mpsc::channel(INBOUND_WAITING_MAX);
+        let waiting = Waiting { inbound: sender.downgrade() };
         let (broker, outlet, knowledge) = start_broking(config, &directory, sender).await?;
         let driver = Driver::start(DriverParts {
             store: parts.store.clone(),
@@ -149,23 +152,35 @@ impl Server {
             link,
             clock: parts.clock,
             ids: parts.ids,
+            inbound: waiting,
             body_bytes_max: config.http.body_bytes_max,
             body_read_wait: config.http.body_read_wait,
         });
         let limits = ServeLimits {
             connections_max: config.http.connections_max,
             header_read_wait: config.http.header_read_wait,
-            shutdown_wait: config.http.shutdown_wait,
         };
-        let http = HttpServer::start(config.http.listen, crate::http::router(app), limits)
-            .await
-            .map_err(|cause| StartError::Http { address: config.http.listen, cause })?;
+        let listen = async |key: &'static str, address: SocketAddr, router| {
+            HttpServer::start(address, router, app.ids.clone(), limits)
+                .await
+                .map_err(|cause| StartError::Http { key, address, cause })
+        };
+        let (place, metrics) = match config.metrics.listen {
+            Some(address) => {
+                let router = metrics_router(app.clone());
+                (Metrics::Elsewhere, Some(listen("metrics.listen", address, router).await?))
+            }
+            None => (Metrics::Here, None),
+        };
+        let api = crate::http::router(app.clone(), place);
+        let http = listen("http.listen", config.http.listen, api).await?;
         tracing::info!(
             http = %http.address(), open = resumed.open, unclear = resumed.unclear,
             "started; commands of earlier processes are looked after"
         );
         Ok(Self {
             http,
+            metrics,
             broker,
             driver,
             resumed,
@@ -179,6 +194,12 @@ impl Server {
     #[must_use]
     pub fn http_addr(&self) -> SocketAddr {
         self.http.address()
+    }
+
+    /// Where the metrics are, if they have an address of their own.
+    #[must_use]
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(HttpServer::address)
     }
 
     /// Where the embedded broker listens, if there is one.
@@ -196,22 +217,46 @@ impl Server {
         self.resumed
     }
 
-    /// Stops: takes no more requests, answers those that wait, hears the answers that are on their way, finishes saves and
-    /// publishes, then lets the broker go.
-    /// The store is closed by whoever opened it.
+    /// Stops within `http.shutdown_seconds`.
     pub async fn stop(self) {
+        let by = Instant::now() + self.shutdown_wait;
+        self.stop_by(by).await;
+    }
+
+    /// Stops: takes no more requests, answers those that wait, hears the answers that are on their way, finishes saves and
+    /// publishes, then lets the broker go. Each
+    /// takes a moment; one that does not end leaves half of the time that is left to those after it. The store is closed by
+    /// whoever opened it.
+    pub async fn stop_by(self, by: Instant) {
         self.driver.release_watches();
-        self.http.stop().await;
-        self.driver.answers_come(ANSWERS_WAIT.min(self.shutdown_wait)).await;
-        self.driver.stop(self.shutdown_wait).await;
+        let metrics = async {
+            if let Some(metrics) = self.metrics {
+                metrics.stop(halfway(by)).await;
+            }
+        };
+        tokio::join!(self.http.stop(halfway(by)), metrics);
+        let answers = ANSWERS_WAIT.min(halfway(by).duration_since(Instant::now()));
+        self.driver.answers_come(answers).await;
+        self.driver.stop(halfway(by).duration_since(Instant::now())).await;
         self.stopping.cancel();
         self.tasks.close();
-        match self.broker {
-            Broking::Own(broker) => broker.shutdown().await,
-            Broking::Other(client) => client.shutdown().await,
+        let rest = async {
+            match self.broker {
+                Broking::Own(broker) => broker.shutdown().await,
+                Broking::Other(client) => client.shutdown().await,
+            }
+            self.tasks.wait().await;
+        };
+        if tokio::time::timeout_at(by, rest).await.is_err() {
+            tracing::warn!("the broker did not let go in time; its connections are cut");
         }
-        self.tasks.wait().await;
     }
+}
+
+/// The middle of the time that is left.
+fn halfway(by: Instant) -> Instant {
+    let now = Instant::now();
+    now + by.saturating_duration_since(now) / 2
 }
 
 async fn start_broking(

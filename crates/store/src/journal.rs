@@ -15,6 +15,7 @@ mod pending;
 mod tests;
 
 use std::{
+    io,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -30,7 +31,7 @@ use utmos_core::{
     method::Risk,
     ports::{
         Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, RegistryStore,
-        Store, StoreError, Tenant, Unmatched,
+        Store, StoreDepths, StoreError, Tenant, Unmatched,
     },
     signing::NonceUse,
     time::Timestamp,
@@ -87,6 +88,14 @@ impl JournalledStore {
         let disk =
             Disk::start(file).map_err(|cause| JournalError::Io { path: path.to_owned(), cause })?;
         Ok(Self { inner, pending: Arc::new(Mutex::new(pending)), disk })
+    }
+
+    /// Whether a server has the journal at `path`, so that no other can start with it. Changes nothing.
+    ///
+    /// # Errors
+    /// When there is a file that cannot be opened.
+    pub fn is_in_use(path: &Path) -> io::Result<bool> {
+        file::is_in_use(path)
     }
 
     /// Puts what is in the journal into the store. Answers how many commands were settled.
@@ -296,6 +305,10 @@ async fn patiently<T>(
 impl CommandStore for JournalledStore {
     fn trouble(&self) -> Option<String> {
         self.inner.trouble()
+    }
+
+    fn depths(&self) -> StoreDepths {
+        StoreDepths { unsettled: self.unsettled(), ..self.inner.depths() }
     }
 
     async fn accept(

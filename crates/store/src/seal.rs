@@ -38,6 +38,8 @@ pub(crate) enum Slot {
     Response,
     /// `lives.execution_ext`.
     Execution,
+    /// `lives.texts`.
+    Texts,
     /// `timeline.proof`.
     Proof,
     /// `unmatched.raw`.
@@ -52,6 +54,7 @@ impl Slot {
             Self::Payload => b"utmos commands.payload",
             Self::Response => b"utmos lives.response_data",
             Self::Execution => b"utmos lives.execution_ext",
+            Self::Texts => b"utmos lives.texts",
             Self::Proof => b"utmos timeline.proof",
             Self::Unmatched => b"utmos unmatched.raw",
             Self::Journal => b"utmos emergency journal",

@@ -43,7 +43,7 @@ use utmos_core::{
     method::Risk,
     ports::{
         Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, RegistryStore,
-        StoreError, Tenant, Unmatched,
+        StoreDepths, StoreError, Tenant, Unmatched,
     },
     signing::NonceUse,
     time::Timestamp,
@@ -215,6 +215,11 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
 impl CommandStore for SqliteStore {
     fn trouble(&self) -> Option<String> {
         self.condition.trouble()
+    }
+
+    fn depths(&self) -> StoreDepths {
+        let (urgent_writes, writes) = self.queue.depth();
+        StoreDepths { urgent_writes, writes, unsettled: 0 }
     }
 
     async fn accept(

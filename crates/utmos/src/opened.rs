@@ -1,6 +1,11 @@
 //! Opens what the configuration names: the store, the catalogue.
 
-use std::{fs, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
+use std::{
+    fs,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context, anyhow};
 use utmos_core::ports::{RegistryStore, Tenant};
@@ -51,7 +56,7 @@ pub async fn journalled(
     store: Arc<SqliteStore>,
     config: &Config,
 ) -> anyhow::Result<Arc<JournalledStore>> {
-    let path = folder_of(&config.store.path).join(JOURNAL_FILE);
+    let path = journal_path(config);
     let journalled = JournalledStore::open(store, &path)
         .with_context(|| format!("the journal of emergencies {} cannot be used", path.display()))?;
     let settled = journalled
@@ -62,6 +67,11 @@ pub async fn journalled(
         tracing::info!(settled, "emergencies of an earlier run were put on record");
     }
     Ok(Arc::new(journalled))
+}
+
+/// Where the journal of emergencies lies.
+pub fn journal_path(config: &Config) -> PathBuf {
+    folder_of(&config.store.path).join(JOURNAL_FILE)
 }
 
 /// The catalogue, with the changes the configuration names.

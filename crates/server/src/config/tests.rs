@@ -194,3 +194,14 @@ fn a_secret_shows_neither_in_debug_output_nor_among_the_values_nor_in_a_problem(
         ![found, problems(file(&mistyped))].concat().iter().any(|problem| problem.contains(secret))
     );
 }
+
+#[test]
+fn two_addresses_are_never_the_same() {
+    let same = problems(Layers::new().assignments("--set", ["metrics.listen=127.0.0.1:8080"]));
+    assert!(same.len() == 1 && same[0].contains("metrics.listen"), "{same:?}");
+    let same = problems(Layers::new().assignments("--set", ["metrics.listen=127.0.0.1:1883"]));
+    assert!(same.len() == 1 && same[0].contains("mqtt.embedded.listen"), "{same:?}");
+    let free = Layers::new()
+        .assignments("--set", ["metrics.listen=127.0.0.1:0", "http.listen=127.0.0.1:0"]);
+    assert!(Config::load(free).is_ok());
+}

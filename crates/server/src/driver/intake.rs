@@ -161,6 +161,56 @@ impl Driver {
         self.inner.foresee(Arc::new(self.inner.to_spec(caller, draft))).await
     }
 
+    /// The command that came under a caller's key with this fingerprint, whatever would become of it today. Where the
+    /// request is a real one, [`Driver::asked_again`] must follow.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn find(
+        &self,
+        caller: &Caller,
+        device: DeviceSn,
+        idempotency_key: String,
+        fingerprint: [u8; 32],
+    ) -> Result<Option<Submitted>, StoreError> {
+        // Nothing but its key and its fingerprint matters: it stands in nobody's way, and nobody in its.
+        let draft = Draft {
+            gateway: device.to_gateway(),
+            device,
+            aircraft: None,
+            method: String::new(),
+            channel: Channel::Services,
+            completes_by: CompletesBy::Reply,
+            risk: Risk::Read,
+            starts_motion: false,
+            reply_without_status_is_final: false,
+            if_offline: IfOffline::Fail,
+            complete_on: CompleteOn::Outcome,
+            job_ref: None,
+            timeout: Duration::ZERO,
+            silence_wait: Duration::ZERO,
+            payload: "{}".into(),
+            idempotency_key,
+            fingerprint,
+        };
+        match self.foresee(caller, draft).await {
+            Ok(found) => Ok(found),
+            Err(SubmitError::Store(error)) => Err(error),
+            Err(
+                SubmitError::KeyReused(_)
+                | SubmitError::Busy { .. }
+                | SubmitError::NonceReplayed
+                | SubmitError::LaneFull(_)
+                | SubmitError::Stopping,
+            ) => Ok(None),
+        }
+    }
+
+    /// A repeated request has found its command, which goes on now if that was in doubt.
+    pub fn asked_again(&self, found: &Submitted) {
+        self.inner.take_on_doubtful(found.id, found.status);
+    }
+
     /// Ends a command that has not been sent.
     ///
     /// # Errors
@@ -234,7 +284,7 @@ impl Inner {
         let is_claimed = life.phase == Phase::Sending;
         let expected = (!is_claimed).then(|| Expected { inner: self.clone(), key: key.clone() });
         self.lock().in_flight.insert(spec.id, false);
-        let accepted = self.store.accept(nonce, new).await;
+        let accepted = self.figures.accept.of(self.store.accept(nonce, new)).await;
         let was_asked_again = self.lock().in_flight.remove(&spec.id).unwrap_or(false);
         let command = Command { spec: spec.clone(), life };
         match &accepted {

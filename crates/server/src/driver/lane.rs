@@ -109,6 +109,14 @@ impl Lane {
         self.queue.len()
     }
 
+    pub(super) fn leaving(&self) -> usize {
+        self.outbox.len()
+    }
+
+    pub(super) fn told(&self) -> usize {
+        self.inbox.len()
+    }
+
     pub(super) fn command(&self, id: CommandId) -> Option<&Command> {
         self.commands.get(&id).map(|kept| &kept.command)
     }
@@ -129,6 +137,11 @@ impl Lane {
             withdrawn: Arc::default(),
         };
         self.commands.insert(id, kept);
+    }
+
+    /// Whether a publish of it has begun, or is about to, and has not been settled.
+    pub(super) fn is_leaving(&self, id: CommandId) -> bool {
+        self.commands.get(&id).is_some_and(|kept| kept.publishing)
     }
 
     pub(super) fn is_waiting(&self, id: CommandId) -> bool {
@@ -346,7 +359,9 @@ impl Inner {
         let mut failures = 0;
         while let Some(batch) = self.decide_batch(&key) {
             batch.iter().for_each(|work| crash_point::entries("saving", &work.folded.entries));
-            let saves = batch.iter().map(|work| self.store.advance(work.advance.clone()));
+            let save =
+                |work: &Work| self.figures.advance.of(self.store.advance(work.advance.clone()));
+            let saves = batch.iter().map(save);
             let saved = join_all(saves).await;
             let mut unsaved = Vec::new();
             for (work, saved) in batch.into_iter().zip(saved) {
@@ -503,6 +518,7 @@ impl Inner {
                 command.spec.method,
                 command.life.status().as_str()
             );
+            self.failures.ended(&command, self.clock.now().mono);
         }
         for waiting in done {
             let _ = waiting.send(command.clone());

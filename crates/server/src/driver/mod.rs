@@ -9,6 +9,7 @@
 
 mod doubt;
 mod emergencies;
+mod failures;
 mod gather;
 mod intake;
 mod lane;
@@ -45,7 +46,7 @@ pub use self::{
     intake::{Cancelled, Draft, Resumed, SubmitError, Submitted},
     watch::Watch,
 };
-use crate::directory::Directory;
+use crate::{directory::Directory, durations::Durations};
 
 /// How often it is looked for answers before a stop.
 const ANSWER_LOOK_WAIT: Duration = Duration::from_millis(5);
@@ -106,6 +107,27 @@ pub struct Figures {
     pub overtaken: AtomicU64,
     /// Saves that the store refused and that are tried again.
     pub store_failures: AtomicU64,
+    /// From asking the store to accept a command until its answer.
+    pub accept: Durations,
+    /// From asking the store to save a change until its answer.
+    pub advance: Durations,
+    /// From handing a message to the broker until its word on it.
+    pub publish: Durations,
+}
+
+/// What waits in all lanes together.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LaneDepths {
+    /// Lanes that hold anything.
+    pub lanes: usize,
+    /// Commands that are looked after.
+    pub open: usize,
+    /// Of these, those that wait to be sent.
+    pub waiting: usize,
+    /// Of these, those that are claimed and not handed to the broker yet.
+    pub leaving: usize,
+    /// What was told of commands and is not decided yet.
+    pub told: usize,
 }
 
 /// The one that moves commands. Cheap to clone.
@@ -125,6 +147,7 @@ struct Inner {
     limits: Limits,
     state: Mutex<State>,
     figures: Figures,
+    failures: failures::Failures,
     /// The latest wall time on record when this process started, in Unix milliseconds.
     newest_at_start: AtomicI64,
     /// The earliest timer has changed.
@@ -222,6 +245,7 @@ impl Driver {
                 doubtful: BTreeMap::new(),
             }),
             figures: Figures::default(),
+            failures: failures::Failures::default(),
             newest_at_start: AtomicI64::new(i64::MIN),
             timer_moved: Notify::new(),
             tasks: TaskTracker::new(),
@@ -267,11 +291,18 @@ impl Driver {
         &self.inner.figures
     }
 
-    /// How many commands are looked after, and how many of them wait to be sent.
+    /// What waits now.
     #[must_use]
-    pub fn depth(&self) -> (usize, usize) {
+    pub fn depths(&self) -> LaneDepths {
         let state = self.inner.lock();
-        (state.homes.len(), state.lanes.values().map(Lane::waiting).sum())
+        let (lanes, open) = (state.lanes.len(), state.homes.len());
+        let depths = LaneDepths { lanes, open, ..LaneDepths::default() };
+        state.lanes.values().fold(depths, |depths, lane| LaneDepths {
+            waiting: depths.waiting + lane.waiting(),
+            leaving: depths.leaving + lane.leaving(),
+            told: depths.told + lane.told(),
+            ..depths
+        })
     }
 
     /// Gives whatever waits for a gateway its turn.
@@ -354,6 +385,14 @@ impl Driver {
         let state = self.inner.lock();
         let key = state.homes.get(&id)?;
         state.lanes.get(key)?.command(id).cloned()
+    }
+
+    /// Whether a publish of a command is under way from here; `None` when it is not looked after.
+    #[must_use]
+    pub fn is_leaving(&self, id: CommandId) -> Option<bool> {
+        let state = self.inner.lock();
+        let lane = state.homes.get(&id).and_then(|key| state.lanes.get(key))?;
+        Some(lane.is_leaving(id))
     }
 
     /// Finds the command a progress event belongs to: by `bid`, then by the job's own id, then by gateway and method

@@ -109,7 +109,7 @@ impl Inner {
         }
         Self::count(&self.figures.published);
         tracing::debug!(gateway.sn = %spec.gateway, command.id = %spec.id, "publishing {} to {}", spec.method, spec.gateway);
-        let sent = self.outlet.publish(message).await;
+        let sent = self.figures.publish.of(self.outlet.publish(message)).await;
         self.settle(&spec, sent, topic, payload.len());
     }
 

@@ -47,8 +47,34 @@ pub struct Wanted {
     pub hints: Vec<String>,
 }
 
+/// What a checked body came to.
+pub enum Checked {
+    /// It fits.
+    Fits(Box<Wanted>),
+    /// It does not fit as things stand. What it asks for may be on record all the same: whether a device is there, and
+    /// which gateway leads to it, changes, and a caller that lost its answer must find its command.
+    Refused {
+        /// Why.
+        problem: Problem,
+        /// What to look for first.
+        sought: Option<Sought>,
+    },
+}
+
+/// What a body that does not fit would be on record as, had it been accepted before.
+pub struct Sought {
+    /// The device it names, which the caller may touch.
+    pub device: DeviceSn,
+    /// The caller's key.
+    pub idempotency_key: String,
+    /// Its fingerprint, and for a dry run those of the real request.
+    pub fingerprints: Vec<[u8; 32]>,
+    /// Only to be checked.
+    pub dry_run: bool,
+}
+
 /// Checks a body for a caller.
-pub fn check(app: &App, caller: &Caller, body: &[u8]) -> Result<Wanted, Problem> {
+pub fn check(app: &App, caller: &Caller, body: &[u8]) -> Result<Checked, Problem> {
     let value = parse(body)?;
     let Value::Object(members) = &value else {
         return Err(Problem::new(Code::InvalidRequestBody, "the body must be a JSON object"));
@@ -57,21 +83,12 @@ pub fn check(app: &App, caller: &Caller, body: &[u8]) -> Result<Wanted, Problem>
     let read = reader.read();
     let Some(read) = read.filter(|_| reader.details.is_empty()) else {
         let code = reader.code.unwrap_or(Code::ValidationFailed);
-        return Err(Problem { code, ..Problem::invalid(reader.details) });
+        let problem = Problem { code, ..Problem::invalid(reader.details) };
+        return Ok(Checked::Refused { problem, sought: sought(caller, &value) });
     };
     let route = read.route;
     let method = read.method;
-    let except: &[&str] =
-        if read.dry_run { &["idempotency_key", "dry_run"] } else { &["idempotency_key"] };
-    let spelt_out = |word: Value| {
-        let mut members = members.clone();
-        members.insert("dry_run".to_owned(), word);
-        fingerprint(&Value::Object(members), &["idempotency_key"])
-    };
-    let twins = match read.dry_run {
-        true => vec![spelt_out(Value::Bool(false)), spelt_out(Value::Null)],
-        false => Vec::new(),
-    };
+    let (own, twins) = fingerprints(&value, read.dry_run);
     let draft = Draft {
         device: read.device,
         gateway: route.gateway,
@@ -89,9 +106,43 @@ pub fn check(app: &App, caller: &Caller, body: &[u8]) -> Result<Wanted, Problem>
         silence_wait: method.silence,
         payload: read.payload.to_string().into(),
         idempotency_key: read.idempotency_key,
-        fingerprint: fingerprint(&value, except),
+        fingerprint: own,
     };
-    Ok(Wanted { draft, dry_run: read.dry_run, twins, hints: read.hints })
+    let wanted = Wanted { draft, dry_run: read.dry_run, twins, hints: read.hints };
+    Ok(Checked::Fits(Box::new(wanted)))
+}
+
+/// The fingerprint of a body, and those that the real request may have which a dry run asks about: it may leave `dry_run`
+/// out, or say that it is none. They tell what was asked for, never what would become of it.
+fn fingerprints(body: &Value, dry_run: bool) -> ([u8; 32], Vec<[u8; 32]>) {
+    if !dry_run {
+        return (fingerprint(body, &["idempotency_key"]), Vec::new());
+    }
+    let spelt_out = |word: Value| {
+        let mut body = body.clone();
+        if let Value::Object(members) = &mut body {
+            members.insert("dry_run".to_owned(), word);
+        }
+        fingerprint(&body, &["idempotency_key"])
+    };
+    let twins = vec![spelt_out(Value::Bool(false)), spelt_out(Value::Null)];
+    (fingerprint(body, &["idempotency_key", "dry_run"]), twins)
+}
+
+/// A device that the caller may not touch reads like one that is not there, and so do its commands.
+fn sought(caller: &Caller, body: &Value) -> Option<Sought> {
+    let text = |name: &str| body.get(name).and_then(Value::as_str);
+    let device = text("device_id").and_then(|text| DeviceSn::parse(text).ok());
+    let device = device.filter(|device| caller.may_touch(device))?;
+    let idempotency_key = text("idempotency_key").filter(|key| is_key(key))?.to_owned();
+    let dry_run = body.get("dry_run") == Some(&Value::Bool(true));
+    let (own, twins) = fingerprints(body, dry_run);
+    let fingerprints = std::iter::once(own).chain(twins).collect();
+    Some(Sought { device, idempotency_key, fingerprints, dry_run })
+}
+
+fn is_key(text: &str) -> bool {
+    (1..=KEY_CHARS_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control)
 }
 
 fn parse(body: &[u8]) -> Result<Value, Problem> {
@@ -261,13 +312,12 @@ impl<'a> Reader<'a> {
 
     fn idempotency_key(&mut self) -> Option<String> {
         let key = self.text("idempotency_key", "1 to 255 characters, one per command")?;
-        let is_fine = (1..=KEY_CHARS_MAX).contains(&key.chars().count())
-            && !key.chars().any(char::is_control);
-        if !is_fine {
-            let problem = "must be 1 to 255 characters without control characters";
-            self.details.push(Detail::new("/idempotency_key", problem));
+        if is_key(key) {
+            return Some(key.to_owned());
         }
-        is_fine.then(|| key.to_owned())
+        let problem = "must be 1 to 255 characters without control characters";
+        self.details.push(Detail::new("/idempotency_key", problem));
+        None
     }
 
     fn timeout(&mut self) -> Option<Duration> {

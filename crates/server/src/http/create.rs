@@ -1,6 +1,6 @@
 //! `POST /api/v1/open/downlink/commands`
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -11,15 +11,20 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utmos_core::{
+    command::Command,
     credential::Permission,
+    id::GatewaySn,
+    life::Presence,
     method::{CompleteOn, IfOffline, Risk},
+    ports::StoreError,
     signing::Caller,
 };
 use utoipa::ToSchema;
 
 use super::{
     App,
-    body::{self, Wanted},
+    body::{self, Checked, Sought, Wanted},
+    get,
     problem::{Code, Detail, Problem, ProblemBody},
     signed::{self, Signed},
     words::{CompleteOnWord, IfOfflineWord, RiskWord, StatusWord},
@@ -137,29 +142,78 @@ pub async fn create_command(
     State(app): State<Arc<App>>,
     signed: Signed,
 ) -> Result<Response, Problem> {
-    let (caller, wanted) = signed
+    let (caller, checked) = signed
         .checking(&app, Permission::CommandCreate, |caller, body| body::check(&app, caller, body))
         .await?;
+    let wanted = match checked {
+        Checked::Fits(wanted) => *wanted,
+        Checked::Refused { problem, sought } => {
+            signed::spend(&app, &caller).await?;
+            let found = match sought {
+                Some(sought) => find_again(&app, &caller, sought).await?,
+                None => None,
+            };
+            return found.ok_or(problem);
+        }
+    };
     if wanted.dry_run {
         signed::spend(&app, &caller).await?;
         let found = foresee(&app, &caller, &wanted).await?;
-        let answer = dry_run(&app, &caller, wanted, found);
+        let would_be = WouldBe::of_draft(&wanted.draft, wanted.hints);
+        let answer = dry_run_answer(&app, &caller, would_be, found);
         return Ok(Json(CreatedOrDryRun::DryRun(answer)).into_response());
     }
     let nonce = Some(caller.nonce());
     let submitted = app.driver.submit(&caller, wanted.draft, nonce).await?;
-    let created = Created {
-        command_id: submitted.id.to_string(),
-        status: submitted.status.as_str(),
-        accepted_at: submitted.accepted_at.to_string(),
-        request_id: caller.request_id().to_owned(),
-    };
-    if submitted.replayed {
-        let mut response = Json(CreatedOrDryRun::Created(created)).into_response();
-        response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
-        return Ok(response);
+    let created = Created::of(&submitted, &caller);
+    match submitted.replayed {
+        true => Ok(replayed(created)),
+        false => Ok((StatusCode::ACCEPTED, Json(created)).into_response()),
     }
-    Ok((StatusCode::ACCEPTED, Json(created)).into_response())
+}
+
+impl Created {
+    fn of(submitted: &Submitted, caller: &Caller) -> Self {
+        Self {
+            command_id: submitted.id.to_string(),
+            status: submitted.status.as_str(),
+            accepted_at: submitted.accepted_at.to_string(),
+            request_id: caller.request_id().to_owned(),
+        }
+    }
+}
+
+fn replayed(created: Created) -> Response {
+    let mut response = Json(CreatedOrDryRun::Created(created)).into_response();
+    response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
+    response
+}
+
+/// The answer to a request that does not fit any more and was accepted before.
+async fn find_again(
+    app: &App,
+    caller: &Caller,
+    sought: Sought,
+) -> Result<Option<Response>, Problem> {
+    let Sought { device, idempotency_key, fingerprints, dry_run } = sought;
+    let store = |error: StoreError| Problem::store(&error);
+    let mut found = None;
+    for fingerprint in fingerprints {
+        let (device, key) = (device.clone(), idempotency_key.clone());
+        found = app.driver.find(caller, device, key, fingerprint).await.map_err(store)?;
+        if found.is_some() {
+            break;
+        }
+    }
+    let Some(found) = found else { return Ok(None) };
+    if !dry_run {
+        app.driver.asked_again(&found);
+        return Ok(Some(replayed(Created::of(&found, caller))));
+    }
+    let command = get::find(app, caller, found.id).await?;
+    let would_be = WouldBe::of_command(&command);
+    let answer = dry_run_answer(app, caller, would_be, Some(found));
+    Ok(Some(Json(CreatedOrDryRun::DryRun(answer)).into_response()))
 }
 
 /// The command that the real request would find. It may leave `dry_run` out, or say that it is none.
@@ -178,23 +232,68 @@ async fn foresee(
     found
 }
 
-fn dry_run(app: &App, caller: &Caller, wanted: Wanted, found: Option<Submitted>) -> DryRun {
-    let draft = wanted.draft;
-    let payload: Value = serde_json::from_str(&draft.payload).unwrap_or(Value::Null);
-    let payload =
-        app.catalogue.method(&draft.method).map_or(Value::Null, |method| method.mask(&payload));
+/// What a dry run shows of a command.
+struct WouldBe<'a> {
+    gateway: &'a GatewaySn,
+    method: &'a str,
+    payload: &'a str,
+    risk: Risk,
+    timeout: Duration,
+    if_offline: IfOffline,
+    complete_on: CompleteOn,
+    hints: Vec<String>,
+}
+
+impl<'a> WouldBe<'a> {
+    fn of_draft(draft: &'a Draft, hints: Vec<String>) -> Self {
+        Self {
+            gateway: &draft.gateway,
+            method: &draft.method,
+            payload: &draft.payload,
+            risk: draft.risk,
+            timeout: draft.timeout,
+            if_offline: draft.if_offline,
+            complete_on: draft.complete_on,
+            hints,
+        }
+    }
+
+    /// The command of that time, where today's request would find it and could not be made anew.
+    fn of_command(command: &'a Command) -> Self {
+        let spec = &command.spec;
+        Self {
+            gateway: &spec.gateway,
+            method: &spec.method,
+            payload: &spec.payload,
+            risk: spec.risk,
+            timeout: spec.timeout,
+            if_offline: spec.if_offline,
+            complete_on: spec.complete_on,
+            hints: Vec::new(),
+        }
+    }
+}
+
+fn dry_run_answer(
+    app: &App,
+    caller: &Caller,
+    would_be: WouldBe<'_>,
+    found: Option<Submitted>,
+) -> DryRun {
+    let payload: Value = serde_json::from_str(would_be.payload).unwrap_or(Value::Null);
+    let method = app.catalogue.method(would_be.method);
     DryRun {
         dry_run: true,
         replays: found.map(|found| found.id.to_string()),
-        gateway_online: app.driver.is_present(&draft.gateway) == utmos_core::life::Presence::Online,
-        gateway_id: draft.gateway.to_string(),
-        command_type: draft.method,
-        payload,
-        risk_class: draft.risk,
-        timeout_seconds: draft.timeout.as_secs(),
-        if_offline: draft.if_offline,
-        complete_on: draft.complete_on,
-        hints: wanted.hints,
+        gateway_id: would_be.gateway.to_string(),
+        command_type: would_be.method.to_owned(),
+        payload: method.map_or(Value::Null, |method| method.mask(&payload)),
+        risk_class: would_be.risk,
+        timeout_seconds: would_be.timeout.as_secs(),
+        if_offline: would_be.if_offline,
+        complete_on: would_be.complete_on,
+        gateway_online: app.driver.is_present(would_be.gateway) == Presence::Online,
+        hints: would_be.hints,
         request_id: caller.request_id().to_owned(),
     }
 }

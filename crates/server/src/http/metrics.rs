@@ -15,6 +15,7 @@ use axum::{
 };
 
 use super::App;
+use crate::durations::CLASSES;
 
 /// Figures for a monitoring system.
 #[utoipa::path(
@@ -31,7 +32,6 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Response {
 
 fn render(app: &App) -> String {
     let (driver, link) = (app.driver.figures(), app.link.figures());
-    let (open, waiting) = app.driver.depth();
     let mut text = String::new();
     let counters: [(&str, &str, &AtomicU64); 13] = [
         ("commands_accepted", "Commands stored", &driver.accepted),
@@ -62,20 +62,43 @@ fn render(app: &App) -> String {
             writeln!(text, "# HELP utmos_{name}_total {help}\n# TYPE utmos_{name}_total counter");
         let _ = writeln!(text, "utmos_{name}_total {value}");
     }
+    let (lanes, store) = (app.driver.depths(), app.store.depths());
     let gauges = [
+        ("commands_open", "Commands that are looked after", lanes.open),
+        ("commands_waiting", "Commands that wait to be sent", lanes.waiting),
+        ("commands_leaving", "Claimed commands not handed to the broker yet", lanes.leaving),
+        ("lanes", "Lanes of gateways that hold anything", lanes.lanes),
+        ("lanes_told", "What was told of commands and is not decided yet", lanes.told),
+        ("store_writes_waiting", "Writes that the store has not answered", store.writes),
+        ("store_urgent_writes_waiting", "The same of emergencies", store.urgent_writes),
+        ("journal_unsettled", "Emergencies in the journal, not on record yet", store.unsettled),
+        ("uplink_waiting", "Messages of devices that wait to be taken in", app.inbound.depth()),
         (
-            "uplink_waiting",
-            "Messages of devices that wait for the store",
+            "uplink_chores",
+            "What devices said and that waits for the store",
             app.link.chores_waiting(),
         ),
-        ("commands_open", "Commands that are looked after", open),
-        ("commands_waiting", "Commands that wait to be sent", waiting),
     ];
     for (name, help, value) in gauges {
         let _ = writeln!(
             text,
             "# HELP utmos_{name} {help}\n# TYPE utmos_{name} gauge\nutmos_{name} {value}"
         );
+    }
+    let durations = [
+        ("store_accept", "Time until the store has answered about a new command", &driver.accept),
+        ("store_advance", "Time until the store has answered about a change", &driver.advance),
+        ("publish", "Time until the broker has given its word on a message", &driver.publish),
+    ];
+    for (name, help, durations) in durations {
+        let name = format!("utmos_{name}_seconds");
+        let (up_to, count, sum) = durations.read();
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} histogram");
+        for ((_, end), up_to) in CLASSES.iter().zip(up_to) {
+            let _ = writeln!(text, "{name}_bucket{{le=\"{end}\"}} {up_to}");
+        }
+        let _ = writeln!(text, "{name}_bucket{{le=\"+Inf\"}} {count}");
+        let _ = writeln!(text, "{name}_sum {sum}\n{name}_count {count}");
     }
     text
 }

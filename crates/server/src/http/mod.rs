@@ -2,6 +2,7 @@
 //!
 //! Every answer carries `X-Request-Id`; every refusal, also those of the framework, is a [`problem::Problem`].
 
+mod bare;
 mod body;
 mod budget;
 mod cancel;
@@ -27,13 +28,15 @@ mod words;
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Extension, Router, middleware};
+use axum::{Extension, Router, middleware, routing::get as get_of};
+use tokio::sync::mpsc;
 use tower_http::catch_panic::CatchPanicLayer;
 use utmos_core::{
     ports::{Ids, Store},
     time::Clock,
 };
 use utmos_dji::catalogue::Catalogue;
+use utmos_mqtt::Inbound;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -56,6 +59,8 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// Fresh ids.
     pub ids: Arc<dyn Ids>,
+    /// What devices said and nobody has taken in yet, for the metrics.
+    pub inbound: Waiting,
     /// Longest body.
     pub body_bytes_max: usize,
     /// Longest wait for a body.
@@ -75,15 +80,46 @@ pub struct App {
 ))]
 struct Document;
 
+/// How full the way in is.
+pub struct Waiting {
+    /// The way in; ends with those who write to it.
+    pub inbound: mpsc::WeakSender<Inbound>,
+}
+
+impl Waiting {
+    fn depth(&self) -> usize {
+        let way = self.inbound.upgrade();
+        way.map_or(0, |way| way.max_capacity() - way.capacity())
+    }
+}
+
+/// Where the metrics are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metrics {
+    /// At the address of the API.
+    Here,
+    /// At an address of their own ([`metrics_router`]).
+    Elsewhere,
+}
+
 /// The API, whole, with its OpenAPI document.
-pub fn router(app: Arc<App>) -> Router {
-    let (router, mut document) = api().split_for_parts();
+pub fn router(app: Arc<App>, metrics: Metrics) -> Router {
+    let (router, mut document) = api(metrics).split_for_parts();
     docs::finish(&mut document);
+    let router = router.merge(docs::router(&document));
+    finished(router.layer(Extension(budget::BodyBudget::default())), app)
+}
+
+/// The metrics alone.
+pub fn metrics_router(app: Arc<App>) -> Router {
+    finished(Router::new().route("/metrics", get_of(metrics::metrics)), app)
+}
+
+/// What every answer has in common, and the answers to what is not there.
+fn finished(router: Router<Arc<App>>, app: Arc<App>) -> Router {
     router
-        .merge(docs::router(&document))
         .fallback(request_id::no_such_path)
         .method_not_allowed_fallback(request_id::no_such_method)
-        .layer(Extension(budget::BodyBudget::default()))
         .layer(CatchPanicLayer::custom(request_id::panicked))
         .layer(middleware::from_fn_with_state(app.ids.clone(), request_id::layer))
         .with_state(app)
@@ -92,13 +128,13 @@ pub fn router(app: Arc<App>) -> Router {
 /// The OpenAPI document without a server, for tests and tools.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    let (_, mut document) = api().split_for_parts();
+    let (_, mut document) = api(Metrics::Here).split_for_parts();
     docs::finish(&mut document);
     document
 }
 
-fn api() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::with_openapi(Document::openapi())
+fn api(metrics: Metrics) -> OpenApiRouter<Arc<App>> {
+    let api = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(create::create_command, list::list_commands))
         .routes(routes!(get::get_command))
         .routes(routes!(timeline::get_timeline))
@@ -107,6 +143,9 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(catalog::get_method))
         .routes(routes!(unmatched::list_unmatched))
         .routes(routes!(operations::healthz))
-        .routes(routes!(operations::readyz))
-        .routes(routes!(metrics::metrics))
+        .routes(routes!(operations::readyz));
+    match metrics {
+        Metrics::Here => api.routes(routes!(metrics::metrics)),
+        Metrics::Elsewhere => api,
+    }
 }

@@ -55,6 +55,7 @@ macro_rules! codes {
 }
 
 codes! {
+    MalformedRequest = "MALFORMED_REQUEST", BAD_REQUEST, "What came cannot be read as a request of HTTP/1.1", "Look at the request line, the headers and the length; an HTTP client library gets them right.", "No: it will be refused again.";
     InvalidRequestBody = "INVALID_REQUEST_BODY", BAD_REQUEST, "The body is not the JSON object that is asked for", "Send one JSON object in UTF-8 with the documented members.", "No: it will be refused again.";
     ValidationFailed = "VALIDATION_FAILED", BAD_REQUEST, "Some values do not fit", "Mend every field that `details` lists.", "No: it will be refused again.";
     UnsupportedVendor = "UNSUPPORTED_VENDOR", BAD_REQUEST, "The vendor is not supported", "Send `\"vendor\": \"dji\"`.", "No: it will be refused again.";
@@ -78,6 +79,8 @@ codes! {
     CommandNotCancellable = "COMMAND_NOT_CANCELLABLE", CONFLICT, "The command can no longer be cancelled", "It may have reached the device, or has ended: read it, and send the method that stops it.", "Only when `message` says that it is being sent right now.";
     DeviceBusy = "DEVICE_BUSY", CONFLICT, "Another movement of the aircraft is running", "Wait for the command that `details` names, or stop it.", "When that command has ended, with the same key.";
     PayloadTooLarge = "PAYLOAD_TOO_LARGE", PAYLOAD_TOO_LARGE, "The body is too large", "Send at most 1 MiB.", "No: it will be refused again.";
+    UriTooLong = "URI_TOO_LONG", URI_TOO_LONG, "The path and the query are too long", "Send at most 65534 bytes of them.", "No: it will be refused again.";
+    HeadersTooLarge = "HEADERS_TOO_LARGE", REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are too many or too long", "Send at most 100 headers.", "No: it will be refused again.";
     UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", UNSUPPORTED_MEDIA_TYPE, "The body is not declared as JSON", "Send `Content-Type: application/json`.", "No: it will be refused again.";
     RateLimited = "RATE_LIMITED", TOO_MANY_REQUESTS, "Too many requests", "Wait for `Retry-After` seconds.", "Yes, later.";
     ObjectSigningFailed = "OBJECT_SIGNING_FAILED", INTERNAL_SERVER_ERROR, "The object could not be presigned", "Tell the operator the request id.", "Yes.";
@@ -240,10 +243,14 @@ impl Problem {
         Self { retry_after_seconds: Some(seconds), ..self }
     }
 
-    /// The answer, whole.
+    /// What the caller sees, as JSON.
     #[must_use]
-    pub fn to_response(&self, request_id: &str) -> Response {
-        let body = ProblemBody {
+    pub fn to_json(&self, request_id: &str) -> Vec<u8> {
+        serde_json::to_vec(&self.to_body(request_id)).unwrap_or_default()
+    }
+
+    fn to_body(&self, request_id: &str) -> ProblemBody {
+        ProblemBody {
             kind: format!("/docs/errors#{}", self.code.as_str()),
             title: self.code.title(),
             status: self.code.status().as_u16(),
@@ -251,8 +258,13 @@ impl Problem {
             message: self.message.clone(),
             request_id: request_id.to_owned(),
             details: self.details.clone(),
-        };
-        let mut response = (self.code.status(), Json(body)).into_response();
+        }
+    }
+
+    /// The answer, whole.
+    #[must_use]
+    pub fn to_response(&self, request_id: &str) -> Response {
+        let mut response = (self.code.status(), Json(self.to_body(request_id))).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after_seconds {

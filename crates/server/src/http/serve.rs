@@ -19,11 +19,14 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinHandle,
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+use utmos_core::ports::Ids;
 
 use super::{
+    bare::Enveloped,
     places::{Place, Places},
     signed::Peer,
 };
@@ -43,14 +46,14 @@ pub struct Limits {
     pub connections_max: usize,
     /// Longest wait for a request's headers, also between two requests of a connection.
     pub header_read_wait: Duration,
-    /// Longest wait for requests that were begun when the server stops.
-    pub shutdown_wait: Duration,
 }
 
 /// A listening HTTP server.
 pub struct HttpServer {
     address: SocketAddr,
     stopping: CancellationToken,
+    /// Ends every connection.
+    cut: CancellationToken,
     task: JoinHandle<()>,
 }
 
@@ -59,12 +62,18 @@ impl HttpServer {
     ///
     /// # Errors
     /// When the address cannot be listened on.
-    pub async fn start(listen: SocketAddr, router: Router, limits: Limits) -> io::Result<Self> {
+    pub async fn start(
+        listen: SocketAddr,
+        router: Router,
+        ids: Arc<dyn Ids>,
+        limits: Limits,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
-        let stopping = CancellationToken::new();
-        let task = tokio::spawn(serve(listener, router, limits, stopping.clone()));
-        Ok(Self { address, stopping, task })
+        let (stopping, cut) = (CancellationToken::new(), CancellationToken::new());
+        let serving = Serving { listener, router, ids, limits, cut: cut.clone() };
+        let task = tokio::spawn(serving.run(stopping.clone()));
+        Ok(Self { address, stopping, cut, task })
     }
 
     /// Where it listens.
@@ -73,62 +82,81 @@ impl HttpServer {
         self.address
     }
 
-    /// Takes no more connections, and finishes the requests that were begun.
-    pub async fn stop(self) {
+    /// Takes no more connections, and finishes the requests that were begun; what has not ended by then is cut.
+    pub async fn stop(mut self, by: Instant) {
         self.stopping.cancel();
-        let _ = self.task.await;
+        if tokio::time::timeout_at(by, &mut self.task).await.is_err() {
+            tracing::warn!("some requests did not end in time; their connections are cut");
+            self.cut.cancel();
+            let _ = self.task.await;
+        }
     }
 }
 
-async fn serve(listener: TcpListener, router: Router, limits: Limits, stopping: CancellationToken) {
-    let places = Places::new(limits.connections_max);
-    let graceful = GracefulShutdown::new();
-    let cut = CancellationToken::new();
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_read_wait);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(limits.header_read_wait)
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(64 * 1024);
-    loop {
-        let taken = tokio::select! {
-            biased;
-            () = stopping.cancelled() => break,
-            taken = take(&listener, &places) => taken,
-        };
-        let Some((stream, peer, place)) = taken else { continue };
-        let activity = Arc::new(Activity::default());
-        let place = Arc::new(place);
-        let (router, begun, held) = (router.clone(), activity.clone(), place.clone());
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            let (router, running) = (router.clone(), Running::begin(&begun));
-            request.extensions_mut().insert(Peer(peer));
-            request.extensions_mut().insert(held.clone());
-            async move {
-                let _running = running;
-                router.oneshot(request.map(Body::new)).await
-            }
-        });
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let (connection, cut) = (graceful.watch(connection), cut.clone());
-        tokio::spawn(async move {
-            tokio::select! {
+/// What connections are served with.
+struct Serving {
+    listener: TcpListener,
+    router: Router,
+    ids: Arc<dyn Ids>,
+    limits: Limits,
+    cut: CancellationToken,
+}
+
+impl Serving {
+    /// Serves until `stopping`, and then until the last connection has ended.
+    async fn run(self, stopping: CancellationToken) {
+        let Self { listener, router, ids, limits, cut } = self;
+        let places = Places::new(limits.connections_max);
+        let graceful = GracefulShutdown::new();
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_read_wait);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(limits.header_read_wait)
+            .max_concurrent_streams(STREAMS_MAX)
+            .max_header_list_size(64 * 1024);
+        loop {
+            let taken = tokio::select! {
                 biased;
-                ended = connection => if let Err(error) = ended {
-                    tracing::debug!(%peer, error, "a connection ended early");
-                },
-                () = activity.idle(limits.header_read_wait) => tracing::debug!(%peer, "closed an idle connection"),
-                () = place.needed() => {}
-                () = cut.cancelled() => {}
-            }
-        });
-    }
-    drop(listener);
-    if tokio::time::timeout(limits.shutdown_wait, graceful.shutdown()).await.is_err() {
-        tracing::warn!("some requests did not end in time; their connections are cut");
-        cut.cancel();
+                () = stopping.cancelled() => break,
+                taken = take(&listener, &places) => taken,
+            };
+            let Some((stream, peer, place)) = taken else { continue };
+            let activity = Arc::new(Activity::default());
+            let place = Arc::new(place);
+            let (router, begun, held) = (router.clone(), activity.clone(), place.clone());
+            let service = service_fn(move |mut request: Request<Incoming>| {
+                let (router, running) = (router.clone(), Running::begin(&begun));
+                request.extensions_mut().insert(Peer(peer));
+                request.extensions_mut().insert(held.clone());
+                async move {
+                    let _running = running;
+                    router.oneshot(request.map(Body::new)).await
+                }
+            });
+            let connection = builder
+                .serve_connection(TokioIo::new(Enveloped::new(stream, ids.clone())), service)
+                .into_owned();
+            let (connection, cut) = (graceful.watch(connection), cut.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    biased;
+                    ended = connection => if let Err(error) = ended {
+                        tracing::debug!(%peer, error, "a connection ended early");
+                    },
+                    () = activity.idle(limits.header_read_wait) => tracing::debug!(%peer, "closed an idle connection"),
+                    () = place.needed() => {}
+                    () = cut.cancelled() => {}
+                }
+            });
+        }
+        drop(listener);
+        tokio::select! {
+            biased;
+            () = graceful.shutdown() => {}
+            () = cut.cancelled() => {}
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 //! Lets signed requests in. A handler that takes [`Signed`] has a verified caller and the raw body, and one duty left:
-//! the nonce is spent before anything is answered. [`Signed::reading`] and [`Signed::acting`] see to it.
+//! the nonce is spent before anything is answered. [`Signed::reading`] sees to it; what acts sees to it itself.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -145,19 +145,10 @@ impl Signed {
         }
     }
 
-    /// For what does something: the nonce is stored before `work` begins.
-    pub async fn acting<T, F>(
-        self,
-        app: &App,
-        permission: Permission,
-        work: impl FnOnce(Caller, Bytes) -> F,
-    ) -> Result<T, Problem>
-    where
-        F: Future<Output = Result<T, Problem>>,
-    {
-        spend(app, &self.caller).await?;
-        permit(&self.caller, permission)?;
-        work(self.caller, self.body.bytes.clone()).await
+    /// For what must be able to go on while the nonce cannot be stored. The rest is up to the endpoint: [`spend`], then
+    /// [`permit`].
+    pub fn into_caller(self) -> Caller {
+        self.caller
     }
 
     /// For the one endpoint that spends the nonce in a transaction of its own. `check` does everything that can be
@@ -198,7 +189,8 @@ pub fn replayed() -> Problem {
         .with(Detail::new("header:X-Api-Nonce", "was used before"))
 }
 
-fn permit(caller: &Caller, permission: Permission) -> Result<(), Problem> {
+/// Whether a caller may do something of this kind.
+pub fn permit(caller: &Caller, permission: Permission) -> Result<(), Problem> {
     if caller.may(permission) {
         return Ok(());
     }

@@ -217,3 +217,53 @@ async fn a_connection_of_http_2_takes_16_requests_at_a_time() {
         .unwrap();
     assert_eq!(streams[2..], 16_u32.to_be_bytes());
 }
+
+#[tokio::test]
+async fn what_is_no_request_is_refused_like_everything_else() {
+    let app = TestApp::start().await;
+    let long = format!("GET /{} HTTP/1.1\r\nHost: test\r\n\r\n", "x".repeat(70_000));
+    let many: String = (0..200).map(|n| format!("X-{n}: 1\r\n")).collect();
+    let many = format!("GET /healthz HTTP/1.1\r\nHost: test\r\n{many}\r\n");
+    let cases: [(&str, &[u8], u16, &str); 8] = [
+        ("a bad request line", b"GET /healthz\r\n\r\n", 400, "MALFORMED_REQUEST"),
+        (
+            "no HTTP",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+            400,
+            "MALFORMED_REQUEST",
+        ),
+        ("another version", b"GET /healthz HTTP/3.7\r\n\r\n", 400, "MALFORMED_REQUEST"),
+        ("a bad header", b"GET /healthz HTTP/1.1\r\nHost : test\r\n\r\n", 400, "MALFORMED_REQUEST"),
+        (
+            "two lengths",
+            b"POST /healthz HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            400,
+            "MALFORMED_REQUEST",
+        ),
+        (
+            "HTTP/1.0 with a bad length",
+            b"POST / HTTP/1.0\r\nContent-Length: x\r\n\r\n",
+            400,
+            "MALFORMED_REQUEST",
+        ),
+        ("a long target", long.as_bytes(), 414, "URI_TOO_LONG"),
+        ("many headers", many.as_bytes(), 431, "HEADERS_TOO_LARGE"),
+    ];
+    for (case, bytes, status, code) in cases {
+        let mut wire = Wire::open(app.http).await;
+        wire.send(bytes).await;
+        let answer = wire.answer().await.unwrap_or_else(|| panic!("{case}: no answer"));
+        assert_refused(&answer, status, code);
+        assert_eq!(answer.headers["connection"], "close", "{case}");
+        wire.closed().await;
+        // The same after requests that were answered, all in one go.
+        let good = whole("GET", "/healthz", &[], b"");
+        let mut wire = Wire::open(app.http).await;
+        wire.send(&[&good[..], &good, bytes].concat()).await;
+        for _ in 0..2 {
+            assert_eq!(wire.answer().await.unwrap().status, StatusCode::OK, "{case}");
+        }
+        assert_refused(&wire.answer().await.unwrap(), status, code);
+        assert!(wire.answer().await.is_none(), "{case}");
+    }
+}

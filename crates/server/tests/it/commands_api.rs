@@ -7,7 +7,7 @@ use std::sync::Arc;
 use utmos_core::{
     command::{Command, Phase, Spec, Status},
     evidence::{Entry, Proof},
-    id::CommandId,
+    id::{CommandId, DeviceSn},
     method::CompleteOn,
     ports::{Accepted, CommandStore, NewCommand},
 };
@@ -300,6 +300,48 @@ async fn a_repeated_request_finds_its_command_as_it_stands_today() {
         one.body["abort_command_id"], two.body["abort_command_id"],
         "one abort however often it is asked for"
     );
+}
+
+#[tokio::test]
+async fn a_repeated_request_finds_its_command_also_when_it_would_be_refused_today() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    dock.report_aircraft("DRONE-1").await;
+    let key = json!({"idempotency_key": "k-1"});
+    let dry = json!({"idempotency_key": "k-1", "dry_run": true});
+    let create = async |more: &Value| {
+        app.api.create("DRONE-1", "flighttask_recovery", json!({}), more.clone()).await
+    };
+    let first = create(&key).await;
+    assert_eq!(first.status, StatusCode::ACCEPTED, "{first:?}");
+    assert_eq!(dock.command().await.tid(), first.id());
+    // From here on no one gateway leads to the aircraft.
+    let mut other = app.dock("DOCK-2").await;
+    other.report_aircraft("DRONE-1").await;
+    let refused = create(&json!({"idempotency_key": "k-2"})).await;
+    assert_eq!((refused.status, refused.code()), (StatusCode::BAD_REQUEST, "VALIDATION_FAILED"));
+    let again = create(&key).await;
+    assert_eq!((again.status, again.id()), (StatusCode::OK, first.id()), "{again:?}");
+    assert_eq!(again.headers["idempotency-replayed"], "true");
+    assert_eq!(again.body["accepted_at"], first.body["accepted_at"]);
+    let foreseen = create(&dry).await;
+    assert_eq!((foreseen.status, &foreseen.body["replays"]), (StatusCode::OK, &json!(first.id())));
+    assert_eq!(
+        (&foreseen.body["gateway_id"], &foreseen.body["command_type"]),
+        (&json!("DOCK-1"), &json!("flighttask_recovery")),
+        "as it went out then"
+    );
+    // Another body is refused for what is wrong with it, and others learn nothing of the key.
+    let body = json!({"idempotency_key": "k-1", "timeout_seconds": 9});
+    assert_eq!(create(&body).await.code(), "VALIDATION_FAILED");
+    let narrow =
+        app.credential(|one| one.devices = Some([DeviceSn::parse("DOCK-2").unwrap()].into())).await;
+    let hidden = narrow.create("DRONE-1", "flighttask_recovery", json!({}), key.clone()).await;
+    assert_eq!(hidden.code(), "DEVICE_NOT_FOUND", "{hidden:?}");
+    let foreign = app.other_tenant("second", "DOCK-9").await;
+    let theirs = foreign.create("DRONE-1", "flighttask_recovery", json!({}), key).await;
+    assert_eq!(theirs.code(), "DEVICE_NOT_FOUND", "{theirs:?}");
+    assert!(dock.drain().await.is_empty() && other.drain().await.is_empty());
 }
 
 #[tokio::test]

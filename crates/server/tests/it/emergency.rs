@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::app::{COMMANDS, TestApp};
 
 /// The database takes no more pages, as on a full disk.
-async fn fill(app: &TestApp) {
+pub async fn fill(app: &TestApp) {
     app.store.limit_pages(1).await.unwrap();
     // What is free inside the file is used up first.
     for _ in 0..10_000 {

@@ -5,12 +5,14 @@
 mod app;
 mod bad_input;
 mod bad_peers;
+mod cancelling;
 mod commands_api;
 mod devices;
 mod dock;
 mod emergency;
 mod error_codes;
 mod life;
+mod metrics;
 mod openapi;
 mod order;
 mod routes;

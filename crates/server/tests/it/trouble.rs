@@ -1,9 +1,15 @@
 //! What must hold while the store is slow or refuses, and while docks come, go and claim too much.
 
+use std::time::Duration;
+
 use reqwest::StatusCode;
 use serde_json::json;
 
-use crate::{app::TestApp, dock::PretendDock};
+use crate::{
+    app::{COMMANDS, TestApp},
+    dock::PretendDock,
+    wire::{Wire, head},
+};
 
 fn fly_to(id: &str) -> serde_json::Value {
     json!({"fly_to_id": id, "max_speed": 5, "points": [{"latitude": 1.0, "longitude": 2.0, "height": 60.0}]})
@@ -187,4 +193,22 @@ async fn a_dock_that_claims_another_as_its_aircraft_reaches_none_of_its_topics()
         assert!(!thief.may_publish(&format!("thing/product/{claimed}/events")).await, "{claimed}");
     }
     assert!(victim.drain().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_stop_takes_no_longer_than_it_may_whatever_does_not_end() {
+    let app = TestApp::start_with(&["http.shutdown_seconds=4", "http.body_read_seconds=300"]).await;
+    // A change that cannot be saved, a request that does not end, and a dock that stays.
+    app.api.create("DOCK-1", "debug_mode_open", json!({}), json!({})).await.id();
+    app.unwell.hold();
+    let _dock = app.dock("DOCK-1").await;
+    app.unwell.until_waiting(1).await;
+    let mut wire = Wire::open(app.http).await;
+    let head = head("POST", COMMANDS, &app.api.fresh_headers("POST", COMMANDS, b"{}"));
+    wire.send(format!("{head}Content-Length: 2\r\n\r\n{{").as_bytes()).await;
+    // Another request on a connection of its own, so that the first has been taken in.
+    assert_eq!(app.api.get(COMMANDS).await.status, StatusCode::OK);
+    let stopped = tokio::time::timeout(Duration::from_secs(7), app.server.stop()).await;
+    assert!(stopped.is_ok(), "each part took the whole time for itself");
+    assert!(wire.answer().await.is_none(), "what did not end is cut");
 }

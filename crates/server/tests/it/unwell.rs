@@ -15,7 +15,7 @@ use utmos_core::{
     id::{ApiId, CommandId, DeviceSn, GatewaySn, TenantId},
     ports::{
         Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, RegistryStore,
-        Store, StoreError, Tenant, Unmatched,
+        Store, StoreDepths, StoreError, Tenant, Unmatched,
     },
     signing::NonceUse,
     time::Timestamp,
@@ -26,6 +26,7 @@ pub struct Unwell {
     inner: Arc<dyn Store>,
     held: watch::Sender<bool>,
     holds_acceptances: AtomicBool,
+    holds_everything: AtomicBool,
     refuses: AtomicBool,
     /// Changes that stand before the gate now.
     waiting: watch::Sender<usize>,
@@ -38,6 +39,7 @@ impl Unwell {
             inner,
             held: watch::Sender::new(false),
             holds_acceptances: AtomicBool::new(false),
+            holds_everything: AtomicBool::new(false),
             refuses: AtomicBool::new(false),
             waiting: watch::Sender::new(0),
             refused: AtomicUsize::new(0),
@@ -57,8 +59,21 @@ impl Unwell {
         }
     }
 
+    /// From now on everything waits that has to do with commands, as when the disk hangs.
+    pub fn hold_everything(&self) {
+        self.holds_everything.store(true, Ordering::SeqCst);
+        self.hold_acceptances(true);
+    }
+
     pub fn release(&self) {
         self.held.send_replace(false);
+    }
+
+    async fn hang(&self) -> Result<(), StoreError> {
+        if self.holds_everything.load(Ordering::SeqCst) {
+            self.pass().await?;
+        }
+        Ok(())
     }
 
     /// From now on changes are refused, or no longer.
@@ -94,6 +109,10 @@ impl CommandStore for Unwell {
         self.inner.trouble()
     }
 
+    fn depths(&self) -> StoreDepths {
+        self.inner.depths()
+    }
+
     async fn accept(
         &self,
         nonce: Option<NonceUse>,
@@ -106,6 +125,7 @@ impl CommandStore for Unwell {
     }
 
     async fn foresee(&self, new: NewCommand) -> Result<Accepted, StoreError> {
+        self.hang().await?;
         self.inner.foresee(new).await
     }
 
@@ -115,6 +135,7 @@ impl CommandStore for Unwell {
     }
 
     async fn spend_nonce(&self, nonce: NonceUse) -> Result<Nonce, StoreError> {
+        self.hang().await?;
         self.inner.spend_nonce(nonce).await
     }
 
@@ -123,6 +144,7 @@ impl CommandStore for Unwell {
     }
 
     async fn command(&self, id: CommandId) -> Result<Option<Command>, StoreError> {
+        self.hang().await?;
         self.inner.command(id).await
     }
 
@@ -131,6 +153,7 @@ impl CommandStore for Unwell {
         tenant: TenantId,
         id: CommandId,
     ) -> Result<Option<Command>, StoreError> {
+        self.hang().await?;
         self.inner.command_of(tenant, id).await
     }
 
@@ -145,6 +168,7 @@ impl CommandStore for Unwell {
     }
 
     async fn timeline(&self, id: CommandId) -> Result<Vec<Entry>, StoreError> {
+        self.hang().await?;
         self.inner.timeline(id).await
     }
 

@@ -2,7 +2,7 @@
 //! emergency.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -50,6 +50,22 @@ pub(super) struct JournalFile {
     dirty: usize,
     /// What was found damaged and could not be copied yet.
     damaged: Option<Vec<u8>>,
+}
+
+/// Whether a server has the journal at `path`. Changes nothing.
+///
+/// # Errors
+/// When there is a file that cannot be opened.
+pub(super) fn is_in_use(path: &Path) -> io::Result<bool> {
+    match File::open(path) {
+        Ok(file) => match file.try_lock() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(err)) => Err(err),
+        },
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(err) => Err(err),
+    }
 }
 
 impl JournalFile {

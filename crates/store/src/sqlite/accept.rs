@@ -254,9 +254,9 @@ const INSERT_LIFE: &str = "
     INSERT INTO lives (row, phase, failure, version, due_boot, due_mono, due_wall, delivered_at, response_received_at,
         completed_at, updated_at, response_code, response_message, response_data, failure_reason, execution_state,
         execution_open, execution_step, execution_percent, execution_updated_at, execution_ext, holds_motion, needs_care,
-        entries, evidence, id)
+        entries, evidence, id, texts)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
-        ?24, ?25, ?26)";
+        ?24, ?25, ?26, ?27)";
 
 /// Makes a command stand in the way of other movements.
 pub(super) fn hold_motion(batch: &Batch<'_>, row: i64) -> Result<(), Fault> {

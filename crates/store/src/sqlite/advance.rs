@@ -138,7 +138,7 @@ macro_rules! update_life {
                 execution_open = ?17, execution_step = ?18, execution_percent = ?19, execution_updated_at = ?20,
                 execution_ext = ?21, holds_motion = ?22, ",
             $needs_care,
-            "entries = ?24, evidence = ?25 WHERE row = ?1 AND id = ?26"
+            "entries = ?24, evidence = ?25, texts = ?27 WHERE row = ?1 AND id = ?26"
         )
     };
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rusqlite::Row;
+use serde::{Deserialize, Serialize};
 use utmos_core::{
     command::{Command, Execution, Life, Phase, Response, Spec, StatusVersion},
     evidence::{Entry, Proof},
@@ -23,10 +24,10 @@ pub(super) const SELECT_COMMAND: &str = "
            c.channel, c.completes_by, c.risk, c.starts_motion, c.status_optional, c.if_offline, c.complete_on, c.bid,
            c.job_ref, c.timeout_ms, c.silence_wait_ms, c.deadline_boot, c.deadline_mono, c.deadline_wall, c.accepted_at,
            c.payload,
+           l.texts, l.response_message, l.failure_reason, l.execution_state, l.execution_step,
            l.phase, l.failure, l.version, l.due_boot, l.due_mono, l.due_wall, l.delivered_at, l.response_received_at,
-           l.completed_at, l.updated_at, l.response_code, l.response_message, l.response_data, l.failure_reason,
-           l.execution_state, l.execution_open, l.execution_step, l.execution_percent, l.execution_updated_at,
-           l.execution_ext, l.holds_motion ";
+           l.completed_at, l.updated_at, l.response_code, l.response_data, l.execution_open, l.execution_percent,
+           l.execution_updated_at, l.execution_ext, l.holds_motion ";
 
 /// Reads a row of [`SELECT_COMMAND`].
 pub(super) fn command(row: &Row<'_>, sealer: &Sealer) -> Result<Command, StoreError> {
@@ -78,7 +79,67 @@ pub(super) fn phase(cells: &mut Cells<'_>) -> Result<Phase, StoreError> {
     })
 }
 
+/// What was said of a life in words, kept sealed. A device may repeat a secret it was given.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Texts {
+    /// Where it is no number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_code: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure_reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    execution_state: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    execution_step: Option<String>,
+}
+
+impl Texts {
+    fn of(life: &Life) -> Option<Self> {
+        let (response, execution) = (life.response.as_ref(), life.execution.as_ref());
+        let texts = Self {
+            response_code: response.and_then(|it| it.code.clone()).filter(|it| !is_number(it)),
+            response_message: response.and_then(|it| it.message.clone()),
+            failure_reason: life.failure_reason.clone(),
+            execution_state: execution.map(|it| it.state.clone()),
+            execution_step: execution.and_then(|it| it.step.clone()),
+        };
+        let is_silent = texts.response_code.is_none()
+            && texts.response_message.is_none()
+            && texts.failure_reason.is_none()
+            && texts.execution_state.is_none();
+        (!is_silent).then_some(texts)
+    }
+
+    /// The sealed ones; those of a row from before they were sealed stand in columns of their own.
+    fn read(cells: &mut Cells<'_>, key: &DataKey) -> Result<Self, StoreError> {
+        let sealed = cells.maybe_sealed("texts", key, Slot::Texts)?;
+        let clear = Self {
+            response_code: None,
+            response_message: cells.get("response_message")?,
+            failure_reason: cells.get("failure_reason")?,
+            execution_state: cells.get("execution_state")?,
+            execution_step: cells.get("execution_step")?,
+        };
+        match sealed {
+            Some(text) => {
+                serde_json::from_str(&text).map_err(|error| cells.damaged("texts", error))
+            }
+            None => Ok(clear),
+        }
+    }
+}
+
+/// Whether a code of a device can stand in clear.
+fn is_number(code: &str) -> bool {
+    let digits = code.strip_prefix('-').unwrap_or(code);
+    (1..=19).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 fn life(cells: &mut Cells<'_>, key: &DataKey) -> Result<Life, StoreError> {
+    let texts = Texts::read(cells, key)?;
     Ok(Life {
         phase: phase(cells)?,
         version: StatusVersion(cells.get::<i64>("version")?.cast_unsigned()),
@@ -87,23 +148,31 @@ fn life(cells: &mut Cells<'_>, key: &DataKey) -> Result<Life, StoreError> {
         response_received_at: cells.maybe_at("response_received_at")?,
         completed_at: cells.maybe_at("completed_at")?,
         updated_at: cells.at("updated_at")?,
-        response: response(cells, key)?,
-        failure_reason: cells.get("failure_reason")?,
-        execution: execution(cells, key)?,
+        response: response(cells, key, texts.response_code, texts.response_message)?,
+        failure_reason: texts.failure_reason,
+        execution: execution(cells, key, texts.execution_state, texts.execution_step)?,
         holds_motion: cells.get("holds_motion")?,
     })
 }
 
-fn response(cells: &mut Cells<'_>, key: &DataKey) -> Result<Option<Response>, StoreError> {
-    let (code, message) = (cells.get("response_code")?, cells.get("response_message")?);
+fn response(
+    cells: &mut Cells<'_>,
+    key: &DataKey,
+    code: Option<String>,
+    message: Option<String>,
+) -> Result<Option<Response>, StoreError> {
+    let code = code.or(cells.get("response_code")?);
     let data = cells.maybe_sealed("response_data", key, Slot::Response)?;
     Ok(data.map(|data| Response { code, message, data }))
 }
 
-fn execution(cells: &mut Cells<'_>, key: &DataKey) -> Result<Option<Execution>, StoreError> {
-    let state: Option<String> = cells.get("execution_state")?;
+fn execution(
+    cells: &mut Cells<'_>,
+    key: &DataKey,
+    state: Option<String>,
+    step: Option<String>,
+) -> Result<Option<Execution>, StoreError> {
     let open: Option<bool> = cells.get("execution_open")?;
-    let step = cells.get("execution_step")?;
     let percent = cells.get("execution_percent")?;
     let updated_at = cells.maybe_at("execution_updated_at")?;
     let ext = cells.maybe_sealed("execution_ext", key, Slot::Execution)?;
@@ -131,13 +200,17 @@ pub(super) fn entry(row: &Row<'_>, id: CommandId, key: &DataKey) -> Result<Entry
 pub(super) struct SealedLife {
     response: Option<Vec<u8>>,
     execution: Option<Vec<u8>>,
+    texts: Option<Vec<u8>>,
 }
 
 impl SealedLife {
     pub(super) fn new(life: &Life, key: &DataKey) -> Result<Self, StoreError> {
         let response = life.response.as_ref().map(|response| &response.data);
         let execution = life.execution.as_ref().and_then(|execution| execution.ext.as_ref());
+        let texts = Texts::of(life).map(|texts| serde_json::to_string(&texts)).transpose();
+        let texts = texts.map_err(|error| StoreError::Damaged(format!("texts: {error}")))?;
         Ok(Self {
+            texts: texts.map(|texts| key.seal(Slot::Texts, &texts)).transpose()?,
             response: response.map(|data| key.seal(Slot::Response, data)).transpose()?,
             execution: execution.map(|data| key.seal(Slot::Execution, data)).transpose()?,
         })
@@ -145,7 +218,7 @@ impl SealedLife {
 }
 
 /// Runs a statement whose parameters are the row, then the columns of a life from `phase` to `holds_motion`, then
-/// `needs_care`, `entries`, `evidence`, then the id.
+/// `needs_care`, `entries`, `evidence`, then the id, then `texts`. The columns of the texts themselves are emptied.
 pub(super) fn execute_with_life(
     statement: &mut rusqlite::Statement<'_>,
     row: i64,
@@ -172,13 +245,13 @@ pub(super) fn execute_with_life(
         at(life.response_received_at),
         at(life.completed_at),
         life.updated_at.as_millis(),
-        response.and_then(|response| response.code.as_deref()),
-        response.and_then(|response| response.message.as_deref()),
+        response.and_then(|it| it.code.as_deref()).filter(|it| is_number(it)),
+        None::<&str>,
         sealed.response.as_deref(),
-        life.failure_reason.as_deref(),
-        execution.map(|execution| execution.state.as_str()),
+        None::<&str>,
+        None::<&str>,
         execution.map(|execution| execution.open),
-        execution.and_then(|execution| execution.step.as_deref()),
+        None::<&str>,
         execution.and_then(|execution| execution.percent),
         execution.map(|execution| execution.updated_at.as_millis()),
         sealed.execution.as_deref(),
@@ -187,5 +260,6 @@ pub(super) fn execute_with_life(
         entries,
         evidence,
         id.uuid().as_bytes(),
+        sealed.texts.as_deref(),
     ])
 }

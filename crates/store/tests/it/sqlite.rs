@@ -24,7 +24,9 @@ use utmos_store::{MasterKey, SqliteConfig, SqliteStore};
 use crate::{
     contract::Place,
     contract_tests,
-    given::{accepted, at, device, end, moved, new, nonce, spec, takeoff, tenant, unmatched},
+    given::{
+        accepted, at, change, device, end, moved, new, nonce, spec, takeoff, tenant, unmatched,
+    },
     registry::credential,
 };
 
@@ -69,6 +71,63 @@ pub fn config(path: &Path) -> SqliteConfig {
 }
 
 contract_tests!(SqlitePlace::new());
+
+/// A life in which a device has said something everywhere it can.
+fn told(life: &Life, words: &str) -> Life {
+    Life {
+        response: Some(Response {
+            code: Some(words.to_owned()),
+            message: Some(words.to_owned()),
+            data: format!("[\"{words}\"]").into(),
+        }),
+        failure_reason: Some(words.to_owned()),
+        execution: Some(Execution {
+            state: words.to_owned(),
+            open: true,
+            step: Some(words.to_owned()),
+            percent: Some(5),
+            updated_at: at(5),
+            ext: Some(format!("[\"{words}\"]").into()),
+        }),
+        ..moved(life, Phase::Delivered, 5)
+    }
+}
+
+#[tokio::test]
+async fn what_a_device_says_stands_nowhere_in_clear() {
+    let place = SqlitePlace::new();
+    let store: Arc<SqliteStore> = Arc::new(place.store());
+    let port: Arc<dyn Store> = store.clone();
+    let command = accepted(&port, spec(0, "k")).await;
+    let life = told(&command.life, "hush-hush");
+    assert_eq!(store.advance(change(&command, life.clone())).await.unwrap(), Advanced::Yes);
+    assert_eq!(store.command(command.spec.id).await.unwrap().unwrap().life, life);
+    store.close().await;
+    let bytes = std::fs::read(place.path()).unwrap();
+    assert!(!bytes.windows(9).any(|nine| nine == b"hush-hush"));
+}
+
+#[tokio::test]
+async fn a_row_from_before_texts_were_sealed_is_read_and_sealed_when_it_changes() {
+    let place = SqlitePlace::new();
+    let store: Arc<SqliteStore> = Arc::new(place.store());
+    let port: Arc<dyn Store> = store.clone();
+    let command = accepted(&port, spec(0, "k")).await;
+    let life = told(&command.life, "hush-hush");
+    assert_eq!(store.advance(change(&command, life.clone())).await.unwrap(), Advanced::Yes);
+    let clear = "UPDATE lives SET texts = NULL, response_code = 'hush-hush', response_message = 'hush-hush',
+                 failure_reason = 'hush-hush', execution_state = 'hush-hush', execution_step = 'hush-hush'";
+    assert_eq!(place.raw().execute(clear, []).unwrap(), 1);
+    let old = store.command(command.spec.id).await.unwrap().unwrap();
+    assert_eq!(old.life, life);
+    let next = moved(&life, Phase::Delivered, 6);
+    assert_eq!(store.advance(change(&old, next.clone())).await.unwrap(), Advanced::Yes);
+    assert_eq!(store.command(command.spec.id).await.unwrap().unwrap().life, next);
+    let left =
+        "SELECT count(*) FROM lives WHERE coalesce(response_code, response_message, failure_reason,
+                execution_state, execution_step) IS NOT NULL";
+    assert_eq!(place.raw().query_row(left, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+}
 
 #[tokio::test]
 async fn everything_is_there_after_closing_and_opening_again() {

@@ -154,6 +154,8 @@ async fn damaged_rows_are_errors_that_name_table_and_row() {
         ("UPDATE lives SET phase = 77", vec!["commands", &good, "phase"]),
         ("UPDATE lives SET failure = 1", vec!["commands", &good, "phase"]),
         ("UPDATE lives SET due_mono = NULL", vec!["commands", &good, "due"]),
+        ("UPDATE lives SET texts = x'01'", vec!["commands", &good, "texts"]),
+        ("UPDATE lives SET execution_open = 1", vec!["commands", &good, "execution"]),
         ("UPDATE lives SET execution_state = 'x'", vec!["commands", &good, "execution"]),
         ("UPDATE lives SET execution_percent = 1000", vec!["commands", &good, "execution_percent"]),
         ("UPDATE timeline SET proof = x'01ff'", vec!["timeline", &good, "proof"]),

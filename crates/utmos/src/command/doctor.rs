@@ -49,16 +49,33 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     take(vec![catalogue(&config)]);
     take(clock::check());
     take(store::check(&config).await);
-    take(vec![ports::http(&config).await]);
+    let is_held = match store::is_held(&config) {
+        Ok(is_held) => is_held,
+        Err(err) => {
+            take(vec![Finding::fail(
+                "data",
+                format!("{} cannot be opened: {err}", opened::journal_path(&config).display()),
+                "run utmos doctor as the user that runs the server",
+            )]);
+            false
+        }
+    };
+    take(ports::http(&config, is_held).await);
     match &config.mqtt {
         Mqtt::Embedded(broker) => take(broker::embedded(broker).await),
         Mqtt::External(broker) => take(broker::external(broker).await),
     }
     take(vec![ports::open_files(&config)]);
     output::line(match worst {
+        Verdict::Fail => "Something must be mended first.",
+        Verdict::Ok if is_held => {
+            "It runs, and all is well. A second server cannot start on this data."
+        }
+        Verdict::Warn if is_held => {
+            "It runs; see the warnings. A second server cannot start on this data."
+        }
         Verdict::Ok => "All is well.",
         Verdict::Warn => "It will run; see the warnings.",
-        Verdict::Fail => "Something must be mended first.",
     });
     Ok(if worst == Verdict::Fail { Exit::Failure } else { Exit::Done })
 }

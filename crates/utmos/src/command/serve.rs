@@ -6,7 +6,10 @@ use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::Instant,
+};
 use utmos_server::{Parts, Server, clock::SystemClock, config::Config, ids::SystemIds};
 
 use crate::{
@@ -14,6 +17,9 @@ use crate::{
     opened, output,
     settings::{ConfigArgs, Purpose},
 };
+
+/// What part of the time for a stop is left to the database.
+const STORE_SHARE: u32 = 5;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -55,25 +61,35 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let server = Server::start(&config, parts).await.with_context(|| {
         format!("the server does not start with the database {}", config.store.path.display())
     })?;
-    match prepared {
-        Some(prepared) => {
-            let running = prepared.run(&config, &catalogue, &server).await?;
-            stop.await;
-            output::note("stopping");
-            running.stop().await;
-        }
+    let running = match prepared {
+        Some(prepared) => Some(prepared.run(&config, &catalogue, &server).await?),
         None => {
             announce(&config, &server);
-            stop.await;
-            output::note("stopping: what was begun is being finished");
+            None
         }
+    };
+    stop.await;
+    output::note("stopping: what was begun is being finished");
+    let by = Instant::now() + config.http.shutdown_wait;
+    let stopping = async {
+        if let Some(running) = running {
+            running.stop().await;
+        }
+        // A part of the time is kept for the database.
+        server.stop_by(by - config.http.shutdown_wait / STORE_SHARE).await;
+        settling.abort();
+        if let Err(err) = journalled.settle().await {
+            tracing::warn!(%err, "the store is unwell; emergencies in the journal are put on record at the next start");
+        }
+        store.close().await;
+    };
+    if tokio::time::timeout_at(by, stopping).await.is_err() {
+        // Waiting for a disk that hangs could take for ever; what is on it is true.
+        output::trouble(format_args!(
+            "stopped before the database was closed; what was begun is found again at the next start"
+        ));
+        std::process::exit(1);
     }
-    server.stop().await;
-    settling.abort();
-    if let Err(err) = journalled.settle().await {
-        tracing::warn!(%err, "the store is unwell; emergencies in the journal are put on record at the next start");
-    }
-    store.close().await;
     Ok(Exit::Done)
 }
 
@@ -88,6 +104,9 @@ fn raise_open_files() {
 
 fn announce(config: &Config, server: &Server) {
     output::note(format_args!("API at {}, reference at {0}/docs", url(server.http_addr())));
+    if let Some(address) = server.metrics_addr() {
+        output::note(format_args!("metrics at {}/metrics", url(address)));
+    }
     if let Some(address) = server.mqtt_addr() {
         output::note(format_args!("devices connect to {address}"));
     }

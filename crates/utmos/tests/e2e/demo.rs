@@ -121,3 +121,37 @@ fn a_second_server_on_the_same_data_is_refused_and_leaves_the_first_alone() {
     assert_eq!(shell.run(["send", "SIM-DOCK-0001", "debug_mode_open"]).code, 0);
     assert_eq!(first.stop(), Some(0));
 }
+
+#[test]
+fn the_doctor_says_that_a_server_has_the_data() {
+    let shell = Shell::new();
+    let demo = Demo::start(&shell);
+    let doctor = |http: &str, mqtt: &str| {
+        shell.run([
+            "doctor",
+            "--data-dir",
+            "./utmos-demo",
+            "--http-listen",
+            http,
+            "--mqtt-listen",
+            mqtt,
+        ])
+    };
+    let elsewhere = doctor("127.0.0.1:0", "127.0.0.1:0");
+    assert_eq!(elsewhere.code, 1, "{elsewhere:?}");
+    assert!(elsewhere.out.contains("another server has the data in ./utmos-demo"), "{elsewhere:?}");
+    let address = |name| {
+        let told = demo.value(name);
+        let address = told.split_whitespace().next().unwrap();
+        address.trim_start_matches("http://").to_owned()
+    };
+    let (http, mqtt) = (address("API"), address("MQTT"));
+    let itself = doctor(&http, &mqtt);
+    assert_eq!(itself.code, 0, "{itself:?}");
+    assert!(itself.out.contains("A second server cannot start on this data."), "{itself:?}");
+    assert!(!itself.out.contains("It will run"), "{itself:?}");
+    let other = shell.run(["doctor", "--http-listen", &http, "--mqtt-listen", "127.0.0.1:0"]);
+    assert_eq!(other.code, 1, "{other:?}");
+    assert!(other.out.contains("a server with other data answers"), "{other:?}");
+    drop(demo);
+}

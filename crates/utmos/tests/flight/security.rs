@@ -234,6 +234,7 @@ impl Confided {
                 answers.push(api.create("DOCK-1", method, payload.clone(), odd).await.body);
             }
         }
+        answers.extend(Self::repeated_in_words(&api, &mut dock).await);
         let refused = PretendDock::start(login(broker, "DOCK-1", WRONG_PASSWORD)).await;
         assert!(refused.is_err());
         answers.extend(api.commands().await);
@@ -243,6 +244,45 @@ impl Confided {
         dock.drain().await;
         dock.leave().await;
         Self { place, process, api, answers }
+    }
+
+    /// A dock that repeats a secret wherever it has words: in a refusal, in a code, and in the events of a job that fails.
+    async fn repeated_in_words(api: &Api, dock: &mut PretendDock) -> Vec<Value> {
+        let words = format!("cannot reach {STORAGE_SECRET}");
+        let mut payload = CATALOGUE.method("fileupload_start").unwrap().example.clone();
+        *payload.pointer_mut("/credentials/access_key_secret").unwrap() = json!(STORAGE_SECRET);
+        let mut ids = Vec::new();
+        for reply in [
+            json!({"result": 514_100, "message": words, "output": {"msg": words}}),
+            json!({"result": 1, "code": words, "message": words}),
+            json!({"result": 0, "output": {"status": "in_progress"}}),
+        ] {
+            let created =
+                api.create("DOCK-1", "fileupload_start", payload.clone(), json!({})).await;
+            ids.push(created.id());
+            let command = dock.command().await;
+            let is_job = reply["result"] == 0;
+            dock.reply(&command, reply).await;
+            for status in ["in_progress", "failed"].into_iter().filter(|_| is_job) {
+                let progress =
+                    json!({"percent": 10, "step_key": words, "current_step": words, "step": words});
+                let output = json!({"status": status, "progress": progress, "ext": {"said": words}, "message": words});
+                let event = json!({
+                    "tid": "t", "bid": command.body["bid"], "timestamp": 1, "gateway": "DOCK-1",
+                    "method": "fileupload_progress", "need_reply": 0,
+                    "data": {"result": 0, "message": words, "output": output},
+                });
+                dock.publish("thing/product/DOCK-1/events", &event).await;
+            }
+        }
+        let mut answers = Vec::new();
+        for id in ids {
+            let ended = api.ended(&id).await;
+            assert_ne!(ended["status"], "SUCCEEDED", "{ended:#}");
+            answers.push(ended);
+            answers.push(api.timeline(&id).await);
+        }
+        answers
     }
 
     /// Kills it, so that its files are as they were, and starts another that reads everything back.

@@ -47,31 +47,62 @@ pub async fn ask(address: SocketAddr, question: &[u8]) -> Option<Vec<u8>> {
     tokio::time::timeout(ANSWER_WAIT, asking).await.ok().flatten()
 }
 
-/// The port of the API.
-pub async fn http(config: &Config) -> Finding {
+/// The port of the API, and whether the data is free for a server that would listen there. `is_held`: a server has it.
+pub async fn http(config: &Config, is_held: bool) -> Vec<Finding> {
     let address = config.http.listen;
-    match port(address).await {
+    let port = port(address).await;
+    let is_server = matches!(port, Port::Taken) && is_healthy(address).await;
+    let mut findings = Vec::new();
+    if is_held && !is_server {
+        findings.push(Finding::fail(
+            "data",
+            format!("another server has the data in {}, and none answers at {address}", config.data_dir.display()),
+            "utmos serve fails at once with this configuration: stop the other server, or choose another data_dir",
+        ));
+    }
+    findings.push(match port {
         Port::Free => Finding::ok("http port", format!("{address} is free: the server can start")),
         Port::Refused(reason) => Finding::fail(
             "http port",
             format!("{address} cannot be listened on: {reason}"),
             "choose an address of this machine and a port this user may use (http.listen)",
         ),
-        Port::Taken => {
-            let answer =
-                ask(address, b"GET /healthz HTTP/1.1\r\nHost: doctor\r\nConnection: close\r\n\r\n")
-                    .await;
-            let is_healthy = answer.is_some_and(|answer| answer.starts_with(b"HTTP/1.1 200"));
-            if is_healthy {
-                return Finding::ok("http port", format!("a server answers at {address}"));
-            }
-            Finding::fail(
-                "http port",
-                format!("another program uses {address}"),
-                "stop it, or choose another port (http.listen)",
-            )
+        Port::Taken if is_server && is_held => {
+            Finding::ok("http port", format!("the server that has this data answers at {address}"))
+        }
+        Port::Taken if is_server => Finding::fail(
+            "http port",
+            format!("a server with other data answers at {address}"),
+            "stop it, or choose another port (http.listen)",
+        ),
+        Port::Taken => Finding::fail(
+            "http port",
+            format!("another program uses {address}"),
+            "stop it, or choose another port (http.listen)",
+        ),
+    });
+    if let Some(address) = config.metrics.listen {
+        findings.push(metrics(address, is_server && is_held).await);
+    }
+    findings
+}
+
+async fn metrics(address: SocketAddr, is_running: bool) -> Finding {
+    let subject = "metrics port";
+    let remedy = "choose another address (metrics.listen), or leave it empty";
+    match port(address).await {
+        Port::Free => Finding::ok(subject, format!("{address} is free")),
+        Port::Taken if is_running => Finding::ok(subject, format!("{address} is in use")),
+        Port::Taken => Finding::fail(subject, format!("another program uses {address}"), remedy),
+        Port::Refused(reason) => {
+            Finding::fail(subject, format!("{address} cannot be listened on: {reason}"), remedy)
         }
     }
+}
+
+async fn is_healthy(address: SocketAddr) -> bool {
+    let question = b"GET /healthz HTTP/1.1\r\nHost: doctor\r\nConnection: close\r\n\r\n";
+    ask(address, question).await.is_some_and(|answer| answer.starts_with(b"HTTP/1.1 200"))
 }
 
 /// The number of files a process may have open (the server raises its own limit as far as it may), against the

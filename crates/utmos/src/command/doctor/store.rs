@@ -6,7 +6,7 @@ use rustix::fs::statvfs;
 use tokio::time::Instant;
 use utmos_core::ports::{CommandStore, RegistryStore};
 use utmos_server::config::Config;
-use utmos_store::SqliteStore;
+use utmos_store::{JournalledStore, SqliteStore};
 
 use super::finding::Finding;
 use crate::{environment, opened, time::now};
@@ -37,6 +37,11 @@ pub async fn check(config: &Config) -> Vec<Finding> {
     findings.push(free_space(folder));
     findings.push(sync_speed(folder));
     findings
+}
+
+/// Whether a server has this data: then no other can start with it. Not known is an error.
+pub fn is_held(config: &Config) -> std::io::Result<bool> {
+    JournalledStore::is_in_use(&opened::journal_path(config))
 }
 
 fn permissions(config: &Config) -> Vec<Finding> {
