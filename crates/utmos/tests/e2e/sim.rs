@@ -17,7 +17,7 @@ fn a_scenario_that_does_not_read_is_refused_with_file_line_and_field() {
         ("[[fault]\n", "in scenario.toml: line 1: this is no TOML: "),
         (
             "docks = 2\nspeeed = 3\n[[fault]]\nkind = \"late\"\n",
-            "in scenario.toml: line 2: speeed: there is no key \"speeed\"; did you mean speed? known are seed, speed, \
+            "in scenario.toml: line 2: speeed: there is no key \"speeed\"; did you mean speed? known are seed, speed, model, \
              docks, dock, fault, condition\nin scenario.toml: line 3: ms: must be given with kind late\n",
         ),
     ] {
