@@ -138,7 +138,11 @@ pub async fn create_command(
     signed: Signed,
 ) -> Result<Response, Problem> {
     let (caller, wanted) = signed
-        .checking(&app, Permission::CommandCreate, |caller, body| body::check(&app, caller, body))
+        .checking(&app, Permission::CommandCreate, |caller, body| {
+            let routes =
+                |tenant, sn: &_| app.directory.with_registry(|known| known.route(tenant, sn));
+            body::check(&app.catalogue, &routes, caller, body)
+        })
         .await?;
     if wanted.dry_run {
         signed::spend(&app, &caller).await?;

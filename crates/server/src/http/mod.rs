@@ -30,7 +30,9 @@ use std::{sync::Arc, time::Duration};
 use axum::{Extension, Router, middleware};
 use tower_http::catch_panic::CatchPanicLayer;
 use utmos_core::{
+    device::Registry,
     ports::{Ids, Store},
+    signing::Caller,
     time::Clock,
 };
 use utmos_dji::catalogue::Catalogue;
@@ -95,6 +97,23 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     let (_, mut document) = api().split_for_parts();
     docs::finish(&mut document);
     document
+}
+
+/// What `POST …/commands` makes of a body: the command, and whether it is only to be checked. For those who try bodies
+/// on it without a server around it.
+///
+/// # Errors
+/// As the endpoint.
+#[doc(hidden)]
+pub fn try_body(
+    catalogue: &Catalogue,
+    registry: &Registry,
+    caller: &Caller,
+    body: &[u8],
+) -> Result<(crate::driver::Draft, bool), problem::Problem> {
+    let routes = |tenant, sn: &_| registry.route(tenant, sn);
+    let wanted = body::check(catalogue, &routes, caller, body)?;
+    Ok((wanted.draft, wanted.dry_run))
 }
 
 fn api() -> OpenApiRouter<Arc<App>> {
