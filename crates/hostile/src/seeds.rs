@@ -403,6 +403,7 @@ fn emergency_journal() -> anyhow::Result<Seeds> {
         fingerprint: [1; 32],
         device: sn.clone(),
         gateway: sn.to_gateway(),
+        aircraft: Some(DeviceSn::parse("AIR-1")?),
         method: "return_home".to_owned(),
         channel: Channel::Services,
         completes_by: CompletesBy::Job,
@@ -432,7 +433,6 @@ fn emergency_journal() -> anyhow::Result<Seeds> {
             Proof::Accepted { api_id: "utk_1".to_owned(), request_id: "r-1".to_owned() },
         )],
         life: accepted.clone(),
-        aircraft: Some(DeviceSn::parse("AIR-1")?),
         spec: Arc::new(spec),
     };
     let id = new.spec.id;

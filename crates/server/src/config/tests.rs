@@ -194,3 +194,13 @@ fn a_secret_shows_neither_in_debug_output_nor_among_the_values_nor_in_a_problem(
         ![found, problems(file(&mistyped))].concat().iter().any(|problem| problem.contains(secret))
     );
 }
+
+#[test]
+fn a_problem_with_an_empty_key_names_it() {
+    for assignment in ["", "=1"] {
+        let found = problems(Layers::new().assignments("--set", [assignment]));
+        assert!(found[0].starts_with("\"\" (flag --set): "), "{found:?}");
+    }
+    let found = problems(file("\"\" = 1"));
+    assert!(found[0].starts_with("\"\" (file utmos.toml): unknown key"), "{found:?}");
+}

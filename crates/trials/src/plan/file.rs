@@ -92,7 +92,10 @@ impl Plan {
         for (number, happening) in self.happenings.iter().enumerate() {
             let at = |field: &str| format!("happenings[{number}].{field}");
             let ms = |field: &str, value: u64| within(at(field), value, &MS);
-            let dock = |dock: u8| within(at("dock"), dock.into(), &(0..=u64::from(self.docks) - 1));
+            let one_of = |field: &str, number: u8, count: u8| {
+                within(at(field), number.into(), &(0..=u64::from(count) - 1))
+            };
+            let dock = |dock: u8| one_of("dock", dock, self.docks);
             ms("at", happening.at)?;
             match &happening.what {
                 What::Command(wish) => {
