@@ -262,7 +262,6 @@ fn parse_protocol(text: &str) -> Result<ProtocolChoice, String> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
     #[test]
