@@ -10,6 +10,7 @@
 
 mod door;
 mod events;
+mod hello;
 mod listen;
 mod outlet;
 mod places;
@@ -32,6 +33,7 @@ use tokio::task::JoinHandle;
 
 use crate::message::{Inbound, Outlet};
 use door::Logins;
+use hello::CONNECT_BYTES_MAX;
 use outlet::BrokerOutlet;
 use places::Places;
 use table::{SUBSCRIPTIONS_MAX, Table};
@@ -154,6 +156,7 @@ struct Shared {
     stats: Arc<BrokerStats>,
     monitor: Arc<ResourceMonitor>,
     packet_bytes_max: usize,
+    connect_bytes_max: usize,
     clients_max: usize,
     places: Mutex<Places>,
     closing: watch::Sender<bool>,
@@ -216,6 +219,7 @@ impl Broker {
             stats: Arc::new(BrokerStats::new()),
             monitor: Arc::new(ResourceMonitor::new(no_limits())),
             packet_bytes_max: config.packet_bytes_max,
+            connect_bytes_max: config.packet_bytes_max.min(CONNECT_BYTES_MAX),
             clients_max: config.clients_max,
             places: Mutex::new(Places::new(config.clients_max)),
             closing: watch::Sender::new(false),

@@ -13,7 +13,7 @@ pub(crate) const V5: u8 = 5;
 pub(crate) const V311: u8 = 4;
 
 /// Longest head of a packet: type and four bytes of length.
-const HEAD_BYTES_MAX: usize = 5;
+pub(crate) const HEAD_BYTES_MAX: usize = 5;
 /// An upper bound on what a PUBLISH of ours adds to topic and payload: head, topic length, packet id, properties.
 const PUBLISH_OVERHEAD_BYTES: usize = 24;
 
@@ -54,7 +54,7 @@ impl Frame {
 }
 
 /// Bytes of the head and of the body, once the head is complete.
-fn lengths(buf: &[u8]) -> Result<Option<(usize, usize)>, MqttError> {
+pub(crate) fn lengths(buf: &[u8]) -> Result<Option<(usize, usize)>, MqttError> {
     let mut body = 0_usize;
     for (index, byte) in buf.iter().enumerate().take(HEAD_BYTES_MAX).skip(1) {
         body |= usize::from(byte & 0x7f) << (7 * (index - 1));

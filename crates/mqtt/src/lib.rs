@@ -11,6 +11,8 @@
 mod broker;
 mod client;
 mod codec;
+#[doc(hidden)]
+pub mod frames;
 mod message;
 mod stop;
 

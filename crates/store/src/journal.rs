@@ -13,6 +13,8 @@ mod file;
 mod pending;
 #[cfg(test)]
 mod tests;
+#[doc(hidden)]
+pub mod trying;
 
 use std::{
     io,

@@ -11,6 +11,8 @@ mod key;
 mod seal;
 mod sqlite;
 
+#[doc(hidden)]
+pub use journal::trying as try_journal;
 pub use journal::{JournalError, JournalledStore};
 pub use key::{MasterKey, MasterKeyError};
 pub use sqlite::{

@@ -24,7 +24,7 @@ use utmos_dji::catalogue::Catalogue;
 
 pub use self::{
     mutation::Mutation,
-    plan::{Answer, Broker, Happening, Kind, Plan, VERSION, Weather, What, Wish},
+    plan::{Answer, Broker, Happening, Kind, Plan, PlanError, VERSION, Weather, What, Wish},
     shrink::shrink,
 };
 use crate::world::World;

@@ -13,10 +13,10 @@ use std::{
     thread,
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Parser;
 use utmos_dji::catalogue::Catalogue;
-use utmos_trials::{Mutation, Plan, VERSION, run, shrink};
+use utmos_trials::{Mutation, Plan, run, shrink};
 
 /// After so many seeds that fail, no more are run.
 const FAILURES_SHOWN_MAX: u64 = 5;
@@ -97,7 +97,7 @@ fn work_through(tally: &Tally, last: u64, mutation: Option<Mutation>, catalogue:
         }
         tally.failed.fetch_add(1, Ordering::Relaxed);
         let small = shrink(&plan, |plan| !run(plan, mutation, catalogue).violations.is_empty());
-        let small = serde_json::to_string(&small).unwrap_or_default();
+        let small = small.write();
         println!(
             "seed {seed} fails (run it with --seed {seed}):\n  {}\n  smallest plan that fails (save it and run it with --plan):\n  {small}",
             report.violations.join("\n  ")
@@ -108,14 +108,5 @@ fn work_through(tally: &Tally, last: u64, mutation: Option<Mutation>, catalogue:
 fn read(path: &PathBuf) -> anyhow::Result<Plan> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let value: serde_json::Value =
-        serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
-    if value["version"] != VERSION {
-        bail!(
-            "{} is of version {}, this program runs version {VERSION}; run it with the program that wrote it",
-            path.display(),
-            value["version"]
-        );
-    }
-    serde_json::from_value(value).with_context(|| format!("{} is no plan", path.display()))
+    Plan::read(&text).with_context(|| format!("in {}", path.display()))
 }

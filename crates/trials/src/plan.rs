@@ -1,7 +1,11 @@
 //! What is to happen in a trial: drawn from a seed, or read from a file. The same plan always goes the same way.
 
+mod file;
+
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
+
+pub use self::file::PlanError;
 
 /// Rises when plans of before would mean something else.
 pub const VERSION: u32 = 2;

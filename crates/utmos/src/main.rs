@@ -6,6 +6,7 @@ mod environment;
 mod exit;
 mod issue;
 mod log;
+mod open_files;
 mod opened;
 mod output;
 mod settings;

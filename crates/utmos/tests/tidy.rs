@@ -14,7 +14,7 @@ use serde_json::Value;
 const LINES_MAX: usize = 700;
 
 /// Who may import whom (`ARCHITECTURE.md`, "The rooms").
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("core", &[]),
     ("dji", &["core"]),
     ("mqtt", &[]),
@@ -23,6 +23,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("sim", &["core", "dji", "mqtt"]),
     ("utmos", &["core", "dji", "mqtt", "store", "server", "sim"]),
     ("trials", &["core", "dji", "mqtt", "server"]),
+    ("hostile", &["core", "dji", "mqtt", "store", "server", "sim", "trials"]),
 ];
 
 /// Licences that may be linked, as SPDX names.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use mqtt5::broker::router::{DeliveryLanes, MessageRouter};
-use mqtt5::broker::tls_acceptor::{TlsAcceptorConfig, accept_tls_connection};
+use mqtt5::broker::tls_acceptor::TlsAcceptorConfig;
 use mqtt5::broker::transport::BrokerTransport;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{broadcast, oneshot, watch};
@@ -17,11 +17,10 @@ use tokio_rustls::TlsAcceptor;
 
 use super::door::Door;
 use super::events::{Events, Listener};
+use super::hello::hello;
 use super::{BrokerError, BrokerTls, GOODBYE_WAIT, Handler, Shared, Stop};
 use crate::stop::stopped;
 
-/// Longest a TLS handshake may take.
-const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
 /// Pause after a failed accept, which usually means that the process has no file descriptors left.
 const ACCEPT_RETRY_WAIT: Duration = Duration::from_millis(100);
 
@@ -97,7 +96,7 @@ async fn connection(
     let live = async {
         let needed = must_end(stop.clone(), shared.closing.subscribe());
         let transport = tokio::select! {
-            transport = transport(tcp, peer, tls) => transport,
+            transport = hello(tcp, peer, tls, shared.connect_bytes_max) => transport,
             _ = needed => None,
         };
         if let Some(transport) = transport {
@@ -108,25 +107,6 @@ async fn connection(
     tokio::join!(live, drain.run());
     events.leave().await;
     shared.places().leave(id);
-}
-
-async fn transport(
-    tcp: TcpStream,
-    peer: SocketAddr,
-    tls: Option<TlsAcceptor>,
-) -> Option<BrokerTransport> {
-    let Some(acceptor) = tls else { return Some(BrokerTransport::tcp(tcp)) };
-    match tokio::time::timeout(HANDSHAKE_WAIT, accept_tls_connection(&acceptor, tcp, peer)).await {
-        Ok(Ok(stream)) => Some(BrokerTransport::tls(stream)),
-        Ok(Err(err)) => {
-            tracing::info!(%peer, "no TLS with an mqtt client: {err}");
-            None
-        }
-        Err(_) => {
-            tracing::info!(%peer, "no TLS with an mqtt client: it did not answer in time");
-            None
-        }
-    }
 }
 
 /// A second handle on a connection's socket, which the library does not own.

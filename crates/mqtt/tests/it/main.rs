@@ -9,6 +9,7 @@ mod presence;
 mod protocol;
 mod proxy;
 mod raw;
+mod strangers;
 mod suite;
 mod support;
 mod tls;

@@ -57,7 +57,7 @@ impl<'a> Hello<'a> {
         }
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         let mut body = Vec::new();
         text(&mut body, b"MQTT");
         body.push(self.version);

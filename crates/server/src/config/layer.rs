@@ -157,7 +157,7 @@ impl Layers {
             match assignment.split_once('=') {
                 Some((key, value)) => self = self.flag(flag, key.trim(), value),
                 None => self.problems.push(Problem {
-                    key: assignment.to_owned(),
+                    key: named(assignment),
                     value: None,
                     origin: Origin::Flag(flag.to_owned()),
                     problem: "must be a key and its value, such as http.listen=127.0.0.1:8080"
@@ -178,7 +178,7 @@ impl Layers {
             Some(member) => format!("is a section; set its keys, such as {member}"),
             None => unknown("key", nearest(key, self.keys.iter().map(String::as_str))),
         };
-        self.problems.push(Problem { key: key.to_owned(), value: None, origin, problem });
+        self.problems.push(Problem { key: named(key), value: None, origin, problem });
     }
 
     /// The text of a file may hold secrets, so that the message names the place and does not quote it.
@@ -188,6 +188,11 @@ impl Layers {
         let problem = format!("is no TOML: line {line}: {}", err.message());
         self.problems.push(Problem { key: String::new(), value: None, origin, problem });
     }
+}
+
+/// A key as a problem names it. One that is empty is seen as such: no key at all stands for a whole file.
+fn named(key: &str) -> String {
+    if key.is_empty() { "\"\"".to_owned() } else { key.to_owned() }
 }
 
 /// The variable of a key.

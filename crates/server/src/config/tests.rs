@@ -205,3 +205,13 @@ fn two_addresses_are_never_the_same() {
         .assignments("--set", ["metrics.listen=127.0.0.1:0", "http.listen=127.0.0.1:0"]);
     assert!(Config::load(free).is_ok());
 }
+
+#[test]
+fn a_problem_with_an_empty_key_names_it() {
+    for assignment in ["", "=1"] {
+        let found = problems(Layers::new().assignments("--set", [assignment]));
+        assert!(found[0].starts_with("\"\" (flag --set): "), "{found:?}");
+    }
+    let found = problems(file("\"\" = 1"));
+    assert!(found[0].starts_with("\"\" (file utmos.toml): unknown key"), "{found:?}");
+}

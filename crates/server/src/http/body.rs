@@ -5,15 +5,15 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use utmos_core::{
     device::{NoRoute, Route},
-    id::DeviceSn,
+    id::{DeviceSn, TenantId},
     idempotency::fingerprint,
     method::{CompleteOn, IfOffline},
     signing::Caller,
 };
-use utmos_dji::catalogue::Method;
+use utmos_dji::catalogue::{Catalogue, Method};
 
 use super::{
-    App, json,
+    json,
     problem::{Code, Detail, Problem, cut},
 };
 use crate::driver::Draft;
@@ -73,13 +73,21 @@ pub struct Sought {
     pub dry_run: bool,
 }
 
+/// The way to a device, as the directory knows it.
+pub type Routes<'a> = dyn Fn(TenantId, &DeviceSn) -> Result<Route, NoRoute> + 'a;
+
 /// Checks a body for a caller.
-pub fn check(app: &App, caller: &Caller, body: &[u8]) -> Result<Checked, Problem> {
+pub fn check(
+    catalogue: &Catalogue,
+    routes: &Routes<'_>,
+    caller: &Caller,
+    body: &[u8],
+) -> Result<Checked, Problem> {
     let value = parse(body)?;
     let Value::Object(members) = &value else {
         return Err(Problem::new(Code::InvalidRequestBody, "the body must be a JSON object"));
     };
-    let mut reader = Reader { app, caller, members, details: Vec::new(), code: None };
+    let mut reader = Reader { catalogue, routes, caller, members, details: Vec::new(), code: None };
     let read = reader.read();
     let Some(read) = read.filter(|_| reader.details.is_empty()) else {
         let code = reader.code.unwrap_or(Code::ValidationFailed);
@@ -170,7 +178,8 @@ struct Read<'a> {
 }
 
 struct Reader<'a> {
-    app: &'a App,
+    catalogue: &'a Catalogue,
+    routes: &'a Routes<'a>,
     caller: &'a Caller,
     members: &'a Map<String, Value>,
     details: Vec<Detail>,
@@ -241,10 +250,7 @@ impl<'a> Reader<'a> {
             }
         };
         let route = match self.caller.may_touch(&sn) {
-            true => self
-                .app
-                .directory
-                .with_registry(|registry| registry.route(self.caller.tenant(), &sn)),
+            true => (self.routes)(self.caller.tenant(), &sn),
             false => Err(NoRoute::UnknownDevice(sn.clone())),
         };
         match route {
@@ -264,7 +270,7 @@ impl<'a> Reader<'a> {
 
     fn method(&mut self) -> Option<&'a Method> {
         let name = self.text("command_type", "a method of the catalogue")?;
-        let catalogue = &self.app.catalogue;
+        let catalogue = self.catalogue;
         if let Some(method) = catalogue.method(name) {
             return Some(method);
         }

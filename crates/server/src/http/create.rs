@@ -143,7 +143,11 @@ pub async fn create_command(
     signed: Signed,
 ) -> Result<Response, Problem> {
     let (caller, checked) = signed
-        .checking(&app, Permission::CommandCreate, |caller, body| body::check(&app, caller, body))
+        .checking(&app, Permission::CommandCreate, |caller, body| {
+            let routes =
+                |tenant, sn: &_| app.directory.with_registry(|known| known.route(tenant, sn));
+            body::check(&app.catalogue, &routes, caller, body)
+        })
         .await?;
     let wanted = match checked {
         Checked::Fits(wanted) => *wanted,

@@ -32,7 +32,9 @@ use axum::{Extension, Router, middleware, routing::get as get_of};
 use tokio::sync::mpsc;
 use tower_http::catch_panic::CatchPanicLayer;
 use utmos_core::{
+    device::Registry,
     ports::{Ids, Store},
+    signing::Caller,
     time::Clock,
 };
 use utmos_dji::catalogue::Catalogue;
@@ -131,6 +133,25 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     let (_, mut document) = api(Metrics::Here).split_for_parts();
     docs::finish(&mut document);
     document
+}
+
+/// What `POST …/commands` makes of a body: the command, and whether it is only to be checked. For those who try bodies
+/// on it without a server around it.
+///
+/// # Errors
+/// As the endpoint.
+#[doc(hidden)]
+pub fn try_body(
+    catalogue: &Catalogue,
+    registry: &Registry,
+    caller: &Caller,
+    body: &[u8],
+) -> Result<(crate::driver::Draft, bool), problem::Problem> {
+    let routes = |tenant, sn: &_| registry.route(tenant, sn);
+    match body::check(catalogue, &routes, caller, body)? {
+        body::Checked::Fits(wanted) => Ok((wanted.draft, wanted.dry_run)),
+        body::Checked::Refused { problem, .. } => Err(problem),
+    }
 }
 
 fn api(metrics: Metrics) -> OpenApiRouter<Arc<App>> {

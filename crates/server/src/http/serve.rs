@@ -38,6 +38,8 @@ const ACCEPT_RETRY_WAIT: Duration = Duration::from_millis(50);
 const IDLE_WAIT: Duration = Duration::from_secs(75);
 /// Requests at a time on a connection of HTTP/2.
 const STREAMS_MAX: u32 = 16;
+/// Longest head of a request, and most of what a connection holds of a head that is not all there.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Bounds of the HTTP server.
 #[derive(Debug, Clone, Copy)]
@@ -109,13 +111,17 @@ impl Serving {
         let places = Places::new(limits.connections_max);
         let graceful = GracefulShutdown::new();
         let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_read_wait);
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.header_read_wait)
+            .max_buf_size(HEAD_BYTES_MAX);
         builder
             .http2()
             .timer(TokioTimer::new())
             .keep_alive_interval(limits.header_read_wait)
             .max_concurrent_streams(STREAMS_MAX)
-            .max_header_list_size(64 * 1024);
+            .max_header_list_size(HEAD_BYTES_MAX as u32);
         loop {
             let taken = tokio::select! {
                 biased;

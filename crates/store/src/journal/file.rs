@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use utmos_core::ports::StoreError;
+
 use super::pending::Record;
 use crate::seal::{DataKey, Sealer, Slot};
 
@@ -89,7 +91,7 @@ impl JournalFile {
         let length = bytes.len().max(BYTES);
         bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
         let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        let key = sealer.data_key_of(b"emergency journal");
+        let key = key_of(sealer);
         let mut journal =
             Self { file, path: path.to_owned(), key, last: end, end, dirty: end, damaged: None };
         let (records, is_whole) = journal.read(&bytes[..end]);
@@ -102,29 +104,16 @@ impl JournalFile {
 
     /// The records of those lines that can be read, and whether all can.
     fn read(&self, lines: &[u8]) -> (Vec<Record>, bool) {
-        let (mut records, mut is_whole) = (Vec::new(), true);
-        let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        for (number, line) in (1..).zip(lines) {
-            match self.read_line(line) {
-                Ok(record) => records.push(record),
-                Err(why) => {
-                    is_whole = false;
-                    tracing::error!(
-                        path = %self.path.display(),
-                        line = number,
-                        why,
-                        "a line of the emergency journal cannot be read"
-                    );
-                }
-            }
+        let (records, damaged) = read_lines(&self.key, lines);
+        for (number, why) in &damaged {
+            tracing::error!(
+                path = %self.path.display(),
+                line = number,
+                why,
+                "a line of the emergency journal cannot be read"
+            );
         }
-        (records, is_whole)
-    }
-
-    fn read_line(&self, line: &[u8]) -> Result<Record, String> {
-        let sealed = hex::decode(line).map_err(|err| err.to_string())?;
-        let text = self.key.open(Slot::Journal, &sealed)?;
-        serde_json::from_str(&text).map_err(|err| err.to_string())
+        (records, damaged.is_empty())
     }
 
     /// Keeps a copy of what is in the file. The lines that cannot be read are dropped once the others are on record, or
@@ -177,9 +166,7 @@ impl JournalFile {
     pub(super) fn append(&mut self, record: &Record) -> Result<(), JournalError> {
         let other = |error: String| self.error(io::Error::other(error));
         let text = serde_json::to_string(record).map_err(|error| other(error.to_string()))?;
-        let sealed =
-            self.key.seal(Slot::Journal, &text).map_err(|error| other(error.to_string()))?;
-        let line = hex::encode(sealed) + "\n";
+        let line = seal_line(&self.key, &text).map_err(|error| other(error.to_string()))?;
         let end = self.end + line.len();
         if end > BYTES {
             return Err(JournalError::Full);
@@ -239,4 +226,33 @@ impl JournalFile {
     fn error(&self, cause: io::Error) -> JournalError {
         JournalError::Io { path: self.path.clone(), cause }
     }
+}
+
+/// The records of those lines that can be read, and the numbers of the others with what is wrong with them.
+pub(super) fn read_lines(key: &DataKey, lines: &[u8]) -> (Vec<Record>, Vec<(usize, String)>) {
+    let (mut records, mut damaged) = (Vec::new(), Vec::new());
+    let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    for (number, line) in (1..).zip(lines) {
+        match read_line(key, line) {
+            Ok(record) => records.push(record),
+            Err(why) => damaged.push((number, why)),
+        }
+    }
+    (records, damaged)
+}
+
+fn read_line(key: &DataKey, line: &[u8]) -> Result<Record, String> {
+    let sealed = hex::decode(line).map_err(|err| err.to_string())?;
+    let text = key.open(Slot::Journal, &sealed)?;
+    serde_json::from_str(&text).map_err(|err| err.to_string())
+}
+
+/// A line as it stands in the file.
+pub(super) fn seal_line(key: &DataKey, text: &str) -> Result<String, StoreError> {
+    Ok(hex::encode(key.seal(Slot::Journal, text)?) + "\n")
+}
+
+/// The key of the journal's lines.
+pub(super) fn key_of(sealer: &Sealer) -> DataKey {
+    sealer.data_key_of(b"emergency journal")
 }

@@ -5,7 +5,6 @@ mod demo;
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::Instant,
@@ -14,7 +13,7 @@ use utmos_server::{Parts, Server, clock::SystemClock, config::Config, ids::Syste
 
 use crate::{
     exit::Exit,
-    opened, output,
+    open_files, opened, output,
     settings::{ConfigArgs, Purpose},
 };
 
@@ -39,8 +38,8 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     if args.demo {
         demo::move_to_free_ports(&mut loaded);
     }
-    let config = loaded.config;
-    raise_open_files();
+    let mut config = loaded.config;
+    open_files::fit(&mut config, open_files::raise());
     let store = opened::store(&config)?;
     // First of all, because only one server gets it: a second one must not touch what the first relies on.
     let journalled = opened::journalled(store.clone(), &config).await?;
@@ -91,15 +90,6 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         std::process::exit(1);
     }
     Ok(Exit::Done)
-}
-
-/// Every connection is an open file, and the usual limit is for shells. What the system does not allow stays as it is.
-fn raise_open_files() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(err) = setrlimit(Resource::Nofile, raised) {
-        tracing::debug!(%err, "the limit of open files stays as it is");
-    }
 }
 
 fn announce(config: &Config, server: &Server) {

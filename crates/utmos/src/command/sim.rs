@@ -5,14 +5,13 @@ mod scenario;
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
-use serde::Deserialize;
 use tokio::sync::mpsc;
 use tracing::Level;
 use utmos_dji::catalogue::Catalogue;
 use utmos_mqtt::{ClientTls, ProtocolChoice};
 use utmos_server::config::{Log, LogFormat};
 use utmos_sim::{
-    BrokerAddress, DockConfig, Fleet, FleetConfig, Happening, Model, Scenario, ScenarioDock,
+    BrokerAddress, DockConfig, Fleet, FleetConfig, Happening, Login, Model, Scenario, ScenarioDock,
     ScenarioDocks, control::Control,
 };
 
@@ -194,7 +193,7 @@ fn credentials(source: &str) -> anyhow::Result<Vec<Login>> {
     let argument = if source == "-" { source.to_owned() } else { format!("@{source}") };
     let text =
         String::from_utf8(read_argument(&argument)?).map_err(|_| anyhow!("{source} is no text"))?;
-    parse_credentials(&text).with_context(|| format!("in {source}"))
+    Login::read_all(&text).with_context(|| format!("in {source}"))
 }
 
 /// A dock that a scenario names, with its password among these; without any, with one made from the seed.
@@ -242,35 +241,6 @@ fn dock(model: Model, seed: u64, number: u32, login: Login) -> DockConfig {
     }
 }
 
-/// What a dock connects with.
-#[derive(Deserialize)]
-struct Login {
-    sn: String,
-    password: String,
-}
-
-/// Lines of serial number and password, or JSON objects one after another.
-fn parse_credentials(text: &str) -> anyhow::Result<Vec<Login>> {
-    if text.trim_start().starts_with('{') {
-        let objects = serde_json::Deserializer::from_str(text).into_iter();
-        return objects
-            .collect::<Result<_, _>>()
-            .context("expected objects with \"sn\" and \"password\"");
-    }
-    let mut logins = Vec::new();
-    for (number, line) in (1..).zip(text.lines()) {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let (sn, password) = line
-            .split_once(char::is_whitespace)
-            .ok_or_else(|| anyhow!("line {number} must be: SN PASSWORD"))?;
-        logins.push(Login { sn: sn.to_owned(), password: password.trim().to_owned() });
-    }
-    Ok(logins)
-}
-
 fn parse_broker(text: &str) -> Result<(String, u16), String> {
     let wanted = || "must be host:port, such as 127.0.0.1:1883".to_owned();
     let (host, port) = text.rsplit_once(':').ok_or_else(wanted)?;
@@ -292,7 +262,6 @@ fn parse_protocol(text: &str) -> Result<ProtocolChoice, String> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
     #[test]
@@ -302,46 +271,6 @@ mod tests {
         for bad in ["h", "h:", ":1", "h:99999", "h:x"] {
             assert!(parse_broker(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn credentials_are_read_as_lines_and_as_what_device_add_prints() {
-        let read = |text: &str| -> Vec<(String, String)> {
-            parse_credentials(text)
-                .unwrap()
-                .into_iter()
-                .map(|login| (login.sn, login.password))
-                .collect()
-        };
-        let expected = [("A".to_owned(), "p1".to_owned()), ("B".to_owned(), "p2".to_owned())];
-        assert_eq!(read("# docks\nA p1\n\n B\tp2 \n"), expected);
-        assert_eq!(
-            read(
-                "{\"sn\":\"A\",\"kind\":\"dock\",\"password\":\"p1\"}\n{\"sn\":\"B\",\"password\":\"p2\"}\n"
-            ),
-            expected
-        );
-        assert!(parse_credentials("A\n").is_err());
-        assert!(parse_credentials("{\"sn\":\"A\"}").is_err());
-    }
-
-    #[test]
-    fn a_scenario_names_its_docks_and_the_credentials_have_their_passwords() {
-        let named = |sn: &str, aircraft: Option<&str>| ScenarioDock {
-            sn: sn.to_owned(),
-            aircraft_sn: aircraft.map(str::to_owned),
-            model: None,
-        };
-        let named_dock = |number, one: ScenarioDock, logins: Option<&[Login]>| {
-            named_dock(Model::Dock3, 1, number, &one, logins)
-        };
-        let logins = parse_credentials("A p1\nB p2\n").unwrap();
-        let dock = named_dock(1, named("B", Some("B-AIR")), Some(&logins[..])).unwrap();
-        assert_eq!((dock.password.as_str(), dock.aircraft_sn.as_str()), ("p2", "B-AIR"));
-        let missing = named_dock(1, named("C", None), Some(&logins[..])).unwrap_err();
-        assert!(missing.to_string().contains("dock C"), "{missing}");
-        let numbered = named_dock(3, named("SIM-DOCK3-0003", None), None).unwrap();
-        assert_eq!(numbered, DockConfig::numbered_as(Model::Dock3, 1, 3));
     }
 
     #[test]

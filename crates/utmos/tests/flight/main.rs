@@ -9,6 +9,8 @@ mod devices;
 mod dock;
 mod drill;
 mod faults;
+mod flood;
+mod floods;
 mod methods;
 mod models;
 mod mosquitto;

@@ -108,6 +108,13 @@ impl Process {
         self.log.lock().unwrap().clone()
     }
 
+    /// What it holds of the machine's memory, in MiB.
+    pub fn memory_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+    }
+
     /// `kill -9`.
     pub async fn kill(mut self) {
         self.child.kill().unwrap();

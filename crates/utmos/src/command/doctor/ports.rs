@@ -7,13 +7,12 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
-use utmos_server::config::{Config, Mqtt};
+use utmos_server::config::Config;
 
 use super::finding::Finding;
+use crate::open_files;
 
 const ANSWER_WAIT: Duration = Duration::from_secs(3);
-/// Files the server has open beside its connections.
-const OTHER_FILES: u64 = 100;
 
 /// Whether a port can be listened on.
 pub enum Port {
@@ -108,13 +107,9 @@ async fn is_healthy(address: SocketAddr) -> bool {
 /// The number of files a process may have open (the server raises its own limit as far as it may), against the
 /// connections that are allowed.
 pub fn open_files(config: &Config) -> Finding {
-    let clients = match &config.mqtt {
-        Mqtt::Embedded(broker) => 2 * broker.clients_max,
-        Mqtt::External(_) => 1,
-    };
     judge_open_files(
         getrlimit(Resource::Nofile).maximum,
-        (config.http.connections_max + clients) as u64 + OTHER_FILES,
+        open_files::wanted(config) + open_files::OTHER_FILES,
     )
 }
 
@@ -123,7 +118,7 @@ fn judge_open_files(allowed: Option<u64>, wanted: u64) -> Finding {
         Some(allowed) if allowed < wanted => Finding::warn(
             "open files",
             format!(
-                "a process may open {allowed}; http.connections_max and mqtt.embedded.clients_max allow for {wanted}"
+                "a process may open {allowed}; http.connections_max and mqtt.embedded.clients_max allow for {wanted}, and are taken as less"
             ),
             format!("raise the hard limit (systemd: LimitNOFILE={wanted}), or lower those two"),
         ),

@@ -1,0 +1,99 @@
+//! Every target on its seeds and on thousands of inputs made of them: the same on every machine, in every run.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+};
+
+use utmos_hostile::{TARGETS, Target, mutate::Mutator, seeds};
+
+/// Fixes all inputs.
+const SEED: u64 = 20_261_126;
+/// What all seeds together may be, in bytes.
+const SEEDS_BYTES_MAX: usize = 1 << 20;
+
+/// How many inputs a target is tried on: as many as take it about a second or two in a debug build.
+fn inputs(target: &Target) -> usize {
+    match target.name {
+        "catalogue_override" => 60,
+        "trial_plan" => 400,
+        "config" => 600,
+        "command_body" | "emergency_journal" => 2_000,
+        _ => 4_000,
+    }
+}
+
+/// Tries an input. One that fails is kept in a file, to be tried again alone.
+fn holds(target: &Target, input: &[u8]) {
+    if catch_unwind(AssertUnwindSafe(|| (target.run)(input))).is_ok() {
+        return;
+    }
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-failed", target.name));
+    fs::write(&file, input).unwrap();
+    panic!(
+        "{} does not hold on {:?}\ntry it alone: cargo run -p utmos-hostile -- {} {}",
+        target.name,
+        String::from_utf8_lossy(input),
+        target.name,
+        file.display()
+    );
+}
+
+fn try_all(targets: impl Iterator<Item = &'static Target>) {
+    for target in targets {
+        let seeds = seeds::kept(target.name).unwrap();
+        for seed in &seeds {
+            holds(target, seed);
+        }
+        let mut mutator = Mutator::new(SEED, &seeds);
+        for _ in 0..inputs(target) {
+            holds(target, &mutator.next_input());
+        }
+    }
+}
+
+// In two halves, for machines with two processors.
+#[test]
+fn one_half_of_the_targets_holds_on_seeds_and_on_what_is_made_of_them() {
+    try_all(TARGETS.iter().step_by(2));
+}
+
+#[test]
+fn the_other_half_of_the_targets_holds_on_seeds_and_on_what_is_made_of_them() {
+    try_all(TARGETS.iter().skip(1).step_by(2));
+}
+
+#[test]
+fn the_folders_hold_the_seeds_that_are_made() {
+    let made = seeds::make().unwrap();
+    let targets: BTreeSet<&str> = TARGETS.iter().map(|target| target.name).collect();
+    assert_eq!(made.keys().copied().collect::<BTreeSet<_>>(), targets);
+    let mut total = 0;
+    for (target, seeds) in made {
+        for (name, bytes) in seeds {
+            total += bytes.len();
+            let path = seeds::folder(target).join(&name);
+            let kept = fs::read(&path).unwrap_or_default();
+            assert!(
+                kept == bytes,
+                "{} is not what is made; run: cargo run -p utmos-hostile -- seeds",
+                path.display()
+            );
+        }
+    }
+    assert!(total <= SEEDS_BYTES_MAX, "{total} bytes of seeds");
+}
+
+#[test]
+fn the_fuzzer_has_every_target() {
+    let manifest = fs::read_to_string(seeds::root().join("fuzz/Cargo.toml")).unwrap();
+    for target in TARGETS {
+        let source = format!("fuzz_targets/{}.rs", target.name);
+        assert!(manifest.contains(&format!("path = \"{source}\"")), "{source} is in no manifest");
+        let source = fs::read_to_string(seeds::root().join("fuzz").join(&source)).unwrap();
+        assert!(source.contains(&format!("utmos_hostile::{}", target.name)), "{source}");
+    }
+}

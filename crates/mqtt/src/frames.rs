@@ -1,0 +1,43 @@
+//! The reader of packets as the client of outside brokers has it, for those who try bytes on it.
+
+use bytes::BytesMut;
+
+use crate::codec::{self, Frame};
+
+/// What was read: each packet as it is written again, and why reading ended before the end of the bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read {
+    /// The packets, written again.
+    pub packets: Vec<Vec<u8>>,
+    /// Bytes at the end that are no whole packet; none after an error.
+    pub left: usize,
+    /// Why nothing more is read.
+    pub error: Option<String>,
+}
+
+/// Reads packets from bytes that come in pieces of this length. `version` is the level in the CONNECT packet.
+#[must_use]
+pub fn read(bytes: &[u8], piece_bytes: usize, packet_bytes_max: usize, version: u8) -> Read {
+    let mut read = Read { packets: Vec::new(), left: 0, error: None };
+    let mut buf = BytesMut::new();
+    for piece in bytes.chunks(piece_bytes.max(1)) {
+        buf.extend_from_slice(piece);
+        loop {
+            let taken = match Frame::take(&mut buf, packet_bytes_max) {
+                Ok(None) => break,
+                Ok(Some(frame)) => frame.decode(version),
+                Err(err) => Err(err),
+            };
+            let mut written = BytesMut::new();
+            match taken.and_then(|packet| codec::encode(&packet, &mut written)) {
+                Ok(()) => read.packets.push(written.to_vec()),
+                Err(err) => {
+                    read.error = Some(err.to_string());
+                    return read;
+                }
+            }
+        }
+    }
+    read.left = buf.len();
+    read
+}

@@ -1,0 +1,207 @@
+//! A plan as it stands in a file.
+
+use std::{fmt, ops::RangeInclusive};
+
+use serde_json::Value;
+
+use super::{Broker, Plan, VERSION, What, Wish};
+
+/// Most docks of a trial.
+const DOCKS: RangeInclusive<u64> = 1..=16;
+/// Most servers that share a store.
+const SERVERS: RangeInclusive<u64> = 1..=8;
+/// Most happenings of a trial.
+const HAPPENINGS_MAX: usize = 10_000;
+/// An hour, in milliseconds: longest for whatever a plan says of times.
+const MS: RangeInclusive<u64> = 0..=3_600_000;
+/// Most callers that ask for the same.
+const COPIES: RangeInclusive<u64> = 1..=64;
+/// Longest patience of a caller, in seconds: that of the API.
+const TIMEOUT: RangeInclusive<u64> = 1..=255;
+/// A year, in milliseconds: farthest that a clock jumps.
+const JUMP_MS_MAX: u64 = 31_536_000_000;
+
+/// Why a text is no plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlanError {
+    /// No JSON.
+    NotJson(String),
+    /// Another program's plan.
+    OtherVersion(String),
+    /// JSON that says something else.
+    NotAPlan(String),
+    /// A value that does not fit.
+    BadField {
+        /// Its place, such as `happenings[3].wait`.
+        field: String,
+        /// What it must be.
+        problem: String,
+    },
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotJson(why) => write!(f, "it is not JSON: {why}"),
+            Self::OtherVersion(version) => write!(
+                f,
+                "it is of version {version}, this program runs version {VERSION}; run it with the program that wrote it"
+            ),
+            Self::NotAPlan(why) => write!(f, "it is no plan: {why}"),
+            Self::BadField { field, problem } => write!(f, "{field}: {problem}"),
+        }
+    }
+}
+
+impl std::error::Error for PlanError {}
+
+impl Plan {
+    /// Reads a plan.
+    ///
+    /// # Errors
+    /// When the text is no plan, or one that no trial could follow to its end; names the field.
+    pub fn read(text: &str) -> Result<Self, PlanError> {
+        let value: Value =
+            serde_json::from_str(text).map_err(|err| PlanError::NotJson(err.to_string()))?;
+        let version = value.get("version").unwrap_or(&Value::Null);
+        if *version != VERSION {
+            return Err(PlanError::OtherVersion(version.to_string()));
+        }
+        let plan: Self =
+            serde_json::from_value(value).map_err(|err| PlanError::NotAPlan(err.to_string()))?;
+        plan.examine()?;
+        Ok(plan)
+    }
+
+    /// The plan as [`Plan::read`] reads it.
+    #[must_use]
+    pub fn write(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    fn examine(&self) -> Result<(), PlanError> {
+        within("docks", self.docks.into(), &DOCKS)?;
+        within("servers", self.servers.into(), &SERVERS)?;
+        if self.broker == Broker::Embedded && self.servers != 1 {
+            let problem = "must be 1 where the broker is embedded: each server has its own";
+            return Err(bad("servers", problem.to_owned()));
+        }
+        if HAPPENINGS_MAX < self.happenings.len() {
+            return Err(bad("happenings", format!("must be at most {HAPPENINGS_MAX}")));
+        }
+        for (number, happening) in self.happenings.iter().enumerate() {
+            let at = |field: &str| format!("happenings[{number}].{field}");
+            let ms = |field: &str, value: u64| within(at(field), value, &MS);
+            let one_of = |field: &str, number: u8, count: u8| {
+                within(at(field), number.into(), &(0..=u64::from(count) - 1))
+            };
+            let dock = |dock: u8| one_of("dock", dock, self.docks);
+            ms("at", happening.at)?;
+            match &happening.what {
+                What::Command(wish) => {
+                    dock(wish.dock)?;
+                    one_of("aircraft", wish.aircraft, self.docks)?;
+                    examine_wish(wish, &at)?;
+                }
+                What::DockLeaves { dock: which, wait } => {
+                    dock(*which)?;
+                    ms("wait", *wait)?;
+                }
+                What::StoreFails { wait, lies } => {
+                    ms("wait", *wait)?;
+                    within(at("lies"), (*lies).into(), &(0..=100))?;
+                }
+                What::StoreSlows { wait, by } => {
+                    ms("wait", *wait)?;
+                    ms("by", *by)?;
+                }
+                What::ServerDies { server, wait } => {
+                    one_of("server", *server, self.servers)?;
+                    ms("wait", *wait)?;
+                }
+                What::BrokerFalls { wait } | What::MachineRestarts { wait } => ms("wait", *wait)?,
+                What::ClockJumps { by } => within(at("by"), by.unsigned_abs(), &(0..=JUMP_MS_MAX))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn examine_wish(wish: &Wish, at: &dyn Fn(&str) -> String) -> Result<(), PlanError> {
+    within(at("timeout"), wish.timeout.into(), &TIMEOUT)?;
+    within(at("copies"), wish.copies.into(), &COPIES)?;
+    within(at("cancelled_after"), wish.cancelled_after.unwrap_or(0), &MS)?;
+    within(at("after"), wish.after, &MS)
+}
+
+fn bad(field: impl Into<String>, problem: String) -> PlanError {
+    PlanError::BadField { field: field.into(), problem }
+}
+
+fn within(
+    field: impl Into<String>,
+    value: u64,
+    allowed: &RangeInclusive<u64>,
+) -> Result<(), PlanError> {
+    if allowed.contains(&value) {
+        return Ok(());
+    }
+    Err(bad(field, format!("must be from {} to {}, not {value}", allowed.start(), allowed.end())))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn every_plan_that_is_drawn_is_read_as_it_is_written() {
+        for seed in 0..2_000 {
+            let plan = Plan::of(seed);
+            assert_eq!(Plan::read(&plan.write()).as_ref(), Ok(&plan), "{seed}");
+        }
+    }
+
+    #[test]
+    fn what_no_trial_could_follow_is_refused_by_its_field() {
+        let plan = |docks: &str, happening: &str| {
+            format!(
+                r#"{{"version":{VERSION},"seed":1,"docks":{docks},"broker":"embedded","servers":1,"weather":"clear",
+                    "happenings":[{{"at":5,"what":{happening}}}]}}"#
+            )
+        };
+        let jump = r#"{"clock_jumps":{"by":5}}"#;
+        assert!(Plan::read(&plan("1", jump)).is_ok());
+        for (text, expected) in [
+            ("{".to_owned(), "it is not JSON: "),
+            ("[]".to_owned(), "it is of version null, this program runs version "),
+            (plan("1", jump).replace("\"version\":", "\"version\":9"), "it is of version 9"),
+            (plan("1", jump).replace("\"servers\":1", "\"servers\":2"), "servers: must be 1"),
+            (plan("\"x\"", jump), "it is no plan: "),
+            (plan("0", jump), "docks: must be from 1 to 16, not 0"),
+            (
+                plan("2", r#"{"dock_leaves":{"dock":2,"wait":1}}"#),
+                "happenings[0].dock: must be from 0 to 1, not 2",
+            ),
+            (
+                plan("1", r#"{"server_dies":{"server":0,"wait":18446744073709551615}}"#),
+                "happenings[0].wait: must be from 0 to 3600000",
+            ),
+            (
+                plan("1", r#"{"server_dies":{"server":1,"wait":1}}"#),
+                "happenings[0].server: must be from 0 to 0, not 1",
+            ),
+            (
+                plan("1", r#"{"store_fails":{"wait":1,"lies":101}}"#),
+                "happenings[0].lies: must be from 0 to 100",
+            ),
+            (
+                plan("1", r#"{"clock_jumps":{"by":-9223372036854775808}}"#),
+                "happenings[0].by: must be from 0 to 31536000000",
+            ),
+        ] {
+            let told = Plan::read(&text).unwrap_err().to_string();
+            assert!(told.starts_with(expected), "{text}: {told}");
+        }
+    }
+}
