@@ -224,9 +224,8 @@ impl Server {
     }
 
     /// Stops: takes no more requests, answers those that wait, hears the answers that are on their way, finishes saves and
-    /// publishes, then lets the broker go. Each
-    /// takes a moment; one that does not end leaves half of the time that is left to those after it. The store is closed by
-    /// whoever opened it.
+    /// publishes, then lets the broker go. Each takes a moment; one that does not end leaves half of the time that is left
+    /// to those after it. The store is closed by whoever opened it.
     pub async fn stop_by(self, by: Instant) {
         self.driver.release_watches();
         let metrics = async {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use utmos_core::device::DeviceKind;
 
 use crate::{
+    api::PATIENCE,
     dock::{Down, PretendDock},
     place::{PASSWORD, Place, data},
 };
@@ -127,8 +128,19 @@ async fn what_real_devices_said_is_answered_where_it_asks_and_nothing_is_lost() 
     ] {
         assert_eq!(server.api.figure(figure).await, expected, "{figure}");
     }
-    let unmatched = server.api.get("/api/v1/open/unmatched-responses").await;
-    let unmatched = unmatched.body["items"].as_array().unwrap().clone();
+    // Evidence is stored beside the way in.
+    let unmatched = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let page = server.api.get("/api/v1/open/unmatched-responses").await;
+            let items = page.body["items"].as_array().unwrap().clone();
+            if items.len() as u64 == REPLIES {
+                return items;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
     for message in recordings().iter().filter(|message| message.topic.ends_with("/services_reply"))
     {
         let tid = &json(&message.payload_text)["tid"];
