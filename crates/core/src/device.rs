@@ -177,10 +177,15 @@ impl Registry {
         let mut behind = std::mem::take(&mut self.behind);
         behind.retain(|gateway, behind| {
             let Some(tenant) = self.tenant_of(gateway) else { return false };
-            behind.known.retain(|sub| self.may_stand_behind(gateway, &sub.sn));
+            let may_stay = |sub: &SubDevice| self.may_stand_behind(gateway, &sub.sn);
+            let (known, gone): (Vec<SubDevice>, Vec<SubDevice>) =
+                std::mem::take(&mut behind.known).into_iter().partition(may_stay);
+            behind.known = known;
             let is_theirs = |sub: &SubDevice| self.is_aircraft_of(tenant, &sub.sn);
-            let (theirs, left_out): (Vec<SubDevice>, Vec<SubDevice>) =
+            let (theirs, mut left_out): (Vec<SubDevice>, Vec<SubDevice>) =
                 std::mem::take(&mut behind.left_out).into_iter().partition(is_theirs);
+            // It stands there all the same, and counts again once it may: its gateway will not report it anew.
+            left_out.extend(gone.into_iter().filter(|_| behind.present));
             behind.left_out = left_out;
             behind.present |= !theirs.is_empty();
             behind.known.extend(theirs);

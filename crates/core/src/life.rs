@@ -93,6 +93,8 @@ pub enum NotSent {
     Withheld,
     /// The broker refused it.
     Refused(String),
+    /// Its gateway was moved to another tenant, or removed.
+    GatewayGone,
 }
 
 /// What to do once the decision is saved.
@@ -445,6 +447,11 @@ impl Case<'_> {
                 &format!("the broker refused the message: {reason}"),
                 proof,
             ),
+            NotSent::GatewayGone => self.end(
+                Outcome::Failed(FailureCode::TransportFailed),
+                "its gateway was moved to another tenant or removed; nothing was sent",
+                proof,
+            ),
         }
     }
 
@@ -523,6 +530,9 @@ impl NotSent {
             Self::OutOfTurn => "a command that was accepted before it had not left".to_owned(),
             Self::Withheld => "the deadline passed before the bytes were written".to_owned(),
             Self::Refused(reason) => format!("the broker refused the message: {reason}"),
+            Self::GatewayGone => {
+                "the gateway was moved to another tenant or removed meanwhile".to_owned()
+            }
         }
     }
 }

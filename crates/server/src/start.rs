@@ -30,6 +30,8 @@ use crate::{
     link::{AnswerSettings, Link, LinkParts},
 };
 
+/// Connections of an address of its own for the metrics. Whoever watches needs one.
+const METRICS_CONNECTIONS_MAX: usize = 64;
 /// Messages of devices that may wait to be taken in; then the broker waits, and its devices with it.
 const INBOUND_WAITING_MAX: usize = 4_096;
 /// How long a stop waits for the answers of devices; most come within some tens of milliseconds.
@@ -160,7 +162,7 @@ impl Server {
             connections_max: config.http.connections_max,
             header_read_wait: config.http.header_read_wait,
         };
-        let listen = async |key: &'static str, address: SocketAddr, router| {
+        let listen = async |key: &'static str, address: SocketAddr, router, limits| {
             HttpServer::start(address, router, app.ids.clone(), limits)
                 .await
                 .map_err(|cause| StartError::Http { key, address, cause })
@@ -168,12 +170,13 @@ impl Server {
         let (place, metrics) = match config.metrics.listen {
             Some(address) => {
                 let router = metrics_router(app.clone());
-                (Metrics::Elsewhere, Some(listen("metrics.listen", address, router).await?))
+                let few = ServeLimits { connections_max: METRICS_CONNECTIONS_MAX, ..limits };
+                (Metrics::Elsewhere, Some(listen("metrics.listen", address, router, few).await?))
             }
             None => (Metrics::Here, None),
         };
         let api = crate::http::router(app.clone(), place);
-        let http = listen("http.listen", config.http.listen, api).await?;
+        let http = listen("http.listen", config.http.listen, api, limits).await?;
         tracing::info!(
             http = %http.address(), open = resumed.open, unclear = resumed.unclear,
             "started; commands of earlier processes are looked after"

@@ -218,6 +218,18 @@ fn an_aircraft_that_is_moved_to_the_tenant_of_its_dock_stands_behind_it_at_once(
 }
 
 #[test]
+fn an_aircraft_that_is_moved_away_and_back_stands_behind_its_dock_again() {
+    let mut registry = registry();
+    report(&mut registry, "DOCK1", &["M4"]);
+    for owner in [2, 1] {
+        let moved = with_m4(&registry, |m4| Some(Device { tenant: tenant(owner), ..m4 }));
+        registry.replace_devices(moved);
+    }
+    assert_eq!(registry.route(tenant(1), &sn("M4")).unwrap().gateway, gateway("DOCK1"));
+    assert_eq!(registry.sub_devices(&gateway("DOCK1")), subs(&["M4"]));
+}
+
+#[test]
 fn an_aircraft_that_was_removed_joins_whoever_reports_it_next_also_the_same() {
     for next in ["DOCK9", "DOCK2"] {
         let mut registry = registry();

@@ -17,6 +17,11 @@ use super::Shared;
 use super::places::whole_peer;
 use super::session::Session;
 
+/// Longest user name that anybody has.
+const USER_BYTES_MAX: usize = 256;
+/// How much of a client id stands in the log.
+const CLIENT_ID_CHARS_SHOWN: usize = 128;
+
 type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// What the library asks about one connection.
@@ -33,6 +38,10 @@ impl Door {
         let Some(user) = connect.username.as_deref().filter(|user| !user.is_empty()) else {
             return Err(ReasonCode::BadUsernameOrPassword);
         };
+        // Nobody's, and not worth remembering.
+        if user.len() > USER_BYTES_MAX {
+            return Err(ReasonCode::BadUsernameOrPassword);
+        }
         self.shared.places().name(self.connection, user);
         if !self.shared.logins.may_try(peer.ip(), user) {
             return Err(ReasonCode::ConnectionRateExceeded);
@@ -86,7 +95,9 @@ impl Door {
                 }
             }
             Err(reason) => {
-                tracing::info!(%peer, client_id = %connect.client_id, "mqtt login refused: {reason:?}");
+                let client_id: String =
+                    connect.client_id.chars().take(CLIENT_ID_CHARS_SHOWN).collect();
+                tracing::info!(%peer, client_id, "mqtt login refused: {reason:?}");
                 if self.shared.logins.is_guessing(peer.ip()) {
                     tokio::time::sleep(REFUSAL_WAIT).await;
                 }

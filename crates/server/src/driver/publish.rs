@@ -92,6 +92,11 @@ impl Inner {
     /// The one publish of a claim. The message is made when it is its turn, so its time stamp and expiry are of now.
     async fn send(self: Arc<Self>, key: &LaneKey, leaving: Outgoing) {
         let Outgoing { spec, withdrawn } = leaving;
+        // An administrator may have moved the gateway to another tenant, or removed it.
+        let owner = self.directory.with_registry(|registry| registry.tenant_of(&spec.gateway));
+        if owner != Some(spec.tenant) {
+            return self.settle_as(&spec, Input::NotSent(NotSent::GatewayGone));
+        }
         let seq = (spec.channel == Channel::DrcDown).then(|| self.next_seq(key, &spec));
         let now = self.clock.now();
         let payload = Bytes::from(self.to_bytes(&spec, seq, now.wall));
@@ -116,7 +121,6 @@ impl Inner {
     /// What the broker said goes to the command like anything else.
     fn settle(self: &Arc<Self>, spec: &Spec, sent: Sent, topic: String, bytes: usize) {
         crash_point::reached("written");
-        let id = spec.id;
         let input = match sent {
             Sent::Confirmed { packet_id } => {
                 Input::Confirmed(Proof::BrokerConfirmed { topic, qos: 1, packet_id, bytes })
@@ -129,6 +133,11 @@ impl Inner {
                 reason: "the connection was lost, or the time was over, before the message was confirmed".to_owned(),
             },
         };
+        self.settle_as(spec, input);
+    }
+
+    fn settle_as(self: &Arc<Self>, spec: &Spec, input: Input) {
+        let id = spec.id;
         let answer_follows = spec.completes_by != CompletesBy::NoReply;
         let keep_back = answer_follows && matches!(input, Input::Confirmed(_));
         let comes_back = spec.if_offline == IfOffline::Wait

@@ -71,13 +71,15 @@ pub async fn cancel_command(
         tokio::pin!(spending);
         match tokio::time::timeout(STORE_PATIENCE, &mut spending).await {
             Ok(Ok(())) => cancel(&app, &caller, &id).await?,
-            Ok(Err(problem)) if problem.code == Code::Overloaded => {
-                cancel_urgently(&app, &caller, &id).await?.ok_or(problem)?
+            // A database that refuses, or is damaged. What speaks against the request in memory is said another time: its
+            // nonce is not on record, so that it may be sent again.
+            Ok(Err(problem)) if is_unwell(&problem) => {
+                cancel_urgently(&app, &caller, &id).await.ok().flatten().ok_or(problem)?
             }
             Ok(Err(problem)) => return Err(problem),
-            Err(_) => match cancel_urgently(&app, &caller, &id).await? {
-                Some(done) => done,
-                None => {
+            Err(_) => match cancel_urgently(&app, &caller, &id).await {
+                Ok(Some(done)) => done,
+                Ok(None) | Err(_) => {
                     spending.await?;
                     cancel(&app, &caller, &id).await?
                 }
@@ -86,6 +88,10 @@ pub async fn cancel_command(
     };
     let command = CommandView::of(&command, &app.catalogue);
     Ok(Json(CancelAnswer { command, abort_command_id, request_id: caller.request_id().to_owned() }))
+}
+
+fn is_unwell(problem: &Problem) -> bool {
+    matches!(problem.code, Code::Overloaded | Code::InternalError)
 }
 
 /// What became of it: the command, and what stops it where it has left.

@@ -38,8 +38,9 @@ const ACCEPT_RETRY_WAIT: Duration = Duration::from_millis(50);
 const IDLE_WAIT: Duration = Duration::from_secs(75);
 /// Requests at a time on a connection of HTTP/2.
 const STREAMS_MAX: u32 = 16;
-/// Longest head of a request, and most of what a connection holds of a head that is not all there.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Longest head of a request, and most of what a connection holds of a head that is not all there: twice the longest target
+/// that the HTTP library takes, so that one that is too long is told so.
+const HEAD_BYTES_MAX: usize = 128 * 1024;
 
 /// Bounds of the HTTP server.
 #[derive(Debug, Clone, Copy)]

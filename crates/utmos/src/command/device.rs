@@ -266,7 +266,10 @@ async fn none_open(
         return Ok(());
     }
     let is_of = |command: &Command| {
-        command.spec.device == device.sn || command.spec.gateway.as_str() == device.sn.as_str()
+        let spec = &command.spec;
+        spec.device == device.sn
+            || spec.gateway.as_str() == device.sn.as_str()
+            || spec.aircraft.as_ref() == Some(&device.sn)
     };
     let (mut count, mut first, mut after) = (0, None, None);
     loop {

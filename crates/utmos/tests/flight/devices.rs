@@ -4,7 +4,7 @@ use std::process::Output;
 
 use serde_json::json;
 
-use crate::place::Place;
+use crate::{api::PATIENCE, dock::PretendDock, place::Place};
 
 impl Place {
     /// `utmos` with these arguments, on the data of this place.
@@ -38,8 +38,22 @@ async fn a_device_with_open_commands_is_not_taken_away_unless_that_is_meant() {
     assert!(free.status.success(), "those of another device are in nobody's way: {free:?}");
     let forced = place.administer(&[&move_it[..], &["--force"]].concat());
     assert!(forced.status.success(), "{forced:?}");
-    // It stays the old tenant's, as it is.
+    // It stays the old tenant's, and does not go to the dock, which is another's now.
     let kept = server.api.get(&format!("{}/{id}", crate::api::COMMANDS)).await;
     assert_eq!(kept.body["status"], "ACCEPTED", "{kept:?}");
+    let is_known = async || {
+        let dry = json!({"dry_run": true});
+        server.api.create("DOCK-1", "debug_mode_open", json!({}), dry).await.code()
+            != "DEVICE_NOT_FOUND"
+    };
+    tokio::time::timeout(PATIENCE, async { while is_known().await {} }).await.unwrap();
+    let mut dock = PretendDock::connect(server.mqtt(), "DOCK-1").await;
+    let ended = server.api.ended(&id).await;
+    assert_eq!(
+        (&ended["status"], &ended["failure_code"]),
+        (&json!("FAILED"), &json!("TRANSPORT_FAILED")),
+        "{ended}"
+    );
+    assert!(dock.drain().await.is_empty());
     server.stop().await;
 }

@@ -107,6 +107,7 @@ fn inputs() -> impl Strategy<Value = Input> {
         NotSent::OutOfTurn,
         NotSent::Withheld,
         NotSent::Refused("quota".to_owned()),
+        NotSent::GatewayGone,
     ]);
     prop_oneof![
         6 => presences().prop_map(Input::Turn),

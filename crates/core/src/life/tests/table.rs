@@ -56,6 +56,7 @@ fn inputs(spec: &Spec) -> Vec<(&'static str, Input)> {
         ("no subscriber", Input::NotSent(NotSent::NoSubscriber)),
         ("withheld", Input::NotSent(NotSent::Withheld)),
         ("refused by broker", Input::NotSent(NotSent::Refused("quota".to_owned()))),
+        ("gateway gone", Input::NotSent(NotSent::GatewayGone)),
         ("send unclear", Input::SendUnclear { reason: "cut".to_owned() }),
         ("found", Input::FoundAfterRestart),
         ("reply 0", Input::Reply(ok(spec))),
@@ -183,6 +184,7 @@ const AFTERTHOUGHTS: &[Row] = &[
     ("no subscriber", "= not_sent"),
     ("withheld", "= not_sent"),
     ("refused by broker", "= not_sent"),
+    ("gateway gone", "= not_sent"),
     ("send unclear", "= send_unclear"),
 ];
 
@@ -234,6 +236,7 @@ fn sending_never_publishes_and_ends_by_proof_or_as_uncertain() {
         ("send unclear", "= send_unclear"),
         ("found", "= found_after_restart"),
         ("refused by broker", "FAILED/TRANSPORT_FAILED [not_sent]"),
+        ("gateway gone", "FAILED/TRANSPORT_FAILED [not_sent]"),
     ];
     let waits: &[Row] = &[
         ("withheld", "TIMED_OUT/EXPIRED_BEFORE_SENDING [not_sent]"),
@@ -337,7 +340,7 @@ fn ended_keeps_its_state_and_what_still_comes() {
     let let_go = "TIMED_OUT/DISPATCH_UNCERTAIN []";
     let common = rows(&[&fills(state), filled, &goes_on(late), AFTERTHOUGHTS, &ticks(let_go)]);
     let freed = "TIMED_OUT/DISPATCH_UNCERTAIN [not_sent]";
-    let proof = ["not connected", "no subscriber", "withheld", "refused by broker"];
+    let proof = ["not connected", "no subscriber", "withheld", "refused by broker", "gateway gone"];
     let freed = proof.map(|name| (name, freed));
     let more: &[Row] = &[("progress nameless", late), ("movement over", let_go)];
     check("a movement of which nothing is known", &uncertain, &rows(&[&freed, &common, more]));
