@@ -87,7 +87,7 @@ fn wind_that_rises_in_the_air_brings_the_aircraft_home() {
     world.prepare(prepare);
     let payload = guide::payload(prepare, &world.config, world.now().wall);
     let flight = world.must("flighttask_execute", &payload);
-    world.run(40_000);
+    world.run(60_000);
     assert!(!world.dock.aircraft_is_in_dock());
     under(&mut world, Conditions { wind: Some(15.0), ..Conditions::default() });
     assert_eq!(world.until_end(&flight), Outcome::Failed(321_784));
