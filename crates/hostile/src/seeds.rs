@@ -1,5 +1,6 @@
 //! The seeds in `fuzz/corpus/`, made of what the project has: recorded and documented messages, signing vectors, examples
-//! of the catalogue, the documents and the default configuration. A test holds the folders against them.
+//! of the catalogue, the documents and the default configuration. A test takes them as they are made today, and looks that
+//! each lies in its folder.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -44,7 +44,11 @@ fn holds(target: &Target, input: &[u8]) {
 
 fn try_all(targets: impl Iterator<Item = &'static Target>) {
     for target in targets {
-        let seeds = seeds::kept(target.name).unwrap();
+        // Those of today, and whatever lies in the folder: those of before, and those that once failed.
+        let made = seeds::make().unwrap().remove(target.name).unwrap_or_default();
+        let seeds: BTreeSet<_> =
+            made.into_values().chain(seeds::kept(target.name).unwrap()).collect();
+        let seeds: Vec<_> = seeds.into_iter().collect();
         for seed in &seeds {
             holds(target, seed);
         }
@@ -66,20 +70,21 @@ fn the_other_half_of_the_targets_holds_on_seeds_and_on_what_is_made_of_them() {
     try_all(TARGETS.iter().skip(1).step_by(2));
 }
 
+// Not that they are the same to the byte: what they are made of changes with the project, and old ones do no harm.
 #[test]
-fn the_folders_hold_the_seeds_that_are_made() {
+fn every_target_has_seeds_and_each_lies_in_its_folder() {
     let made = seeds::make().unwrap();
     let targets: BTreeSet<&str> = TARGETS.iter().map(|target| target.name).collect();
     assert_eq!(made.keys().copied().collect::<BTreeSet<_>>(), targets);
     let mut total = 0;
     for (target, seeds) in made {
+        assert!(!seeds.is_empty(), "{target}");
         for (name, bytes) in seeds {
             total += bytes.len();
             let path = seeds::folder(target).join(&name);
-            let kept = fs::read(&path).unwrap_or_default();
             assert!(
-                kept == bytes,
-                "{} is not what is made; run: cargo run -p utmos-hostile -- seeds",
+                path.is_file(),
+                "{} is not there; run: cargo run -p utmos-hostile -- seeds",
                 path.display()
             );
         }

@@ -9,7 +9,7 @@ use utmos_core::id::GatewaySn;
 use utmos_dji::catalogue::Catalogue;
 use utmos_sim::{
     Login, Scenario, ScenarioDocks,
-    fault::{FaultFlag, FaultPlan, KINDS, KindName, Problems, Sort},
+    fault::{FaultFlag, FaultPlan, KINDS, KindName, Problem, Problems, Sort},
 };
 use utmos_trials::{Plan, run};
 
@@ -35,7 +35,11 @@ pub fn scenario(input: &[u8]) {
     let scenario = match Scenario::from_toml(text) {
         Ok(scenario) => scenario,
         Err(problems) => {
-            assert!(problems.all().iter().all(|problem| problem.line().is_some()), "{problems}");
+            // Of what is nested too deep, the library does not say where.
+            let has_place = |problem: &Problem| {
+                problem.line().is_some() || problem.problem().ends_with("recursion limit")
+            };
+            assert!(problems.all().iter().all(has_place), "{problems}");
             return are_told(&problems, lines);
         }
     };
@@ -131,11 +135,8 @@ pub fn dock_logins(input: &[u8]) {
         if is_line {
             lines.push_str(&format!("{} {}\n", login.sn, login.password));
         }
-        let shown = format!("{login:?}");
-        assert!(
-            login.password.len() < 8 || !shown.contains(&login.password),
-            "a password is shown"
-        );
+        let other = Login { password: "another".to_owned(), ..login.clone() };
+        assert_eq!(format!("{login:?}"), format!("{other:?}"), "a password is shown");
     }
     let again = Login::read_all(&lines);
     let again = again.unwrap_or_else(|refused| panic!("{refused}"));
