@@ -24,11 +24,12 @@ fn nothing_that_must_hold_is_violated() {
     }
 }
 
-/// Each has found something once.
+/// Each has found something once, or finds what was mended if it is unmended: 1232, a claim of another server that is the
+/// same to the millisecond.
 #[test]
 fn seeds_that_failed_once_do_not_fail_again() {
     let catalogue = catalogue();
-    for seed in [299, 328, 358, 367, 371, 1535, 2023, 8513, 23_043, 29_773, 38_071] {
+    for seed in [299, 328, 358, 367, 371, 1232, 1535, 2023, 8513, 23_043, 29_773, 38_071] {
         let report = run(&Plan::of(seed), None, &catalogue);
         assert!(report.violations.is_empty(), "seed {seed}: {:#?}", report.violations);
     }
