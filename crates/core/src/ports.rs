@@ -2,6 +2,10 @@
 //!
 //! Each method of a store is one transaction, durable (on the disk, not only handed to the system) when it returns.
 
+mod fleet;
+mod history;
+mod requests;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
@@ -16,6 +20,12 @@ use crate::{
     id::{ApiId, CommandId, DeviceSn, GatewaySn, TenantId},
     signing::NonceUse,
     time::Timestamp,
+};
+
+pub use self::{
+    fleet::FleetStore,
+    history::{EventStore, History, TelemetryStore},
+    requests::RequestStore,
 };
 
 /// Makes ids. The only source of randomness a decision may depend on.

@@ -78,6 +78,8 @@ pub struct Store {
     pub path: PathBuf,
     /// The file with the key that encrypts secrets.
     pub master_key_file: PathBuf,
+    /// The SQLite file of telemetry and device events.
+    pub history_path: PathBuf,
 }
 
 /// Where docks connect.
@@ -231,6 +233,7 @@ impl Config {
         let store = Store {
             path: reader.path_or("store.path", data_dir.join("utmos.sqlite")),
             master_key_file: reader.path_or("store.master_key_file", data_dir.join("master.key")),
+            history_path: reader.path_or("store.history_path", data_dir.join("history.sqlite")),
         };
         let mqtt = Mqtt::read(reader);
         let is_same = |address: Option<SocketAddr>, other: SocketAddr| {

@@ -13,6 +13,7 @@ mod durations;
 pub mod http;
 pub mod ids;
 pub mod link;
+pub mod requests;
 mod start;
 
 pub use start::{Parts, Server, StartError};

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utmos_core::{
-    ports::{Ids, Store, StoreError},
+    ports::{FleetStore, History, Ids, RequestStore, Store, StoreError},
     time::Clock,
 };
 use utmos_dji::{
@@ -27,7 +27,8 @@ use crate::{
         presence::{Knowledge, PresenceBook},
     },
     http::{App, HttpServer, Metrics, ServeLimits, Waiting, metrics_router},
-    link::{AnswerSettings, Link, LinkParts},
+    link::{Link, LinkParts, Listener},
+    requests::{self, Desk, DeskParts},
 };
 
 /// Connections of an address of its own for the metrics. Whoever watches needs one.
@@ -41,8 +42,14 @@ const FORGET_WAIT: Duration = Duration::from_secs(30);
 
 /// What a server is made of, chosen by whoever starts it.
 pub struct Parts {
-    /// Where everything is kept.
+    /// Where commands, credentials and devices are kept.
     pub store: Arc<dyn Store>,
+    /// Where device requests are kept.
+    pub requests: Arc<dyn RequestStore>,
+    /// Where sightings of devices and binding codes are kept.
+    pub fleet: Arc<dyn FleetStore>,
+    /// Where telemetry and device events are kept.
+    pub history: Arc<dyn History>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Fresh ids.
@@ -89,6 +96,7 @@ pub struct Server {
     metrics: Option<HttpServer>,
     broker: Broking,
     driver: Driver,
+    desk: Arc<Desk>,
     resumed: Resumed,
     shutdown_wait: Duration,
     stopping: CancellationToken,
@@ -129,6 +137,14 @@ impl Server {
             },
         });
         let resumed = driver.resume().await.map_err(StartError::Store)?;
+        let desk = Desk::new(DeskParts {
+            directory: directory.clone(),
+            store: parts.requests,
+            outlet: outlet.clone(),
+            clock: parts.clock.clone(),
+            settings: settings(config),
+        });
+        let listeners: Vec<Arc<dyn Listener>> = vec![desk.clone()];
         let link = Link::new(LinkParts {
             driver: driver.clone(),
             directory: directory.clone(),
@@ -137,7 +153,7 @@ impl Server {
             store: parts.store.clone(),
             clock: parts.clock.clone(),
             ids: parts.ids.clone(),
-            settings: settings(config),
+            listeners,
         });
         tasks.spawn(link.clone().run(inbound, stopping.clone()));
         let dismissals = match &broker {
@@ -152,6 +168,7 @@ impl Server {
             directory,
             catalogue: parts.catalogue,
             link,
+            desk: desk.clone(),
             clock: parts.clock,
             ids: parts.ids,
             inbound: waiting,
@@ -186,6 +203,7 @@ impl Server {
             metrics,
             broker,
             driver,
+            desk,
             resumed,
             shutdown_wait: config.http.shutdown_wait,
             stopping,
@@ -243,6 +261,7 @@ impl Server {
         self.stopping.cancel();
         self.tasks.close();
         let rest = async {
+            self.desk.stop().await;
             match self.broker {
                 Broking::Own(broker) => broker.shutdown().await,
                 Broking::Other(client) => client.shutdown().await,
@@ -307,10 +326,10 @@ fn to_client(other: &config::ExternalBroker) -> Result<ClientConfig, StartError>
     Ok(client)
 }
 
-fn settings(config: &Config) -> AnswerSettings {
+fn settings(config: &Config) -> requests::Settings {
     let dji = &config.dji;
     let has_organization = !dji.organization_id.is_empty() || !dji.organization_name.is_empty();
-    AnswerSettings {
+    requests::Settings {
         cloud: CloudConfig {
             ntp_server_host: dji.ntp_server_host.clone(),
             ntp_server_port: dji.ntp_server_port,

@@ -5,12 +5,14 @@
 
 mod codes;
 mod entry;
+mod history;
 mod idempotency;
 mod journal;
 mod key;
 mod seal;
 mod sqlite;
 
+pub use history::HistoryFile;
 #[doc(hidden)]
 pub use journal::trying as try_journal;
 pub use journal::{JournalError, JournalledStore};

@@ -3,20 +3,20 @@
 mod accept;
 mod advance;
 mod batch;
-mod cells;
+pub(crate) mod cells;
 mod checkpoint;
-mod condition;
+pub(crate) mod condition;
 mod credentials;
 mod examine;
-mod fault;
+pub(crate) mod fault;
 mod health;
 pub(crate) mod limits;
 mod nonces;
-mod open;
+pub(crate) mod open;
 #[cfg(test)]
 mod plans;
 mod queue;
-mod readers;
+pub(crate) mod readers;
 mod reads;
 mod registry;
 mod rows;
@@ -42,8 +42,8 @@ use utmos_core::{
     id::{ApiId, CommandId, DeviceSn, GatewaySn, TenantId},
     method::Risk,
     ports::{
-        Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, RegistryStore,
-        StoreDepths, StoreError, Tenant, Unmatched,
+        Accepted, Advance, Advanced, CommandFilter, CommandStore, FleetStore, NewCommand, Nonce,
+        RegistryStore, RequestStore, StoreDepths, StoreError, Tenant, Unmatched,
     },
     signing::NonceUse,
     time::Timestamp,
@@ -390,3 +390,9 @@ impl RegistryStore for SqliteStore {
         self.readers.read(registry::topologies).await
     }
 }
+
+#[async_trait]
+impl RequestStore for SqliteStore {}
+
+#[async_trait]
+impl FleetStore for SqliteStore {}

@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 use utmos_core::{ports::StoreError, time::Clock};
-use utmos_dji::answer::CloudConfig;
 use utmos_mqtt::{Inbound, Protocol};
 use utmos_server::{
     directory::Directory,
@@ -12,7 +11,7 @@ use utmos_server::{
         Driver, DriverParts, Limits,
         presence::{Knowledge, PresenceBook},
     },
-    link::{AnswerSettings, Link, LinkParts},
+    link::{Link, LinkParts},
 };
 
 use crate::{air::Air, plan::Broker, store::TrialStore, world::World};
@@ -116,20 +115,10 @@ async fn start(world: &Arc<World>, line: LifeLine) -> Result<Platform, StoreErro
         store,
         clock,
         ids: world.ids.clone(),
-        settings: AnswerSettings { cloud: no_cloud(), organization: None },
+        // Docks of a trial ask for nothing.
+        listeners: Vec::new(),
     });
     Ok(Platform { line, driver, link })
-}
-
-/// Docks of a trial ask for nothing.
-fn no_cloud() -> CloudConfig {
-    CloudConfig {
-        ntp_server_host: String::new(),
-        ntp_server_port: 123,
-        app_id: String::new(),
-        app_key: String::new(),
-        app_license: String::new(),
-    }
 }
 
 /// `kill -9`.

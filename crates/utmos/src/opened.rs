@@ -11,7 +11,7 @@ use anyhow::{Context, anyhow};
 use utmos_core::ports::{RegistryStore, Tenant};
 use utmos_dji::catalogue::Catalogue;
 use utmos_server::config::Config;
-use utmos_store::{JournalledStore, MasterKey, SqliteConfig, SqliteStore};
+use utmos_store::{HistoryFile, JournalledStore, MasterKey, SqliteConfig, SqliteStore};
 
 use crate::environment;
 
@@ -35,6 +35,19 @@ pub fn store(config: &Config) -> anyhow::Result<Arc<SqliteStore>> {
         }
     };
     Ok(Arc::new(SqliteStore::open(SqliteConfig { path: config.store.path.clone(), master_key })?))
+}
+
+/// Opens the history, and makes it where there is none.
+pub fn history(config: &Config) -> anyhow::Result<Arc<HistoryFile>> {
+    let path = &config.store.history_path;
+    make_folder(folder_of(path))?;
+    let opened = HistoryFile::open(path).with_context(|| {
+        format!(
+            "the history {} cannot be used; commands do not need it: moved away, it is made anew",
+            path.display()
+        )
+    })?;
+    Ok(Arc::new(opened))
 }
 
 /// A new key would open nothing that is in a database, and would take the place of the one that does.

@@ -32,6 +32,7 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Response {
 
 fn render(app: &App) -> String {
     let (driver, link) = (app.driver.figures(), app.link.figures());
+    let desk = app.desk.figures();
     let mut text = String::new();
     let counters: [(&str, &str, &AtomicU64); 13] = [
         ("commands_accepted", "Commands stored", &driver.accepted),
@@ -49,7 +50,7 @@ fn render(app: &App) -> String {
             &link.unclear,
         ),
         ("uplink_answered", "Answers sent to devices", &link.answered),
-        ("uplink_unanswered", "Requests of devices that nothing answers", &link.unanswered),
+        ("uplink_unanswered", "Requests of devices that nothing answers", &desk.unanswered),
         (
             "uplink_dropped",
             "Messages of devices dropped because their gateway said more than could be stored",

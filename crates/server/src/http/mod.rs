@@ -43,7 +43,7 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::serve::{HttpServer, Limits as ServeLimits};
-use crate::{directory::Directory, driver::Driver, link::Link};
+use crate::{directory::Directory, driver::Driver, link::Link, requests::Desk};
 
 /// What every endpoint works with.
 pub struct App {
@@ -57,6 +57,8 @@ pub struct App {
     pub catalogue: Arc<Catalogue>,
     /// What devices said, for the metrics.
     pub link: Arc<Link>,
+    /// What devices ask.
+    pub desk: Arc<Desk>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Fresh ids.

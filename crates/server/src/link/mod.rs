@@ -4,10 +4,11 @@
 //! Nothing a device sends may stop the link. What cannot be read, and what belongs to nothing, is counted and kept as
 //! evidence, at a bounded rate.
 
-mod answers;
 mod chores;
 mod evidence;
+mod listener;
 mod speaker;
+mod topology;
 
 use std::{
     sync::{
@@ -21,7 +22,6 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utmos_core::{
-    device::TopologyChange,
     id::{CommandId, GatewaySn, TenantId},
     life::Input,
     ports::{Ids, Store},
@@ -31,12 +31,11 @@ use utmos_dji::{
     answer,
     catalogue::Catalogue,
     topic::{DownlinkTopic, UplinkTopic},
-    uplink::{self, DrcAck, Event, ForGateway, Osd, ReplyTo, Topology, Uplink},
+    uplink::{self, DrcAck, Event, ForGateway, Osd, ReplyTo, Uplink},
 };
 use utmos_mqtt::{Inbound, Outlet, Publish};
 
 use self::{
-    answers::Settings,
     chores::Chores,
     evidence::{About, Evidence, Stray},
     speaker::Speaker,
@@ -46,7 +45,7 @@ use crate::{
     driver::{Driver, FlightMode, Matched},
 };
 
-pub use self::answers::Settings as AnswerSettings;
+pub use self::listener::{Listener, Said};
 
 /// Answers to devices are worth nothing later than this.
 const ANSWER_EXPIRY: Duration = Duration::from_secs(30);
@@ -75,8 +74,8 @@ pub struct LinkParts {
     pub clock: Arc<dyn Clock>,
     /// Fresh ids.
     pub ids: Arc<dyn Ids>,
-    /// What docks are told.
-    pub settings: Settings,
+    /// Who else wants to know what devices say.
+    pub listeners: Vec<Arc<dyn Listener>>,
 }
 
 /// Figures of the link since it started.
@@ -94,8 +93,6 @@ pub struct Figures {
     pub unclear: AtomicU64,
     /// Answers sent to devices.
     pub answered: AtomicU64,
-    /// Requests of devices that nothing answers by itself.
-    pub unanswered: AtomicU64,
     /// Evidence, late answers, topologies and what was said of open commands that found no room: its gateway said more
     /// than the store could take.
     pub dropped: AtomicU64,
@@ -212,6 +209,7 @@ impl Link {
             let came = change(book, &gateway, now);
             ((), came.then(|| gateway.clone()).into_iter().collect())
         });
+        self.parts.listeners.iter().for_each(|listener| listener.presence(&gateway));
     }
 
     fn message(self: &Arc<Self>, topic: &str, payload: &Bytes, user: Option<&str>) {
@@ -243,16 +241,18 @@ impl Link {
             Err(error) => return stray(Some(tenant), Some(&gateway), &error.to_string()),
         };
         self.acknowledge(&uplink);
+        let at = self.parts.clock.now();
+        let said = Said { tenant, gateway: &gateway, uplink: &uplink, bytes: payload.len(), at };
+        self.parts.listeners.iter().for_each(|listener| listener.said(&said));
         match uplink {
             Uplink::Reply(reply) | Uplink::PropertyReply(reply) => {
                 self.reply(tenant, reply, topic, payload)
             }
             Uplink::DrcAck(ack) => self.drc_ack(tenant, ack, payload.len()),
             Uplink::Event(event) => self.event(tenant, gateway, event, payload.len()),
-            Uplink::Request(request) => self.answer_request(tenant, &request),
-            Uplink::Topology(topology) => self.topology(&topology),
+            Uplink::Topology(topology) => self.topology(tenant, &topology),
             Uplink::Osd(osd) => self.osd(&gateway, &osd),
-            Uplink::State(_) | Uplink::DrcPush(_) => {}
+            Uplink::Request(_) | Uplink::State(_) | Uplink::DrcPush(_) => {}
         }
     }
 
@@ -344,36 +344,6 @@ impl Link {
         progress.gateway = gateway;
         if let Some(id) = self.parts.driver.find_job(&progress) {
             self.say(tenant, id, Input::Progress(*progress), bytes);
-        }
-    }
-
-    fn topology(self: &Arc<Self>, topology: &Topology) {
-        let now = self.parts.clock.now().wall;
-        if let Some(model) = topology.model.key() {
-            self.parts.directory.learn_model(&topology.gateway, model);
-        }
-        let Some(subs) = answers::to_core_subs(topology) else { return };
-        let report = self.parts.directory.report_topology(&topology.gateway, &subs, now);
-        for sn in &report.left_out {
-            tracing::warn!(
-                gateway.sn = %topology.gateway, device.sn = %sn,
-                "a gateway reports a sub-device it may not have: of another tenant, a gateway, or one too many; \
-                 utmos device list shows whose it is, utmos device move gives it to the gateway's tenant"
-            );
-        }
-        match report.change {
-            TopologyChange::Changed(subs) => {
-                tracing::info!(gateway.sn = %topology.gateway, aircraft = subs.len(), "topology changed");
-                let (link, gateway) = (self.clone(), topology.gateway.clone());
-                self.later(Some(&topology.gateway), 0, async move {
-                    if let Err(error) =
-                        link.parts.directory.keep_topology(&gateway, report.new, subs).await
-                    {
-                        tracing::error!(gateway.sn = %gateway, %error, "could not keep a topology");
-                    }
-                });
-            }
-            TopologyChange::Same | TopologyChange::UnknownGateway => {}
         }
     }
 

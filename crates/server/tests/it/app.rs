@@ -1,6 +1,12 @@
 //! A server of its own for each test, and a client that signs.
 
-use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -25,7 +31,7 @@ use utmos_server::{
     directory::mqtt_secret_hash,
     ids::SystemIds,
 };
-use utmos_store::{JournalledStore, MasterKey, SqliteConfig, SqliteStore};
+use utmos_store::{HistoryFile, JournalledStore, MasterKey, SqliteConfig, SqliteStore};
 use uuid::Uuid;
 
 use crate::{dock::PretendDock, unwell::Unwell};
@@ -83,7 +89,7 @@ impl TestApp {
         let journalled =
             Arc::new(JournalledStore::before(unwell.clone(), &store, &journal).unwrap());
         journalled.settle().await.unwrap();
-        let server = start_server(journalled, settings).await;
+        let server = start_server(journalled, &store, folder.path(), settings).await;
         let (http, mqtt) = (server.http_addr(), server.mqtt_addr().unwrap());
         let api = Api::new(http, given);
         Self { server, store, unwell, http, mqtt, api, folder, master_key, settings }
@@ -148,7 +154,12 @@ fn open(folder: &TempDir, master_key: &MasterKey) -> Arc<SqliteStore> {
     Arc::new(SqliteStore::open(SqliteConfig { path, master_key: master_key.clone() }).unwrap())
 }
 
-async fn start_server(store: Arc<JournalledStore>, settings: Settings) -> Server {
+async fn start_server(
+    journalled: Arc<JournalledStore>,
+    store: &Arc<SqliteStore>,
+    folder: &Path,
+    settings: Settings,
+) -> Server {
     let _ = tracing_subscriber::fmt()
         .with_test_writer()
         .with_max_level(tracing::Level::WARN)
@@ -157,7 +168,10 @@ async fn start_server(store: Arc<JournalledStore>, settings: Settings) -> Server
     let layers = Layers::new().assignments("--set", own.iter().chain(settings).copied());
     let config = Config::load(layers).unwrap().config;
     let parts = Parts {
-        store,
+        store: journalled,
+        requests: store.clone(),
+        fleet: store.clone(),
+        history: Arc::new(HistoryFile::open(&folder.join("history.sqlite")).unwrap()),
         clock: Arc::new(SystemClock::new()),
         ids: Arc::new(SystemIds::new()),
         catalogue: Arc::new(Catalogue::embedded().unwrap()),

@@ -15,7 +15,7 @@ use crate::{
     seal::{DataKey, Slot},
 };
 
-pub(super) struct Cells<'r> {
+pub(crate) struct Cells<'r> {
     row: &'r Row<'r>,
     table: &'static str,
     at: usize,
@@ -23,40 +23,40 @@ pub(super) struct Cells<'r> {
 }
 
 impl<'r> Cells<'r> {
-    pub(super) fn new(row: &'r Row<'r>, table: &'static str) -> Self {
+    pub(crate) fn new(row: &'r Row<'r>, table: &'static str) -> Self {
         Self { row, table, at: 0, id: "?".to_owned() }
     }
 
     /// Names the row in errors from here on.
-    pub(super) fn name(&mut self, id: impl ToString) {
+    pub(crate) fn name(&mut self, id: impl ToString) {
         self.id = id.to_string();
     }
 
-    pub(super) fn damaged(&self, column: &str, why: impl std::fmt::Display) -> StoreError {
+    pub(crate) fn damaged(&self, column: &str, why: impl std::fmt::Display) -> StoreError {
         StoreError::Damaged(format!("{} {}: {column}: {why}", self.table, self.id))
     }
 
     /// The next column.
-    pub(super) fn get<T: FromSql>(&mut self, column: &str) -> Result<T, StoreError> {
+    pub(crate) fn get<T: FromSql>(&mut self, column: &str) -> Result<T, StoreError> {
         let at = self.at;
         self.at += 1;
         self.row.get(at).map_err(|err| self.damaged(column, err))
     }
 
-    pub(super) fn uuid(&mut self, column: &str) -> Result<Uuid, StoreError> {
+    pub(crate) fn uuid(&mut self, column: &str) -> Result<Uuid, StoreError> {
         self.get(column).map(Uuid::from_bytes)
     }
 
-    pub(super) fn text(&mut self, column: &str) -> Result<Option<Arc<str>>, StoreError> {
+    pub(crate) fn text(&mut self, column: &str) -> Result<Option<Arc<str>>, StoreError> {
         self.get(column)
     }
 
-    pub(super) fn some_text(&mut self, column: &str) -> Result<Arc<str>, StoreError> {
+    pub(crate) fn some_text(&mut self, column: &str) -> Result<Arc<str>, StoreError> {
         self.get(column)
     }
 
     /// A sealed text.
-    pub(super) fn maybe_sealed(
+    pub(crate) fn maybe_sealed(
         &mut self,
         column: &str,
         key: &DataKey,
@@ -66,7 +66,7 @@ impl<'r> Cells<'r> {
         kept.map(|kept| key.open(slot, &kept).map_err(|why| self.damaged(column, why))).transpose()
     }
 
-    pub(super) fn sealed(
+    pub(crate) fn sealed(
         &mut self,
         column: &str,
         key: &DataKey,
@@ -76,41 +76,41 @@ impl<'r> Cells<'r> {
         key.open(slot, &kept).map_err(|why| self.damaged(column, why))
     }
 
-    pub(super) fn device(&mut self, column: &str) -> Result<DeviceSn, StoreError> {
+    pub(crate) fn device(&mut self, column: &str) -> Result<DeviceSn, StoreError> {
         let text = self.some_text(column)?;
         DeviceSn::parse(&text).map_err(|err| self.damaged(column, err))
     }
 
-    pub(super) fn maybe_device(&mut self, column: &str) -> Result<Option<DeviceSn>, StoreError> {
+    pub(crate) fn maybe_device(&mut self, column: &str) -> Result<Option<DeviceSn>, StoreError> {
         let text: Option<String> = self.get(column)?;
         text.map(|text| DeviceSn::parse(&text).map_err(|err| self.damaged(column, err))).transpose()
     }
 
-    pub(super) fn gateway(&mut self, column: &str) -> Result<GatewaySn, StoreError> {
+    pub(crate) fn gateway(&mut self, column: &str) -> Result<GatewaySn, StoreError> {
         let text = self.some_text(column)?;
         GatewaySn::parse(&text).map_err(|err| self.damaged(column, err))
     }
 
-    pub(super) fn coded<T: Coded>(&mut self, column: &str) -> Result<T, StoreError> {
+    pub(crate) fn coded<T: Coded>(&mut self, column: &str) -> Result<T, StoreError> {
         let code = self.get(column)?;
         T::from_code(code).ok_or_else(|| self.damaged(column, format!("no such code: {code}")))
     }
 
-    pub(super) fn at(&mut self, column: &str) -> Result<Timestamp, StoreError> {
+    pub(crate) fn at(&mut self, column: &str) -> Result<Timestamp, StoreError> {
         self.get(column).map(Timestamp::from_millis)
     }
 
-    pub(super) fn maybe_at(&mut self, column: &str) -> Result<Option<Timestamp>, StoreError> {
+    pub(crate) fn maybe_at(&mut self, column: &str) -> Result<Option<Timestamp>, StoreError> {
         Ok(self.get::<Option<i64>>(column)?.map(Timestamp::from_millis))
     }
 
-    pub(super) fn duration(&mut self, column: &str) -> Result<Duration, StoreError> {
+    pub(crate) fn duration(&mut self, column: &str) -> Result<Duration, StoreError> {
         let millis: i64 = self.get(column)?;
         u64::try_from(millis).map(Duration::from_millis).map_err(|err| self.damaged(column, err))
     }
 
     /// Three columns: boot, running time, wall time; all of them or none.
-    pub(super) fn maybe_deadline(&mut self, column: &str) -> Result<Option<Deadline>, StoreError> {
+    pub(crate) fn maybe_deadline(&mut self, column: &str) -> Result<Option<Deadline>, StoreError> {
         let (boot, mono, wall) =
             (self.get(column)?, self.get::<Option<i64>>(column)?, self.maybe_at(column)?);
         match (boot, mono, wall) {
@@ -126,6 +126,6 @@ impl<'r> Cells<'r> {
 }
 
 /// Milliseconds as they are kept; what is longer than they can say is kept as the longest.
-pub(super) fn millis(duration: Duration) -> i64 {
+pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

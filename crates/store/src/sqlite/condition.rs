@@ -14,7 +14,7 @@ use super::{
     queue::Job,
 };
 
-pub(super) struct Condition {
+pub(crate) struct Condition {
     path: PathBuf,
     state: Mutex<State>,
 }
@@ -28,19 +28,19 @@ struct State {
 }
 
 impl Condition {
-    pub(super) fn new(path: PathBuf) -> Self {
+    pub(crate) fn new(path: PathBuf) -> Self {
         Self { path, state: Mutex::default() }
     }
 
     /// A batch was written.
-    pub(super) fn written(&self) {
+    pub(crate) fn written(&self) {
         if self.lock().unwritable.take().is_some() {
             tracing::warn!(path = %self.path.display(), "the database can be written again");
         }
     }
 
     /// A batch could not be written. Told once for each cause: it is tried again and again.
-    pub(super) fn not_written(&self, error: &StoreError) {
+    pub(crate) fn not_written(&self, error: &StoreError) {
         self.met(error);
         let (StoreError::Unavailable(text) | StoreError::Damaged(text)) = error;
         let before = self.lock().unwritable.replace(text.clone());
@@ -50,7 +50,7 @@ impl Condition {
     }
 
     /// An error of any kind. One that says that the file is damaged is remembered.
-    pub(super) fn met(&self, error: &StoreError) {
+    pub(crate) fn met(&self, error: &StoreError) {
         if is_of_file(error) && !std::mem::replace(&mut self.lock().damaged, true) {
             tracing::error!(
                 path = %self.path.display(), %error,
@@ -61,7 +61,7 @@ impl Condition {
 
     /// Whether a new command may be stored at all: what a damaged file says of keys that were used before cannot be
     /// relied on, and a command must not be sent twice.
-    pub(super) fn take_on(&self) -> Result<(), StoreError> {
+    pub(crate) fn take_on(&self) -> Result<(), StoreError> {
         match self.lock().damaged {
             true => Err(StoreError::Unavailable(self.damage())),
             false => Ok(()),
@@ -69,7 +69,7 @@ impl Condition {
     }
 
     /// Why new commands cannot be stored; `None` when all is well.
-    pub(super) fn trouble(&self) -> Option<String> {
+    pub(crate) fn trouble(&self) -> Option<String> {
         let (damaged, unwritable) = {
             let state = self.lock();
             (state.damaged, state.unwritable.clone())
@@ -77,7 +77,7 @@ impl Condition {
         if damaged { Some(self.damage()) } else { unwritable }
     }
 
-    pub(super) fn is_unwritable(&self) -> bool {
+    pub(crate) fn is_unwritable(&self) -> bool {
         self.lock().unwritable.is_some()
     }
 
@@ -91,7 +91,7 @@ impl Condition {
 }
 
 /// A small write that nobody waits for.
-pub(super) struct Probe;
+pub(crate) struct Probe;
 
 impl Job for Probe {
     fn run(&mut self, batch: &mut Batch<'_>) -> Result<(), Fault> {

@@ -4,11 +4,11 @@ use rusqlite::ErrorCode;
 use utmos_core::ports::StoreError;
 
 /// The way out of damage.
-pub(super) const DAMAGED_REMEDY: &str = "look at it with: utmos store check; then restore the backup, or save what can be read (docs/recovery.md)";
+pub(crate) const DAMAGED_REMEDY: &str = "look at it with: utmos store check; then restore the backup, or save what can be read (docs/recovery.md)";
 
 /// Why a write in a batch failed.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// It concerns this write alone.
     Own(StoreError),
     /// The database cannot be written at all now.
@@ -20,7 +20,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) fn into_error(self) -> StoreError {
+    pub(crate) fn into_error(self) -> StoreError {
         match self {
             Self::Own(error) | Self::Everyone { error, .. } => error,
         }
@@ -60,7 +60,7 @@ impl From<rusqlite::Error> for Fault {
 const FILE_DAMAGED: &str = "the database file is damaged";
 
 /// Whether an error says that the file itself is damaged.
-pub(super) fn is_of_file(error: &StoreError) -> bool {
+pub(crate) fn is_of_file(error: &StoreError) -> bool {
     let (StoreError::Unavailable(text) | StoreError::Damaged(text)) = error;
     text.starts_with(FILE_DAMAGED)
 }
@@ -70,7 +70,7 @@ pub(super) fn is_of_file(error: &StoreError) -> bool {
     clippy::wildcard_enum_match_arm,
     reason = "the codes are SQLite's, and whatever is new among them is no better"
 )]
-pub(super) fn to_store_error(err: &rusqlite::Error) -> StoreError {
+pub(crate) fn to_store_error(err: &rusqlite::Error) -> StoreError {
     use rusqlite::Error as E;
     if let Some(code) = err.sqlite_error_code() {
         return match code {
@@ -103,13 +103,13 @@ pub(super) fn to_store_error(err: &rusqlite::Error) -> StoreError {
 }
 
 /// The same error once more, for everybody else it concerns.
-pub(super) fn again(error: &StoreError) -> StoreError {
+pub(crate) fn again(error: &StoreError) -> StoreError {
     match error {
         StoreError::Unavailable(text) => StoreError::Unavailable(text.clone()),
         StoreError::Damaged(text) => StoreError::Damaged(text.clone()),
     }
 }
 
-pub(super) fn closed() -> StoreError {
+pub(crate) fn closed() -> StoreError {
     StoreError::Unavailable("the store is closed".to_owned())
 }

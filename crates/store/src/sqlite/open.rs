@@ -24,10 +24,18 @@ use super::{
 };
 use crate::seal::Sealer;
 
-/// `UTMS`: marks a SQLite file as ours.
+/// A kind of file: how it is marked, and every change of its schema, in order. One that has shipped is never edited.
+pub(crate) struct Schema {
+    /// Marks a SQLite file as ours, and of this kind.
+    pub(crate) application_id: u32,
+    pub(crate) migrations: &'static [&'static str],
+}
+
+/// `UTMS`.
 const APPLICATION_ID: u32 = 0x5554_4D53;
 
-/// Every change of the schema, in order. One that has shipped is never edited.
+const SCHEMA: Schema = Schema { application_id: APPLICATION_ID, migrations: MIGRATIONS };
+
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_first.sql"),
     include_str!("../../migrations/sqlite/0002_nonces_in_order.sql"),
@@ -126,7 +134,7 @@ pub(super) fn prepare(path: &Path, sealer: &Sealer) -> Result<Connection, OpenEr
     if conn.is_readonly(rusqlite::MAIN_DB).map_err(|err| explain(path, err))? {
         return Err(OpenError::ReadOnly(path.to_owned()));
     }
-    migrate(&mut conn, path)?;
+    migrate(&mut conn, path, &SCHEMA)?;
     check_key(&mut conn, path, sealer)?;
     check_tables(&conn, path)?;
     Ok(conn)
@@ -180,14 +188,14 @@ pub(super) fn create_new(path: &Path) -> Result<(), OpenError> {
     made.map(drop).map_err(|source| OpenError::File { path: path.to_owned(), source })
 }
 
-fn create_private(path: &Path) -> io::Result<()> {
+pub(crate) fn create_private(path: &Path) -> io::Result<()> {
     match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Err(err) if err.kind() != io::ErrorKind::AlreadyExists => Err(err),
         Ok(_) | Err(_) => Ok(()),
     }
 }
 
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
+pub(crate) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let conn = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
@@ -213,7 +221,12 @@ fn settle(conn: Connection) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
-fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {
+/// Brings a file's schema up to date.
+pub(crate) fn migrate(
+    conn: &mut Connection,
+    path: &Path,
+    schema: &Schema,
+) -> Result<(), OpenError> {
     let explain = |err| explain(path, err);
     // In this order: whoever makes the first table has marked the file in the same transaction.
     let tables: i64 = conn
@@ -221,10 +234,10 @@ fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {
         .map_err(explain)?;
     let application: u32 =
         conn.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(explain)?;
-    if application != APPLICATION_ID && tables > 0 {
+    if application != schema.application_id && tables > 0 {
         return Err(OpenError::NotADatabase(path.to_owned()));
     }
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let known = i64::try_from(schema.migrations.len()).unwrap_or(i64::MAX);
     let newer = |found| OpenError::NewerSchema { path: path.to_owned(), found, known };
     // Mostly there is nothing to do, and then no other process should have to wait.
     match version(conn).map_err(explain)? {
@@ -235,8 +248,9 @@ fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {
     begin_wal(conn).map_err(explain)?;
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(explain)?;
     tx.execute_batch(&format!(
-        "PRAGMA application_id = {APPLICATION_ID};
-         CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY) STRICT;"
+        "PRAGMA application_id = {};
+         CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY) STRICT;",
+        schema.application_id
     ))
     .map_err(explain)?;
     // Another process may have been faster.
@@ -244,7 +258,7 @@ fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {
     if found > known {
         return Err(newer(found));
     }
-    for (number, sql) in (1..).zip(MIGRATIONS).filter(|(number, _)| *number > found) {
+    for (number, sql) in (1..).zip(schema.migrations).filter(|(number, _)| *number > found) {
         tx.execute_batch(sql).map_err(explain)?;
         tx.execute("INSERT INTO schema_migrations (version) VALUES (?1)", params![number])
             .map_err(explain)?;
@@ -305,7 +319,7 @@ fn check_key(conn: &mut Connection, path: &Path, sealer: &Sealer) -> Result<(), 
     if kept == sealer.check() { Ok(()) } else { Err(OpenError::WrongMasterKey(path.to_owned())) }
 }
 
-pub(super) fn explain(path: &Path, err: rusqlite::Error) -> OpenError {
+pub(crate) fn explain(path: &Path, err: rusqlite::Error) -> OpenError {
     let path = path.to_owned();
     match err.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => OpenError::NotADatabase(path),
@@ -345,7 +359,7 @@ pub(super) fn checkpointer(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// A connection that only reads.
-pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
+pub(crate) fn reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = settle(Connection::open_with_flags(path, flags)?)?;
     conn.execute_batch(&format!(

@@ -16,7 +16,7 @@ use super::{
     open,
 };
 
-pub(super) struct Readers {
+pub(crate) struct Readers {
     path: PathBuf,
     condition: Arc<Condition>,
     idle: Arc<Mutex<Vec<Connection>>>,
@@ -24,13 +24,13 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    pub(super) fn new(path: PathBuf, condition: Arc<Condition>) -> Self {
+    pub(crate) fn new(path: PathBuf, condition: Arc<Condition>) -> Self {
         let places = Arc::new(Semaphore::new(READERS_MAX));
         Self { path, condition, idle: Arc::default(), places }
     }
 
     /// Runs `read` on a blocking thread. One statement sees one moment; several need a transaction to do so.
-    pub(super) async fn read<T, F>(&self, read: F) -> Result<T, StoreError>
+    pub(crate) async fn read<T, F>(&self, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
@@ -58,7 +58,7 @@ impl Readers {
     }
 
     /// Waits for reads under way and lets no more in.
-    pub(super) async fn close(&self) {
+    pub(crate) async fn close(&self) {
         let places = u32::try_from(READERS_MAX).unwrap_or(u32::MAX);
         if let Ok(all) = self.places.acquire_many(places).await {
             self.places.close();

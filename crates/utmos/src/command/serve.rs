@@ -43,6 +43,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let store = opened::store(&config)?;
     // First of all, because only one server gets it: a second one must not touch what the first relies on.
     let journalled = opened::journalled(store.clone(), &config).await?;
+    let history = opened::history(&config)?;
     let prepared = if args.demo { Some(demo::prepare(&store, &config).await?) } else { None };
     let settling = tokio::spawn({
         let journalled = journalled.clone();
@@ -53,6 +54,9 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let catalogue = Arc::new(opened::catalogue(&config)?);
     let parts = Parts {
         store: journalled.clone(),
+        requests: store.clone(),
+        fleet: store.clone(),
+        history: history.clone(),
         clock: Arc::new(SystemClock::new()),
         ids: Arc::new(SystemIds::new()),
         catalogue: catalogue.clone(),
@@ -80,6 +84,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         if let Err(err) = journalled.settle().await {
             tracing::warn!(%err, "the store is unwell; emergencies in the journal are put on record at the next start");
         }
+        history.close().await;
         store.close().await;
     };
     if tokio::time::timeout_at(by, stopping).await.is_err() {

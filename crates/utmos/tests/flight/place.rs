@@ -32,7 +32,7 @@ use utmos_server::{
     ids::SystemIds,
 };
 use utmos_sim::{BrokerAddress, DockConfig, Fleet, FleetConfig, Model, ReplyTiming};
-use utmos_store::{JournalledStore, MasterKey, SqliteConfig, SqliteStore};
+use utmos_store::{HistoryFile, JournalledStore, MasterKey, SqliteConfig, SqliteStore};
 use uuid::Uuid;
 
 use crate::api::{Api, Given, PATIENCE};
@@ -199,6 +199,9 @@ impl Place {
         journalled.settle().await.unwrap();
         let parts = Parts {
             store: journalled,
+            requests: store.clone(),
+            fleet: store.clone(),
+            history: Arc::new(HistoryFile::open(&config.store.history_path).unwrap()),
             clock,
             ids: Arc::new(SystemIds::new()),
             catalogue: CATALOGUE.clone(),

@@ -1,17 +1,33 @@
-//! What a dock is told when it asks, so that it comes up with nobody watching.
+//! What devices ask of the cloud (API.md section 5), answered so that a dock comes up with nobody watching.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
+use tokio_util::task::TaskTracker;
 use utmos_core::{
-    device::SubDevice,
     id::{DeviceSn, TenantId},
+    ports::RequestStore,
+    time::Clock,
 };
 use utmos_dji::{
     answer::{self, Binding, BindingOutcome, CloudConfig, Facts, Organization, Question},
-    uplink::{self, Request, Topology},
+    uplink::{Request, Uplink},
+};
+use utmos_mqtt::{Outlet, Publish};
+
+use crate::{
+    directory::Directory,
+    link::{Listener, Said},
 };
 
-use super::Link;
+/// Answers to devices are worth nothing later than this.
+const ANSWER_EXPIRY: Duration = Duration::from_secs(30);
 
 /// What docks are told of the cloud they belong to.
 #[derive(Debug, Clone)]
@@ -22,8 +38,78 @@ pub struct Settings {
     pub organization: Option<Organization>,
 }
 
-impl Link {
-    pub(super) fn answer_request(self: &Arc<Self>, tenant: TenantId, request: &Request) {
+/// What the desk works with.
+pub struct DeskParts {
+    /// Who is who.
+    pub directory: Arc<Directory>,
+    /// Where requests are kept.
+    pub store: Arc<dyn RequestStore>,
+    /// Where answers leave.
+    pub outlet: Arc<dyn Outlet>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What docks are told.
+    pub settings: Settings,
+}
+
+/// Figures of the desk since it started.
+#[derive(Debug, Default)]
+pub struct Figures {
+    /// Answers sent to devices.
+    pub answered: AtomicU64,
+    /// Requests of devices that nothing answers by itself.
+    pub unanswered: AtomicU64,
+}
+
+/// Takes requests and answers them.
+pub struct Desk {
+    parts: DeskParts,
+    figures: Figures,
+    tasks: TaskTracker,
+}
+
+impl Listener for Desk {
+    fn said(&self, said: &Said<'_>) {
+        if let Uplink::Request(request) = said.uplink {
+            self.answer(said.tenant, request);
+        }
+    }
+}
+
+impl Desk {
+    /// A desk.
+    #[must_use]
+    pub fn new(parts: DeskParts) -> Arc<Self> {
+        Arc::new(Self { parts, figures: Figures::default(), tasks: TaskTracker::new() })
+    }
+
+    /// Figures since the start.
+    #[must_use]
+    pub fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// Waits until the answers that are under way have left.
+    pub async fn stop(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Sends an answer. Nobody waits for the broker's word on it: a device that missed it asks again.
+    fn send(&self, outgoing: answer::Outgoing) {
+        self.figures.answered.fetch_add(1, Ordering::Relaxed);
+        let outlet = self.parts.outlet.clone();
+        self.tasks.spawn(async move {
+            let topic = outgoing.topic.to_string();
+            let message = Publish::new(topic.clone(), outgoing.payload).with_expiry(ANSWER_EXPIRY);
+            let sent = outlet.publish(message).await;
+            tracing::trace!(topic, ?sent, "answered a device");
+        });
+    }
+}
+
+impl Desk {
+    fn answer(&self, tenant: TenantId, request: &Request) {
         let question = Question::of(request);
         let facts = self.facts(tenant, &question);
         match answer::automatic(&question, &facts) {
@@ -36,7 +122,7 @@ impl Link {
                 self.send(answer::request_reply(request, &answered.data, at));
             }
             Err(why) => {
-                Self::count(&self.figures.unanswered);
+                self.figures.unanswered.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(
                     gateway.sn = %request.gateway, %why,
                     "left {} unanswered", request.method.as_deref().unwrap_or("a request")
@@ -110,15 +196,4 @@ impl Link {
             Some(_) | None => BindingOutcome::Bound,
         }
     }
-}
-
-/// The sub-devices of a report, in core's words; `None` when the report does not say.
-pub(super) fn to_core_subs(topology: &Topology) -> Option<Vec<SubDevice>> {
-    let subs = topology.sub_devices.as_ref()?;
-    let to_core = |sub: &uplink::SubDevice| SubDevice {
-        sn: sub.sn.clone(),
-        model_key: sub.model.key(),
-        index: sub.index.clone(),
-    };
-    Some(subs.iter().map(to_core).collect())
 }

@@ -1,0 +1,58 @@
+//! What a gateway says stands behind it.
+
+use std::sync::Arc;
+
+use utmos_core::{
+    device::{SubDevice, TopologyChange},
+    id::TenantId,
+};
+use utmos_dji::uplink::{self, Topology};
+
+use super::Link;
+
+impl Link {
+    pub(super) fn topology(self: &Arc<Self>, tenant: TenantId, topology: &Topology) {
+        let now = self.parts.clock.now().wall;
+        if let Some(model) = topology.model.key() {
+            self.parts.directory.learn_model(&topology.gateway, model);
+        }
+        let Some(subs) = to_core_subs(topology) else { return };
+        let report = self.parts.directory.report_topology(&topology.gateway, &subs, now);
+        for sn in &report.left_out {
+            tracing::warn!(
+                gateway.sn = %topology.gateway, device.sn = %sn,
+                "a gateway reports a sub-device it may not have: of another tenant, a gateway, or one too many; \
+                 utmos device list shows whose it is, utmos device move gives it to the gateway's tenant"
+            );
+        }
+        match report.change {
+            TopologyChange::Changed(subs) => {
+                tracing::info!(gateway.sn = %topology.gateway, aircraft = subs.len(), "topology changed");
+                let (link, gateway) = (self.clone(), topology.gateway.clone());
+                self.later(Some(&topology.gateway), 0, async move {
+                    if let Err(error) =
+                        link.parts.directory.keep_topology(&gateway, report.new, subs).await
+                    {
+                        tracing::error!(gateway.sn = %gateway, %error, "could not keep a topology");
+                    }
+                });
+            }
+            TopologyChange::Same | TopologyChange::UnknownGateway => {}
+        }
+        self.parts
+            .listeners
+            .iter()
+            .for_each(|listener| listener.topology(tenant, &topology.gateway));
+    }
+}
+
+/// The sub-devices of a report, in core's words; `None` when the report does not say.
+fn to_core_subs(topology: &Topology) -> Option<Vec<SubDevice>> {
+    let subs = topology.sub_devices.as_ref()?;
+    let to_core = |sub: &uplink::SubDevice| SubDevice {
+        sn: sub.sn.clone(),
+        model_key: sub.model.key(),
+        index: sub.index.clone(),
+    };
+    Some(subs.iter().map(to_core).collect())
+}
