@@ -10,6 +10,7 @@
 
 mod disk;
 mod file;
+mod medium;
 mod pending;
 #[cfg(test)]
 mod tests;
@@ -40,13 +41,18 @@ use utmos_core::{
 };
 use uuid::Uuid;
 
-pub use self::file::JournalError;
 use self::{
     disk::{Caller, Disk},
     file::JournalFile,
+    medium::FileMedium,
     pending::{Pending, Record, Way},
 };
-use crate::SqliteStore;
+pub use self::{
+    disk::{JournalJob, JournalWriter},
+    file::JournalError,
+    medium::Medium,
+};
+use crate::{MasterKey, SqliteStore, seal::Sealer};
 
 /// How long an emergency waits for the store before it takes the journal.
 const STORE_PATIENCE: Duration = Duration::from_millis(250);
@@ -82,14 +88,25 @@ impl JournalledStore {
         keys: &SqliteStore,
         path: &Path,
     ) -> Result<Self, JournalError> {
-        let (file, records) = JournalFile::open(path, keys.sealer())?;
-        let mut pending = Pending::default();
-        for record in records {
-            pending.add(record);
-        }
-        let disk =
-            Disk::start(file).map_err(|cause| JournalError::Io { path: path.to_owned(), cause })?;
-        Ok(Self { inner, pending: Arc::new(Mutex::new(pending)), disk })
+        let io = |cause| JournalError::Io { path: path.to_owned(), cause };
+        let in_use = || JournalError::InUse { path: path.to_owned() };
+        let medium = FileMedium::open(path).map_err(io)?.ok_or_else(in_use)?;
+        let (file, pending) = read(Box::new(medium), keys.sealer())?;
+        Ok(Self { inner, pending, disk: Disk::start(file).map_err(io)? })
+    }
+
+    /// The same on another medium, without a thread: whatever is to be written waits for whoever has the writer.
+    ///
+    /// # Errors
+    /// When the medium cannot be read or written.
+    pub fn on(
+        inner: Arc<dyn Store>,
+        key: &MasterKey,
+        medium: Box<dyn Medium>,
+    ) -> Result<(Self, JournalWriter), JournalError> {
+        let (file, pending) = read(medium, &Sealer::new(key))?;
+        let (disk, writer) = Disk::with_writer(file);
+        Ok((Self { inner, pending, disk }, writer))
     }
 
     /// Whether a server has the journal at `path`, so that no other can start with it. Changes nothing.
@@ -97,7 +114,7 @@ impl JournalledStore {
     /// # Errors
     /// When there is a file that cannot be opened.
     pub fn is_in_use(path: &Path) -> io::Result<bool> {
-        file::is_in_use(path)
+        medium::is_in_use(path)
     }
 
     /// Puts what is in the journal into the store. Answers how many commands were settled.
@@ -261,6 +278,19 @@ impl JournalledStore {
         tracing::warn!(command.id = %id, "the store is unwell: an emergency goes by the journal");
         Ok(answer)
     }
+}
+
+/// What is on a medium, and what of it is to be settled.
+fn read(
+    medium: Box<dyn Medium>,
+    sealer: &Sealer,
+) -> Result<(JournalFile, Arc<Mutex<Pending>>), JournalError> {
+    let (file, records) = JournalFile::open(medium, sealer)?;
+    let mut pending = Pending::default();
+    for record in records {
+        pending.add(record);
+    }
+    Ok((file, Arc::new(Mutex::new(pending))))
 }
 
 /// Makes a record known that is in the file. Where nobody waits for it any more, nobody acts on it either, so it is taken

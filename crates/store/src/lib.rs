@@ -15,7 +15,7 @@ mod sqlite;
 pub use history::HistoryFile;
 #[doc(hidden)]
 pub use journal::trying as try_journal;
-pub use journal::{JournalError, JournalledStore};
+pub use journal::{JournalError, JournalJob, JournalWriter, JournalledStore, Medium};
 pub use key::{MasterKey, MasterKeyError};
 pub use sqlite::{
     Examination, OpenError, SqliteConfig, SqliteStore, back_up, examine,

@@ -1,20 +1,12 @@
 //! The journal's file: a sealed line for each record, in space that was set aside, so that a full disk does not stop an
 //! emergency.
 
-use std::{
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-};
+use std::{io, path::PathBuf};
 
 use utmos_core::ports::StoreError;
 
-use super::pending::Record;
+use super::{medium::Medium, pending::Record};
 use crate::seal::{DataKey, Sealer, Slot};
-
-/// Space that is set aside. An emergency takes about ten KiB.
-const BYTES: usize = 8 << 20;
 
 /// Why the journal cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -39,10 +31,9 @@ pub enum JournalError {
     Full,
 }
 
-/// The file. Locked while it is open.
+/// The file.
 pub(super) struct JournalFile {
-    file: File,
-    path: PathBuf,
+    medium: Box<dyn Medium>,
     key: DataKey,
     /// Where the last line begins.
     last: usize,
@@ -54,46 +45,21 @@ pub(super) struct JournalFile {
     damaged: Option<Vec<u8>>,
 }
 
-/// Whether a server has the journal at `path`. Changes nothing.
-///
-/// # Errors
-/// When there is a file that cannot be opened.
-pub(super) fn is_in_use(path: &Path) -> io::Result<bool> {
-    match File::open(path) {
-        Ok(file) => match file.try_lock() {
-            Ok(()) => Ok(false),
-            Err(TryLockError::WouldBlock) => Ok(true),
-            Err(TryLockError::Error(err)) => Err(err),
-        },
-        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(err) => Err(err),
-    }
-}
-
 impl JournalFile {
-    /// Opens the file, makes it if it is not there, and reads what is in it. A last line without its end was never
-    /// relied on and is passed over. Where another line cannot be read, a copy of the file is kept beside it.
-    pub(super) fn open(path: &Path, sealer: &Sealer) -> Result<(Self, Vec<Record>), JournalError> {
-        let io = |cause| JournalError::Io { path: path.to_owned(), cause };
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(io)?;
-        if file.try_lock().is_err() {
-            return Err(JournalError::InUse { path: path.to_owned() });
-        }
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(io)?;
-        let length = bytes.len().max(BYTES);
+    /// Reads what is there. A last line without its end was never relied on and is passed over. Where another line cannot
+    /// be read, a copy of the file is kept beside it.
+    pub(super) fn open(
+        mut medium: Box<dyn Medium>,
+        sealer: &Sealer,
+    ) -> Result<(Self, Vec<Record>), JournalError> {
+        let path = medium.path().to_owned();
+        let io = |cause| JournalError::Io { path: path.clone(), cause };
+        let mut bytes = medium.read().map_err(io)?;
+        let length = bytes.len().max(medium.space());
         bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
         let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
         let key = key_of(sealer);
-        let mut journal =
-            Self { file, path: path.to_owned(), key, last: end, end, dirty: end, damaged: None };
+        let mut journal = Self { medium, key, last: end, end, dirty: end, damaged: None };
         let (records, is_whole) = journal.read(&bytes[..end]);
         if !is_whole {
             journal.found_damaged(bytes, records.is_empty());
@@ -107,7 +73,7 @@ impl JournalFile {
         let (records, damaged) = read_lines(&self.key, lines);
         for (number, why) in &damaged {
             tracing::error!(
-                path = %self.path.display(),
+                path = %self.medium.path().display(),
                 line = number,
                 why,
                 "a line of the emergency journal cannot be read"
@@ -124,7 +90,7 @@ impl JournalFile {
             Ok(()) if nothing_is_readable => (self.last, self.end) = (0, 0),
             Ok(()) => {}
             Err(err) => tracing::error!(
-                path = %self.path.display(),
+                path = %self.medium.path().display(),
                 %err,
                 "the damaged emergency journal could not be copied; it is left as it is"
             ),
@@ -133,28 +99,9 @@ impl JournalFile {
 
     fn copy_damaged(&mut self) -> io::Result<()> {
         let Some(bytes) = &self.damaged else { return Ok(()) };
-        let mut number = 1_u32;
-        let copy = loop {
-            let copy = self.path.with_added_extension(format!("damaged-{number}"));
-            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&copy) {
-                Ok(mut file) => {
-                    let written = file.write_all(bytes).and_then(|()| file.sync_all());
-                    if written.is_err() {
-                        drop(fs::remove_file(&copy));
-                    }
-                    written?;
-                    break copy;
-                }
-                // An earlier start copied the same already.
-                Err(_) if fs::read(&copy).is_ok_and(|kept| kept == *bytes) => break copy,
-                Err(err) if err.kind() == io::ErrorKind::AlreadyExists => number += 1,
-                Err(err) => return Err(err),
-            }
-        };
-        let folder = copy.parent().filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+        let copy = self.medium.keep_copy(bytes)?;
         tracing::error!(
-            path = %self.path.display(),
+            path = %self.medium.path().display(),
             copy = %copy.display(),
             "the emergency journal is damaged: a copy was kept, and what can be read is put on record"
         );
@@ -168,7 +115,7 @@ impl JournalFile {
         let text = serde_json::to_string(record).map_err(|error| other(error.to_string()))?;
         let line = seal_line(&self.key, &text).map_err(|error| other(error.to_string()))?;
         let end = self.end + line.len();
-        if end > BYTES {
+        if end > self.medium.space() {
             return Err(JournalError::Full);
         }
         let written = self.write_at_end(line.into_bytes());
@@ -191,15 +138,14 @@ impl JournalFile {
     pub(super) fn clear(&mut self) -> Result<(), JournalError> {
         self.copy_damaged().map_err(|cause| self.error(cause))?;
         (self.last, self.end) = (0, 0);
-        self.fill(BYTES).map_err(|cause| self.error(cause))
+        self.fill(self.medium.space()).map_err(|cause| self.error(cause))
     }
 
     /// Writes a line, and zeros over what stands after it and does not count.
     fn write_at_end(&mut self, mut line: Vec<u8>) -> io::Result<()> {
         line.resize(line.len().max(self.dirty.saturating_sub(self.end)), 0);
-        self.file.seek(SeekFrom::Start(self.end as u64))?;
-        self.file.write_all(&line)?;
-        self.file.sync_data()
+        self.medium.write(self.end, &line)?;
+        self.medium.sync()
     }
 
     /// Writes zeros over what does not count. What stays there is written over with the next line.
@@ -207,7 +153,7 @@ impl JournalFile {
         match self.write_at_end(Vec::new()) {
             Ok(()) => self.dirty = self.end,
             Err(err) => tracing::error!(
-                path = %self.path.display(),
+                path = %self.medium.path().display(),
                 %err,
                 "an emergency that was refused may still stand in the emergency journal"
             ),
@@ -216,15 +162,14 @@ impl JournalFile {
 
     /// Writes zeros from the end of what counts to `length`, so that the disk has given the space.
     fn fill(&mut self, length: usize) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(self.end as u64))?;
-        self.file.write_all(&vec![0; length.saturating_sub(self.end)])?;
-        self.file.sync_all()?;
+        self.medium.write(self.end, &vec![0; length.saturating_sub(self.end)])?;
+        self.medium.sync()?;
         self.dirty = self.end;
         Ok(())
     }
 
     fn error(&self, cause: io::Error) -> JournalError {
-        JournalError::Io { path: self.path.clone(), cause }
+        JournalError::Io { path: self.medium.path().to_owned(), cause }
     }
 }
 
