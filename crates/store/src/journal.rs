@@ -10,6 +10,7 @@
 
 mod disk;
 mod file;
+mod fitting;
 mod medium;
 mod pending;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use tokio::time::error::Elapsed;
 use utmos_core::{
     command::{Command, Spec},
     credential::Credential,
@@ -44,6 +46,7 @@ use uuid::Uuid;
 use self::{
     disk::{Caller, Disk},
     file::JournalFile,
+    fitting::fit,
     medium::FileMedium,
     pending::{Pending, Record, Way},
 };
@@ -124,6 +127,12 @@ impl JournalledStore {
     pub async fn settle(&self) -> Result<usize, StoreError> {
         let mut settled = 0;
         loop {
+            let remembered = self.pending().remembered();
+            if let Some(nonce) = remembered {
+                self.inner.spend_nonce(nonce).await?;
+                self.pending().has_nonce(&nonce);
+                continue;
+            }
             let first = self.pending().first();
             let Some((id, records, last)) = first else { return Ok(settled) };
             for record in &records {
@@ -184,17 +193,31 @@ impl JournalledStore {
     async fn store(&self, record: &Record) -> Result<(), StoreError> {
         match record {
             Record::Accept { nonce, new } => self.store_accept(*nonce, new.clone()).await,
-            Record::Advance { advance } => {
-                if self.inner.advance(advance.clone()).await? == Advanced::Yes {
-                    return Ok(());
+            Record::Advance { advance } => self.store_advance(advance).await,
+        }
+    }
+
+    async fn store_advance(&self, advance: &Advance) -> Result<(), StoreError> {
+        let id = advance.id;
+        loop {
+            let timeline = self.inner.timeline(id).await?;
+            let is_there = !advance.entries.is_empty()
+                && advance.entries.iter().all(|entry| timeline.contains(entry));
+            if is_there {
+                return Ok(());
+            }
+            let Some(stored) = self.inner.command(id).await? else {
+                tracing::error!(command.id = %id, "an emergency's change is of none that is stored");
+                return Ok(());
+            };
+            let Some(fitting) = fit(advance, &stored.life) else {
+                if advance.life.version > stored.life.version {
+                    tracing::error!(command.id = %id, "an emergency's change no longer fits what is stored");
                 }
-                let stored = self.inner.command(advance.id).await?;
-                let is_there =
-                    stored.is_some_and(|stored| stored.life.version >= advance.life.version);
-                if !is_there {
-                    tracing::error!(command.id = %advance.id, "an emergency's change no longer fits what is stored");
-                }
-                Ok(())
+                return Ok(());
+            };
+            if self.inner.advance(fitting).await? == Advanced::Yes {
+                return Ok(());
             }
         }
     }
@@ -229,6 +252,13 @@ impl JournalledStore {
         Ok(())
     }
 
+    /// An answer leaves, and the store may not have the nonce of its request.
+    fn remember(&self, nonce: Option<NonceUse>) {
+        if let Some(nonce) = nonce {
+            self.pending().remember(nonce);
+        }
+    }
+
     /// Asks the store to take an emergency, and beside that whether its key was used before: that is read, and answered
     /// also while nothing can be written. Nothing of either when it takes too long.
     async fn accept_or_foresee(
@@ -236,7 +266,7 @@ impl JournalledStore {
         nonce: Option<NonceUse>,
         new: &NewCommand,
     ) -> (Option<Result<Accepted, StoreError>>, Option<Result<Accepted, StoreError>>) {
-        let mut accepting = std::pin::pin!(patiently(self.inner.accept(nonce, new.clone())));
+        let mut accepting = std::pin::pin!(self.ask(nonce, new.clone()));
         let mut foreseeing = std::pin::pin!(patiently(self.inner.foresee(new.clone())));
         tokio::select! {
             biased;
@@ -246,6 +276,31 @@ impl JournalledStore {
             }
             foreseen = &mut foreseeing => (accepting.await, foreseen),
         }
+    }
+
+    /// Asks the store to accept. Where it takes too long it may answer, and write, when nobody waits for it any more.
+    async fn ask(
+        &self,
+        nonce: Option<NonceUse>,
+        new: NewCommand,
+    ) -> Option<Result<Accepted, StoreError>> {
+        let (inner, pending, id) = (self.inner.clone(), self.pending.clone(), new.spec.id);
+        self.pending().ask(id);
+        let mut asking = Box::pin(async move {
+            let spec = new.spec.clone();
+            let answer = inner.accept(nonce, new).await;
+            let mut pending = lock(&pending);
+            pending.answered(id);
+            if matches!(answer, Ok(Accepted::New)) {
+                pending.stored(spec);
+            }
+            answer
+        });
+        let answer = tokio::time::timeout(STORE_PATIENCE, &mut asking).await;
+        if answer.is_err() {
+            tokio::spawn(asking);
+        }
+        well(answer)
     }
 
     async fn journal_advance(&self, advance: Advance) -> Result<Advanced, StoreError> {
@@ -327,7 +382,11 @@ fn to_store_error(error: &JournalError) -> StoreError {
 async fn patiently<T>(
     work: impl Future<Output = Result<T, StoreError>>,
 ) -> Option<Result<T, StoreError>> {
-    match tokio::time::timeout(STORE_PATIENCE, work).await {
+    well(tokio::time::timeout(STORE_PATIENCE, work).await)
+}
+
+fn well<T>(answer: Result<Result<T, StoreError>, Elapsed>) -> Option<Result<T, StoreError>> {
+    match answer {
         Ok(Err(StoreError::Unavailable(_) | StoreError::Damaged(_))) | Err(_) => None,
         Ok(answer) => Some(answer),
     }
@@ -355,35 +414,59 @@ impl CommandStore for JournalledStore {
         if nonce.is_some_and(|nonce| self.knows_nonce(&nonce)) {
             return Ok(Accepted::NonceReplayed);
         }
-        let known = self.pending().same_key(&new.spec);
+        let known = self.pending().journalled_key(&new.spec);
         if let Some(known) = known {
+            self.remember(nonce);
             return Ok(known);
         }
         let id = new.spec.id;
         let (accepted, foreseen) = self.accept_or_foresee(nonce, &new).await;
         if let Some(answer) = accepted {
-            if matches!(answer, Ok(Accepted::New)) {
-                self.pending().watch(id);
-            }
             return answer;
         }
         match foreseen {
             // It was written, and the store was too slow to say so.
             Some(Ok(Accepted::Replayed { id: stored, .. })) if stored == id => {
-                self.pending().watch(id);
+                self.pending().stored(new.spec.clone());
                 Ok(Accepted::New)
             }
-            Some(Ok(known @ (Accepted::Replayed { .. } | Accepted::Conflict { .. }))) => Ok(known),
+            Some(Ok(known @ (Accepted::Replayed { .. } | Accepted::Conflict { .. }))) => {
+                self.remember(nonce);
+                Ok(known)
+            }
             Some(Ok(Accepted::New | Accepted::Busy { .. } | Accepted::NonceReplayed) | Err(_))
             | None => {
-                let spec = new.spec.clone();
+                let (spec, given) = (new.spec.clone(), (nonce, new.clone()));
                 let refused = move |pending: &Pending| {
                     let is_replayed = nonce.is_some_and(|nonce| pending.knows_nonce(&nonce));
                     is_replayed
                         .then_some(Accepted::NonceReplayed)
                         .or_else(|| pending.same_key(&spec))
                 };
-                self.journal(Record::Accept { nonce, new }, refused, Accepted::New).await
+                let before = self.pending().refused(&new.spec);
+                let (record, done) = match before {
+                    Some((nonce, new)) => {
+                        let (id, accepted_at) = (new.spec.id, new.spec.accepted_at);
+                        let status = new.life.status();
+                        let done = Accepted::Replayed { id, accepted_at, status };
+                        (Record::Accept { nonce, new }, done)
+                    }
+                    None => (Record::Accept { nonce, new }, Accepted::New),
+                };
+                match self.journal(record, refused, done).await {
+                    // The store has told meanwhile.
+                    Ok(Accepted::Replayed { id: stored, .. }) if stored == id => Ok(Accepted::New),
+                    Ok(known @ (Accepted::Replayed { .. } | Accepted::Conflict { .. })) => {
+                        self.remember(nonce);
+                        Ok(known)
+                    }
+                    Err(error) => {
+                        self.pending().refuse(given.0, given.1);
+                        Err(error)
+                    }
+                    answer
+                    @ Ok(Accepted::New | Accepted::Busy { .. } | Accepted::NonceReplayed) => answer,
+                }
             }
         }
     }
@@ -393,7 +476,7 @@ impl CommandStore for JournalledStore {
     }
 
     async fn foresee(&self, new: NewCommand) -> Result<Accepted, StoreError> {
-        let known = self.pending().same_key(&new.spec);
+        let known = self.pending().journalled_key(&new.spec);
         match known {
             Some(known) => Ok(known),
             None => self.inner.foresee(new).await,
@@ -406,18 +489,15 @@ impl CommandStore for JournalledStore {
             Way::Store => self.inner.advance(advance).await,
             Way::Lost => Ok(Advanced::Lost),
             Way::Journal => self.journal_advance(advance).await,
-            Way::Either => {
-                let (id, has_ended) = (advance.id, advance.life.phase.has_ended());
-                match patiently(self.inner.advance(advance.clone())).await {
-                    Some(answer) => {
-                        if has_ended && matches!(answer, Ok(Advanced::Yes)) {
-                            self.pending().unwatch(id);
-                        }
-                        answer
+            Way::Either => match patiently(self.inner.advance(advance.clone())).await {
+                Some(answer) => {
+                    if matches!(answer, Ok(Advanced::Yes)) {
+                        self.pending().saved(advance.id, &advance.life);
                     }
-                    None => self.journal_advance(advance).await,
+                    answer
                 }
-            }
+                None => self.journal_advance(advance).await,
+            },
         }
     }
 
@@ -430,11 +510,21 @@ impl CommandStore for JournalledStore {
     }
 
     async fn command(&self, id: CommandId) -> Result<Option<Command>, StoreError> {
-        let journalled = self.pending().command(id);
-        match journalled {
-            Some(command) => Ok(Some(command)),
-            None => self.inner.command(id).await,
+        let (journalled, is_asked) = {
+            let pending = self.pending();
+            (pending.command(id), pending.is_asked(id))
+        };
+        if journalled.is_some() {
+            return Ok(journalled);
         }
+        let stored = self.inner.command(id).await?;
+        if stored.is_none() && is_asked {
+            return Err(StoreError::Unavailable("the command may still be written".to_owned()));
+        }
+        if let Some(command) = &stored {
+            self.pending().watch(command);
+        }
+        Ok(stored)
     }
 
     async fn command_of(
@@ -474,7 +564,11 @@ impl CommandStore for JournalledStore {
         after: Option<CommandId>,
         limit: usize,
     ) -> Result<Vec<Command>, StoreError> {
-        self.inner.open_commands(after, limit).await
+        let open = self.inner.open_commands(after, limit).await?;
+        let mut pending = self.pending();
+        open.iter().for_each(|command| pending.watch(command));
+        drop(pending);
+        Ok(open)
     }
 
     async fn emergency_after(&self, spec: &Spec) -> Result<Option<CommandId>, StoreError> {

@@ -15,9 +15,10 @@ use utmos_core::{
 use utmos_server::driver::{Draft, SubmitError, Submitted};
 
 use crate::{
+    journal::WRITE_WAIT_MAX,
     life::Platform,
     plan::{Kind, Wish},
-    world::{World, aircraft, gateway, tenant},
+    world::{Trouble, World, aircraft, gateway, tenant},
 };
 
 /// How long a started job may be silent.
@@ -26,6 +27,9 @@ const SILENCE_WAIT: Duration = Duration::from_secs(5);
 const TRIES_MAX: u32 = 40;
 /// How long it waits in between.
 const RETRY_WAIT: u64 = 250;
+/// Longest that an emergency waits for its answer where its journal can be written, in milliseconds: a quarter of a second
+/// for the store, and then the journal, after those who came at the same time.
+const URGENT_ANSWER_WAIT_MAX: u64 = 250 + 20 * WRITE_WAIT_MAX;
 const SECRET: &str = "a-secret-of-trials-only-0123456789";
 const PATH: &str = "/api/v1/open/downlink/commands";
 
@@ -95,6 +99,7 @@ async fn replay(
     number: usize,
     wish: &Wish,
 ) {
+    let told = world.clock.elapsed();
     let pause = world.dice(|dice| dice.random_range(0..3_000));
     tokio::time::sleep(Duration::from_millis(pause)).await;
     let platform = standing(world).map_or_else(|| platform.clone(), |(platform, _)| platform);
@@ -105,7 +110,14 @@ async fn replay(
         () = platform.line.died() => return,
         answer = platform.driver.submit(caller, other, Some(caller.nonce())) => answer,
     };
-    if answer.is_ok() {
+    let now = world.clock.elapsed();
+    let may_be_lost = wish.is_urgent() && world.plan.servers == 1 && {
+        // The nonce of an emergency that was answered without the store is known to that process alone.
+        let state = world.state();
+        let from = told.saturating_sub(URGENT_ANSWER_WAIT_MAX);
+        !state.was_well(Trouble::Store, from, now) && !state.was_well(Trouble::World, from, now)
+    };
+    if answer.is_ok() && !may_be_lost {
         world.state().violations.push(format!("the nonce of wish {number} was good twice"));
     }
 }
@@ -125,6 +137,20 @@ async fn request(
         () = platform.line.died() => return Outcome::Unknown,
         answer = platform.driver.submit(caller, draft, Some(caller.nonce())) => answer,
     };
+    let then = world.clock.elapsed();
+    if wish.is_urgent()
+        && world.plan.servers == 1
+        && world.state().was_well(Trouble::Journal, now, then)
+    {
+        if let Err(why @ SubmitError::Store(_)) = &answer {
+            let found = format!("emergency of wish {number} was refused at {then}: {why}");
+            world.state().violations.push(found);
+        }
+        if then > now + URGENT_ANSWER_WAIT_MAX {
+            let found = format!("emergency of wish {number} of {now} was answered at {then}");
+            world.state().violations.push(found);
+        }
+    }
     match answer {
         Ok(submitted) => Outcome::Told(submitted),
         Err(SubmitError::Store(_) | SubmitError::Stopping | SubmitError::LaneFull(_)) => {

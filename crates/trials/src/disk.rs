@@ -23,6 +23,8 @@ pub(crate) struct Record {
     pub(crate) row: usize,
     /// When it was written, in milliseconds of the trial.
     pub(crate) accepted: u64,
+    /// It was put on record from a journal, having left perhaps.
+    pub(crate) by_journal: bool,
     pub(crate) ended: Option<u64>,
     /// Which run of the server wrote its end.
     pub(crate) ended_by: Option<u64>,
@@ -52,7 +54,13 @@ impl Disk {
         Self { mutation, ..Self::default() }
     }
 
-    pub(crate) fn accept(&mut self, nonce: Option<NonceUse>, new: NewCommand, at: At) -> Accepted {
+    pub(crate) fn accept(
+        &mut self,
+        nonce: Option<NonceUse>,
+        new: NewCommand,
+        by_journal: bool,
+        at: At,
+    ) -> Accepted {
         if let Some(nonce) = nonce
             && self.spend(nonce) == Nonce::Replayed
         {
@@ -81,6 +89,7 @@ impl Disk {
             entries: new.entries,
             row: self.records.len(),
             accepted: at.elapsed,
+            by_journal,
             ended: None,
             ended_by: None,
         };

@@ -112,7 +112,7 @@ pub(crate) fn receive(world: &Arc<World>, dock: u8, id: CommandId) -> Option<Ans
 fn wish_of(world: &World, id: CommandId) -> Option<(Wish, String)> {
     let (key, bid) = {
         let state = world.state();
-        let spec = &state.disk.records.get(&id)?.command.spec;
+        let spec = &state.known.get(&id)?.spec;
         (spec.idempotency_key.clone(), spec.bid.to_string())
     };
     let (_, wish) = world.wish_of(&key)?;
@@ -281,8 +281,8 @@ impl Acting {
 
     fn id_of_flight(&self) -> String {
         let state = self.world.state();
-        let spec = state.disk.records.get(&self.id).map(|record| record.command.spec.clone());
-        spec.and_then(|spec| spec.job_ref.clone()).unwrap_or_default()
+        let known = state.known.get(&self.id);
+        known.and_then(|known| known.spec.job_ref.clone()).unwrap_or_default()
     }
 }
 

@@ -10,6 +10,7 @@ mod caller;
 mod clock;
 mod disk;
 mod dock;
+mod journal;
 mod life;
 mod mutation;
 mod oracle;
@@ -27,7 +28,7 @@ pub use self::{
     plan::{Answer, Broker, Happening, Kind, Plan, PlanError, VERSION, Weather, What, Wish},
     shrink::shrink,
 };
-use crate::world::World;
+use crate::world::{Post, World};
 
 /// A plan is given so long to come to its end after its last happening, in milliseconds of its own time.
 const PATIENCE: u64 = 90_000;
@@ -91,10 +92,15 @@ async fn play(world: &Arc<World>) {
     }
 }
 
-/// Every command has ended, and nobody is looked after any more.
+/// Every command has ended and nobody is looked after any more, and every emergency is on record.
 fn has_settled(world: &World) -> bool {
     let state = world.state();
-    state.disk.records.values().all(|record| !record.command.life.needs_care())
+    let is_empty = |post: &Post| match &post.platform {
+        Some(platform) => platform.journal.as_ref().is_none_or(|journal| journal.unsettled() == 0),
+        None => post.platter.is_empty(),
+    };
+    state.posts.iter().all(is_empty)
+        && state.disk.records.values().all(|record| !record.command.life.needs_care())
 }
 
 fn happen(world: &Arc<World>, what: What) {
@@ -114,7 +120,8 @@ fn happen(world: &Arc<World>, what: What) {
                 tokio::spawn(broker_comes_back(world.clone(), wait));
             }
         }
-        What::StoreFails { wait, lies } => world.let_store_fail(wait, lies),
+        What::StoreFails { wait, lies, reads } => world.let_store_fail(wait, lies, reads),
+        What::JournalFails { wait } => world.let_journal_fail(wait),
         What::StoreSlows { wait, by } => world.slow_store_down(wait, by),
         What::ServerDies { server, wait } => {
             world.trouble(wait);
@@ -124,6 +131,7 @@ fn happen(world: &Arc<World>, what: What) {
         What::MachineRestarts { wait } => {
             world.trouble(wait);
             (0..world.plan.servers).for_each(|server| life::kill(world, server));
+            world.cut_power();
             world.clock.reboot();
             for server in 0..world.plan.servers {
                 tokio::spawn(server_comes_back(world.clone(), server, wait));

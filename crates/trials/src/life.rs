@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
-use utmos_core::{ports::StoreError, time::Clock};
+use utmos_core::{
+    ports::{Store, StoreError},
+    time::Clock,
+};
 use utmos_mqtt::{Inbound, Protocol};
 use utmos_server::{
     directory::Directory,
@@ -13,8 +16,16 @@ use utmos_server::{
     },
     link::{Link, LinkParts},
 };
+use utmos_store::JournalledStore;
 
-use crate::{air::Air, plan::Broker, store::TrialStore, world::World};
+use crate::{
+    air::Air,
+    journal::{self, TrialMedium},
+    mutation::Mutation,
+    plan::Broker,
+    store::TrialStore,
+    world::World,
+};
 
 /// What supervises a server waits so long before it starts a new one.
 const RESTART_WAIT: Duration = Duration::from_millis(100);
@@ -56,6 +67,7 @@ pub(crate) struct Platform {
     pub(crate) line: LifeLine,
     pub(crate) driver: Driver,
     pub(crate) link: Arc<Link>,
+    pub(crate) journal: Option<Arc<JournalledStore>>,
 }
 
 /// Starts a server, again and again until it stands.
@@ -65,7 +77,7 @@ pub(crate) async fn bring_up(world: Arc<World>, server: u8) {
         let started = tokio::select! {
             biased;
             () = line.died() => return,
-            started = start(&world, line.clone()) => started,
+            started = start(&world, server, line.clone()) => started,
         };
         if let Ok(platform) = started {
             world.trace(|| format!("server {} stands", platform.line.number));
@@ -86,8 +98,15 @@ pub(crate) async fn bring_up(world: Arc<World>, server: u8) {
     }
 }
 
-async fn start(world: &Arc<World>, line: LifeLine) -> Result<Platform, StoreError> {
-    let store = Arc::new(TrialStore::open(world.clone(), line.clone()));
+async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platform, StoreError> {
+    let bare: Arc<dyn Store> = Arc::new(TrialStore::open(world.clone(), line.clone()));
+    let journal = match world.mutation {
+        Some(Mutation::NoJournal) => None,
+        // What one has in its journal the others would not know.
+        _ if world.plan.servers > 1 => None,
+        Some(_) | None => Some(open_journal(world, server, &line, bare.clone()).await?),
+    };
+    let store = journal.clone().map_or(bare, |journal| journal);
     let directory = Arc::new(Directory::load(store.clone()).await?);
     let outlet = Arc::new(Air::new(world.clone(), line.clone()));
     let clock: Arc<dyn Clock> = world.clock.clone();
@@ -118,7 +137,31 @@ async fn start(world: &Arc<World>, line: LifeLine) -> Result<Platform, StoreErro
         // Docks of a trial ask for nothing.
         listeners: Vec::new(),
     });
-    Ok(Platform { line, driver, link })
+    Ok(Platform { line, driver, link, journal })
+}
+
+/// The journal as the program opens it: what is in it is on record before anything else happens.
+async fn open_journal(
+    world: &Arc<World>,
+    server: u8,
+    line: &LifeLine,
+    bare: Arc<dyn Store>,
+) -> Result<Arc<JournalledStore>, StoreError> {
+    let medium = TrialMedium::open(world.clone(), server, line);
+    let (journal, writer) = JournalledStore::on(bare, &journal::key(), Box::new(medium))
+        .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+    tokio::spawn(journal::keep_writing(world.clone(), server, line.clone(), writer));
+    journal.settle().await?;
+    let (journal, line) = (Arc::new(journal), line.clone());
+    let settling = journal.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            biased;
+            () = line.died() => {}
+            () = settling.keep_settling() => {}
+        }
+    });
+    Ok(journal)
 }
 
 /// `kill -9`.

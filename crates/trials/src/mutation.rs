@@ -51,6 +51,16 @@ pub enum Mutation {
     DeadlineOnTheWall,
     /// Running times of different boots are compared.
     BootsMixedUp,
+    /// Emergencies wait for the store like everything else.
+    NoJournal,
+    /// What is in the journal is not put on record by the next process.
+    JournalForgottenOnRestart,
+    /// An emergency leaves when it is in the journal, and not yet on the disk.
+    JournalNotSynced,
+    /// An emergency that is put on record begins anew.
+    JournalReplayedAsNew,
+    /// An emergency is put on record without the nonce of its request.
+    JournalNonceForgotten,
 }
 
 impl World {
@@ -78,8 +88,8 @@ impl World {
         };
         let id: Option<CommandId> = body["tid"].as_str().and_then(|tid| tid.parse().ok());
         let mut state = self.state();
-        let record = id.and_then(|id| state.disk.records.get(&id));
-        let Some(spec) = record.map(|record| record.command.spec.clone()) else {
+        let known = id.and_then(|id| state.known.get(&id));
+        let Some(spec) = known.map(|known| known.spec.clone()) else {
             return Some((dock, payload));
         };
         match self.mutation {

@@ -10,7 +10,7 @@ use utmos_core::{
 use crate::{
     disk::Record,
     plan::{Broker, What},
-    world::{Facts, State, Truth, World, gateway},
+    world::{Facts, State, Trouble, Truth, World, gateway, number_of},
 };
 
 /// An emergency has left so many milliseconds after its caller was told, where nothing is in trouble.
@@ -18,6 +18,8 @@ const EMERGENCY_WAIT_MAX: u64 = 60;
 /// Any command has left so many milliseconds after its acceptance, where nothing has been in trouble for as long: the
 /// others before it and pauses after a failure are over by then.
 const CALM_WAIT_MAX: u64 = 2_000;
+/// How long an emergency waits for the store.
+const URGENT_STORE_WAIT: u64 = 250;
 
 /// Everything that must hold at the end and does not.
 pub(crate) fn judge(world: &World) -> Vec<String> {
@@ -37,7 +39,7 @@ pub(crate) fn judge(world: &World) -> Vec<String> {
             found.push(format!("{id} ({}): {why}", record.command.spec.method));
         }
     }
-    told_the_truth(&state, &mut found);
+    told_the_truth(world, &state, &mut found);
     // Servers that share a store do not know of each other's queues.
     if world.plan.servers == 1 {
         kept_order(world, &state, &mut found);
@@ -110,7 +112,12 @@ fn was_sent_lawfully(
         return Err(format!("sent more than once: {facts:?}"));
     }
     let Some(written) = facts.written.first() else { return Ok(()) };
-    if record.accepted > *written {
+    // Only an emergency leaves before it is on record, and only while the store was unwell.
+    let asked = state.known.get(&record.command.spec.id).map_or(0, |known| known.asked);
+    let was_journalled = record.command.spec.risk == Risk::Emergency
+        && !state.was_well(Trouble::Store, asked, *written)
+        && asked <= *written;
+    if record.accepted > *written && !was_journalled {
         return Err(format!("written at {written}, accepted at {}", record.accepted));
     }
     // After a restart of the machine only the wall can tell, and a wall that somebody moved cannot.
@@ -130,14 +137,19 @@ fn deadline(world: &World, state: &State, record: &Record) -> Option<u64> {
     let spec = &record.command.spec;
     let (number, _) = world.wish_of(&spec.idempotency_key)?;
     let tries = state.asked.get(&number)?.tries.iter().copied();
-    let asked = tries.filter(|at| *at <= record.accepted).max()?;
+    let known = state.known.get(&spec.id).map_or(record.accepted, |known| known.asked);
+    let asked = tries.filter(|at| *at <= known).max()?;
     Some(asked + u64::try_from(spec.timeout.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Whether nothing was wrong around a gateway between the two, and it was connected all the while.
 fn is_calm_at(state: &State, sn: &GatewaySn, from: u64, to: u64) -> bool {
+    was_steady(state, sn, from, to) && state.was_calm(from, to)
+}
+
+fn was_steady(state: &State, sn: &GatewaySn, from: u64, to: u64) -> bool {
     let dock = state.docks.iter().zip(0..).find(|(_, dock)| gateway(*dock) == *sn);
-    dock.is_some_and(|(dock, _)| dock.was_steady(from, to)) && state.was_calm(from, to)
+    dock.is_some_and(|(dock, _)| dock.was_steady(from, to))
 }
 
 /// A command that nothing stood in the way of, and nobody called back, was sent.
@@ -168,12 +180,19 @@ fn was_sent_in_calm(
 }
 
 /// Whoever was told of a command finds it, and under one key only one.
-fn told_the_truth(state: &State, found: &mut Vec<String>) {
+fn told_the_truth(world: &World, state: &State, found: &mut Vec<String>) {
     for (number, asked) in &state.asked {
         let mut ids: Vec<CommandId> = asked.told.iter().map(|(id, _)| *id).collect();
         ids.sort_unstable();
         ids.dedup();
-        if ids.len() > 1 {
+        // A key is not known while nothing of the store can be read.
+        let second = ids.iter().filter_map(|id| state.known.get(id)).map(|known| known.asked).max();
+        let could_not_know = second
+            .is_some_and(|asked| !state.was_well(Trouble::Reads, asked, asked + URGENT_STORE_WAIT));
+        let is_urgent =
+            |id| state.known.get(id).is_some_and(|known| known.spec.risk == Risk::Emergency);
+        let are_urgent = world.plan.servers == 1 && ids.iter().all(is_urgent);
+        if ids.len() > 1 && !(are_urgent && could_not_know) {
             found.push(format!("wish {number} became {ids:?}"));
         }
         for id in ids {
@@ -209,10 +228,7 @@ fn kept_order(world: &World, state: &State, found: &mut Vec<String>) {
 
 impl State {
     fn told_before_asked(&self, first: &str, second: &str) -> bool {
-        let of = |key: &str| {
-            let number: usize = key.strip_prefix("wish-")?.parse().ok()?;
-            self.asked.get(&number)
-        };
+        let of = |key: &str| self.asked.get(&number_of(key)?);
         let told = of(first).and_then(|asked| asked.told.iter().map(|(_, at)| *at).min());
         let asked = of(second).and_then(|asked| asked.tries.iter().copied().min());
         told.zip(asked).is_some_and(|(told, asked)| told < asked)
@@ -229,7 +245,8 @@ fn emergencies_came_first(world: &World, state: &State, found: &mut Vec<String>)
         }
         let number = world.wish_of(&spec.idempotency_key);
         let told = number.and_then(|(number, _)| state.asked.get(&number));
-        let Some(told) = told.and_then(|asked| asked.told.iter().map(|(_, at)| *at).min()) else {
+        let of_it = |(id, at): &(CommandId, u64)| (*id == spec.id).then_some(*at);
+        let Some(told) = told.and_then(|asked| asked.told.iter().filter_map(of_it).min()) else {
             continue;
         };
         // One that was told of past its deadline has nothing to do any more.
@@ -244,7 +261,11 @@ fn emergencies_came_first(world: &World, state: &State, found: &mut Vec<String>)
             let motion = &other.command.spec;
             let is_concerned = motion.risk == Risk::Motion
                 && motion.shares_aircraft_with(spec)
-                && other.row < emergency.row;
+                && match (emergency.by_journal, state.known.get(&spec.id)) {
+                    // Put on record later than it was accepted.
+                    (true, Some(known)) => other.accepted < known.asked,
+                    (true, None) | (false, _) => other.row < emergency.row,
+                };
             let written = state.facts.get(&motion.id).and_then(|facts| facts.written.first());
             if is_concerned && written.is_some_and(|written| *written > told) {
                 found.push(format!(
@@ -254,15 +275,18 @@ fn emergencies_came_first(world: &World, state: &State, found: &mut Vec<String>)
             }
         }
         let facts = state.facts.get(&spec.id).unwrap_or(&none);
+        // Also where the store is unwell, whatever it does: a claim of its own waits for it, and then for the journal.
+        let from = told.saturating_sub(100);
+        let is_unwell = !state.was_well(Trouble::Store, from, told + EMERGENCY_WAIT_MAX);
+        let wait = EMERGENCY_WAIT_MAX + if is_unwell { URGENT_STORE_WAIT } else { 0 };
+        let to = told + wait;
+        let but = &[Trouble::Store, Trouble::Reads];
         let is_calm = world.plan.broker == Broker::Embedded
-            && is_calm_at(
-                state,
-                &spec.gateway,
-                told.saturating_sub(100),
-                told + EMERGENCY_WAIT_MAX,
-            );
-        let is_late = facts.written.first().is_none_or(|at| *at > told + EMERGENCY_WAIT_MAX);
-        if is_calm && is_late && !may_have_left {
+            && was_steady(state, &spec.gateway, from, to)
+            && state.was_calm_but_for(but, from, to);
+        let is_late = facts.written.first().is_none_or(|at| *at > to);
+        let is_cancelled = emergency.command.life.phase.failure() == Some(FailureCode::Cancelled);
+        if is_calm && is_late && !may_have_left && !is_cancelled {
             found.push(format!("emergency {} of {told} left at {:?}", spec.id, facts.written));
         }
     }

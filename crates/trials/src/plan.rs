@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub use self::file::PlanError;
 
 /// Rises when plans of before would mean something else.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// A trial, whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +84,13 @@ pub enum What {
         wait: u64,
         /// Of a hundred failures, how many have written all the same.
         lies: u8,
+        /// It can be read meanwhile.
+        reads: bool,
+    },
+    /// The emergency journals refuse what they are to write.
+    JournalFails {
+        /// For how many milliseconds.
+        wait: u64,
     },
     /// Every write takes so much longer.
     StoreSlows {
@@ -135,6 +142,12 @@ pub struct Wish {
     pub answer: Answer,
     /// How long the dock takes, in milliseconds.
     pub after: u64,
+}
+
+impl Wish {
+    pub(crate) fn is_urgent(&self) -> bool {
+        matches!(self.kind, Kind::Home | Kind::Stop)
+    }
 }
 
 /// What is asked for; each stands for a way in which commands complete.
@@ -217,9 +230,48 @@ impl Plan {
             };
             happenings.push(Happening { at, what: trouble(&mut dice, docks, servers) });
         }
+        // What emergencies have a journal for is too rare by chance.
+        if dice.random_bool(0.2) {
+            let at = dice.random_range(0..end);
+            happenings.extend(unwell(&mut dice, at, docks, servers));
+        }
         happenings.sort_by_key(|one| one.at);
         Self { version: VERSION, seed, docks, broker, servers, weather, happenings }
     }
+}
+
+/// Emergencies while the store is unwell, and perhaps somebody dies with them.
+fn unwell(dice: &mut StdRng, at: u64, docks: u8, servers: u8) -> Vec<Happening> {
+    let wait = dice.random_range(500..6_000);
+    let what = match dice.random_range(0..3) {
+        0 => What::StoreSlows { wait, by: dice.random_range(200..5_000) },
+        _ => store_fails(dice, wait),
+    };
+    let mut all = vec![Happening { at, what }];
+    for _ in 0..dice.random_range(1..=3) {
+        let at = at + dice.random_range(0..wait);
+        let kind = if dice.random_bool(0.5) { Kind::Home } else { Kind::Stop };
+        let What::Command(wish) = command(dice, docks) else { continue };
+        all.push(Happening { at, what: What::Command(Wish { kind, ..wish }) });
+        let later = dice.random_range(0..600);
+        let wait = dice.random_range(1..3_000);
+        match dice.random_range(0..8) {
+            0 | 1 => {
+                let server = dice.random_range(0..servers);
+                all.push(Happening { at: at + later, what: What::ServerDies { server, wait } });
+            }
+            2 | 3 => {
+                all.push(Happening { at: at + later, what: What::MachineRestarts { wait } });
+            }
+            4 => all.push(Happening { at: at - at.min(later), what: What::JournalFails { wait } }),
+            _ => {}
+        }
+    }
+    all
+}
+
+fn store_fails(dice: &mut StdRng, wait: u64) -> What {
+    What::StoreFails { wait, lies: dice.random_range(0..=50), reads: dice.random_bool(0.5) }
 }
 
 fn command(dice: &mut StdRng, docks: u8) -> What {
@@ -275,7 +327,7 @@ fn trouble(dice: &mut StdRng, docks: u8, servers: u8) -> What {
     match dice.random_range(0..16) {
         0..=3 => What::DockLeaves { dock: dice.random_range(0..docks), wait },
         4 | 5 => What::BrokerFalls { wait },
-        6 | 7 => What::StoreFails { wait, lies: dice.random_range(0..=50) },
+        6 | 7 => store_fails(dice, wait),
         8 => What::StoreSlows { wait, by: dice.random_range(5..800) },
         9..=12 => What::ServerDies { server: dice.random_range(0..servers), wait },
         13 => What::MachineRestarts { wait },

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use rand::RngExt;
 use tokio::sync::{mpsc, oneshot};
 use utmos_core::{
-    command::{Command, Spec},
+    command::{Command, Phase, Spec},
     credential::Credential,
     device::{Device, SubDevice},
     evidence::Entry,
@@ -24,7 +24,7 @@ use crate::{
     disk::{At, Disk},
     life::LifeLine,
     mutation::Mutation,
-    world::World,
+    world::{Known, World},
 };
 
 /// How a group of writes ends.
@@ -98,10 +98,21 @@ impl TrialStore {
         let pause = self.world.dice(|dice| dice.random_range(0..=1));
         tokio::time::sleep(Duration::from_millis(pause)).await;
         self.line.or_never().await;
-        if self.world.store_fails().is_some() {
+        if self.world.reads_fail() {
             return Err(refused());
         }
         Ok(look(&self.world.state().disk))
+    }
+}
+
+impl World {
+    /// Notes a command that is to be accepted. Whether it was before: so the journal puts on record what has left already.
+    fn asks_again(&self, spec: &Arc<Spec>) -> bool {
+        let known = Known { spec: spec.clone(), asked: self.clock.elapsed() };
+        let mut state = self.state();
+        let is_known = state.known.contains_key(&spec.id);
+        state.known.entry(spec.id).or_insert(known);
+        is_known
     }
 }
 
@@ -149,10 +160,16 @@ fn refused() -> StoreError {
 impl CommandStore for TrialStore {
     async fn accept(
         &self,
-        nonce: Option<NonceUse>,
-        new: NewCommand,
+        mut nonce: Option<NonceUse>,
+        mut new: NewCommand,
     ) -> Result<Accepted, StoreError> {
-        let work = move |disk: &mut Disk, at| disk.accept(nonce, new, at);
+        let is_put_on_record = self.world.asks_again(&new.spec);
+        match self.world.mutation.filter(|_| is_put_on_record) {
+            Some(Mutation::JournalReplayedAsNew) => new.life.phase = Phase::Waiting,
+            Some(Mutation::JournalNonceForgotten) => nonce = None,
+            Some(_) | None => {}
+        }
+        let work = move |disk: &mut Disk, at| disk.accept(nonce, new, is_put_on_record, at);
         match self.world.mutation {
             Some(Mutation::AcceptBeforeDurable) => Ok(self.write_later(Accepted::New, work)),
             Some(_) | None => self.write(work).await,

@@ -7,6 +7,7 @@ use std::{
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use utmos_core::{
+    command::Spec,
     device::{Device, DeviceKind, SubDevice},
     id::{CommandId, DeviceSn, GatewaySn, TenantId},
     ports::Ids,
@@ -19,6 +20,7 @@ use uuid::Uuid;
 use crate::{
     clock::TrialClock,
     disk::Disk,
+    journal::Platter,
     life::{LifeLine, Platform},
     mutation::Mutation,
     plan::{Broker, Plan, What, Wish},
@@ -99,6 +101,29 @@ pub(crate) struct Post {
     pub(crate) platform: Option<Platform>,
     /// Rises with every start and every death, so that a start that was overtaken ends.
     pub(crate) launches: u64,
+    /// Where its emergencies are kept while the store is unwell.
+    pub(crate) platter: Platter,
+}
+
+/// What the platform first asked the store to take.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) spec: Arc<Spec>,
+    /// When.
+    pub(crate) asked: u64,
+}
+
+/// What is in trouble.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The store refuses, or is slow.
+    Store,
+    /// The store cannot be read either.
+    Reads,
+    /// The journals refuse.
+    Journal,
+    /// Servers, machines, links, docks.
+    World,
 }
 
 pub(crate) struct State {
@@ -108,13 +133,17 @@ pub(crate) struct State {
     pub(crate) docks: Vec<Dock>,
     broker_down_until: u64,
     store_fails: (u64, u8),
+    reads_fail: u64,
+    journal_fails: u64,
     store_slow: (u64, u64),
     pub(crate) facts: BTreeMap<CommandId, Facts>,
     pub(crate) asked: BTreeMap<usize, Asked>,
     pub(crate) violations: Vec<String>,
-    /// When something was wrong around the platform: from and to.
-    troubles: Vec<(u64, u64)>,
-    dice: StdRng,
+    /// Every command that the platform wanted to accept.
+    pub(crate) known: BTreeMap<CommandId, Known>,
+    /// When something was wrong around the platform: what, from and to.
+    troubles: Vec<(Trouble, u64, u64)>,
+    pub(crate) dice: StdRng,
     trace: Vec<String>,
 }
 
@@ -130,7 +159,23 @@ impl State {
 
     /// Whether nothing was wrong around the platform between the two.
     pub(crate) fn was_calm(&self, from: u64, to: u64) -> bool {
-        !self.troubles.iter().any(|(begin, end)| *begin <= to && from <= *end)
+        self.was_calm_but_for(&[], from, to)
+    }
+
+    /// Whether nothing else was wrong around the platform between the two.
+    pub(crate) fn was_calm_but_for(&self, but: &[Trouble], from: u64, to: u64) -> bool {
+        let matters = |(what, begin, end): &(Trouble, u64, u64)| {
+            !but.contains(what) && *begin <= to && from <= *end
+        };
+        !self.troubles.iter().any(matters)
+    }
+
+    /// Whether this was not in trouble between the two.
+    pub(crate) fn was_well(&self, what: Trouble, from: u64, to: u64) -> bool {
+        let is_it = |(which, begin, end): &(Trouble, u64, u64)| {
+            *which == what && *begin <= to && from <= *end
+        };
+        !self.troubles.iter().any(is_it)
     }
 
     pub(crate) fn facts(&mut self, id: CommandId) -> &mut Facts {
@@ -164,10 +209,13 @@ impl World {
             docks,
             broker_down_until: 0,
             store_fails: (0, 0),
+            reads_fail: 0,
+            journal_fails: 0,
             store_slow: (0, 0),
             facts: BTreeMap::new(),
             asked: BTreeMap::new(),
             violations: Vec::new(),
+            known: BTreeMap::new(),
             troubles: Vec::new(),
             dice,
             trace: Vec::new(),
@@ -222,7 +270,7 @@ impl World {
 
     /// The wish a command was made for.
     pub(crate) fn wish_of(&self, key: &str) -> Option<(usize, &Wish)> {
-        let number: usize = key.strip_prefix("wish-")?.parse().ok()?;
+        let number = number_of(key)?;
         let What::Command(wish) = &self.plan.happenings.get(number)?.what else { return None };
         Some((number, wish))
     }
@@ -238,14 +286,39 @@ impl World {
         if self.clock.elapsed() < until { by } else { 0 }
     }
 
-    pub(crate) fn let_store_fail(&self, wait: u64, lies: u8) {
-        self.state().store_fails = (self.clock.elapsed() + wait, lies);
-        self.trouble(wait);
+    pub(crate) fn reads_fail(&self) -> bool {
+        self.clock.elapsed() < self.state().reads_fail
+    }
+
+    pub(crate) fn journal_fails(&self) -> bool {
+        self.clock.elapsed() < self.state().journal_fails
+    }
+
+    pub(crate) fn let_store_fail(&self, wait: u64, lies: u8, reads: bool) {
+        let until = self.clock.elapsed() + wait;
+        self.state().store_fails = (until, lies);
+        self.note_trouble(Trouble::Store, wait);
+        if !reads {
+            self.state().reads_fail = until;
+            self.note_trouble(Trouble::Reads, wait);
+        }
+    }
+
+    pub(crate) fn let_journal_fail(&self, wait: u64) {
+        self.state().journal_fails = self.clock.elapsed() + wait;
+        self.note_trouble(Trouble::Journal, wait);
+    }
+
+    /// What was not synced may be gone.
+    pub(crate) fn cut_power(&self) {
+        let mut guard = self.state();
+        let State { posts, dice, .. } = &mut *guard;
+        posts.iter_mut().for_each(|post| post.platter.power_is_cut(dice));
     }
 
     pub(crate) fn slow_store_down(&self, wait: u64, by: u64) {
         self.state().store_slow = (self.clock.elapsed() + wait, by);
-        self.trouble(wait + by);
+        self.note_trouble(Trouble::Store, wait + by);
     }
 
     pub(crate) fn let_broker_fall(&self, wait: u64) {
@@ -258,8 +331,12 @@ impl World {
     }
 
     pub(crate) fn trouble(&self, wait: u64) {
+        self.note_trouble(Trouble::World, wait);
+    }
+
+    fn note_trouble(&self, what: Trouble, wait: u64) {
         let now = self.clock.elapsed();
-        self.state().troubles.push((now, now + wait));
+        self.state().troubles.push((what, now, now + wait));
     }
 
     /// Something reaches every server that stands.
@@ -323,6 +400,12 @@ impl World {
         };
         (0..self.plan.docks).map(|dock| (gateway(dock), vec![behind(dock)])).collect()
     }
+}
+
+/// The number of the wish that a key was made for. A journal puts a key that is taken on record with an addition.
+pub(crate) fn number_of(key: &str) -> Option<usize> {
+    let number = key.strip_prefix("wish-")?;
+    number.split_once('#').map_or(number, |(number, _)| number).parse().ok()
 }
 
 fn name(text: &str) -> DeviceSn {

@@ -24,12 +24,14 @@ fn nothing_that_must_hold_is_violated() {
     }
 }
 
-/// Each has found something once, or finds what was mended if it is unmended: 1232, a claim of another server that is the
-/// same to the millisecond.
+/// Each has found something once: nonces of copies while the store was slow (245), commands that the store wrote after it
+/// was given up (773, 960, 10184), a copy that went by the journal beside the one in the store (1212), a movement whose
+/// emergency came after the clock was set back (2559), saves of old emergencies in the way of new ones (473, 15031), a
+/// record that the journal and the store took at the same moment (18369).
 #[test]
 fn seeds_that_failed_once_do_not_fail_again() {
     let catalogue = catalogue();
-    for seed in [299, 328, 358, 367, 371, 1232, 1535, 2023, 8513, 23_043, 29_773, 38_071] {
+    for seed in [245, 473, 773, 960, 1212, 2559, 10_184, 15_031, 18_369] {
         let report = run(&Plan::of(seed), None, &catalogue);
         assert!(report.violations.is_empty(), "seed {seed}: {:#?}", report.violations);
     }
@@ -60,14 +62,15 @@ fn seeds_differ_and_between_them_everything_happens() {
                 | What::BrokerFalls { .. }
                 | What::StoreFails { .. }
                 | What::StoreSlows { .. }
+                | What::JournalFails { .. }
                 | What::ServerDies { .. }
                 | What::MachineRestarts { .. }
                 | What::ClockJumps { .. } => name,
             });
         }
     }
-    // Six kinds of commands with twelve answers each, and seven kinds of trouble.
-    assert_eq!(seen.len(), 6 * 12 + 7, "{seen:#?}");
+    // Six kinds of commands with twelve answers each, and eight kinds of trouble.
+    assert_eq!(seen.len(), 6 * 12 + 8, "{seen:#?}");
 }
 
 #[test]

@@ -22,7 +22,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("server", &["core", "dji", "mqtt"]),
     ("sim", &["core", "dji", "mqtt"]),
     ("utmos", &["core", "dji", "mqtt", "store", "server", "sim"]),
-    ("trials", &["core", "dji", "mqtt", "server"]),
+    ("trials", &["core", "dji", "mqtt", "store", "server"]),
     ("hostile", &["core", "dji", "mqtt", "store", "server", "sim", "trials"]),
 ];
 

@@ -8,34 +8,40 @@ use utmos_core::{
     id::{CommandId, DeviceSn, GatewaySn, TenantId},
     life::Input,
     method::Risk,
+    time::BootId,
 };
 
-use super::{Inner, LaneKey, State, Told, lane::Lane};
+use super::{
+    Inner, LaneKey, State, Told,
+    intake::{Acceptance, acceptance},
+    lane::Lane,
+};
 
-/// The last emergency of each gateway and of each aircraft.
+/// The last emergency of each gateway and of each aircraft, by the order of acceptance.
 #[derive(Debug, Default)]
 pub(super) struct LastEmergencies {
-    of_gateways: BTreeMap<(TenantId, GatewaySn), CommandId>,
-    of_aircraft: BTreeMap<(TenantId, DeviceSn), CommandId>,
+    of_gateways: BTreeMap<(TenantId, GatewaySn), Acceptance>,
+    of_aircraft: BTreeMap<(TenantId, DeviceSn), Acceptance>,
 }
 
 impl LastEmergencies {
-    fn note(&mut self, emergency: &Spec) {
-        let (tenant, id) = (emergency.tenant, emergency.id);
-        let last = self.of_gateways.entry((tenant, emergency.gateway.clone())).or_insert(id);
-        *last = id.max(*last);
+    fn note(&mut self, emergency: &Spec, boot: BootId) {
+        let (tenant, at) = (emergency.tenant, acceptance(emergency, boot));
+        let last = self.of_gateways.entry((tenant, emergency.gateway.clone())).or_insert(at);
+        *last = at.max(*last);
         if let Some(aircraft) = &emergency.aircraft {
-            let last = self.of_aircraft.entry((tenant, aircraft.clone())).or_insert(id);
-            *last = id.max(*last);
+            let last = self.of_aircraft.entry((tenant, aircraft.clone())).or_insert(at);
+            *last = at.max(*last);
         }
     }
 
     /// The last emergency of a command's aircraft that came after it.
-    fn after(&self, spec: &Spec) -> Option<CommandId> {
+    fn after(&self, spec: &Spec, boot: BootId) -> Option<CommandId> {
         let of_gateway = self.of_gateways.get(&(spec.tenant, spec.gateway.clone()));
         let aircraft = spec.aircraft.clone().map(|aircraft| (spec.tenant, aircraft));
         let of_aircraft = aircraft.and_then(|aircraft| self.of_aircraft.get(&aircraft));
-        of_gateway.max(of_aircraft).copied().filter(|last| *last > spec.id)
+        let last = of_gateway.max(of_aircraft).copied()?;
+        (last > acceptance(spec, boot)).then_some(last.2)
     }
 }
 
@@ -44,12 +50,14 @@ impl Inner {
     /// claimed or stands in line at the broker is stopped at its gate.
     pub(super) fn preempt(self: &Arc<Self>, emergency: &Spec) {
         let concerns = |spec: &Spec| spec.shares_aircraft_with(emergency);
-        self.withdraw(emergency.id, concerns, |state| state.last_emergencies.note(emergency));
+        let boot = self.clock.boot();
+        self.withdraw(emergency.id, concerns, |state| state.last_emergencies.note(emergency, boot));
     }
 
     /// A movement that was stored before an emergency and comes under care after it is withdrawn as well.
     pub(super) fn heed_emergency(self: &Arc<Self>, spec: &Spec) {
-        let last = self.lock().last_emergencies.after(spec);
+        let boot = self.clock.boot();
+        let last = self.lock().last_emergencies.after(spec, boot);
         if let Some(emergency) = last.filter(|_| spec.risk == Risk::Motion) {
             self.withdraw(emergency, |other| other.id == spec.id, |_| {});
         }

@@ -468,9 +468,12 @@ impl Inner {
     }
 }
 
+/// When a command was accepted, as against others.
+pub(super) type Acceptance = (bool, Duration, CommandId);
+
 /// What puts commands in the order of their acceptance. Ids alone would not: they show the wall, which may have been set
 /// back in between. Those of an earlier run of the machine come first, in the order of their ids.
-fn acceptance(spec: &Spec, boot: BootId) -> (bool, Duration, CommandId) {
+pub(super) fn acceptance(spec: &Spec, boot: BootId) -> Acceptance {
     let is_of_this_boot = spec.deadline.boot == boot;
     let deadline = Duration::from_millis(spec.deadline.mono.as_millis());
     let accepted = deadline.saturating_sub(spec.timeout);

@@ -1,12 +1,16 @@
 //! What is in the journal and not in the store. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 use utmos_core::{
-    command::{Command, Spec, StatusVersion},
+    command::{Command, Life, Spec, Status, StatusVersion},
     evidence::Entry,
     id::CommandId,
+    method::Risk,
     ports::{Accepted, Advance, NewCommand, StoreError},
     signing::NonceUse,
 };
@@ -51,10 +55,11 @@ impl Record {
         })
     }
 
+    /// Whether nobody looks after its command any more.
     fn ends(&self) -> bool {
         match self {
             Self::Accept { .. } => false,
-            Self::Advance { advance } => advance.life.phase.has_ended(),
+            Self::Advance { advance } => !advance.life.needs_care(),
         }
     }
 
@@ -91,7 +96,18 @@ pub(super) struct Pending {
     count: u64,
     /// Emergencies in the store that may still change.
     watched: BTreeSet<CommandId>,
+    /// How those stand that the store accepted since the start: the store may be too slow to tell of their keys.
+    stored: BTreeMap<CommandId, (Arc<Spec>, Status)>,
+    /// Emergencies that the store was asked to accept and has not answered: it may still write them. With those of them
+    /// that were refused, since the journal could not take them either.
+    asked: BTreeMap<CommandId, Option<(Option<NonceUse>, NewCommand)>>,
+    /// Nonces of requests that were answered with a command of before, and that the store may not have. In memory only:
+    /// where the process dies before the store is well, such a request is good once more, for the same answer.
+    nonces: BTreeMap<[u8; 16], NonceUse>,
 }
+
+/// Nonces that are remembered; beyond, the oldest go.
+const NONCES_MAX: usize = 10_000;
 
 impl Pending {
     pub(super) fn add(&mut self, record: Record) {
@@ -109,6 +125,54 @@ impl Pending {
         }
     }
 
+    pub(super) fn ask(&mut self, id: CommandId) {
+        self.asked.insert(id, None);
+    }
+
+    pub(super) fn answered(&mut self, id: CommandId) {
+        self.asked.remove(&id);
+    }
+
+    /// It was refused. Whoever asks again gets it going, not a second one beside it.
+    pub(super) fn refuse(&mut self, nonce: Option<NonceUse>, new: NewCommand) {
+        if let Some(asked) = self.asked.get_mut(&new.spec.id) {
+            *asked = Some((nonce, new));
+        }
+    }
+
+    /// What was refused, may still be written, and is the same request.
+    pub(super) fn refused(&self, spec: &Spec) -> Option<(Option<NonceUse>, NewCommand)> {
+        let is_same = |(_, new): &&(Option<NonceUse>, NewCommand)| {
+            has_same_key(&new.spec, spec) && new.spec.fingerprint == spec.fingerprint
+        };
+        self.asked.values().flatten().find(is_same).cloned()
+    }
+
+    /// Whether the store may still write it.
+    pub(super) fn is_asked(&self, id: CommandId) -> bool {
+        self.asked.contains_key(&id)
+    }
+
+    /// Remembers the nonce of a request that was answered without the store.
+    pub(super) fn remember(&mut self, nonce: NonceUse) {
+        if self.nonces.len() >= NONCES_MAX {
+            let oldest =
+                self.nonces.values().min_by_key(|nonce| nonce.expires_at).map(|old| old.key);
+            oldest.and_then(|oldest| self.nonces.remove(&oldest));
+        }
+        self.nonces.insert(nonce.key, nonce);
+    }
+
+    /// A nonce that is remembered.
+    pub(super) fn remembered(&self) -> Option<NonceUse> {
+        self.nonces.values().next().copied()
+    }
+
+    /// The store has this nonce.
+    pub(super) fn has_nonce(&mut self, nonce: &NonceUse) {
+        self.nonces.remove(&nonce.key);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
@@ -117,12 +181,27 @@ impl Pending {
         self.records.len()
     }
 
-    pub(super) fn watch(&mut self, id: CommandId) {
-        self.watched.insert(id);
+    /// An emergency that is in the store.
+    pub(super) fn watch(&mut self, command: &Command) {
+        if command.spec.risk == Risk::Emergency {
+            self.watched.insert(command.spec.id);
+        }
     }
 
-    pub(super) fn unwatch(&mut self, id: CommandId) {
-        self.watched.remove(&id);
+    /// The store has accepted an emergency.
+    pub(super) fn stored(&mut self, spec: Arc<Spec>) {
+        self.watched.insert(spec.id);
+        self.stored.insert(spec.id, (spec, Status::Accepted));
+    }
+
+    /// The store has saved a change of an emergency.
+    pub(super) fn saved(&mut self, id: CommandId, life: &Life) {
+        if !life.needs_care() {
+            self.watched.remove(&id);
+            self.stored.remove(&id);
+        } else if let Some((_, status)) = self.stored.get_mut(&id) {
+            *status = life.status();
+        }
     }
 
     /// The records of the oldest command, and the number of the last one.
@@ -134,6 +213,7 @@ impl Pending {
 
     /// The records of a command up to this number are in the store. Answers whether these were all.
     pub(super) fn settled(&mut self, id: CommandId, last: u64) -> bool {
+        let known = self.command(id).map(|command| (command.spec.clone(), command.life.status()));
         let Some(records) = self.records.get_mut(&id) else { return false };
         let has_ended = records.last().is_some_and(|(_, record)| record.ends());
         records.retain(|(number, _)| *number > last);
@@ -143,8 +223,10 @@ impl Pending {
         self.records.remove(&id);
         if has_ended {
             self.watched.remove(&id);
+            self.stored.remove(&id);
         } else {
             self.watched.insert(id);
+            self.stored.extend(known.map(|known| (id, known)));
         }
         true
     }
@@ -184,32 +266,45 @@ impl Pending {
         (matches!(records.first(), Some((_, Record::Accept { .. }))), entries.cloned().collect())
     }
 
-    /// Whether the request of an emergency in the journal had this nonce.
+    /// Whether the request of an emergency in the journal had this nonce, or one that was answered meanwhile.
     pub(super) fn knows_nonce(&self, nonce: &NonceUse) -> bool {
-        self.records.values().flatten().any(|(_, record)| match record {
-            Record::Accept { nonce: spent, .. } => {
-                spent.is_some_and(|spent| spent.key == nonce.key)
-            }
-            Record::Advance { .. } => false,
-        })
+        self.nonces.contains_key(&nonce.key)
+            || self.records.values().flatten().any(|(_, record)| match record {
+                Record::Accept { nonce: spent, .. } => {
+                    spent.is_some_and(|spent| spent.key == nonce.key)
+                }
+                Record::Advance { .. } => false,
+            })
     }
 
     /// What the journal knows of a request's key.
-    pub(super) fn same_key(&self, spec: &Spec) -> Option<Accepted> {
+    pub(super) fn journalled_key(&self, spec: &Spec) -> Option<Accepted> {
         let known = self.records.keys().find_map(|id| {
             let command = self.command(*id)?;
-            let is_same = command.spec.tenant == spec.tenant
-                && command.spec.idempotency_key == spec.idempotency_key;
-            is_same.then_some(command)
+            has_same_key(&command.spec, spec).then_some(command)
         })?;
-        let id = known.spec.id;
-        if known.spec.fingerprint != spec.fingerprint {
-            return Some(Accepted::Conflict { id });
-        }
-        Some(Accepted::Replayed {
-            id,
-            accepted_at: known.spec.accepted_at,
-            status: known.life.status(),
+        Some(answer(&known.spec, known.life.status(), spec))
+    }
+
+    /// The same, and what the store has been heard of.
+    pub(super) fn same_key(&self, spec: &Spec) -> Option<Accepted> {
+        self.journalled_key(spec).or_else(|| {
+            let is_same = |(known, _): &&(Arc<Spec>, Status)| has_same_key(known, spec);
+            let (known, status) = self.stored.values().find(is_same)?;
+            Some(answer(known, *status, spec))
         })
+    }
+}
+
+fn has_same_key(known: &Spec, spec: &Spec) -> bool {
+    known.tenant == spec.tenant && known.idempotency_key == spec.idempotency_key
+}
+
+/// What a request is told whose key was used before.
+fn answer(known: &Spec, status: Status, spec: &Spec) -> Accepted {
+    let id = known.id;
+    match known.fingerprint == spec.fingerprint {
+        true => Accepted::Replayed { id, accepted_at: known.accepted_at, status },
+        false => Accepted::Conflict { id },
     }
 }

@@ -16,7 +16,7 @@ use crate::{MasterKey, SqliteConfig};
 
 #[expect(dead_code, reason = "what others start from as well")]
 #[path = "../../tests/it/given.rs"]
-mod given;
+pub(super) mod given;
 
 /// A store with a journal, and a way to lock the database.
 struct Place {
@@ -363,6 +363,10 @@ async fn what_was_used_before_is_known_while_nothing_can_be_written() {
     assert_eq!(accept(3, other).await, Accepted::Conflict { id: stop.id });
     assert_eq!(store.unsettled(), 0, "nothing of it went by the journal");
 
+    // So are the nonces of those who were only told what is known.
+    assert_eq!(accept(2, emergency(11, "captured")).await, Accepted::NonceReplayed);
+    assert_eq!(accept(3, emergency(12, "captured")).await, Accepted::NonceReplayed);
+
     // What went by the journal is known as well.
     assert_eq!(accept(4, emergency(8, "fresh")).await, Accepted::New);
     assert_eq!(accept(4, emergency(9, "captured")).await, Accepted::NonceReplayed);
@@ -371,6 +375,14 @@ async fn what_was_used_before_is_known_while_nothing_can_be_written() {
     let taken = copies.iter().filter(|answer| **answer == Accepted::New).count();
     assert_eq!(taken, 1, "{copies:?}");
     assert_eq!(store.unsettled(), 2);
+    let again = accept(6, emergency(13, "fresh")).await;
+    assert!(matches!(again, Accepted::Replayed { .. }), "{again:?}");
+    assert_eq!(accept(6, emergency(14, "captured")).await, Accepted::NonceReplayed);
     drop(lock);
     assert_eq!(store.settle().await.unwrap(), 2);
+    drop(store);
+    let store = place.open();
+    for number in [2, 3, 6] {
+        assert!(store.knows_nonce(&nonce(number, 900)), "{number} is on record");
+    }
 }

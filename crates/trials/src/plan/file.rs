@@ -107,7 +107,7 @@ impl Plan {
                     dock(*which)?;
                     ms("wait", *wait)?;
                 }
-                What::StoreFails { wait, lies } => {
+                What::StoreFails { wait, lies, reads: _ } => {
                     ms("wait", *wait)?;
                     within(at("lies"), (*lies).into(), &(0..=100))?;
                 }
@@ -119,7 +119,9 @@ impl Plan {
                     one_of("server", *server, self.servers)?;
                     ms("wait", *wait)?;
                 }
-                What::BrokerFalls { wait } | What::MachineRestarts { wait } => ms("wait", *wait)?,
+                What::BrokerFalls { wait }
+                | What::MachineRestarts { wait }
+                | What::JournalFails { wait } => ms("wait", *wait)?,
                 What::ClockJumps { by } => within(at("by"), by.unsigned_abs(), &(0..=JUMP_MS_MAX))?,
             }
         }
@@ -192,7 +194,7 @@ mod tests {
                 "happenings[0].server: must be from 0 to 0, not 1",
             ),
             (
-                plan("1", r#"{"store_fails":{"wait":1,"lies":101}}"#),
+                plan("1", r#"{"store_fails":{"wait":1,"lies":101,"reads":true}}"#),
                 "happenings[0].lies: must be from 0 to 100",
             ),
             (

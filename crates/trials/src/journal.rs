@@ -1,0 +1,207 @@
+//! What the emergency journal of a server is kept on: it outlives the process, fails, and loses at a power cut what was
+//! not synced. The journal itself is the platform's own.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use rand::{RngExt, rngs::StdRng};
+use utmos_store::{JournalWriter, MasterKey, Medium};
+
+use crate::{
+    life::LifeLine,
+    mutation::Mutation,
+    world::{State, Trouble, World},
+};
+
+/// More than any trial writes.
+const SPACE: usize = 256 << 10;
+/// Longest that a record takes, in milliseconds.
+pub(crate) const WRITE_WAIT_MAX: u64 = 4;
+
+/// The platter under a journal.
+#[derive(Debug, Default)]
+pub(crate) struct Platter {
+    /// What a process reads, without the zeros at the end.
+    bytes: Vec<u8>,
+    /// What is there after a power cut.
+    synced: Vec<u8>,
+    /// Written since, in that order.
+    unsynced: Vec<(usize, Vec<u8>)>,
+    /// Who has it.
+    owner: u64,
+    /// Of a hundred parts of a write, how many its process still lives to make; above that it lives through the sync.
+    parts_left: Option<usize>,
+}
+
+impl Platter {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Each write that was not synced is there, or not, or in part.
+    pub(crate) fn power_is_cut(&mut self, dice: &mut StdRng) {
+        for (at, bytes) in std::mem::take(&mut self.unsynced) {
+            let parts = dice.random_range(0..=150).min(100);
+            put(&mut self.synced, at, &bytes[..bytes.len() * parts / 100]);
+        }
+        self.bytes = self.synced.clone();
+    }
+
+    fn wipe(&mut self) {
+        *self = Self { owner: self.owner, ..Self::default() };
+    }
+}
+
+fn put(to: &mut Vec<u8>, at: usize, bytes: &[u8]) {
+    // The journal fills its space with zeros, which is what stands there anyway.
+    if at + bytes.len() == SPACE && bytes == vec![0; bytes.len()] {
+        to.truncate(at);
+        return;
+    }
+    to.resize(to.len().max(at + bytes.len()), 0);
+    to[at..at + bytes.len()].copy_from_slice(bytes);
+}
+
+/// The platter as one run of a server sees it.
+pub(crate) struct TrialMedium {
+    world: Arc<World>,
+    server: u8,
+    life: u64,
+}
+
+impl TrialMedium {
+    /// The process before has lost it.
+    pub(crate) fn open(world: Arc<World>, server: u8, line: &LifeLine) -> Self {
+        let medium = Self { world, server, life: line.number };
+        let forgets = medium.world.mutation == Some(Mutation::JournalForgottenOnRestart);
+        medium.change(|platter, _| {
+            platter.owner = line.number;
+            platter.parts_left = None;
+            if forgets {
+                platter.wipe();
+            }
+        });
+        medium
+    }
+
+    fn change<T>(&self, work: impl FnOnce(&mut Platter, &mut StdRng) -> T) -> Option<T> {
+        let mut guard = self.world.state();
+        let State { posts, dice, .. } = &mut *guard;
+        posts.get_mut(usize::from(self.server)).map(|post| work(&mut post.platter, dice))
+    }
+
+    fn gone() -> io::Error {
+        io::Error::other("the process is gone")
+    }
+}
+
+impl Medium for TrialMedium {
+    fn path(&self) -> &Path {
+        Path::new("emergency.journal")
+    }
+
+    fn space(&self) -> usize {
+        SPACE
+    }
+
+    fn read(&mut self) -> io::Result<Vec<u8>> {
+        if self.world.journal_fails() {
+            return Err(failed());
+        }
+        self.change(|platter, _| platter.bytes.clone()).ok_or_else(Self::gone)
+    }
+
+    fn write(&mut self, at: usize, bytes: &[u8]) -> io::Result<()> {
+        let (life, fails) = (self.life, self.world.journal_fails());
+        let write = |platter: &mut Platter, dice: &mut StdRng| {
+            if platter.owner != life {
+                return Err(Self::gone());
+            }
+            let parts = match platter.parts_left {
+                Some(parts) => parts,
+                // A write that fails may have come some way.
+                None if fails => dice.random_range(0..=100),
+                None => 100,
+            };
+            let bytes = &bytes[..bytes.len() * parts.min(100) / 100];
+            put(&mut platter.bytes, at, bytes);
+            platter.unsynced.push((at, bytes.to_vec()));
+            match parts < 100 || (fails && platter.parts_left.is_none()) {
+                true => Err(failed()),
+                false => Ok(()),
+            }
+        };
+        self.change(write).unwrap_or_else(|| Err(Self::gone()))
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if self.world.mutation == Some(Mutation::JournalNotSynced) {
+            return Ok(());
+        }
+        let (life, fails) = (self.life, self.world.journal_fails());
+        let sync = |platter: &mut Platter, _: &mut StdRng| {
+            if fails || platter.owner != life || platter.parts_left.is_some_and(|left| left <= 100)
+            {
+                return Err(failed());
+            }
+            for (at, bytes) in std::mem::take(&mut platter.unsynced) {
+                put(&mut platter.synced, at, &bytes);
+            }
+            Ok(())
+        };
+        self.change(sync).unwrap_or_else(|| Err(Self::gone()))
+    }
+
+    fn keep_copy(&mut self, _: &[u8]) -> io::Result<PathBuf> {
+        // Whoever dies in the middle of a line leaves no end of it; what was refused may be wiped in part.
+        let now = self.world.clock.elapsed();
+        let mut state = self.world.state();
+        if state.was_well(Trouble::Journal, 0, now) {
+            let found = "a whole line of the emergency journal cannot be read".to_owned();
+            state.violations.push(found);
+        }
+        Ok(PathBuf::from("emergency.journal.damaged-1"))
+    }
+}
+
+fn failed() -> io::Error {
+    io::Error::other("made so by the trial")
+}
+
+/// The key of every trial's journals.
+pub(crate) fn key() -> MasterKey {
+    MasterKey::from_hex(&"5a".repeat(32)).unwrap_or_else(|_| unreachable!("64 digits are a key"))
+}
+
+/// Does what a journal has to write, in its own time, until its process dies: with a record in its hand perhaps, of which
+/// nothing, a part or all is there then.
+pub(crate) async fn keep_writing(
+    world: Arc<World>,
+    server: u8,
+    line: LifeLine,
+    mut writer: JournalWriter,
+) {
+    while let Some(job) = writer.next().await {
+        if line.is_dead() {
+            return;
+        }
+        let pause = world.dice(|dice| dice.random_range(1..=WRITE_WAIT_MAX));
+        tokio::select! {
+            biased;
+            () = line.died() => {
+                let parts = world.dice(|dice| dice.random_range(0..=150));
+                if let Some(post) = world.state().posts.get_mut(usize::from(server)) {
+                    post.platter.parts_left = Some(parts);
+                }
+                writer.perform(job);
+                world.trace(|| format!("server {} died with a record in its hand", line.number));
+                return;
+            }
+            () = tokio::time::sleep(Duration::from_millis(pause)) => writer.perform(job),
+        }
+    }
+}
