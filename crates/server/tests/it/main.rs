@@ -15,6 +15,7 @@ mod life;
 mod metrics;
 mod openapi;
 mod order;
+mod overtaken;
 mod routes;
 mod signing;
 mod trouble;

@@ -28,6 +28,7 @@ pub struct Unwell {
     holds_acceptances: AtomicBool,
     holds_everything: AtomicBool,
     refuses: AtomicBool,
+    lies: AtomicBool,
     /// Changes that stand before the gate now.
     waiting: watch::Sender<usize>,
     refused: AtomicUsize,
@@ -41,6 +42,7 @@ impl Unwell {
             holds_acceptances: AtomicBool::new(false),
             holds_everything: AtomicBool::new(false),
             refuses: AtomicBool::new(false),
+            lies: AtomicBool::new(false),
             waiting: watch::Sender::new(0),
             refused: AtomicUsize::new(0),
         }
@@ -79,6 +81,11 @@ impl Unwell {
     /// From now on changes are refused, or no longer.
     pub fn refuse(&self, refuses: bool) {
         self.refuses.store(refuses, Ordering::SeqCst);
+    }
+
+    /// The next change is written, and said not to be; those after it wait.
+    pub fn lie_and_hold(&self) {
+        self.lies.store(true, Ordering::SeqCst);
     }
 
     /// Changes that were refused so far.
@@ -131,7 +138,12 @@ impl CommandStore for Unwell {
 
     async fn advance(&self, advance: Advance) -> Result<Advanced, StoreError> {
         self.pass().await?;
-        self.inner.advance(advance).await
+        let answer = self.inner.advance(advance).await;
+        if self.lies.swap(false, Ordering::SeqCst) {
+            self.hold();
+            return Err(StoreError::Unavailable("made so by a test".to_owned()));
+        }
+        answer
     }
 
     async fn spend_nonce(&self, nonce: NonceUse) -> Result<Nonce, StoreError> {

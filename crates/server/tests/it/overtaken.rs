@@ -1,0 +1,172 @@
+//! Two servers on one store, of which one learns late what became of its own publish.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use utmos_core::{
+    command::Phase,
+    evidence::Proof,
+    id::{CommandId, DeviceSn, GatewaySn},
+    idempotency::fingerprint,
+    method::{CompleteOn, IfOffline},
+    ports::{CommandStore, Store},
+    signing::{self, Caller, KeyedCredential, SignedHead, SignedParts},
+    time::Clock,
+};
+use utmos_dji::catalogue::Catalogue;
+use utmos_mqtt::{Outlet, Publish, Sent};
+use utmos_server::{
+    clock::SystemClock,
+    directory::Directory,
+    driver::{
+        Cancelled, Draft, Driver, DriverParts, Limits,
+        presence::{Knowledge, PresenceBook},
+    },
+    ids::SystemIds,
+};
+use utmos_store::{MasterKey, SqliteConfig, SqliteStore};
+
+use crate::{
+    app::{PATIENCE, new_credential, put_gateway, put_tenant},
+    unwell::Unwell,
+};
+
+/// Says of each message what a test says, when it says it.
+struct Told {
+    began: watch::Sender<usize>,
+    word: watch::Sender<Option<Sent>>,
+}
+
+impl Told {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { began: watch::Sender::new(0), word: watch::Sender::new(None) })
+    }
+
+    /// Returns once so many messages have been handed over.
+    async fn until_began(&self, count: usize) {
+        let mut began = self.began.subscribe();
+        let began = began.wait_for(|began| *began >= count);
+        tokio::time::timeout(PATIENCE, began).await.unwrap().unwrap();
+    }
+}
+
+#[async_trait]
+impl Outlet for Told {
+    async fn publish(&self, _: Publish) -> Sent {
+        self.began.send_modify(|began| *began += 1);
+        let mut word = self.word.subscribe();
+        word.wait_for(Option::is_some).await.unwrap().clone().unwrap()
+    }
+}
+
+fn gateway() -> GatewaySn {
+    DeviceSn::parse("DOCK-1").unwrap().to_gateway()
+}
+
+/// A driver that knows the gateway to be there.
+async fn driver(store: Arc<dyn Store>, outlet: Arc<Told>, replica: &str) -> Driver {
+    let driver = Driver::start(DriverParts {
+        store: store.clone(),
+        clock: Arc::new(SystemClock::new()),
+        ids: Arc::new(SystemIds::new()),
+        outlet,
+        catalogue: Arc::new(Catalogue::embedded().unwrap()),
+        directory: Arc::new(Directory::load(store).await.unwrap()),
+        replica: replica.to_owned(),
+        presence: PresenceBook::new(Knowledge::Heard { window: Duration::from_secs(3_600) }),
+        limits: Limits::default(),
+    });
+    driver.presence(|book, now| (book.heard(&gateway(), now), Vec::new()));
+    driver.resume().await.unwrap();
+    driver
+}
+
+fn draft(catalogue: &Catalogue) -> Draft {
+    let method = catalogue.method("debug_mode_open").unwrap();
+    Draft {
+        device: gateway().to_device(),
+        gateway: gateway(),
+        aircraft: None,
+        method: method.name.clone(),
+        channel: method.channel,
+        completes_by: method.completes_by,
+        risk: method.risk,
+        starts_motion: method.starts_motion,
+        reply_without_status_is_final: method.result_zero_without_status_is_final,
+        if_offline: IfOffline::Wait,
+        complete_on: CompleteOn::Outcome,
+        job_ref: None,
+        timeout: Duration::from_secs(300),
+        silence_wait: Duration::from_secs(300),
+        payload: "{}".into(),
+        idempotency_key: "k".to_owned(),
+        fingerprint: fingerprint(&serde_json::json!({}), &[]),
+    }
+}
+
+async fn caller(store: &SqliteStore) -> Caller {
+    let tenant = put_tenant(store, "first").await;
+    put_gateway(store, tenant, "DOCK-1").await;
+    let (credential, given) = new_credential(tenant, BTreeSet::new());
+    let now = SystemClock::new().now().wall;
+    let (timestamp, nonce) =
+        (now.as_millis() / 1_000, "0123456789abcdef0123456789abcdef".to_owned());
+    let parts = SignedParts { method: "POST", path: "/", query: None, body: b"{}" };
+    let text = signing::string_to_sign(parts, &given.api_id, timestamp, &nonce);
+    let signature = given.key.sign(text.as_bytes());
+    let head = SignedHead { api_id: given.api_id, timestamp, nonce, signature };
+    signing::verify(Some(&KeyedCredential::new(credential)), &head, parts, "r", None, now).unwrap()
+}
+
+#[tokio::test]
+async fn what_became_of_ones_own_publish_says_nothing_of_anothers_claim() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, master_key) = (folder.path().join("utmos.sqlite"), MasterKey::generate().unwrap());
+    let store = Arc::new(SqliteStore::open(SqliteConfig { path, master_key }).unwrap());
+    let caller = caller(&store).await;
+    let (ours, theirs) = (Told::new(), Told::new());
+    let unwell = Arc::new(Unwell::new(store.clone()));
+    let first = driver(unwell.clone(), ours.clone(), "first").await;
+    let submitted = first.submit(&caller, draft(&Catalogue::embedded().unwrap()), None).await;
+    let id = submitted.unwrap().id;
+    ours.until_began(1).await;
+
+    // It did not leave. The store writes that it waits again, says that it has not, and hangs.
+    unwell.lie_and_hold();
+    ours.word.send_replace(Some(Sent::NotConnected));
+    unwell.until_waiting(1).await;
+    let waits = store.command(id).await.unwrap().unwrap();
+    assert_eq!(waits.life.phase, Phase::Waiting);
+
+    // Another server finds it waiting, and sends it. Its word is not there yet.
+    let second = driver(store.clone(), theirs.clone(), "second").await;
+    theirs.until_began(1).await;
+    assert_eq!(store.command(id).await.unwrap().unwrap().life.phase, Phase::Sending);
+
+    // The first tries to save once more. What it is asked afterwards is decided after that.
+    unwell.release();
+    let cancelled = tokio::time::timeout(PATIENCE, first.cancel(&caller, id)).await;
+    assert!(matches!(cancelled.unwrap().unwrap(), Cancelled::TooLate(_)));
+    theirs.word.send_replace(Some(Sent::Confirmed { packet_id: Some(1) }));
+    until_delivered(&second, &*store, id).await;
+    let timeline = store.timeline(id).await.unwrap();
+    let is_theirs =
+        |proof: &Proof| matches!(proof, Proof::SendingClaimed { replica } if replica == "second");
+    let claim = timeline.iter().position(|entry| is_theirs(&entry.proof)).unwrap();
+    let after = &timeline[claim..];
+    assert!(!after.iter().any(|entry| matches!(entry.proof, Proof::NotSent { .. })), "{after:?}");
+    assert_eq!((*ours.began.borrow(), *theirs.began.borrow()), (1, 1), "each has sent it once");
+    first.stop(Duration::ZERO).await;
+    second.stop(Duration::ZERO).await;
+}
+
+async fn until_delivered(driver: &Driver, store: &dyn Store, id: CommandId) {
+    let mut changes = driver.watch(id);
+    let arriving = async {
+        while store.command(id).await.unwrap().unwrap().life.phase != Phase::Delivered {
+            changes.next().await.unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE, arriving).await.expect("it was never delivered");
+}
