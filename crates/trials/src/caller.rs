@@ -72,7 +72,12 @@ async fn insist(world: Arc<World>, number: usize, wish: Wish) -> Option<Submitte
                 Outcome::Told(submitted) => {
                     let now = world.clock.elapsed();
                     world.trace(|| format!("wish {number} is {}", submitted.id));
-                    world.state().asked.entry(number).or_default().told.push((submitted.id, now));
+                    {
+                        let mut state = world.state();
+                        let asked = state.asked.entry(number).or_default();
+                        asked.told.push((submitted.id, now));
+                        asked.nonces.extend((!submitted.replayed).then(|| caller.nonce()));
+                    }
                     if wish.replays_nonce {
                         replay(&world, &platform, &caller, number, &wish).await;
                     }

@@ -179,9 +179,12 @@ fn was_sent_in_calm(
     Ok(())
 }
 
-/// Whoever was told of a command finds it, and under one key only one.
+/// Whoever was told of a command finds it, and under one key only one; and the nonce that made it is on record.
 fn told_the_truth(world: &World, state: &State, found: &mut Vec<String>) {
     for (number, asked) in &state.asked {
+        if asked.nonces.iter().any(|nonce| !state.disk.knows(nonce)) {
+            found.push(format!("a nonce of wish {number} is not on record"));
+        }
         let mut ids: Vec<CommandId> = asked.told.iter().map(|(id, _)| *id).collect();
         ids.sort_unstable();
         ids.dedup();

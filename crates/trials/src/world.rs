@@ -11,6 +11,7 @@ use utmos_core::{
     device::{Device, DeviceKind, SubDevice},
     id::{CommandId, DeviceSn, GatewaySn, TenantId},
     ports::Ids,
+    signing::NonceUse,
     time::Timestamp,
 };
 use utmos_dji::catalogue::Catalogue;
@@ -67,6 +68,8 @@ pub(crate) struct Asked {
     pub(crate) tries: Vec<u64>,
     /// Which commands it was told, and when.
     pub(crate) told: Vec<(CommandId, u64)>,
+    /// Nonces of requests that made a command.
+    pub(crate) nonces: Vec<NonceUse>,
     /// It was told that its command could not be stored, and has not been told otherwise.
     pub(crate) cancelled: bool,
 }
