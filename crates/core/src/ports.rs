@@ -120,7 +120,7 @@ pub enum Advanced {
 }
 
 /// Which commands to list.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CommandFilter {
     /// Of this device.
     pub device: Option<DeviceSn>,

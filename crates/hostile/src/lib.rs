@@ -45,6 +45,9 @@ targets! {
     dock_logins: "the file of what simulated docks connect with",
     emergency_journal: "lines of the emergency journal; one that begins with { is sealed first",
     mqtt_packets: "the length of a piece, and packets in such pieces",
+    mqtt_hello: "the first bytes of a client of the embedded broker",
+    list_queries: "the query of a list",
+    sim_control: "a method, a space, a target, a line feed, and the body of a request to the control API of the simulator",
 }
 
 /// The target of this name.

@@ -88,6 +88,9 @@ pub fn make() -> anyhow::Result<BTreeMap<&'static str, Seeds>> {
         ("dock_logins", dock_logins()),
         ("emergency_journal", emergency_journal()?),
         ("mqtt_packets", mqtt_packets()),
+        ("mqtt_hello", mqtt_hello()),
+        ("list_queries", named(&LIST_QUERIES)),
+        ("sim_control", named(&SIM_CONTROL)),
     ]))
 }
 
@@ -482,3 +485,54 @@ fn mqtt_packets() -> Seeds {
     ];
     packets.iter().map(|(name, bytes)| ((*name).to_owned(), [&[3], *bytes].concat())).collect()
 }
+
+/// The same without the length of the pieces, and what strangers say.
+fn mqtt_hello() -> Seeds {
+    let packets = mqtt_packets().into_iter();
+    let mut seeds: Seeds =
+        packets.map(|(name, bytes)| (name, bytes.into_iter().skip(1).collect())).collect();
+    let strangers: [(&str, &[u8]); 5] = [
+        ("http", b"GET / HTTP/1.1\r\n\r\n"),
+        ("tls", b"\x16\x03\x01\x02\0\x01"),
+        ("huge", b"\x10\xff\xff\xff\x7f\0\x04MQTT"),
+        ("no-length", b"\x10\xff\xff\xff\xff"),
+        ("one-byte", b"\x10"),
+    ];
+    seeds.extend(strangers.map(|(name, bytes)| (name.to_owned(), bytes.to_vec())));
+    seeds
+}
+
+fn named(seeds: &[(&str, &str)]) -> Seeds {
+    seeds.iter().map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec())).collect()
+}
+
+const LIST_QUERIES: [(&str, &str); 8] = [
+    ("page", "limit=100&cursor=019b6d2a-8b00-7000-8000-000000000001"),
+    ("device", "device_id=SIM-DOCK-0001&status=SUCCEEDED&command_type=cover_open"),
+    ("times", "accepted_after=2026-01-01T00:00:00Z&accepted_before=2026-01-02T00:00:00.5%2B08:00"),
+    ("twice", "limit=5&limit=6"),
+    ("unknown", "color=red&limit=0"),
+    ("encoded", "command_type=%E4%BD%A0&%6cimit=1"),
+    ("broken", "limit=%&cursor=%zz&&=&device_id=a/b"),
+    ("far", "accepted_after=-9999-01-01T00:00:00Z&accepted_before=9999-12-30T22:00:00-00:00"),
+];
+
+const SIM_CONTROL: [(&str, &str); 14] = [
+    ("docks", "GET /docks\n"),
+    ("dock", "GET /docks/SIM-DOCK-0001\n"),
+    ("commands", "GET /commands?gateway=SIM-DOCK-0001&limit=5\n"),
+    ("command", "GET /commands/019b6d2a-8b00-7000-8000-000000000001\n"),
+    ("faults", "GET /faults\n"),
+    (
+        "add-fault",
+        "POST /faults\n{\"kind\": \"never\", \"method\": \"cover_open\", \"nth\": 2, \"probability\": 0.5}",
+    ),
+    ("add-late", "POST /faults\n{\"kind\": \"late\", \"ms\": 5000}"),
+    ("add-condition", "POST /conditions\n{\"kind\": \"wind\", \"speed\": 12}"),
+    ("add-nothing", "POST /faults\n{\"kind\": null, \"nth\": [1], \"x\": {}}"),
+    ("remove", "DELETE /faults/1\n"),
+    ("remove-word", "DELETE /conditions/one\n"),
+    ("stop", "POST /stop\n"),
+    ("no-path", "GET /a/%2e%2e/b?c=%zz\n"),
+    ("no-method", "PUT /faults\n{}"),
+];

@@ -9,6 +9,8 @@ use std::{
 };
 
 use utmos_hostile::{TARGETS, Target, mutate::Mutator, seeds};
+use utmos_server::http::try_lists;
+use utmos_sim::control::trying::Trying;
 
 /// Fixes all inputs.
 const SEED: u64 = 20_261_126;
@@ -100,5 +102,39 @@ fn the_fuzzer_has_every_target() {
         assert!(manifest.contains(&format!("path = \"{source}\"")), "{source} is in no manifest");
         let source = fs::read_to_string(seeds::root().join("fuzz").join(&source)).unwrap();
         assert!(source.contains(&format!("utmos_hostile::{}", target.name)), "{source}");
+    }
+}
+
+// A target all of whose seeds are refused would reach little.
+#[test]
+fn seeds_of_requests_are_taken_as_they_say() {
+    let made = seeds::make().unwrap();
+    let control = Trying::start().unwrap();
+    for (name, status) in [
+        ("docks", 200),
+        ("commands", 200),
+        ("add-fault", 201),
+        ("add-late", 201),
+        ("add-condition", 201),
+        ("add-nothing", 400),
+        ("no-path", 404),
+        ("no-method", 405),
+    ] {
+        let text = String::from_utf8(made["sim_control"][name].clone()).unwrap();
+        let (first, body) = text.split_once('\n').unwrap();
+        let (method, target) = first.split_once(' ').unwrap();
+        let (answered, body) = control.ask(method, target, body.as_bytes()).unwrap();
+        assert_eq!(answered, status, "{name}: {}", String::from_utf8_lossy(&body));
+    }
+    for (name, is_taken) in
+        [("page", true), ("device", true), ("times", true), ("far", true), ("twice", false)]
+    {
+        let query = String::from_utf8(made["list_queries"][name].clone()).unwrap();
+        let read = try_lists::commands(Some(&query));
+        assert_eq!(read.is_ok(), is_taken, "{name}: {read:?}");
+    }
+    for (name, is_heard) in [("connect-3", true), ("connect-5", true), ("http", false)] {
+        let bytes = &made["mqtt_hello"][name];
+        assert_eq!(utmos_mqtt::frames::hello(bytes, 256).is_ok(), is_heard, "{name}");
     }
 }

@@ -10,7 +10,7 @@
 
 mod door;
 mod events;
-mod hello;
+pub(crate) mod hello;
 mod listen;
 mod outlet;
 mod places;

@@ -1,8 +1,12 @@
-//! The reader of packets as the client of outside brokers has it, for those who try bytes on it.
+//! The reader of packets as the client of outside brokers has it, and the embedded broker's look at a client's first bytes,
+//! for those who try bytes on them.
 
 use bytes::BytesMut;
 
-use crate::codec::{self, Frame};
+use crate::{
+    broker::hello::try_hello,
+    codec::{self, Frame},
+};
 
 /// What was read: each packet as it is written again, and why reading ended before the end of the bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,4 +44,12 @@ pub fn read(bytes: &[u8], piece_bytes: usize, packet_bytes_max: usize, version: 
     }
     read.left = buf.len();
     read
+}
+
+/// Whether a client's first bytes begin a CONNECT of at most `bytes_max`; `false` while that is not known.
+///
+/// # Errors
+/// Why it is not listened to.
+pub fn hello(head: &[u8], bytes_max: usize) -> Result<bool, String> {
+    try_hello(head, bytes_max)
 }

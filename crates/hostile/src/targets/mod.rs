@@ -4,6 +4,7 @@ mod commands;
 mod files;
 mod journal;
 mod packets;
+mod requests;
 mod simulator;
 mod wire;
 
@@ -15,7 +16,8 @@ pub use self::{
     commands::{command_body, payload, signed_headers},
     files::{catalogue_override, config},
     journal::emergency_journal,
-    packets::mqtt_packets,
+    packets::{mqtt_hello, mqtt_packets},
+    requests::{list_queries, sim_control},
     simulator::{dock_logins, fault_flag, scenario, trial_plan},
     wire::{downlink, topics, uplink},
 };

@@ -103,6 +103,12 @@ fn judge(head: &[u8], bytes_max: usize) -> Result<bool, NoHello> {
     }
 }
 
+/// What is made of the first bytes of a client, for those who try bytes on it: whether a CONNECT within the bound has begun,
+/// `false` while its length is not there, or why not.
+pub(crate) fn try_hello(head: &[u8], bytes_max: usize) -> Result<bool, String> {
+    judge(head, bytes_max).map_err(|why| why.to_string())
+}
+
 fn refuse(peer: SocketAddr, why: &NoHello) -> Option<BrokerTransport> {
     match why {
         NoHello::Io(_) | NoHello::Left => tracing::debug!(%peer, "no mqtt with a client: {why}"),

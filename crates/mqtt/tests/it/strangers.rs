@@ -91,3 +91,18 @@ async fn a_stranger_says_nothing_but_a_connect_of_a_bounded_size() {
     settings.protocol = ProtocolChoice::V311;
     up(settings).await;
 }
+
+#[tokio::test]
+async fn a_user_name_longer_than_any_is_refused_though_the_doorkeeper_would_let_it_in() {
+    let own = own().await;
+    let port = own.broker.local_addr().port();
+    for (version, refusal) in [(4, 4), (5, 0x86)] {
+        for (bytes, code) in [(256, 0), (257, refusal), (4_096, refusal)] {
+            let user = "u".repeat(bytes);
+            let password = format!("secret-{user}");
+            let hello = Hello { client_id: "D1", ..Hello::new(version, &user, &password) };
+            let (_raw, answer) = Raw::try_connect(port, &hello).await;
+            assert_eq!(answer, Some(code), "{bytes} bytes, version {version}");
+        }
+    }
+}

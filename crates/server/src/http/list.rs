@@ -67,34 +67,8 @@ pub async fn list_commands(
 ) -> Result<Json<CommandPage>, Problem> {
     signed
         .reading(&app, Permission::CommandRead, async |caller| {
-            let known = [
-                "device_id",
-                "status",
-                "command_type",
-                "accepted_after",
-                "accepted_before",
-                "limit",
-                "cursor",
-            ];
-            let mut query = Query::read(query.as_deref(), &known);
-            let filter = CommandFilter {
-                device: query
-                    .take("device_id", "a serial number", |text| DeviceSn::parse(text).ok()),
-                status: query.take(
-                    "status",
-                    "one of the six states, such as SUCCEEDED",
-                    Status::parse,
-                ),
-                method: query.take("command_type", "a method name", |text| Some(text.to_owned())),
-                accepted_after: query.take("accepted_after", "an RFC 3339 time", parse_time),
-                accepted_before: query.take("accepted_before", "an RFC 3339 time", parse_time),
-                devices: caller.devices().cloned(),
-            };
-            let limit = query.take("limit", "a whole number from 1 to 500", between(1, LIMIT_MAX));
-            let before: Option<CommandId> =
-                query.take("cursor", "the next_cursor of a page", |text| text.parse().ok());
-            query.finish()?;
-            let limit = limit.unwrap_or(LIMIT_DEFAULT);
+            let (filter, limit, before) = read(query.as_deref())?;
+            let filter = CommandFilter { devices: caller.devices().cloned(), ..filter };
             // One more than is shown tells whether there is another page.
             let commands = app.store.commands_of(caller.tenant(), filter, before, limit + 1).await;
             let mut commands = commands.map_err(|error| Problem::store(&error))?;
@@ -107,6 +81,34 @@ pub async fn list_commands(
             Ok(Json(CommandPage { items, next_cursor }))
         })
         .await
+}
+
+/// What a query asks for: which commands, how many, and before which one.
+pub(super) fn read(
+    query: Option<&str>,
+) -> Result<(CommandFilter, usize, Option<CommandId>), Problem> {
+    let known = [
+        "device_id",
+        "status",
+        "command_type",
+        "accepted_after",
+        "accepted_before",
+        "limit",
+        "cursor",
+    ];
+    let mut query = Query::read(query, &known);
+    let filter = CommandFilter {
+        device: query.take("device_id", "a serial number", |text| DeviceSn::parse(text).ok()),
+        status: query.take("status", "one of the six states, such as SUCCEEDED", Status::parse),
+        method: query.take("command_type", "a method name", |text| Some(text.to_owned())),
+        accepted_after: query.take("accepted_after", "an RFC 3339 time", parse_time),
+        accepted_before: query.take("accepted_before", "an RFC 3339 time", parse_time),
+        devices: None,
+    };
+    let limit = query.take("limit", "a whole number from 1 to 500", between(1, LIMIT_MAX));
+    let before = query.take("cursor", "the next_cursor of a page", |text| text.parse().ok());
+    query.finish()?;
+    Ok((filter, limit.unwrap_or(LIMIT_DEFAULT), before))
 }
 
 fn parse_time(text: &str) -> Option<Timestamp> {

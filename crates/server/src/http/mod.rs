@@ -156,6 +156,44 @@ pub fn try_body(
     }
 }
 
+/// What the lists make of a query, for those who try queries on them without a server around them.
+#[doc(hidden)]
+pub mod try_lists {
+    use utmos_core::ports::CommandFilter;
+    use uuid::Uuid;
+
+    use super::{list, problem::Problem, unmatched};
+
+    /// What is asked for.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Listed {
+        /// Which.
+        pub filter: CommandFilter,
+        /// How many.
+        pub limit: usize,
+        /// Before which one.
+        pub before: Option<Uuid>,
+    }
+
+    /// Of commands.
+    ///
+    /// # Errors
+    /// As the endpoint.
+    pub fn commands(query: Option<&str>) -> Result<Listed, Problem> {
+        let (filter, limit, before) = list::read(query)?;
+        Ok(Listed { filter, limit, before: before.map(|id| id.uuid()) })
+    }
+
+    /// Of messages that belong to nothing.
+    ///
+    /// # Errors
+    /// As the endpoint.
+    pub fn unmatched(query: Option<&str>) -> Result<Listed, Problem> {
+        let (limit, before) = unmatched::read(query)?;
+        Ok(Listed { filter: CommandFilter::default(), limit, before })
+    }
+}
+
 fn api(metrics: Metrics) -> OpenApiRouter<Arc<App>> {
     let api = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(create::create_command, list::list_commands))

@@ -74,12 +74,7 @@ pub async fn list_unmatched(
 ) -> Result<Json<UnmatchedPage>, Problem> {
     signed
         .reading(&app, Permission::CommandRead, async |caller| {
-            let mut query = Query::read(query.as_deref(), &["limit", "cursor"]);
-            let limit = query.take("limit", "a whole number from 1 to 500", between(1, LIMIT_MAX));
-            let before: Option<Uuid> =
-                query.take("cursor", "the next_cursor of a page", |text| text.parse().ok());
-            query.finish()?;
-            let limit = limit.unwrap_or(LIMIT_DEFAULT);
+            let (limit, before) = read(query.as_deref())?;
             let found = app.store.unmatched_of(caller.tenant(), before, limit + 1).await;
             let mut found = found.map_err(|error| Problem::store(&error))?;
             let has_more = found.len() > limit;
@@ -109,4 +104,13 @@ impl UnmatchedView {
             received_at: unmatched.received_at.to_string(),
         }
     }
+}
+
+/// What a query asks for: how many, and before which one.
+pub(super) fn read(query: Option<&str>) -> Result<(usize, Option<Uuid>), Problem> {
+    let mut query = Query::read(query, &["limit", "cursor"]);
+    let limit = query.take("limit", "a whole number from 1 to 500", between(1, LIMIT_MAX));
+    let before = query.take("cursor", "the next_cursor of a page", |text| text.parse().ok());
+    query.finish()?;
+    Ok((limit.unwrap_or(LIMIT_DEFAULT), before))
 }

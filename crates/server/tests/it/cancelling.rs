@@ -1,10 +1,12 @@
 //! Cancelling what has left: its abort command, as often as it takes, and also while the database is unwell.
 
-use reqwest::StatusCode;
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::{
-    app::{Answer, COMMANDS, PATIENCE, TestApp},
+    app::{Answer, COMMANDS, PATIENCE, TestApp, unix_seconds},
     dock::{Down, PretendDock},
     emergency::fill,
 };
@@ -161,4 +163,68 @@ async fn a_cancel_whose_abort_is_an_emergency_does_not_wait_for_a_database_that_
     // It is noted when the database has the time; the answer of the stop may be before it.
     let noted = async { while !app.api.causes(&id).await.contains(&"cancelled".into()) {} };
     tokio::time::timeout(PATIENCE, noted).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cancel_whose_abort_is_an_emergency_goes_out_on_a_damaged_database() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    let (flying, _) = flight(&app, &mut dock, json!({})).await;
+    let plain = app.api.create("DOCK-1", "debug_mode_open", json!({}), json!({})).await.id();
+    dock.command().await;
+    app.api.until(&plain, |command| command["status"] == "DELIVERED").await;
+    app.unwell.damage(true);
+    let answer = cancel(&app, &flying).await;
+    let stop = dock.command().await;
+    assert_eq!((stop.method(), stop.tid()), ("fly_to_point_stop", abort_of(&answer)));
+    let again = cancel(&app, &flying).await;
+    assert_eq!(abort_of(&again), stop.tid(), "one abort, in the journal too");
+    // What speaks against another is not said of a database that nobody can rely on.
+    let refused = cancel(&app, &plain).await;
+    assert_eq!(refused.status, StatusCode::INTERNAL_SERVER_ERROR, "{refused:?}");
+    app.unwell.damage(false);
+    dock.reply(&stop, json!({"result": 0})).await;
+    app.api.ended(stop.tid()).await;
+    assert!(dock.drain().await.is_empty(), "it was sent once");
+}
+
+/// A cancel with this nonce.
+async fn cancel_with(app: &TestApp, id: &str, nonce: &str) -> Answer {
+    let target = format!("{COMMANDS}/{id}/cancel");
+    app.api.request_with(Method::POST, &target, Some(b"null"), nonce, unix_seconds()).await
+}
+
+#[tokio::test]
+async fn a_cancel_is_refused_only_once_its_nonce_is_on_record() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    let id = app.api.create("DOCK-1", "debug_mode_open", json!({}), json!({})).await.id();
+    dock.command().await;
+    app.api.until(&id, |command| command["status"] == "DELIVERED").await;
+
+    // While the database refuses, what is known from memory is not said: the nonce is not on record.
+    app.unwell.hold_everything();
+    app.unwell.refuse(true);
+    app.unwell.release();
+    let unwell = cancel_with(&app, &id, "of-a-refused-cancel").await;
+    assert_eq!((unwell.status, unwell.code()), (StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED"));
+    app.unwell.refuse(false);
+    let refused = cancel_with(&app, &id, "of-a-refused-cancel").await;
+    assert_eq!((refused.status, refused.code()), (StatusCode::CONFLICT, "COMMAND_NOT_CANCELLABLE"));
+    let replayed = cancel_with(&app, &id, "of-a-refused-cancel").await;
+    assert_eq!(replayed.code(), "NONCE_REPLAYED", "{replayed:?}");
+
+    // While it hangs, the refusal waits for it.
+    app.unwell.hold_everything();
+    let slow = {
+        let mut slow = std::pin::pin!(cancel_with(&app, &id, "of-a-slow-cancel"));
+        // Longer than a cancel waits for the database before it looks into its memory.
+        let early = tokio::time::timeout(Duration::from_millis(700), &mut slow).await;
+        assert!(early.is_err(), "answered before its nonce was on record: {early:?}");
+        app.unwell.release();
+        slow.await
+    };
+    assert_eq!(slow.code(), "COMMAND_NOT_CANCELLABLE", "{slow:?}");
+    let replayed = cancel_with(&app, &id, "of-a-slow-cancel").await;
+    assert_eq!(replayed.code(), "NONCE_REPLAYED", "{replayed:?}");
 }

@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::{
     app::{Api, COMMANDS, TestApp},
     routes::assert_refused,
+    wire::{Wire, whole},
 };
 
 const ARCHITECTURE: &str = include_str!("../../../../ARCHITECTURE.md");
@@ -80,4 +81,30 @@ async fn the_metrics_have_an_address_of_their_own_where_it_is_set() {
         "METHOD_NOT_ALLOWED",
     );
     app.server.stop().await;
+}
+
+// Fewer than the API has; and they are connections of their own.
+#[tokio::test]
+async fn the_address_of_the_metrics_has_few_connections_and_they_take_none_of_the_api() {
+    let settings = &["metrics.listen=127.0.0.1:0", "http.header_read_seconds=300"];
+    let app = TestApp::start_with(settings).await;
+    let there = app.server.metrics_addr().unwrap();
+    let mut on_api = Wire::open(app.http).await;
+    let mut first = Wire::open(there).await;
+    let mut more = Vec::new();
+    // From several addresses, since one alone has a share.
+    for number in 0..64_u8 {
+        more.push(Wire::open_from([127, 0, 4, number / 8 + 1], there).await);
+    }
+    first.closed().await;
+    let watching = Api::new(there, app.api.given.clone());
+    assert!(metrics(&watching).await.contains("utmos_commands_open 0"));
+    let headers = app.api.fresh_headers("GET", COMMANDS, b"");
+    on_api.send(&whole("GET", COMMANDS, &headers, b"")).await;
+    assert_eq!(
+        on_api.answer().await.unwrap().status,
+        StatusCode::OK,
+        "nobody of the API had to go"
+    );
+    drop(more);
 }

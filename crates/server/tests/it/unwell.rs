@@ -29,6 +29,7 @@ pub struct Unwell {
     holds_everything: AtomicBool,
     refuses: AtomicBool,
     lies: AtomicBool,
+    damaged: AtomicBool,
     /// Changes that stand before the gate now.
     waiting: watch::Sender<usize>,
     refused: AtomicUsize,
@@ -43,6 +44,7 @@ impl Unwell {
             holds_everything: AtomicBool::new(false),
             refuses: AtomicBool::new(false),
             lies: AtomicBool::new(false),
+            damaged: AtomicBool::new(false),
             waiting: watch::Sender::new(0),
             refused: AtomicUsize::new(0),
         }
@@ -71,7 +73,20 @@ impl Unwell {
         self.held.send_replace(false);
     }
 
+    /// From now on nothing that has to do with commands can be read or written, or it can again.
+    pub fn damage(&self, is_damaged: bool) {
+        self.damaged.store(is_damaged, Ordering::SeqCst);
+    }
+
+    fn read(&self) -> Result<(), StoreError> {
+        match self.damaged.load(Ordering::SeqCst) {
+            true => Err(StoreError::Damaged("made so by a test".to_owned())),
+            false => Ok(()),
+        }
+    }
+
     async fn hang(&self) -> Result<(), StoreError> {
+        self.read()?;
         if self.holds_everything.load(Ordering::SeqCst) {
             self.pass().await?;
         }
@@ -99,6 +114,7 @@ impl Unwell {
     }
 
     async fn pass(&self) -> Result<(), StoreError> {
+        self.read()?;
         self.waiting.send_modify(|waiting| *waiting += 1);
         let held = self.held.subscribe().wait_for(|held| !held).await.map(|_| ());
         self.waiting.send_modify(|waiting| *waiting -= 1);
@@ -125,6 +141,7 @@ impl CommandStore for Unwell {
         nonce: Option<NonceUse>,
         new: NewCommand,
     ) -> Result<Accepted, StoreError> {
+        self.read()?;
         if self.holds_acceptances.load(Ordering::SeqCst) {
             self.pass().await?;
         }

@@ -9,7 +9,7 @@ use reqwest::{
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 use crate::app::{Answer, PATIENCE};
@@ -23,6 +23,13 @@ pub struct Wire {
 impl Wire {
     pub async fn open(http: SocketAddr) -> Self {
         Self { stream: TcpStream::connect(http).await.unwrap(), unread: Vec::new() }
+    }
+
+    /// The same from another address of this machine.
+    pub async fn open_from(from: [u8; 4], http: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        Self { stream: socket.connect(http).await.unwrap(), unread: Vec::new() }
     }
 
     /// Sends what the other side may refuse to take to the end.

@@ -7,6 +7,8 @@
 mod guard;
 mod problem;
 mod routes;
+#[doc(hidden)]
+pub mod trying;
 
 use std::{future::IntoFuture, io, net::SocketAddr, time::Duration};
 

@@ -57,3 +57,53 @@ async fn a_device_with_open_commands_is_not_taken_away_unless_that_is_meant() {
     assert!(dock.drain().await.is_empty());
     server.stop().await;
 }
+
+#[tokio::test]
+async fn an_aircraft_is_not_moved_from_under_a_flight_that_was_asked_of_its_dock() {
+    let place = Place::with_gateways(&["DOCK-1"]).await;
+    let other = place.other_tenant().await.tenant.to_string();
+    let server = place.start().await;
+    let mut dock = PretendDock::connect(server.mqtt(), "DOCK-1").await;
+    let report = json!({
+        "tid": "topo", "bid": "topo", "timestamp": 1, "method": "update_topo",
+        "data": {
+            "domain": "3", "type": 2, "sub_type": 0, "thing_version": "1.1.2",
+            "sub_devices": [{
+                "sn": "DRONE-1", "domain": "0", "type": 91, "sub_type": 0, "index": "A", "thing_version": "1.1.2",
+            }],
+        },
+    });
+    dock.publish("sys/product/DOCK-1/status", &report).await;
+    // Once it is known.
+    let is_known = async || {
+        let dry = json!({"dry_run": true});
+        server.api.create("DRONE-1", "return_home", json!({}), dry).await.code()
+            != "DEVICE_NOT_FOUND"
+    };
+    tokio::time::timeout(PATIENCE, async { while !is_known().await {} }).await.unwrap();
+    let move_it = ["device", "move", "--sn", "DRONE-1", "--tenant", &other];
+    let target = json!({
+        "fly_to_id": "f", "max_speed": 5,
+        "points": [{"latitude": 1.0, "longitude": 2.0, "height": 60.0}],
+    });
+    let long = json!({"timeout_seconds": 300});
+    let flying = server.api.create("DOCK-1", "fly_to_point", target, long).await.id();
+    let command = loop {
+        let command = dock.command().await;
+        if command.is_command() {
+            break command;
+        }
+    };
+    assert_eq!(command.tid(), flying);
+    let refused = place.administer(&move_it);
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{words}");
+    for part in ["DRONE-1 has open commands (1;", "fly_to_point", &flying, "was not moved"] {
+        assert!(words.contains(part), "{part}: {words}");
+    }
+    dock.reply(&command, json!({"result": 319_016})).await;
+    server.api.ended(&flying).await;
+    let moved = place.administer(&move_it);
+    assert!(moved.status.success(), "nothing stands in its way any more: {moved:?}");
+    server.stop().await;
+}
