@@ -514,7 +514,7 @@ const LIST_QUERIES: [(&str, &str); 8] = [
     ("unknown", "color=red&limit=0"),
     ("encoded", "command_type=%E4%BD%A0&%6cimit=1"),
     ("broken", "limit=%&cursor=%zz&&=&device_id=a/b"),
-    ("far", "accepted_after=-9999-01-01T00:00:00Z&accepted_before=9999-12-30T22:00:00-00:00"),
+    ("far", "accepted_after=0001-01-01T00:00:00Z&accepted_before=9999-12-30T22:00:00-00:00"),
 ];
 
 const SIM_CONTROL: [(&str, &str); 14] = [
