@@ -17,6 +17,7 @@ mod nearest;
 pub mod ports;
 pub mod reply;
 pub mod signing;
+pub mod telemetry;
 pub mod time;
 
 pub use nearest::nearest;

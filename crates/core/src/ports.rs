@@ -24,7 +24,10 @@ use crate::{
 
 pub use self::{
     fleet::FleetStore,
-    history::{EventStore, History, TelemetryStore},
+    history::{
+        DeviceTelemetry, EventStore, History, SamplePlace, SampleRange, SamplesRead,
+        TelemetryRules, TelemetryStore, Tidied,
+    },
     requests::RequestStore,
 };
 

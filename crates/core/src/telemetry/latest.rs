@@ -1,0 +1,204 @@
+//! The latest value of every block of one device.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::value::RawValue;
+
+use super::{NotAnObject, Source, each_block, push_member};
+use crate::time::{Mono, Now, Timestamp};
+
+/// Blocks of one device. A flying dock has some 60, its aircraft some 80.
+pub const BLOCKS_MAX: usize = 512;
+/// Bytes of one device: keys and values together.
+pub const BYTES_MAX: usize = 256 * 1024;
+/// Bytes of one key.
+pub const KEY_BYTES_MAX: usize = 128;
+
+/// The latest value of every block. Invariant: never more than [`BLOCKS_MAX`] blocks and [`BYTES_MAX`] bytes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Latest {
+    blocks: BTreeMap<Box<str>, Block>,
+    bytes: usize,
+    updated_at: Option<Timestamp>,
+}
+
+/// One block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Block {
+    value: String,
+    source: Source,
+    at: Timestamp,
+    /// The running time when it came; nothing for what an earlier process heard.
+    heard: Option<Mono>,
+}
+
+/// What a message changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Merged {
+    /// Blocks that are new or have another value.
+    pub changed: usize,
+    /// Blocks that found no room.
+    pub left_out: usize,
+}
+
+impl Block {
+    /// The value as it was written.
+    #[must_use]
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// Where it comes from.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
+    /// When it came.
+    #[must_use]
+    pub fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    /// How long ago it came. By the running time where this process heard it, so that no clock adjustment shows.
+    #[must_use]
+    pub fn age(&self, now: Now) -> Duration {
+        self.heard.map_or_else(|| now.wall.since(self.at), |heard| now.mono.since(heard))
+    }
+}
+
+impl Latest {
+    /// Takes in a message. What finds no room is left out: a new block, and the value of a known one that has grown too
+    /// long, since the former value is not true any more.
+    ///
+    /// # Errors
+    /// When `data` is not a JSON object; nothing is taken of it then.
+    pub fn merge(&mut self, data: &str, source: Source, now: Now) -> Result<Merged, NotAnObject> {
+        self.take(data, source, now.wall, Some(now.mono))
+    }
+
+    /// The same for what was heard at some other time.
+    pub(super) fn take(
+        &mut self,
+        data: &str,
+        source: Source,
+        at: Timestamp,
+        heard: Option<Mono>,
+    ) -> Result<Merged, NotAnObject> {
+        if !data.trim_start().starts_with('{') {
+            return Err(NotAnObject);
+        }
+        let mut merged = Merged::default();
+        each_block(data, &mut |key, value| {
+            self.put(key, value, Block { value: String::new(), source, at, heard }, &mut merged);
+        })?;
+        self.updated_at = Some(at);
+        Ok(merged)
+    }
+
+    fn put(&mut self, key: &str, value: &str, block: Block, merged: &mut Merged) {
+        if let Some(known) = self.blocks.get_mut(key) {
+            let rest = self.bytes - known.value.len();
+            if BYTES_MAX < rest + value.len() {
+                self.bytes = rest - key.len();
+                self.blocks.remove(key);
+                merged.left_out += 1;
+                return;
+            }
+            self.bytes = rest + value.len();
+            if known.value != value {
+                merged.changed += 1;
+                known.value.clear();
+                known.value.push_str(value);
+            }
+            (known.source, known.at, known.heard) = (block.source, block.at, block.heard);
+            return;
+        }
+        let bytes = self.bytes + key.len() + value.len();
+        if BLOCKS_MAX <= self.blocks.len() || BYTES_MAX < bytes || KEY_BYTES_MAX < key.len() {
+            merged.left_out += 1;
+            return;
+        }
+        self.bytes = bytes;
+        merged.changed += 1;
+        self.blocks.insert(key.into(), Block { value: value.to_owned(), ..block });
+    }
+
+    /// Adds what was known earlier and has not been told anew.
+    pub fn recall(&mut self, earlier: Self) {
+        let mut merged = Merged::default();
+        for (key, block) in earlier.blocks {
+            if !self.blocks.contains_key(&key) {
+                let value = block.value.clone();
+                self.put(&key, &value, block, &mut merged);
+            }
+        }
+        self.updated_at = self.updated_at.max(earlier.updated_at);
+    }
+
+    /// Every block, by name.
+    pub fn blocks(&self) -> impl Iterator<Item = (&str, &Block)> {
+        self.blocks.iter().map(|(key, block)| (&**key, block))
+    }
+
+    /// When the last message came.
+    #[must_use]
+    pub fn updated_at(&self) -> Option<Timestamp> {
+        self.updated_at
+    }
+
+    /// Keys and values together.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether there is nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// The values alone, as one object.
+    #[must_use]
+    pub fn to_values(&self) -> String {
+        let mut text = String::new();
+        self.blocks().for_each(|(key, block)| push_member(&mut text, key, &block.value));
+        text.push_str(if text.is_empty() { "{}" } else { "}" });
+        text
+    }
+
+    /// The form in which it is kept: each block with its time and source.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        for (key, block) in self.blocks() {
+            let Block { value, source, at, .. } = block;
+            let member = format!("[{},\"{}\",{value}]", at.as_millis(), source.as_str());
+            push_member(&mut text, key, &member);
+        }
+        text.push_str(if text.is_empty() { "{}" } else { "}" });
+        text
+    }
+
+    /// Reads what [`Latest::to_text`] wrote. A block that cannot be read is passed over.
+    ///
+    /// # Errors
+    /// When it is no object at all.
+    pub fn parse(text: &str) -> Result<Self, NotAnObject> {
+        let mut latest = Self::default();
+        let mut merged = Merged::default();
+        each_block(text, &mut |key, member| {
+            let Ok((at, source, value)) = serde_json::from_str::<(i64, &str, &RawValue)>(member)
+            else {
+                return;
+            };
+            let Some(source) = Source::parse(source) else { return };
+            let at = Timestamp::from_millis(at);
+            let block = Block { value: String::new(), source, at, heard: None };
+            latest.put(key, value.get(), block, &mut merged);
+            latest.updated_at = latest.updated_at.max(Some(at));
+        })?;
+        Ok(latest)
+    }
+}
