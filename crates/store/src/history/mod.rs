@@ -15,7 +15,7 @@ use std::{
 
 use async_trait::async_trait;
 use rusqlite::{Connection, Transaction};
-use utmos_core::ports::{EventStore, StoreError, TelemetryStore};
+use utmos_core::ports::{EventStore, StoreError};
 
 use self::writer::Writer;
 use crate::{
@@ -30,7 +30,10 @@ use crate::{
 /// `UTMH`.
 const SCHEMA: Schema = Schema {
     application_id: 0x5554_4D48,
-    migrations: &[include_str!("../../migrations/history/0001_first.sql")],
+    migrations: &[
+        include_str!("../../migrations/history/0001_first.sql"),
+        include_str!("../../migrations/history/0002_telemetry.sql"),
+    ],
 };
 
 /// Page cache of the connection that writes, in KiB.
@@ -109,9 +112,6 @@ impl fmt::Debug for HistoryFile {
         f.debug_struct("HistoryFile").field("path", &self.path).finish_non_exhaustive()
     }
 }
-
-#[async_trait]
-impl TelemetryStore for HistoryFile {}
 
 #[async_trait]
 impl EventStore for HistoryFile {}

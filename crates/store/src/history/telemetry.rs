@@ -1,1 +1,284 @@
-//! Telemetry over time.
+//! Telemetry over time: pieces of samples, packed, one row each.
+
+mod pack;
+mod tidy;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use async_trait::async_trait;
+use rusqlite::{Connection, Row, Transaction, params};
+use utmos_core::{
+    device::DeviceKind,
+    id::{DeviceSn, TenantId},
+    ports::{
+        DeviceTelemetry, SamplePlace, SampleRange, SamplesRead, StoreError, TelemetryRules,
+        TelemetryStore, Tidied,
+    },
+    telemetry::{Latest, SPAN_MAX, Samples},
+    time::Timestamp,
+};
+
+use self::pack::{pack, unpack};
+use super::HistoryFile;
+use crate::sqlite::fault::to_store_error;
+
+/// One row of `telemetry`, ready to be written.
+struct Piece {
+    tenant: TenantId,
+    device: DeviceSn,
+    kind: DeviceKind,
+    merged: bool,
+    first: Timestamp,
+    last: Timestamp,
+    samples: usize,
+    bytes: usize,
+    body: Vec<u8>,
+}
+
+/// One row of `telemetry_latest`, ready to be written.
+struct Newest {
+    tenant: TenantId,
+    device: DeviceSn,
+    kind: DeviceKind,
+    at: Timestamp,
+    bytes: usize,
+    body: Vec<u8>,
+}
+
+fn kind_code(kind: DeviceKind) -> i64 {
+    match kind {
+        DeviceKind::Dock => 0,
+        DeviceKind::RemoteController => 1,
+        DeviceKind::Aircraft => 2,
+    }
+}
+
+impl Piece {
+    fn of(
+        tenant: TenantId,
+        device: &DeviceSn,
+        kind: DeviceKind,
+        merged: bool,
+        samples: &Samples,
+    ) -> Self {
+        Self {
+            tenant,
+            device: device.clone(),
+            kind,
+            merged,
+            first: samples.first(),
+            last: samples.last(),
+            samples: samples.count(),
+            bytes: samples.bytes().len(),
+            body: pack(samples.bytes()),
+        }
+    }
+
+    fn insert(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO telemetry (tenant, device, kind, merged, first_ms, last_ms, samples, bytes, body)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        tx.prepare_cached(sql)?.execute(params![
+            self.tenant.uuid().as_bytes(),
+            self.device.as_str(),
+            kind_code(self.kind),
+            self.merged,
+            self.first.as_millis(),
+            self.last.as_millis(),
+            whole(self.samples),
+            whole(self.bytes),
+            self.body,
+        ])?;
+        Ok(())
+    }
+}
+
+impl Newest {
+    fn of(told: &DeviceTelemetry, latest: &Latest) -> Option<Self> {
+        let text = latest.to_text();
+        Some(Self {
+            tenant: told.tenant,
+            device: told.device.clone(),
+            kind: told.kind,
+            at: latest.updated_at()?,
+            bytes: text.len(),
+            body: pack(text.as_bytes()),
+        })
+    }
+
+    fn put(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO telemetry_latest (tenant, device, kind, at_ms, bytes, body)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                   ON CONFLICT (tenant, device) DO UPDATE
+                   SET kind = excluded.kind, at_ms = excluded.at_ms, bytes = excluded.bytes, body = excluded.body";
+        tx.prepare_cached(sql)?.execute(params![
+            self.tenant.uuid().as_bytes(),
+            self.device.as_str(),
+            kind_code(self.kind),
+            self.at.as_millis(),
+            whole(self.bytes),
+            self.body,
+        ])?;
+        Ok(())
+    }
+}
+
+fn whole(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn millis(wait: Duration) -> i64 {
+    i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Packed bytes as they are read: how long they were, and what they are now.
+struct Packed {
+    bytes: i64,
+    body: Vec<u8>,
+}
+
+impl Packed {
+    fn samples(&self, first: Timestamp) -> Option<Vec<utmos_core::telemetry::Sample>> {
+        Samples::read(first, &unpack(&self.body, self.bytes)?).ok()
+    }
+}
+
+fn damaged(what: &str) -> StoreError {
+    StoreError::Damaged(format!("{what} of the telemetry cannot be unpacked"))
+}
+
+fn read_latest(
+    conn: &Connection,
+    tenant: TenantId,
+    device: &DeviceSn,
+) -> Result<Option<Latest>, StoreError> {
+    let sql = "SELECT bytes, body FROM telemetry_latest WHERE tenant = ?1 AND device = ?2";
+    let found = (|| {
+        let mut statement = conn.prepare_cached(sql)?;
+        let mut rows = statement.query(params![tenant.uuid().as_bytes(), device.as_str()])?;
+        rows.next()?.map(|row| Ok(Packed { bytes: row.get(0)?, body: row.get(1)? })).transpose()
+    })()
+    .map_err(|err: rusqlite::Error| to_store_error(&err))?;
+    let Some(packed) = found else { return Ok(None) };
+    let text = unpack(&packed.body, packed.bytes).and_then(|text| String::from_utf8(text).ok());
+    let latest = text.and_then(|text| Latest::parse(&text).ok());
+    latest.map(Some).ok_or_else(|| damaged("a latest state"))
+}
+
+fn place_and_piece(row: &Row<'_>) -> rusqlite::Result<(SamplePlace, Packed)> {
+    let first = Timestamp::from_millis(row.get(1)?);
+    let place = SamplePlace { first, piece: row.get(0)?, index: 0 };
+    Ok((place, Packed { bytes: row.get(2)?, body: row.get(3)? }))
+}
+
+fn read_samples(
+    conn: &Connection,
+    range: &SampleRange,
+    pieces_max: usize,
+) -> Result<SamplesRead, StoreError> {
+    // A piece is no longer than this, so none that begins earlier reaches into the range.
+    let earliest = range.from.as_millis().saturating_sub(millis(SPAN_MAX));
+    let begin = range.begin.unwrap_or(SamplePlace {
+        first: Timestamp::from_millis(earliest),
+        piece: 0,
+        index: 0,
+    });
+    let sql = "SELECT id, first_ms, bytes, body FROM telemetry
+               WHERE tenant = ?1 AND device = ?2 AND first_ms >= ?3 AND first_ms < ?4 AND last_ms >= ?5
+                 AND (first_ms > ?3 OR id >= ?6)
+               ORDER BY first_ms, id LIMIT ?7";
+    let rows = (|| {
+        let mut statement = conn.prepare_cached(sql)?;
+        let rows = statement.query_map(
+            params![
+                range.tenant.uuid().as_bytes(),
+                range.device.as_str(),
+                begin.first.as_millis(),
+                range.to.as_millis(),
+                range.from.as_millis(),
+                begin.piece,
+                whole(pieces_max.saturating_add(1)),
+            ],
+            place_and_piece,
+        )?;
+        rows.collect::<rusqlite::Result<Vec<_>>>()
+    })()
+    .map_err(|err| to_store_error(&err))?;
+    let mut read = SamplesRead::default();
+    for (number, (place, packed)) in rows.into_iter().enumerate() {
+        if number == pieces_max {
+            read.rest = Some(place);
+            break;
+        }
+        let samples = packed.samples(place.first).ok_or_else(|| damaged("a piece"))?;
+        let skipped = if place.piece == begin.piece { begin.index } else { 0 };
+        let within = samples.into_iter().enumerate().skip(skipped);
+        let within = within.filter(|(_, one)| range.from <= one.at && one.at < range.to);
+        read.samples.extend(within.map(|(index, sample)| (SamplePlace { index, ..place }, sample)));
+    }
+    Ok(read)
+}
+
+#[async_trait]
+impl TelemetryStore for HistoryFile {
+    async fn keep_telemetry(&self, told: Vec<DeviceTelemetry>) -> Result<(), StoreError> {
+        // Packing takes most of the time, and needs no transaction.
+        let packed = tokio::task::spawn_blocking(move || {
+            let (mut pieces, mut newest) = (Vec::new(), Vec::new());
+            for one in &told {
+                let DeviceTelemetry { tenant, device, kind, samples, latest } = one;
+                pieces.extend(
+                    samples.iter().map(|piece| Piece::of(*tenant, device, *kind, false, piece)),
+                );
+                newest.extend(latest.as_ref().and_then(|latest| Newest::of(one, latest)));
+            }
+            (pieces, newest)
+        });
+        let (pieces, newest) = packed
+            .await
+            .map_err(|err| StoreError::Unavailable(format!("packing was broken off: {err}")))?;
+        if pieces.is_empty() && newest.is_empty() {
+            return Ok(());
+        }
+        self.write(move |tx| {
+            pieces.iter().try_for_each(|piece| piece.insert(tx))?;
+            newest.iter().try_for_each(|newest| newest.put(tx))
+        })
+        .await
+    }
+
+    async fn latest_telemetry(
+        &self,
+        devices: Vec<(TenantId, DeviceSn)>,
+    ) -> Result<BTreeMap<DeviceSn, Latest>, StoreError> {
+        self.read(move |conn| {
+            let mut found = BTreeMap::new();
+            for (tenant, device) in devices {
+                if let Some(latest) = read_latest(conn, tenant, &device)? {
+                    found.insert(device, latest);
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn samples(
+        &self,
+        range: SampleRange,
+        pieces_max: usize,
+    ) -> Result<SamplesRead, StoreError> {
+        self.read(move |conn| read_samples(conn, &range, pieces_max)).await
+    }
+
+    async fn tidy_telemetry(
+        &self,
+        rules: &TelemetryRules,
+        now: Timestamp,
+    ) -> Result<Tidied, StoreError> {
+        self.tidy(rules.clone(), now).await
+    }
+
+    async fn history_bytes(&self) -> Result<u64, StoreError> {
+        self.read(|conn| tidy::used_bytes(conn).map_err(|err| to_store_error(&err))).await
+    }
+}

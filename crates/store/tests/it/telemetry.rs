@@ -1,0 +1,216 @@
+//! What every store of telemetry must do.
+
+use std::time::Duration;
+
+use utmos_core::{
+    device::DeviceKind,
+    id::{DeviceSn, TenantId},
+    ports::{DeviceTelemetry, SamplePlace, SampleRange, TelemetryRules, TelemetryStore},
+    telemetry::{Latest, Sample, Samples, Source},
+    time::{Mono, Now},
+};
+use utmos_store::HistoryFile;
+
+use crate::given::{at, sn, tenant};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const ALL: usize = 1_000;
+
+fn rules() -> TelemetryRules {
+    TelemetryRules {
+        dock: 7 * DAY,
+        remote_controller: 7 * DAY,
+        aircraft: 7 * DAY,
+        full_rate: DAY,
+        step: Duration::from_secs(60),
+        bytes_max: u64::MAX,
+    }
+}
+
+fn sample(millis: i64, values: &str) -> Sample {
+    Sample { at: at(millis), source: Source::Osd, values: values.into() }
+}
+
+fn told(owner: u128, device: &str, kind: DeviceKind, samples: Vec<Sample>) -> DeviceTelemetry {
+    DeviceTelemetry {
+        tenant: tenant(owner),
+        device: sn(device),
+        kind,
+        samples: Samples::pieces(samples),
+        latest: None,
+    }
+}
+
+fn of_dock(samples: Vec<Sample>) -> DeviceTelemetry {
+    told(1, "D1", DeviceKind::Dock, samples)
+}
+
+fn range(tenant: TenantId, device: DeviceSn) -> SampleRange {
+    SampleRange { tenant, device, from: at(-i64::MAX / 2), to: at(i64::MAX / 4), begin: None }
+}
+
+/// Everything of a device.
+async fn all_of(store: &dyn TelemetryStore, owner: u128, device: &str) -> Vec<Sample> {
+    let read = store.samples(range(tenant(owner), sn(device)), ALL).await.unwrap();
+    assert_eq!(read.rest, None);
+    read.samples.into_iter().map(|(_, sample)| sample).collect()
+}
+
+async fn tidy(store: &dyn TelemetryStore, rules: &TelemetryRules, millis: i64) -> (usize, usize) {
+    let (mut removed, mut merged) = (0, 0);
+    loop {
+        let did = store.tidy_telemetry(rules, at(millis)).await.unwrap();
+        removed += did.removed;
+        merged += did.merged;
+        if !did.more {
+            return (removed, merged);
+        }
+    }
+}
+
+/// The suite.
+async fn holds(store: &dyn TelemetryStore) {
+    let wanted: Vec<Sample> =
+        (0..30).map(|n| sample(n * 500, &format!(r#"{{"n":{n},"odd \"key\"":1.50}}"#))).collect();
+    // Three pieces, kept in another order than they were told.
+    for part in [1, 0, 2] {
+        store.keep_telemetry(vec![of_dock(wanted[part * 10..][..10].to_vec())]).await.unwrap();
+    }
+    assert_eq!(all_of(store, 1, "D1").await, wanted);
+    assert_eq!(all_of(store, 2, "D1").await, [], "another tenant sees nothing of before");
+    assert_eq!(all_of(store, 1, "D2").await, []);
+
+    // In pages, by piece and from a place within one.
+    let (mut begin, mut pages): (Option<SamplePlace>, Vec<Vec<Sample>>) = (None, Vec::new());
+    loop {
+        let part = SampleRange { begin, ..range(tenant(1), sn("D1")) };
+        let read = store.samples(part, 1).await.unwrap();
+        let (fifth, _) = read.samples[5];
+        let inner = SampleRange { begin: Some(fifth), ..range(tenant(1), sn("D1")) };
+        let rest = store.samples(inner, 1).await.unwrap().samples;
+        assert_eq!(rest, read.samples[5..]);
+        pages.push(read.samples.into_iter().map(|(_, sample)| sample).collect());
+        begin = read.rest;
+        if begin.is_none() {
+            break;
+        }
+    }
+    assert_eq!((pages.len(), pages.concat()), (3, wanted.clone()));
+
+    // By time: the first moment counts, the last does not.
+    let some = SampleRange { from: at(2_000), to: at(7_500), ..range(tenant(1), sn("D1")) };
+    let read = store.samples(some, ALL).await.unwrap().samples;
+    let read: Vec<_> = read.into_iter().map(|(_, sample)| sample).collect();
+    assert_eq!(read, wanted[4..15]);
+
+    // The latest state of each.
+    let mut latest = Latest::default();
+    let now = Now { wall: at(9_000), mono: Mono::from_millis(1) };
+    latest.merge(r#"{"a":1,"b":{"c":[]}}"#, Source::State, now).unwrap();
+    let keep =
+        |latest: &Latest| DeviceTelemetry { latest: Some(latest.clone()), ..of_dock(Vec::new()) };
+    store.keep_telemetry(vec![keep(&latest)]).await.unwrap();
+    latest.merge(r#"{"a":2}"#, Source::Osd, now).unwrap();
+    store.keep_telemetry(vec![keep(&latest)]).await.unwrap();
+    let asked = [(1, "D1"), (2, "D1"), (1, "D2")].map(|(one, device)| (tenant(one), sn(device)));
+    let found = store.latest_telemetry(asked[..1].to_vec()).await.unwrap();
+    assert_eq!(found[&sn("D1")].to_text(), latest.to_text());
+    assert!(store.latest_telemetry(asked[1..].to_vec()).await.unwrap().is_empty());
+    assert!(store.history_bytes().await.unwrap() > 0);
+}
+
+/// Ageing.
+async fn ages(store: &dyn TelemetryStore) {
+    let day = 24 * 3_600_000;
+    // Two hours of one device in pieces of ten seconds, a sample a second.
+    for piece in 0..720 {
+        let samples: Vec<_> =
+            (0..10).map(|n| sample((piece * 10 + n) * 1_000, &format!(r#"{{"n":{n}}}"#))).collect();
+        store.keep_telemetry(vec![of_dock(samples)]).await.unwrap();
+    }
+    let other = told(2, "A1", DeviceKind::Aircraft, vec![sample(0, r#"{"n":0}"#)]);
+    store.keep_telemetry(vec![other]).await.unwrap();
+
+    // Nothing is old yet; an hour of it; all of it.
+    assert_eq!(tidy(store, &rules(), day).await, (0, 0));
+    let (_, merged) = tidy(store, &rules(), day + 3_600_000).await;
+    assert_eq!(merged, 360 + 1);
+    let (_, merged) = tidy(store, &rules(), day + 3 * 3_600_000).await;
+    assert_eq!(merged, 360);
+    let left = all_of(store, 1, "D1").await;
+    // Steps are counted from the epoch, and the hour begins within one.
+    assert!((120..=121 + 6).contains(&left.len()), "{}", left.len());
+    assert!(left.iter().all(|one| one.source == Source::Merged && &*one.values == r#"{"n":9}"#));
+    assert!(left.is_sorted_by_key(|one| one.at));
+    assert_eq!(left.last().unwrap().at, at(7_199_000));
+    assert_eq!(all_of(store, 2, "A1").await.len(), 1);
+
+    // Each kind has a time of its own.
+    let short = TelemetryRules { aircraft: 2 * DAY, ..rules() };
+    tidy(store, &short, 3 * day).await;
+    assert_eq!(all_of(store, 2, "A1").await, []);
+    assert_eq!(all_of(store, 1, "D1").await, left);
+    tidy(store, &rules(), 8 * day).await;
+    assert_eq!(all_of(store, 1, "D1").await, []);
+}
+
+async fn with_file(work: impl AsyncFnOnce(&HistoryFile)) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = HistoryFile::open(&folder.path().join("history.sqlite")).unwrap();
+    work(&file).await;
+    file.close().await;
+}
+
+#[tokio::test]
+async fn sqlite_keeps_what_it_is_given() {
+    with_file(async |file| holds(file).await).await;
+}
+
+#[tokio::test]
+async fn sqlite_lets_what_is_old_become_less_and_go() {
+    with_file(async |file| ages(file).await).await;
+}
+
+#[tokio::test]
+async fn what_is_too_much_goes_oldest_first_and_its_room_is_given_back() {
+    with_file(async |file| {
+        // Does not pack.
+        let noise = |n: i64| {
+            let hash = |k: i64| (n * 7_919 + k).wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64);
+            (0..500).map(|k| format!("{:016x}", hash(k))).collect::<String>()
+        };
+        for n in 0..1_200 {
+            let samples = vec![sample(n * 1_000, &format!(r#"{{"noise":"{}"}}"#, noise(n)))];
+            file.keep_telemetry(vec![of_dock(samples)]).await.unwrap();
+        }
+        let before = file.history_bytes().await.unwrap();
+        let size = || std::fs::metadata(file.path()).unwrap().len();
+        let small = TelemetryRules { bytes_max: before / 2, ..rules() };
+        tidy(file, &small, 0).await;
+        let left = all_of(file, 1, "D1").await;
+        assert!(left.len() < 1_000 && !left.is_empty(), "{}", left.len());
+        assert_eq!(left.last().unwrap().at, at(1_199_000), "the newest stays");
+        assert!(file.history_bytes().await.unwrap() <= before / 2);
+        // What is free beyond a little goes back to the disk, once the log is copied.
+        let none = TelemetryRules { bytes_max: 0, ..rules() };
+        tidy(file, &none, 0).await;
+        file.close().await;
+        assert!(size() < before * 3 / 4, "{} of {before}", size());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn it_is_all_there_when_it_is_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("history.sqlite");
+    let file = HistoryFile::open(&path).unwrap();
+    let wanted = vec![sample(0, r#"{"a":1}"#)];
+    file.keep_telemetry(vec![of_dock(wanted.clone())]).await.unwrap();
+    file.close().await;
+    let refused = file.keep_telemetry(vec![of_dock(wanted.clone())]).await;
+    assert!(refused.unwrap_err().to_string().contains("closed"));
+    let file = HistoryFile::open(&path).unwrap();
+    assert_eq!(all_of(&file, 1, "D1").await, wanted);
+    file.close().await;
+}
