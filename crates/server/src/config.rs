@@ -11,7 +11,7 @@ mod reader;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use tracing::Level;
-use utmos_core::credential::Secret;
+use utmos_core::{credential::Secret, ports::TelemetryRules};
 use utmos_mqtt::ProtocolChoice;
 
 use self::reader::Reader;
@@ -39,6 +39,8 @@ pub struct Config {
     pub mqtt: Mqtt,
     /// The life of commands.
     pub commands: Commands,
+    /// What devices tell of themselves.
+    pub telemetry: Telemetry,
     /// What devices are told.
     pub dji: Dji,
     /// The catalogue of methods.
@@ -143,6 +145,17 @@ pub struct ExternalBroker {
 pub struct Commands {
     /// Commands that may wait for one gateway.
     pub waiting_per_gateway_max: usize,
+}
+
+/// What devices tell of themselves.
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    /// How often it is kept.
+    pub flush: Duration,
+    /// Most bytes that may wait to be kept.
+    pub pending_bytes_max: usize,
+    /// How long and how closely it is kept.
+    pub rules: TelemetryRules,
 }
 
 /// What devices are told in `config` and binding requests.
@@ -262,6 +275,7 @@ impl Config {
         let commands = Commands {
             waiting_per_gateway_max: reader.size("commands.waiting_per_gateway_max", 1..=1_000_000),
         };
+        let telemetry = Telemetry::read(reader);
         let dji = Dji {
             app_id: reader.text("dji.app_id"),
             app_key: reader.secret("dji.app_key"),
@@ -287,7 +301,7 @@ impl Config {
             format: reader
                 .choice("log.format", &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
         };
-        Self { data_dir, http, metrics, store, mqtt, commands, dji, catalogue, log }
+        Self { data_dir, http, metrics, store, mqtt, commands, telemetry, dji, catalogue, log }
     }
 }
 
@@ -300,6 +314,30 @@ impl Http {
             body_read_wait: reader.seconds("http.body_read_seconds", 1..=300),
             connections_max: reader.size("http.connections_max", 1..=1_000_000),
             shutdown_wait: reader.seconds("http.shutdown_seconds", 1..=600),
+        }
+    }
+}
+
+impl Telemetry {
+    fn read(reader: &mut Reader) -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        let mut days = |key| DAY * u32::try_from(reader.size(key, 0..=3_650)).unwrap_or(0);
+        let dock = days("telemetry.dock_days");
+        let remote_controller = days("telemetry.remote_controller_days");
+        let aircraft = days("telemetry.aircraft_days");
+        let hours = u32::try_from(reader.size("telemetry.full_rate_hours", 1..=87_600));
+        Self {
+            flush: reader.seconds("telemetry.flush_seconds", 1..=300),
+            pending_bytes_max: reader
+                .size("telemetry.pending_bytes_max", 1_048_576..=4_294_967_296),
+            rules: TelemetryRules {
+                dock,
+                remote_controller,
+                aircraft,
+                full_rate: Duration::from_secs(3600) * hours.unwrap_or(u32::MAX),
+                step: reader.seconds("telemetry.step_seconds", 1..=3_600),
+                bytes_max: reader.size("telemetry.history_bytes_max", 16_777_216..=1 << 44) as u64,
+            },
         }
     }
 }

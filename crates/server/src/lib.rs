@@ -15,5 +15,6 @@ pub mod ids;
 pub mod link;
 pub mod requests;
 mod start;
+pub mod telemetry;
 
 pub use start::{Parts, Server, StartError};

@@ -29,6 +29,7 @@ use crate::{
     http::{App, HttpServer, Metrics, ServeLimits, Waiting, metrics_router},
     link::{Link, LinkParts, Listener},
     requests::{self, Desk, DeskParts},
+    telemetry::{self, Telemetry, TelemetryParts},
 };
 
 /// Connections of an address of its own for the metrics. Whoever watches needs one.
@@ -144,7 +145,13 @@ impl Server {
             clock: parts.clock.clone(),
             settings: settings(config),
         });
-        let listeners: Vec<Arc<dyn Listener>> = vec![desk.clone()];
+        let telemetry = Telemetry::new(TelemetryParts {
+            directory: directory.clone(),
+            store: parts.history.clone(),
+            clock: parts.clock.clone(),
+            settings: telemetry_settings(config),
+        });
+        let listeners: Vec<Arc<dyn Listener>> = vec![desk.clone(), telemetry.clone()];
         let link = Link::new(LinkParts {
             driver: driver.clone(),
             directory: directory.clone(),
@@ -156,6 +163,8 @@ impl Server {
             listeners,
         });
         tasks.spawn(link.clone().run(inbound, stopping.clone()));
+        tasks.spawn(telemetry.clone().keep(stopping.clone()));
+        tasks.spawn(telemetry.clone().tidy(stopping.clone()));
         let dismissals = match &broker {
             Broking::Own(broker) => Some(broker.dismissals()),
             Broking::Other(_) => None,
@@ -169,6 +178,8 @@ impl Server {
             catalogue: parts.catalogue,
             link,
             desk: desk.clone(),
+            telemetry,
+            history: parts.history,
             clock: parts.clock,
             ids: parts.ids,
             inbound: waiting,
@@ -342,6 +353,11 @@ fn settings(config: &Config) -> requests::Settings {
             name: dji.organization_name.clone(),
         }),
     }
+}
+
+fn telemetry_settings(config: &Config) -> telemetry::Settings {
+    let config::Telemetry { flush, pending_bytes_max, rules } = config.telemetry.clone();
+    telemetry::Settings { flush, pending_bytes_max, rules }
 }
 
 /// Follows what an administrator changes. A session of our own broker that was let in under an old password, for another

@@ -111,7 +111,8 @@ pub(super) fn read(
     Ok((filter, limit.unwrap_or(LIMIT_DEFAULT), before))
 }
 
-fn parse_time(text: &str) -> Option<Timestamp> {
+/// Reads an RFC 3339 time.
+pub fn parse_time(text: &str) -> Option<Timestamp> {
     let at: jiff::Timestamp = text.parse().ok()?;
     Some(Timestamp::from_millis(at.as_millisecond()))
 }

@@ -32,9 +32,9 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Response {
 
 fn render(app: &App) -> String {
     let (driver, link) = (app.driver.figures(), app.link.figures());
-    let desk = app.desk.figures();
+    let (desk, telemetry) = (app.desk.figures(), app.telemetry.figures());
     let mut text = String::new();
-    let counters: [(&str, &str, &AtomicU64); 13] = [
+    let counters: [(&str, &str, &AtomicU64); 16] = [
         ("commands_accepted", "Commands stored", &driver.accepted),
         ("commands_published", "Messages handed to the broker", &driver.published),
         ("commands_ended", "Commands that ended", &driver.ended),
@@ -55,6 +55,13 @@ fn render(app: &App) -> String {
             "uplink_dropped",
             "Messages of devices dropped because their gateway said more than could be stored",
             &link.dropped,
+        ),
+        ("telemetry_messages", "Messages with telemetry", &telemetry.taken),
+        ("telemetry_samples", "Samples written to the history", &telemetry.kept),
+        (
+            "telemetry_dropped",
+            "Telemetry that found no room or could not be written",
+            &telemetry.dropped,
         ),
     ];
     for (name, help, counter) in counters {
@@ -78,6 +85,17 @@ fn render(app: &App) -> String {
             "uplink_chores",
             "What devices said and that waits for the store",
             app.link.chores_waiting(),
+        ),
+        ("telemetry_devices", "Devices whose telemetry is in memory", app.telemetry.devices()),
+        (
+            "telemetry_pending_bytes",
+            "Bytes of samples that wait to be written",
+            app.telemetry.pending_bytes(),
+        ),
+        (
+            "history_bytes",
+            "Bytes of the history that are in use",
+            usize::try_from(telemetry.history_bytes.load(Ordering::Relaxed)).unwrap_or(usize::MAX),
         ),
     ];
     for (name, help, value) in gauges {

@@ -21,6 +21,9 @@ mod query;
 mod request_id;
 mod serve;
 mod signed;
+mod telemetry;
+mod telemetry_history;
+mod telemetry_track;
 mod timeline;
 mod unmatched;
 mod view;
@@ -33,7 +36,7 @@ use tokio::sync::mpsc;
 use tower_http::catch_panic::CatchPanicLayer;
 use utmos_core::{
     device::Registry,
-    ports::{Ids, Store},
+    ports::{Ids, Store, TelemetryStore},
     signing::Caller,
     time::Clock,
 };
@@ -43,7 +46,9 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::serve::{HttpServer, Limits as ServeLimits};
-use crate::{directory::Directory, driver::Driver, link::Link, requests::Desk};
+use crate::{
+    directory::Directory, driver::Driver, link::Link, requests::Desk, telemetry::Telemetry,
+};
 
 /// What every endpoint works with.
 pub struct App {
@@ -59,6 +64,10 @@ pub struct App {
     pub link: Arc<Link>,
     /// What devices ask.
     pub desk: Arc<Desk>,
+    /// What devices tell of themselves.
+    pub telemetry: Arc<Telemetry>,
+    /// Where that is kept.
+    pub history: Arc<dyn TelemetryStore>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Fresh ids.
@@ -80,6 +89,7 @@ pub struct App {
 ), tags(
     (name = "commands", description = "Send commands and learn what became of them."),
     (name = "catalogue", description = "What can be sent: every method with its payload, its reply and its limits."),
+    (name = "telemetry", description = "What devices tell of themselves: the latest, its history, and where they flew."),
     (name = "operations", description = "For those who run the server. Not signed."),
 ))]
 struct Document;
@@ -203,6 +213,9 @@ fn api(metrics: Metrics) -> OpenApiRouter<Arc<App>> {
         .routes(routes!(catalog::list_methods))
         .routes(routes!(catalog::get_method))
         .routes(routes!(unmatched::list_unmatched))
+        .routes(routes!(telemetry::get_telemetry))
+        .routes(routes!(telemetry_history::list_samples))
+        .routes(routes!(telemetry_track::get_track))
         .routes(routes!(operations::healthz))
         .routes(routes!(operations::readyz));
     match metrics {

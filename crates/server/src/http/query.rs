@@ -63,6 +63,11 @@ impl Query {
         parsed
     }
 
+    /// Notes what is wrong with a parameter beside others.
+    pub fn refuse(&mut self, name: &str, problem: &str) {
+        self.flaws.push(Detail::new(format!("query:{name}"), problem));
+    }
+
     /// All problems at once.
     ///
     /// # Errors

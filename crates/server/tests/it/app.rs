@@ -1,12 +1,6 @@
 //! A server of its own for each test, and a client that signs.
 
-use std::{
-    collections::BTreeSet,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -46,6 +40,8 @@ pub struct TestApp {
     pub store: Arc<SqliteStore>,
     /// Stands before the store and can be made slow.
     pub unwell: Arc<Unwell>,
+    /// Where telemetry is kept.
+    pub history: Arc<HistoryFile>,
     pub http: SocketAddr,
     pub mqtt: SocketAddr,
     /// A credential of the first tenant that may do everything.
@@ -89,16 +85,18 @@ impl TestApp {
         let journalled =
             Arc::new(JournalledStore::before(unwell.clone(), &store, &journal).unwrap());
         journalled.settle().await.unwrap();
-        let server = start_server(journalled, &store, folder.path(), settings).await;
+        let history = Arc::new(HistoryFile::open(&folder.path().join("history.sqlite")).unwrap());
+        let server = start_server(journalled, &store, &history, settings).await;
         let (http, mqtt) = (server.http_addr(), server.mqtt_addr().unwrap());
         let api = Api::new(http, given);
-        Self { server, store, unwell, http, mqtt, api, folder, master_key, settings }
+        Self { server, store, unwell, history, http, mqtt, api, folder, master_key, settings }
     }
 
     /// Stops the server in good order and starts another on the same data.
     pub async fn restart(self) -> Self {
         let given = self.api.given.clone();
         self.server.stop().await;
+        self.history.close().await;
         self.store.close().await;
         let store = open(&self.folder, &self.master_key);
         Self::start_on(self.folder, self.master_key, store, given, self.settings).await
@@ -157,7 +155,7 @@ fn open(folder: &TempDir, master_key: &MasterKey) -> Arc<SqliteStore> {
 async fn start_server(
     journalled: Arc<JournalledStore>,
     store: &Arc<SqliteStore>,
-    folder: &Path,
+    history: &Arc<HistoryFile>,
     settings: Settings,
 ) -> Server {
     let _ = tracing_subscriber::fmt()
@@ -171,7 +169,7 @@ async fn start_server(
         store: journalled,
         requests: store.clone(),
         fleet: store.clone(),
-        history: Arc::new(HistoryFile::open(&folder.join("history.sqlite")).unwrap()),
+        history: history.clone(),
         clock: Arc::new(SystemClock::new()),
         ids: Arc::new(SystemIds::new()),
         catalogue: Arc::new(Catalogue::embedded().unwrap()),

@@ -18,6 +18,7 @@ mod order;
 mod overtaken;
 mod routes;
 mod signing;
+mod telemetry;
 mod trouble;
 mod unwell;
 mod uplink;

@@ -34,6 +34,8 @@ enum Foreign {
 
 const READ: Option<Permission> = Some(Permission::CommandRead);
 const CREATE: Option<Permission> = Some(Permission::CommandCreate);
+const TELEMETRY: Option<Permission> = Some(Permission::TelemetryRead);
+const NO_DEVICE: Foreign = Foreign::Refused("DEVICE_NOT_FOUND");
 const NO_COMMAND: Foreign = Foreign::Refused("COMMAND_NOT_FOUND");
 
 const ROUTES: &[Route] = &[
@@ -51,6 +53,9 @@ const ROUTES: &[Route] = &[
     route("GET", "/api/v1/open/catalog/dji/methods", READ, 200, Foreign::Same),
     route("GET", "/api/v1/open/catalog/dji/methods/{method}", READ, 200, Foreign::Same),
     route("GET", "/api/v1/open/unmatched-responses", READ, 200, Foreign::Nothing),
+    route("GET", "/api/v1/open/devices/{device_id}/telemetry", TELEMETRY, 200, NO_DEVICE),
+    route("GET", "/api/v1/open/devices/{device_id}/telemetry/history", TELEMETRY, 200, NO_DEVICE),
+    route("GET", "/api/v1/open/devices/{device_id}/telemetry/track", TELEMETRY, 200, NO_DEVICE),
     route("GET", "/healthz", None, 200, Foreign::Same),
     route("GET", "/readyz", None, 200, Foreign::Same),
     route("GET", "/metrics", None, 200, Foreign::Same),
@@ -68,7 +73,10 @@ const fn route(
 
 impl Route {
     fn target(&self, command: &str) -> String {
-        self.path.replace("{command_id}", command).replace("{method}", "cover_open")
+        self.path
+            .replace("{command_id}", command)
+            .replace("{method}", "cover_open")
+            .replace("{device_id}", "DOCK-2")
     }
 
     fn body(&self) -> Option<String> {
@@ -77,6 +85,10 @@ impl Route {
             "idempotency_key": Uuid::new_v4().to_string(),
         });
         (self.method == "POST").then(|| body.to_string())
+    }
+
+    fn content_type(&self) -> &'static str {
+        if self.path.ends_with("/track") { "application/geo+json" } else { "application/json" }
     }
 
     async fn ask(&self, api: &Api, command: &str) -> Answer {
@@ -148,10 +160,12 @@ async fn every_route_lets_in_whom_it_should_and_nobody_else() {
             Role::TenantAdmin.permissions().into_iter().filter(move |one| *one != permission);
         rest.collect::<std::collections::BTreeSet<_>>()
     };
-    let no_read =
-        app.put_credential(|one| one.permissions = without(Permission::CommandRead)).await;
-    let no_create =
-        app.credential(|one| one.permissions = without(Permission::CommandCreate)).await;
+    let mut lacking = BTreeMap::new();
+    for permission in ROUTES.iter().filter_map(|route| route.permission) {
+        let api = app.put_credential(|one| one.permissions = without(permission)).await;
+        lacking.insert(permission, api);
+    }
+    app.credential(|_| {}).await;
     for route in ROUTES {
         let name = format!("{} {}", route.method, route.path);
         let command = app.api.create("DOCK-2", "debug_mode_open", json!({}), json!({})).await.id();
@@ -163,8 +177,7 @@ async fn every_route_lets_in_whom_it_should_and_nobody_else() {
         };
         assert_refused(&bare, 401, "UNAUTHORIZED");
 
-        let lacking = if permission == Permission::CommandRead { &no_read } else { &no_create };
-        let denied = route.ask(lacking, &command).await;
+        let denied = route.ask(&lacking[&permission], &command).await;
         assert_refused(&denied, 403, "PERMISSION_DENIED");
         assert!(
             denied.body["details"][0]["problem"].as_str().unwrap().contains(permission.as_str())
@@ -179,7 +192,7 @@ async fn every_route_lets_in_whom_it_should_and_nobody_else() {
 
         let answer = route.ask(&app.api, &command).await;
         assert_eq!(answer.status.as_u16(), route.ok, "{name}: {answer:?}");
-        assert_eq!(answer.headers["content-type"], "application/json", "{name}");
+        assert_eq!(answer.headers["content-type"], route.content_type(), "{name}");
         assert_eq!(answer.headers["cache-control"], "no-store", "{name}");
         assert!(answer.headers.contains_key("x-request-id"), "{name}");
     }

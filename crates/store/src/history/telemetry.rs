@@ -142,8 +142,9 @@ impl Packed {
     }
 }
 
-fn damaged(what: &str) -> StoreError {
-    StoreError::Damaged(format!("{what} of the telemetry cannot be unpacked"))
+/// One row with damage must not hide all the others.
+fn passed_over(device: &DeviceSn, what: &str) {
+    tracing::warn!(device.sn = %device, "telemetry is damaged: {what} cannot be read and is passed over");
 }
 
 fn read_latest(
@@ -161,7 +162,10 @@ fn read_latest(
     let Some(packed) = found else { return Ok(None) };
     let text = unpack(&packed.body, packed.bytes).and_then(|text| String::from_utf8(text).ok());
     let latest = text.and_then(|text| Latest::parse(&text).ok());
-    latest.map(Some).ok_or_else(|| damaged("a latest state"))
+    if latest.is_none() {
+        passed_over(device, "what it told last");
+    }
+    Ok(latest)
 }
 
 fn place_and_piece(row: &Row<'_>) -> rusqlite::Result<(SamplePlace, Packed)> {
@@ -209,7 +213,10 @@ fn read_samples(
             read.rest = Some(place);
             break;
         }
-        let samples = packed.samples(place.first).ok_or_else(|| damaged("a piece"))?;
+        let Some(samples) = packed.samples(place.first) else {
+            passed_over(&range.device, "a few seconds of it");
+            continue;
+        };
         let skipped = if place.piece == begin.piece { begin.index } else { 0 };
         let within = samples.into_iter().enumerate().skip(skipped);
         let within = within.filter(|(_, one)| range.from <= one.at && one.at < range.to);

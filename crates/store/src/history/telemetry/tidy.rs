@@ -22,6 +22,8 @@ const MERGED_MAX: i64 = 120;
 const FREE_PAGES_KEPT: i64 = 1_024;
 /// Pages that one step gives back.
 const FREED_MAX: i64 = 256;
+/// How long at least it is known what a device told last.
+const LATEST_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// What is merged in one go lies within one of these.
 const WINDOW: Duration = Duration::from_secs(3600);
 
@@ -101,6 +103,7 @@ fn remove(tx: &Transaction<'_>, rules: &TelemetryRules, now: Timestamp) -> rusql
         }
         let sql = "DELETE FROM telemetry_latest WHERE rowid IN
                    (SELECT rowid FROM telemetry_latest WHERE kind = ?1 AND at_ms < ?2 LIMIT ?3)";
+        let until = before(now, rules.kept(kind).max(LATEST_KEPT));
         removed += tx.prepare_cached(sql)?.execute(params![kind_code(kind), until, REMOVED_MAX])?;
     }
     if used_bytes(tx)? > rules.bytes_max {

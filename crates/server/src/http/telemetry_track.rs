@@ -1,0 +1,221 @@
+//! `GET /api/v1/open/devices/{device_id}/telemetry/track`
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    extract::{RawQuery, State},
+    http::header,
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use serde_json::Value;
+use utmos_core::{
+    command::Command,
+    credential::Permission,
+    evidence::{Entry, Proof},
+    id::{CommandId, DeviceSn},
+    ports::{SampleRange, StoreError, TelemetryStore},
+    telemetry::{Position, Track, position_of},
+    time::Timestamp,
+};
+use utoipa::ToSchema;
+
+use super::{
+    App,
+    get::find,
+    problem::{Detail, Problem, ProblemBody},
+    query::{InPath, Query},
+    signed::Signed,
+    telemetry::device_of,
+    telemetry_history::{PIECES_A_READ, range_of, take_times},
+};
+
+/// Longest range. A flight lasts less than an hour.
+const RANGE_MAX: Duration = Duration::from_secs(6 * 3600);
+
+/// A track as a GeoJSON feature (RFC 7946).
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TrackView {
+    /// `Feature`.
+    #[serde(rename = "type")]
+    #[schema(example = "Feature")]
+    pub kind: &'static str,
+    /// A `LineString` of `[longitude, latitude, height]`, in degrees and metres above the ellipsoid; a `Point` where only one
+    /// position is known, `null` where none is. A position without a known height has two numbers.
+    pub geometry: Option<Geometry>,
+    /// What it is a track of.
+    pub properties: TrackProperties,
+}
+
+/// Where it went.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Geometry {
+    /// `LineString` or `Point`.
+    #[serde(rename = "type")]
+    #[schema(example = "LineString")]
+    pub kind: &'static str,
+    /// Positions, oldest first.
+    #[schema(value_type = Vec<Vec<f64>>)]
+    pub coordinates: Value,
+}
+
+/// What a track is of.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TrackProperties {
+    /// The device that told these positions.
+    pub device_id: String,
+    /// The command whose flight it is, where one was asked for.
+    #[schema(format = "uuid")]
+    pub command_id: Option<String>,
+    /// From this time on.
+    #[schema(format = "date-time")]
+    pub from: String,
+    /// Before this time.
+    #[schema(format = "date-time")]
+    pub to: String,
+    /// When each position was told.
+    #[serde(rename = "coordTimes")]
+    pub coord_times: Vec<String>,
+}
+
+/// Draws where a device went, as GeoJSON: in a range of time, or during a command. Nonsense such as 0/0 is left out, and a
+/// track of more than 2,000 positions is thinned evenly.
+#[utoipa::path(
+    get,
+    path = "/api/v1/open/devices/{device_id}/telemetry/track",
+    tag = "telemetry",
+    operation_id = "getTrack",
+    params(
+        ("device_id" = String, Path, description = "Serial number of an aircraft of the tenant; with `command_id` also that of its gateway"),
+        ("from" = Option<String>, Query, description = "From this time (RFC 3339) on; an hour before `to` when absent", format = "date-time"),
+        ("to" = Option<String>, Query, description = "Before this time (RFC 3339), at most 6 hours after `from`; now when absent", format = "date-time"),
+        ("command_id" = Option<String>, Query, description = "In place of both: from the sending of this command to its end, as far as it has come", format = "uuid"),
+    ),
+    responses(
+        (status = 200, description = "The track", body = TrackView, content_type = "application/geo+json"),
+        (status = "default", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    extensions(("x-permission" = json!("open:telemetry:read")))
+)]
+pub async fn get_track(
+    State(app): State<Arc<App>>,
+    InPath(device): InPath,
+    RawQuery(query): RawQuery,
+    signed: Signed,
+) -> Result<Response, Problem> {
+    signed
+        .reading(&app, Permission::TelemetryRead, async |caller| {
+            let now = app.clock.now().wall;
+            let mut query = Query::read(query.as_deref(), &["from", "to", "command_id"]);
+            let command: Option<CommandId> =
+                query.take("command_id", "the id of a command", |text| text.parse().ok());
+            let times = take_times(&mut query);
+            if command.is_some() && times != (None, None) {
+                query.refuse("command_id", "cannot be given together with from or to");
+            }
+            let (from, to) = range_of(&mut query, times, now);
+            if RANGE_MAX < to.since(from) {
+                query.refuse("to", "must be at most 6 hours after from");
+            }
+            query.finish()?;
+            let device = device_of(&app, &caller, &device)?;
+            let asked = match command {
+                None => Asked { device, from, to, command },
+                Some(id) => {
+                    let command = find(&app, &caller, id).await?;
+                    let timeline = app.store.timeline(id).await;
+                    let timeline = timeline.map_err(|error| Problem::store(&error))?;
+                    during(&command, &timeline, device, now)?
+                }
+            };
+            let range = SampleRange {
+                tenant: caller.tenant(),
+                device: asked.device.clone(),
+                from: asked.from,
+                to: asked.to,
+                begin: None,
+            };
+            let positions = positions(&*app.history, range).await;
+            let track = asked.draw(&positions.map_err(|error| Problem::store(&error))?);
+            Ok(([(header::CONTENT_TYPE, "application/geo+json")], Json(track)).into_response())
+        })
+        .await
+}
+
+struct Asked {
+    device: DeviceSn,
+    from: Timestamp,
+    to: Timestamp,
+    command: Option<CommandId>,
+}
+
+/// The time of a command, and whose positions are meant: a dock stands where it stands, so its aircraft's.
+fn during(
+    command: &Command,
+    timeline: &[Entry],
+    device: DeviceSn,
+    now: Timestamp,
+) -> Result<Asked, Problem> {
+    let (spec, life) = (&command.spec, &command.life);
+    let gateway = spec.gateway.to_device();
+    let concerned = [Some(&spec.device), Some(&gateway), spec.aircraft.as_ref()];
+    if !concerned.contains(&Some(&device)) {
+        let problem = "must be a command of this device, its gateway or its aircraft";
+        return Err(Problem::invalid(vec![
+            Detail::new("query:command_id", problem).given(spec.id.to_string().into()),
+        ]));
+    }
+    let device = match &spec.aircraft {
+        Some(aircraft) if device == gateway => aircraft.clone(),
+        Some(_) | None => device,
+    };
+    let sent = timeline.iter().find(|entry| matches!(entry.proof, Proof::SendingClaimed { .. }));
+    let from = sent.map_or(spec.accepted_at, |entry| entry.at);
+    let to = life.completed_at.unwrap_or(now).min(from.plus(RANGE_MAX));
+    Ok(Asked { device, from, to, command: Some(spec.id) })
+}
+
+async fn positions(
+    store: &dyn TelemetryStore,
+    mut range: SampleRange,
+) -> Result<Vec<Position>, StoreError> {
+    let mut track = Track::default();
+    loop {
+        let read = store.samples(range.clone(), PIECES_A_READ).await?;
+        let found = read.samples.iter().filter_map(|(_, one)| position_of(&one.values, one.at));
+        found.for_each(|position| track.push(position));
+        range.begin = read.rest;
+        if read.rest.is_none() {
+            return Ok(track.finish());
+        }
+    }
+}
+
+impl Asked {
+    fn draw(&self, positions: &[Position]) -> TrackView {
+        let coordinates: Vec<Value> = positions.iter().map(coordinates_of).collect();
+        let geometry = match coordinates.as_slice() {
+            [] => None,
+            [only] => Some(Geometry { kind: "Point", coordinates: only.clone() }),
+            _ => Some(Geometry { kind: "LineString", coordinates: coordinates.into() }),
+        };
+        TrackView {
+            kind: "Feature",
+            geometry,
+            properties: TrackProperties {
+                device_id: self.device.to_string(),
+                command_id: self.command.map(|id| id.to_string()),
+                from: self.from.to_string(),
+                to: self.to.to_string(),
+                coord_times: positions.iter().map(|position| position.at.to_string()).collect(),
+            },
+        }
+    }
+}
+
+fn coordinates_of(position: &Position) -> Value {
+    let mut numbers = vec![position.longitude, position.latitude];
+    numbers.extend(position.height);
+    numbers.into()
+}

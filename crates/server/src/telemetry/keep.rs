@@ -1,0 +1,154 @@
+//! Keeps what waits, a part of the devices at a time, and lets what is old go.
+
+use std::{
+    sync::{Arc, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+use utmos_core::{
+    id::{DeviceSn, TenantId},
+    ports::{DeviceTelemetry, StoreError},
+};
+
+use super::{SHARDS, Telemetry};
+
+/// A device that has been silent for so long is known from the history alone.
+const SILENCE_MAX: Duration = Duration::from_secs(3600);
+/// Between two steps of tidying while there is more to do …
+const TIDY_PAUSE: Duration = Duration::from_millis(100);
+/// … and while there is not.
+const TIDY_WAIT: Duration = Duration::from_secs(60);
+
+impl Telemetry {
+    /// Keeps everything every so often, and once more when `stopping`.
+    pub async fn keep(self: Arc<Self>, stopping: CancellationToken) {
+        // One part after another, so that no flush is long.
+        let pause = self.parts.settings.flush / u32::try_from(SHARDS).unwrap_or(1);
+        let mut shard = 0;
+        loop {
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => break,
+                () = tokio::time::sleep(pause) => {}
+            }
+            self.keep_shard(shard).await;
+            shard = (shard + 1) % SHARDS;
+        }
+        for shard in 0..SHARDS {
+            self.keep_shard(shard).await;
+        }
+    }
+
+    /// Removes and merges what is old, a little at a time, until `stopping`.
+    pub async fn tidy(self: Arc<Self>, stopping: CancellationToken) {
+        let mut wait = TIDY_PAUSE;
+        let mut is_unwell = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            let rules = &self.parts.settings.rules;
+            match self.parts.store.tidy_telemetry(rules, self.now().wall).await {
+                Ok(did) => {
+                    is_unwell = false;
+                    wait = if did.more { TIDY_PAUSE } else { TIDY_WAIT };
+                }
+                Err(error) => {
+                    if !is_unwell {
+                        tracing::warn!(%error, "old telemetry could not be removed");
+                    }
+                    (is_unwell, wait) = (true, TIDY_WAIT);
+                }
+            }
+            if let Ok(bytes) = self.parts.store.history_bytes().await {
+                self.figures.history_bytes.store(bytes, Ordering::Relaxed);
+            }
+        }
+    }
+
+    async fn keep_shard(&self, number: usize) {
+        self.recall(number).await;
+        let mut told =
+            std::mem::take(&mut *self.left_over.lock().unwrap_or_else(PoisonError::into_inner));
+        let now = self.now();
+        {
+            let mut shard = self.shard(number);
+            told.extend(shard.iter_mut().filter_map(|(sn, entry)| entry.hand_over(sn)));
+            shard
+                .retain(|_, entry| entry.has_news() || now.mono.since(entry.touched) < SILENCE_MAX);
+        }
+        if told.is_empty() {
+            return;
+        }
+        let (mut count, mut bytes) = (0, 0);
+        for piece in told.iter().flat_map(|one| &one.samples) {
+            count += piece.count();
+            bytes += piece.bytes().len();
+        }
+        let newest: Vec<DeviceSn> = latest_of(&told);
+        let kept = self.parts.store.keep_telemetry(told).await;
+        // Only now do they wait no more: while the disk is slow, nothing else takes their place.
+        self.pending_bytes.fetch_sub(bytes.min(self.pending_bytes()), Ordering::Relaxed);
+        match kept {
+            Ok(()) => {
+                self.figures.kept.fetch_add(count as u64, Ordering::Relaxed);
+                if self.unwell.swap(false, Ordering::Relaxed) {
+                    tracing::info!("telemetry is kept again");
+                }
+            }
+            Err(error) => self.could_not_keep(number, count, &newest, &error),
+        }
+    }
+
+    fn could_not_keep(
+        &self,
+        shard: usize,
+        samples: usize,
+        newest: &[DeviceSn],
+        error: &StoreError,
+    ) {
+        self.figures.dropped.fetch_add(samples as u64, Ordering::Relaxed);
+        let mut shard = self.shard(shard);
+        for sn in newest {
+            if let Some(entry) = shard.get_mut(sn) {
+                entry.is_changed = true;
+            }
+        }
+        if !self.unwell.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                %error,
+                "telemetry cannot be kept and is dropped until it can be; commands go on, and so does the latest of it"
+            );
+        }
+    }
+
+    /// Adds what an earlier process kept to what devices have said since.
+    async fn recall(&self, number: usize) {
+        let unknown: Vec<(TenantId, DeviceSn)> = self
+            .shard(number)
+            .iter()
+            .filter(|(_, entry)| !entry.is_recalled)
+            .map(|(sn, entry)| (entry.tenant, sn.clone()))
+            .collect();
+        if unknown.is_empty() {
+            return;
+        }
+        let found = self.parts.store.latest_telemetry(unknown.clone()).await;
+        let Ok(mut found) = found else { return };
+        let mut shard = self.shard(number);
+        for (tenant, sn) in unknown {
+            if let Some(entry) = shard.get_mut(&sn)
+                && entry.tenant == tenant
+            {
+                entry.recall(found.remove(&sn));
+            }
+        }
+    }
+}
+
+fn latest_of(told: &[DeviceTelemetry]) -> Vec<DeviceSn> {
+    told.iter().filter(|one| one.latest.is_some()).map(|one| one.device.clone()).collect()
+}

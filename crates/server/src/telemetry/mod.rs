@@ -1,0 +1,238 @@
+//! What devices tell of themselves: the latest of it in memory, all of it for a while in the history.
+//!
+//! The link hands every message over as it comes. It is merged into what is known of its device and put beside what will be
+//! kept; a task of its own keeps that every few seconds. Where the history cannot be written, telemetry is dropped and
+//! counted: nothing here can hold up a command.
+
+mod budget;
+mod entry;
+mod keep;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use utmos_core::{
+    device::DeviceKind,
+    id::{DeviceSn, GatewaySn, TenantId},
+    ports::{DeviceTelemetry, History, StoreError, TelemetryRules},
+    telemetry::{Latest, Source},
+    time::{Clock, Now},
+};
+use utmos_dji::uplink::Uplink;
+
+use self::entry::{Entry, Heard};
+use crate::{
+    directory::Directory,
+    link::{Listener, Said},
+};
+
+/// Parts of the devices: each is locked, and kept, by itself.
+const SHARDS: usize = 16;
+/// The push under direct control that tells of the aircraft what its `osd` tells, many times a second.
+const DRC_OSD: &str = "osd_info_push";
+
+/// How telemetry is kept.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How often everything is kept.
+    pub flush: Duration,
+    /// Most bytes that may wait to be kept.
+    pub pending_bytes_max: usize,
+    /// What is kept for how long.
+    pub rules: TelemetryRules,
+}
+
+/// What telemetry works with.
+pub struct TelemetryParts {
+    /// Who is who.
+    pub directory: Arc<Directory>,
+    /// Where it is kept.
+    pub store: Arc<dyn History>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// How it is kept.
+    pub settings: Settings,
+}
+
+/// Figures since the start.
+#[derive(Debug, Default)]
+pub struct Figures {
+    /// Messages merged.
+    pub taken: AtomicU64,
+    /// Samples that were kept.
+    pub kept: AtomicU64,
+    /// Messages and blocks that found no room, and samples that could not be kept.
+    pub dropped: AtomicU64,
+    /// Bytes of the history at the last look.
+    pub history_bytes: AtomicU64,
+}
+
+/// Telemetry of all devices.
+pub struct Telemetry {
+    parts: TelemetryParts,
+    figures: Figures,
+    shards: Vec<Mutex<BTreeMap<DeviceSn, Entry>>>,
+    /// Bytes of samples that wait to be kept.
+    pending_bytes: AtomicUsize,
+    /// What waits of devices that have moved to another tenant meanwhile.
+    left_over: Mutex<Vec<DeviceTelemetry>>,
+    /// Whether the last flush failed: said once, not every few seconds.
+    unwell: AtomicBool,
+}
+
+impl Listener for Telemetry {
+    fn said(&self, said: &Said<'_>) {
+        match said.uplink {
+            Uplink::Osd(osd) => {
+                self.take(said, &osd.device, Heard::new(Source::Osd, None, &osd.data));
+            }
+            Uplink::State(state) => {
+                let tid = state.exchange.tid.as_deref();
+                self.take(said, &state.device, Heard::new(Source::State, tid, &state.data));
+            }
+            Uplink::DrcPush(push) if push.method.as_deref() == Some(DRC_OSD) => {
+                if let Some(aircraft) = self.only_aircraft_of(&push.gateway) {
+                    self.take(said, &aircraft, Heard::new(Source::Drc, None, &push.data));
+                }
+            }
+            Uplink::DrcPush(_)
+            | Uplink::DrcAck(_)
+            | Uplink::Reply(_)
+            | Uplink::PropertyReply(_)
+            | Uplink::Event(_)
+            | Uplink::Request(_)
+            | Uplink::Topology(_) => {}
+        }
+    }
+}
+
+impl Telemetry {
+    /// Telemetry of no device yet.
+    #[must_use]
+    pub fn new(parts: TelemetryParts) -> Arc<Self> {
+        Arc::new(Self {
+            parts,
+            figures: Figures::default(),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            pending_bytes: AtomicUsize::new(0),
+            left_over: Mutex::default(),
+            unwell: AtomicBool::new(false),
+        })
+    }
+
+    /// Figures since the start.
+    #[must_use]
+    pub fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// Bytes of samples that wait to be kept.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.pending_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Devices in memory.
+    #[must_use]
+    pub fn devices(&self) -> usize {
+        (0..SHARDS).map(|shard| self.shard(shard).len()).sum()
+    }
+
+    /// Everything a device has told last; empty where it has told nothing yet.
+    ///
+    /// # Errors
+    /// When what an earlier process heard cannot be read.
+    pub async fn latest(&self, tenant: TenantId, device: &DeviceSn) -> Result<Latest, StoreError> {
+        let shard = shard_of(device);
+        let (known, is_whole) = {
+            let shard = self.shard(shard);
+            let entry = shard.get(device).filter(|entry| entry.tenant == tenant);
+            (entry.map(|entry| entry.latest.clone()), entry.is_some_and(|entry| entry.is_recalled))
+        };
+        if is_whole {
+            return Ok(known.unwrap_or_default());
+        }
+        let asked = vec![(tenant, device.clone())];
+        let mut earlier = match (self.parts.store.latest_telemetry(asked).await, known) {
+            (Ok(mut found), _) => found.remove(device).unwrap_or_default(),
+            // What this process has heard is true, whatever cannot be read.
+            (Err(_), Some(known)) => return Ok(known),
+            (Err(error), None) => return Err(error),
+        };
+        if let Some(entry) = self.shard(shard).get_mut(device)
+            && entry.tenant == tenant
+        {
+            entry.recall(Some(earlier));
+            earlier = entry.latest.clone();
+        }
+        Ok(earlier)
+    }
+
+    fn only_aircraft_of(&self, gateway: &GatewaySn) -> Option<DeviceSn> {
+        self.parts.directory.with_registry(|registry| match registry.sub_devices(gateway) {
+            [only] => Some(only.sn.clone()),
+            _ => None,
+        })
+    }
+
+    fn take(&self, said: &Said<'_>, device: &DeviceSn, heard: Heard<'_>) {
+        let mut shard = self.shard(shard_of(device));
+        let known = shard.get(device).is_some_and(|entry| entry.tenant == said.tenant);
+        if !known {
+            let kind = self.kind_of(device, said.gateway);
+            if let Some(mut former) =
+                shard.insert(device.clone(), Entry::new(said.tenant, kind, said.at))
+            {
+                self.leave_over(device, &mut former);
+            }
+        }
+        let Some(entry) = shard.get_mut(device) else { return };
+        let keeps = !self.parts.settings.rules.kept(entry.kind).is_zero();
+        let room = self.parts.settings.pending_bytes_max.saturating_sub(self.pending_bytes());
+        let taken = entry.take(&heard, said.at, if keeps { Some(room) } else { None });
+        self.pending_bytes.fetch_add(taken.pending_bytes, Ordering::Relaxed);
+        self.figures.taken.fetch_add(1, Ordering::Relaxed);
+        self.figures.dropped.fetch_add(taken.dropped, Ordering::Relaxed);
+    }
+
+    /// A device of another tenant begins anew; what it told before is the former one's.
+    fn leave_over(&self, device: &DeviceSn, former: &mut Entry) {
+        if let Some(told) = former.hand_over(device) {
+            self.left_over.lock().unwrap_or_else(PoisonError::into_inner).push(told);
+        }
+    }
+
+    fn kind_of(&self, device: &DeviceSn, gateway: &GatewaySn) -> DeviceKind {
+        let known = self
+            .parts
+            .directory
+            .with_registry(|registry| registry.device(device).map(|device| device.kind));
+        let is_gateway = device.as_str() == gateway.as_str();
+        known.unwrap_or(if is_gateway { DeviceKind::Dock } else { DeviceKind::Aircraft })
+    }
+
+    fn shard(&self, number: usize) -> MutexGuard<'_, BTreeMap<DeviceSn, Entry>> {
+        self.shards[number].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Now {
+        self.parts.clock.now()
+    }
+}
+
+fn shard_of(device: &DeviceSn) -> usize {
+    let sum = device
+        .as_str()
+        .bytes()
+        .fold(7_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)));
+    sum % SHARDS
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+//! One device's entry: what is news, and what finds no room.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use utmos_core::time::{Mono, Timestamp};
+use uuid::Uuid;
+
+use super::{budget::BYTES_A_MINUTE_MAX, entry::Taken, *};
+
+fn now(millis: u64) -> Now {
+    let wall = Timestamp::from_millis(1_790_000_000_000 + i64::try_from(millis).unwrap());
+    Now { wall, mono: Mono::from_millis(millis) }
+}
+
+fn entry() -> Entry {
+    Entry::new(TenantId::new(Uuid::from_u128(1)), DeviceKind::Dock, now(0))
+}
+
+fn kept(entry: &mut Entry) -> usize {
+    let told = entry.hand_over(&DeviceSn::parse("D1").unwrap());
+    told.map_or(0, |told| told.samples.iter().map(utmos_core::telemetry::Samples::count).sum())
+}
+
+const ROOM: Option<usize> = Some(1 << 30);
+
+#[test]
+fn a_state_that_is_sent_again_grows_nothing_and_takes_nothing_back() {
+    let mut entry = entry();
+    let one = Heard::new(Source::State, Some("tid-1"), r#"{"mode_code_reason":1}"#);
+    assert!(entry.take(&one, now(0), ROOM).pending_bytes > 0);
+    let other = Heard::new(Source::State, Some("tid-2"), r#"{"mode_code_reason":2}"#);
+    entry.take(&other, now(1_000), ROOM);
+    for copy in 0..1_000 {
+        assert_eq!(entry.take(&one, now(2_000 + copy * 8_000), ROOM), Taken::default());
+    }
+    let values = entry.latest.to_values();
+    assert_eq!(values, r#"{"mode_code_reason":2}"#, "the older statement is not the latest");
+    // Also with ids that tell nothing apart.
+    let zeros = Some("00000000-0000-0000-0000-000000000000");
+    let same = Heard::new(Source::State, zeros, r#"{"mode_code_reason":2}"#);
+    for copy in 0..1_000 {
+        assert_eq!(entry.take(&same, now(2_000 + copy * 8_000), ROOM), Taken::default());
+    }
+    assert_eq!(kept(&mut entry), 2);
+    // Every osd counts, also one that says the same.
+    let osd = Heard::new(Source::Osd, Some("tid-1"), r#"{"wind_speed":0}"#);
+    for second in 0..3 {
+        entry.take(&osd, now(second * 1_000), ROOM);
+    }
+    assert_eq!(kept(&mut entry), 3);
+    assert_eq!(kept(&mut entry), 0);
+}
+
+#[test]
+fn what_finds_no_room_is_counted_and_the_latest_goes_on() {
+    let mut entry = entry();
+    let heard = |data| Heard::new(Source::Osd, None, data);
+    assert_eq!(entry.take(&heard(r#"{"a":1}"#), now(0), Some(3)).dropped, 1);
+    assert_eq!(entry.take(&heard(r#"{"a":2}"#), now(0), None), Taken::default());
+    assert_eq!(entry.take(&heard("[1]"), now(0), ROOM).dropped, 1);
+    assert_eq!((entry.latest.to_values().as_str(), kept(&mut entry)), (r#"{"a":2}"#, 0));
+
+    // A device that never stops talking.
+    let data = format!(r#"{{"text":"{}"}}"#, "x".repeat(10_000));
+    let (mut bytes, mut dropped) = (0, 0);
+    for message in 0..1_000 {
+        let taken = entry.take(&heard(&data), now(message), ROOM);
+        bytes += taken.pending_bytes;
+        dropped += taken.dropped;
+    }
+    assert!((BYTES_A_MINUTE_MAX * 9 / 10..=BYTES_A_MINUTE_MAX).contains(&bytes), "{bytes}");
+    assert!(dropped > 800);
+    assert!(entry.take(&heard(&data), now(60_000), ROOM).pending_bytes > 0, "a new minute");
+}
+
+#[test]
+fn the_latest_is_kept_only_once_it_is_whole() {
+    let mut entry = entry();
+    entry.take(&Heard::new(Source::Osd, None, r#"{"a":1}"#), now(0), ROOM);
+    let sn = DeviceSn::parse("D1").unwrap();
+    assert!(entry.hand_over(&sn).unwrap().latest.is_none());
+    assert!(entry.has_news(), "it is not forgotten either");
+    let mut earlier = Latest::default();
+    earlier.merge(r#"{"a":0,"b":2}"#, Source::State, now(0)).unwrap();
+    entry.recall(Some(earlier));
+    let kept = entry.hand_over(&sn).unwrap().latest.unwrap();
+    assert_eq!(kept.to_values(), r#"{"a":1,"b":2}"#);
+    assert!(!entry.has_news());
+}

@@ -1,0 +1,315 @@
+//! What devices tell of themselves: the latest, its history, where they flew; and that commands do not depend on it.
+
+use std::collections::BTreeSet;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use utmos_core::id::DeviceSn;
+
+use crate::{
+    app::{Answer, Api, PATIENCE, TestApp, unix_seconds},
+    dock::PretendDock,
+    routes::assert_refused,
+};
+
+const OFTEN: &[&str] = &["telemetry.flush_seconds=1"];
+
+fn path(device: &str) -> String {
+    format!("/api/v1/open/devices/{device}/telemetry")
+}
+
+async fn tell(dock: &PretendDock, device: &str, topic: &str, data: Value) {
+    let body = json!({
+        "tid": uuid::Uuid::new_v4().to_string(), "bid": "b", "timestamp": 1, "gateway": dock.sn, "data": data,
+    });
+    dock.publish(&format!("thing/product/{device}/{topic}"), &body).await;
+}
+
+/// Asks until it holds.
+async fn until(api: &Api, target: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    let asking = async {
+        loop {
+            let answer = api.get(target).await;
+            assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+            if holds(&answer.body) {
+                return answer.body;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.expect("it never came to that")
+}
+
+fn value_of(body: &Value, key: &str) -> Value {
+    body["blocks"][key]["value"].clone()
+}
+
+fn count(body: &Value) -> usize {
+    body["items"].as_array().unwrap().len()
+}
+
+async fn metric(app: &TestApp, name: &str) -> u64 {
+    let text = app.api.bare(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).unwrap();
+    line.trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn the_latest_of_each_property_is_there_with_its_age_also_after_a_restart() {
+    let app = TestApp::start().await;
+    let nothing = app.api.get(&path("DOCK-1")).await.body;
+    assert_eq!(nothing, json!({"device_id": "DOCK-1", "blocks": {}, "updated_at": null}));
+
+    let mut dock = app.dock("DOCK-1").await;
+    dock.report_aircraft("AIR-1").await;
+    let sub = json!({"device_sn": "AIR-1", "device_model_key": "0-100-1"});
+    tell(&dock, "DOCK-1", "osd", json!({"mode_code": 4, "temperature": 25.40, "sub_device": sub}))
+        .await;
+    tell(&dock, "DOCK-1", "osd", json!({"job_number": 298, "52-0-0": {"zoom": 2}})).await;
+    tell(&dock, "DOCK-1", "state", json!({"nobody_documented_this": [1, {"a": null}]})).await;
+    tell(&dock, "DOCK-1", "osd", json!({"mode_code": 0, "sub_device": {"device_sn": "AIR-1"}}))
+        .await;
+    tell(&dock, "AIR-1", "osd", json!({"mode_code": 3, "height": 55})).await;
+    dock.publish(
+        "thing/product/DOCK-1/drc/up",
+        &json!({"method": "osd_info_push", "seq": 1, "data": {"height": 60.5}}),
+    )
+    .await;
+
+    let whole = |body: &Value| value_of(body, "height") == json!(60.5);
+    let aircraft = until(&app.api, &path("AIR-1"), whole).await;
+    assert_eq!(
+        (&aircraft["blocks"]["height"]["source"], &aircraft["blocks"]["mode_code"]["source"]),
+        (&json!("drc"), &json!("osd"))
+    );
+    let body = app.api.get(&path("DOCK-1")).await.body;
+    let keys: Vec<_> = body["blocks"].as_object().unwrap().keys().cloned().collect();
+    let expected = [
+        "52-0-0",
+        "job_number",
+        "mode_code",
+        "nobody_documented_this",
+        "sub_device",
+        "temperature",
+    ];
+    assert_eq!(keys, expected);
+    assert_eq!(value_of(&body, "mode_code"), 0);
+    assert_eq!(value_of(&body, "sub_device"), json!({"device_sn": "AIR-1"}), "the rest is gone");
+    assert_eq!(body["blocks"]["nobody_documented_this"]["source"], "state");
+    let age = body["blocks"]["mode_code"]["age_seconds"].as_f64().unwrap();
+    assert!((0.0..30.0).contains(&age), "{age}");
+
+    let some = app.api.get(&format!("{}?fields=mode_code,no_such", path("DOCK-1"))).await.body;
+    assert_eq!(some["blocks"].as_object().unwrap().len(), 1);
+
+    dock.leave().await;
+    let before = app.api.get(&path("DOCK-1")).await.body;
+    let app = app.restart().await;
+    let after = app.api.get(&path("DOCK-1")).await.body;
+    for (key, block) in before["blocks"].as_object().unwrap() {
+        for part in ["value", "source", "updated_at"] {
+            assert_eq!(after["blocks"][key][part], block[part], "{key}");
+        }
+    }
+    // What is told now stands before it, and is not the end of it.
+    let dock = app.dock("DOCK-1").await;
+    tell(&dock, "DOCK-1", "osd", json!({"mode_code": 5})).await;
+    let mixed =
+        until(&app.api, &path("DOCK-1"), |body| value_of(body, "mode_code") == json!(5)).await;
+    assert_eq!(value_of(&mixed, "job_number"), 298);
+    let app = app.restart().await;
+    let kept = app.api.get(&path("DOCK-1")).await.body;
+    assert_eq!(
+        (value_of(&kept, "job_number"), value_of(&kept, "mode_code")),
+        (json!(298), json!(5))
+    );
+}
+
+#[tokio::test]
+async fn only_those_who_may_see_a_device_see_what_it_tells() {
+    let app = TestApp::start().await;
+    let only = BTreeSet::from([DeviceSn::parse("DOCK-1").unwrap()]);
+    let limited = app.credential(|one| one.devices = Some(only)).await;
+    for end in ["", "/history", "/track"] {
+        let target = |device: &str| format!("{}{end}", path(device));
+        assert_eq!(limited.get(&target("DOCK-1")).await.status, StatusCode::OK);
+        assert_refused(&limited.get(&target("DOCK-2")).await, 404, "DEVICE_NOT_FOUND");
+        for none in ["NOBODY", "%FF", "a%2Fb"] {
+            assert_refused(&app.api.get(&target(none)).await, 404, "DEVICE_NOT_FOUND");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_history_is_read_by_range_fields_and_step_in_pages() {
+    let app = TestApp::start_with(OFTEN).await;
+    let dock = app.dock("DOCK-1").await;
+    for n in 0..20 {
+        let data = if n % 2 == 0 { json!({"n": n, "even": true}) } else { json!({"n": n}) };
+        tell(&dock, "DOCK-1", "osd", data).await;
+    }
+    let history = format!("{}/history", path("DOCK-1"));
+    let all = until(&app.api, &format!("{history}?limit=500"), |body| count(body) == 20).await;
+    assert_eq!(all["next_cursor"], Value::Null);
+    let numbers = |body: &Value| {
+        let items = body["items"].as_array().unwrap().clone();
+        items.iter().map(|one| one["values"]["n"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(&all), (0..20).collect::<Vec<_>>());
+    assert_eq!(all["items"][3]["source"], "osd");
+
+    let (mut paged, mut target) = (Vec::new(), format!("{history}?limit=7"));
+    loop {
+        let page = app.api.get(&target).await.body;
+        paged.extend(numbers(&page));
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        target = format!("{history}?limit=7&cursor={next}");
+    }
+    assert_eq!(paged, numbers(&all));
+
+    let even = app.api.get(&format!("{history}?fields=even")).await.body;
+    assert_eq!((count(&even), &even["items"][0]["values"]), (10, &json!({"even": true})));
+    let merged = app.api.get(&format!("{history}?step_seconds=3600")).await.body;
+    let last = merged["items"].as_array().unwrap().last().unwrap().clone();
+    assert!((1..=2).contains(&count(&merged)), "an hour may end meanwhile: {merged:#}");
+    assert_eq!((&last["source"], &last["values"]["n"]), (&json!("merged"), &json!(19)));
+    let future = format!("{history}?from=2090-01-01T00:00:00Z&to=2091-01-01T00:00:00Z");
+    let future = app.api.get(&future).await;
+    assert_eq!(future.body, json!({"items": [], "next_cursor": null}));
+
+    let bad = "from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z&fields=&step_seconds=0&limit=501&cursor=x&color=red";
+    let answer = app.api.get(&format!("{history}?{bad}")).await;
+    assert_refused(&answer, 400, "VALIDATION_FAILED");
+    let fields: BTreeSet<_> = answer.body["details"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["field"].as_str().unwrap())
+        .collect();
+    let expected = ["color", "cursor", "fields", "from", "limit", "step_seconds"]
+        .map(|name| format!("query:{name}"));
+    assert_eq!(fields, expected.iter().map(String::as_str).collect());
+}
+
+#[tokio::test]
+async fn a_state_that_is_sent_again_is_one_sample() {
+    let app = TestApp::start_with(OFTEN).await;
+    let dock = app.dock("DOCK-1").await;
+    let state = json!({
+        "tid": "t-1", "bid": "b-1", "timestamp": 1, "gateway": "DOCK-1", "need_reply": 1, "data": {"rth_mode": 1},
+    });
+    for _ in 0..20 {
+        dock.publish("thing/product/DOCK-1/state", &state).await;
+    }
+    tell(&dock, "DOCK-1", "osd", json!({"end": 1})).await;
+    let history = format!("{}/history", path("DOCK-1"));
+    let has_end = |body: &Value| {
+        body["items"].as_array().unwrap().iter().any(|one| one["values"]["end"] == 1)
+    };
+    assert_eq!(count(&until(&app.api, &history, has_end).await), 2);
+}
+
+#[tokio::test]
+async fn a_track_is_geojson_without_nonsense() {
+    let app = TestApp::start_with(OFTEN).await;
+    let mut dock = app.dock("DOCK-1").await;
+    dock.report_aircraft("AIR-1").await;
+    let id = app.api.create("DOCK-1", "return_home", json!({}), json!({})).await.id();
+    let command = dock.command().await;
+    for at in [
+        json!({"latitude": 15.1, "longitude": 140.1, "height": 50.5}),
+        json!({"latitude": 0, "longitude": 0, "height": 50}),
+        json!({"latitude": 26_836_624.6, "longitude": 26_836_624.6}),
+        json!({"mode_code": 9}),
+        json!({"latitude": 15.2, "longitude": 140.2, "height": 51}),
+    ] {
+        tell(&dock, "AIR-1", "osd", at).await;
+    }
+    let history = format!("{}/history", path("AIR-1"));
+    until(&app.api, &history, |body| count(body) == 5).await;
+    dock.reply(&command, json!({"result": 0})).await;
+    app.api.ended(&id).await;
+
+    let check = |answer: Answer, command: Value| {
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        assert_eq!(answer.headers["content-type"], "application/geo+json");
+        let body = answer.body;
+        assert_eq!(
+            (&body["type"], &body["geometry"]["type"]),
+            (&json!("Feature"), &json!("LineString"))
+        );
+        assert_eq!(
+            body["geometry"]["coordinates"],
+            json!([[140.1, 15.1, 50.5], [140.2, 15.2, 51.0]])
+        );
+        let properties = &body["properties"];
+        assert_eq!(
+            (&properties["device_id"], &properties["command_id"]),
+            (&json!("AIR-1"), &command)
+        );
+        assert_eq!(properties["coordTimes"].as_array().unwrap().len(), 2);
+    };
+    let track = |device: &str, query: &str| format!("{}/track?{query}", path(device));
+    check(app.api.get(&track("AIR-1", "")).await, Value::Null);
+    let of_command = format!("command_id={id}");
+    check(app.api.get(&track("AIR-1", &of_command)).await, json!(id));
+    // A dock stands where it stands.
+    check(app.api.get(&track("DOCK-1", &of_command)).await, json!(id));
+
+    let empty = app.api.get(&track("DOCK-1", "")).await.body;
+    assert_eq!(empty["geometry"], Value::Null);
+    let foreign = app.api.get(&track("DOCK-2", &of_command)).await;
+    assert_refused(&foreign, 400, "VALIDATION_FAILED");
+    let unknown = format!("command_id={}", uuid::Uuid::nil());
+    assert_refused(&app.api.get(&track("DOCK-1", &unknown)).await, 404, "COMMAND_NOT_FOUND");
+    for bad in [
+        "command_id=x",
+        "from=2026-01-01T00:00:00Z&to=2026-01-01T06:00:01Z",
+        "from=yesterday",
+        &format!("{of_command}&from=2026-01-01T00:00:00Z"),
+    ] {
+        assert_refused(&app.api.get(&track("DOCK-1", bad)).await, 400, "VALIDATION_FAILED");
+    }
+}
+
+#[tokio::test]
+async fn commands_and_the_latest_go_on_while_the_history_cannot_be_written() {
+    let app = TestApp::start_with(OFTEN).await;
+    let mut dock = app.dock("DOCK-1").await;
+    tell(&dock, "DOCK-1", "osd", json!({"mode_code": 0})).await;
+    until(&app.api, &path("DOCK-1"), |body| value_of(body, "mode_code") == json!(0)).await;
+    app.history.close().await;
+    let began = unix_seconds();
+    while metric(&app, "utmos_telemetry_dropped_total").await == 0 {
+        tell(&dock, "DOCK-1", "osd", json!({"mode_code": 4})).await;
+        assert!(unix_seconds() - began < 60, "nothing was dropped");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    until(&app.api, &path("DOCK-1"), |body| value_of(body, "mode_code") == json!(4)).await;
+    let id = app.api.create("DOCK-1", "debug_mode_open", json!({}), json!({})).await.id();
+    let command = dock.command().await;
+    dock.reply(&command, json!({"result": 0})).await;
+    assert_eq!(app.api.ended(&id).await["status"], "SUCCEEDED");
+    let history = app.api.get(&format!("{}/history", path("DOCK-1"))).await;
+    assert_refused(&history, 503, "OVERLOADED");
+}
+
+#[tokio::test]
+async fn a_device_that_moves_shows_its_new_tenant_nothing_of_before() {
+    let app = TestApp::start_with(OFTEN).await;
+    let dock = app.dock("DOCK-1").await;
+    tell(&dock, "DOCK-1", "osd", json!({"secret": 1})).await;
+    let history = format!("{}/history", path("DOCK-1"));
+    until(&app.api, &history, |body| count(body) == 1).await;
+    let other = app.other_tenant("second", "DOCK-9").await;
+    crate::app::put_gateway(&*app.store, other.given.tenant, "DOCK-1").await;
+    let moving = async {
+        while other.get(&path("DOCK-1")).await.status != StatusCode::OK {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, moving).await.unwrap();
+    assert_eq!(other.get(&path("DOCK-1")).await.body["blocks"], json!({}));
+    assert_eq!(other.get(&history).await.body["items"], json!([]));
+    assert_refused(&app.api.get(&path("DOCK-1")).await, 404, "DEVICE_NOT_FOUND");
+}
