@@ -4,7 +4,10 @@
 
 use std::{error::Error, hint::black_box, time::Instant};
 
-use utmos_core::time::Timestamp;
+use utmos_core::{
+    telemetry::{Latest, Samples, Source},
+    time::{Mono, Now, Timestamp},
+};
 use utmos_dji::{
     answer,
     catalogue::Catalogue,
@@ -41,6 +44,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                 .is_ok()
         });
         println!("{micros:6.2} µs  {:5} bytes  {topic}", payload.len());
+        if topic.ends_with("/osd") {
+            merged(payload)?;
+        }
     }
     let data = r#"{"max_speed":5,"fly_to_id":"e4d540ef-eeae-4fa1-8de0-4dc4f2762696","points":[{"longitude":140.37249838857797,"latitude":15.7136399578059,"height":91.55882263183594}]}"#;
     let micros = timed(|| {
@@ -60,6 +66,19 @@ fn main() -> Result<(), Box<dyn Error>> {
         black_box(answer::acknowledge(black_box(&event), Timestamp::from_millis(1))).is_some()
     });
     println!("{micros:6.2} µs  events_reply built");
+    Ok(())
+}
+
+/// Merging a message into the latest of its device, and putting it beside what will be kept.
+fn merged(payload: &[u8]) -> Result<(), Box<dyn Error>> {
+    let message: serde_json::Value = serde_json::from_slice(payload)?;
+    let data = message["data"].to_string();
+    let (mut latest, at) = (Latest::default(), Timestamp::from_millis(1_779_352_140_513));
+    let now = Now { wall: at, mono: Mono::from_millis(1) };
+    let micros = timed(|| latest.merge(black_box(&data), Source::Osd, now).is_ok());
+    println!("{micros:6.2} µs  {:5} bytes  merged", data.len());
+    let micros = timed(|| Samples::of(at, Source::Osd, black_box(&data)).count() == 1);
+    println!("{micros:6.2} µs  {:5} bytes  put beside others", data.len());
     Ok(())
 }
 

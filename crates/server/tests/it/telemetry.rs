@@ -256,6 +256,11 @@ async fn a_track_is_geojson_without_nonsense() {
     // A dock stands where it stands.
     check(app.api.get(&track("DOCK-1", &of_command)).await, json!(id));
 
+    let only = BTreeSet::from([DeviceSn::parse("DOCK-1").unwrap()]);
+    let limited = app.credential(|one| one.devices = Some(only)).await;
+    let answer = limited.get(&track("DOCK-1", &of_command)).await;
+    assert_refused(&answer, 404, "DEVICE_NOT_FOUND");
+
     let empty = app.api.get(&track("DOCK-1", "")).await.body;
     assert_eq!(empty["geometry"], Value::Null);
     let foreign = app.api.get(&track("DOCK-2", &of_command)).await;

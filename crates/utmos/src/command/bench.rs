@@ -13,6 +13,7 @@ mod machine;
 mod race;
 mod report;
 mod stored;
+mod telemetry;
 
 use std::{
     path::{Path, PathBuf},
@@ -65,7 +66,8 @@ pub struct Args {
     /// A first impression in a few seconds: one short run
     #[arg(long, conflicts_with_all = ["seconds", "runs"])]
     quick: bool,
-    /// Measure only this, by its name in the JSON; can be repeated. restart_stored_100k is measured only when named
+    /// Measure only this, by its name in the JSON; can be repeated. restart_stored_100k and telemetry (with all that
+    /// begins so) are measured only when named
     #[arg(long, value_name = "NAME", value_parser = Measure::parse)]
     only: Vec<Measure>,
     /// Write all figures to this file as well
@@ -145,7 +147,11 @@ async fn measure(plan: &Plan, dir: &Path, report: &mut Report) -> anyhow::Result
     if plan.only.contains(&Measure::RestartStored) {
         restarts(&dir.join("stored"), report).await?;
     }
-    if plan.only == [Measure::RestartStored] {
+    if plan.only.contains(&Measure::Telemetry) {
+        telemetry::measure(plan, &dir.join("telemetry"), report).await?;
+    }
+    let apart = [Measure::RestartStored, Measure::Telemetry];
+    if !plan.only.is_empty() && plan.only.iter().all(|one| apart.contains(one)) {
         return Ok(());
     }
     let place = Place::new(dir)?;

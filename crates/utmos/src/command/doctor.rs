@@ -3,6 +3,7 @@
 mod broker;
 mod clock;
 mod finding;
+mod history;
 mod ports;
 mod queueing;
 mod store;
@@ -49,6 +50,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     take(vec![catalogue(&config)]);
     take(clock::check());
     take(store::check(&config).await);
+    take(vec![history::check(&config).await]);
     let is_held = match store::is_held(&config) {
         Ok(is_held) => is_held,
         Err(err) => {

@@ -128,6 +128,16 @@ impl Client<'_> {
             .await
     }
 
+    /// Reads something.
+    pub async fn read(&mut self, path: &str) -> anyhow::Result<()> {
+        let answer = self.call("GET", path, None, b"").await?;
+        if answer.status != 200 {
+            let told = String::from_utf8_lossy(answer.body);
+            bail!("GET {path} was answered {}: {told}", answer.status);
+        }
+        Ok(())
+    }
+
     /// Sends a command; answers its id.
     pub async fn send(
         &mut self,
@@ -280,7 +290,8 @@ pub async fn accepted_so_far(site: &Site) -> anyhow::Result<u64> {
     metric(site, "utmos_commands_accepted_total").await
 }
 
-async fn metric(site: &Site, name: &str) -> anyhow::Result<u64> {
+/// A figure of `/metrics`.
+pub async fn metric(site: &Site, name: &str) -> anyhow::Result<u64> {
     let mut client = site.connect().await?;
     let answer = client.connection.get("/metrics").await?;
     let text = std::str::from_utf8(answer.body).context("/metrics is no text")?;

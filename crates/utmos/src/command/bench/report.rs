@@ -29,6 +29,15 @@ pub enum Measure {
     MemoryLoad,
     Restart,
     RestartStored,
+    Telemetry,
+    TelemetryCpu,
+    TelemetryCommandsSilent,
+    TelemetryCommands,
+    TelemetryRepliesSilent,
+    TelemetryReplies,
+    TelemetryLatest,
+    TelemetryMemory,
+    TelemetryDisk,
 }
 
 /// Which figure of a measure its goals and its spread are about.
@@ -41,7 +50,7 @@ enum Figure {
 }
 
 impl Measure {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 27] = [
         Self::Sync,
         Self::Mqtt1,
         Self::Mqtt64,
@@ -60,6 +69,15 @@ impl Measure {
         Self::MemoryLoad,
         Self::Restart,
         Self::RestartStored,
+        Self::Telemetry,
+        Self::TelemetryCpu,
+        Self::TelemetryCommandsSilent,
+        Self::TelemetryCommands,
+        Self::TelemetryRepliesSilent,
+        Self::TelemetryReplies,
+        Self::TelemetryLatest,
+        Self::TelemetryMemory,
+        Self::TelemetryDisk,
     ];
 
     fn key(self) -> &'static str {
@@ -82,6 +100,15 @@ impl Measure {
             Self::MemoryLoad => "memory_after_load",
             Self::Restart => "restart",
             Self::RestartStored => "restart_stored_100k",
+            Self::Telemetry => "telemetry",
+            Self::TelemetryCpu => "telemetry_cpu",
+            Self::TelemetryCommandsSilent => "telemetry_commands_silent",
+            Self::TelemetryCommands => "telemetry_commands",
+            Self::TelemetryRepliesSilent => "telemetry_replies_silent",
+            Self::TelemetryReplies => "telemetry_replies",
+            Self::TelemetryLatest => "telemetry_latest",
+            Self::TelemetryMemory => "telemetry_memory",
+            Self::TelemetryDisk => "telemetry_disk",
         }
     }
 
@@ -111,14 +138,33 @@ impl Measure {
             Self::MemoryLoad => "server memory, after the load",
             Self::Restart => "restart until ready",
             Self::RestartStored => "restart until ready, 100,000 commands stored and 1,000 open",
+            Self::Telemetry => "osd of 1,000 docks taken in",
+            Self::TelemetryCpu => "server CPU meanwhile, of one processor",
+            Self::TelemetryCommandsSilent => "POST to outcome, 100 a second, 1,000 silent docks",
+            Self::TelemetryCommands => "POST to outcome, 100 a second, under their osd",
+            Self::TelemetryRepliesSilent => "request of a dock to answer, 1,000 silent docks",
+            Self::TelemetryReplies => "request of a dock to answer, under their osd",
+            Self::TelemetryLatest => "GET of a device's latest, 1 client, under their osd",
+            Self::TelemetryMemory => {
+                "server memory, 10,001 docks registered, 1,000 of them telling"
+            }
+            Self::TelemetryDisk => "history of a device for a day, two messages a second",
         }
     }
 
     fn figure(self) -> (Figure, &'static str) {
         match self {
             Self::Accept1 | Self::Loop1 | Self::Mqtt1 => (Figure::P50, "ms"),
-            Self::Emergency => (Figure::P99, "ms"),
+            Self::Emergency
+            | Self::TelemetryCommandsSilent
+            | Self::TelemetryCommands
+            | Self::TelemetryRepliesSilent
+            | Self::TelemetryReplies => (Figure::P99, "ms"),
+            Self::TelemetryLatest => (Figure::P50, "ms"),
+            Self::TelemetryCpu => (Figure::Value, "%"),
+            Self::TelemetryMemory | Self::TelemetryDisk => (Figure::Value, "MB"),
             Self::Sync
+            | Self::Telemetry
             | Self::Mqtt64
             | Self::Healthz
             | Self::Accept64
@@ -143,7 +189,16 @@ impl Measure {
             Self::Emergency => (Some(20.0), Some(10.0)),
             Self::MemoryIdle => (Some(50.0), Some(40.0)),
             Self::RestartStored => (Some(1_000.0), Some(1_000.0)),
+            Self::Telemetry => (None, Some(2_000.0)),
+            Self::TelemetryReplies => (None, Some(10.0)),
+            Self::TelemetryLatest => (None, Some(1.0)),
+            Self::TelemetryMemory => (None, Some(200.0)),
             Self::Sync
+            | Self::TelemetryCpu
+            | Self::TelemetryCommandsSilent
+            | Self::TelemetryCommands
+            | Self::TelemetryRepliesSilent
+            | Self::TelemetryDisk
             | Self::Mqtt1
             | Self::Mqtt64
             | Self::Healthz
@@ -180,6 +235,11 @@ impl Sample {
     pub fn of_times(times: &Histogram<u64>) -> Self {
         let at = |quantile| Some(times.value_at_quantile(quantile) as f64 / 1_000.0);
         Self { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: at(1.0), ..Self::default() }
+    }
+
+    /// A rate alone.
+    pub fn rate(per_second: f64) -> Self {
+        Self { per_second: Some(per_second), ..Self::default() }
     }
 
     /// One figure.

@@ -1,0 +1,168 @@
+//! Commands, requests of devices and reads while a thousand docks tell of themselves: measured silent first, then under
+//! their messages, so that what telemetry costs can be seen.
+
+mod live;
+mod osd;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use hdrhistogram::Histogram;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use self::live::Live;
+use super::{
+    Plan,
+    child::{Place, Prepared},
+    docks::Judged,
+    load::{self, Site},
+    report::{Measure, Report, Sample},
+};
+use crate::{open_files, opened, output};
+
+/// Docks that are registered.
+const REGISTERED: u32 = 10_000;
+/// Docks among them that are connected.
+const LIVE: usize = 1_000;
+/// Messages of each of them in a second: what a dock with its aircraft in the air sends of its `osd`.
+pub(super) const MESSAGES_A_SECOND: u32 = 2;
+const COMMANDS_A_SECOND: u32 = 100;
+/// Clients that send them in turn, so that one that waits holds up no other.
+const SENDERS: u32 = 32;
+const REQUESTS_A_SECOND: u32 = 20;
+const READS_A_SECOND: u32 = 50;
+/// Messages before anything is measured under them.
+const SETTLE: Duration = Duration::from_secs(3);
+/// A device at this rate, for a day.
+const MESSAGES_A_DAY: f64 = MESSAGES_A_SECOND as f64 * 86_400.0;
+
+/// What was measured at once.
+struct Beside {
+    commands: Histogram<u64>,
+    judged: Judged,
+    replies: Histogram<u64>,
+    reads: Histogram<u64>,
+}
+
+/// One run, with a server of its own.
+pub async fn measure(plan: &Plan, dir: &Path, report: &mut Report) -> anyhow::Result<()> {
+    open_files::raise();
+    opened::make_folder(dir)?;
+    let place = Place::new(dir)?;
+    output::note(format_args!("registering {REGISTERED} docks"));
+    let prepared = Prepared::new(&place, REGISTERED).await?;
+    let server = place.start().await?.server;
+    output::note(format_args!("connecting {LIVE} docks"));
+    let docks = prepared.docks.iter().take(LIVE).cloned().collect();
+    let live = Arc::new(Live::connect(place.mqtt, docks).await?);
+    let site = Arc::new(Site::new(&place, &prepared));
+
+    let silent = beside(plan.time, &site, &live).await?;
+    report.add(Measure::TelemetryCommandsSilent, Sample::of_times(&silent.commands));
+    report.add(Measure::TelemetryRepliesSilent, Sample::of_times(&silent.replies));
+    report.judge(silent.judged);
+
+    let telling = live.tell();
+    sleep(SETTLE).await;
+    let (began, before, cpu) = (Instant::now(), told(&site).await?, server.cpu()?);
+    let under = beside(plan.time, &site, &live).await?;
+    let (took, taken) = (began.elapsed(), told(&site).await? - before);
+    let used = server.cpu()?.saturating_sub(cpu);
+    report.add(Measure::Telemetry, Sample::rate(taken as f64 / took.as_secs_f64()));
+    report.add(Measure::TelemetryCommands, Sample::of_times(&under.commands));
+    report.add(Measure::TelemetryReplies, Sample::of_times(&under.replies));
+    report.add(Measure::TelemetryLatest, Sample::of_times(&under.reads));
+    let share = used.as_secs_f64() / took.as_secs_f64() * 100.0;
+    report.add(Measure::TelemetryCpu, Sample::value(share));
+    report.add(Measure::TelemetryMemory, Sample::value(server.resident_mb()?));
+    report.judge(under.judged);
+
+    telling.stop().await;
+    let (all, dropped) =
+        (told(&site).await?, load::metric(&site, "utmos_telemetry_dropped_total").await?);
+    output::note(format_args!("messages taken in: {all}, dropped: {dropped}"));
+    live.leave().await;
+    server.stop().await?;
+    let file = dir.join("history.sqlite");
+    let bytes = std::fs::metadata(&file).with_context(|| format!("{}", file.display()))?.len();
+    let a_day = bytes as f64 / all.max(1) as f64 * MESSAGES_A_DAY / 1e6;
+    report.add(Measure::TelemetryDisk, Sample::value(a_day));
+    Ok(())
+}
+
+async fn told(site: &Site) -> anyhow::Result<u64> {
+    load::metric(site, "utmos_telemetry_messages_total").await
+}
+
+/// Commands, requests and reads at a fixed pace, each timed from when it was meant to begin.
+async fn beside(time: Duration, site: &Arc<Site>, live: &Arc<Live>) -> anyhow::Result<Beside> {
+    let began = Instant::now();
+    let until = began + time;
+    let pace = Duration::from_secs(1) / COMMANDS_A_SECOND;
+    let senders = (0..SENDERS).map(|number| {
+        let (site, live) = (Arc::clone(site), Arc::clone(live));
+        tokio::spawn(command(site, live, number, began + pace * number, pace * SENDERS, until))
+    });
+    let senders: Vec<_> = senders.collect();
+    let asking = tokio::spawn({
+        let live = Arc::clone(live);
+        async move { live.ask(Duration::from_secs(1) / REQUESTS_A_SECOND, until).await }
+    });
+    let reads = read(site, live, Duration::from_secs(1) / READS_A_SECOND, until).await?;
+    let (mut commands, mut judged) = (load::times(), Judged::default());
+    for sender in senders {
+        let (times, one) = sender.await??;
+        commands.add(&times)?;
+        judged.right += one.right;
+        judged.all += one.all;
+    }
+    Ok(Beside { commands, judged, replies: asking.await??, reads })
+}
+
+/// Sends one command after another to docks that answer at once, and waits for its end.
+async fn command(
+    site: Arc<Site>,
+    live: Arc<Live>,
+    number: u32,
+    first: Instant,
+    pace: Duration,
+    until: Instant,
+) -> anyhow::Result<(Histogram<u64>, Judged)> {
+    let mut client = site.connect().await?;
+    let (mut times, mut judged, mut intended) = (load::times(), Judged::default(), first);
+    let mut n = usize::try_from(number)?;
+    while intended < until {
+        sleep_until(intended).await;
+        let id = client.send(live.sn(n), "debug_mode_open", "{}").await?;
+        let (status, code) = client.end_of(&id).await?;
+        load::record(&mut times, intended.elapsed());
+        let is_right =
+            status == "SUCCEEDED" && code.as_deref() == Some("0") && live.count(&id) == 1;
+        judged.all += 1;
+        judged.right += u64::from(is_right);
+        intended += pace;
+        n += usize::try_from(SENDERS)?;
+    }
+    Ok((times, judged))
+}
+
+/// Reads the latest of one dock after another.
+async fn read(
+    site: &Site,
+    live: &Live,
+    pace: Duration,
+    until: Instant,
+) -> anyhow::Result<Histogram<u64>> {
+    let mut client = site.connect().await?;
+    let (mut times, mut intended, mut n) = (load::times(), Instant::now(), 0);
+    while intended < until {
+        sleep_until(intended).await;
+        let path = format!("/api/v1/open/devices/{}/telemetry", live.sn(n));
+        let began = Instant::now();
+        client.read(&path).await?;
+        load::record(&mut times, began.elapsed());
+        intended += pace;
+        n += 1;
+    }
+    Ok(times)
+}
