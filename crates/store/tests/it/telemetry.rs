@@ -131,16 +131,17 @@ async fn ages(store: &dyn TelemetryStore) {
     let other = told(2, "A1", DeviceKind::Aircraft, vec![sample(0, r#"{"n":0}"#)]);
     store.keep_telemetry(vec![other]).await.unwrap();
 
-    // Nothing is old yet; an hour of it; all of it.
+    // Nothing is old yet; what lies before a full hour, which comes 2,800 s after the start; all of it.
     assert_eq!(tidy(store, &rules(), day).await, (0, 0));
-    let (_, merged) = tidy(store, &rules(), day + 3_600_000).await;
-    assert_eq!(merged, 360 + 1);
-    let (_, merged) = tidy(store, &rules(), day + 3 * 3_600_000).await;
-    assert_eq!(merged, 360);
+    assert_eq!(tidy(store, &rules(), day + 2_799_999).await, (0, 0));
+    assert_eq!(tidy(store, &rules(), day + 3_600_000).await, (0, 280 + 1));
+    assert_eq!(tidy(store, &rules(), day + 3 * 3_600_000).await, (0, 440));
     let left = all_of(store, 1, "D1").await;
-    // Steps are counted from the epoch, and the hour begins within one.
-    assert!((120..=121 + 6).contains(&left.len()), "{}", left.len());
+    // Minutes are counted from the epoch, and the first sample came within one.
+    assert_eq!(left.len(), 121);
     assert!(left.iter().all(|one| one.source == Source::Merged && &*one.values == r#"{"n":9}"#));
+    let pieces = store.samples(range(tenant(1), sn("D1")), 3).await.unwrap();
+    assert_eq!((pieces.samples.len(), pieces.rest), (121, None), "an hour is one piece");
     assert!(left.is_sorted_by_key(|one| one.at));
     assert_eq!(left.last().unwrap().at, at(7_199_000));
     assert_eq!(all_of(store, 2, "A1").await.len(), 1);
@@ -196,6 +197,40 @@ async fn what_is_too_much_goes_oldest_first_and_its_room_is_given_back() {
         tidy(file, &none, 0).await;
         file.close().await;
         assert!(size() < before * 3 / 4, "{} of {before}", size());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_process_that_dies_loses_nothing_that_was_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let file = HistoryFile::open(&path("history.sqlite")).unwrap();
+    let wanted = vec![sample(0, r#"{"a":1}"#)];
+    file.keep_telemetry(vec![of_dock(wanted.clone())]).await.unwrap();
+    // Its files as they are, unclosed.
+    std::fs::copy(path("history.sqlite"), path("copy.sqlite")).unwrap();
+    std::fs::copy(path("history.sqlite-wal"), path("copy.sqlite-wal")).unwrap();
+    let copy = HistoryFile::open(&path("copy.sqlite")).unwrap();
+    assert_eq!(all_of(&copy, 1, "D1").await, wanted);
+    copy.close().await;
+    file.close().await;
+}
+
+#[tokio::test]
+async fn a_row_with_damage_hides_no_other() {
+    with_file(async |file| {
+        let piece = |n: i64| vec![of_dock(vec![sample(n * 1_000, &format!(r#"{{"n":{n}}}"#))])];
+        for n in 0..3 {
+            file.keep_telemetry(piece(n)).await.unwrap();
+        }
+        let conn = rusqlite::Connection::open(file.path()).unwrap();
+        conn.execute("UPDATE telemetry SET body = x'ff00' WHERE id = 2", []).unwrap();
+        let left = all_of(file, 1, "D1").await;
+        let left: Vec<&str> = left.iter().map(|one| &*one.values).collect();
+        assert_eq!(left, [r#"{"n":0}"#, r#"{"n":2}"#]);
+        let (_, merged) = tidy(file, &rules(), 48 * 3_600_000).await;
+        assert_eq!((merged, all_of(file, 1, "D1").await.len()), (3, 1));
     })
     .await;
 }

@@ -16,15 +16,18 @@ use crate::{history::HistoryFile, sqlite::fault::to_store_error};
 
 /// Rows that one step removes.
 const REMOVED_MAX: i64 = 500;
-/// Rows that one step merges: twenty minutes of one device at the default settings.
-const MERGED_MAX: i64 = 120;
+/// Rows that one step merges: an hour of one device at the default settings.
+const MERGED_MAX: i64 = 400;
+/// Bytes of unpacked samples that one step merges: an hour of a dock takes half of it.
+const MERGED_BYTES_MAX: i64 = 16 * 1024 * 1024;
 /// Free pages that are left to be used again; more are given back to the disk.
 const FREE_PAGES_KEPT: i64 = 1_024;
 /// Pages that one step gives back.
 const FREED_MAX: i64 = 256;
 /// How long at least it is known what a device told last.
 const LATEST_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
-/// What is merged in one go lies within one of these.
+/// What is merged in one go lies within one of these, and waits until all of it has aged: else a few seconds would be merged
+/// at a time, into pieces hardly smaller than they were.
 const WINDOW: Duration = Duration::from_secs(3600);
 
 const KINDS: [DeviceKind; 3] =
@@ -47,7 +50,7 @@ impl HistoryFile {
     ) -> Result<Tidied, StoreError> {
         let of = rules.clone();
         let removed = self.write(move |tx| remove(tx, &of, now)).await?;
-        let until = before(now, rules.full_rate);
+        let until = before(now, rules.full_rate).div_euclid(millis(WINDOW)) * millis(WINDOW);
         let aged = self.read(move |conn| aged(conn, until).map_err(|err| to_store_error(&err)));
         let merged = match aged.await? {
             None => 0,
@@ -138,10 +141,13 @@ fn aged(conn: &Connection, until: i64) -> rusqlite::Result<Option<Aged>> {
             until,
             MERGED_MAX
         ])?;
-        let (mut ids, mut samples) = (Vec::new(), Vec::new());
-        while let Some(row) = rows.next()? {
+        let (mut ids, mut samples, mut bytes) = (Vec::new(), Vec::new(), 0);
+        while bytes < MERGED_BYTES_MAX
+            && let Some(row) = rows.next()?
+        {
             let first = Timestamp::from_millis(row.get(1)?);
             let packed = Packed { bytes: row.get(2)?, body: row.get(3)? };
+            bytes += packed.bytes;
             ids.push(row.get(0)?);
             samples.extend(packed.samples(first).unwrap_or_default());
         }
