@@ -31,7 +31,7 @@ mod wire;
 
 pub use condition::{Condition, Conditions};
 pub use config::{Binding, BrokerAddress, DockConfig, FleetConfig, ReplyTiming};
-pub use dock::{AircraftState, Dock, DockState, Output, Settings};
+pub use dock::{AircraftState, AskedRequest, Asking, Dock, DockState, Output, Settings};
 pub use fleet::{CommandCopy, ControlError, Controls, Fleet, List, StartError};
 pub use geo::Position;
 pub use happening::{Happening, Kind};

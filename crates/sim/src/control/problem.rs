@@ -93,6 +93,7 @@ impl From<ControlError> for Problem {
             ControlError::UnknownDock { .. } => (StatusCode::NOT_FOUND, "UNKNOWN_DOCK"),
             ControlError::Unknown { .. } => (StatusCode::NOT_FOUND, "NOT_FOUND"),
             ControlError::TooMany => (StatusCode::CONFLICT, "TOO_MANY"),
+            ControlError::NotConnected { .. } => (StatusCode::CONFLICT, "NOT_CONNECTED"),
             ControlError::Stopped => (StatusCode::GONE, "STOPPED"),
         };
         Self::new(status, code, err.to_string())

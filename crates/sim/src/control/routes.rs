@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::problem::Problem;
 use crate::{
-    CommandCopy, Controls, List,
+    Asking, CommandCopy, Controls, List,
     fault::{
         Entry, Problems,
         read::{Fields, Given, Heading, Scalar, entry},
@@ -33,6 +33,7 @@ pub fn all() -> Router<Controls> {
     Router::new()
         .route("/docks", get(docks))
         .route("/docks/{sn}", get(dock))
+        .route("/docks/{sn}/requests", post(ask))
         .route("/commands", get(commands))
         .route("/commands/{tid}", get(command))
         .route("/faults", get(faults).post(add_fault))
@@ -53,6 +54,37 @@ async fn docks(State(controls): State<Controls>) -> Answer {
 async fn dock(State(controls): State<Controls>, sn: Result<Path<String>, PathRejection>) -> Answer {
     let Path(sn) = sn.map_err(|err| Problem::path(err.to_string()))?;
     Ok(Json(json!(controls.dock(&sn).await?)))
+}
+
+/// Makes a dock ask the cloud for something.
+async fn ask(
+    State(controls): State<Controls>,
+    sn: Result<Path<String>, PathRejection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let Path(sn) = sn.map_err(|err| Problem::path(err.to_string()))?;
+    let body = body.map_err(|_| Problem::too_large())?;
+    let asked: Asked = serde_json::from_slice(&body).map_err(|err| {
+        let shape = "{\"method\": \"config\", \"data\": {}}";
+        Problem::body(format!("the body must be such as {shape}: {err}"))
+    })?;
+    if asked.method.is_empty() {
+        return Err(Problem::body("method must not be empty"));
+    }
+    let Asked { method, data, tid } = asked;
+    let state = controls.ask(&sn, Asking { method, data, tid: tid.clone() }).await?;
+    let tid = tid.or_else(|| state.requests.last().map(|last| last.tid.clone()));
+    Ok((StatusCode::CREATED, Json(json!({"tid": tid}))))
+}
+
+/// What a dock is to ask.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    method: String,
+    #[serde(default)]
+    data: Value,
+    tid: Option<String>,
 }
 
 /// Which commands are asked for.

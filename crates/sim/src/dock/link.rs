@@ -4,16 +4,32 @@
 //! every request; a dock that is not answered goes on after a while all the same, and says so.
 
 use serde_json::{Value, json};
+use utmos_core::time::Now;
 use utmos_dji::{device_side, downlink::Heading, topic::UplinkTopic};
 use utmos_mqtt::Qos;
 
-use super::{Dock, Due};
-use crate::Kind;
+use super::{AskedRequest, Dock, Due};
+use crate::{Kind, Output};
 
 /// How long a request is waited for.
 const ANSWER_WAIT_MS: u64 = 3_000;
 /// When a dock whose binding was refused tries again.
 const UNBOUND_WAIT_MS: u64 = 30_000;
+
+/// Requests it was told to send that are remembered, and answers to each.
+const ASKED_MAX: usize = 16;
+const ANSWERS_MAX: usize = 16;
+
+/// A request that a dock is told to send.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Asking {
+    /// What is asked for.
+    pub method: String,
+    /// The `data` of the request.
+    pub data: Value,
+    /// The `tid` of a request that is to be repeated.
+    pub tid: Option<String>,
+}
 
 /// Where the dock stands with the cloud.
 #[derive(Debug, Default)]
@@ -140,7 +156,39 @@ impl Dock {
         );
     }
 
+    /// Asks for something because somebody wants it to, once more with the `tid` of a request that was asked before.
+    /// Answers the `tid`; nothing where there is no connection.
+    pub fn ask_for(&mut self, asking: &Asking, now: Now) -> (Option<String>, Vec<Output>) {
+        self.now = now;
+        if self.link.is_down() {
+            return (None, Vec::new());
+        }
+        let tid = asking.tid.clone().unwrap_or_else(|| self.new_id());
+        let method = asking.method.clone();
+        if !self.asked.iter().any(|asked| asked.tid == tid) {
+            if self.asked.len() == ASKED_MAX {
+                self.asked.pop_front();
+            }
+            self.asked.push_back(AskedRequest {
+                tid: tid.clone(),
+                method: method.clone(),
+                answers: Vec::new(),
+            });
+        }
+        self.send_request(&tid, &method, &asking.data);
+        self.note(format!("asked {method}"));
+        (Some(tid), std::mem::take(&mut self.out))
+    }
+
     pub(super) fn take_request_answer(&mut self, tid: &str, data: &str) {
+        if let Some(asked) = self.asked.iter_mut().find(|asked| asked.tid == tid) {
+            if asked.answers.len() < ANSWERS_MAX {
+                asked.answers.push(serde_json::from_str(data).unwrap_or_default());
+            }
+            let told = format!("{} was answered", asked.method);
+            self.note(told);
+            return;
+        }
         let question = match &self.link {
             Link::Asking { tid: open, question } if open == tid => *question,
             Link::Asking { .. } | Link::Down | Link::Refused | Link::Announced => return,

@@ -23,7 +23,11 @@ mod upkeep;
 mod wayline;
 mod work;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::Value;
@@ -49,12 +53,13 @@ use commands::Answer;
 use debugging::Hardware;
 use drc::Drc;
 use flying::Sky;
+pub use link::Asking;
 use link::Link;
 use meddling::Meddling;
 pub(crate) use meddling::Overruled;
 use payload::Payloads;
 use properties::Properties;
-pub use shown::{AircraftState, DockState};
+pub use shown::{AircraftState, AskedRequest, DockState};
 use work::Work;
 
 /// How a dock is to behave; the same for a whole fleet.
@@ -156,6 +161,8 @@ pub struct Dock {
     battery_before: Option<f64>,
     unanswered: BTreeMap<String, Unanswered>,
     meddling: Meddling,
+    /// What it was told to ask, the newest last.
+    asked: VecDeque<AskedRequest>,
 }
 
 /// A message that asks for an answer and has not got one.
@@ -226,6 +233,7 @@ impl Dock {
             battery_before: None,
             unanswered: BTreeMap::new(),
             meddling: Meddling::default(),
+            asked: VecDeque::new(),
             rng,
         })
     }

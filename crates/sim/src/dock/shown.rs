@@ -25,6 +25,20 @@ pub struct DockState {
     pub direct_control: bool,
     /// What is true for it.
     pub conditions: Conditions,
+    /// What it was told to ask the cloud, the newest last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<AskedRequest>,
+}
+
+/// A request that a dock was told to send, and what it got for it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AskedRequest {
+    /// Its id.
+    pub tid: String,
+    /// What was asked for.
+    pub method: String,
+    /// The `data` of every answer.
+    pub answers: Vec<serde_json::Value>,
 }
 
 /// How an aircraft stands.
@@ -82,6 +96,7 @@ impl Dock {
             },
             direct_control: self.drc.is_some(),
             conditions: self.conditions,
+            requests: self.asked.iter().cloned().collect(),
         }
     }
 }

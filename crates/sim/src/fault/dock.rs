@@ -20,7 +20,9 @@ use super::{
     job::{RESEND_MS, Told, WatchedJob},
     rules::Rules,
 };
-use crate::{Condition, Conditions, Dock, DockState, Output, dock::Overruled, timers::Timers};
+use crate::{
+    Asking, Condition, Conditions, Dock, DockState, Output, dock::Overruled, timers::Timers,
+};
 
 /// Commands whose answer or events are still to be spoiled; beyond, the oldest are let go.
 const WATCHED_MAX: usize = 256;
@@ -211,6 +213,12 @@ impl FaultyDock {
     pub fn disconnected(&mut self, reason: &str, now: Now) -> Deeds {
         let outputs = self.dock.disconnected(reason, now);
         self.pass(outputs)
+    }
+
+    /// See [`Dock::ask_for`].
+    pub fn ask_for(&mut self, asking: &Asking, now: Now) -> (Option<String>, Deeds) {
+        let (tid, outputs) = self.dock.ask_for(asking, now);
+        (tid, self.pass(outputs))
     }
 
     /// See [`Dock::handle`].

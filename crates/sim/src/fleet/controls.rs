@@ -13,7 +13,7 @@ use super::{
     register::{ADDED_MAX, List},
 };
 use crate::{
-    DockState, Outcome, Received,
+    Asking, DockState, Outcome, Received,
     fault::{Entry, Fault},
 };
 
@@ -53,6 +53,12 @@ pub enum ControlError {
     /// It is under too many already.
     #[error("{ADDED_MAX} faults and conditions were added already; remove some first")]
     TooMany,
+    /// The dock has no connection.
+    #[error("{sn} is not connected to its broker")]
+    NotConnected {
+        /// The dock.
+        sn: String,
+    },
     /// It has been stopped.
     #[error("the fleet has been stopped")]
     Stopped,
@@ -90,6 +96,21 @@ impl Controls {
             Some(dock) => dock.tell(What::Look).await,
             None => Err(ControlError::Stopped),
         }
+    }
+
+    /// Makes a dock ask the cloud for something. How it stands then tells the request, as the last of `requests`, unless it
+    /// has no connection.
+    ///
+    /// # Errors
+    /// When there is no such dock, it has no connection, or the fleet has been stopped.
+    pub async fn ask(&self, sn: &str, asking: Asking) -> Result<DockState, ControlError> {
+        self.known(sn)?;
+        let dock = self.docks.iter().find(|dock| dock.sn == sn).ok_or(ControlError::Stopped)?;
+        let state = dock.tell(What::Ask(asking)).await?;
+        if !state.connected {
+            return Err(ControlError::NotConnected { sn: sn.to_owned() });
+        }
+        Ok(state)
     }
 
     /// Every copy of a command that a dock received, in the order of arrival, and the fault that the last one met.

@@ -12,7 +12,7 @@ use utmos_mqtt::{Acknowledgement, Client, ClientConfig, Inbound, Outlet, Publish
 
 use super::Shared;
 use crate::{
-    DockState, Output, Passed, Way,
+    Asking, DockState, Output, Passed, Way,
     fault::{Connection, Deeds, Entry, FaultyDock},
 };
 
@@ -41,6 +41,8 @@ pub enum What {
     Add(u64, Entry),
     /// To take one away.
     Remove(u64),
+    /// To ask the cloud for something.
+    Ask(Asking),
     /// To say how it stands, and nothing else.
     Look,
 }
@@ -169,6 +171,7 @@ impl Life {
                 self.dock.tick(now)
             }
             What::Remove(number) => self.dock.remove(number, now),
+            What::Ask(asking) => self.dock.ask_for(&asking, now).1,
             What::Look => Deeds::default(),
         }
     }

@@ -326,3 +326,36 @@ async fn a_fleet_is_stopped_from_aside() {
     assert_eq!((status, body["code"].as_str()), (410, Some("STOPPED")));
     place.stop().await;
 }
+
+#[tokio::test]
+async fn a_dock_asks_what_it_is_told_to_and_shows_what_it_was_answered() {
+    let place = Place::start(1, &[]).await;
+    let path = format!("/docks/{SN}/requests");
+    let asked = json!({"method": "flight_areas_get", "data": {}});
+    let (status, told) = place.post(&path, asked).await;
+    assert_eq!(status, 201, "{told}");
+    let tid = told["tid"].as_str().unwrap();
+    let is_answered = |times: usize| {
+        move |dock: &Value| {
+            dock["requests"][0]["answers"].as_array().is_some_and(|all| all.len() == times)
+        }
+    };
+    let dock = place.until(SN, is_answered(1)).await;
+    assert_eq!(dock["requests"][0]["method"], "flight_areas_get");
+    assert_eq!(dock["requests"][0]["answers"][0]["result"], 0);
+    let again = json!({"method": "flight_areas_get", "data": {}, "tid": tid});
+    assert_eq!(place.post(&path, again).await, (201, json!({"tid": tid})));
+    let dock = place.until(SN, is_answered(2)).await;
+    assert_eq!(dock["requests"].as_array().unwrap().len(), 1);
+    for (body, code) in [
+        (json!({"method": ""}), "BAD_BODY"),
+        (json!({"data": {}}), "BAD_BODY"),
+        (json!({"method": "a", "date": {}}), "BAD_BODY"),
+    ] {
+        let (status, refused) = place.post(&path, body).await;
+        assert_eq!((status, &refused["code"]), (400, &json!(code)), "{refused}");
+    }
+    let (status, _) = place.post("/docks/SIM-DOCK-9/requests", json!({"method": "a"})).await;
+    assert_eq!(status, 404);
+    place.stop().await;
+}
