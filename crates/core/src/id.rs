@@ -57,6 +57,10 @@ uuid_id!(
     /// A tenant.
     TenantId
 );
+uuid_id!(
+    /// A request of a device. Version 7, so that ids made later sort later.
+    DeviceRequestId
+);
 
 /// The public half of a credential, sent as `X-Api-Id`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

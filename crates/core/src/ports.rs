@@ -28,7 +28,10 @@ pub use self::{
         DeviceTelemetry, EventStore, History, SamplePlace, SampleRange, SamplesRead,
         TelemetryRules, TelemetryStore, Tidied,
     },
-    requests::RequestStore,
+    requests::{
+        Changed as RequestChanged, Kept as RequestKept, RequestFilter, RequestStore, RuleSet,
+        TaskState,
+    },
 };
 
 /// Makes ids. The only source of randomness a decision may depend on.

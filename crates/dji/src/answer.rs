@@ -16,11 +16,14 @@ use crate::{
 
 mod facts;
 mod question;
+mod shape;
 
 pub use facts::{
     AreaFile, Binding, BindingOutcome, CloudConfig, Facts, Organization, ResourceFile, Storage,
+    TaskProgress,
 };
 pub use question::{BindDevice, BindingCode, DEVICES_MAX, Question, TEXT_BYTES_MAX};
+pub use shape::check_reply;
 
 /// `data` of every acknowledgement.
 const DONE: &str = r#"{"result":0}"#;
@@ -97,7 +100,23 @@ pub enum Unanswered {
     /// The answer needs settings that are not there.
     #[error("the settings this answer needs are missing")]
     NotConfigured,
+    /// Nothing is known of what is asked about.
+    #[error("nothing is known of what is asked about")]
+    NotKnown,
 }
+
+/// The types of requests that a server may answer by itself.
+pub const AUTOMATIC_TYPES: [&str; 9] = [
+    "airport_bind_status",
+    "airport_organization_bind",
+    "airport_organization_get",
+    "config",
+    "flight_areas_get",
+    "flighttask_progress_get",
+    "flighttask_resource_get",
+    "offline_map_get",
+    "storage_config_get",
+];
 
 /// An automatic answer, not yet addressed.
 #[derive(Clone, PartialEq, Eq)]
@@ -163,6 +182,10 @@ pub fn automatic(question: &Question, facts: &Facts) -> Result<Automatic, Unansw
             Some(file) => Automatic::output(&facts::resource(file)),
             None => Automatic::refusal(FAILED, "no file is known for this flight_id"),
         }),
+        Question::Progress { .. } => match &facts.progress {
+            Some(progress) => Ok(Automatic::output(&facts::progress(progress))),
+            None => Err(Unanswered::NotKnown),
+        },
         Question::Unreadable => Err(Unanswered::Unreadable),
         Question::NoMethod => Err(Unanswered::NoMethod),
         Question::Other => Err(Unanswered::NotAutomatic),

@@ -43,6 +43,12 @@ impl Exchange {
         self.bid.as_deref().filter(|bid| tells_apart(bid))
     }
 
+    /// The `tid`, if it tells this exchange from others of the device. As [`Exchange::job`].
+    #[must_use]
+    pub fn own_tid(&self) -> Option<&str> {
+        self.tid.as_deref().filter(|tid| tells_apart(tid))
+    }
+
     pub(crate) fn of(envelope: &Envelope<'_>) -> Self {
         let owned = |id: &Option<std::borrow::Cow<'_, str>>| id.as_deref().map(str::to_owned);
         Self { tid: owned(&envelope.tid), bid: owned(&envelope.bid) }

@@ -40,7 +40,8 @@ impl Durations {
         done
     }
 
-    fn take(&self, time: Duration) {
+    /// Takes a time that was measured elsewhere.
+    pub(crate) fn take(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let place = CLASSES.iter().position(|(end, _)| micros <= *end);
         let class = place.and_then(|place| self.classes.get(place)).unwrap_or(&self.longer);

@@ -138,13 +138,16 @@ impl Server {
             },
         });
         let resumed = driver.resume().await.map_err(StartError::Store)?;
-        let desk = Desk::new(DeskParts {
+        let desk = Desk::start(DeskParts {
             directory: directory.clone(),
+            driver: driver.clone(),
             store: parts.requests,
             outlet: outlet.clone(),
             clock: parts.clock.clone(),
+            ids: parts.ids.clone(),
             settings: settings(config),
         });
+        let desk = desk.await.map_err(StartError::Store)?;
         let telemetry = Telemetry::new(TelemetryParts {
             directory: directory.clone(),
             store: parts.history.clone(),

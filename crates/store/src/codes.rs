@@ -4,6 +4,7 @@ use utmos_core::{
     command::{FailureCode, Outcome, Phase, Status},
     credential::CredentialStatus,
     device::DeviceKind,
+    device_request::{AskedOn, RoutingDecision, Sending},
     method::{Channel, CompleteOn, CompletesBy, IfOffline, Risk},
 };
 
@@ -39,6 +40,9 @@ coded! {
         ExpiredBeforeSending = 6, NoResponse = 7, ExecutionUnconfirmed = 8, DispatchUncertain = 9,
     }
     CredentialStatus { Active = 1, Disabled = 2, Deleted = 3, }
+    RoutingDecision { AutoReplied = 1, AwaitingReply = 2, Replied = 3, Expired = 4, Unsupported = 5, }
+    Sending { Unsent = 1, Claimed = 2, Sent = 3, GivenUp = 4, }
+    AskedOn { Requests = 1, Status = 2, StatusOfThing = 3, }
     DeviceKind { Dock = 1, RemoteController = 2, Aircraft = 3, }
 }
 

@@ -19,5 +19,8 @@ pub use journal::{JournalError, JournalJob, JournalWriter, JournalledStore, Medi
 pub use key::{MasterKey, MasterKeyError};
 pub use sqlite::{
     Examination, OpenError, SqliteConfig, SqliteStore, back_up, examine,
-    limits::{EVIDENCE_BYTES_MAX, EVIDENCE_PER_COMMAND_MAX, UNMATCHED_PER_TENANT_MAX},
+    limits::{
+        EVIDENCE_BYTES_MAX, EVIDENCE_PER_COMMAND_MAX, REQUESTS_PER_TENANT_MAX,
+        RULES_PER_TENANT_MAX, UNMATCHED_PER_TENANT_MAX,
+    },
 };

@@ -44,6 +44,10 @@ pub(crate) enum Slot {
     Proof,
     /// `unmatched.raw`.
     Unmatched,
+    /// `device_requests.payload`.
+    RequestPayload,
+    /// `device_requests.reply`.
+    RequestReply,
     /// A line of the emergency journal.
     Journal,
 }
@@ -57,6 +61,8 @@ impl Slot {
             Self::Texts => b"utmos lives.texts",
             Self::Proof => b"utmos timeline.proof",
             Self::Unmatched => b"utmos unmatched.raw",
+            Self::RequestPayload => b"utmos device_requests.payload",
+            Self::RequestReply => b"utmos device_requests.reply",
             Self::Journal => b"utmos emergency journal",
         }
     }

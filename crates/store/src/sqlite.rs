@@ -19,6 +19,8 @@ mod queue;
 pub(crate) mod readers;
 mod reads;
 mod registry;
+mod requests;
+mod requests_rules;
 mod rows;
 mod timeline;
 mod unmatched;
@@ -35,16 +37,19 @@ use std::{
 
 use async_trait::async_trait;
 use utmos_core::{
-    command::{Command, Spec},
+    command::{Command, Spec, StatusVersion},
     credential::Credential,
     device::{Device, SubDevice},
+    device_request::{DeviceRequest, Scope, SetRule},
     evidence::Entry,
-    id::{ApiId, CommandId, DeviceSn, GatewaySn, TenantId},
+    id::{ApiId, CommandId, DeviceRequestId, DeviceSn, GatewaySn, TenantId},
     method::Risk,
     ports::{
         Accepted, Advance, Advanced, CommandFilter, CommandStore, FleetStore, NewCommand, Nonce,
-        RegistryStore, RequestStore, StoreDepths, StoreError, Tenant, Unmatched,
+        RegistryStore, RequestChanged, RequestFilter, RequestKept, RequestStore, RuleSet,
+        StoreDepths, StoreError, TaskState, Tenant, Unmatched,
     },
+    reply::RawJson,
     signing::NonceUse,
     time::Timestamp,
 };
@@ -62,6 +67,8 @@ use self::{
     nonces::{KnownNonces, Nonces},
     queue::{Lane, Queue},
     readers::Readers,
+    requests::{RequestPage, SealedRequest},
+    requests_rules::OfTask,
     urgent::UrgentCommands,
     writer::Writer,
 };
@@ -392,7 +399,91 @@ impl RegistryStore for SqliteStore {
 }
 
 #[async_trait]
-impl RequestStore for SqliteStore {}
+impl RequestStore for SqliteStore {
+    async fn keep_request(&self, request: Arc<DeviceRequest>) -> Result<RequestKept, StoreError> {
+        let sealed = SealedRequest::new(request, &self.sealer)?;
+        let sealer = self.sealer.clone();
+        self.write(Lane::Normal, move |batch| sealed.keep(batch, &sealer)).await
+    }
+
+    async fn change_request(
+        &self,
+        seen: StatusVersion,
+        request: Arc<DeviceRequest>,
+    ) -> Result<RequestChanged, StoreError> {
+        let sealed = SealedRequest::new(request, &self.sealer)?;
+        self.write(Lane::Normal, move |batch| sealed.change(batch, seen)).await
+    }
+
+    async fn request(&self, id: DeviceRequestId) -> Result<Option<DeviceRequest>, StoreError> {
+        let sealer = self.sealer.clone();
+        self.readers.read(move |conn| requests::one(conn, &sealer, id)).await
+    }
+
+    async fn requests_of(
+        &self,
+        tenant: TenantId,
+        filter: RequestFilter,
+        before: Option<DeviceRequestId>,
+        limit: usize,
+    ) -> Result<Vec<DeviceRequest>, StoreError> {
+        let page = RequestPage { tenant, filter, before, limit };
+        let sealer = self.sealer.clone();
+        self.readers.read(move |conn| page.read(conn, &sealer)).await
+    }
+
+    async fn requests_in_care(
+        &self,
+        after: Option<DeviceRequestId>,
+        limit: usize,
+    ) -> Result<Vec<DeviceRequest>, StoreError> {
+        let sealer = self.sealer.clone();
+        self.readers.read(move |conn| requests::in_care(conn, &sealer, after, limit)).await
+    }
+
+    async fn task_sent(
+        &self,
+        tenant: TenantId,
+        gateway: &GatewaySn,
+        method: &str,
+        task: &str,
+    ) -> Result<Option<RawJson>, StoreError> {
+        let (gateway, method, task) = (gateway.clone(), method.to_owned(), task.to_owned());
+        let of_task = OfTask { tenant, gateway, method, task };
+        let sealer = self.sealer.clone();
+        let found = self.readers.read(move |conn| of_task.find(conn, &sealer)).await?;
+        Ok(found.map(|command| command.spec.payload.clone()))
+    }
+
+    async fn task_state(
+        &self,
+        tenant: TenantId,
+        gateway: &GatewaySn,
+        method: &str,
+        task: &str,
+    ) -> Result<Option<TaskState>, StoreError> {
+        let (gateway, method, task) = (gateway.clone(), method.to_owned(), task.to_owned());
+        let of_task = OfTask { tenant, gateway, method, task };
+        let sealer = self.sealer.clone();
+        self.readers.read(move |conn| of_task.state(conn, &sealer)).await
+    }
+
+    async fn rules_generation(&self) -> Result<u64, StoreError> {
+        self.readers.read(requests_rules::generation).await
+    }
+
+    async fn rules(&self) -> Result<Vec<SetRule>, StoreError> {
+        self.readers.read(requests_rules::every).await
+    }
+
+    async fn put_rule(&self, rule: SetRule) -> Result<RuleSet, StoreError> {
+        self.write(Lane::Normal, move |batch| requests_rules::put(batch, &rule)).await
+    }
+
+    async fn remove_rule(&self, scope: Scope) -> Result<bool, StoreError> {
+        self.write(Lane::Normal, move |batch| requests_rules::remove(batch, &scope)).await
+    }
+}
 
 #[async_trait]
 impl FleetStore for SqliteStore {}

@@ -24,10 +24,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const MQTT: &str = "127.0.0.1:1883";
 /// Stands in the documents for the demo's process id.
 const PROCESS: &str = "kill -9 12345";
-const DOCUMENTS: [&str; 11] = [
+const DOCUMENTS: [&str; 12] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
+    "docs/device-requests.md",
     "docs/drills.md",
     "docs/errors.md",
     "docs/outside-broker.md",
@@ -204,6 +205,45 @@ fn the_control_api_of_the_simulator_answers_as_printed() {
     }
     let (mut lines, _) = sim.expect("the manual starts the simulator");
     assert!(lines.child.wait().unwrap().success(), "it was stopped by its last request");
+}
+
+/// Runs every block of the tour of device requests.
+#[test]
+fn the_tour_of_device_requests_works_as_printed() {
+    const CONTROL: &str = "127.0.0.1:9100";
+    let place = Place::new();
+    let mut demo: Option<Demo> = None;
+    let mut docks: Option<(Lines, String)> = None;
+    let mut shell = None;
+    let steps = tour(&read("docs/device-requests.md"));
+    assert!(steps.len() > 6, "the tour's blocks are found");
+    for step in steps {
+        match step.shell {
+            1 => demo = Some(place.demo()),
+            2 => {
+                assert!(demo.is_some(), "shell 1 comes first");
+                let address = docks.as_ref().map_or(CONTROL, |(_, address)| address);
+                let shell = shell.get_or_insert_with(|| Shell::start(&place));
+                let printed = shell.run(&step.script.replace(CONTROL, address));
+                check(&step, &printed);
+            }
+            3 => {
+                let script = step.script.replace(MQTT, &place.mqtt.borrow());
+                let script = script.replace(CONTROL, "127.0.0.1:0");
+                let mut command = interpreter("bash");
+                command.args(["-c", &format!("exec {} 2>&1", script.trim())]);
+                let mut lines = Lines::of(place.within(&mut command));
+                let mut told = lines.until(|line| line.starts_with("control API at http://"));
+                let address = told.pop().expect("the line that was waited for");
+                let address = address.rsplit('/').next().expect("an address").to_owned();
+                if !lines.seen.iter().any(|line| line == "all docks are online") {
+                    lines.until(|line| line == "all docks are online");
+                }
+                docks = Some((lines, address));
+            }
+            other => panic!("the tour has no shell {other}"),
+        }
+    }
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub struct Facts {
     pub storage: Option<Storage>,
     /// The file of the task that `flighttask_resource_get` names.
     pub resource: Option<ResourceFile>,
+    /// How the task stands that `flighttask_progress_get` names.
+    pub progress: Option<TaskProgress>,
 }
 
 /// Answer to `config`. A wrong licence makes a dock disconnect.
@@ -121,6 +123,19 @@ impl fmt::Debug for Storage {
             .field("endpoint", &self.endpoint)
             .finish_non_exhaustive()
     }
+}
+
+/// How a flight task stands, as its dock reported it last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskProgress {
+    /// The task.
+    pub flight_id: String,
+    /// DJI's word.
+    pub status: String,
+    /// `current_step`, where it was told as a number.
+    pub step: Option<i64>,
+    /// How far it is.
+    pub percent: Option<u8>,
 }
 
 /// A wayline file.
@@ -229,4 +244,19 @@ pub(super) fn resource(file: &ResourceFile) -> String {
         .text("fingerprint", &file.fingerprint)
         .finish();
     ObjectWriter::with_capacity(320).raw("file", &inner).finish()
+}
+
+pub(super) fn progress(task: &TaskProgress) -> String {
+    let mut inner = ObjectWriter::with_capacity(64);
+    if let Some(step) = task.step {
+        inner = inner.number("current_step", step);
+    }
+    if let Some(percent) = task.percent {
+        inner = inner.number("percent", percent);
+    }
+    ObjectWriter::with_capacity(160)
+        .text("flight_id", &task.flight_id)
+        .raw("progress", &inner.finish())
+        .text("status", &task.status)
+        .finish()
 }

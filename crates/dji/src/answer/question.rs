@@ -51,6 +51,13 @@ pub enum Question {
         /// The task.
         flight_id: String,
     },
+    /// `flighttask_progress_get`: how does this task stand at the other dock?
+    Progress {
+        /// The other dock, as the device wrote it.
+        target_sn: String,
+        /// The task.
+        flight_id: String,
+    },
     /// A method of the above whose `data` does not say what is asked about.
     Unreadable,
     /// No method at all.
@@ -118,6 +125,12 @@ impl Question {
                     .scalar()
                     .into_text()
                     .map(|id| Self::Resource { flight_id: id.into_owned() })
+            }
+            "flighttask_progress_get" => {
+                let [target_sn, flight_id] = pick(data, ["target_sn", "flight_id"]);
+                let (target_sn, flight_id) = (text(target_sn), text(flight_id));
+                let is_whole = !target_sn.is_empty() && !flight_id.is_empty();
+                is_whole.then_some(Self::Progress { target_sn, flight_id })
             }
             _ => Some(Self::Other),
         };

@@ -71,25 +71,37 @@ impl Method {
     /// # Errors
     /// With every problem there is, at most a hundred of them.
     pub fn check(&self, payload: &Value) -> Result<Checked, Vec<Flaw>> {
-        if let Some(problem) = too_large(payload) {
-            return Err(vec![Flaw { pointer: String::new(), problem, given: Value::Null }]);
-        }
-        let Value::Object(given) = payload else {
-            let given = mask::abridge(payload, GIVEN_CHARS_MAX);
-            return Err(vec![Flaw {
-                pointer: String::new(),
-                problem: "must be an object".to_owned(),
-                given,
-            }]);
-        };
-        let mut found = Found::default();
-        let mut sent = given.clone();
-        for alias in &self.accepts {
-            found.rename(alias, &mut sent);
-        }
-        found.object(&self.payload, &mut sent, "");
-        found.finish(Value::Object(sent))
+        check(&self.accepts, &self.payload, payload)
     }
+}
+
+/// Checks an object against the fields it should have.
+///
+/// # Errors
+/// As [`Method::check`].
+pub fn check_object(fields: &[Field], payload: &Value) -> Result<Checked, Vec<Flaw>> {
+    check(&[], fields, payload)
+}
+
+fn check(accepts: &[Alias], fields: &[Field], payload: &Value) -> Result<Checked, Vec<Flaw>> {
+    if let Some(problem) = too_large(payload) {
+        return Err(vec![Flaw { pointer: String::new(), problem, given: Value::Null }]);
+    }
+    let Value::Object(given) = payload else {
+        let given = mask::abridge(payload, GIVEN_CHARS_MAX);
+        return Err(vec![Flaw {
+            pointer: String::new(),
+            problem: "must be an object".to_owned(),
+            given,
+        }]);
+    };
+    let mut found = Found::default();
+    let mut sent = given.clone();
+    for alias in accepts {
+        found.rename(alias, &mut sent);
+    }
+    found.object(fields, &mut sent, "");
+    found.finish(Value::Object(sent))
 }
 
 /// Why a payload is too large, found without recursion.

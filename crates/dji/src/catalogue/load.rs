@@ -16,7 +16,7 @@ const TIMEOUT_SECONDS_MAX: u64 = 300;
 const SILENCE_SECONDS: u64 = 60;
 const SILENCE_SECONDS_MAX: u64 = 86_400;
 
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 22] = [
     "abort",
     "accepts",
     "channel",
@@ -36,6 +36,7 @@ const KEYS: [&str; 21] = [
     "silence_seconds",
     "starts_motion",
     "status_in_reply",
+    "task",
     "timeout_seconds",
     "title",
 ];
@@ -188,6 +189,7 @@ impl Reader<'_> {
             silence: self.seconds("silence_seconds", SILENCE_SECONDS, SILENCE_SECONDS_MAX)?,
             abort: self.take("abort")?,
             job: self.take("job")?,
+            task: self.take("task")?,
             status_in_reply: self.or_default("status_in_reply")?,
             result_zero_without_status_is_final: self
                 .or_default("result_zero_without_status_is_final")?,

@@ -23,6 +23,63 @@ impl Method {
     }
 }
 
+/// The same of what devices ask and are told: licences, binding codes, temporary credentials.
+const SECRET_NAMES_OF_REQUESTS: [&str; 5] =
+    ["app_key", "license", "licence", "binding_code", "nonce"];
+
+/// A request of a device, or its answer, with what is secret in it replaced: by name, and what follows the host in every
+/// address, which may be signed.
+#[must_use]
+pub fn mask_request(value: &Value) -> Value {
+    masked_request(value, 1)
+}
+
+fn masked_request(value: &Value, depth: usize) -> Value {
+    if DEPTH_MAX < depth {
+        return Value::from(MASKED);
+    }
+    match value {
+        Value::Object(map) => {
+            let shown = |(name, inner): (&String, &Value)| {
+                let is_address = inner.is_string() && name.to_ascii_lowercase().contains("url");
+                let shown = if names_a_secret_of_requests(name) {
+                    hide(Secret::Value, inner)
+                } else if is_address {
+                    hide(Secret::Url, inner)
+                } else {
+                    masked_request(inner, depth + 1)
+                };
+                (name.clone(), shown)
+            };
+            Value::Object(map.iter().map(shown).collect())
+        }
+        Value::Array(items) => {
+            Value::Array(items.iter().map(|item| masked_request(item, depth + 1)).collect())
+        }
+        Value::String(text) if text.contains("://") && text.contains('?') => {
+            Value::from(hide_in_url(text))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+    }
+}
+
+fn names_a_secret_of_requests(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    names_a_secret(name) || SECRET_NAMES_OF_REQUESTS.iter().any(|secret| lower.contains(secret))
+}
+
+/// The beginning of a text up to where a secret of a request could stand: for what was cut and cannot be read any more.
+#[must_use]
+pub fn mask_cut_request(text: &str) -> String {
+    let lower = text.to_ascii_lowercase();
+    let names = SECRET_NAMES.iter().chain(&SECRET_NAMES_OF_REQUESTS).chain(&["url", "://", "\\"]);
+    let end = names.filter_map(|name| lower.find(name)).min();
+    match end.and_then(|end| text.get(..end)) {
+        Some(start) => format!("{start}{MASKED}"),
+        None => text.to_owned(),
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Known<'a> {
     Fields(&'a [Field]),
@@ -124,5 +181,39 @@ pub(super) fn abridge(value: &Value, chars_max: usize) -> Value {
         }
         Value::Array(items) => Value::from(format!("a list of {}", items.len())),
         Value::Object(map) => Value::from(format!("an object with {} fields", map.len())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn secrets_of_requests_and_their_answers_are_masked_wherever_they_stand() {
+        let shown = mask_request(&json!({
+            "app_id": "1", "app_key": "hush", "app_license": "hush", "nonce": "hush",
+            "bind_devices": [{"sn": "A", "device_binding_code": "hush", "device_secret": "hush"}],
+            "output": {
+                "bucket": "b", "endpoint": "https://s3.example",
+                "credentials": {"access_key_id": "hush", "access_key_secret": "hush", "security_token": "hush", "expire": 3600},
+                "file": {"url": "https://files.example/a.kmz?sig=hush", "fingerprint": "f"},
+            },
+            "note": "see https://host/x?token=hush", "empty": null,
+        }));
+        let text = shown.to_string();
+        assert!(!text.contains("hush"), "{text}");
+        for kept in ["app_id", "fingerprint", "s3.example", "files.example", "3600", "\"b\""] {
+            assert!(text.contains(kept), "{kept}: {text}");
+        }
+    }
+
+    #[test]
+    fn of_a_cut_text_only_what_stands_before_the_first_secret_is_shown() {
+        let text = r#"{"a":1,"Device_Binding_Code":"hush"}"#;
+        assert_eq!(mask_cut_request(text), r#"{"a":1,"Device_***"#);
+        assert_eq!(mask_cut_request(r#"{"a":1,"b":"#), r#"{"a":1,"b":"#);
+        assert!(!mask_cut_request(r#"{"to\u006ben":"hush"}"#).contains("hush"));
     }
 }

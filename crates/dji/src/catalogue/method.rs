@@ -77,6 +77,8 @@ pub struct Method {
     pub abort: Option<Abort>,
     /// How its progress is reported.
     pub job: Option<Job>,
+    /// Where the id of the task stands that the payload names, of a method that is no job itself.
+    pub task: Option<String>,
     /// Whether the reply documents an `output.status` that tells of the job.
     pub status_in_reply: bool,
     /// Whether a reply with result 0 and no status is final though the method is a job.
@@ -168,8 +170,9 @@ impl Method {
     /// The job's own id in a payload (`flight_id`, `fly_to_id`, …), where the method has one.
     #[must_use]
     pub fn job_ref(&self, payload: &Value) -> Option<String> {
-        let reference = self.job.as_ref()?.reference.as_ref()?;
-        text_at(payload, &reference.payload).filter(|id| !id.is_empty())
+        let reference = self.job.as_ref().and_then(|job| job.reference.as_ref());
+        let place = reference.map(|reference| &reference.payload).or(self.task.as_ref())?;
+        text_at(payload, place).filter(|id| !id.is_empty())
     }
 
     /// A documented, plausible payload.

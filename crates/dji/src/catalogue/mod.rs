@@ -16,12 +16,12 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use utmos_core::nearest;
 
-pub use check::{Checked, DEPTH_MAX, Flaw, Hint, VALUES_MAX};
+pub use check::{Checked, DEPTH_MAX, Flaw, Hint, VALUES_MAX, check_object};
 pub use error::CatalogueError;
 pub use field::{Choice, Field, Kind, Secret, When};
 pub use gateway::GatewayModel;
 pub use job::{Job, JobEvent, Reference};
-pub use mask::MASKED;
+pub use mask::{MASKED, mask_cut_request, mask_request};
 pub use method::{Abort, Alias, Domain, Method, Placement, Seq};
 
 use load::Code;

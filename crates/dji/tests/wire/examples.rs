@@ -262,13 +262,17 @@ fn with_nothing_known_a_dock_is_told_no_rather_than_nothing() {
 
 #[test]
 fn what_cannot_be_answered_by_itself_says_why() {
-    use answer::Unanswered::{NoMethod, NotAutomatic, NotConfigured, Unreadable};
+    use answer::Unanswered::{NoMethod, NotAutomatic, NotConfigured, NotKnown, Unreadable};
     let catalogue = &*CATALOGUE;
     let full = value!({"result": 0, "output": {"offline_map_enable": false, "files": []}});
     for (payload, want) in [
         (r#"{"tid":"t","method":"offline_map_get","data":null}"#, Ok(full)),
         (r#"{"tid":"t","method":"config","data":{}}"#, Err(NotConfigured)),
-        (r#"{"tid":"t","method":"flighttask_progress_get","data":{}}"#, Err(NotAutomatic)),
+        (r#"{"tid":"t","method":"flighttask_progress_get","data":{}}"#, Err(Unreadable)),
+        (
+            r#"{"tid":"t","method":"flighttask_progress_get","data":{"target_sn":"B","flight_id":"f"}}"#,
+            Err(NotKnown),
+        ),
         (r#"{"tid":"t","method":"something_new"}"#, Err(NotAutomatic)),
         (r#"{"tid":"t","data":{"devices":[{"sn":"a"}]}}"#, Err(NoMethod)),
         (r#"{"tid":"t","method":"airport_bind_status","data":{"devices":[]}}"#, Err(Unreadable)),

@@ -34,7 +34,7 @@ fn render(app: &App) -> String {
     let (driver, link) = (app.driver.figures(), app.link.figures());
     let (desk, telemetry) = (app.desk.figures(), app.telemetry.figures());
     let mut text = String::new();
-    let counters: [(&str, &str, &AtomicU64); 16] = [
+    let counters: [(&str, &str, &AtomicU64); 23] = [
         ("commands_accepted", "Commands stored", &driver.accepted),
         ("commands_published", "Messages handed to the broker", &driver.published),
         ("commands_ended", "Commands that ended", &driver.ended),
@@ -50,7 +50,18 @@ fn render(app: &App) -> String {
             &link.unclear,
         ),
         ("uplink_answered", "Answers sent to devices", &link.answered),
-        ("uplink_unanswered", "Requests of devices that nothing answers", &desk.unanswered),
+        (
+            "uplink_unanswered",
+            "Requests of devices that nothing answers by itself",
+            &desk.unanswered,
+        ),
+        ("device_requests_received", "Requests of devices", &desk.received),
+        ("device_requests_repeated", "Requests of devices that came before", &desk.repeated),
+        ("device_requests_auto_replied", "Requests answered automatically", &desk.automatic),
+        ("device_requests_replied", "Requests answered by hand", &desk.by_hand),
+        ("device_requests_expired", "Requests nobody answered in time", &desk.expired),
+        ("device_requests_unrecorded", "Requests answered without a record", &desk.unrecorded),
+        ("device_requests_dropped", "Requests there was no room for", &desk.dropped),
         (
             "uplink_dropped",
             "Messages of devices dropped because their gateway said more than could be stored",
@@ -70,6 +81,7 @@ fn render(app: &App) -> String {
             writeln!(text, "# HELP utmos_{name}_total {help}\n# TYPE utmos_{name}_total counter");
         let _ = writeln!(text, "utmos_{name}_total {value}");
     }
+    let (requests_open, requests_recording) = app.desk.depths();
     let (lanes, store) = (app.driver.depths(), app.store.depths());
     let gauges = [
         ("commands_open", "Commands that are looked after", lanes.open),
@@ -80,6 +92,8 @@ fn render(app: &App) -> String {
         ("store_writes_waiting", "Writes that the store has not answered", store.writes),
         ("store_urgent_writes_waiting", "The same of emergencies", store.urgent_writes),
         ("journal_unsettled", "Emergencies in the journal, not on record yet", store.unsettled),
+        ("device_requests_waiting", "Requests that wait for an answer or to leave", requests_open),
+        ("device_requests_recording", "Requests whose record is being written", requests_recording),
         ("uplink_waiting", "Messages of devices that wait to be taken in", app.inbound.depth()),
         (
             "uplink_chores",
@@ -107,6 +121,7 @@ fn render(app: &App) -> String {
     let durations = [
         ("store_accept", "Time until the store has answered about a new command", &driver.accept),
         ("store_advance", "Time until the store has answered about a change", &driver.advance),
+        ("device_request_reply", "Time from a request to its automatic answer", &desk.answer),
         ("publish", "Time until the broker has given its word on a message", &driver.publish),
     ];
     for (name, help, durations) in durations {

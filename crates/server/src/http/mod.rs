@@ -19,6 +19,9 @@ mod places;
 pub mod problem;
 mod query;
 mod request_id;
+mod requests;
+mod requests_reply;
+mod requests_rules;
 mod serve;
 mod signed;
 mod telemetry;
@@ -88,6 +91,7 @@ pub struct App {
     license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
 ), tags(
     (name = "commands", description = "Send commands and learn what became of them."),
+    (name = "device requests", description = "What devices ask of the cloud, and who answers it."),
     (name = "catalogue", description = "What can be sent: every method with its payload, its reply and its limits."),
     (name = "telemetry", description = "What devices tell of themselves: the latest, its history, and where they flew."),
     (name = "operations", description = "For those who run the server. Not signed."),
@@ -216,6 +220,15 @@ fn api(metrics: Metrics) -> OpenApiRouter<Arc<App>> {
         .routes(routes!(telemetry::get_telemetry))
         .routes(routes!(telemetry_history::list_samples))
         .routes(routes!(telemetry_track::get_track))
+        .routes(routes!(requests::list_device_requests))
+        .routes(routes!(requests::get_device_request))
+        .routes(routes!(requests_reply::reply_to_device_request))
+        .routes(routes!(requests_rules::list_device_request_rules))
+        .routes(routes!(
+            requests_rules::get_device_request_rule,
+            requests_rules::put_device_request_rule,
+            requests_rules::delete_device_request_rule
+        ))
         .routes(routes!(operations::healthz))
         .routes(routes!(operations::readyz));
     match metrics {

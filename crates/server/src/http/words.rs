@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utmos_core::{
     command::Status,
+    device_request::RoutingDecision,
     method::{Channel, CompleteOn, CompletesBy, IfOffline, Risk},
 };
 use utmos_dji::catalogue::Domain;
@@ -61,6 +62,15 @@ words! {
     CompletesByWord as "CompletesBy" = in_words(&[
         CompletesBy::Reply, CompletesBy::Job, CompletesBy::ReplyOrJob, CompletesBy::DrcAck, CompletesBy::NoReply,
     ]);
+    /// How a device request stands.
+    RoutingDecisionWord as "RoutingDecision" =
+        RoutingDecision::ALL.iter().map(|(_, word)| (*word).into()).collect();
+    /// Who answered a device request.
+    ReplySourceWord as "ReplySource" = vec!["auto".into(), "manual".into()];
+    /// Who answers device requests.
+    RuleModeWord as "RuleMode" = vec!["auto".into(), "manual".into(), "auto_after".into()];
+    /// Where a rule comes from: set for the device, for all of the tenant's devices, or by nobody.
+    RuleOriginWord as "RuleOrigin" = vec!["device".into(), "tenant".into(), "default".into()];
     /// A domain of the public platform.
     DomainWord as "Domain" = in_words(&[
         Domain::Device, Domain::Camera, Domain::Drc, Domain::Wayline, Domain::Psdk, Domain::Safety, Domain::Live,

@@ -1,33 +1,59 @@
-//! What devices ask of the cloud (API.md section 5), answered so that a dock comes up with nobody watching.
+//! What devices ask of the cloud (API.md section 5): answered by rule so that a dock works with nobody watching, or left
+//! to whoever integrates, on record either way.
+//!
+//! [`intake`] takes what comes in and answers at once what is answered automatically; [`tend`] looks after what waits: for
+//! an answer by hand, for its gateway, for its deadline. What they decide, `core::device_request` says. Nothing here
+//! makes the way in wait, and nothing a device asks makes memory or disk grow beyond the limits of [`doors`].
+
+mod binding;
+mod book;
+mod doors;
+mod facts;
+mod intake;
+mod rules;
+mod tend;
 
 use std::{
-    collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use tokio_util::task::TaskTracker;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utmos_core::{
-    id::{DeviceSn, TenantId},
-    ports::RequestStore,
+    device_request::{Asked, AskedOn, DeviceRequest, Reply},
+    id::GatewaySn,
+    ports::{Ids, RequestStore, StoreError},
     time::Clock,
 };
 use utmos_dji::{
-    answer::{self, Binding, BindingOutcome, CloudConfig, Facts, Organization, Question},
-    uplink::{Request, Uplink},
+    answer::{self, CloudConfig, Organization},
+    topic::StatusRoot,
+    uplink::{self, Exchange, Request, Uplink},
 };
-use utmos_mqtt::{Outlet, Publish};
+use utmos_mqtt::{Outlet, Publish, Sent};
 
+use self::{book::Book, intake::Intake};
+pub use self::{
+    rules::{Effective, RuleOrigin, Rules, UPDATE_TOPO},
+    tend::{ByHand, ReplyError},
+};
 use crate::{
     directory::Directory,
+    driver::Driver,
+    durations::Durations,
     link::{Listener, Said},
 };
 
 /// Answers to devices are worth nothing later than this.
 const ANSWER_EXPIRY: Duration = Duration::from_secs(30);
+/// How long a stop waits for answers that are under way.
+const STOP_WAIT: Duration = Duration::from_secs(1);
+/// Requests read at once when a server starts.
+const RESUME_PAGE: usize = 500;
 
 /// What docks are told of the cloud they belong to.
 #[derive(Debug, Clone)]
@@ -42,12 +68,16 @@ pub struct Settings {
 pub struct DeskParts {
     /// Who is who.
     pub directory: Arc<Directory>,
+    /// Who is there.
+    pub driver: Driver,
     /// Where requests are kept.
     pub store: Arc<dyn RequestStore>,
     /// Where answers leave.
     pub outlet: Arc<dyn Outlet>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Fresh ids.
+    pub ids: Arc<dyn Ids>,
     /// What docks are told.
     pub settings: Settings,
 }
@@ -55,145 +85,199 @@ pub struct DeskParts {
 /// Figures of the desk since it started.
 #[derive(Debug, Default)]
 pub struct Figures {
-    /// Answers sent to devices.
-    pub answered: AtomicU64,
-    /// Requests of devices that nothing answers by itself.
+    /// Requests that came, repeated ones and topology updates included.
+    pub received: AtomicU64,
+    /// Those that repeat one that is known.
+    pub repeated: AtomicU64,
+    /// Requests answered automatically.
+    pub automatic: AtomicU64,
+    /// Requests answered by hand.
+    pub by_hand: AtomicU64,
+    /// Requests nobody answered in time.
+    pub expired: AtomicU64,
+    /// Requests left to whoever integrates, since nothing answers them by itself.
     pub unanswered: AtomicU64,
+    /// Requests answered without a record: the store was unwell, or their gateway asked more than is recorded.
+    pub unrecorded: AtomicU64,
+    /// Requests for which there was no room; the device asks again.
+    pub dropped: AtomicU64,
+    /// From the receipt of a request to its automatic answer being handed to the broker.
+    pub answer: Durations,
 }
 
 /// Takes requests and answers them.
 pub struct Desk {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     parts: DeskParts,
     figures: Figures,
+    rules: Rules,
+    intake: Mutex<Intake>,
+    book: Mutex<Book>,
+    /// Wakes the timers, when something is due earlier than they know.
+    timers_moved: Notify,
+    /// Requests of all gateways whose record is being written.
+    recording: Arc<Semaphore>,
     tasks: TaskTracker,
+    stopping: CancellationToken,
 }
 
 impl Listener for Desk {
     fn said(&self, said: &Said<'_>) {
         if let Uplink::Request(request) = said.uplink {
-            self.answer(said.tenant, request);
+            self.inner.asked(said, request);
         }
+        if let Uplink::Topology(topology) = said.uplink {
+            self.inner.topology_told(said, topology);
+        }
+    }
+
+    fn presence(&self, gateway: &GatewaySn) {
+        self.inner.gateway_was_heard(gateway);
     }
 }
 
 impl Desk {
-    /// A desk.
-    #[must_use]
-    pub fn new(parts: DeskParts) -> Arc<Self> {
-        Arc::new(Self { parts, figures: Figures::default(), tasks: TaskTracker::new() })
+    /// A desk at which whatever waits from before is looked after.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn start(parts: DeskParts) -> Result<Arc<Self>, StoreError> {
+        let rules = Rules::load(parts.store.clone()).await?;
+        let inner = Arc::new(Inner {
+            parts,
+            figures: Figures::default(),
+            rules,
+            intake: Mutex::default(),
+            book: Mutex::default(),
+            timers_moved: Notify::new(),
+            recording: Arc::new(Semaphore::new(doors::RECORDING_MAX)),
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+        });
+        inner.resume().await?;
+        let timers = inner.clone();
+        inner.tasks.spawn(async move { timers.run_timers().await });
+        let follower = inner.clone();
+        inner.tasks.spawn(async move { follower.rules.follow(&follower.stopping).await });
+        Ok(Arc::new(Self { inner }))
     }
 
     /// Figures since the start.
     #[must_use]
     pub fn figures(&self) -> &Figures {
-        &self.figures
+        &self.inner.figures
     }
 
-    /// Waits until the answers that are under way have left.
+    /// Where requests are read.
+    #[must_use]
+    pub fn store(&self) -> &dyn RequestStore {
+        self.inner.parts.store.as_ref()
+    }
+
+    /// The rules by which requests are answered.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.inner.rules
+    }
+
+    /// Requests that wait for an answer by hand or for their gateway, and records that are being written.
+    #[must_use]
+    pub fn depths(&self) -> (usize, usize) {
+        let recording = doors::RECORDING_MAX - self.inner.recording.available_permits();
+        (self.inner.book().len(), recording)
+    }
+
+    /// Waits until the answers that are under way have left, for a moment. What has not left is on record.
     pub async fn stop(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
-    }
-
-    /// Sends an answer. Nobody waits for the broker's word on it: a device that missed it asks again.
-    fn send(&self, outgoing: answer::Outgoing) {
-        self.figures.answered.fetch_add(1, Ordering::Relaxed);
-        let outlet = self.parts.outlet.clone();
-        self.tasks.spawn(async move {
-            let topic = outgoing.topic.to_string();
-            let message = Publish::new(topic.clone(), outgoing.payload).with_expiry(ANSWER_EXPIRY);
-            let sent = outlet.publish(message).await;
-            tracing::trace!(topic, ?sent, "answered a device");
-        });
+        self.inner.stopping.cancel();
+        self.inner.tasks.close();
+        if tokio::time::timeout(STOP_WAIT, self.inner.tasks.wait()).await.is_err() {
+            tracing::info!("stopped before every answer to a device had left");
+        }
     }
 }
 
-impl Desk {
-    fn answer(&self, tenant: TenantId, request: &Request) {
-        let question = Question::of(request);
-        let facts = self.facts(tenant, &question);
-        match answer::automatic(&question, &facts) {
-            Ok(answered) => {
-                let at = self.parts.clock.now().wall;
-                tracing::info!(
-                    gateway.sn = %request.gateway, result = answered.result,
-                    "answered {}", request.method.as_deref().unwrap_or("a request")
-                );
-                self.send(answer::request_reply(request, &answered.data, at));
+impl Inner {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn intake(&self) -> MutexGuard<'_, Intake> {
+        self.intake.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes up what waits from before.
+    async fn resume(&self) -> Result<(), StoreError> {
+        let mut after = None;
+        loop {
+            let page = self.parts.store.requests_in_care(after, RESUME_PAGE).await?;
+            for request in &page {
+                self.look_after(request);
             }
-            Err(why) => {
-                self.figures.unanswered.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(
-                    gateway.sn = %request.gateway, %why,
-                    "left {} unanswered", request.method.as_deref().unwrap_or("a request")
-                );
+            match page.last() {
+                Some(last) => after = Some(last.asked.id),
+                None => return Ok(()),
             }
         }
     }
 
-    fn facts(&self, tenant: TenantId, question: &Question) -> Facts {
-        let organization =
-            self.parts.settings.organization.clone().unwrap_or_else(|| Organization {
-                id: tenant.to_string(),
-                name: tenant.to_string(),
-            });
-        let mut facts = Facts {
-            config: Some(self.parts.settings.cloud.clone()),
-            organization: Some(organization.clone()),
-            ..Facts::default()
-        };
-        match question {
-            Question::BindStatus { devices } => {
-                facts.bindings = self.bindings(tenant, devices, &organization)
-            }
-            Question::Bind { devices } => {
-                let outcome = |sn: &DeviceSn| self.binding_outcome(tenant, sn);
-                facts.outcomes =
-                    devices.iter().map(|one| (one.sn.clone(), outcome(&one.sn))).collect();
-            }
-            Question::Config
-            | Question::Organization { .. }
-            | Question::FlightAreas
-            | Question::OfflineMap
-            | Question::Storage { .. }
-            | Question::Resource { .. }
-            | Question::Unreadable
-            | Question::NoMethod
-            | Question::Other => {}
-        }
-        facts
-    }
-
-    /// A device that is registered to the tenant counts as bound; an aircraft is registered when its dock reports it.
-    fn bindings(
+    /// Sends an answer and waits for the broker's word on it.
+    async fn send(
         &self,
-        tenant: TenantId,
-        devices: &[String],
-        to: &Organization,
-    ) -> BTreeMap<DeviceSn, Binding> {
-        self.parts.directory.with_registry(|registry| {
-            let parsed = devices.iter().filter_map(|sn| DeviceSn::parse(sn).ok());
-            let known = parsed
-                .filter_map(|sn| registry.device(&sn))
-                .filter(|device| device.tenant == tenant);
-            known
-                .map(|device| {
-                    let callsign = if device.label.is_empty() {
-                        device.sn.to_string()
-                    } else {
-                        device.label.clone()
-                    };
-                    (device.sn.clone(), Binding { organization: to.clone(), callsign })
-                })
-                .collect()
-        })
+        asked: &Asked,
+        exchange: Exchange,
+        reply: &Reply,
+        expiry: Duration,
+    ) -> Sent {
+        let request = Request { exchange, ..wire(asked) };
+        let outgoing = answer::request_reply(&request, &reply.data, self.parts.clock.now().wall);
+        let topic = outgoing.topic.to_string();
+        let message = Publish::new(topic, outgoing.payload).with_expiry(expiry);
+        let sent = self.parts.outlet.publish(message).await;
+        tracing::trace!(device_request.id = %asked.id, ?sent, "answered a device");
+        sent
     }
+}
 
-    /// The gateway has proved who it is with its password, so it may bind itself and its own aircraft; nobody else's.
-    fn binding_outcome(&self, tenant: TenantId, sn: &DeviceSn) -> BindingOutcome {
-        match self.parts.directory.device(sn) {
-            Some(device) if device.tenant != tenant => BindingOutcome::AlreadyBound,
-            Some(_) | None => BindingOutcome::Bound,
-        }
+/// The request as it was on the wire, as far as it was kept.
+fn wire(asked: &Asked) -> Request {
+    Request {
+        gateway: asked.gateway.clone(),
+        asked_on: match asked.asked_on {
+            AskedOn::Requests => uplink::AskedOn::Requests,
+            AskedOn::Status => uplink::AskedOn::Status(StatusRoot::Sys),
+            AskedOn::StatusOfThing => uplink::AskedOn::Status(StatusRoot::Thing),
+        },
+        exchange: exchange_of(asked),
+        method: asked.request_type.clone(),
+        device_time: None,
+        data: asked.payload.clone(),
+    }
+}
+
+fn exchange_of(asked: &Asked) -> Exchange {
+    Exchange { tid: asked.tid.clone(), bid: asked.bid.clone() }
+}
+
+fn status_of(root: StatusRoot) -> AskedOn {
+    match root {
+        StatusRoot::Sys => AskedOn::Status,
+        StatusRoot::Thing => AskedOn::StatusOfThing,
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The request after a decision, where it moved.
+fn moved(decision: utmos_core::device_request::Decision) -> Option<Arc<DeviceRequest>> {
+    use utmos_core::device_request::Decision;
+    match decision {
+        Decision::Move { to, .. } => Some(Arc::from(to)),
+        Decision::Refuse(_) | Decision::Ignore => None,
     }
 }

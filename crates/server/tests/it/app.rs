@@ -28,7 +28,7 @@ use utmos_server::{
 use utmos_store::{HistoryFile, JournalledStore, MasterKey, SqliteConfig, SqliteStore};
 use uuid::Uuid;
 
-use crate::{dock::PretendDock, unwell::Unwell};
+use crate::{dock::PretendDock, requests_unwell::UnwellRequests, unwell::Unwell};
 
 /// Longest a test waits for anything.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -42,6 +42,8 @@ pub struct TestApp {
     pub unwell: Arc<Unwell>,
     /// Where telemetry is kept.
     pub history: Arc<HistoryFile>,
+    /// The same before the store of device requests.
+    pub unwell_requests: Arc<UnwellRequests>,
     pub http: SocketAddr,
     pub mqtt: SocketAddr,
     /// A credential of the first tenant that may do everything.
@@ -82,14 +84,28 @@ impl TestApp {
     ) -> Self {
         let journal = folder.path().join("emergency.journal");
         let unwell = Arc::new(Unwell::new(store.clone()));
+        let unwell_requests = Arc::new(UnwellRequests::new(store.clone()));
         let journalled =
             Arc::new(JournalledStore::before(unwell.clone(), &store, &journal).unwrap());
         journalled.settle().await.unwrap();
         let history = Arc::new(HistoryFile::open(&folder.path().join("history.sqlite")).unwrap());
-        let server = start_server(journalled, &store, &history, settings).await;
+        let server =
+            start_server(journalled, unwell_requests.clone(), &store, &history, settings).await;
         let (http, mqtt) = (server.http_addr(), server.mqtt_addr().unwrap());
         let api = Api::new(http, given);
-        Self { server, store, unwell, history, http, mqtt, api, folder, master_key, settings }
+        Self {
+            server,
+            store,
+            unwell,
+            unwell_requests,
+            history,
+            http,
+            mqtt,
+            api,
+            folder,
+            master_key,
+            settings,
+        }
     }
 
     /// Stops the server in good order and starts another on the same data.
@@ -112,6 +128,14 @@ impl TestApp {
         let store = open(&folder, &self.master_key);
         let (key, given) = (self.master_key.clone(), self.api.given.clone());
         Self::start_on(folder, key, store, given, self.settings).await
+    }
+
+    /// A figure of the metrics, as it is written there.
+    pub async fn metric(&self, name: &str) -> String {
+        let text = Api::answer(self.api.bare(Method::GET, "/metrics")).await.body;
+        let text = text.as_str().unwrap().to_owned();
+        let line = text.lines().find(|line| line.split(' ').next() == Some(name));
+        line.unwrap_or_else(|| panic!("no {name}")).rsplit(' ').next().unwrap().to_owned()
     }
 
     /// A dock that is connected and listens, and does what `script` says.
@@ -154,6 +178,7 @@ fn open(folder: &TempDir, master_key: &MasterKey) -> Arc<SqliteStore> {
 
 async fn start_server(
     journalled: Arc<JournalledStore>,
+    requests: Arc<UnwellRequests>,
     store: &Arc<SqliteStore>,
     history: &Arc<HistoryFile>,
     settings: Settings,
@@ -167,7 +192,7 @@ async fn start_server(
     let config = Config::load(layers).unwrap().config;
     let parts = Parts {
         store: journalled,
-        requests: store.clone(),
+        requests,
         fleet: store.clone(),
         history: history.clone(),
         clock: Arc::new(SystemClock::new()),

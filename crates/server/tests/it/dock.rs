@@ -23,6 +23,8 @@ pub struct PretendDock {
 pub struct Down {
     pub topic: String,
     pub body: Value,
+    /// As it came.
+    pub raw: String,
 }
 
 impl Down {
@@ -140,6 +142,7 @@ impl PretendDock {
                     return Down {
                         topic: topic.to_string(),
                         body: serde_json::from_slice(&payload).unwrap(),
+                        raw: String::from_utf8(payload.to_vec()).unwrap(),
                     };
                 }
                 Inbound::Joined { .. }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     app::{Answer, Api, COMMANDS, TestApp, with_headers},
+    requests::{ask, until_listed},
     wire::{Wire, head},
 };
 
@@ -36,6 +37,10 @@ const READ: Option<Permission> = Some(Permission::CommandRead);
 const CREATE: Option<Permission> = Some(Permission::CommandCreate);
 const TELEMETRY: Option<Permission> = Some(Permission::TelemetryRead);
 const NO_DEVICE: Foreign = Foreign::Refused("DEVICE_NOT_FOUND");
+const READ_REQUESTS: Option<Permission> = Some(Permission::DeviceRequestRead);
+const ANSWER_REQUESTS: Option<Permission> = Some(Permission::DeviceRequestCreate);
+const NO_REQUEST: Foreign = Foreign::Refused("DEVICE_REQUEST_NOT_FOUND");
+const RULE: &str = "/api/v1/open/device-request-rules/{request_type}";
 const NO_COMMAND: Foreign = Foreign::Refused("COMMAND_NOT_FOUND");
 
 const ROUTES: &[Route] = &[
@@ -56,6 +61,19 @@ const ROUTES: &[Route] = &[
     route("GET", "/api/v1/open/devices/{device_id}/telemetry", TELEMETRY, 200, NO_DEVICE),
     route("GET", "/api/v1/open/devices/{device_id}/telemetry/history", TELEMETRY, 200, NO_DEVICE),
     route("GET", "/api/v1/open/devices/{device_id}/telemetry/track", TELEMETRY, 200, NO_DEVICE),
+    route("GET", "/api/v1/open/device-requests", READ_REQUESTS, 200, Foreign::Nothing),
+    route("GET", "/api/v1/open/device-requests/{request_id}", READ_REQUESTS, 200, NO_REQUEST),
+    route(
+        "POST",
+        "/api/v1/open/device-requests/{request_id}/reply",
+        ANSWER_REQUESTS,
+        202,
+        NO_REQUEST,
+    ),
+    route("GET", "/api/v1/open/device-request-rules", READ_REQUESTS, 200, Foreign::Same),
+    route("GET", RULE, READ_REQUESTS, 200, Foreign::Same),
+    route("PUT", RULE, ANSWER_REQUESTS, 200, Foreign::Same),
+    route("DELETE", RULE, ANSWER_REQUESTS, 200, Foreign::Same),
     route("GET", "/healthz", None, 200, Foreign::Same),
     route("GET", "/readyz", None, 200, Foreign::Same),
     route("GET", "/metrics", None, 200, Foreign::Same),
@@ -72,11 +90,13 @@ const fn route(
 }
 
 impl Route {
-    fn target(&self, command: &str) -> String {
+    fn target(&self, command: &str, request: &str) -> String {
         self.path
             .replace("{command_id}", command)
             .replace("{method}", "cover_open")
             .replace("{device_id}", "DOCK-2")
+            .replace("{request_id}", request)
+            .replace("{request_type}", "config")
     }
 
     fn body(&self) -> Option<String> {
@@ -84,17 +104,23 @@ impl Route {
             "vendor": "dji", "device_id": "DOCK-1", "command_type": "debug_mode_open", "payload": {},
             "idempotency_key": Uuid::new_v4().to_string(),
         });
-        (self.method == "POST").then(|| body.to_string())
+        let body = match self.path {
+            RULE => json!({"mode": "auto"}),
+            path if path.ends_with("/reply") => json!({"reply_code": "0"}),
+            _ => body,
+        };
+        ["POST", "PUT"].contains(&self.method).then(|| body.to_string())
     }
 
     fn content_type(&self) -> &'static str {
         if self.path.ends_with("/track") { "application/geo+json" } else { "application/json" }
     }
 
-    async fn ask(&self, api: &Api, command: &str) -> Answer {
+    async fn ask(&self, api: &Api, command: &str, request: &str) -> Answer {
         let body = self.body();
         let method = self.method.parse().unwrap();
-        api.request(method, &self.target(command), body.as_deref().map(str::as_bytes)).await
+        api.request(method, &self.target(command, request), body.as_deref().map(str::as_bytes))
+            .await
     }
 }
 
@@ -165,11 +191,17 @@ async fn every_route_lets_in_whom_it_should_and_nobody_else() {
         let api = app.put_credential(|one| one.permissions = without(permission)).await;
         lacking.insert(permission, api);
     }
+    // It knows all that were put before one it knows.
     app.credential(|_| {}).await;
-    for route in ROUTES {
+    let dock = app.dock("DOCK-1").await;
+    for (number, route) in ROUTES.iter().enumerate() {
         let name = format!("{} {}", route.method, route.path);
         let command = app.api.create("DOCK-2", "debug_mode_open", json!({}), json!({})).await.id();
-        let target = route.target(&command);
+        let asked = format!("?request_type=something_{number}");
+        ask(&dock, &number.to_string(), &format!("something_{number}"), json!({})).await;
+        let request = until_listed(&app.api, &asked, 1).await[0]["request_id"].clone();
+        let request = request.as_str().unwrap();
+        let target = route.target(&command, request);
         let bare = Api::answer(app.api.bare(route.method.parse().unwrap(), &target)).await;
         let Some(permission) = route.permission else {
             assert_eq!(bare.status.as_u16(), route.ok, "{name}: {bare:?}");
@@ -177,20 +209,20 @@ async fn every_route_lets_in_whom_it_should_and_nobody_else() {
         };
         assert_refused(&bare, 401, "UNAUTHORIZED");
 
-        let denied = route.ask(&lacking[&permission], &command).await;
+        let denied = route.ask(&lacking[&permission], &command, request).await;
         assert_refused(&denied, 403, "PERMISSION_DENIED");
         assert!(
             denied.body["details"][0]["problem"].as_str().unwrap().contains(permission.as_str())
         );
 
-        let answer = route.ask(&foreign, &command).await;
+        let answer = route.ask(&foreign, &command, request).await;
         match route.foreign {
             Foreign::Refused(code) => assert_refused(&answer, 404, code),
             Foreign::Nothing => assert_eq!(answer.body["items"], json!([]), "{name}: {answer:?}"),
             Foreign::Same => assert_eq!(answer.status.as_u16(), route.ok, "{name}: {answer:?}"),
         }
 
-        let answer = route.ask(&app.api, &command).await;
+        let answer = route.ask(&app.api, &command, request).await;
         assert_eq!(answer.status.as_u16(), route.ok, "{name}: {answer:?}");
         assert_eq!(answer.headers["content-type"], route.content_type(), "{name}");
         assert_eq!(answer.headers["cache-control"], "no-store", "{name}");
@@ -203,16 +235,19 @@ async fn a_path_that_takes_another_method_says_which_and_head_is_a_get_without_a
     let app = TestApp::start().await;
     let command = app.api.create("DOCK-1", "debug_mode_open", json!({}), json!({})).await.id();
     for route in ROUTES {
-        let target = route.target(&command);
+        let target = route.target(&command, &command);
+        let is_taken = |method: &&str| {
+            ROUTES.iter().any(|other| other.path == route.path && other.method == *method)
+        };
         let others = ["DELETE", "PUT", "PATCH", "OPTIONS", "TRACE", "BREW"];
-        for method in others {
+        for method in others.into_iter().filter(|method| !is_taken(method)) {
             let answer = Api::answer(app.api.bare(method.parse().unwrap(), &target)).await;
             assert_refused(&answer, 405, "METHOD_NOT_ALLOWED");
             let allow = answer.headers["allow"].to_str().unwrap();
             assert!(allow.split(',').any(|one| one == route.method), "{target}: {allow}");
         }
         if route.method == "GET" {
-            let whole = route.ask(&app.api, &command).await;
+            let whole = route.ask(&app.api, &command, &command).await;
             let head = app.api.request(Method::HEAD, &target, None).await;
             assert_eq!((head.status, &head.body), (whole.status, &json!("")), "{target}");
             assert_eq!(head.headers["content-type"], whole.headers["content-type"], "{target}");

@@ -109,6 +109,16 @@ impl<'r> Cells<'r> {
         u64::try_from(millis).map(Duration::from_millis).map_err(|err| self.damaged(column, err))
     }
 
+    pub(crate) fn maybe_duration(&mut self, column: &str) -> Result<Option<Duration>, StoreError> {
+        let millis: Option<i64> = self.get(column)?;
+        let duration = |millis| {
+            u64::try_from(millis)
+                .map(Duration::from_millis)
+                .map_err(|err| self.damaged(column, err))
+        };
+        millis.map(duration).transpose()
+    }
+
     /// Three columns: boot, running time, wall time; all of them or none.
     pub(crate) fn maybe_deadline(&mut self, column: &str) -> Result<Option<Deadline>, StoreError> {
         let (boot, mono, wall) =

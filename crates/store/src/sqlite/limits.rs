@@ -10,6 +10,10 @@ pub const EVIDENCE_BYTES_MAX: usize = 16 * 1024;
 pub(crate) const EVIDENCE_HEAD_BYTES: usize = 4096;
 /// Messages that belong to nothing, per tenant, and of unknown tenants together; the oldest go first.
 pub const UNMATCHED_PER_TENANT_MAX: u32 = 1000;
+/// Device requests on record per tenant; the oldest that nobody has to look after go first.
+pub const REQUESTS_PER_TENANT_MAX: u32 = 10_000;
+/// Rules for device requests per tenant.
+pub const RULES_PER_TENANT_MAX: u32 = 1000;
 
 /// Writes that share one transaction, and so one sync of the disk.
 pub(crate) const BATCH_MAX: usize = 256;

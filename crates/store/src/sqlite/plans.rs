@@ -7,13 +7,17 @@ use std::{collections::BTreeSet, sync::Arc};
 use rusqlite::{Connection, StatementStatus};
 use utmos_core::{
     command::Status,
+    device_request::RoutingDecision,
     id::{CommandId, DeviceSn, TenantId},
-    ports::CommandFilter,
+    ports::{CommandFilter, RequestFilter},
     time::Timestamp,
 };
 use uuid::Uuid;
 
-use super::{accept, advance, checkpoint::WalSize, nonces, open, reads, timeline, unmatched};
+use super::{
+    accept, advance, checkpoint::WalSize, nonces, open, reads, requests, requests_rules, timeline,
+    unmatched,
+};
 use crate::{key::MasterKey, seal::Sealer};
 
 #[test]
@@ -86,11 +90,19 @@ fn statements() -> Vec<(String, &'static str)> {
         (timeline::SELECT_TIMELINE, "SEARCH t USING PRIMARY KEY"),
         (unmatched::SELECT_UNMATCHED, "unmatched_by_tenant"),
         (unmatched::DELETE_OLDEST, "unmatched_by_tenant"),
+        (requests::SELECT_REPEATED, "device_requests_repeated"),
+        (requests::SELECT_ONE, "device_requests_by_id"),
+        (requests::SELECT_IN_CARE, "device_requests_in_care"),
+        (requests::DELETE_DONE, "device_requests_done"),
+        (requests::DELETE_OLDEST, "device_requests_by_tenant"),
+        (requests::UPDATE, "device_requests_by_id"),
     ]
     .map(|(sql, index)| (sql.to_owned(), index))
     .into();
     all.push((reads::one_sql(), "sqlite_autoindex_lives_1"));
     all.push((reads::open_sql(), "lives_in_care"));
+    all.push((requests_rules::of_task_sql(), "commands_by_job"));
+    all.extend(request_pages());
     let device = DeviceSn::parse("D1").unwrap();
     for status in [None, Some(Status::Accepted), Some(Status::Failed)] {
         for (device, before, time) in
@@ -117,6 +129,25 @@ fn statements() -> Vec<(String, &'static str)> {
             };
             all.push((page.query(device, 10).sql, index));
         }
+    }
+    all
+}
+
+fn request_pages() -> Vec<(String, &'static str)> {
+    let device = DeviceSn::parse("D1").unwrap();
+    let mut all = Vec::new();
+    for (state, device, index) in [
+        (None, None, "device_requests_by_tenant"),
+        (Some(RoutingDecision::Expired), None, "device_requests_by_tenant"),
+        (Some(RoutingDecision::AwaitingReply), None, "device_requests_in_care"),
+        (Some(RoutingDecision::AwaitingReply), Some(&device), "device_requests_by_gateway"),
+        (None, Some(&device), "device_requests_by_gateway"),
+    ] {
+        let request_type = state.map(|_| "config".to_owned());
+        let filter = RequestFilter { state, request_type, ..RequestFilter::default() };
+        let tenant = TenantId::new(Uuid::nil());
+        let page = requests::RequestPage { tenant, filter, before: None, limit: 10 };
+        all.push((page.query(device).sql, index));
     }
     all
 }

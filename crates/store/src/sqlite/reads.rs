@@ -194,13 +194,13 @@ pub(super) struct Query<'a> {
 }
 
 impl<'a> Query<'a> {
-    fn and(&mut self, test: &str, value: impl ToSql + 'a) {
+    pub(super) fn and(&mut self, test: &str, value: impl ToSql + 'a) {
         self.sql.push_str(" AND ");
         self.sql.push_str(test);
         self.param(value);
     }
 
-    fn param(&mut self, value: impl ToSql + 'a) {
+    pub(super) fn param(&mut self, value: impl ToSql + 'a) {
         self.params.push(Box::new(value));
         self.sql.push_str(&format!("?{}", self.params.len()));
     }

@@ -10,6 +10,7 @@ mod history;
 mod lists;
 mod opening;
 mod registry;
+mod requests;
 mod roundtrip;
 mod sqlite;
 mod telemetry;

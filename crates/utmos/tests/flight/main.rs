@@ -18,6 +18,7 @@ mod place;
 mod process;
 mod race;
 mod recordings;
+mod requests;
 mod scenarios;
 mod security;
 mod truth;

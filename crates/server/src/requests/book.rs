@@ -1,0 +1,200 @@
+//! The requests that somebody has to look after, and when. Pure; what they say is on record.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use utmos_core::{
+    id::{DeviceRequestId, GatewaySn},
+    time::Mono,
+};
+
+/// What tells a request's repetitions.
+pub(super) type RepeatKey = [u8; 16];
+
+/// Who waits for what.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    open: BTreeMap<DeviceRequestId, Open>,
+    due: BTreeSet<(Mono, DeviceRequestId)>,
+    by_gateway: BTreeMap<GatewaySn, BTreeSet<DeviceRequestId>>,
+    by_key: BTreeMap<RepeatKey, DeviceRequestId>,
+    /// How many answers wait for their gateway.
+    unsent: usize,
+}
+
+#[derive(Debug)]
+struct Open {
+    gateway: GatewaySn,
+    key: Option<RepeatKey>,
+    due: Mono,
+    /// Its answer waits for the gateway, and is not tried before this.
+    unsent_from: Option<Mono>,
+    /// Somebody looks after it at this moment.
+    in_hand: bool,
+    /// It is to be looked after again, right after that.
+    again: bool,
+}
+
+/// When and why a request is to be looked after.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Next {
+    pub(super) due: Mono,
+    /// Its answer waits for the gateway, and is not tried before this.
+    pub(super) unsent_from: Option<Mono>,
+}
+
+impl Book {
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// How many of this gateway are open.
+    pub(super) fn of_gateway(&self, gateway: &GatewaySn) -> usize {
+        self.by_gateway.get(gateway).map_or(0, BTreeSet::len)
+    }
+
+    /// Whether an open request has this key.
+    pub(super) fn knows(&self, key: &RepeatKey) -> bool {
+        self.by_key.contains_key(key)
+    }
+
+    /// Writes a request in, or when it is due next.
+    pub(super) fn put(
+        &mut self,
+        id: DeviceRequestId,
+        gateway: &GatewaySn,
+        key: Option<RepeatKey>,
+        next: Next,
+    ) {
+        let before = self.open.get(&id);
+        let (in_hand, again) = before.map_or((false, false), |open| (open.in_hand, open.again));
+        let key = key.or_else(|| before.and_then(|open| open.key));
+        self.remove(id);
+        if let Some(key) = key {
+            self.by_key.insert(key, id);
+        }
+        self.by_gateway.entry(gateway.clone()).or_default().insert(id);
+        self.due.insert((next.due, id));
+        self.unsent += usize::from(next.unsent_from.is_some());
+        let open = Open {
+            gateway: gateway.clone(),
+            key,
+            due: next.due,
+            unsent_from: next.unsent_from,
+            in_hand,
+            again,
+        };
+        self.open.insert(id, open);
+    }
+
+    /// Writes in when a known request is due next.
+    pub(super) fn put_off(&mut self, id: DeviceRequestId, next: Next) {
+        if let Some(gateway) = self.open.get(&id).map(|open| open.gateway.clone()) {
+            self.put(id, &gateway, None, next);
+        }
+    }
+
+    /// Whether anything waits that may have to leave once this gateway is there. Asked for every message.
+    pub(super) fn has_unsent_of(&self, gateway: &GatewaySn) -> bool {
+        self.unsent > 0 && self.by_gateway.contains_key(gateway)
+    }
+
+    /// Strikes a request out.
+    pub(super) fn remove(&mut self, id: DeviceRequestId) {
+        let Some(open) = self.open.remove(&id) else { return };
+        self.due.remove(&(open.due, id));
+        self.unsent -= usize::from(open.unsent_from.is_some());
+        if let Some(key) = open.key.filter(|key| self.by_key.get(key) == Some(&id)) {
+            self.by_key.remove(&key);
+        }
+        if let Some(ids) = self.by_gateway.get_mut(&open.gateway) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.by_gateway.remove(&open.gateway);
+            }
+        }
+    }
+
+    /// Takes a request in hand. Answers whether nobody else has it: who does is told to look again.
+    pub(super) fn take(&mut self, id: DeviceRequestId) -> bool {
+        let Some(open) = self.open.get_mut(&id) else { return false };
+        if open.in_hand {
+            open.again = true;
+            return false;
+        }
+        open.in_hand = true;
+        true
+    }
+
+    /// Lays a request down. Answers whether it is to be looked after again at once; then it stays in hand.
+    pub(super) fn lay_down(&mut self, id: DeviceRequestId) -> bool {
+        let Some(open) = self.open.get_mut(&id) else { return false };
+        let again = std::mem::take(&mut open.again);
+        open.in_hand = again;
+        again
+    }
+
+    /// Takes in hand what is due, and says when the next is.
+    pub(super) fn take_due(
+        &mut self,
+        now: Mono,
+        most: usize,
+    ) -> (Vec<DeviceRequestId>, Option<Mono>) {
+        let mut due = Vec::new();
+        // One in hand is written in anew when it is laid down.
+        let passed: Vec<_> =
+            self.due.iter().take_while(|(at, _)| *at <= now).take(most).copied().collect();
+        for (at, id) in passed {
+            self.due.remove(&(at, id));
+            if self.take(id) {
+                due.push(id);
+            }
+        }
+        (due, self.due.first().map(|(at, _)| *at))
+    }
+
+    /// Takes in hand the answers that wait for this gateway.
+    pub(super) fn take_unsent(&mut self, gateway: &GatewaySn, now: Mono) -> Vec<DeviceRequestId> {
+        let waits = |open: &Open| !open.in_hand && open.unsent_from.is_some_and(|from| from <= now);
+        let ids = self.by_gateway.get(gateway).into_iter().flatten().copied();
+        let ids: Vec<_> = ids.filter(|id| self.open.get(id).is_some_and(waits)).collect();
+        ids.into_iter().filter(|id| self.take(*id)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn id(number: u128) -> DeviceRequestId {
+        DeviceRequestId::new(Uuid::from_u128(number))
+    }
+
+    fn at(millis: u64) -> Mono {
+        Mono::from_millis(millis)
+    }
+
+    #[test]
+    fn each_is_in_one_hand_at_a_time_and_news_meanwhile_is_not_lost() {
+        let mut book = Book::default();
+        let dock = GatewaySn::parse("DOCK").unwrap();
+        book.put(id(1), &dock, Some([1; 16]), Next { due: at(50), unsent_from: None });
+        assert!(book.knows(&[1; 16]));
+        assert_eq!(book.take_due(at(49), 9), (vec![], Some(at(50))));
+        assert_eq!(book.take_due(at(50), 9), (vec![id(1)], None));
+        assert!(!book.take(id(1)), "somebody has it");
+        book.put(id(1), &dock, None, Next { due: at(90), unsent_from: Some(at(60)) });
+        assert!(book.knows(&[1; 16]), "it keeps its key");
+        assert_eq!(book.take_unsent(&dock, at(70)), [], "it is in hand");
+        assert!(book.lay_down(id(1)), "it was asked for meanwhile");
+        assert!(!book.lay_down(id(1)));
+        assert_eq!(book.take_unsent(&dock, at(59)), [], "too early");
+        assert_eq!(book.take_unsent(&dock, at(60)), [id(1)]);
+        book.remove(id(1));
+        assert!(!book.knows(&[1; 16]) && book.len() == 0 && book.of_gateway(&dock) == 0);
+        assert_eq!(book.take_due(at(1_000), 9), (vec![], None));
+        assert!(!book.take(id(1)) && !book.lay_down(id(1)));
+    }
+}

@@ -1,0 +1,466 @@
+//! What comes in: repetitions are told apart, what is answered automatically leaves at once, the rest is left to others.
+
+use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
+
+use sha2::{Digest, Sha256};
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use utmos_core::{
+    device_request::{
+        Asked, AskedOn, DeviceRequest, Input, Mode, Reply, ReplySource, RoutingDecision, Rule,
+        Sending, decide,
+    },
+    id::{DeviceRequestId, GatewaySn, TenantId},
+    ports::{RequestKept, StoreError},
+    time::{Deadline, Now},
+};
+use utmos_dji::{
+    answer::Question,
+    uplink::{self, Exchange, Request, Topology},
+};
+use utmos_mqtt::Sent;
+
+use super::{
+    ANSWER_EXPIRY, Inner,
+    book::RepeatKey,
+    count,
+    doors::{COPIES_MAX, Doors, OPEN_PER_GATEWAY_MAX, PAYLOAD_BYTES_MAX, PAYLOAD_HEAD_BYTES},
+    exchange_of, moved,
+    rules::UPDATE_TOPO,
+    status_of,
+};
+use crate::link::Said;
+
+/// How long the record of a request is waited for before its automatic answer goes out all the same.
+const RECORD_WAIT: Duration = Duration::from_millis(250);
+
+/// What is in hand.
+#[derive(Default)]
+pub(super) struct Intake {
+    pub(super) doors: Doors,
+    under_way: BTreeMap<RepeatKey, UnderWay>,
+}
+
+/// A request between its receipt and its record.
+#[derive(Default)]
+struct UnderWay {
+    answered: Option<(Arc<Asked>, Reply)>,
+    /// Copies that wait for its answer.
+    copies: Vec<Exchange>,
+    /// How many copies there were.
+    seen: usize,
+}
+
+/// A request that came.
+struct Coming {
+    tenant: TenantId,
+    request: Request,
+    key: RepeatKey,
+    at: Now,
+    received: Instant,
+}
+
+impl Inner {
+    /// A device asks for something.
+    pub(super) fn asked(self: &Arc<Self>, said: &Said<'_>, request: &Request) {
+        count(&self.figures.received);
+        let key = key_of(said.tenant, request);
+        if self.book().knows(&key) {
+            count(&self.figures.repeated);
+            return;
+        }
+        let bytes = request.data.len();
+        let copy = {
+            let mut intake = self.intake();
+            let Intake { doors, under_way } = &mut *intake;
+            match under_way.get_mut(&key) {
+                Some(first) => Some(first.copy(&request.exchange)),
+                None if !doors.enter(&request.gateway, bytes) => {
+                    count(&self.figures.dropped);
+                    return;
+                }
+                None => {
+                    under_way.insert(key, UnderWay::default());
+                    None
+                }
+            }
+        };
+        match copy {
+            Some(answered) => {
+                count(&self.figures.repeated);
+                if let Some((asked, reply)) = answered {
+                    self.send_beside(asked, request.exchange.clone(), reply);
+                }
+            }
+            None => {
+                let seat = Seat {
+                    desk: self.clone(),
+                    gateway: request.gateway.clone(),
+                    bytes,
+                    key,
+                    has_left: false,
+                };
+                let coming = Coming {
+                    tenant: said.tenant,
+                    request: request.clone(),
+                    key,
+                    at: said.at,
+                    received: Instant::now(),
+                };
+                let desk = self.clone();
+                self.tasks.spawn(async move { desk.take_up(coming, seat).await });
+            }
+        }
+    }
+
+    /// A gateway told what stands behind it. The link has acknowledged that; here it is put on record.
+    pub(super) fn topology_told(self: &Arc<Self>, said: &Said<'_>, topology: &Topology) {
+        count(&self.figures.received);
+        let Some(recording) = self.may_record(&topology.gateway) else {
+            count(&self.figures.unrecorded);
+            return;
+        };
+        let request = Request {
+            gateway: topology.gateway.clone(),
+            asked_on: uplink::AskedOn::Status(topology.root),
+            exchange: topology.exchange.clone(),
+            method: Some(UPDATE_TOPO.to_owned()),
+            device_time: topology.device_time,
+            data: topology.data.clone(),
+        };
+        let rule = Rule::default_for(true);
+        let asked = self.to_asked(said.tenant, &request, said.at, rule);
+        let reply = Reply {
+            code: "0".to_owned(),
+            message: None,
+            source: ReplySource::Auto,
+            data: r#"{"result":0}"#.into(),
+            at: said.at.wall,
+        };
+        let record = Arc::new(DeviceRequest::answered(asked, reply));
+        let desk = self.clone();
+        self.tasks.spawn(async move {
+            let kept = desk.parts.store.keep_request(record).await;
+            drop(recording);
+            match kept {
+                Ok(RequestKept::New) => count(&desk.figures.automatic),
+                Ok(RequestKept::Repeats(_)) => count(&desk.figures.repeated),
+                Err(error) => {
+                    count(&desk.figures.unrecorded);
+                    tracing::warn!(%error, "could not keep a topology update on record");
+                }
+            }
+        });
+    }
+
+    async fn take_up(self: Arc<Self>, coming: Coming, seat: Seat) {
+        let Coming { tenant, request, key, at, received } = coming;
+        let question = Question::of(&request);
+        let request_type = request.method.as_deref().unwrap_or("");
+        let device = request.gateway.to_device();
+        let rule = self.rules.effective(tenant, Some(&device), request_type).rule;
+        let asked = self.to_asked(tenant, &request, at, rule);
+        let state = match question {
+            Question::NoMethod | Question::Unreadable => RoutingDecision::Unsupported,
+            Question::Config
+            | Question::BindStatus { .. }
+            | Question::Organization { .. }
+            | Question::Bind { .. }
+            | Question::FlightAreas
+            | Question::OfflineMap
+            | Question::Storage { .. }
+            | Question::Resource { .. }
+            | Question::Progress { .. }
+            | Question::Other => RoutingDecision::AwaitingReply,
+        };
+        if state == RoutingDecision::AwaitingReply && rule.mode == Mode::Auto {
+            match self.automatic(tenant, &request.gateway, &question).await {
+                Ok(reply) => return self.answer(asked, reply, seat, received).await,
+                Err(why) => {
+                    tracing::info!(gateway.sn = %asked.gateway, %why, "no automatic answer to {request_type}");
+                }
+            }
+        }
+        self.leave_to_others(DeviceRequest::new(asked, state), key, seat).await;
+    }
+
+    /// Answers at once. The record comes first, but a dock does not wait for a store that is slow or fails.
+    async fn answer(
+        self: &Arc<Self>,
+        asked: Arc<Asked>,
+        reply: Reply,
+        mut seat: Seat,
+        received: Instant,
+    ) {
+        let request = Arc::new(DeviceRequest::answered(asked.clone(), reply.clone()));
+        let Some(recording) = self.may_record(&asked.gateway) else {
+            count(&self.figures.unrecorded);
+            self.hand_over(&asked, &reply, &mut seat, received).await;
+            return;
+        };
+        let mut keeping = pin!(self.parts.store.keep_request(request.clone()));
+        let (sent, kept) = match tokio::time::timeout(RECORD_WAIT, &mut keeping).await {
+            Ok(Ok(RequestKept::Repeats(before))) => {
+                drop(recording);
+                return self.repeat(&before, exchange_of(&asked), seat).await;
+            }
+            Ok(kept) => {
+                drop(recording);
+                (self.hand_over(&asked, &reply, &mut seat, received).await, kept)
+            }
+            Err(_late) => {
+                let handing = self.hand_over(&asked, &reply, &mut seat, received);
+                let done = tokio::join!(handing, keeping);
+                drop(recording);
+                done
+            }
+        };
+        match kept {
+            Ok(RequestKept::New) => self.note_sent(&request, &sent).await,
+            Ok(RequestKept::Repeats(_)) => count(&self.figures.repeated),
+            Err(error) => self.could_not_record(&asked, &error),
+        }
+    }
+
+    fn could_not_record(&self, asked: &Asked, error: &StoreError) {
+        count(&self.figures.unrecorded);
+        tracing::warn!(
+            gateway.sn = %asked.gateway, %error,
+            "answered a request that could not be put on record"
+        );
+    }
+
+    /// Gives an answer to the device and to every copy that waits for it.
+    async fn hand_over(
+        self: &Arc<Self>,
+        asked: &Arc<Asked>,
+        reply: &Reply,
+        seat: &mut Seat,
+        received: Instant,
+    ) -> Sent {
+        count(&self.figures.automatic);
+        let copies = self.intake().under_way.get_mut(&seat.key).map(|under_way| {
+            under_way.answered = Some((asked.clone(), reply.clone()));
+            std::mem::take(&mut under_way.copies)
+        });
+        self.figures.answer.take(received.elapsed());
+        for copy in copies.unwrap_or_default() {
+            self.send_beside(asked.clone(), copy, reply.clone());
+        }
+        tracing::info!(
+            gateway.sn = %asked.gateway, device_request.id = %asked.id, result = reply.code,
+            "answered {}", asked.request_type.as_deref().unwrap_or("a request")
+        );
+        let sent = self.send(asked, exchange_of(asked), reply, ANSWER_EXPIRY).await;
+        seat.leave();
+        sent
+    }
+
+    fn send_beside(self: &Arc<Self>, asked: Arc<Asked>, exchange: Exchange, reply: Reply) {
+        let desk = self.clone();
+        self.tasks.spawn(async move { desk.send(&asked, exchange, &reply, ANSWER_EXPIRY).await });
+    }
+
+    /// Puts on record that the broker took an automatic answer.
+    async fn note_sent(&self, request: &DeviceRequest, sent: &Sent) {
+        if !matches!(sent, Sent::Confirmed { .. }) {
+            return;
+        }
+        let now = self.parts.clock.now();
+        let decision = decide(request, Input::Left, now, self.parts.clock.boot());
+        if let Some(to) = moved(decision)
+            && let Err(error) = self.parts.store.change_request(request.version, to).await
+        {
+            tracing::warn!(%error, "could not note that an answer left");
+        }
+    }
+
+    /// A request that is on record came again: it gets the answer it has. One whose answer has not left yet gets it when
+    /// that leaves; one that waits goes on waiting.
+    async fn repeat(self: &Arc<Self>, before: &DeviceRequest, exchange: Exchange, mut seat: Seat) {
+        count(&self.figures.repeated);
+        if before.needs_care() {
+            self.look_after(before);
+            self.look_again(before.asked.id);
+            return;
+        }
+        let Some(reply) = &before.reply else { return };
+        let copies = self.intake().under_way.get_mut(&seat.key).map(|under_way| {
+            under_way.answered = Some((before.asked.clone(), reply.clone()));
+            std::mem::take(&mut under_way.copies)
+        });
+        for copy in copies.unwrap_or_default() {
+            self.send_beside(before.asked.clone(), copy, reply.clone());
+        }
+        let sent = self.send(&before.asked, exchange, reply, ANSWER_EXPIRY).await;
+        seat.leave();
+        if before.sending == Sending::Claimed {
+            self.note_sent(before, &sent).await;
+        }
+    }
+
+    /// Puts on record what is not answered here.
+    async fn leave_to_others(
+        self: &Arc<Self>,
+        request: DeviceRequest,
+        key: RepeatKey,
+        mut seat: Seat,
+    ) {
+        // While its record is written it takes no place of those that can be answered at once.
+        seat.leave();
+        let asked = request.asked.clone();
+        let waits = request.needs_care();
+        let is_full = waits && self.book().of_gateway(&asked.gateway) >= OPEN_PER_GATEWAY_MAX;
+        let Some(recording) = (!is_full).then(|| self.may_record(&asked.gateway)).flatten() else {
+            count(&self.figures.dropped);
+            return;
+        };
+        let request = Arc::new(request);
+        let kept = self.parts.store.keep_request(request.clone()).await;
+        drop(recording);
+        match kept {
+            Ok(RequestKept::New) => {
+                let name = asked.request_type.as_deref().unwrap_or("a request without a method");
+                tracing::info!(
+                    gateway.sn = %asked.gateway, device_request.id = %asked.id,
+                    state = request.state.as_str(), "left {name} to whoever integrates"
+                );
+                count(&self.figures.unanswered);
+                if waits {
+                    self.look_after_keyed(&request, Some(key));
+                }
+            }
+            Ok(RequestKept::Repeats(before)) => {
+                self.repeat(&before, exchange_of(&asked), seat).await;
+            }
+            Err(error) => {
+                count(&self.figures.dropped);
+                tracing::warn!(
+                    gateway.sn = %asked.gateway, %error,
+                    "could not put a request on record; the device asks again"
+                );
+            }
+        }
+    }
+
+    fn may_record(self: &Arc<Self>, gateway: &GatewaySn) -> Option<Recording> {
+        let permit = self.recording.clone().try_acquire_owned().ok()?;
+        let now = self.parts.clock.now().mono;
+        let may = self.intake().doors.record(gateway, now);
+        may.then(|| Recording { desk: self.clone(), gateway: gateway.clone(), _permit: permit })
+    }
+
+    fn to_asked(&self, tenant: TenantId, request: &Request, at: Now, rule: Rule) -> Arc<Asked> {
+        let (payload, payload_is_cut) = match cut(&request.data) {
+            Some(head) => (head.into(), true),
+            None => (request.data.clone(), false),
+        };
+        Arc::new(Asked {
+            id: DeviceRequestId::new(self.parts.ids.ordered(at.wall)),
+            tenant,
+            gateway: request.gateway.clone(),
+            device: request.gateway.to_device(),
+            request_type: request.method.clone(),
+            tid: request.exchange.tid.clone(),
+            bid: request.exchange.bid.clone(),
+            asked_on: match request.asked_on {
+                uplink::AskedOn::Requests => AskedOn::Requests,
+                uplink::AskedOn::Status(root) => status_of(root),
+            },
+            repeat_key: request.exchange.own_tid().map(|_| key_of(tenant, request)),
+            payload,
+            payload_is_cut,
+            received_at: at.wall,
+            deadline: Deadline::after(at, self.parts.clock.boot(), rule.reply_wait),
+            reply_wait: rule.reply_wait,
+            automatic_after: match rule.mode {
+                Mode::AutoAfter(after) => Some(after),
+                Mode::Auto | Mode::Manual => None,
+            },
+        })
+    }
+}
+
+impl UnderWay {
+    /// Notes a copy, or answers what to give it.
+    fn copy(&mut self, exchange: &Exchange) -> Option<(Arc<Asked>, Reply)> {
+        self.seen += 1;
+        if self.seen > COPIES_MAX {
+            return None;
+        }
+        if self.answered.is_none() {
+            self.copies.push(exchange.clone());
+        }
+        self.answered.clone()
+    }
+}
+
+/// A request's place, given back when it is answered and on record, whatever happens.
+struct Seat {
+    desk: Arc<Inner>,
+    gateway: GatewaySn,
+    bytes: usize,
+    key: RepeatKey,
+    has_left: bool,
+}
+
+impl Seat {
+    /// Gives back its part of the gateway's share; its copies still find it.
+    fn leave(&mut self) {
+        if !self.has_left {
+            self.has_left = true;
+            self.desk.intake().doors.leave(&self.gateway, self.bytes);
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.leave();
+        self.desk.intake().under_way.remove(&self.key);
+    }
+}
+
+/// A record that is being written.
+struct Recording {
+    desk: Arc<Inner>,
+    gateway: GatewaySn,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        self.desk.intake().doors.recorded(&self.gateway);
+    }
+}
+
+/// What tells a request's repetitions: tenant, gateway, method and `tid`; where that does not tell it from others, what it asks.
+pub(super) fn key_of(tenant: TenantId, request: &Request) -> RepeatKey {
+    let (kind, text) = match request.exchange.own_tid() {
+        Some(tid) => (1, tid),
+        None => (2, &*request.data),
+    };
+    let digest = Sha256::new()
+        .chain_update(tenant.uuid().as_bytes())
+        .chain_update(request.gateway.as_str())
+        .chain_update([0])
+        .chain_update(request.method.as_deref().unwrap_or(""))
+        .chain_update([0, kind])
+        .chain_update(text)
+        .finalize();
+    let mut key = RepeatKey::default();
+    let length = key.len();
+    key.copy_from_slice(&digest[..length]);
+    key
+}
+
+/// The beginning of a text that is too long to be kept.
+fn cut(text: &str) -> Option<String> {
+    if text.len() <= PAYLOAD_BYTES_MAX {
+        return None;
+    }
+    let mut end = PAYLOAD_HEAD_BYTES;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).map(str::to_owned)
+}

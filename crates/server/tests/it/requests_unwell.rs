@@ -1,0 +1,187 @@
+//! A store of device requests that a test can make slow or refuse, before the real one; and what comes of it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use async_trait::async_trait;
+use reqwest::StatusCode;
+use serde_json::json;
+use tokio::sync::watch;
+use utmos_core::{
+    command::StatusVersion,
+    device_request::{DeviceRequest, Scope, SetRule},
+    id::{DeviceRequestId, GatewaySn, TenantId},
+    ports::{
+        RequestChanged, RequestFilter, RequestKept, RequestStore, RuleSet, StoreError, TaskState,
+    },
+    reply::RawJson,
+};
+
+use crate::{
+    app::{PATIENCE, TestApp},
+    requests::{REQUESTS, ask, until_listed},
+};
+
+pub struct UnwellRequests {
+    inner: Arc<dyn RequestStore>,
+    held: watch::Sender<bool>,
+    refuses: AtomicBool,
+}
+
+impl UnwellRequests {
+    pub fn new(inner: Arc<dyn RequestStore>) -> Self {
+        Self { inner, held: watch::Sender::new(false), refuses: AtomicBool::new(false) }
+    }
+
+    /// From now on writes wait, or no longer.
+    pub fn hold(&self, holds: bool) {
+        self.held.send_replace(holds);
+    }
+
+    /// From now on writes are refused, or no longer.
+    pub fn refuse(&self, refuses: bool) {
+        self.refuses.store(refuses, Ordering::SeqCst);
+    }
+
+    async fn pass(&self) -> Result<(), StoreError> {
+        let held = self.held.subscribe().wait_for(|held| !held).await.map(|_| ());
+        if held.is_err() || self.refuses.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("made so by a test".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl RequestStore for UnwellRequests {
+    async fn keep_request(&self, request: Arc<DeviceRequest>) -> Result<RequestKept, StoreError> {
+        self.pass().await?;
+        self.inner.keep_request(request).await
+    }
+
+    async fn change_request(
+        &self,
+        seen: StatusVersion,
+        request: Arc<DeviceRequest>,
+    ) -> Result<RequestChanged, StoreError> {
+        self.pass().await?;
+        self.inner.change_request(seen, request).await
+    }
+
+    async fn request(&self, id: DeviceRequestId) -> Result<Option<DeviceRequest>, StoreError> {
+        self.inner.request(id).await
+    }
+
+    async fn requests_of(
+        &self,
+        tenant: TenantId,
+        filter: RequestFilter,
+        before: Option<DeviceRequestId>,
+        limit: usize,
+    ) -> Result<Vec<DeviceRequest>, StoreError> {
+        self.inner.requests_of(tenant, filter, before, limit).await
+    }
+
+    async fn requests_in_care(
+        &self,
+        after: Option<DeviceRequestId>,
+        limit: usize,
+    ) -> Result<Vec<DeviceRequest>, StoreError> {
+        self.inner.requests_in_care(after, limit).await
+    }
+
+    async fn task_sent(
+        &self,
+        tenant: TenantId,
+        gateway: &GatewaySn,
+        method: &str,
+        task: &str,
+    ) -> Result<Option<RawJson>, StoreError> {
+        self.inner.task_sent(tenant, gateway, method, task).await
+    }
+
+    async fn task_state(
+        &self,
+        tenant: TenantId,
+        gateway: &GatewaySn,
+        method: &str,
+        task: &str,
+    ) -> Result<Option<TaskState>, StoreError> {
+        self.inner.task_state(tenant, gateway, method, task).await
+    }
+
+    async fn rules_generation(&self) -> Result<u64, StoreError> {
+        self.inner.rules_generation().await
+    }
+
+    async fn rules(&self) -> Result<Vec<SetRule>, StoreError> {
+        self.inner.rules().await
+    }
+
+    async fn put_rule(&self, rule: SetRule) -> Result<RuleSet, StoreError> {
+        self.pass().await?;
+        self.inner.put_rule(rule).await
+    }
+
+    async fn remove_rule(&self, scope: Scope) -> Result<bool, StoreError> {
+        self.pass().await?;
+        self.inner.remove_rule(scope).await
+    }
+}
+
+#[tokio::test]
+async fn a_dock_is_answered_though_the_store_hangs_and_the_record_follows() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    app.unwell_requests.hold(true);
+    for _ in 0..3 {
+        ask(&dock, "t-1", "flight_areas_get", json!({})).await;
+        let answer = dock.message("/requests_reply").await;
+        assert_eq!(answer.tid(), "t-1");
+        assert_eq!(answer.body["data"], json!({"result": 0, "output": {"files": []}}));
+    }
+    assert_eq!(app.api.get(REQUESTS).await.body["items"], json!([]), "nothing is on record");
+    app.unwell_requests.hold(false);
+    let items = until_listed(&app.api, "?request_type=flight_areas_get", 1).await;
+    assert_eq!(items[0]["routing_decision"], "AUTO_REPLIED");
+}
+
+#[tokio::test]
+async fn a_dock_is_answered_though_the_store_refuses() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    app.unwell_requests.refuse(true);
+    ask(&dock, "t-1", "offline_map_get", json!({})).await;
+    assert_eq!(dock.message("/requests_reply").await.tid(), "t-1");
+    // What somebody is to answer is not taken without a record: the dock asks again.
+    ask(&dock, "t-2", "something_get", json!({})).await;
+    tokio::time::timeout(PATIENCE, async {
+        while !app.metric("utmos_device_requests_dropped_total").await.eq("1") {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    app.unwell_requests.refuse(false);
+    ask(&dock, "t-2", "something_get", json!({})).await;
+    let items = until_listed(&app.api, "?state=AWAITING_REPLY", 1).await;
+    assert_eq!(items[0]["request_type"], "something_get");
+}
+
+#[tokio::test]
+async fn an_answer_by_hand_that_cannot_be_stored_is_no_answer() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    ask(&dock, "t-1", "something_get", json!({})).await;
+    let items = until_listed(&app.api, "?state=AWAITING_REPLY", 1).await;
+    let reply = format!("{REQUESTS}/{}/reply", items[0]["request_id"].as_str().unwrap());
+    app.unwell_requests.refuse(true);
+    let refused = app.api.post(&reply, &json!({"reply_code": "0"})).await;
+    assert_eq!((refused.status, refused.code()), (StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED"));
+    app.unwell_requests.refuse(false);
+    let taken = app.api.post(&reply, &json!({"reply_code": "7"})).await;
+    assert_eq!(taken.status, StatusCode::ACCEPTED, "{taken:?}");
+    assert_eq!(dock.message("/requests_reply").await.body["data"], json!({"result": 7}));
+}
