@@ -4,7 +4,12 @@ use std::collections::BTreeSet;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use utmos_core::id::DeviceSn;
+use utmos_core::{
+    device_request::{Rule, Scope, SetRule},
+    id::DeviceSn,
+    ports::RequestStore,
+    time::Timestamp,
+};
 
 use crate::{
     app::{Answer, Api, PATIENCE, TestApp},
@@ -468,6 +473,28 @@ async fn rules_are_set_for_a_tenant_or_a_device_and_taken_back() {
         404,
         "DEVICE_NOT_FOUND",
     );
+}
+
+#[tokio::test]
+async fn a_rule_that_another_process_sets_counts_soon() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    let scope =
+        Scope { tenant: app.api.given.tenant, request_type: "config".to_owned(), device: None };
+    let rule = Rule::new("manual", None, Some(60)).unwrap();
+    let set = SetRule { scope, rule, updated_at: Timestamp::from_millis(0) };
+    app.store.put_rule(set).await.unwrap();
+    tokio::time::timeout(PATIENCE, async {
+        while app.api.get(&format!("{RULES}/config")).await.body["mode"] != "manual" {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("it is followed");
+    ask(&dock, "t-1", "config", json!({})).await;
+    until_listed(&app.api, "?state=AWAITING_REPLY", 1).await;
+    ask(&dock, "t-2", "flight_areas_get", json!({})).await;
+    assert_eq!(dock.message("/requests_reply").await.tid(), "t-2");
 }
 
 #[tokio::test]

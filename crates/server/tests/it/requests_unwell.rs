@@ -149,6 +149,25 @@ async fn a_dock_is_answered_though_the_store_hangs_and_the_record_follows() {
 }
 
 #[tokio::test]
+async fn copies_that_come_while_the_first_is_being_answered_get_the_same() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    app.unwell_requests.hold(true);
+    // All come before the answer to the first, which waits for its record.
+    for _ in 0..4 {
+        ask(&dock, "t-1", "offline_map_get", json!({})).await;
+    }
+    let first = dock.message("/requests_reply").await;
+    for _ in 1..4 {
+        let copy = dock.message("/requests_reply").await;
+        assert_eq!((copy.tid(), &copy.body["data"]), (first.tid(), &first.body["data"]));
+    }
+    app.unwell_requests.hold(false);
+    until_listed(&app.api, "", 1).await;
+    assert_eq!(app.metric("utmos_device_requests_repeated_total").await, "3");
+}
+
+#[tokio::test]
 async fn a_dock_is_answered_though_the_store_refuses() {
     let app = TestApp::start().await;
     let mut dock = app.dock("DOCK-1").await;
