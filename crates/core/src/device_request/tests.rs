@@ -49,7 +49,7 @@ fn reply(source: ReplySource) -> Reply {
 fn moved(request: &DeviceRequest, input: Input, at: u64) -> (DeviceRequest, bool) {
     match decide(request, input, now(at), BOOT) {
         Decision::Move { to, publish } => (*to, publish),
-        other => panic!("{other:?}"),
+        other @ (Decision::Refuse(_) | Decision::Ignore) => panic!("{other:?}"),
     }
 }
 
@@ -75,7 +75,7 @@ fn a_second_answer_and_a_late_one_are_refused() {
     let by_hand = || Input::Reply(reply(ReplySource::Manual));
     let refused = |request: &DeviceRequest, at| match decide(request, by_hand(), now(at), BOOT) {
         Decision::Refuse(why) => why,
-        other => panic!("{other:?}"),
+        other @ (Decision::Move { .. } | Decision::Ignore) => panic!("{other:?}"),
     };
     let open = request(None);
     assert_eq!(refused(&open, 30_000), CannotReply::Expired);
