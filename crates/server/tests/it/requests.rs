@@ -290,6 +290,29 @@ async fn what_does_not_say_what_it_asks_is_listed_and_left() {
 }
 
 #[tokio::test]
+async fn what_is_asked_on_the_status_topic_is_answered_there() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    let body =
+        json!({"tid": "t-1", "bid": "b", "timestamp": 1, "method": "something_get", "data": {}});
+    for topic in ["sys/product/DOCK-1/status", "thing/product/DOCK-1/status"] {
+        let mut body = body.clone();
+        body["tid"] = topic.into();
+        dock.publish(topic, &body).await;
+        let items = until_listed(&app.api, "?state=AWAITING_REPLY", 1).await;
+        assert_eq!(
+            reply(&app.api, &items[0], json!({"reply_code": "0"})).await.status,
+            StatusCode::ACCEPTED
+        );
+        let answer = dock.message("/status_reply").await;
+        assert_eq!(
+            (answer.topic, answer.body["tid"].clone()),
+            (format!("{topic}_reply"), topic.into())
+        );
+    }
+}
+
+#[tokio::test]
 async fn requests_without_a_tid_of_their_own_are_told_apart_by_what_they_ask() {
     let app = TestApp::start().await;
     let dock = app.dock("DOCK-1").await;
