@@ -37,6 +37,7 @@ pub const FIELDS_WANTED: &str =
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TelemetryView {
     /// The device.
+    #[schema(example = "4TADL2E001")]
     pub device_id: String,
     /// Each property of the top level of its `osd` and `state`, by DJI's name for it.
     pub blocks: BTreeMap<String, BlockView>,
@@ -49,7 +50,7 @@ pub struct TelemetryView {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct BlockView {
     /// As the device wrote it.
-    #[schema(value_type = Object)]
+    #[schema(value_type = serde_json::Value, example = json!({"capacity_percent": 94, "state": 0}))]
     pub value: Box<RawValue>,
     /// `osd`, `state`, or `drc` for what is pushed under direct control.
     #[schema(example = "osd")]

@@ -56,7 +56,7 @@ pub struct SampleView {
     #[schema(example = "osd")]
     pub source: &'static str,
     /// What it told, as it wrote it.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Object, example = json!({"mode_code": 4, "height": 55.9}))]
     pub values: Box<RawValue>,
 }
 

@@ -56,7 +56,7 @@ pub struct Geometry {
     #[schema(example = "LineString")]
     pub kind: &'static str,
     /// Positions, oldest first.
-    #[schema(value_type = Vec<Vec<f64>>)]
+    #[schema(value_type = Vec<Vec<f64>>, example = json!([[140.3715, 15.7128, 55.9], [140.3717, 15.713, 56.2]]))]
     pub coordinates: Value,
 }
 

@@ -197,10 +197,15 @@ async fn every_route_lets_in_whom_it_should_and_nobody_else() {
     for (number, route) in ROUTES.iter().enumerate() {
         let name = format!("{} {}", route.method, route.path);
         let command = app.api.create("DOCK-2", "debug_mode_open", json!({}), json!({})).await.id();
-        let asked = format!("?request_type=something_{number}");
-        ask(&dock, &number.to_string(), &format!("something_{number}"), json!({})).await;
-        let request = until_listed(&app.api, &asked, 1).await[0]["request_id"].clone();
-        let request = request.as_str().unwrap();
+        // Of one gateway's requests only so many a second are put on record.
+        let mut request = String::new();
+        if route.path.contains("{request_id}") {
+            let asked = format!("?request_type=something_{number}");
+            ask(&dock, &number.to_string(), &format!("something_{number}"), json!({})).await;
+            let listed = until_listed(&app.api, &asked, 1).await;
+            listed[0]["request_id"].as_str().unwrap().clone_into(&mut request);
+        }
+        let request = request.as_str();
         let target = route.target(&command, request);
         let bare = Api::answer(app.api.bare(route.method.parse().unwrap(), &target)).await;
         let Some(permission) = route.permission else {
