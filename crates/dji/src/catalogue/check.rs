@@ -6,6 +6,7 @@
 use std::fmt;
 
 use serde_json::{Map, Number, Value};
+use utmos_core::nearest;
 
 use super::{
     field::{Choice, Field, Kind},
@@ -71,7 +72,7 @@ impl Method {
     /// # Errors
     /// With every problem there is, at most a hundred of them.
     pub fn check(&self, payload: &Value) -> Result<Checked, Vec<Flaw>> {
-        check(&self.accepts, &self.payload, payload)
+        check(&self.accepts, &self.payload, self.one_field, payload)
     }
 }
 
@@ -80,10 +81,15 @@ impl Method {
 /// # Errors
 /// As [`Method::check`].
 pub fn check_object(fields: &[Field], payload: &Value) -> Result<Checked, Vec<Flaw>> {
-    check(&[], fields, payload)
+    check(&[], fields, false, payload)
 }
 
-fn check(accepts: &[Alias], fields: &[Field], payload: &Value) -> Result<Checked, Vec<Flaw>> {
+fn check(
+    accepts: &[Alias],
+    fields: &[Field],
+    one_field: bool,
+    payload: &Value,
+) -> Result<Checked, Vec<Flaw>> {
     if let Some(problem) = too_large(payload) {
         return Err(vec![Flaw { pointer: String::new(), problem, given: Value::Null }]);
     }
@@ -101,6 +107,9 @@ fn check(accepts: &[Alias], fields: &[Field], payload: &Value) -> Result<Checked
         found.rename(alias, &mut sent);
     }
     found.object(fields, &mut sent, "");
+    if one_field {
+        found.one_field(fields, &sent);
+    }
     found.finish(Value::Object(sent))
 }
 
@@ -197,6 +206,40 @@ impl Found {
                     format!("is another name of {to}, which says something else"),
                     given,
                 );
+            }
+        }
+    }
+
+    /// A second field would be set or not without anybody knowing which of both the answer is about.
+    fn one_field(&mut self, fields: &[Field], sent: &Map<String, Value>) {
+        let (mut at, mut here, mut known) = (String::new(), sent, Some(fields));
+        loop {
+            let mut members = here.iter();
+            let (Some((name, value)), None) = (members.next(), members.next()) else {
+                let problem = match here.len() {
+                    0 => "must hold one property with a value".to_owned(),
+                    more => format!("must hold one field, not {more}: send one command for each"),
+                };
+                return self.flaw(&at, problem, Value::Null);
+            };
+            at = below(&at, name);
+            let field = known.and_then(|fields| fields.iter().find(|field| field.name == *name));
+            if let (None, Some(fields)) = (field, known) {
+                let meant = nearest(name, fields.iter().map(|field| field.name.as_str()));
+                let meant = meant.map(|meant| format!("; did you mean {meant}?"));
+                self.hint(
+                    &at,
+                    format!(
+                        "is not in the catalogue and is sent as it is{}",
+                        meant.unwrap_or_default()
+                    ),
+                );
+            }
+            known = field.map(|field| field.fields.as_slice()).filter(|fields| !fields.is_empty());
+            match value {
+                Value::Object(inner) => here = inner,
+                Value::Null => return self.flaw(&at, "must have a value", Value::Null),
+                Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => return,
             }
         }
     }

@@ -27,6 +27,7 @@ const KEYS: [&str; 22] = [
     "gateways",
     "job",
     "note",
+    "one_field",
     "payload",
     "reply",
     "reply_status_is_no_end",
@@ -194,6 +195,7 @@ impl Reader<'_> {
             result_zero_without_status_is_final: self
                 .or_default("result_zero_without_status_is_final")?,
             reply_status_is_no_end: self.or_default("reply_status_is_no_end")?,
+            one_field: self.or_default("one_field")?,
             seq: self.take("seq")?,
             accepts: self.or_default("accepts")?,
             gateways: self.or_default("gateways")?,

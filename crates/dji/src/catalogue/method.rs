@@ -85,6 +85,8 @@ pub struct Method {
     pub result_zero_without_status_is_final: bool,
     /// Whether a good `output.status` of the reply says something else than that the job is done.
     pub reply_status_is_no_end: bool,
+    /// Whether a payload holds exactly one field, and of an object exactly one of its own: what `property/set` takes.
+    pub one_field: bool,
     /// Where `seq` stands; only for [`Channel::DrcDown`].
     pub seq: Option<Seq>,
     /// Other spellings that are accepted.

@@ -16,6 +16,9 @@ impl Method {
     pub fn payload_schema(&self) -> Value {
         let mut schema = object_schema(&self.payload);
         self.add_other_spellings(&mut schema);
+        if self.one_field {
+            limit_to_one(&mut schema);
+        }
         self.head(&mut schema, &format!("Payload of {}", self.name), self.description.as_deref());
         schema.insert("examples".to_owned(), json!([self.example]));
         Value::Object(schema)
@@ -33,6 +36,10 @@ impl Method {
                 json!({"type": "integer", "description": "0 is success, 1 failure, 2 no answer in time, anything else an error code."})
             }
         };
+        if self.channel == Channel::PropertySet {
+            let inner = json!({"type": "object", "properties": {"result": result}});
+            schema.insert("additionalProperties".to_owned(), inner);
+        }
         let properties = schema.entry("properties").or_insert_with(|| json!({}));
         if let Value::Object(properties) = properties {
             properties.insert("result".to_owned(), result);
@@ -79,6 +86,15 @@ impl Method {
             schema.remove("required");
         }
     }
+}
+
+/// One member, here and in every object that is known below.
+fn limit_to_one(schema: &mut Map<String, Value>) {
+    schema.insert("minProperties".to_owned(), json!(1));
+    schema.insert("maxProperties".to_owned(), json!(1));
+    let Some(Value::Object(properties)) = schema.get_mut("properties") else { return };
+    let inner = properties.values_mut().filter_map(Value::as_object_mut);
+    inner.filter(|one| one.contains_key("properties")).for_each(limit_to_one);
 }
 
 fn push(schema: &mut Map<String, Value>, key: &str, item: Value) {

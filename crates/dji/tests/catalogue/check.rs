@@ -204,3 +204,62 @@ fn secrets_are_hidden_wherever_they_stand() {
     let flaw = flaws.iter().find(|flaw| flaw.pointer == "/mqtt_broker/password").unwrap();
     assert_eq!(flaw.given, json!("***"));
 }
+
+#[test]
+fn a_property_is_set_alone_and_within_its_range() {
+    for (payload, want) in [
+        (json!({"silent_mode": 1}), None),
+        (json!({"air_transfer_enable": 0}), None),
+        (json!({"obstacle_avoidance": {"upside": 0}}), None),
+        (json!({"obstacle_avoidance": {"upside": 0, "horizon": null}}), None),
+        (json!({"camera_watermark_settings": {"user_custom_string": "north gate"}}), None),
+        (json!({"81-0-0": {"thermal_gain_mode": 1}}), None),
+        (json!({}), Some(" must hold one property with a value")),
+        (json!({"silent_mode": null}), Some(" must hold one property with a value")),
+        (json!({"new_thing": null}), Some("/new_thing must have a value")),
+        (
+            json!({"silent_mode": 1, "height_limit": 60}),
+            Some(" must hold one field, not 2: send one command for each"),
+        ),
+        (
+            json!({"obstacle_avoidance": {"upside": 0, "downside": 0}}),
+            Some("/obstacle_avoidance must hold one field, not 2: send one command for each"),
+        ),
+        (
+            json!({"obstacle_avoidance": {}}),
+            Some("/obstacle_avoidance must hold one property with a value"),
+        ),
+        (json!({"obstacle_avoidance": 1}), Some("/obstacle_avoidance must be an object")),
+        (json!({"height_limit": 19}), Some("/height_limit must be between 20 and 1500")),
+        (json!({"height_limit": 60.5}), Some("/height_limit must be an integer")),
+        (json!({"silent_mode": 2}), Some("/silent_mode must be one of 0 (normal), 1 (silent)")),
+        (
+            json!({"81-0-0": {"thermal_gain_mode": 1, "thermal_isotherm_state": 1}}),
+            Some("/81-0-0 must hold one field, not 2: send one command for each"),
+        ),
+    ] {
+        assert_eq!(problems("property_set", &payload), Vec::from_iter(want), "{payload}");
+    }
+}
+
+#[test]
+fn a_property_nobody_has_listed_is_sent_and_remarked_on() {
+    let catalogue = catalogue();
+    let set = method(&catalogue, "property_set");
+    for (payload, hint) in [
+        (
+            json!({"hight_limit": 60}),
+            "is not in the catalogue and is sent as it is; did you mean height_limit?",
+        ),
+        (
+            json!({"obstacle_avoidance": {"horizn": 0}}),
+            "is not in the catalogue and is sent as it is; did you mean horizon?",
+        ),
+        (json!({"quite_new": [1]}), "is not in the catalogue and is sent as it is"),
+    ] {
+        let checked = set.check(&payload).unwrap();
+        assert_eq!(checked.payload, payload);
+        assert_eq!(checked.hints.len(), 1, "{:?}", checked.hints);
+        assert_eq!(checked.hints[0].hint, hint);
+    }
+}

@@ -20,7 +20,7 @@ fn an_override_changes_single_keys_and_adds_methods() {
     assert_eq!(cover.timeout.as_secs(), 90);
     assert_eq!(cover.risk, Risk::Ground);
     assert!(cover.job.is_some());
-    assert_eq!(catalogue.methods().count(), 167);
+    assert_eq!(catalogue.methods().count(), 168);
     assert_eq!(
         catalogue.nearest("release_terminal_control_aera"),
         Some("release_terminal_control_area")

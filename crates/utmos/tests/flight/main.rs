@@ -16,6 +16,7 @@ mod models;
 mod mosquitto;
 mod place;
 mod process;
+mod properties;
 mod race;
 mod recordings;
 mod requests;
