@@ -2,6 +2,7 @@
 //!
 //! The wire half turns topics and bytes into core's words and back: [`topic`], [`envelope`], [`uplink`], [`downlink`],
 //! [`answer`], and for simulated devices [`device_side`].
+//! [`hms`] reads health alarms and knows what their codes mean.
 //! The [`catalogue`] holds every method and error code as data, and checks payloads against it.
 #![warn(missing_docs)]
 
@@ -10,6 +11,7 @@ pub mod catalogue;
 pub mod device_side;
 pub mod downlink;
 pub mod envelope;
+pub mod hms;
 mod json;
 pub mod topic;
 pub mod uplink;
