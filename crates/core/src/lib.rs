@@ -8,6 +8,7 @@
 pub mod command;
 pub mod credential;
 pub mod device;
+pub mod device_event;
 pub mod device_request;
 pub mod evidence;
 pub mod id;

@@ -2,6 +2,7 @@
 //!
 //! Each method of a store is one transaction, durable (on the disk, not only handed to the system) when it returns.
 
+mod events;
 mod fleet;
 mod history;
 mod requests;
@@ -23,10 +24,11 @@ use crate::{
 };
 
 pub use self::{
+    events::{EventBatch, EventFilter, EventStore},
     fleet::FleetStore,
     history::{
-        DeviceTelemetry, EventStore, History, SamplePlace, SampleRange, SamplesRead,
-        TelemetryRules, TelemetryStore, Tidied,
+        DeviceTelemetry, History, SamplePlace, SampleRange, SamplesRead, TelemetryRules,
+        TelemetryStore, Tidied,
     },
     requests::{
         Changed as RequestChanged, Kept as RequestKept, RequestFilter, RequestStore, RuleSet,

@@ -41,6 +41,8 @@ pub struct Config {
     pub commands: Commands,
     /// What devices tell of themselves.
     pub telemetry: Telemetry,
+    /// Device events.
+    pub events: Events,
     /// What devices are told.
     pub dji: Dji,
     /// The catalogue of methods.
@@ -156,6 +158,15 @@ pub struct Telemetry {
     pub pending_bytes_max: usize,
     /// How long and how closely it is kept.
     pub rules: TelemetryRules,
+}
+
+/// Device events.
+#[derive(Debug, Clone)]
+pub struct Events {
+    /// Newest events of a device that are kept: so many alarms and comings and goings, and so many others.
+    pub per_device_max: usize,
+    /// How long they are kept, in days.
+    pub keep_days: u64,
 }
 
 /// What devices are told in `config` and binding requests.
@@ -276,6 +287,10 @@ impl Config {
             waiting_per_gateway_max: reader.size("commands.waiting_per_gateway_max", 1..=1_000_000),
         };
         let telemetry = Telemetry::read(reader);
+        let events = Events {
+            per_device_max: reader.size("events.per_device_max", 100..=100_000),
+            keep_days: reader.size("events.keep_days", 1..=3_650) as u64,
+        };
         let dji = Dji {
             app_id: reader.text("dji.app_id"),
             app_key: reader.secret("dji.app_key"),
@@ -301,7 +316,19 @@ impl Config {
             format: reader
                 .choice("log.format", &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
         };
-        Self { data_dir, http, metrics, store, mqtt, commands, telemetry, dji, catalogue, log }
+        Self {
+            data_dir,
+            http,
+            metrics,
+            store,
+            mqtt,
+            commands,
+            telemetry,
+            events,
+            dji,
+            catalogue,
+            log,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod directory;
 mod doorkeeper;
 pub mod driver;
 mod durations;
+pub mod events;
 pub mod http;
 pub mod ids;
 pub mod link;

@@ -10,7 +10,8 @@ use utmos_core::{
 };
 use utmos_dji::{
     answer::{CloudConfig, Organization},
-    catalogue::Catalogue,
+    catalogue::{Catalogue, CatalogueError},
+    hms,
     topic::SERVER_FILTERS,
 };
 use utmos_mqtt::{
@@ -26,6 +27,7 @@ use crate::{
         Driver, DriverParts, Limits, Resumed,
         presence::{Knowledge, PresenceBook},
     },
+    events::{self, Events, EventsParts},
     http::{App, HttpServer, Metrics, ServeLimits, Waiting, metrics_router},
     link::{Link, LinkParts, Listener},
     requests::{self, Desk, DeskParts},
@@ -65,6 +67,9 @@ pub enum StartError {
     /// The store cannot be read.
     #[error("the store cannot be read")]
     Store(#[source] StoreError),
+    /// The table of alarms that is part of the program does not read, which a test excludes.
+    #[error("the table of alarms cannot be read")]
+    AlarmTexts(#[source] CatalogueError),
     /// The embedded broker does not start.
     #[error("the embedded MQTT broker does not start")]
     Broker(#[source] BrokerError),
@@ -98,6 +103,7 @@ pub struct Server {
     broker: Broking,
     driver: Driver,
     desk: Arc<Desk>,
+    events: Arc<Events>,
     resumed: Resumed,
     shutdown_wait: Duration,
     stopping: CancellationToken,
@@ -116,6 +122,7 @@ impl Server {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: &Config, parts: Parts) -> Result<Self, StartError> {
+        let alarm_texts = hms::Meanings::embedded().map_err(StartError::AlarmTexts)?;
         let stopping = CancellationToken::new();
         let tasks = TaskTracker::new();
         let directory =
@@ -154,7 +161,21 @@ impl Server {
             clock: parts.clock.clone(),
             settings: telemetry_settings(config),
         });
-        let listeners: Vec<Arc<dyn Listener>> = vec![desk.clone(), telemetry.clone()];
+        let events = Events::start(EventsParts {
+            store: parts.history.clone(),
+            directory: directory.clone(),
+            driver: driver.clone(),
+            catalogue: parts.catalogue.clone(),
+            clock: parts.clock.clone(),
+            ids: parts.ids.clone(),
+            settings: events::Settings {
+                per_device_max: config.events.per_device_max,
+                keep: Duration::from_secs(config.events.keep_days * 24 * 60 * 60),
+            },
+        })
+        .await;
+        let listeners: Vec<Arc<dyn Listener>> =
+            vec![desk.clone(), telemetry.clone(), events.clone()];
         let link = Link::new(LinkParts {
             driver: driver.clone(),
             directory: directory.clone(),
@@ -183,6 +204,8 @@ impl Server {
             desk: desk.clone(),
             telemetry,
             history: parts.history,
+            events: events.clone(),
+            alarm_texts,
             clock: parts.clock,
             ids: parts.ids,
             inbound: waiting,
@@ -218,6 +241,7 @@ impl Server {
             broker,
             driver,
             desk,
+            events,
             resumed,
             shutdown_wait: config.http.shutdown_wait,
             stopping,
@@ -244,6 +268,12 @@ impl Server {
             Broking::Own(broker) => Some(broker.local_addr()),
             Broking::Other(_) => None,
         }
+    }
+
+    /// What happens at devices, for those who see them come and go.
+    #[must_use]
+    pub fn events(&self) -> &Arc<Events> {
+        &self.events
     }
 
     /// What was found at start.
@@ -281,6 +311,7 @@ impl Server {
                 Broking::Other(client) => client.shutdown().await,
             }
             self.tasks.wait().await;
+            self.events.stop().await;
         };
         if tokio::time::timeout_at(by, rest).await.is_err() {
             tracing::warn!("the broker did not let go in time; its connections are cut");

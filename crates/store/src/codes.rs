@@ -4,6 +4,7 @@ use utmos_core::{
     command::{FailureCode, Outcome, Phase, Status},
     credential::CredentialStatus,
     device::DeviceKind,
+    device_event::EventKind,
     device_request::{AskedOn, RoutingDecision, Sending},
     method::{Channel, CompleteOn, CompletesBy, IfOffline, Risk},
 };
@@ -43,6 +44,7 @@ coded! {
     RoutingDecision { AutoReplied = 1, AwaitingReply = 2, Replied = 3, Expired = 4, Unsupported = 5, }
     Sending { Unsent = 1, Claimed = 2, Sent = 3, GivenUp = 4, }
     AskedOn { Requests = 1, Status = 2, StatusOfThing = 3, }
+    EventKind { Event = 1, AlarmRaised = 2, AlarmCleared = 3, Online = 4, Offline = 5, }
     DeviceKind { Dock = 1, RemoteController = 2, Aircraft = 3, }
 }
 

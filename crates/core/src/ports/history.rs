@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 
-use super::StoreError;
+use super::{EventStore, StoreError};
 use crate::{
     device::DeviceKind,
     id::{DeviceSn, TenantId},
@@ -132,10 +132,6 @@ pub trait TelemetryStore: Send + Sync {
     /// Bytes in use, without those that are only waiting to be used again.
     async fn history_bytes(&self) -> Result<u64, StoreError>;
 }
-
-/// Device events.
-#[async_trait]
-pub trait EventStore: Send + Sync {}
 
 /// The history, whole.
 pub trait History: TelemetryStore + EventStore {}

@@ -80,6 +80,12 @@ pub fn mask_cut_request(text: &str) -> String {
     }
 }
 
+/// A value of which nothing is known, with its secrets replaced by `***`, as far as their names tell.
+#[must_use]
+pub fn mask_by_name(value: &Value) -> Value {
+    masked(Known::Nothing, value, 1)
+}
+
 #[derive(Clone, Copy)]
 enum Known<'a> {
     Fields(&'a [Field]),

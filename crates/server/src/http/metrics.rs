@@ -33,8 +33,9 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Response {
 fn render(app: &App) -> String {
     let (driver, link) = (app.driver.figures(), app.link.figures());
     let (desk, telemetry) = (app.desk.figures(), app.telemetry.figures());
+    let events = app.events.figures();
     let mut text = String::new();
-    let counters: [(&str, &str, &AtomicU64); 23] = [
+    let counters: [(&str, &str, &AtomicU64); 27] = [
         ("commands_accepted", "Commands stored", &driver.accepted),
         ("commands_published", "Messages handed to the broker", &driver.published),
         ("commands_ended", "Commands that ended", &driver.ended),
@@ -74,6 +75,10 @@ fn render(app: &App) -> String {
             "Telemetry that found no room or could not be written",
             &telemetry.dropped,
         ),
+        ("events_received", "Events of devices, every copy", &events.received),
+        ("events_repeated", "Events of devices that told nothing new", &events.repeated),
+        ("events_stored", "Events of devices that were stored", &events.stored),
+        ("events_dropped", "Events of devices that could not be stored", &events.dropped),
     ];
     for (name, help, counter) in counters {
         let value = counter.load(Ordering::Relaxed);
@@ -111,6 +116,7 @@ fn render(app: &App) -> String {
             "Bytes of the history that are in use",
             usize::try_from(telemetry.history_bytes.load(Ordering::Relaxed)).unwrap_or(usize::MAX),
         ),
+        ("events_waiting", "Events of devices that wait for the store", app.events.waiting()),
     ];
     for (name, help, value) in gauges {
         let _ = writeln!(

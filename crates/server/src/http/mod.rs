@@ -2,6 +2,7 @@
 //!
 //! Every answer carries `X-Request-Id`; every refusal, also those of the framework, is a [`problem::Problem`].
 
+mod alarms;
 mod bare;
 mod body;
 mod budget;
@@ -9,6 +10,7 @@ mod cancel;
 mod catalog;
 mod create;
 mod docs;
+mod events;
 mod get;
 mod hidden;
 mod json;
@@ -48,9 +50,11 @@ use utmos_mqtt::Inbound;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub(crate) use self::hidden::Hidden;
 pub use self::serve::{HttpServer, Limits as ServeLimits};
 use crate::{
-    directory::Directory, driver::Driver, link::Link, requests::Desk, telemetry::Telemetry,
+    directory::Directory, driver::Driver, events::Events, link::Link, requests::Desk,
+    telemetry::Telemetry,
 };
 
 /// What every endpoint works with.
@@ -71,6 +75,10 @@ pub struct App {
     pub telemetry: Arc<Telemetry>,
     /// Where that is kept.
     pub history: Arc<dyn TelemetryStore>,
+    /// What happens at devices.
+    pub events: Arc<Events>,
+    /// What alarms mean.
+    pub alarm_texts: utmos_dji::hms::Meanings,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Fresh ids.
@@ -92,6 +100,7 @@ pub struct App {
 ), tags(
     (name = "commands", description = "Send commands and learn what became of them."),
     (name = "device requests", description = "What devices ask of the cloud, and who answers it."),
+    (name = "devices", description = "What devices report: events, alarms."),
     (name = "catalogue", description = "What can be sent: every method with its payload, its reply and its limits."),
     (name = "telemetry", description = "What devices tell of themselves: the latest, its history, and where they flew."),
     (name = "operations", description = "For those who run the server. Not signed."),
@@ -229,6 +238,9 @@ fn api(metrics: Metrics) -> OpenApiRouter<Arc<App>> {
             requests_rules::put_device_request_rule,
             requests_rules::delete_device_request_rule
         ))
+        .routes(routes!(events::list_device_events))
+        .routes(routes!(alarms::list_device_alarms))
+        .routes(routes!(alarms::list_alarms))
         .routes(routes!(operations::healthz))
         .routes(routes!(operations::readyz));
     match metrics {

@@ -6,10 +6,11 @@ use serde::Serialize;
 use serde_json::Value;
 use utmos_core::{
     command::Status,
+    device_event::EventKind,
     device_request::RoutingDecision,
     method::{Channel, CompleteOn, CompletesBy, IfOffline, Risk},
 };
-use utmos_dji::catalogue::Domain;
+use utmos_dji::{catalogue::Domain, hms::Level};
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{ObjectBuilder, RefOr, Type, schema::Schema},
@@ -56,6 +57,11 @@ words! {
     RiskWord as "RiskClass" = in_words(&[
         Risk::Emergency, Risk::Motion, Risk::Ground, Risk::Session, Risk::Payload, Risk::Configuration, Risk::Read,
     ]);
+    /// What kind of device event it is. More may come.
+    EventKindWord as "EventType" = EventKind::ALL.iter().map(|kind| kind.as_str().into()).collect();
+    /// How serious an alarm is: good to know, to be looked at, to be acted on.
+    AlarmLevelWord as "AlarmLevel" =
+        [Level::Notice, Level::Caution, Level::Warning].iter().map(|level| level.as_str().into()).collect();
     /// The way a command leaves for its gateway.
     ChannelWord as "Channel" = in_words(&[Channel::Services, Channel::DrcDown, Channel::PropertySet]);
     /// What ends a command.

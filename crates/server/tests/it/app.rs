@@ -138,6 +138,11 @@ impl TestApp {
         line.unwrap_or_else(|| panic!("no {name}")).rsplit(' ').next().unwrap().to_owned()
     }
 
+    /// Where the server keeps its files.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// A dock that is connected and listens, and does what `script` says.
     pub async fn dock(&self, sn: &str) -> PretendDock {
         PretendDock::connect(self.mqtt, sn).await

@@ -11,6 +11,7 @@ mod devices;
 mod dock;
 mod emergency;
 mod error_codes;
+mod events;
 mod life;
 mod metrics;
 mod openapi;

@@ -41,6 +41,7 @@ const READ_REQUESTS: Option<Permission> = Some(Permission::DeviceRequestRead);
 const ANSWER_REQUESTS: Option<Permission> = Some(Permission::DeviceRequestCreate);
 const NO_REQUEST: Foreign = Foreign::Refused("DEVICE_REQUEST_NOT_FOUND");
 const RULE: &str = "/api/v1/open/device-request-rules/{request_type}";
+const EVENTS: Option<Permission> = Some(Permission::EventRead);
 const NO_COMMAND: Foreign = Foreign::Refused("COMMAND_NOT_FOUND");
 
 const ROUTES: &[Route] = &[
@@ -74,6 +75,9 @@ const ROUTES: &[Route] = &[
     route("GET", RULE, READ_REQUESTS, 200, Foreign::Same),
     route("PUT", RULE, ANSWER_REQUESTS, 200, Foreign::Same),
     route("DELETE", RULE, ANSWER_REQUESTS, 200, Foreign::Same),
+    route("GET", "/api/v1/open/devices/{device_id}/events", EVENTS, 200, NO_DEVICE),
+    route("GET", "/api/v1/open/devices/{device_id}/alarms", EVENTS, 200, NO_DEVICE),
+    route("GET", "/api/v1/open/alarms", EVENTS, 200, Foreign::Nothing),
     route("GET", "/healthz", None, 200, Foreign::Same),
     route("GET", "/readyz", None, 200, Foreign::Same),
     route("GET", "/metrics", None, 200, Foreign::Same),

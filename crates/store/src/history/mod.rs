@@ -13,9 +13,8 @@ use std::{
     sync::Arc,
 };
 
-use async_trait::async_trait;
 use rusqlite::{Connection, Transaction};
-use utmos_core::ports::{EventStore, StoreError};
+use utmos_core::ports::StoreError;
 
 use self::writer::Writer;
 use crate::{
@@ -33,6 +32,7 @@ const SCHEMA: Schema = Schema {
     migrations: &[
         include_str!("../../migrations/history/0001_first.sql"),
         include_str!("../../migrations/history/0002_telemetry.sql"),
+        include_str!("../../migrations/history/0003_events.sql"),
     ],
 };
 
@@ -112,6 +112,3 @@ impl fmt::Debug for HistoryFile {
         f.debug_struct("HistoryFile").field("path", &self.path).finish_non_exhaustive()
     }
 }
-
-#[async_trait]
-impl EventStore for HistoryFile {}

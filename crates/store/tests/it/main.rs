@@ -5,6 +5,7 @@
 mod contract;
 mod crash;
 mod damage;
+mod events;
 mod given;
 mod history;
 mod lists;

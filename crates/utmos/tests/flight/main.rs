@@ -8,6 +8,7 @@ mod crash;
 mod devices;
 mod dock;
 mod drill;
+mod events;
 mod faults;
 mod flood;
 mod floods;

@@ -1,0 +1,137 @@
+//! Events on their way to the store: so many in all, so many of each gateway, so many bytes.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use utmos_core::{
+    command::Spec,
+    device_event::{Alarm, DeviceEvent},
+    id::{DeviceSn, GatewaySn},
+};
+
+/// Events that may wait.
+const EVENTS_MAX: usize = 8_192;
+/// Events of one gateway that may wait: a noisy one takes no room from the others.
+const GATEWAY_EVENTS_MAX: usize = 512;
+/// Bytes of what they say that may wait.
+const BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Events that are stored in one go.
+const BATCH_MAX: usize = 512;
+
+/// An event that is to be stored.
+pub struct Pending {
+    /// The event; what it says is not cut and not masked yet.
+    pub event: DeviceEvent,
+    /// What is known of its command, whose secrets it may repeat.
+    pub spec: Option<Arc<Spec>>,
+}
+
+/// What waits for the store.
+#[derive(Default)]
+pub struct Queue {
+    events: VecDeque<Pending>,
+    bytes: usize,
+    of_gateway: BTreeMap<GatewaySn, usize>,
+    /// The newest of each device is enough.
+    alarms: BTreeMap<DeviceSn, Vec<Alarm>>,
+}
+
+impl Queue {
+    /// Adds an event, if there is room.
+    pub fn push(&mut self, pending: Pending) -> bool {
+        let bytes = pending.event.data.len();
+        let gateway = &pending.event.gateway;
+        let of_gateway = self.of_gateway.get(gateway).copied().unwrap_or(0);
+        let fits = self.events.len() < EVENTS_MAX
+            && of_gateway < GATEWAY_EVENTS_MAX
+            && bytes <= BYTES_MAX.saturating_sub(self.bytes);
+        if fits {
+            self.of_gateway.insert(gateway.clone(), of_gateway + 1);
+            self.bytes += bytes;
+            self.events.push_back(pending);
+        }
+        fits
+    }
+
+    /// Says which alarms a device has now.
+    pub fn set_alarms(&mut self, device: &DeviceSn, alarms: Vec<Alarm>) {
+        self.alarms.insert(device.clone(), alarms);
+    }
+
+    /// Takes out what is to be stored next.
+    pub fn take(&mut self) -> (Vec<Pending>, Vec<(DeviceSn, Vec<Alarm>)>) {
+        let count = self.events.len().min(BATCH_MAX);
+        let events: Vec<Pending> = self.events.drain(..count).collect();
+        for pending in &events {
+            self.bytes -= pending.event.data.len();
+            if let Some(count) = self.of_gateway.get_mut(&pending.event.gateway) {
+                *count -= 1;
+                if *count == 0 {
+                    self.of_gateway.remove(&pending.event.gateway);
+                }
+            }
+        }
+        (events, std::mem::take(&mut self.alarms).into_iter().collect())
+    }
+
+    /// How many events wait.
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use utmos_core::{device_event::EventKind, id::TenantId, time::Timestamp};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn pending(gateway: &str, bytes: usize) -> Pending {
+        let event = DeviceEvent {
+            id: Uuid::nil(),
+            tenant: TenantId::new(Uuid::nil()),
+            device: DeviceSn::parse(gateway).unwrap(),
+            gateway: GatewaySn::parse(gateway).unwrap(),
+            kind: EventKind::Event,
+            method: None,
+            tid: None,
+            data: "x".repeat(bytes).into(),
+            is_cut: false,
+            received_at: Timestamp::from_millis(0),
+            device_time: None,
+            need_reply: false,
+            command: None,
+        };
+        Pending { event, spec: None }
+    }
+
+    #[test]
+    fn a_noisy_gateway_fills_its_own_share_and_no_more() {
+        let mut queue = Queue::default();
+        for _ in 0..GATEWAY_EVENTS_MAX {
+            assert!(queue.push(pending("NOISY", 10)));
+        }
+        assert!(!queue.push(pending("NOISY", 10)));
+        assert!(queue.push(pending("QUIET", 10)));
+        let (taken, _) = queue.take();
+        assert_eq!(taken.len(), BATCH_MAX);
+        assert!(queue.push(pending("NOISY", 10)), "its share is free again");
+        while !queue.take().0.is_empty() {}
+        assert_eq!((queue.len(), queue.bytes, queue.of_gateway.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn neither_number_nor_size_grows_without_bound() {
+        let mut queue = Queue::default();
+        let taken = (0..EVENTS_MAX + 100).filter(|n| queue.push(pending(&format!("G{n}"), 1)));
+        assert_eq!(taken.count(), EVENTS_MAX);
+        let mut queue = Queue::default();
+        let big = (0..100).filter(|n| queue.push(pending(&format!("G{n}"), 1024 * 1024)));
+        assert_eq!(big.count(), 32);
+    }
+}

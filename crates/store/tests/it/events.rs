@@ -1,0 +1,184 @@
+//! Device events in the history: kept once, in order, newest first, and no more than there is room for.
+
+use std::{collections::BTreeSet, sync::LazyLock};
+
+use tempfile::TempDir;
+use utmos_core::{
+    device_event::{Alarm, DeviceEvent, EventKind},
+    id::{CommandId, DeviceSn, GatewaySn, TenantId},
+    ports::{EventBatch, EventFilter, EventStore},
+    time::Timestamp,
+};
+use utmos_store::HistoryFile;
+use uuid::Uuid;
+
+static TENANT: LazyLock<TenantId> = LazyLock::new(|| TenantId::new(Uuid::from_u128(1)));
+
+fn open(folder: &TempDir) -> HistoryFile {
+    HistoryFile::open(&folder.path().join("history.sqlite")).unwrap()
+}
+
+fn sn(text: &str) -> DeviceSn {
+    DeviceSn::parse(text).unwrap()
+}
+
+fn event(n: u32) -> DeviceEvent {
+    DeviceEvent {
+        id: Uuid::from_u128(u128::from(n)),
+        tenant: *TENANT,
+        device: sn("DOCK-1"),
+        gateway: GatewaySn::parse("DOCK-1").unwrap(),
+        kind: EventKind::Event,
+        method: Some("flighttask_progress".to_owned()),
+        tid: Some(format!("tid-{n}")),
+        data: format!(r#"{{"n":{n}}}"#).into(),
+        is_cut: false,
+        received_at: Timestamp::from_millis(i64::from(n) * 1_000),
+        device_time: Some(Timestamp::from_millis(7)),
+        need_reply: n % 2 == 0,
+        command: Some(CommandId::new(Uuid::from_u128(99))),
+    }
+}
+
+fn batch(events: Vec<DeviceEvent>) -> EventBatch {
+    EventBatch { events, alarms: Vec::new(), per_device_max: 100 }
+}
+
+async fn listed(history: &HistoryFile, filter: EventFilter) -> Vec<DeviceEvent> {
+    history.events_of(*TENANT, sn("DOCK-1"), filter, None, 1_000).await.unwrap()
+}
+
+fn numbers(events: &[DeviceEvent]) -> Vec<u128> {
+    events.iter().map(|event| event.id.as_u128()).collect()
+}
+
+#[tokio::test]
+async fn an_event_comes_back_as_it_was_kept_and_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let history = open(&folder);
+    let bare = DeviceEvent {
+        method: None,
+        tid: None,
+        device_time: None,
+        command: None,
+        is_cut: true,
+        ..event(2)
+    };
+    let again = DeviceEvent { id: Uuid::from_u128(3), ..event(1) };
+    let other_kind =
+        DeviceEvent { id: Uuid::from_u128(4), kind: EventKind::AlarmRaised, ..event(1) };
+    let nameless = DeviceEvent { id: Uuid::from_u128(5), ..bare.clone() };
+    let kept = batch(vec![event(1), bare.clone(), again, other_kind.clone(), nameless.clone()]);
+    assert_eq!(history.keep_events(kept).await.unwrap(), 4, "the repeated one is passed over");
+    let expected = [nameless, other_kind, bare, event(1)];
+    assert_eq!(listed(&history, EventFilter::default()).await, expected);
+
+    // Also after a restart.
+    history.close().await;
+    let history = open(&folder);
+    let again = DeviceEvent { id: Uuid::from_u128(6), ..event(1) };
+    assert_eq!(history.keep_events(batch(vec![again])).await.unwrap(), 0);
+    assert_eq!(listed(&history, EventFilter::default()).await, expected);
+    history.close().await;
+}
+
+#[tokio::test]
+async fn a_page_holds_what_is_asked_for_newest_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let history = open(&folder);
+    let foreign = DeviceEvent { tenant: TenantId::new(Uuid::from_u128(2)), ..event(20) };
+    let other_device = DeviceEvent { device: sn("DOCK-2"), ..event(21) };
+    let alarm =
+        DeviceEvent { kind: EventKind::AlarmRaised, method: Some("hms".to_owned()), ..event(5) };
+    let mut events: Vec<DeviceEvent> = (1..=4).map(event).collect();
+    events.extend([alarm, foreign, other_device]);
+    history.keep_events(batch(events)).await.unwrap();
+    for (filter, expected) in [
+        (EventFilter::default(), &[5, 4, 3, 2, 1][..]),
+        (
+            EventFilter {
+                kinds: BTreeSet::from([EventKind::AlarmRaised]),
+                ..EventFilter::default()
+            },
+            &[5],
+        ),
+        (
+            EventFilter {
+                kinds: BTreeSet::from([EventKind::Event, EventKind::Online]),
+                ..EventFilter::default()
+            },
+            &[4, 3, 2, 1],
+        ),
+        (EventFilter { method: Some("hms".to_owned()), ..EventFilter::default() }, &[5]),
+        (
+            EventFilter {
+                from: Some(Timestamp::from_millis(2_000)),
+                to: Some(Timestamp::from_millis(4_000)),
+                ..EventFilter::default()
+            },
+            &[3, 2],
+        ),
+    ] {
+        assert_eq!(numbers(&listed(&history, filter.clone()).await), expected, "{filter:?}");
+    }
+    let before = Some(Uuid::from_u128(4));
+    let page = history.events_of(*TENANT, sn("DOCK-1"), EventFilter::default(), before, 2).await;
+    assert_eq!(numbers(&page.unwrap()), [3, 2]);
+    history.close().await;
+}
+
+#[tokio::test]
+async fn what_a_device_tells_all_the_time_pushes_out_itself_and_no_alarm() {
+    let folder = tempfile::tempdir().unwrap();
+    let history = open(&folder);
+    let alarms = (1..=3).map(|n| DeviceEvent { kind: EventKind::AlarmRaised, ..event(n) });
+    let quiet = DeviceEvent { device: sn("DOCK-2"), ..event(4) };
+    let first: Vec<DeviceEvent> = alarms.chain([quiet]).collect();
+    for chunk in [first].into_iter().chain(
+        (0..30).map(|c| (0..10).map(|n| event(10 + c * 10 + n)).collect::<Vec<DeviceEvent>>()),
+    ) {
+        let batch = EventBatch { events: chunk, alarms: Vec::new(), per_device_max: 20 };
+        history.keep_events(batch).await.unwrap();
+    }
+    let kept = numbers(&listed(&history, EventFilter::default()).await);
+    let ordinary = kept.iter().filter(|n| **n >= 10).count();
+    assert!((20..=22).contains(&ordinary), "{kept:?}");
+    assert_eq!(kept.first(), Some(&309), "the newest are kept");
+    assert!(kept.ends_with(&[3, 2, 1]), "{kept:?}");
+    let quiet = history.events_of(*TENANT, sn("DOCK-2"), EventFilter::default(), None, 10).await;
+    assert_eq!(numbers(&quiet.unwrap()), [4]);
+
+    assert_eq!(history.forget_events(Timestamp::from_millis(3_000), 1_000).await.unwrap(), 2);
+    assert_eq!(history.forget_events(Timestamp::from_millis(1_000_000), 5).await.unwrap(), 5);
+    let left = history.forget_events(Timestamp::from_millis(1_000_000), 1_000).await.unwrap();
+    assert_eq!(left, kept.len() + 1 - 7);
+    assert_eq!(listed(&history, EventFilter::default()).await, []);
+    // A device that was emptied can be filled again.
+    assert_eq!(history.keep_events(batch(vec![event(1)])).await.unwrap(), 1);
+    history.close().await;
+}
+
+#[tokio::test]
+async fn the_alarms_of_a_device_are_those_it_listed_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let history = open(&folder);
+    let alarm = |device: &str, key: &str| Alarm {
+        tenant: *TENANT,
+        device: sn(device),
+        gateway: GatewaySn::parse("DOCK-1").unwrap(),
+        key: key.to_owned(),
+        entry: r#"{"code":"0x16100067"}"#.into(),
+        since: Timestamp::from_millis(5),
+    };
+    let keep = async |alarms: Vec<(DeviceSn, Vec<Alarm>)>| {
+        let batch = EventBatch { events: Vec::new(), alarms, per_device_max: 100 };
+        history.keep_events(batch).await.unwrap();
+        history.alarms().await.unwrap()
+    };
+    let (a, b, c) = (alarm("DOCK-1", "a"), alarm("DOCK-1", "b"), alarm("DOCK-2", "a"));
+    let both = vec![(sn("DOCK-1"), vec![a.clone(), b.clone()]), (sn("DOCK-2"), vec![c.clone()])];
+    assert_eq!(keep(both).await, [a, b.clone(), c.clone()]);
+    assert_eq!(keep(vec![(sn("DOCK-1"), vec![b.clone()])]).await, [b, c.clone()]);
+    assert_eq!(keep(vec![(sn("DOCK-1"), Vec::new())]).await, [c]);
+    history.close().await;
+}
