@@ -24,13 +24,15 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const MQTT: &str = "127.0.0.1:1883";
 /// Stands in the documents for the demo's process id.
 const PROCESS: &str = "kill -9 12345";
-const DOCUMENTS: [&str; 12] = [
+const DOCUMENTS: [&str; 14] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
+    "docs/device-behaviour.md",
     "docs/device-requests.md",
     "docs/drills.md",
     "docs/errors.md",
+    "docs/events.md",
     "docs/outside-broker.md",
     "docs/race.md",
     "docs/recovery.md",
@@ -284,6 +286,37 @@ fn every_subcommand_the_documents_name_is_there() {
         words.truncate(if groups.contains(&words[0].as_str()) { 2 } else { 1 });
         let told = Command::new(PROGRAM).args(&words).arg("--help").output().unwrap();
         assert!(told.status.success(), "there is no utmos {}", words.join(" "));
+    }
+}
+
+#[test]
+fn every_test_that_holds_a_behaviour_of_devices_is_there() {
+    let mut sources = String::new();
+    let mut open = vec![root().join("crates")];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            let name = entry.file_name().unwrap().to_str().unwrap().to_owned();
+            if entry.is_dir() && name != "target" {
+                open.push(entry);
+            } else if name.ends_with(".rs") {
+                sources.push_str(&fs::read_to_string(entry).unwrap());
+            }
+        }
+    }
+    let text = read("docs/device-behaviour.md");
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .map(|line| line.split('|').map(str::trim).collect())
+        .filter(|cells: &Vec<&str>| cells.get(1).is_some_and(|cell| cell.parse::<u32>().is_ok()))
+        .collect();
+    let numbers: Vec<u32> = rows.iter().map(|cells| cells[1].parse().unwrap()).collect();
+    assert_eq!(numbers, (1..=21).collect::<Vec<_>>());
+    for cells in rows {
+        let tests: Vec<&str> = cells[3].split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "{} has no test", cells[1]);
+        for test in tests {
+            assert!(sources.contains(&format!("fn {test}(")), "{}: no test {test}", cells[1]);
+        }
     }
 }
 

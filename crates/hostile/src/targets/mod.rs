@@ -10,7 +10,7 @@ mod wire;
 
 use std::sync::LazyLock;
 
-use utmos_dji::catalogue::Catalogue;
+use utmos_dji::{catalogue::Catalogue, hms::Meanings};
 
 pub use self::{
     commands::{command_body, payload, signed_headers},
@@ -26,6 +26,11 @@ pub use self::{
 static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| {
     Catalogue::embedded()
         .unwrap_or_else(|err| panic!("the embedded catalogue does not read: {err}"))
+});
+
+/// The words of alarms.
+static MEANINGS: LazyLock<Meanings> = LazyLock::new(|| {
+    Meanings::embedded().unwrap_or_else(|err| panic!("the table of alarms does not read: {err}"))
 });
 
 /// The first line, and what follows it.

@@ -1,5 +1,7 @@
 //! What devices send, and what is sent to them.
 
+use std::collections::BTreeSet;
+
 use serde_json::value::RawValue;
 use utmos_core::{
     id::{DeviceSn, GatewaySn},
@@ -12,11 +14,12 @@ use utmos_dji::{
     envelope::{
         self, EVIDENCE_BYTES_MAX, Envelope, ID_BYTES_MAX, METHOD_BYTES_MAX, PAYLOAD_BYTES_MAX,
     },
+    hms,
     topic::{DownlinkTopic, NotOurs, UplinkTopic, access},
     uplink::{self, Uplink},
 };
 
-use super::{CATALOGUE, first_line, is_told};
+use super::{CATALOGUE, MEANINGS, first_line, is_told};
 
 /// Reads what a device published as the link does.
 pub fn uplink(input: &[u8]) {
@@ -28,7 +31,26 @@ pub fn uplink(input: &[u8]) {
     let Ok(topic) = UplinkTopic::parse(&String::from_utf8_lossy(topic)) else { return };
     match uplink::read(&topic, payload, &*CATALOGUE) {
         Err(refused) => is_told(&refused.to_string()),
-        Ok(read) => read_is_answered(&read),
+        Ok(read) => {
+            read_is_answered(&read);
+            if let Uplink::Event(event) = &read {
+                alarms_have_words(&event.data);
+            }
+        }
+    }
+}
+
+/// A list of alarms is bounded, each alarm is there once and reads the same when it was kept, and none is left without
+/// words.
+fn alarms_have_words(data: &str) {
+    let Some(alarms) = hms::read(data) else { return };
+    assert!(alarms.len() <= hms::ALARMS_MAX, "{} alarms", alarms.len());
+    let keys: BTreeSet<String> = alarms.iter().map(hms::Entry::key).collect();
+    assert_eq!(keys.len(), alarms.len(), "an alarm that is there twice: {data}");
+    for alarm in alarms {
+        is_told(&MEANINGS.of(&alarm).text);
+        let again = hms::Entry::read(&alarm.raw).map(|again| again.key());
+        assert_eq!(again, Some(alarm.key()), "{}", alarm.raw);
     }
 }
 

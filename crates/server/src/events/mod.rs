@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utmos_core::{
     device_event::{Alarm, DeviceEvent, EventKind},
-    id::{DeviceSn, GatewaySn, TenantId},
+    id::{DeviceSn, TenantId},
     ports::{EventBatch, EventStore, History, Ids},
     reply::RawJson,
     time::{Clock, Timestamp},

@@ -5,6 +5,7 @@
 mod app;
 mod bad_input;
 mod bad_peers;
+mod behaviour;
 mod cancelling;
 mod commands_api;
 mod devices;

@@ -1,0 +1,139 @@
+//! Habits of real devices that no page documents; `docs/device-behaviour.md` says which tests hold the others.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    app::{PATIENCE, TestApp},
+    dock::PretendDock,
+};
+
+async fn metric(app: &TestApp, name: &str) -> u64 {
+    let text = app.api.bare(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).unwrap();
+    line.parse().unwrap()
+}
+
+/// A device's events once there are so many.
+async fn events(app: &TestApp, device: &str, count: usize) -> Vec<Value> {
+    let target = format!("/api/v1/open/devices/{device}/events");
+    let asking = async {
+        loop {
+            let items = app.api.get(&target).await.body["items"].as_array().unwrap().clone();
+            if items.len() >= count {
+                return items;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.expect("too few events")
+}
+
+#[tokio::test]
+async fn a_state_that_comes_again_is_answered_each_time_and_leaves_nothing_behind() {
+    const COPIES: u64 = 50;
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    dock.report_aircraft("AIR-1").await;
+    dock.leave().await;
+    let mut dock =
+        PretendDock::connect_to(app.mqtt, "DOCK-1", &["thing/product/AIR-1/state_reply"]).await;
+    for copy in 0..COPIES {
+        let body = json!({
+            "tid": "018a2210", "bid": "018a2210", "timestamp": 1_779_352_000_000_u64 + copy * 8_200,
+            "gateway": "DOCK-1", "need_reply": 1, "data": {"geo_caging_status": {"state": 1}},
+        });
+        dock.publish("thing/product/AIR-1/state", &body).await;
+        let answer = dock.message("/state_reply").await;
+        assert_eq!((answer.tid(), &answer.body["data"]), ("018a2210", &json!({"result": 0})));
+        assert!(answer.body.get("method").is_none(), "the answer to a state has no method");
+    }
+    for name in
+        ["events_received_total", "events_stored_total", "uplink_unmatched_total", "uplink_chores"]
+    {
+        assert_eq!(metric(&app, &format!("utmos_{name}")).await, 0, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn models_versions_methods_and_keys_that_no_page_lists_pass() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    let topology = json!({
+        "tid": "new", "bid": "new", "timestamp": 1, "method": "update_topo", "something": {"new": []},
+        "data": {
+            "domain": "3", "type": 99, "sub_type": 7, "thing_version": "1.3.1",
+            "device_secret": "s", "nonce": "n",
+            "sub_devices": [{
+                "sn": "AIR-1", "domain": "1", "type": 65534, "sub_type": 0, "index": "A",
+                "thing_version": "9.9.9", "quite_new": true,
+            }],
+        },
+    });
+    dock.publish("sys/product/DOCK-1/status", &topology).await;
+    assert_eq!(dock.message("/status_reply").await.body["data"], json!({"result": 0}));
+    let id = app.api.create("AIR-1", "debug_mode_open", json!({}), json!({})).await.id();
+    let command = dock.command().await;
+    dock.reply(&command, json!({"result": 0})).await;
+    assert_eq!(app.api.ended(&id).await["status"], "SUCCEEDED", "its aircraft can be reached");
+
+    for (n, method) in
+        ["uom_fly_data_info", "release_terminal_control_area", "track", "not_thought_of"]
+            .into_iter()
+            .enumerate()
+    {
+        let data = json!({"quite_new": n, "enum": -77, "latitude": 225_796_000});
+        dock.event(method, &json!("b"), data.clone(), 1).await;
+        assert_eq!(dock.message("/events_reply").await.method(), method);
+        assert_eq!(events(&app, "DOCK-1", n + 1).await[0]["data"], data, "{method}");
+    }
+    assert_eq!(metric(&app, "utmos_uplink_malformed_total").await, 0);
+}
+
+#[tokio::test]
+async fn what_stands_for_nothing_is_shown_as_the_device_wrote_it() {
+    let app = TestApp::start().await;
+    let dock = app.dock("DOCK-1").await;
+    let raw = r#"{"temperature":32767,"link":65535,"count":999,"index":-1,"wind":25,"height":25.4,"big":12345678901234567890,"exact":1.10,"on":0,"off":false}"#;
+    let text = format!(
+        r#"{{"tid":"t","bid":"b","timestamp":1,"gateway":"DOCK-1","method":"track","data":{raw}}}"#
+    );
+    dock.publish_raw("thing/product/DOCK-1/events", text.as_bytes()).await;
+    events(&app, "DOCK-1", 1).await;
+    let target = "/api/v1/open/devices/DOCK-1/events";
+    let headers = app.api.fresh_headers("GET", target, b"");
+    let request = crate::app::with_headers(app.api.bare(Method::GET, target), &headers);
+    let shown = request.send().await.unwrap().text().await.unwrap();
+    assert!(shown.contains(raw), "{shown}");
+}
+
+#[tokio::test]
+async fn answers_that_overtake_each_other_find_their_commands_whatever_the_docks_clock_says() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    let mut sent = Vec::new();
+    for method in ["flighttask_recovery", "camera_focal_length_set", "debug_mode_open"] {
+        let payload = match method {
+            "camera_focal_length_set" => {
+                json!({"payload_index": "98-0-0", "camera_type": "zoom", "zoom_factor": 5})
+            }
+            _ => json!({}),
+        };
+        let id = app.api.create("DOCK-1", method, payload, json!({})).await.id();
+        sent.push((id, dock.command().await));
+    }
+    // A recorded dock answered the second after 29 ms and the first after 477 ms; its clock was half a second behind.
+    for ((id, command), result) in sent.iter().rev().zip([314_000, 0, 0]) {
+        let body = json!({
+            "tid": command.body["tid"], "bid": command.body["bid"],
+            "timestamp": command.body["timestamp"].as_i64().unwrap() - 610,
+            "method": command.body["method"], "data": {"result": result},
+        });
+        dock.publish("thing/product/DOCK-1/services_reply", &body).await;
+        let command = app.api.ended(id).await;
+        let expected = if result == 0 { "SUCCEEDED" } else { "FAILED" };
+        assert_eq!(
+            (&command["status"], &command["response_code"]),
+            (&json!(expected), &json!(result.to_string()))
+        );
+    }
+}
