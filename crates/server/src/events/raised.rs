@@ -122,7 +122,7 @@ mod tests {
             (DeviceSn::parse("DOCK").unwrap(), GatewaySn::parse("DOCK").unwrap());
         let (mine, other) = (TenantId::new(Uuid::from_u128(1)), TenantId::new(Uuid::from_u128(2)));
         let mut raised = Raised::default();
-        let mut heard = |raised: &mut Raised, tenant, at: i64, codes: &[&str]| {
+        let heard = |raised: &mut Raised, tenant, at: i64, codes: &[&str]| {
             let by = Lister {
                 tenant,
                 device: &device,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use utmos_core::method::Channel;
+use utmos_dji::catalogue::Method;
 use utmos_sim::{Model, Outcome, Settings, guide};
 
 use crate::world::{CATALOGUE, Message, World, settings};

@@ -35,7 +35,7 @@ fn event(n: u32) -> DeviceEvent {
         is_cut: false,
         received_at: Timestamp::from_millis(i64::from(n) * 1_000),
         device_time: Some(Timestamp::from_millis(7)),
-        need_reply: n % 2 == 0,
+        need_reply: n.is_multiple_of(2),
         command: Some(CommandId::new(Uuid::from_u128(99))),
     }
 }
