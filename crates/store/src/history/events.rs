@@ -104,7 +104,8 @@ fn keep(tx: &Transaction<'_>, batch: &EventBatch) -> rusqlite::Result<usize> {
     Ok(new)
 }
 
-/// Deletes what a device has too much of, oldest first.
+/// Deletes what a device has too much of, oldest first. By rows, not by ids: a clock that was set back must not make
+/// what comes now the oldest.
 fn cut(tx: &Transaction<'_>, device: &str, lasting: bool, max: usize) -> rusqlite::Result<()> {
     let mut count =
         tx.prepare_cached("SELECT n FROM event_counts WHERE device = ?1 AND lasting = ?2")?;
@@ -115,7 +116,8 @@ fn cut(tx: &Transaction<'_>, device: &str, lasting: bool, max: usize) -> rusqlit
     }
     tx.prepare_cached(
         "DELETE FROM events WHERE row IN
-             (SELECT row FROM events WHERE device = ?1 AND lasting = ?2 ORDER BY id LIMIT ?3)",
+             (SELECT row FROM events INDEXED BY events_of_device
+              WHERE device = ?1 AND lasting = ?2 ORDER BY row LIMIT ?3)",
     )?
     .execute(params![device, lasting, count - to_i64(max)])?;
     Ok(())
@@ -158,7 +160,9 @@ fn page(
         values.extend(filter.kinds.iter().map(|kind| Value::from(kind.code())));
     }
     values.push(i64::try_from(limit).unwrap_or(i64::MAX).into());
-    let text = format!("SELECT {COLUMNS} FROM events WHERE {conditions} ORDER BY id DESC LIMIT ?");
+    let text = format!(
+        "SELECT {COLUMNS} FROM events INDEXED BY events_of_device WHERE {conditions} ORDER BY id DESC LIMIT ?"
+    );
     let mut select = conn.prepare_cached(&text).map_err(sql)?;
     let values = values.iter().map(|value| value as &dyn ToSql);
     let mut rows = select.query(params_from_iter(values)).map_err(sql)?;
