@@ -16,7 +16,7 @@ const TIMEOUT_SECONDS_MAX: u64 = 300;
 const SILENCE_SECONDS: u64 = 60;
 const SILENCE_SECONDS_MAX: u64 = 86_400;
 
-const KEYS: [&str; 22] = [
+const KEYS: [&str; 23] = [
     "abort",
     "accepts",
     "channel",

@@ -139,7 +139,7 @@ impl TestApp {
     }
 
     /// Where the server keeps its files.
-    pub fn folder(&self) -> &Path {
+    pub fn folder(&self) -> &std::path::Path {
         self.folder.path()
     }
 
