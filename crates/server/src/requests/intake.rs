@@ -1,6 +1,11 @@
 //! What comes in: repetitions are told apart, what is answered automatically leaves at once, the rest is left to others.
 
-use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use sha2::{Digest, Sha256};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
@@ -30,14 +35,39 @@ use super::{
 };
 use crate::link::Said;
 
-/// How long the record of a request is waited for before its automatic answer goes out all the same.
-const RECORD_WAIT: Duration = Duration::from_millis(250);
+/// How long the record of a request is waited for before its automatic answer goes out all the same: a disk that is busy
+/// for a moment keeps no dock waiting. What a crash can lose then is a record, of an answer that would be given again.
+const RECORD_WAIT: Duration = Duration::from_millis(5);
+/// Automatic answers that are remembered, so that a repeated request gets the same one though its record is not written
+/// yet. The oldest go first; what is not remembered is on record by then.
+const REMEMBERED_MAX: usize = 4_096;
 
 /// What is in hand.
 #[derive(Default)]
 pub(super) struct Intake {
     pub(super) doors: Doors,
     under_way: BTreeMap<RepeatKey, UnderWay>,
+    remembered: Remembered,
+}
+
+/// The last automatic answers, by what tells their requests' repetitions.
+#[derive(Default)]
+struct Remembered {
+    answers: BTreeMap<RepeatKey, (Arc<Asked>, Reply)>,
+    order: VecDeque<RepeatKey>,
+}
+
+impl Remembered {
+    fn put(&mut self, key: RepeatKey, asked: Arc<Asked>, reply: Reply) {
+        if self.answers.insert(key, (asked, reply)).is_none() {
+            self.order.push_back(key);
+        }
+        if self.order.len() > REMEMBERED_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.answers.remove(&oldest);
+        }
+    }
 }
 
 /// A request between its receipt and its record.
@@ -71,7 +101,7 @@ impl Inner {
         let bytes = request.data.len();
         let copy = {
             let mut intake = self.intake();
-            let Intake { doors, under_way } = &mut *intake;
+            let Intake { doors, under_way, remembered } = &mut *intake;
             match under_way.get_mut(&key) {
                 Some(first) => Some(first.copy(&request.exchange)),
                 None if !doors.enter(&request.gateway, bytes) => {
@@ -79,7 +109,8 @@ impl Inner {
                     return;
                 }
                 None => {
-                    under_way.insert(key, UnderWay::default());
+                    let answered = remembered.answers.get(&key).cloned();
+                    under_way.insert(key, UnderWay { answered, ..UnderWay::default() });
                     None
                 }
             }
@@ -152,8 +183,14 @@ impl Inner {
         });
     }
 
-    async fn take_up(self: Arc<Self>, coming: Coming, seat: Seat) {
+    async fn take_up(self: Arc<Self>, coming: Coming, mut seat: Seat) {
         let Coming { tenant, request, key, at, received } = coming;
+        let known = self.intake().under_way.get(&key).and_then(|one| one.answered.clone());
+        if let Some((asked, reply)) = known {
+            count(&self.figures.repeated);
+            self.send(&asked, request.exchange, &reply, ANSWER_EXPIRY).await;
+            return seat.leave();
+        }
         let question = Question::of(&request);
         let request_type = request.method.as_deref().unwrap_or("");
         let device = request.gateway.to_device();
@@ -216,7 +253,13 @@ impl Inner {
         };
         match kept {
             Ok(RequestKept::New) => self.note_sent(&request, &sent).await,
-            Ok(RequestKept::Repeats(_)) => count(&self.figures.repeated),
+            Ok(RequestKept::Repeats(before)) => {
+                count(&self.figures.repeated);
+                // From now on copies get the answer that is on record.
+                if let Some(first) = before.reply {
+                    self.intake().remembered.put(seat.key, before.asked, first);
+                }
+            }
             Err(error) => self.could_not_record(&asked, &error),
         }
     }
@@ -238,10 +281,16 @@ impl Inner {
         received: Instant,
     ) -> Sent {
         count(&self.figures.automatic);
-        let copies = self.intake().under_way.get_mut(&seat.key).map(|under_way| {
-            under_way.answered = Some((asked.clone(), reply.clone()));
-            std::mem::take(&mut under_way.copies)
-        });
+        let copies = {
+            let mut intake = self.intake();
+            if asked.repeat_key.is_some() {
+                intake.remembered.put(seat.key, asked.clone(), reply.clone());
+            }
+            intake.under_way.get_mut(&seat.key).map(|under_way| {
+                under_way.answered = Some((asked.clone(), reply.clone()));
+                std::mem::take(&mut under_way.copies)
+            })
+        };
         self.figures.answer.take(received.elapsed());
         for copy in copies.unwrap_or_default() {
             self.send_beside(asked.clone(), copy, reply.clone());
@@ -463,4 +512,59 @@ fn cut(text: &str) -> Option<String> {
         end -= 1;
     }
     text.get(..end).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use utmos_core::{id::GatewaySn, time::Timestamp};
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn so_many_answers_are_remembered_and_the_oldest_go() {
+        let gateway = GatewaySn::parse("DOCK").unwrap();
+        let at = Timestamp::from_millis(0);
+        let asked = Arc::new(Asked {
+            id: DeviceRequestId::new(Uuid::nil()),
+            tenant: TenantId::new(Uuid::nil()),
+            device: gateway.to_device(),
+            gateway,
+            request_type: None,
+            tid: None,
+            bid: None,
+            asked_on: AskedOn::Requests,
+            repeat_key: None,
+            payload: "{}".into(),
+            payload_is_cut: false,
+            received_at: at,
+            deadline: Deadline {
+                boot: utmos_core::time::BootId([0; 16]),
+                mono: utmos_core::time::Mono::from_millis(0),
+                wall: at,
+            },
+            reply_wait: Duration::ZERO,
+            automatic_after: None,
+        });
+        let reply = Reply {
+            code: "0".to_owned(),
+            message: None,
+            source: ReplySource::Auto,
+            data: "{}".into(),
+            at,
+        };
+        let mut remembered = Remembered::default();
+        for number in 0..=REMEMBERED_MAX {
+            for _ in 0..2 {
+                let key = u128::try_from(number).unwrap().to_be_bytes();
+                remembered.put(key, asked.clone(), reply.clone());
+            }
+        }
+        assert_eq!(
+            (remembered.answers.len(), remembered.order.len()),
+            (REMEMBERED_MAX, REMEMBERED_MAX)
+        );
+        assert!(!remembered.answers.contains_key(&[0; 16]));
+    }
 }
