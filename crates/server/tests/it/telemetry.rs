@@ -12,6 +12,8 @@ use crate::{
     routes::assert_refused,
 };
 
+/// Between two looks at what is waited for: others need the processors, too.
+const LOOK_WAIT: std::time::Duration = std::time::Duration::from_millis(50);
 const OFTEN: &[&str] = &["telemetry.flush_seconds=1"];
 
 fn path(device: &str) -> String {
@@ -34,7 +36,7 @@ async fn until(api: &Api, target: &str, holds: impl Fn(&Value) -> bool) -> Value
             if holds(&answer.body) {
                 return answer.body;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(LOOK_WAIT).await;
         }
     };
     tokio::time::timeout(PATIENCE, asking).await.expect("it never came to that")
@@ -288,7 +290,7 @@ async fn commands_and_the_latest_go_on_while_the_history_cannot_be_written() {
     while metric(&app, "utmos_telemetry_dropped_total").await == 0 {
         tell(&dock, "DOCK-1", "osd", json!({"mode_code": 4})).await;
         assert!(unix_seconds() - began < 60, "nothing was dropped");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(LOOK_WAIT).await;
     }
     until(&app.api, &path("DOCK-1"), |body| value_of(body, "mode_code") == json!(4)).await;
     let id = app.api.create("DOCK-1", "debug_mode_open", json!({}), json!({})).await.id();
@@ -310,7 +312,7 @@ async fn a_device_that_moves_shows_its_new_tenant_nothing_of_before() {
     crate::app::put_gateway(&*app.store, other.given.tenant, "DOCK-1").await;
     let moving = async {
         while other.get(&path("DOCK-1")).await.status != StatusCode::OK {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(LOOK_WAIT).await;
         }
     };
     tokio::time::timeout(PATIENCE, moving).await.unwrap();
