@@ -1,6 +1,9 @@
 //! Devices of a tenant and who stands behind whom: a command for an aircraft goes to its gateway.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +66,8 @@ pub struct Device {
     pub model_key: Option<String>,
     /// For people.
     pub label: String,
+    /// For people and their programs, to find devices by.
+    pub tags: BTreeSet<String>,
     /// Marked as simulated when it was added.
     pub simulated: bool,
     /// SHA-256 over serial number and MQTT password, for gateways that may connect to the embedded broker.
@@ -210,6 +215,38 @@ impl Registry {
     /// Every device, by serial number.
     pub fn devices(&self) -> impl Iterator<Item = &Device> {
         self.devices.values()
+    }
+
+    /// A tenant's devices in the order of their serial numbers, those after `after`.
+    pub fn devices_of(
+        &self,
+        tenant: TenantId,
+        after: Option<&DeviceSn>,
+    ) -> impl Iterator<Item = &Device> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let rest = self.devices.range::<DeviceSn, _>((from, Bound::Unbounded));
+        rest.map(|(_, device)| device).filter(move |device| device.tenant == tenant)
+    }
+
+    /// The gateways of the aircraft's tenant behind which it stands now, and those behind which it stood last.
+    #[must_use]
+    pub fn gateways_of(&self, aircraft: &DeviceSn) -> (Vec<GatewaySn>, Vec<GatewaySn>) {
+        let Some(tenant) = self.devices.get(aircraft).map(|device| device.tenant) else {
+            return (Vec::new(), Vec::new());
+        };
+        let all = self.gateways_of.get(aircraft).into_iter().flatten();
+        let theirs = all.filter(|gateway| self.tenant_of(gateway) == Some(tenant)).cloned();
+        theirs.partition(|gateway| self.behind.get(gateway).is_some_and(|behind| behind.present))
+    }
+
+    /// Whether a device may become a gateway's sub-device by being bound with it: an aircraft of its tenant, or one that
+    /// nobody has, while there is room for one more.
+    #[must_use]
+    pub fn may_be_bound(&self, gateway: &GatewaySn, tenant: TenantId, sn: &DeviceSn) -> bool {
+        let joined = || self.behind.get(gateway).map_or(0, |behind| behind.joined.len());
+        *sn != gateway.to_device()
+            && (self.is_aircraft_of(tenant, sn)
+                || (self.is_unclaimed(sn) && joined() < AIRCRAFT_PER_GATEWAY_MAX))
     }
 
     /// The tenant a gateway belongs to.
@@ -361,6 +398,7 @@ impl Registry {
                 kind: DeviceKind::Aircraft,
                 model_key: sub.model_key.clone(),
                 label: String::new(),
+                tags: BTreeSet::new(),
                 simulated: false,
                 mqtt_secret_hash: None,
                 created_at: now,

@@ -61,6 +61,10 @@ uuid_id!(
     /// A request of a device. Version 7, so that ids made later sort later.
     DeviceRequestId
 );
+uuid_id!(
+    /// A binding code, which may be told; the code itself is a secret.
+    BindingCodeId
+);
 
 /// The public half of a credential, sent as `X-Api-Id`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

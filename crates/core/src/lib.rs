@@ -5,6 +5,7 @@
 //! Everything here is a synchronous function from values to values; `async` appears only in the signatures of ports.
 #![warn(missing_docs)]
 
+pub mod binding;
 pub mod command;
 pub mod credential;
 pub mod device;

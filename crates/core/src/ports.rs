@@ -25,7 +25,10 @@ use crate::{
 
 pub use self::{
     events::{EventBatch, EventFilter, EventStore},
-    fleet::FleetStore,
+    fleet::{
+        Bind, Bound, By, DeviceEdit, DeviceOrder, DeviceRecord, FleetStore, Ordered, Recorded,
+        Sighting,
+    },
     history::{
         DeviceTelemetry, History, SamplePlace, SampleRange, SamplesRead, TelemetryRules,
         TelemetryStore, Tidied,

@@ -13,6 +13,7 @@ pub mod downlink;
 pub mod envelope;
 pub mod hms;
 mod json;
+pub mod product;
 pub mod topic;
 pub mod uplink;
 mod writer;

@@ -295,6 +295,7 @@ mod tests {
             kind: DeviceKind::Dock,
             model_key: None,
             label: String::new(),
+            tags: std::collections::BTreeSet::new(),
             simulated: false,
             created_at: Timestamp::from_millis(0),
         }

@@ -7,6 +7,7 @@ use utmos_core::{
     device_event::EventKind,
     device_request::{AskedOn, RoutingDecision, Sending},
     method::{Channel, CompleteOn, CompletesBy, IfOffline, Risk},
+    ports::Recorded,
 };
 
 /// An enum that is kept as a number.
@@ -46,6 +47,7 @@ coded! {
     AskedOn { Requests = 1, Status = 2, StatusOfThing = 3, }
     EventKind { Event = 1, AlarmRaised = 2, AlarmCleared = 3, Online = 4, Offline = 5, }
     DeviceKind { Dock = 1, RemoteController = 2, Aircraft = 3, }
+    Recorded { Registered = 1, Bound = 2, Joined = 3, Edited = 4, Password = 5, Moved = 6, Removed = 7, }
 }
 
 pub(crate) const WAITING: i64 = 1;

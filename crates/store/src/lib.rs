@@ -20,7 +20,7 @@ pub use key::{MasterKey, MasterKeyError};
 pub use sqlite::{
     Examination, OpenError, SqliteConfig, SqliteStore, back_up, examine,
     limits::{
-        EVIDENCE_BYTES_MAX, EVIDENCE_PER_COMMAND_MAX, REQUESTS_PER_TENANT_MAX,
-        RULES_PER_TENANT_MAX, UNMATCHED_PER_TENANT_MAX,
+        EVIDENCE_BYTES_MAX, EVIDENCE_PER_COMMAND_MAX, RECORDS_PER_DEVICE_MAX,
+        REQUESTS_PER_TENANT_MAX, RULES_PER_TENANT_MAX, UNMATCHED_PER_TENANT_MAX,
     },
 };

@@ -9,6 +9,7 @@ pub(crate) mod condition;
 mod credentials;
 mod examine;
 pub(crate) mod fault;
+mod fleet;
 mod health;
 pub(crate) mod limits;
 mod nonces;
@@ -37,17 +38,19 @@ use std::{
 
 use async_trait::async_trait;
 use utmos_core::{
+    binding::BindingCode,
     command::{Command, Spec, StatusVersion},
     credential::Credential,
     device::{Device, SubDevice},
     device_request::{DeviceRequest, Scope, SetRule},
     evidence::Entry,
-    id::{ApiId, CommandId, DeviceRequestId, DeviceSn, GatewaySn, TenantId},
+    id::{ApiId, BindingCodeId, CommandId, DeviceRequestId, DeviceSn, GatewaySn, TenantId},
     method::Risk,
     ports::{
-        Accepted, Advance, Advanced, CommandFilter, CommandStore, FleetStore, NewCommand, Nonce,
-        RegistryStore, RequestChanged, RequestFilter, RequestKept, RequestStore, RuleSet,
-        StoreDepths, StoreError, TaskState, Tenant, Unmatched,
+        Accepted, Advance, Advanced, Bind, Bound, By, CommandFilter, CommandStore, DeviceOrder,
+        DeviceRecord, FleetStore, NewCommand, Nonce, Ordered, RegistryStore, RequestChanged,
+        RequestFilter, RequestKept, RequestStore, RuleSet, Sighting, StoreDepths, StoreError,
+        TaskState, Tenant, Unmatched,
     },
     reply::RawJson,
     signing::NonceUse,
@@ -486,4 +489,47 @@ impl RequestStore for SqliteStore {
 }
 
 #[async_trait]
-impl FleetStore for SqliteStore {}
+impl FleetStore for SqliteStore {
+    async fn keep_sightings(&self, seen: Vec<Sighting>) -> Result<(), StoreError> {
+        self.write(Lane::Normal, move |batch| fleet::keep_sightings(batch, &seen)).await
+    }
+
+    async fn sightings(&self) -> Result<Vec<Sighting>, StoreError> {
+        self.readers.read(fleet::sightings).await
+    }
+
+    async fn order(&self, order: DeviceOrder, by: By) -> Result<Ordered, StoreError> {
+        self.write(Lane::Normal, move |batch| fleet::order(batch, &order, &by)).await
+    }
+
+    async fn bind(&self, bind: Bind) -> Result<Bound, StoreError> {
+        let subs = registry::subs_json(&bind.subs)?;
+        self.write(Lane::Normal, move |batch| fleet::bind(batch, &bind, &subs)).await
+    }
+
+    async fn device_record(&self, sn: &DeviceSn) -> Result<Vec<DeviceRecord>, StoreError> {
+        let sn = sn.clone();
+        self.readers.read(move |conn| fleet::device_record(conn, &sn)).await
+    }
+
+    async fn add_binding_code(
+        &self,
+        code: BindingCode,
+        active_max: usize,
+    ) -> Result<bool, StoreError> {
+        self.write(Lane::Normal, move |batch| fleet::add_code(batch, &code, active_max)).await
+    }
+
+    async fn binding_codes(&self) -> Result<Vec<BindingCode>, StoreError> {
+        self.readers.read(fleet::codes).await
+    }
+
+    async fn revoke_binding_code(
+        &self,
+        tenant: TenantId,
+        id: BindingCodeId,
+        at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.write(Lane::Normal, move |batch| fleet::revoke_code(batch, tenant, id, at)).await
+    }
+}

@@ -381,6 +381,7 @@ impl World {
             kind,
             model_key: Some(model.to_owned()),
             label: String::new(),
+            tags: std::collections::BTreeSet::new(),
             simulated: true,
             mqtt_secret_hash: None,
             created_at: Timestamp::from_millis(0),

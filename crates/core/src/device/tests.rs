@@ -24,6 +24,7 @@ fn device(text: &str, owner: u128, kind: DeviceKind) -> Device {
         kind,
         model_key: None,
         label: String::new(),
+        tags: BTreeSet::new(),
         simulated: false,
         mqtt_secret_hash: None,
         created_at: Timestamp::from_millis(0),

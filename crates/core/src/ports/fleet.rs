@@ -1,7 +1,207 @@
-//! Where what is known of the fleet beside its registration is kept: when devices were seen, and who may join.
+//! Where what is known of the fleet beside its registration is kept: when devices were seen, who may join, and who
+//! changed what.
+
+use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 
-/// Sightings of devices, and the binding codes with which new ones join a tenant.
+use super::StoreError;
+use crate::{
+    binding::BindingCode,
+    device::{Device, SubDevice},
+    id::{BindingCodeId, DeviceSn, TenantId},
+    time::Timestamp,
+};
+
+/// What was seen of a device. Changes with every message, so that it is written now and then only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// Which.
+    pub sn: DeviceSn,
+    /// When it was seen for the first time.
+    pub first_seen_at: Timestamp,
+    /// When it was seen last.
+    pub last_seen_at: Timestamp,
+    /// The firmware it told of.
+    pub firmware: Option<String>,
+    /// `domain-type-sub_type` as it, or its gateway, told.
+    pub model_key: Option<String>,
+    /// Whether it was there.
+    pub online: bool,
+}
+
+/// Who changes something, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct By {
+    /// An API id, `command line`, a gateway, or a binding code.
+    pub who: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What may be changed of a device that stays its tenant's. `None` leaves as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeviceEdit {
+    /// Another label.
+    pub label: Option<String>,
+    /// Other tags.
+    pub tags: Option<BTreeSet<String>>,
+    /// Another MQTT password.
+    pub mqtt_secret_hash: Option<[u8; 32]>,
+}
+
+/// A change of the registry that goes on record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeviceOrder {
+    /// A new device.
+    Register(Device),
+    /// A change that leaves it with its tenant.
+    Edit {
+        /// Which.
+        sn: DeviceSn,
+        /// Whose it must be.
+        tenant: TenantId,
+        /// What changes.
+        edit: DeviceEdit,
+    },
+    /// It is given to another tenant.
+    Move {
+        /// Which.
+        sn: DeviceSn,
+        /// Whose it must be.
+        from: TenantId,
+        /// Whose it is from then on.
+        to: TenantId,
+    },
+    /// It is forgotten.
+    Remove {
+        /// Which.
+        sn: DeviceSn,
+        /// Whose it must be.
+        tenant: TenantId,
+    },
+}
+
+/// What became of a [`DeviceOrder`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ordered {
+    /// It was carried out; the device as it stands, or stood.
+    Done(Device),
+    /// To be registered, and the tenant's already: it stays as it is.
+    Known(Device),
+    /// To be registered, and another tenant's.
+    Taken,
+    /// The tenant has no such device.
+    Unknown,
+}
+
+/// A gateway joins with a binding code, and aircraft with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bind {
+    /// The gateway. Where it is its tenant's already, it stays as it is and no use of the code is spent.
+    pub gateway: Device,
+    /// The code that lets it join, where it is new.
+    pub code: Option<BindingCodeId>,
+    /// What joins with it where nobody has it yet.
+    pub aircraft: Vec<Device>,
+    /// What is remembered as standing behind it, where nothing is on record yet.
+    pub subs: Vec<SubDevice>,
+    /// Who.
+    pub by: By,
+}
+
+/// What became of a [`Bind`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bound {
+    /// The gateway and its aircraft are the tenant's, but for these, which are another's.
+    Done {
+        /// Another tenant's.
+        taken: Vec<DeviceSn>,
+    },
+    /// The code is not good any more; nothing is stored.
+    NoCode,
+    /// The gateway is another tenant's; nothing is stored.
+    Taken,
+}
+
+/// What goes on record of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recorded {
+    /// It was registered.
+    Registered,
+    /// It joined with a binding code.
+    Bound,
+    /// It joined with the report of its gateway.
+    Joined,
+    /// Its label or its tags changed.
+    Edited,
+    /// It got another MQTT password.
+    Password,
+    /// It was given to another tenant.
+    Moved,
+    /// It was removed.
+    Removed,
+}
+
+impl Recorded {
+    /// What happened, as it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Registered => "registered",
+            Self::Bound => "bound",
+            Self::Joined => "joined",
+            Self::Edited => "edited",
+            Self::Password => "password",
+            Self::Moved => "moved",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+/// A line of a device's record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceRecord {
+    /// Which device.
+    pub sn: DeviceSn,
+    /// What happened.
+    pub what: Recorded,
+    /// Whose it was before; `None` when nobody's.
+    pub from: Option<TenantId>,
+    /// Whose it was afterwards; `None` when nobody's.
+    pub to: Option<TenantId>,
+    /// Who and when.
+    pub by: By,
+}
+
+/// Sightings of devices, the binding codes with which new ones join a tenant, and the record of who had which device.
 #[async_trait]
-pub trait FleetStore: Send + Sync {}
+pub trait FleetStore: Send + Sync {
+    /// Remembers what was seen of devices; of those that are not registered nothing is kept.
+    async fn keep_sightings(&self, seen: Vec<Sighting>) -> Result<(), StoreError>;
+    /// What is known of every device.
+    async fn sightings(&self) -> Result<Vec<Sighting>, StoreError>;
+
+    /// Carries out a change and puts it on record, both or neither.
+    async fn order(&self, order: DeviceOrder, by: By) -> Result<Ordered, StoreError>;
+    /// Binds a gateway, spends a use of its code, and puts both on record, all or nothing.
+    async fn bind(&self, bind: Bind) -> Result<Bound, StoreError>;
+    /// A device's record, newest first: the newest lines, to a named limit, also of one that was removed.
+    async fn device_record(&self, sn: &DeviceSn) -> Result<Vec<DeviceRecord>, StoreError>;
+
+    /// Adds a binding code, unless the tenant has `active_max` that are good. Answers whether it did.
+    async fn add_binding_code(
+        &self,
+        code: BindingCode,
+        active_max: usize,
+    ) -> Result<bool, StoreError>;
+    /// Every binding code, oldest first. Those whose end was long ago are forgotten.
+    async fn binding_codes(&self) -> Result<Vec<BindingCode>, StoreError>;
+    /// Takes a tenant's code back. Answers whether there is such a code.
+    async fn revoke_binding_code(
+        &self,
+        tenant: TenantId,
+        id: BindingCodeId,
+        at: Timestamp,
+    ) -> Result<bool, StoreError>;
+}

@@ -133,6 +133,7 @@ static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
             kind,
             model_key: None,
             label: String::new(),
+            tags: BTreeSet::new(),
             simulated: true,
             mqtt_secret_hash: None,
             created_at: Timestamp::from_millis(0),

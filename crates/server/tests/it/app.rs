@@ -223,6 +223,7 @@ pub async fn put_gateway(store: &dyn RegistryStore, tenant: TenantId, sn: &str) 
         kind: DeviceKind::Dock,
         model_key: Some("3-2-0".to_owned()),
         label: String::new(),
+        tags: BTreeSet::new(),
         simulated: true,
         mqtt_secret_hash,
         created_at: Timestamp::from_millis(0),

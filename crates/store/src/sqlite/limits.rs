@@ -14,6 +14,10 @@ pub const UNMATCHED_PER_TENANT_MAX: u32 = 1000;
 pub const REQUESTS_PER_TENANT_MAX: u32 = 10_000;
 /// Rules for device requests per tenant.
 pub const RULES_PER_TENANT_MAX: u32 = 1000;
+/// Lines of a device's record; the oldest go first.
+pub const RECORDS_PER_DEVICE_MAX: u32 = 200;
+/// How long a binding code is shown after its end.
+pub(crate) const BINDING_CODE_KEPT: Duration = Duration::from_hours(24 * 30);
 
 /// Writes that share one transaction, and so one sync of the disk.
 pub(crate) const BATCH_MAX: usize = 256;

@@ -5,13 +5,14 @@ use serde::{Deserialize, Serialize};
 use utmos_core::{
     device::{Device, SubDevice},
     id::{DeviceSn, GatewaySn, TenantId},
-    ports::{StoreError, Tenant},
+    ports::{By, Recorded, StoreError, Tenant},
 };
 
 use super::{
     batch::Batch,
     cells::Cells,
     fault::{Fault, to_store_error},
+    fleet,
 };
 use crate::codes::Coded;
 
@@ -58,13 +59,22 @@ pub(super) fn tenants(conn: &Connection) -> Result<Vec<Tenant>, StoreError> {
     })
 }
 
-const SELECT_DEVICE: &str = "SELECT sn, tenant, kind, model_key, label, simulated, mqtt_secret_hash, created_at FROM devices";
+const SELECT_DEVICE: &str = "SELECT sn, tenant, kind, model_key, label, tags, simulated, mqtt_secret_hash, created_at FROM devices";
+
+/// A device as it is in the batch, if it is there; the inner error is a damaged row.
+pub(super) fn known_device(
+    batch: &Batch<'_>,
+    sn: &DeviceSn,
+) -> Result<Option<Result<Device, StoreError>>, Fault> {
+    let found = batch
+        .statement(&format!("{SELECT_DEVICE} WHERE sn = ?1"))?
+        .query_row(params![sn.as_str()], |row| Ok(read_device(row)))
+        .optional()?;
+    Ok(found)
+}
 
 pub(super) fn put_device(batch: &mut Batch<'_>, device: &Device) -> Result<(), Fault> {
-    let known = batch
-        .statement(&format!("{SELECT_DEVICE} WHERE sn = ?1"))?
-        .query_row(params![device.sn.as_str()], |row| Ok(read_device(row)))
-        .optional()?;
+    let known = known_device(batch, &device.sn)?;
     // A damaged row is one more reason to write it anew.
     if known.is_some_and(|known| known.is_ok_and(|known| known == *device)) {
         return Ok(());
@@ -76,9 +86,11 @@ pub(super) fn put_device(batch: &mut Batch<'_>, device: &Device) -> Result<(), F
 
 fn insert_device(batch: &Batch<'_>, insert: &str, device: &Device) -> Result<usize, Fault> {
     let sql = format!(
-        "{insert} INTO devices (sn, tenant, kind, model_key, label, simulated, mqtt_secret_hash, created_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+        "{insert} INTO devices (sn, tenant, kind, model_key, label, tags, simulated, mqtt_secret_hash, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
     );
+    let tags = serde_json::to_string(&device.tags)
+        .map_err(|err| StoreError::Damaged(format!("tags cannot be written: {err}")))?;
     batch.execute(
         &sql,
         params![
@@ -87,6 +99,7 @@ fn insert_device(batch: &Batch<'_>, insert: &str, device: &Device) -> Result<usi
             device.kind.code(),
             device.model_key,
             device.label,
+            tags,
             device.simulated,
             device.mqtt_secret_hash,
             device.created_at.as_millis(),
@@ -96,6 +109,7 @@ fn insert_device(batch: &Batch<'_>, insert: &str, device: &Device) -> Result<usi
 
 pub(super) fn remove_device(batch: &mut Batch<'_>, sn: &DeviceSn) -> Result<bool, Fault> {
     let removed = batch.execute("DELETE FROM devices WHERE sn = ?1", params![sn.as_str()])?;
+    batch.execute("DELETE FROM sightings WHERE sn = ?1", params![sn.as_str()])?;
     let mut changed = removed
         + batch.execute("DELETE FROM topologies WHERE gateway = ?1", params![sn.as_str()])?;
     let mut kept: Vec<(String, String)> = Vec::new();
@@ -136,6 +150,10 @@ fn read_device(row: &Row<'_>) -> Result<Device, StoreError> {
         kind: cells.coded("kind")?,
         model_key: cells.get("model_key")?,
         label: cells.get("label")?,
+        tags: {
+            let text = cells.some_text("tags")?;
+            serde_json::from_str(&text).map_err(|err| cells.damaged("tags", err))?
+        },
         simulated: cells.get("simulated")?,
         mqtt_secret_hash: cells.get("mqtt_secret_hash")?,
         created_at: cells.at("created_at")?,
@@ -172,7 +190,12 @@ pub(super) fn put_topology(
 ) -> Result<(), Fault> {
     let mut changed = 0;
     for device in new {
-        changed += insert_device(batch, "INSERT OR IGNORE", device)?;
+        let added = insert_device(batch, "INSERT OR IGNORE", device)?;
+        if added > 0 {
+            let by = By { who: format!("gateway {gateway}"), at: device.created_at };
+            fleet::record(batch, &device.sn, Recorded::Joined, None, Some(device.tenant), &by)?;
+        }
+        changed += added;
     }
     changed += batch.execute(
         "INSERT INTO topologies (gateway, subs) VALUES (?1, ?2)
@@ -201,7 +224,7 @@ pub(super) fn topologies(
     })
 }
 
-fn note(batch: &mut Batch<'_>, changed: usize) {
+pub(super) fn note(batch: &mut Batch<'_>, changed: usize) {
     if changed > 0 {
         batch.registry_has_changed();
     }

@@ -181,6 +181,7 @@ pub fn device(text: &str, tenant: TenantId) -> Device {
         kind: DeviceKind::Dock,
         model_key: Some("3-1-0".to_owned()),
         label: "roof".to_owned(),
+        tags: std::collections::BTreeSet::new(),
         simulated: false,
         mqtt_secret_hash: Some([9; 32]),
         created_at: at(0),

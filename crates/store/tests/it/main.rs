@@ -6,6 +6,7 @@ mod contract;
 mod crash;
 mod damage;
 mod events;
+mod fleet;
 mod given;
 mod history;
 mod lists;

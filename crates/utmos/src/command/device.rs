@@ -158,6 +158,7 @@ async fn act(store: &SqliteStore, config: &Config, action: Action) -> anyhow::Re
                 kind: new.kind,
                 model_key: None,
                 label: new.label,
+                tags: std::collections::BTreeSet::new(),
                 simulated: new.simulated,
                 created_at: now(),
             };
@@ -235,6 +236,7 @@ async fn add_aircraft(
         kind: new.kind,
         model_key: None,
         label: new.label,
+        tags: std::collections::BTreeSet::new(),
         simulated: new.simulated,
         mqtt_secret_hash: None,
         created_at: now(),

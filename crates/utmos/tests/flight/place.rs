@@ -264,6 +264,7 @@ async fn put_gateway(
         kind,
         model_key: None,
         label: String::new(),
+        tags: BTreeSet::new(),
         simulated: true,
         mqtt_secret_hash,
         created_at: Timestamp::from_millis(0),

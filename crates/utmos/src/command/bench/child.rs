@@ -169,6 +169,7 @@ fn device(tenant: TenantId, dock: &DockConfig) -> anyhow::Result<Device> {
         kind: DeviceKind::Dock,
         model_key: None,
         label: String::new(),
+        tags: std::collections::BTreeSet::new(),
         simulated: true,
         created_at: now(),
     })

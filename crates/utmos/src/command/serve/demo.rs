@@ -166,6 +166,7 @@ async fn prepare_docks(store: &SqliteStore, tenant: &Tenant) -> anyhow::Result<V
                 kind,
                 model_key: None,
                 label: format!("Demo {} {number}", kind.as_str()),
+                tags: std::collections::BTreeSet::new(),
                 simulated: true,
                 mqtt_secret_hash,
             };

@@ -1,0 +1,287 @@
+//! Sightings of devices, changes of the registry that go on record, and binding codes.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use utmos_core::{
+    binding::BindingCode,
+    device::Device,
+    id::{BindingCodeId, DeviceSn, TenantId},
+    ports::{Bind, Bound, By, DeviceOrder, DeviceRecord, Ordered, Recorded, Sighting, StoreError},
+    time::Timestamp,
+};
+
+use super::{
+    batch::Batch,
+    cells::{Cells, millis},
+    fault::{Fault, to_store_error},
+    limits::{BINDING_CODE_KEPT, RECORDS_PER_DEVICE_MAX},
+    registry::{all, known_device, note, put_device, put_topology, remove_device},
+};
+use crate::codes::Coded;
+
+pub(super) fn keep_sightings(batch: &mut Batch<'_>, seen: &[Sighting]) -> Result<(), Fault> {
+    let mut insert = batch.statement(
+        "INSERT INTO sightings (sn, first_seen_at, last_seen_at, firmware, model_key, online)
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6 FROM devices WHERE sn = ?1
+         ON CONFLICT (sn) DO UPDATE SET
+             first_seen_at = min(first_seen_at, excluded.first_seen_at), last_seen_at = excluded.last_seen_at,
+             firmware = excluded.firmware, model_key = excluded.model_key, online = excluded.online",
+    )?;
+    for one in seen {
+        insert.execute(params![
+            one.sn.as_str(),
+            one.first_seen_at.as_millis(),
+            one.last_seen_at.as_millis(),
+            one.firmware,
+            one.model_key,
+            one.online,
+        ])?;
+    }
+    Ok(())
+}
+
+pub(super) fn sightings(conn: &Connection) -> Result<Vec<Sighting>, StoreError> {
+    let sql = "SELECT sn, first_seen_at, last_seen_at, firmware, model_key, online FROM sightings ORDER BY sn";
+    all(conn, sql, |row| {
+        let mut cells = Cells::new(row, "sightings");
+        let sn = cells.device("sn")?;
+        cells.name(&sn);
+        Ok(Sighting {
+            sn,
+            first_seen_at: cells.at("first_seen_at")?,
+            last_seen_at: cells.at("last_seen_at")?,
+            firmware: cells.get("firmware")?,
+            model_key: cells.get("model_key")?,
+            online: cells.get("online")?,
+        })
+    })
+}
+
+/// The device, if it is this tenant's.
+fn of_tenant(batch: &Batch<'_>, sn: &DeviceSn, tenant: TenantId) -> Result<Option<Device>, Fault> {
+    let known = known_device(batch, sn)?.transpose()?;
+    Ok(known.filter(|device| device.tenant == tenant))
+}
+
+pub(super) fn order(batch: &mut Batch<'_>, order: &DeviceOrder, by: &By) -> Result<Ordered, Fault> {
+    match order {
+        DeviceOrder::Register(device) => match known_device(batch, &device.sn)?.transpose()? {
+            Some(known) if known.tenant == device.tenant => Ok(Ordered::Known(known)),
+            Some(_) => Ok(Ordered::Taken),
+            None => {
+                put_device(batch, device)?;
+                record(batch, &device.sn, Recorded::Registered, None, Some(device.tenant), by)?;
+                Ok(Ordered::Done(device.clone()))
+            }
+        },
+        DeviceOrder::Edit { sn, tenant, edit } => {
+            let Some(known) = of_tenant(batch, sn, *tenant)? else { return Ok(Ordered::Unknown) };
+            let mut device = known.clone();
+            if let Some(label) = &edit.label {
+                device.label.clone_from(label);
+            }
+            if let Some(tags) = &edit.tags {
+                device.tags.clone_from(tags);
+            }
+            if device != known {
+                record(batch, sn, Recorded::Edited, Some(*tenant), Some(*tenant), by)?;
+            }
+            if edit.mqtt_secret_hash.is_some() {
+                device.mqtt_secret_hash = edit.mqtt_secret_hash;
+                record(batch, sn, Recorded::Password, Some(*tenant), Some(*tenant), by)?;
+            }
+            put_device(batch, &device)?;
+            Ok(Ordered::Done(device))
+        }
+        DeviceOrder::Move { sn, from, to } => {
+            let Some(known) = of_tenant(batch, sn, *from)? else { return Ok(Ordered::Unknown) };
+            let device = Device { tenant: *to, ..known };
+            put_device(batch, &device)?;
+            // When its old tenant saw it is no business of the new one.
+            batch.execute("DELETE FROM sightings WHERE sn = ?1", params![sn.as_str()])?;
+            record(batch, sn, Recorded::Moved, Some(*from), Some(*to), by)?;
+            Ok(Ordered::Done(device))
+        }
+        DeviceOrder::Remove { sn, tenant } => {
+            let Some(known) = of_tenant(batch, sn, *tenant)? else { return Ok(Ordered::Unknown) };
+            remove_device(batch, sn)?;
+            record(batch, sn, Recorded::Removed, Some(*tenant), None, by)?;
+            Ok(Ordered::Done(known))
+        }
+    }
+}
+
+pub(super) fn bind(batch: &mut Batch<'_>, bind: &Bind, subs: &str) -> Result<Bound, Fault> {
+    let gateway = &bind.gateway;
+    let (tenant, by) = (gateway.tenant, &bind.by);
+    match known_device(batch, &gateway.sn)?.transpose()? {
+        Some(known) if known.tenant != tenant => return Ok(Bound::Taken),
+        Some(_) => {}
+        None => {
+            let Some(code) = bind.code else { return Ok(Bound::NoCode) };
+            let spent = batch.execute(
+                "UPDATE binding_codes SET uses = uses + 1
+                 WHERE id = ?1 AND tenant = ?2 AND uses < uses_max AND revoked_at IS NULL AND expires_at > ?3",
+                params![code.uuid().as_bytes(), tenant.uuid().as_bytes(), by.at.as_millis()],
+            )?;
+            if spent == 0 {
+                return Ok(Bound::NoCode);
+            }
+            put_device(batch, gateway)?;
+            record(batch, &gateway.sn, Recorded::Bound, None, Some(tenant), by)?;
+        }
+    }
+    let mut taken = Vec::new();
+    for aircraft in &bind.aircraft {
+        match known_device(batch, &aircraft.sn)?.transpose()? {
+            Some(known) if known.tenant != tenant => taken.push(aircraft.sn.clone()),
+            Some(_) => {}
+            None => {
+                put_device(batch, aircraft)?;
+                record(batch, &aircraft.sn, Recorded::Bound, None, Some(tenant), by)?;
+            }
+        }
+    }
+    let has_topology: Option<i64> = batch
+        .statement("SELECT 1 FROM topologies WHERE gateway = ?1")?
+        .query_row(params![gateway.sn.as_str()], |row| row.get(0))
+        .optional()?;
+    if has_topology.is_none() && taken.is_empty() && !bind.subs.is_empty() {
+        put_topology(batch, &gateway.sn.to_gateway(), &[], subs)?;
+    }
+    Ok(Bound::Done { taken })
+}
+
+/// Puts a line on a device's record; of too many, the oldest go.
+pub(super) fn record(
+    batch: &Batch<'_>,
+    sn: &DeviceSn,
+    what: Recorded,
+    from: Option<TenantId>,
+    to: Option<TenantId>,
+    by: &By,
+) -> Result<(), Fault> {
+    let bytes = |tenant: Option<TenantId>| tenant.map(|tenant| *tenant.uuid().as_bytes());
+    batch.execute(
+        "INSERT INTO device_records (sn, at, what, tenant_before, tenant_after, who)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        params![sn.as_str(), by.at.as_millis(), what.code(), bytes(from), bytes(to), by.who],
+    )?;
+    batch.execute(
+        "DELETE FROM device_records WHERE sn = ?1 AND row <= (
+             SELECT row FROM device_records WHERE sn = ?1 ORDER BY row DESC LIMIT 1 OFFSET ?2)",
+        params![sn.as_str(), RECORDS_PER_DEVICE_MAX],
+    )?;
+    Ok(())
+}
+
+pub(super) fn device_record(
+    conn: &Connection,
+    sn: &DeviceSn,
+) -> Result<Vec<DeviceRecord>, StoreError> {
+    let fault = |err| to_store_error(&err);
+    let mut select = conn
+        .prepare_cached(
+            "SELECT what, tenant_before, tenant_after, who, at FROM device_records WHERE sn = ?1 ORDER BY row DESC",
+        )
+        .map_err(fault)?;
+    let mut found = select.query(params![sn.as_str()]).map_err(fault)?;
+    let mut lines = Vec::new();
+    while let Some(row) = found.next().map_err(fault)? {
+        let mut cells = Cells::new(row, "device_records");
+        cells.name(sn);
+        let tenant = |cells: &mut Cells<'_>, column| {
+            let bytes: Option<[u8; 16]> = cells.get(column)?;
+            Ok::<_, StoreError>(bytes.map(|b| TenantId::new(uuid::Uuid::from_bytes(b))))
+        };
+        lines.push(DeviceRecord {
+            sn: sn.clone(),
+            what: cells.coded("what")?,
+            from: tenant(&mut cells, "tenant_before")?,
+            to: tenant(&mut cells, "tenant_after")?,
+            by: By { who: cells.get("who")?, at: cells.at("at")? },
+        });
+    }
+    Ok(lines)
+}
+
+pub(super) fn add_code(
+    batch: &mut Batch<'_>,
+    code: &BindingCode,
+    active_max: usize,
+) -> Result<bool, Fault> {
+    let (tenant, now) = (code.tenant.uuid(), code.created_at.as_millis());
+    batch.execute(
+        "DELETE FROM binding_codes WHERE expires_at < ?1",
+        params![now.saturating_sub(millis(BINDING_CODE_KEPT))],
+    )?;
+    let active: i64 = batch
+        .statement(
+            "SELECT count(*) FROM binding_codes
+             WHERE tenant = ?1 AND revoked_at IS NULL AND uses < uses_max AND expires_at > ?2",
+        )?
+        .query_row(params![tenant.as_bytes(), now], |row| row.get(0))?;
+    if usize::try_from(active).unwrap_or(0) >= active_max {
+        return Ok(false);
+    }
+    let changed = batch.execute(
+        "INSERT INTO binding_codes (id, tenant, label, hash, uses_max, uses, created_at, created_by, expires_at, revoked_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        params![
+            code.id.uuid().as_bytes(),
+            tenant.as_bytes(),
+            code.label,
+            code.hash,
+            code.uses_max,
+            code.uses,
+            now,
+            code.created_by,
+            code.expires_at.as_millis(),
+            code.revoked_at.map(Timestamp::as_millis),
+        ],
+    )?;
+    note(batch, changed);
+    Ok(true)
+}
+
+pub(super) fn codes(conn: &Connection) -> Result<Vec<BindingCode>, StoreError> {
+    let sql = "SELECT id, tenant, label, hash, uses_max, uses, created_at, created_by, expires_at, revoked_at
+               FROM binding_codes ORDER BY created_at, id";
+    all(conn, sql, read_code)
+}
+
+fn read_code(row: &Row<'_>) -> Result<BindingCode, StoreError> {
+    let mut cells = Cells::new(row, "binding_codes");
+    let id = cells.uuid("id")?;
+    cells.name(id);
+    Ok(BindingCode {
+        id: BindingCodeId::new(id),
+        tenant: TenantId::new(cells.uuid("tenant")?),
+        label: cells.get("label")?,
+        hash: cells.get("hash")?,
+        uses_max: cells.get("uses_max")?,
+        uses: cells.get("uses")?,
+        created_at: cells.at("created_at")?,
+        created_by: cells.get("created_by")?,
+        expires_at: cells.at("expires_at")?,
+        revoked_at: cells.maybe_at("revoked_at")?,
+    })
+}
+
+pub(super) fn revoke_code(
+    batch: &mut Batch<'_>,
+    tenant: TenantId,
+    id: BindingCodeId,
+    at: Timestamp,
+) -> Result<bool, Fault> {
+    let (id, tenant) = (id.uuid(), tenant.uuid());
+    let changed = batch.execute(
+        "UPDATE binding_codes SET revoked_at = ?3 WHERE id = ?1 AND tenant = ?2 AND revoked_at IS NULL",
+        params![id.as_bytes(), tenant.as_bytes(), at.as_millis()],
+    )?;
+    note(batch, changed);
+    let known: Option<i64> = batch
+        .statement("SELECT 1 FROM binding_codes WHERE id = ?1 AND tenant = ?2")?
+        .query_row(params![id.as_bytes(), tenant.as_bytes()], |row| row.get(0))
+        .optional()?;
+    Ok(known.is_some())
+}

@@ -1,0 +1,252 @@
+//! Sightings, binding codes, and changes of devices that go on record.
+
+use std::collections::BTreeSet;
+
+use utmos_core::{
+    binding::BindingCode,
+    device::{Device, DeviceKind, SubDevice},
+    id::{BindingCodeId, TenantId},
+    ports::{
+        Bind, Bound, By, DeviceEdit, DeviceOrder, FleetStore, Ordered, Recorded, RegistryStore,
+        Sighting,
+    },
+};
+use utmos_store::{RECORDS_PER_DEVICE_MAX, SqliteStore};
+use uuid::Uuid;
+
+use crate::{
+    given::{at, device, gateway, sn, tenant},
+    sqlite::SqlitePlace,
+};
+
+fn by(who: &str, millis: i64) -> By {
+    By { who: who.to_owned(), at: at(millis) }
+}
+
+fn code(number: u128, tenant: TenantId, uses_max: u32) -> BindingCode {
+    BindingCode {
+        id: BindingCodeId::new(Uuid::from_u128(number)),
+        tenant,
+        label: "the roof".to_owned(),
+        hash: [7; 32],
+        uses_max,
+        uses: 0,
+        created_at: at(0),
+        created_by: "command line".to_owned(),
+        expires_at: at(1_000),
+        revoked_at: None,
+    }
+}
+
+fn aircraft(text: &str, tenant: TenantId) -> Device {
+    Device { kind: DeviceKind::Aircraft, mqtt_secret_hash: None, ..device(text, tenant) }
+}
+
+fn binding(gateway: &str, tenant: TenantId, code: u128, subs: &[&str]) -> Bind {
+    Bind {
+        gateway: device(gateway, tenant),
+        code: Some(BindingCodeId::new(Uuid::from_u128(code))),
+        aircraft: subs.iter().map(|text| aircraft(text, tenant)).collect(),
+        subs: subs
+            .iter()
+            .map(|text| SubDevice { sn: sn(text), model_key: None, index: None })
+            .collect(),
+        by: by("binding code", 5),
+    }
+}
+
+async fn record(
+    store: &SqliteStore,
+    text: &str,
+) -> Vec<(Recorded, Option<TenantId>, Option<TenantId>, String)> {
+    let lines = store.device_record(&sn(text)).await.unwrap();
+    lines.into_iter().map(|line| (line.what, line.from, line.to, line.by.who)).collect()
+}
+
+#[tokio::test]
+async fn a_serial_number_belongs_to_one_tenant_and_every_change_of_it_is_on_record() {
+    let place = SqlitePlace::new();
+    let store = place.store();
+    let (one, two) = (tenant(1), tenant(2));
+    let order = async |order: DeviceOrder, who: &str| store.order(order, by(who, 1)).await.unwrap();
+    let first = device("D1", one);
+    let registered = order(DeviceOrder::Register(first.clone()), "utk_a").await;
+    assert_eq!(registered, Ordered::Done(first.clone()));
+    let again = Device { label: "another".to_owned(), ..first.clone() };
+    assert_eq!(order(DeviceOrder::Register(again), "utk_a").await, Ordered::Known(first.clone()));
+    assert_eq!(order(DeviceOrder::Register(device("D1", two)), "utk_b").await, Ordered::Taken);
+
+    let tags: BTreeSet<String> = ["north", "été"].map(str::to_owned).into();
+    let edit = DeviceEdit {
+        tags: Some(tags.clone()),
+        label: Some("Roof".to_owned()),
+        mqtt_secret_hash: None,
+    };
+    let edit_as =
+        |tenant, edit: &DeviceEdit| DeviceOrder::Edit { sn: sn("D1"), tenant, edit: edit.clone() };
+    assert_eq!(order(edit_as(two, &edit), "utk_b").await, Ordered::Unknown);
+    let edited = Device { tags, label: "Roof".to_owned(), ..first };
+    assert_eq!(order(edit_as(one, &edit), "utk_a").await, Ordered::Done(edited.clone()));
+    order(edit_as(one, &edit), "nothing changes").await;
+    let password = DeviceEdit { mqtt_secret_hash: Some([3; 32]), ..DeviceEdit::default() };
+    let edited = Device { mqtt_secret_hash: Some([3; 32]), ..edited };
+    assert_eq!(order(edit_as(one, &password), "utk_a").await, Ordered::Done(edited.clone()));
+
+    let move_from = |from, to| DeviceOrder::Move { sn: sn("D1"), from, to };
+    assert_eq!(order(move_from(two, one), "x").await, Ordered::Unknown);
+    let moved = Device { tenant: two, ..edited };
+    assert_eq!(order(move_from(one, two), "command line").await, Ordered::Done(moved.clone()));
+    assert_eq!(place.store().devices().await.unwrap(), [moved.clone()]);
+    let remove = |tenant| DeviceOrder::Remove { sn: sn("D1"), tenant };
+    assert_eq!(order(remove(one), "x").await, Ordered::Unknown);
+    assert_eq!(order(remove(two), "command line").await, Ordered::Done(moved));
+    assert!(store.devices().await.unwrap().is_empty());
+
+    let line = |what, from, to, who: &str| (what, from, to, who.to_owned());
+    assert_eq!(
+        record(&place.store(), "D1").await,
+        [
+            line(Recorded::Removed, Some(two), None, "command line"),
+            line(Recorded::Moved, Some(one), Some(two), "command line"),
+            line(Recorded::Password, Some(one), Some(one), "utk_a"),
+            line(Recorded::Edited, Some(one), Some(one), "utk_a"),
+            line(Recorded::Registered, None, Some(one), "utk_a"),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn of_many_who_register_a_serial_number_at_once_one_gets_it() {
+    let store = SqlitePlace::new();
+    let store = std::sync::Arc::new(store.store());
+    let all = (0..50).map(|number| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let device = device("D1", tenant(number));
+            store.order(DeviceOrder::Register(device), by("x", 0)).await.unwrap()
+        })
+    });
+    let mut done = 0;
+    for one in all.collect::<Vec<_>>() {
+        match one.await.unwrap() {
+            Ordered::Done(_) => done += 1,
+            other => assert_eq!(other, Ordered::Taken),
+        }
+    }
+    assert_eq!(done, 1);
+}
+
+#[tokio::test]
+async fn a_record_keeps_its_newest_lines_and_an_aircraft_that_joins_is_on_record() {
+    let store = SqlitePlace::new();
+    let store = store.store();
+    store.put_topology(&gateway("D1"), vec![aircraft("A1", tenant(1))], Vec::new()).await.unwrap();
+    store.put_topology(&gateway("D2"), vec![aircraft("A1", tenant(1))], Vec::new()).await.unwrap();
+    let joined = (Recorded::Joined, None, Some(tenant(1)), "gateway D1".to_owned());
+    assert_eq!(record(&store, "A1").await, [joined]);
+    for number in 0..RECORDS_PER_DEVICE_MAX + 5 {
+        let edit = DeviceEdit { label: Some(format!("{number}")), ..DeviceEdit::default() };
+        let order = DeviceOrder::Edit { sn: sn("A1"), tenant: tenant(1), edit };
+        store.order(order, by(&number.to_string(), 0)).await.unwrap();
+    }
+    let lines = record(&store, "A1").await;
+    assert_eq!(lines.len(), RECORDS_PER_DEVICE_MAX as usize);
+    assert_eq!(lines.last().unwrap().3, "5");
+}
+
+#[tokio::test]
+async fn a_code_lets_in_as_many_gateways_as_it_says_and_each_once() {
+    let place = SqlitePlace::new();
+    let store = place.store();
+    let one = tenant(1);
+    assert!(store.add_binding_code(code(1, one, 2), 10).await.unwrap());
+    let done = Bound::Done { taken: Vec::new() };
+    assert_eq!(store.bind(binding("D1", one, 1, &["A1"])).await.unwrap(), done);
+    assert_eq!(
+        store.bind(binding("D1", one, 1, &["A1", "A2"])).await.unwrap(),
+        done,
+        "no use of it"
+    );
+    assert_eq!(store.bind(binding("D2", one, 1, &[])).await.unwrap(), done);
+    assert_eq!(store.bind(binding("D3", one, 1, &["A3"])).await.unwrap(), Bound::NoCode);
+    let known: Vec<String> =
+        place.store().devices().await.unwrap().iter().map(|one| one.sn.to_string()).collect();
+    assert_eq!(known, ["A1", "A2", "D1", "D2"]);
+    assert_eq!(store.binding_codes().await.unwrap()[0].uses, 2);
+    let topologies = store.topologies().await.unwrap();
+    assert_eq!(topologies.len(), 1, "what is on record of D1 stays: {topologies:?}");
+    assert_eq!(topologies[0].1.len(), 1);
+    let bound = (Recorded::Bound, None, Some(one), "binding code".to_owned());
+    assert_eq!(record(&store, "D1").await, [bound]);
+}
+
+#[tokio::test]
+async fn a_code_of_another_tenant_that_is_over_or_taken_back_binds_nothing() {
+    let place = SqlitePlace::new();
+    let store = place.store();
+    let (one, two) = (tenant(1), tenant(2));
+    let late = BindingCode { expires_at: at(5), ..code(2, one, 1) };
+    for code in [code(1, two, 1), late, code(3, one, 1)] {
+        assert!(store.add_binding_code(code, 10).await.unwrap());
+    }
+    let third = BindingCodeId::new(Uuid::from_u128(3));
+    assert!(!store.revoke_binding_code(two, third, at(1)).await.unwrap(), "another tenant's");
+    assert!(store.revoke_binding_code(one, third, at(1)).await.unwrap());
+    assert!(store.revoke_binding_code(one, third, at(2)).await.unwrap(), "taken back already");
+    assert_eq!(store.binding_codes().await.unwrap()[2].revoked_at, Some(at(1)));
+    for number in 1..=4 {
+        assert_eq!(store.bind(binding("D1", one, number, &["A1"])).await.unwrap(), Bound::NoCode);
+    }
+    assert!(store.devices().await.unwrap().is_empty());
+    store.put_device(device("D1", two)).await.unwrap();
+    assert_eq!(store.bind(binding("D1", one, 1, &["A1"])).await.unwrap(), Bound::Taken);
+    store.put_device(aircraft("A1", two)).await.unwrap();
+    store.put_device(device("D2", one)).await.unwrap();
+    let taken = Bound::Done { taken: vec![sn("A1")] };
+    assert_eq!(store.bind(binding("D2", one, 1, &["A1"])).await.unwrap(), taken);
+}
+
+#[tokio::test]
+async fn a_tenant_has_a_bounded_number_of_good_codes_and_old_ones_are_forgotten() {
+    let store = SqlitePlace::new();
+    let store = store.store();
+    assert!(store.add_binding_code(code(1, tenant(1), 1), 2).await.unwrap());
+    assert!(store.add_binding_code(code(2, tenant(1), 1), 2).await.unwrap());
+    assert!(!store.add_binding_code(code(3, tenant(1), 1), 2).await.unwrap());
+    assert!(store.add_binding_code(code(4, tenant(2), 1), 2).await.unwrap());
+    let before = store.generation().await.unwrap();
+    let much_later = 40 * 24 * 3_600_000;
+    let next = BindingCode {
+        created_at: at(much_later),
+        expires_at: at(much_later + 1),
+        ..code(5, tenant(1), 1)
+    };
+    assert!(store.add_binding_code(next.clone(), 2).await.unwrap());
+    assert_eq!(store.binding_codes().await.unwrap(), [next]);
+    assert!(store.generation().await.unwrap() > before, "servers look at codes anew");
+}
+
+#[tokio::test]
+async fn sightings_are_kept_of_registered_devices_and_go_with_them() {
+    let place = SqlitePlace::new();
+    let store = place.store();
+    store.put_device(device("D1", tenant(1))).await.unwrap();
+    let seen = |text: &str, first, last| Sighting {
+        sn: sn(text),
+        first_seen_at: at(first),
+        last_seen_at: at(last),
+        firmware: Some("10.01.0001".to_owned()),
+        model_key: Some("3-2-0".to_owned()),
+        online: true,
+    };
+    let before = store.generation().await.unwrap();
+    store.keep_sightings(vec![seen("D1", 5, 6), seen("NOBODY", 5, 6)]).await.unwrap();
+    let later = Sighting { online: false, firmware: None, ..seen("D1", 9, 10) };
+    store.keep_sightings(vec![later.clone()]).await.unwrap();
+    let expected = Sighting { first_seen_at: at(5), ..later };
+    assert_eq!(place.store().sightings().await.unwrap(), [expected]);
+    assert_eq!(store.generation().await.unwrap(), before);
+    let order = DeviceOrder::Move { sn: sn("D1"), from: tenant(1), to: tenant(2) };
+    store.order(order, by("x", 0)).await.unwrap();
+    assert!(store.sightings().await.unwrap().is_empty(), "the new tenant sees nothing of before");
+}
