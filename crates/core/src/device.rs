@@ -249,6 +249,11 @@ impl Registry {
                 || (self.is_unclaimed(sn) && joined() < AIRCRAFT_PER_GATEWAY_MAX))
     }
 
+    /// These were bound with a gateway: they count among those that joined through it.
+    pub fn were_bound(&mut self, gateway: &GatewaySn, aircraft: &[DeviceSn]) {
+        self.behind.entry(gateway.clone()).or_default().joined.extend(aircraft.iter().cloned());
+    }
+
     /// The tenant a gateway belongs to.
     #[must_use]
     pub fn tenant_of(&self, gateway: &GatewaySn) -> Option<TenantId> {

@@ -216,6 +216,28 @@ impl Uplink {
         };
         (device.as_str() != gateway.as_str()).then_some((device, gateway))
     }
+
+    /// The firmware the message tells of, and whose it is.
+    #[must_use]
+    pub fn firmware_version(&self) -> Option<(&DeviceSn, String)> {
+        let (device, data) = match self {
+            Self::Osd(osd) => (&osd.device, &osd.data),
+            Self::State(state) => (&state.device, &state.data),
+            Self::Event(_)
+            | Self::Reply(_)
+            | Self::PropertyReply(_)
+            | Self::DrcAck(_)
+            | Self::DrcPush(_)
+            | Self::Request(_)
+            | Self::Topology(_) => return None,
+        };
+        // Most messages have none, and a search for the word is cheaper than a look at every key.
+        if !data.contains("\"firmware_version\"") {
+            return None;
+        }
+        let [firmware] = crate::json::pick(data, ["firmware_version"]);
+        Some((device, firmware.scalar().into_text()?.into_owned()))
+    }
 }
 
 /// Reads one message.

@@ -43,6 +43,8 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// Device events.
     pub events: Events,
+    /// When devices count as there.
+    pub presence: Presence,
     /// What devices are told.
     pub dji: Dji,
     /// The catalogue of methods.
@@ -169,6 +171,13 @@ pub struct Events {
     pub keep_days: u64,
 }
 
+/// When devices count as there.
+#[derive(Debug, Clone)]
+pub struct Presence {
+    /// How long a device must be gone before that is told.
+    pub offline_after: Duration,
+}
+
 /// What devices are told in `config` and binding requests.
 #[derive(Debug, Clone)]
 pub struct Dji {
@@ -291,6 +300,8 @@ impl Config {
             per_device_max: reader.size("events.per_device_max", 100..=100_000),
             keep_days: reader.size("events.keep_days", 1..=3_650) as u64,
         };
+        let presence =
+            Presence { offline_after: reader.seconds("presence.offline_after_seconds", 1..=3600) };
         let dji = Dji {
             app_id: reader.text("dji.app_id"),
             app_key: reader.secret("dji.app_key"),
@@ -325,6 +336,7 @@ impl Config {
             commands,
             telemetry,
             events,
+            presence,
             dji,
             catalogue,
             log,

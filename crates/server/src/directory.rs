@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
 
@@ -20,6 +20,8 @@ use utmos_core::{
 };
 use utmos_dji::catalogue::GatewayModel;
 
+use crate::fleet::Newcomers;
+
 /// How often the store's generation is looked at.
 pub const FOLLOW_WAIT: Duration = Duration::from_secs(1);
 
@@ -27,7 +29,15 @@ pub const FOLLOW_WAIT: Duration = Duration::from_secs(1);
 pub struct Directory {
     store: Arc<dyn Store>,
     held: RwLock<Held>,
+    /// Gateways that nobody has registered yet and that hold a binding code.
+    newcomers: Newcomers,
+    /// One look at the store at a time: what was read first must not come last.
+    looking: tokio::sync::Mutex<()>,
+    told: OnceLock<Box<Told>>,
 }
+
+/// Who is told of every change, once it counts.
+type Told = dyn Fn(&[DeviceChange]) + Send + Sync;
 
 /// What a gateway's report changed.
 #[derive(Debug)]
@@ -54,6 +64,8 @@ pub struct DeviceChange {
 pub enum Changed {
     /// It is new.
     Added,
+    /// It is new, and somebody is connected under its serial number who has joined otherwise.
+    AddedOverNewcomer,
     /// It is another tenant's.
     Moved {
         /// Whose it was.
@@ -73,7 +85,10 @@ impl DeviceChange {
     pub fn ends_sessions(&self) -> bool {
         match self.what {
             Changed::Added => false,
-            Changed::Moved { .. } | Changed::Login | Changed::Removed => true,
+            Changed::AddedOverNewcomer
+            | Changed::Moved { .. }
+            | Changed::Login
+            | Changed::Removed => true,
         }
     }
 }
@@ -82,7 +97,7 @@ impl fmt::Display for DeviceChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sn = &self.sn;
         match self.what {
-            Changed::Added => write!(f, "device {sn} was added"),
+            Changed::Added | Changed::AddedOverNewcomer => write!(f, "device {sn} was added"),
             Changed::Moved { from, to } => {
                 write!(f, "device {sn} was moved from tenant {from} to tenant {to}")
             }
@@ -128,7 +143,13 @@ impl Directory {
     /// # Errors
     /// When the store cannot be read.
     pub async fn load(store: Arc<dyn Store>) -> Result<Self, StoreError> {
-        let directory = Self { store, held: RwLock::default() };
+        let directory = Self {
+            store,
+            held: RwLock::default(),
+            newcomers: Newcomers::default(),
+            looking: tokio::sync::Mutex::default(),
+            told: OnceLock::new(),
+        };
         directory.refresh().await?;
         for (gateway, subs) in directory.store.topologies().await? {
             directory.write().registry.recall_topology(&gateway, subs);
@@ -136,14 +157,26 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Reads again what changed. Answers what became of devices; `None` when nothing changed at all.
+    /// Has every change told from now on, once it counts here. Only the first who asks for it is.
+    pub fn tell(&self, told: impl Fn(&[DeviceChange]) + Send + Sync + 'static) {
+        let _ = self.told.set(Box::new(told));
+    }
+
+    /// Gateways that nobody has registered yet and that hold a binding code.
+    #[must_use]
+    pub fn newcomers(&self) -> &Newcomers {
+        &self.newcomers
+    }
+
+    /// Reads again what changed, and tells of it.
     ///
     /// # Errors
     /// When the store cannot be read; what is held stays as it was.
-    pub async fn refresh(&self) -> Result<Option<Vec<DeviceChange>>, StoreError> {
+    pub async fn refresh(&self) -> Result<(), StoreError> {
+        let _alone = self.looking.lock().await;
         let generation = self.store.generation().await?;
         if self.read().generation == Some(generation) {
-            return Ok(None);
+            return Ok(());
         }
         let credentials = self.store.credentials().await?;
         let devices = self.store.devices().await?;
@@ -154,25 +187,31 @@ impl Directory {
         let mut held = self.write();
         held.generation = Some(generation);
         held.credentials = keyed;
-        let changes = changes(&held.registry, &devices);
+        let mut changes = changes(&held.registry, &devices);
+        for change in changes.iter_mut().filter(|change| change.what == Changed::Added) {
+            let device = devices.iter().find(|device| device.sn == change.sn);
+            if device.is_some_and(|device| self.newcomers.gives_way_to(device)) {
+                change.what = Changed::AddedOverNewcomer;
+            }
+        }
         held.registry.replace_devices(devices);
-        Ok(Some(changes))
+        drop(held);
+        if let Some(told) = self.told.get() {
+            told(&changes);
+        }
+        Ok(())
     }
 
-    /// Follows the store until `stopping`. `changed` is called after every change, once it counts here.
-    pub async fn follow(&self, stopping: CancellationToken, changed: impl Fn(&[DeviceChange])) {
+    /// Follows the store until `stopping`.
+    pub async fn follow(&self, stopping: CancellationToken) {
         loop {
             tokio::select! {
                 biased;
                 () = stopping.cancelled() => return,
                 () = tokio::time::sleep(FOLLOW_WAIT) => {}
             }
-            match self.refresh().await {
-                Ok(Some(devices)) => changed(&devices),
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "could not look for changed credentials and devices")
-                }
+            if let Err(error) = self.refresh().await {
+                tracing::warn!(%error, "could not look for changed credentials and devices");
             }
         }
     }
@@ -239,6 +278,16 @@ impl Directory {
         let unknown = subs.iter().zip(known).filter(|(_, known)| !known).map(|(sub, _)| sub);
         let new = unknown.filter_map(|sub| held.registry.device(&sub.sn).cloned()).collect();
         Report { change, left_out, new }
+    }
+
+    /// These were bound with a gateway. They stand behind it as far as is known, unless it has told something itself.
+    pub fn were_bound(&self, gateway: &GatewaySn, subs: Vec<SubDevice>) {
+        let mut held = self.write();
+        let aircraft: Vec<DeviceSn> = subs.iter().map(|sub| sub.sn.clone()).collect();
+        if held.registry.known_sub_devices(gateway).is_empty() {
+            held.registry.recall_topology(gateway, subs);
+        }
+        held.registry.were_bound(gateway, &aircraft);
     }
 
     /// Remembers what a report changed. An aircraft that is only off is not forgotten.

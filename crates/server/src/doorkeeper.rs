@@ -1,11 +1,12 @@
 //! Who may connect to the embedded broker, and which topics they reach: a gateway its own and its aircraft's, nothing
-//! else. Answers come from memory.
+//! else; one that comes with a binding code only what it needs for binding. Answers come from memory.
 
 use std::{net::SocketAddr, sync::Arc};
 
 use utmos_core::{
     device::{NoRoute, Registry},
     id::{DeviceSn, GatewaySn},
+    time::Clock,
 };
 use utmos_dji::topic::{UplinkTopic, access};
 use utmos_mqtt::Doorkeeper;
@@ -15,11 +16,34 @@ use crate::directory::Directory;
 /// The door of the embedded broker. A gateway's user name is its serial number.
 pub struct Door {
     directory: Arc<Directory>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Door {
-    pub(crate) fn new(directory: Arc<Directory>) -> Self {
-        Self { directory }
+    pub(crate) fn new(directory: Arc<Directory>, clock: Arc<dyn Clock>) -> Self {
+        Self { directory, clock }
+    }
+
+    /// A gateway that nobody has registered comes in with a binding code in the place of a password.
+    fn joins(&self, user: &str, password: &[u8]) -> bool {
+        let Ok(gateway) = GatewaySn::parse(user) else { return false };
+        let is_free =
+            self.directory.with_registry(|known| known.is_unclaimed(&gateway.to_device()));
+        let newcomers = self.directory.newcomers();
+        let joins = is_free && newcomers.admit(&gateway, password, self.clock.now().wall);
+        if joins {
+            tracing::info!(gateway.sn = %gateway, "{gateway} came with a binding code");
+        }
+        joins
+    }
+
+    /// Whether one who is connected holds a binding code that is good, and nothing else yet.
+    fn is_newcomer(&self, user: &str) -> Option<GatewaySn> {
+        let gateway = GatewaySn::parse(user).ok()?;
+        let is_free =
+            self.directory.with_registry(|known| known.is_unclaimed(&gateway.to_device()));
+        let newcomer = self.directory.newcomers().of(&gateway, self.clock.now().wall);
+        (is_free && newcomer.is_some()).then_some(gateway)
     }
 
     /// Looks at a gateway's own aircraft, all in one moment: those on record that are aircraft of its tenant. What it
@@ -55,7 +79,7 @@ impl Doorkeeper for Door {
         peer: Option<SocketAddr>,
     ) -> bool {
         let (Some(user), Some(password)) = (user, password) else { return false };
-        let is_known = self.directory.opens(user, password);
+        let is_known = self.directory.opens(user, password) || self.joins(user, password);
         let is_let_in = is_known && self.may_use(client_id, user);
         if !is_let_in {
             let shown: String = user.chars().take(64).collect();
@@ -68,7 +92,7 @@ impl Doorkeeper for Door {
     /// so the moment it has announced it, while the announcement is still on its way through the link, which takes both
     /// in order and passes over whatever was not announced.
     fn may_publish(&self, user: &str, topic: &str) -> bool {
-        self.with_gateway(user, |gateway, subs, registry| {
+        let is_own = self.with_gateway(user, |gateway, subs, registry| {
             if access::may_publish(gateway, subs, topic) {
                 return true;
             }
@@ -79,10 +103,17 @@ impl Doorkeeper for Door {
             let is_free = registry.is_unclaimed(&device)
                 || registry.tenant_of(gateway).is_some_and(has_no_way);
             is_free && access::may_publish(gateway, &[device], topic)
-        })
+        });
+        is_own
+            || self
+                .is_newcomer(user)
+                .is_some_and(|gateway| access::newcomer_may_publish(&gateway, topic))
     }
 
     fn may_subscribe(&self, user: &str, filter: &str) -> bool {
         self.with_gateway(user, |gateway, subs, _| access::may_subscribe(gateway, subs, filter))
+            || self
+                .is_newcomer(user)
+                .is_some_and(|gateway| access::may_subscribe(&gateway, &[], filter))
     }
 }

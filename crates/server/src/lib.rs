@@ -11,6 +11,7 @@ mod doorkeeper;
 pub mod driver;
 mod durations;
 pub mod events;
+pub mod fleet;
 pub mod http;
 pub mod ids;
 pub mod link;

@@ -28,6 +28,7 @@ use crate::{
         presence::{Knowledge, PresenceBook},
     },
     events::{self, Events, EventsParts},
+    fleet::{Fleet, FleetParts, Onboarding, OnboardingParts},
     http::{App, HttpServer, Metrics, ServeLimits, Waiting, metrics_router},
     link::{Link, LinkParts, Listener},
     requests::{self, Desk, DeskParts},
@@ -104,6 +105,7 @@ pub struct Server {
     driver: Driver,
     desk: Arc<Desk>,
     events: Arc<Events>,
+    fleet: Arc<Fleet>,
     resumed: Resumed,
     shutdown_wait: Duration,
     stopping: CancellationToken,
@@ -127,9 +129,12 @@ impl Server {
         let tasks = TaskTracker::new();
         let directory =
             Arc::new(Directory::load(parts.store.clone()).await.map_err(StartError::Store)?);
+        let codes = parts.fleet.binding_codes().await.map_err(StartError::Store)?;
+        directory.newcomers().take_codes(codes);
         let (sender, inbound) = mpsc::channel(INBOUND_WAITING_MAX);
         let waiting = Waiting { inbound: sender.downgrade() };
-        let (broker, outlet, knowledge) = start_broking(config, &directory, sender).await?;
+        let (broker, outlet, knowledge) =
+            start_broking(config, &directory, &parts.clock, sender).await?;
         let driver = Driver::start(DriverParts {
             store: parts.store.clone(),
             clock: parts.clock.clone(),
@@ -145,8 +150,15 @@ impl Server {
             },
         });
         let resumed = driver.resume().await.map_err(StartError::Store)?;
+        let onboarding = Arc::new(Onboarding::new(OnboardingParts {
+            directory: directory.clone(),
+            store: parts.fleet.clone(),
+            clock: parts.clock.clone(),
+            organization: organization(config),
+        }));
         let desk = Desk::start(DeskParts {
             directory: directory.clone(),
+            onboarding: onboarding.clone(),
             driver: driver.clone(),
             store: parts.requests,
             outlet: outlet.clone(),
@@ -174,8 +186,20 @@ impl Server {
             },
         })
         .await;
+        let fleet = Fleet::load(FleetParts {
+            driver: driver.clone(),
+            directory: directory.clone(),
+            store: parts.fleet,
+            clock: parts.clock.clone(),
+            ids: parts.ids.clone(),
+            edges: vec![events.clone()],
+            offline_after: config.presence.offline_after,
+            knowledge,
+        })
+        .await
+        .map_err(StartError::Store)?;
         let listeners: Vec<Arc<dyn Listener>> =
-            vec![desk.clone(), telemetry.clone(), events.clone()];
+            vec![desk.clone(), telemetry.clone(), events.clone(), fleet.clone()];
         let link = Link::new(LinkParts {
             driver: driver.clone(),
             directory: directory.clone(),
@@ -193,7 +217,9 @@ impl Server {
             Broking::Own(broker) => Some(broker.dismissals()),
             Broking::Other(_) => None,
         };
-        tasks.spawn(follow(directory.clone(), dismissals, stopping.clone()));
+        tell_of_changes(&directory, dismissals, &fleet);
+        tasks.spawn(follow(directory.clone(), stopping.clone()));
+        tasks.spawn(fleet.clone().run(stopping.clone()));
         tasks.spawn(forget_nonces(parts.store.clone(), parts.clock.clone(), stopping.clone()));
         let app = Arc::new(App {
             driver: driver.clone(),
@@ -206,6 +232,8 @@ impl Server {
             history: parts.history,
             events: events.clone(),
             alarm_texts,
+            fleet: fleet.clone(),
+            onboarding,
             clock: parts.clock,
             ids: parts.ids,
             inbound: waiting,
@@ -242,6 +270,7 @@ impl Server {
             driver,
             desk,
             events,
+            fleet,
             resumed,
             shutdown_wait: config.http.shutdown_wait,
             stopping,
@@ -311,6 +340,7 @@ impl Server {
                 Broking::Other(client) => client.shutdown().await,
             }
             self.tasks.wait().await;
+            self.fleet.keep_all().await;
             self.events.stop().await;
         };
         if tokio::time::timeout_at(by, rest).await.is_err() {
@@ -328,6 +358,7 @@ fn halfway(by: Instant) -> Instant {
 async fn start_broking(
     config: &Config,
     directory: &Arc<Directory>,
+    clock: &Arc<dyn Clock>,
     sender: mpsc::Sender<utmos_mqtt::Inbound>,
 ) -> Result<(Broking, Arc<dyn Outlet>, Knowledge), StartError> {
     match &config.mqtt {
@@ -340,7 +371,7 @@ async fn start_broking(
                 cert: tls.cert_file.clone(),
                 key: tls.key_file.clone(),
             });
-            let door = Arc::new(Door::new(directory.clone()));
+            let door = Arc::new(Door::new(directory.clone(), clock.clone()));
             let broker = Broker::start(broker, door, sender).await.map_err(StartError::Broker)?;
             let outlet = broker.outlet();
             Ok((Broking::Own(broker), outlet, Knowledge::OwnBroker))
@@ -371,9 +402,18 @@ fn to_client(other: &config::ExternalBroker) -> Result<ClientConfig, StartError>
     Ok(client)
 }
 
+/// The organisation devices are bound to, where one is set.
+fn organization(config: &Config) -> Option<Organization> {
+    let dji = &config.dji;
+    let is_set = !dji.organization_id.is_empty() || !dji.organization_name.is_empty();
+    is_set.then(|| Organization {
+        id: dji.organization_id.clone(),
+        name: dji.organization_name.clone(),
+    })
+}
+
 fn settings(config: &Config) -> requests::Settings {
     let dji = &config.dji;
-    let has_organization = !dji.organization_id.is_empty() || !dji.organization_name.is_empty();
     requests::Settings {
         cloud: CloudConfig {
             ntp_server_host: dji.ntp_server_host.clone(),
@@ -382,10 +422,6 @@ fn settings(config: &Config) -> requests::Settings {
             app_key: dji.app_key.expose().to_owned(),
             app_license: dji.app_license.expose().to_owned(),
         },
-        organization: has_organization.then(|| Organization {
-            id: dji.organization_id.clone(),
-            name: dji.organization_name.clone(),
-        }),
     }
 }
 
@@ -394,23 +430,30 @@ fn telemetry_settings(config: &Config) -> telemetry::Settings {
     telemetry::Settings { flush, pending_bytes_max, rules }
 }
 
-/// Follows what an administrator changes. A session of our own broker that was let in under an old password, for another
-/// tenant or as a device that is none any more ends; an outside broker has logins of its own.
-async fn follow(
-    directory: Arc<Directory>,
-    dismissals: Option<Dismissals>,
-    stopping: CancellationToken,
-) {
-    let changed = |devices: &[DeviceChange]| {
+/// Has what an administrator changes take effect. A session of our own broker that was let in under an old password, for
+/// another tenant or as a device that is none any more ends; an outside broker has logins of its own.
+fn tell_of_changes(directory: &Directory, dismissals: Option<Dismissals>, fleet: &Arc<Fleet>) {
+    if let Some(dismissals) = dismissals {
+        fleet.dismisses(move |sn| dismissals.dismiss(sn.as_str()));
+    }
+    // Fleet and broker have the directory, so the directory must have neither.
+    let fleet = Arc::downgrade(fleet);
+    directory.tell(move |changes: &[DeviceChange]| {
         tracing::info!("credentials or devices changed");
-        for change in devices {
+        let Some(fleet) = fleet.upgrade() else { return };
+        for change in changes {
             tracing::info!(device.sn = %change.sn, "{change}");
-            if let Some(dismissals) = dismissals.as_ref().filter(|_| change.ends_sessions()) {
-                dismissals.dismiss(change.sn.as_str());
+            if change.ends_sessions() {
+                fleet.dismiss(&change.sn.to_gateway());
             }
         }
-    };
-    directory.follow(stopping, changed).await;
+        fleet.changed(changes);
+    });
+}
+
+/// Follows what an administrator changes.
+async fn follow(directory: Arc<Directory>, stopping: CancellationToken) {
+    directory.follow(stopping).await;
 }
 
 /// Forgets nonces that are older than any window. A wall clock that jumps ahead must not make it forget those it still

@@ -34,6 +34,30 @@ pub fn may_publish(own: &GatewaySn, subs: &[DeviceSn], topic: &str) -> bool {
     }
 }
 
+/// Whether a gateway that has not joined a tenant yet may publish on `topic`: what it needs to ask to be bound, and its
+/// topology. It may subscribe like any other: nothing is sent below its serial number but answers, and a dock that is
+/// bound goes on with the subscriptions it made when it connected.
+#[must_use]
+pub fn newcomer_may_publish(own: &GatewaySn, topic: &str) -> bool {
+    if topic.len() > TOPIC_BYTES_MAX {
+        return false;
+    }
+    match UplinkTopic::parse(topic) {
+        Ok(UplinkTopic::Requests { gateway } | UplinkTopic::Status { gateway, .. }) => {
+            gateway == *own
+        }
+        Ok(
+            UplinkTopic::Osd { .. }
+            | UplinkTopic::State { .. }
+            | UplinkTopic::Events { .. }
+            | UplinkTopic::ServicesReply { .. }
+            | UplinkTopic::PropertySetReply { .. }
+            | UplinkTopic::DrcUp { .. },
+        )
+        | Err(_) => false,
+    }
+}
+
 /// Whether gateway `own` with the sub-devices `subs` may subscribe to `filter`.
 ///
 /// Anything below its own serial number, wildcards included; of a sub-device the downlink topics by name, without
@@ -73,6 +97,33 @@ mod tests {
         let own = GatewaySn::parse("SN1").unwrap();
         let subs = [DeviceSn::parse("AIR1").unwrap()];
         ask(&own, &subs, topic)
+    }
+
+    #[test]
+    fn a_newcomer_asks_and_tells_its_topology_and_nothing_else() {
+        let may = |topic: &str| allowed(|own, _, topic| newcomer_may_publish(own, topic), topic);
+        for good in
+            ["thing/product/SN1/requests", "sys/product/SN1/status", "thing/product/SN1/status"]
+        {
+            assert!(may(good), "{good}");
+        }
+        let long = format!("thing/product/SN1/{}", "x".repeat(TOPIC_BYTES_MAX));
+        for bad in [
+            "thing/product/SN1/osd",
+            "thing/product/SN1/events",
+            "thing/product/SN1/state",
+            "thing/product/SN1/services_reply",
+            "thing/product/SN1/property/set_reply",
+            "thing/product/SN1/drc/up",
+            "thing/product/SN2/requests",
+            "sys/product/SN2/status",
+            "thing/product/AIR1/requests",
+            "thing/product/AIR1/osd",
+            "thing/product/SN1/requests_reply",
+            &long,
+        ] {
+            assert!(!may(bad), "{bad}");
+        }
     }
 
     #[test]

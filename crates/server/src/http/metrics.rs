@@ -35,7 +35,8 @@ fn render(app: &App) -> String {
     let (desk, telemetry) = (app.desk.figures(), app.telemetry.figures());
     let events = app.events.figures();
     let mut text = String::new();
-    let counters: [(&str, &str, &AtomicU64); 27] = [
+    let (fleet, onboarding) = (app.fleet.figures(), app.onboarding.figures());
+    let counters: [(&str, &str, &AtomicU64); 32] = [
         ("commands_accepted", "Commands stored", &driver.accepted),
         ("commands_published", "Messages handed to the broker", &driver.published),
         ("commands_ended", "Commands that ended", &driver.ended),
@@ -50,6 +51,15 @@ fn render(app: &App) -> String {
             "Messages of aircraft that several gateways have, and that name none of them",
             &link.unclear,
         ),
+        (
+            "uplink_forged",
+            "Messages that name a gateway which their device does not stand behind",
+            &link.forged,
+        ),
+        ("devices_came", "How often a device came", &fleet.came),
+        ("devices_went", "How often a device went", &fleet.went),
+        ("devices_bound", "Gateways that joined with a binding code", &onboarding.bound),
+        ("bindings_refused", "Devices whose binding was refused", &onboarding.refused),
         ("uplink_answered", "Answers sent to devices", &link.answered),
         (
             "uplink_unanswered",
@@ -99,6 +109,7 @@ fn render(app: &App) -> String {
         ("journal_unsettled", "Emergencies in the journal, not on record yet", store.unsettled),
         ("device_requests_waiting", "Requests that wait for an answer or to leave", requests_open),
         ("device_requests_recording", "Requests whose record is being written", requests_recording),
+        ("devices_online", "Devices that count as there", app.fleet.online()),
         ("uplink_waiting", "Messages of devices that wait to be taken in", app.inbound.depth()),
         (
             "uplink_chores",

@@ -9,6 +9,7 @@ mod budget;
 mod cancel;
 mod catalog;
 mod create;
+mod devices;
 mod docs;
 mod events;
 mod get;
@@ -53,7 +54,12 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 pub(crate) use self::hidden::Hidden;
 pub use self::serve::{HttpServer, Limits as ServeLimits};
 use crate::{
-    directory::Directory, driver::Driver, events::Events, link::Link, requests::Desk,
+    directory::Directory,
+    driver::Driver,
+    events::Events,
+    fleet::{Fleet, Onboarding},
+    link::Link,
+    requests::Desk,
     telemetry::Telemetry,
 };
 
@@ -79,6 +85,10 @@ pub struct App {
     pub events: Arc<Events>,
     /// What alarms mean.
     pub alarm_texts: utmos_dji::hms::Meanings,
+    /// Which devices are there.
+    pub fleet: Arc<Fleet>,
+    /// How devices join, for the metrics.
+    pub onboarding: Arc<Onboarding>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Fresh ids.
@@ -100,7 +110,7 @@ pub struct App {
 ), tags(
     (name = "commands", description = "Send commands and learn what became of them."),
     (name = "device requests", description = "What devices ask of the cloud, and who answers it."),
-    (name = "devices", description = "What devices report: events, alarms."),
+    (name = "devices", description = "Docks, remote controllers and aircraft of the tenant: how they join it, whether they are there, and what they report: events, alarms."),
     (name = "catalogue", description = "What can be sent: every method with its payload, its reply and its limits."),
     (name = "telemetry", description = "What devices tell of themselves: the latest, its history, and where they flew."),
     (name = "operations", description = "For those who run the server. Not signed."),
@@ -241,6 +251,11 @@ fn api(metrics: Metrics) -> OpenApiRouter<Arc<App>> {
         .routes(routes!(events::list_device_events))
         .routes(routes!(alarms::list_device_alarms))
         .routes(routes!(alarms::list_alarms))
+        .routes(routes!(devices::list::list_devices, devices::register::register_device))
+        .routes(routes!(devices::get::get_device, devices::edit::edit_device))
+        .routes(routes!(devices::password::new_mqtt_password))
+        .routes(routes!(devices::codes::create_binding_code, devices::codes::list_binding_codes))
+        .routes(routes!(devices::codes::revoke_binding_code))
         .routes(routes!(operations::healthz))
         .routes(routes!(operations::readyz));
     match metrics {

@@ -70,6 +70,7 @@ codes! {
     CommandNotFound = "COMMAND_NOT_FOUND", NOT_FOUND, "This tenant has no such command", "Check the command id and the credential's tenant.", "No.";
     DeviceRequestNotFound = "DEVICE_REQUEST_NOT_FOUND", NOT_FOUND, "This tenant has no such device request", "Check the request id and the credential's tenant.", "No.";
     DeviceNotFound = "DEVICE_NOT_FOUND", NOT_FOUND, "This tenant has no such device", "Check the serial number; add the device to the tenant first.", "After the device was added.";
+    BindingCodeNotFound = "BINDING_CODE_NOT_FOUND", NOT_FOUND, "This tenant has no such binding code", "Take an id from `GET /api/v1/open/device-binding-codes`.", "No.";
     CallbackNotFound = "CALLBACK_NOT_FOUND", NOT_FOUND, "This tenant has no such callback", "Check the endpoint id.", "No.";
     MethodNotAllowed = "METHOD_NOT_ALLOWED", METHOD_NOT_ALLOWED, "The path does not take this HTTP method", "See `/openapi.json` and the `Allow` header.", "No.";
     RequestTimeout = "REQUEST_TIMEOUT", REQUEST_TIMEOUT, "The body did not arrive in time", "Send the whole body without pauses.", "Yes: nothing was done.";
@@ -77,6 +78,8 @@ codes! {
     DeviceRequestAlreadyReplied = "DEVICE_REQUEST_ALREADY_REPLIED", CONFLICT, "The device request has been answered", "Read the request to see the answer.", "No.";
     DeviceRequestExpired = "DEVICE_REQUEST_EXPIRED", CONFLICT, "The device no longer waits for this answer", "Answer before `reply_by`.", "No.";
     CommandNotCancellable = "COMMAND_NOT_CANCELLABLE", CONFLICT, "The command can no longer be cancelled", "It may have reached the device, or has ended: read it, and send the method that stops it.", "Only when `message` says that it is being sent right now.";
+    DeviceConflict = "DEVICE_CONFLICT", CONFLICT, "The serial number is registered already, otherwise than asked for", "Check the serial number; if the device is yours, ask the operator of this server to move it to your tenant.", "After the device was moved.";
+    TooManyBindingCodes = "TOO_MANY_BINDING_CODES", CONFLICT, "The tenant has as many good binding codes as it may have", "Revoke codes that nobody needs.", "After one was revoked or has ended.";
     DeviceBusy = "DEVICE_BUSY", CONFLICT, "Another movement of the aircraft is running", "Wait for the command that `details` names, or stop it.", "When that command has ended, with the same key.";
     PayloadTooLarge = "PAYLOAD_TOO_LARGE", PAYLOAD_TOO_LARGE, "The body is too large", "Send at most 1 MiB.", "No: it will be refused again.";
     UriTooLong = "URI_TOO_LONG", URI_TOO_LONG, "The path and the query are too long", "Send at most 65534 bytes of them.", "No: it will be refused again.";

@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::Value;
 use utmos_core::{
+    binding::CodeState,
     command::Status,
+    device::DeviceKind,
     device_event::EventKind,
     device_request::RoutingDecision,
     method::{Channel, CompleteOn, CompletesBy, IfOffline, Risk},
@@ -17,6 +19,7 @@ use utoipa::{
 };
 
 use super::problem::Code;
+use crate::fleet::Evidence;
 
 macro_rules! words {
     ($($(#[doc = $doc:literal])* $name:ident as $shown:literal = $words:expr;)*) => {$(
@@ -77,6 +80,14 @@ words! {
     RuleModeWord as "RuleMode" = vec!["auto".into(), "manual".into(), "auto_after".into()];
     /// Where a rule comes from: set for the device, for all of the tenant's devices, or by nobody.
     RuleOriginWord as "RuleOrigin" = vec!["device".into(), "tenant".into(), "default".into()];
+    /// What a device is.
+    DeviceKindWord as "DeviceKind" = in_words(&[DeviceKind::Dock, DeviceKind::RemoteController, DeviceKind::Aircraft]);
+    /// By what it is known that a device is there, or is not.
+    EvidenceWord as "OnlineEvidence" = Evidence::ALL.iter().map(|one| one.as_str().into()).collect();
+    /// How a binding code stands.
+    CodeStateWord as "BindingCodeState" =
+        [CodeState::Active, CodeState::UsedUp, CodeState::Expired, CodeState::Revoked]
+            .iter().map(|one| one.as_str().into()).collect();
     /// A domain of the public platform.
     DomainWord as "Domain" = in_words(&[
         Domain::Device, Domain::Camera, Domain::Drc, Domain::Wayline, Domain::Psdk, Domain::Safety, Domain::Live,

@@ -91,6 +91,8 @@ pub struct Figures {
     pub strangers: AtomicU64,
     /// Messages on the topics of an aircraft that several gateways have, and that name none of them.
     pub unclear: AtomicU64,
+    /// Messages that name a gateway which their device does not stand behind.
+    pub forged: AtomicU64,
     /// Answers sent to devices.
     pub answered: AtomicU64,
     /// Evidence, late answers, topologies and what was said of open commands that found no room: its gateway said more
@@ -228,15 +230,22 @@ impl Link {
             Speaker::Unclear(tenant, candidate) => {
                 return self.unclear(tenant, &candidate, &parsed, topic, payload);
             }
+            Speaker::Newcomer(tenant, gateway) => {
+                return self.newcomer(tenant, &gateway, &parsed, topic, payload);
+            }
             Speaker::Stranger => {
                 Self::count(&self.figures.strangers);
                 tracing::debug!(device.sn = %device, "a message of a device nobody has registered");
                 return;
             }
         };
-        self.edge(gateway.as_str(), |book, gateway, now| book.heard(gateway, now));
         let meanings = self.meanings_for(&gateway);
-        let uplink = match uplink::read(&parsed, payload, &meanings) {
+        let read = uplink::read(&parsed, payload, &meanings);
+        if user.is_none() && read.as_ref().is_ok_and(|uplink| self.is_forged(uplink)) {
+            return self.forged(tenant, &gateway, topic, payload);
+        }
+        self.edge(gateway.as_str(), |book, gateway, now| book.heard(gateway, now));
+        let uplink = match read {
             Ok(uplink) => uplink,
             Err(error) => return stray(Some(tenant), Some(&gateway), &error.to_string()),
         };
@@ -254,6 +263,19 @@ impl Link {
             Uplink::Osd(osd) => self.osd(&gateway, &osd),
             Uplink::Request(_) | Uplink::State(_) | Uplink::DrcPush(_) => {}
         }
+    }
+
+    /// Keeps what does not come from where it says it does; it has no effect.
+    fn forged(&self, tenant: TenantId, gateway: &GatewaySn, topic: &str, payload: &[u8]) {
+        Self::count(&self.figures.forged);
+        self.keep(Stray {
+            tenant: Some(tenant),
+            gateway: Some(gateway),
+            topic,
+            payload,
+            reason: "it names a gateway that this device does not stand behind",
+            about: About::default(),
+        });
     }
 
     /// How what this gateway says is to be read.

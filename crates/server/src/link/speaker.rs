@@ -9,11 +9,11 @@ use utmos_dji::{
     answer,
     envelope::{self, Envelope},
     topic::UplinkTopic,
-    uplink,
+    uplink::{self, Uplink},
 };
 
 use super::{
-    Link,
+    Link, Said,
     evidence::{About, Stray},
 };
 
@@ -24,13 +24,75 @@ pub(super) enum Speaker {
     Gateway(TenantId, GatewaySn),
     /// One of several gateways of this tenant, and nothing says which; this is the first of them.
     Unclear(TenantId, GatewaySn),
+    /// A gateway that nobody has registered, connected to our own broker with a binding code of this tenant.
+    Newcomer(TenantId, GatewaySn),
     /// A device nobody has registered.
     Stranger,
 }
 
 impl Link {
     pub(super) fn speaker(&self, device: &DeviceSn, user: Option<&str>, payload: &[u8]) -> Speaker {
-        self.parts.directory.with_registry(|registry| find(registry, device, user, payload))
+        let found =
+            self.parts.directory.with_registry(|registry| find(registry, device, user, payload));
+        if found == Speaker::Stranger && user == Some(device.as_str()) {
+            let gateway = device.to_gateway();
+            let now = self.parts.clock.now().wall;
+            if let Some(newcomer) = self.parts.directory.newcomers().of(&gateway, now) {
+                return Speaker::Newcomer(newcomer.tenant, gateway);
+            }
+        }
+        found
+    }
+
+    /// A newcomer asks what it must know to join, and tells what stands behind it, which counts once it has.
+    pub(super) fn newcomer(
+        self: &std::sync::Arc<Self>,
+        tenant: TenantId,
+        gateway: &GatewaySn,
+        parsed: &UplinkTopic,
+        topic: &str,
+        payload: &[u8],
+    ) {
+        let uplink = match uplink::read(parsed, payload, &self.meanings_for(gateway)) {
+            Ok(uplink) => uplink,
+            Err(error) => {
+                Self::count(&self.figures.malformed);
+                return self.keep(Stray {
+                    tenant: Some(tenant),
+                    gateway: Some(gateway),
+                    topic,
+                    payload,
+                    reason: &error.to_string(),
+                    about: About::default(),
+                });
+            }
+        };
+        match &uplink {
+            Uplink::Request(_) => {
+                let at = self.parts.clock.now();
+                let said = Said { tenant, gateway, uplink: &uplink, bytes: payload.len(), at };
+                self.parts.listeners.iter().for_each(|listener| listener.said(&said));
+            }
+            Uplink::Topology(_) => self.acknowledge(&uplink),
+            // Its topics are not open to it.
+            Uplink::Reply(_)
+            | Uplink::PropertyReply(_)
+            | Uplink::DrcAck(_)
+            | Uplink::DrcPush(_)
+            | Uplink::Event(_)
+            | Uplink::Osd(_)
+            | Uplink::State(_) => {}
+        }
+    }
+
+    /// Where another's broker tells no connection, what a message says of its gateway is all there is: one that names a
+    /// gateway which its device never stood behind is not from where it says it is.
+    pub(super) fn is_forged(&self, uplink: &Uplink) -> bool {
+        let Some((device, named)) = uplink.claimed_gateway() else { return false };
+        self.parts.directory.with_registry(|registry| {
+            let (now, before) = registry.gateways_of(device);
+            !now.contains(named) && !before.contains(named)
+        })
     }
 
     /// What an aircraft says through one of several gateways is answered like anything else, or it would be said again

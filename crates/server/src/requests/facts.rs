@@ -58,7 +58,7 @@ impl Inner {
         match question {
             Question::Config => facts.config = Some(self.parts.settings.cloud.clone()),
             Question::BindStatus { .. } | Question::Organization { .. } | Question::Bind { .. } => {
-                self.binding_facts(tenant, question, &mut facts);
+                return self.parts.onboarding.facts(tenant, gateway, question).await;
             }
             Question::Resource { flight_id } => {
                 facts.resource = self.resource(tenant, gateway, flight_id).await?;

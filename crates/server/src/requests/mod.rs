@@ -5,7 +5,6 @@
 //! an answer by hand, for its gateway, for its deadline. What they decide, `core::device_request` says. Nothing here
 //! makes the way in wait, and nothing a device asks makes memory or disk grow beyond the limits of [`doors`].
 
-mod binding;
 mod book;
 mod doors;
 mod facts;
@@ -30,7 +29,7 @@ use utmos_core::{
     time::Clock,
 };
 use utmos_dji::{
-    answer::{self, CloudConfig, Organization},
+    answer::{self, CloudConfig},
     topic::StatusRoot,
     uplink::{self, Exchange, Request, Uplink},
 };
@@ -45,6 +44,7 @@ use crate::{
     directory::Directory,
     driver::Driver,
     durations::Durations,
+    fleet::Onboarding,
     link::{Listener, Said},
 };
 
@@ -60,14 +60,14 @@ const RESUME_PAGE: usize = 500;
 pub struct Settings {
     /// Answer to `config`.
     pub cloud: CloudConfig,
-    /// The organisation devices are bound to; without it, the tenant's id and name stand in.
-    pub organization: Option<Organization>,
 }
 
 /// What the desk works with.
 pub struct DeskParts {
     /// Who is who.
     pub directory: Arc<Directory>,
+    /// What devices are told about organisations, and how they join.
+    pub onboarding: Arc<Onboarding>,
     /// Who is there.
     pub driver: Driver,
     /// Where requests are kept.

@@ -10,12 +10,25 @@ use crate::app::{PASSWORD, PATIENCE};
 
 pub struct PretendDock {
     pub sn: String,
+    password: String,
     broker: SocketAddr,
     client: Client,
     outlet: Arc<dyn Outlet>,
     inbound: mpsc::Receiver<Inbound>,
     /// Whether a connection has ended, as far as what came was looked at.
     pub was_cut: bool,
+}
+
+/// Whether the broker lets somebody in.
+pub async fn lets_in(broker: SocketAddr, sn: &str, client_id: &str, password: &str) -> bool {
+    let (sender, mut inbound) = mpsc::channel(64);
+    let mut config = ClientConfig::new(broker.ip().to_string(), broker.port(), client_id);
+    config.username = Some(sn.to_owned());
+    config.password = Some(Password::new(password.as_bytes()));
+    let client = Client::start(config, sender);
+    let came = tokio::time::timeout(PATIENCE, inbound.recv()).await.expect("no word");
+    client.shutdown().await;
+    matches!(came, Some(Inbound::LinkUp { .. }))
 }
 
 /// A message to the dock.
@@ -48,10 +61,20 @@ impl PretendDock {
 
     /// One that listens to these topics only.
     pub async fn connect_to(broker: SocketAddr, sn: &str, filters: &[&str]) -> Self {
+        Self::connect_with(broker, sn, PASSWORD, filters).await
+    }
+
+    /// One that comes with a password of its own.
+    pub async fn connect_with(
+        broker: SocketAddr,
+        sn: &str,
+        password: &str,
+        filters: &[&str],
+    ) -> Self {
         let (sender, mut inbound) = mpsc::channel(4_096);
         let mut config = ClientConfig::new(broker.ip().to_string(), broker.port(), sn);
         config.username = Some(sn.to_owned());
-        config.password = Some(Password::new(PASSWORD.as_bytes()));
+        config.password = Some(Password::new(password.as_bytes()));
         config.subscriptions =
             filters.iter().map(|f| (f.replace("{sn}", sn), Qos::AtLeastOnce)).collect();
         let client = Client::start(config, sender);
@@ -63,7 +86,8 @@ impl PretendDock {
         })
         .await
         .expect("the dock could not connect");
-        Self { sn: sn.to_owned(), broker, client, outlet, inbound, was_cut: false }
+        let password = password.to_owned();
+        Self { sn: sn.to_owned(), password, broker, client, outlet, inbound, was_cut: false }
     }
 
     /// Waits until the broker has ended the connection. The client goes on trying.
@@ -178,7 +202,7 @@ impl PretendDock {
             format!("{}-asks", self.sn),
         );
         config.username = Some(self.sn.clone());
-        config.password = Some(Password::new(PASSWORD.as_bytes()));
+        config.password = Some(Password::new(self.password.as_bytes()));
         config.subscriptions = vec![(filter.to_owned(), Qos::AtLeastOnce)];
         let client = Client::start(config, sender);
         let came = tokio::time::timeout(PATIENCE, inbound.recv())
@@ -187,6 +211,29 @@ impl PretendDock {
             .expect("the client ended");
         client.shutdown().await;
         matches!(came, Inbound::LinkUp { .. })
+    }
+
+    /// Asks the cloud for something, and waits for the answer's `data`.
+    pub async fn ask(&mut self, method: &str, data: Value) -> Value {
+        let tid = uuid::Uuid::new_v4().to_string();
+        let body = json!({
+            "tid": tid, "bid": tid, "timestamp": 1_700_000_000_000_u64, "gateway": self.sn, "method": method, "data": data,
+        });
+        self.publish(&format!("thing/product/{}/requests", self.sn), &body).await;
+        loop {
+            let down = self.message("/requests_reply").await;
+            if down.tid() == tid {
+                return down.body["data"].clone();
+            }
+        }
+    }
+
+    /// Sends properties of a device on its `osd` topic.
+    pub async fn osd(&self, device: &str, data: Value) {
+        let body = json!({
+            "tid": "t", "bid": "b", "timestamp": 1_700_000_000_000_u64, "gateway": self.sn, "data": data,
+        });
+        self.publish(&format!("thing/product/{device}/osd"), &body).await;
     }
 
     /// Answers a command on `services_reply` with this `data`.

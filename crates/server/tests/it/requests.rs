@@ -80,7 +80,7 @@ async fn an_automatic_answer_is_on_record_and_a_repeated_request_gets_the_same()
         &dock,
         "t-1",
         "airport_organization_get",
-        json!({"device_binding_code": "hush", "organization_id": "o"}),
+        json!({"device_binding_code": crate::app::PASSWORD, "organization_id": "o"}),
     )
     .await;
     let first = dock.message("/requests_reply").await;
@@ -102,7 +102,7 @@ async fn an_automatic_answer_is_on_record_and_a_repeated_request_gets_the_same()
             &dock,
             "t-1",
             "airport_organization_get",
-            json!({"device_binding_code": "hush", "organization_id": "o"}),
+            json!({"device_binding_code": crate::app::PASSWORD, "organization_id": "o"}),
         )
         .await;
         let again = dock.message("/requests_reply").await;

@@ -42,12 +42,12 @@ async fn every_type_is_answered_in_djis_shape() {
         ),
         (
             "airport_organization_get",
-            json!({"device_binding_code": "c", "organization_id": "org-1"}),
+            json!({"device_binding_code": crate::app::PASSWORD, "organization_id": "org-1"}),
             r#"{"result":0,"output":{"organization_name":"Roofs"}}"#,
         ),
         (
             "airport_organization_bind",
-            json!({"bind_devices": [{"sn": "DOCK-1", "device_binding_code": "c", "organization_id": "org-1",
+            json!({"bind_devices": [{"sn": "DOCK-1", "device_binding_code": crate::app::PASSWORD, "organization_id": "org-1",
                 "device_callsign": "Roof", "device_model_key": "3-2-0"}]}),
             r#"{"result":0,"output":{"err_infos":[{"sn":"DOCK-1","err_code":0}]}}"#,
         ),

@@ -27,8 +27,12 @@ struct Route {
 enum Foreign {
     /// A refusal that reads as if the object were not there.
     Refused(&'static str),
+    /// The same of what is another's to give.
+    Conflict(&'static str),
     /// A list without it.
     Nothing,
+    /// A list of the other's own, without it.
+    Others,
     /// The same: it is nobody's.
     Same,
 }
@@ -43,6 +47,11 @@ const NO_REQUEST: Foreign = Foreign::Refused("DEVICE_REQUEST_NOT_FOUND");
 const RULE: &str = "/api/v1/open/device-request-rules/{request_type}";
 const EVENTS: Option<Permission> = Some(Permission::EventRead);
 const NO_COMMAND: Foreign = Foreign::Refused("COMMAND_NOT_FOUND");
+
+const READ_DEVICES: Option<Permission> = Some(Permission::DeviceRead);
+const UPDATE_DEVICES: Option<Permission> = Some(Permission::DeviceUpdate);
+const DEVICES: &str = "/api/v1/open/devices";
+const CODES: &str = "/api/v1/open/device-binding-codes";
 
 const ROUTES: &[Route] = &[
     route(
@@ -78,6 +87,26 @@ const ROUTES: &[Route] = &[
     route("GET", "/api/v1/open/devices/{device_id}/events", EVENTS, 200, NO_DEVICE),
     route("GET", "/api/v1/open/devices/{device_id}/alarms", EVENTS, 200, NO_DEVICE),
     route("GET", "/api/v1/open/alarms", EVENTS, 200, Foreign::Nothing),
+    route("GET", DEVICES, READ_DEVICES, 200, Foreign::Others),
+    route(
+        "POST",
+        DEVICES,
+        Some(Permission::DeviceCreate),
+        200,
+        Foreign::Conflict("DEVICE_CONFLICT"),
+    ),
+    route("GET", "/api/v1/open/devices/{device_id}", READ_DEVICES, 200, NO_DEVICE),
+    route("PATCH", "/api/v1/open/devices/{device_id}", UPDATE_DEVICES, 200, NO_DEVICE),
+    route("POST", "/api/v1/open/devices/{device_id}/mqtt-password", UPDATE_DEVICES, 200, NO_DEVICE),
+    route("GET", CODES, READ_DEVICES, 200, Foreign::Nothing),
+    route(
+        "DELETE",
+        "/api/v1/open/device-binding-codes/{binding_code_id}",
+        Some(Permission::DeviceCreate),
+        200,
+        Foreign::Refused("BINDING_CODE_NOT_FOUND"),
+    ),
+    route("POST", CODES, Some(Permission::DeviceCreate), 201, Foreign::Same),
     route("GET", "/healthz", None, 200, Foreign::Same),
     route("GET", "/readyz", None, 200, Foreign::Same),
     route("GET", "/metrics", None, 200, Foreign::Same),
@@ -94,16 +123,25 @@ const fn route(
 }
 
 impl Route {
-    fn target(&self, command: &str, request: &str) -> String {
+    fn target(&self, command: &str, request: &str, code: &str) -> String {
         self.path
             .replace("{command_id}", command)
             .replace("{method}", "cover_open")
             .replace("{device_id}", "DOCK-2")
             .replace("{request_id}", request)
+            .replace("{binding_code_id}", code)
             .replace("{request_type}", "config")
     }
 
     fn body(&self) -> Option<String> {
+        match (self.method, self.path) {
+            ("POST", DEVICES) => {
+                return Some(json!({"device_id": "DOCK-1", "kind": "dock"}).to_string());
+            }
+            ("POST", CODES) => return Some("{}".to_owned()),
+            ("PATCH", _) => return Some(json!({"label": "Roof"}).to_string()),
+            _ => {}
+        }
         let body = json!({
             "vendor": "dji", "device_id": "DOCK-1", "command_type": "debug_mode_open", "payload": {},
             "idempotency_key": Uuid::new_v4().to_string(),
@@ -120,11 +158,10 @@ impl Route {
         if self.path.ends_with("/track") { "application/geo+json" } else { "application/json" }
     }
 
-    async fn ask(&self, api: &Api, command: &str, request: &str) -> Answer {
+    async fn ask(&self, api: &Api, target: &str) -> Answer {
         let body = self.body();
         let method = self.method.parse().unwrap();
-        api.request(method, &self.target(command, request), body.as_deref().map(str::as_bytes))
-            .await
+        api.request(method, target, body.as_deref().map(str::as_bytes)).await
     }
 }
 
@@ -190,10 +227,10 @@ async fn every_route_lets_in_whom_it_should_and_nobody_else() {
             Role::TenantAdmin.permissions().into_iter().filter(move |one| *one != permission);
         rest.collect::<std::collections::BTreeSet<_>>()
     };
-    let mut lacking = BTreeMap::new();
+    let mut without_each = BTreeMap::new();
     for permission in ROUTES.iter().filter_map(|route| route.permission) {
         let api = app.put_credential(|one| one.permissions = without(permission)).await;
-        lacking.insert(permission, api);
+        without_each.insert(permission, api);
     }
     // It knows all that were put before one it knows.
     app.credential(|_| {}).await;
@@ -210,7 +247,9 @@ async fn every_route_lets_in_whom_it_should_and_nobody_else() {
             listed[0]["request_id"].as_str().unwrap().clone_into(&mut request);
         }
         let request = request.as_str();
-        let target = route.target(&command, request);
+        let code =
+            app.api.post(CODES, &json!({})).await.body["binding_code"]["binding_code_id"].clone();
+        let target = route.target(&command, request, code.as_str().unwrap());
         let bare = Api::answer(app.api.bare(route.method.parse().unwrap(), &target)).await;
         let Some(permission) = route.permission else {
             assert_eq!(bare.status.as_u16(), route.ok, "{name}: {bare:?}");
@@ -218,20 +257,25 @@ async fn every_route_lets_in_whom_it_should_and_nobody_else() {
         };
         assert_refused(&bare, 401, "UNAUTHORIZED");
 
-        let denied = route.ask(&lacking[&permission], &command, request).await;
+        let denied = route.ask(&without_each[&permission], &target).await;
         assert_refused(&denied, 403, "PERMISSION_DENIED");
         assert!(
             denied.body["details"][0]["problem"].as_str().unwrap().contains(permission.as_str())
         );
 
-        let answer = route.ask(&foreign, &command, request).await;
+        let answer = route.ask(&foreign, &target).await;
         match route.foreign {
             Foreign::Refused(code) => assert_refused(&answer, 404, code),
+            Foreign::Conflict(code) => assert_refused(&answer, 409, code),
+            Foreign::Others => {
+                let text = answer.body.to_string();
+                assert!(!text.contains("DOCK-1") && text.contains("DOCK-9"), "{name}: {answer:?}");
+            }
             Foreign::Nothing => assert_eq!(answer.body["items"], json!([]), "{name}: {answer:?}"),
             Foreign::Same => assert_eq!(answer.status.as_u16(), route.ok, "{name}: {answer:?}"),
         }
 
-        let answer = route.ask(&app.api, &command, request).await;
+        let answer = route.ask(&app.api, &target).await;
         assert_eq!(answer.status.as_u16(), route.ok, "{name}: {answer:?}");
         assert_eq!(answer.headers["content-type"], route.content_type(), "{name}");
         assert_eq!(answer.headers["cache-control"], "no-store", "{name}");
@@ -244,7 +288,7 @@ async fn a_path_that_takes_another_method_says_which_and_head_is_a_get_without_a
     let app = TestApp::start().await;
     let command = app.api.create("DOCK-1", "debug_mode_open", json!({}), json!({})).await.id();
     for route in ROUTES {
-        let target = route.target(&command, &command);
+        let target = route.target(&command, &command, &command);
         let is_taken = |method: &&str| {
             ROUTES.iter().any(|other| other.path == route.path && other.method == *method)
         };
@@ -256,7 +300,7 @@ async fn a_path_that_takes_another_method_says_which_and_head_is_a_get_without_a
             assert!(allow.split(',').any(|one| one == route.method), "{target}: {allow}");
         }
         if route.method == "GET" {
-            let whole = route.ask(&app.api, &command, &command).await;
+            let whole = route.ask(&app.api, &target).await;
             let head = app.api.request(Method::HEAD, &target, None).await;
             assert_eq!((head.status, &head.body), (whole.status, &json!("")), "{target}");
             assert_eq!(head.headers["content-type"], whole.headers["content-type"], "{target}");

@@ -1,0 +1,359 @@
+//! The devices as they are at this moment: which are there and by what that is known, when each was seen, and how one
+//! joins a tenant. The registry itself is the directory's.
+
+mod edges;
+mod newcomers;
+mod onboarding;
+mod orders;
+pub mod presence;
+pub mod secrets;
+pub mod sightings;
+mod watching;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+use utmos_core::{
+    device::Device,
+    id::{DeviceSn, GatewaySn},
+    life::Presence,
+    ports::{FleetStore, Ids, StoreError},
+    time::{Clock, Now, Timestamp},
+};
+
+use self::{
+    presence::{Book, Standing},
+    sightings::{Sight, Sightings},
+};
+use crate::{
+    directory::{Changed, DeviceChange, Directory},
+    driver::{Driver, presence::Knowledge},
+};
+
+pub use self::{
+    edges::{Edge, EdgeSink, Evidence},
+    newcomers::{Newcomer, Newcomers},
+    onboarding::{Onboarding, OnboardingParts},
+    orders::{CODES_PER_TENANT_MAX, CodeAsked},
+};
+
+/// Sightings written at once.
+const BATCH: usize = 500;
+
+/// How long after its last message an aircraft counts as there that its gateway, which is connected to our own broker,
+/// has not listed.
+const HEARD_WINDOW: Duration = Duration::from_secs(60);
+
+/// What the fleet works with.
+pub struct FleetParts {
+    /// Knows which gateways are there.
+    pub driver: Driver,
+    /// Who is who.
+    pub directory: Arc<Directory>,
+    /// Where sightings are kept.
+    pub store: Arc<dyn FleetStore>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Fresh ids.
+    pub ids: Arc<dyn Ids>,
+    /// Who is told that a device has come or gone.
+    pub edges: Vec<Arc<dyn EdgeSink>>,
+    /// How long a device must be gone before that is told.
+    pub offline_after: Duration,
+    /// How presence is known.
+    pub knowledge: Knowledge,
+}
+
+/// Figures of the fleet since it started.
+#[derive(Debug, Default)]
+pub struct Figures {
+    /// How often a device came.
+    pub came: AtomicU64,
+    /// How often a device went.
+    pub went: AtomicU64,
+}
+
+/// The fleet.
+pub struct Fleet {
+    parts: FleetParts,
+    held: Mutex<Held>,
+    figures: Figures,
+    /// Something is due earlier than it was.
+    due: Notify,
+    /// Something is to be written soon.
+    write: Notify,
+    /// Binding codes may have changed.
+    codes: Notify,
+    dismiss: OnceLock<Box<Dismiss>>,
+}
+
+/// Ends the connections of a gateway.
+type Dismiss = dyn Fn(&GatewaySn) + Send + Sync;
+
+struct Held {
+    book: Book,
+    sightings: Sightings,
+    /// The aircraft that each gateway listed last.
+    listed: BTreeMap<GatewaySn, BTreeSet<DeviceSn>>,
+}
+
+/// How a device stands, and how that is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Whether it is there now.
+    pub online: bool,
+    /// By what that is known.
+    pub evidence: Evidence,
+    /// Since when, where that is known; of one that was only heard, when that was last.
+    pub at: Option<Timestamp>,
+    /// What was seen of it.
+    pub sight: Option<Sight>,
+}
+
+impl Fleet {
+    /// A fleet with what is on record of it.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn load(parts: FleetParts) -> Result<Arc<Self>, StoreError> {
+        let kept = parts.store.sightings().await?;
+        let mut book = Book::new(parts.offline_after);
+        let now = parts.clock.now();
+        for one in kept.iter().filter(|one| one.online) {
+            if parts.directory.device(&one.sn).is_some() {
+                book.was_there(&one.sn, one.last_seen_at, now);
+            }
+        }
+        let held = Held { book, sightings: Sightings::of(&kept), listed: BTreeMap::new() };
+        Ok(Arc::new(Self {
+            parts,
+            held: Mutex::new(held),
+            figures: Figures::default(),
+            due: Notify::new(),
+            write: Notify::new(),
+            codes: Notify::new(),
+            dismiss: OnceLock::new(),
+        }))
+    }
+
+    /// Figures since the start.
+    #[must_use]
+    pub fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// Devices that count as there.
+    #[must_use]
+    pub fn online(&self) -> usize {
+        self.lock().book.online()
+    }
+
+    /// How connections are ended, where the broker is our own.
+    pub fn dismisses(&self, dismiss: impl Fn(&GatewaySn) + Send + Sync + 'static) {
+        let _ = self.dismiss.set(Box::new(dismiss));
+    }
+
+    /// Ends the connections of a gateway, where the broker is our own.
+    pub fn dismiss(&self, gateway: &GatewaySn) {
+        if let Some(dismiss) = self.dismiss.get() {
+            dismiss(gateway);
+        }
+    }
+
+    /// The registry has changed, and that counts.
+    pub fn changed(&self, changes: &[DeviceChange]) {
+        let mut held = self.lock();
+        for change in changes {
+            match change.what {
+                Changed::Moved { .. } | Changed::Removed => {
+                    held.book.forget(&change.sn);
+                    held.sightings.forget(&change.sn);
+                    held.listed.remove(&change.sn.to_gateway());
+                }
+                Changed::Added | Changed::AddedOverNewcomer | Changed::Login => {}
+            }
+        }
+        drop(held);
+        // Of one that has joined while it was connected, nothing else may be heard for a while.
+        for change in changes.iter().filter(|change| change.what == Changed::Added) {
+            self.look_at(&change.sn);
+        }
+        self.codes.notify_one();
+    }
+
+    /// How a device stands.
+    #[must_use]
+    pub fn shown(&self, device: &Device) -> Shown {
+        let now = self.parts.clock.now();
+        let presence = self.gateway_presence(device);
+        let held = self.lock();
+        let (standing, evidence) = self.standing(&held, device, presence, now);
+        let sight = held.sightings.sight(&device.sn).cloned();
+        let (told, since) = held.book.told(&device.sn);
+        drop(held);
+        let online = matches!(standing, Standing::There { .. });
+        let heard_at = sight.as_ref().map(|sight| sight.last_seen_at);
+        let at = match evidence {
+            Evidence::Connected | Evidence::ListedByGateway => since.filter(|_| told),
+            Evidence::Disconnected | Evidence::LeftGateway | Evidence::GatewayOffline => {
+                since.filter(|_| !told).or(heard_at)
+            }
+            Evidence::Heard | Evidence::Silent => heard_at,
+            Evidence::Never => None,
+        };
+        Shown { online, evidence, at, sight }
+    }
+
+    /// What the driver knows of a gateway; nothing of an aircraft.
+    fn gateway_presence(&self, device: &Device) -> Option<Presence> {
+        let is_gateway = device.kind.is_gateway();
+        is_gateway.then(|| self.parts.driver.is_present(&device.sn.to_gateway()))
+    }
+
+    /// How a device stands at this moment, and by what that is known. `presence` is the driver's word on a gateway.
+    fn standing(
+        &self,
+        held: &Held,
+        device: &Device,
+        presence: Option<Presence>,
+        now: Now,
+    ) -> (Standing, Evidence) {
+        let (is_own, window) = match self.parts.knowledge {
+            Knowledge::OwnBroker => (true, HEARD_WINDOW),
+            Knowledge::Heard { window } => (false, window),
+        };
+        let heard = held.sightings.sight(&device.sn).and_then(|sight| sight.heard);
+        let heard_until = heard.map(|at| at.plus(window));
+        let never_or = |evidence| match held.sightings.sight(&device.sn) {
+            Some(_) => evidence,
+            None => Evidence::Never,
+        };
+        if let Some(presence) = presence {
+            return match presence {
+                Presence::Online if is_own => {
+                    (Standing::There { until: None }, Evidence::Connected)
+                }
+                Presence::Online => {
+                    let until = Some(heard_until.unwrap_or_else(|| now.mono.plus(window)));
+                    (Standing::There { until }, Evidence::Heard)
+                }
+                Presence::Absent { .. } if is_own => {
+                    (Standing::Gone, never_or(Evidence::Disconnected))
+                }
+                Presence::Absent { .. } | Presence::NeverHeard => {
+                    (Standing::Gone, never_or(Evidence::Silent))
+                }
+            };
+        }
+        let (now_behind, before) =
+            self.parts.directory.with_registry(|registry| registry.gateways_of(&device.sn));
+        let is_there =
+            |gateway: &GatewaySn| self.parts.driver.is_present(gateway) == Presence::Online;
+        if now_behind.iter().any(is_there) {
+            return (Standing::There { until: None }, Evidence::ListedByGateway);
+        }
+        let was_heard = heard_until.filter(|until| now.mono <= *until);
+        if let Some(until) = was_heard
+            && before.iter().any(is_there)
+        {
+            return (Standing::There { until: Some(until) }, Evidence::Heard);
+        }
+        let why = if now_behind.is_empty() && before.iter().any(is_there) {
+            Evidence::LeftGateway
+        } else {
+            Evidence::GatewayOffline
+        };
+        (Standing::Gone, never_or(why))
+    }
+
+    /// Looks at a device, and tells if it has come or gone.
+    fn look_at(&self, sn: &DeviceSn) {
+        let Some(device) = self.parts.directory.device(sn) else {
+            return self.lock().book.forget(sn);
+        };
+        let now = self.parts.clock.now();
+        let presence = self.gateway_presence(&device);
+        let mut held = self.lock();
+        let (standing, evidence) = self.standing(&held, &device, presence, now);
+        let next = held.book.next_due();
+        let came = held.book.look(sn, standing, now);
+        let mut edges = Vec::new();
+        if let Some(online) = came {
+            if online && device.kind.is_gateway() {
+                held.sightings.seen(sn, now);
+            }
+            held.sightings.changed(sn);
+            edges.push(Edge {
+                tenant: device.tenant,
+                device: sn.clone(),
+                online,
+                at: now.wall,
+                evidence,
+            });
+        }
+        let is_earlier = match (next, held.book.next_due()) {
+            (Some(next), Some(then)) => then < next,
+            (None, Some(_)) => true,
+            (_, None) => false,
+        };
+        let aircraft = match came {
+            Some(_) if device.kind.is_gateway() => held.listed.get(&sn.to_gateway()).cloned(),
+            Some(_) | None => None,
+        };
+        drop(held);
+        if is_earlier {
+            self.due.notify_one();
+        }
+        self.tell(edges);
+        for sn in aircraft.into_iter().flatten() {
+            self.look_at_aircraft(&sn, came == Some(false));
+        }
+    }
+
+    /// Looks at an aircraft whose gateway has come or gone. With the last gateway it goes as well: nobody waits twice.
+    fn look_at_aircraft(&self, sn: &DeviceSn, gateway_has_gone: bool) {
+        if !gateway_has_gone {
+            return self.look_at(sn);
+        }
+        let Some(device) = self.parts.directory.device(sn) else { return };
+        let now = self.parts.clock.now();
+        let mut held = self.lock();
+        let (standing, evidence) = self.standing(&held, &device, None, now);
+        let has_gone = standing == Standing::Gone && held.book.end(sn, now);
+        if has_gone {
+            held.sightings.changed(sn);
+        }
+        drop(held);
+        if has_gone {
+            let tenant = device.tenant;
+            let edge = Edge { tenant, device: sn.clone(), online: false, at: now.wall, evidence };
+            self.tell(vec![edge]);
+        }
+    }
+
+    fn tell(&self, edges: Vec<Edge>) {
+        for edge in edges {
+            let figure = if edge.online { &self.figures.came } else { &self.figures.went };
+            figure.fetch_add(1, Ordering::Relaxed);
+            let word = if edge.online { "online" } else { "offline" };
+            tracing::info!(
+                device.sn = %edge.device, evidence = edge.evidence.as_str(), "{} is {word}", edge.device
+            );
+            for sink in &self.parts.edges {
+                sink.edge(&edge);
+            }
+            self.write.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,106 @@
+//! `GET /api/v1/open/devices`
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{RawQuery, State},
+};
+use serde::Serialize;
+use utmos_core::{
+    credential::Permission,
+    device::{Device, DeviceKind},
+    id::DeviceSn,
+};
+use utoipa::ToSchema;
+
+use super::{
+    super::{
+        App,
+        list::{LIMIT_DEFAULT, LIMIT_MAX},
+        problem::{Problem, ProblemBody},
+        query::{Query, between},
+        signed::Signed,
+        words::DeviceKindWord,
+    },
+    DeviceView,
+};
+
+/// A page of devices.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DevicePage {
+    /// In the order of their serial numbers.
+    pub items: Vec<DeviceView>,
+    /// Where the next page begins; `null` on the last.
+    pub next_cursor: Option<String>,
+}
+
+/// Lists the tenant's devices, in the order of their serial numbers.
+#[utoipa::path(
+    get,
+    path = "/api/v1/open/devices",
+    tag = "devices",
+    operation_id = "listDevices",
+    params(
+        ("kind" = Option<DeviceKindWord>, Query, description = "Of this kind"),
+        ("online" = Option<bool>, Query, description = "`true`: those that are there now; `false`: the others"),
+        ("label" = Option<String>, Query, description = "With this text in the label, capitals or not"),
+        ("tag" = Option<String>, Query, description = "With this tag"),
+        ("limit" = Option<u32>, Query, description = "1 to 500, 100 when absent", minimum = 1, maximum = 500),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "A page", body = DevicePage),
+        (status = "default", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    extensions(("x-permission" = json!("open:device:read")))
+)]
+pub async fn list_devices(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    signed: Signed,
+) -> Result<Json<DevicePage>, Problem> {
+    signed
+        .reading(&app, Permission::DeviceRead, async |caller| {
+            let known = ["kind", "online", "label", "tag", "limit", "cursor"];
+            let mut query = Query::read(query.as_deref(), &known);
+            let kind = query.take("kind", "dock, remote_controller or aircraft", DeviceKind::parse);
+            let online = query.take("online", "true or false", |text| text.parse::<bool>().ok());
+            let label = query.take("label", "a text", |text| Some(text.to_lowercase()));
+            let tag = query.take("tag", "a tag", |text| Some(text.to_owned()));
+            let limit = query.take("limit", "a whole number from 1 to 500", between(1, LIMIT_MAX));
+            let after = query
+                .take("cursor", "the next_cursor of a page", |text| DeviceSn::parse(text).ok());
+            query.finish()?;
+            let limit = limit.unwrap_or(LIMIT_DEFAULT);
+            let fits = |device: &&Device| {
+                kind.is_none_or(|kind| device.kind == kind)
+                    && tag.as_ref().is_none_or(|tag| device.tags.contains(tag))
+                    && label.as_ref().is_none_or(|text| device.label.to_lowercase().contains(text))
+                    && caller.may_touch(&device.sn)
+            };
+            let mut items = Vec::new();
+            let mut after = after;
+            // Whether a device is there is looked up outside of the registry, a page at a time. One more than is shown
+            // tells whether there is another page.
+            while items.len() <= limit {
+                let page: Vec<Device> = app.directory.with_registry(|registry| {
+                    let all = registry.devices_of(caller.tenant(), after.as_ref());
+                    all.filter(fits).take(LIMIT_MAX + 1).cloned().collect()
+                });
+                let Some(last) = page.last() else { break };
+                after = Some(last.sn.clone());
+                let is_wanted = |device: &&Device| {
+                    online.is_none_or(|online| app.fleet.shown(device).online == online)
+                };
+                let room = limit + 1 - items.len();
+                items.extend(page.iter().filter(is_wanted).take(room).cloned());
+            }
+            let has_more = items.len() > limit;
+            items.truncate(limit);
+            let next_cursor = items.last().filter(|_| has_more).map(|last| last.sn.to_string());
+            let items = items.iter().map(|device| DeviceView::of(&app, &caller, device)).collect();
+            Ok(Json(DevicePage { items, next_cursor }))
+        })
+        .await
+}
