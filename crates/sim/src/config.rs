@@ -159,6 +159,15 @@ impl DockConfig {
     }
 }
 
+impl DockConfig {
+    /// Nobody has registered it: it connects with a binding code in the place of a password, and asks to join with it.
+    pub fn be_factory_new(&mut self, organization_id: &str, code: &str) {
+        code.clone_into(&mut self.password);
+        self.binding =
+            Some(Binding { organization_id: organization_id.to_owned(), code: code.to_owned() });
+    }
+}
+
 impl fmt::Debug for DockConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DockConfig")

@@ -432,3 +432,55 @@ fn kinds_read_back() {
     }
     assert_eq!(DeviceKind::parse("payload"), None);
 }
+
+#[test]
+fn a_tenants_devices_come_in_order_and_no_others() {
+    let mut registry = registry();
+    report(&mut registry, "DOCK1", &["AIR1"]);
+    let of = |tenant_number, after: Option<&str>| -> Vec<String> {
+        let after = after.map(sn);
+        let found = registry.devices_of(tenant(tenant_number), after.as_ref());
+        found.map(|device| device.sn.to_string()).collect()
+    };
+    assert_eq!(of(1, None), ["AIR1", "DOCK1", "DOCK2", "RC1"]);
+    assert_eq!(of(1, Some("DOCK1")), ["DOCK2", "RC1"]);
+    assert_eq!(of(1, Some("DOCK15")), ["DOCK2", "RC1"], "the cursor itself may be gone");
+    assert_eq!(of(2, None), ["DOCK9"]);
+    assert!(of(3, None).is_empty() && of(1, Some("RC1")).is_empty());
+}
+
+#[test]
+fn the_gateways_of_an_aircraft_are_those_that_have_it_and_those_that_had_it() {
+    let mut registry = registry();
+    report(&mut registry, "DOCK1", &["AIR1"]);
+    report(&mut registry, "RC1", &["AIR1"]);
+    report(&mut registry, "DOCK1", &[]);
+    assert_eq!(registry.gateways_of(&sn("AIR1")), (vec![gateway("RC1")], vec![gateway("DOCK1")]));
+    assert_eq!(registry.gateways_of(&sn("DOCK1")), (Vec::new(), Vec::new()));
+    assert_eq!(registry.gateways_of(&sn("NOBODY")), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn what_may_be_bound_with_a_gateway_is_its_tenants_aircraft_or_nobodys_up_to_a_limit() {
+    let mut registry = registry();
+    report(&mut registry, "DOCK9", &["THEIRS"]);
+    report(&mut registry, "DOCK2", &["OURS"]);
+    let may = |registry: &Registry, text: &str| {
+        registry.may_be_bound(&gateway("DOCK1"), tenant(1), &sn(text))
+    };
+    for (text, expected) in [
+        ("OURS", true),
+        ("NEW", true),
+        ("THEIRS", false),
+        ("DOCK1", false),
+        ("DOCK2", false),
+        ("DOCK9", false),
+    ] {
+        assert_eq!(may(&registry, text), expected, "{text}");
+    }
+    let many: Vec<DeviceSn> =
+        (0..AIRCRAFT_PER_GATEWAY_MAX).map(|number| sn(&format!("A{number}"))).collect();
+    registry.were_bound(&gateway("DOCK1"), &many);
+    assert!(!may(&registry, "NEW") && may(&registry, "OURS"), "one that is known takes no room");
+    assert!(registry.may_be_bound(&gateway("UNKNOWN"), tenant(1), &sn("NEW")), "a newcomer");
+}

@@ -1,9 +1,11 @@
 //! Devices come and go: told once, and kept over a restart.
 
 use serde_json::json;
+use tokio::sync::mpsc;
+use utmos_mqtt::{Client, ClientConfig, Password, Qos, Will};
 
 use crate::{
-    app::{PATIENCE, TestApp},
+    app::{PASSWORD, PATIENCE, TestApp},
     devices_api::shown,
 };
 
@@ -83,4 +85,46 @@ async fn one_that_is_back_soon_was_never_away_also_over_a_restart() {
         "its coming was told before the restart"
     );
     dock.leave().await;
+}
+
+#[tokio::test]
+async fn a_last_will_makes_nobody_come_back_and_speaks_for_nobody_else() {
+    let app = TestApp::start_with(&["presence.offline_after_seconds=1"]).await;
+    let neighbour = app.dock("DOCK-2").await;
+    let mut dock = app.dock("DOCK-1").await;
+    dock.report_aircraft("AIR-1").await;
+    until(&app, "devices_online", 3).await;
+    dock.leave().await;
+    until(&app, "devices_online", 1).await;
+    for (topic, data) in [
+        ("thing/product/DOCK-1/osd", json!({"firmware_version": "will"})),
+        ("thing/product/AIR-1/osd", json!({"mode_code": 0})),
+        ("thing/product/DOCK-2/osd", json!({"firmware_version": "will"})),
+        ("sys/product/DOCK-1/status", json!({"sub_devices": []})),
+        ("thing/product/DOCK-1/services", json!({})),
+    ] {
+        let (sender, mut inbound) = mpsc::channel(64);
+        let mut config = ClientConfig::new(app.mqtt.ip().to_string(), app.mqtt.port(), "DOCK-1");
+        config.username = Some("DOCK-1".to_owned());
+        config.password = Some(Password::new(PASSWORD.as_bytes()));
+        let body =
+            json!({"tid": "t", "bid": "b", "timestamp": 1, "gateway": "DOCK-1", "data": data});
+        let payload = body.to_string().into_bytes();
+        config.will = Some(Will { topic: topic.to_owned(), payload, qos: Qos::AtLeastOnce });
+        let client = Client::start(config, sender);
+        tokio::time::timeout(PATIENCE, inbound.recv()).await.unwrap().unwrap();
+        // Gone without a goodbye.
+        drop(client);
+    }
+    // A session of the same name proves that all of them have ended.
+    let dock = app.dock("DOCK-1").await;
+    shown(&app.api, "DOCK-1", |one| one["online"] == true).await;
+    dock.leave().await;
+    until(&app, "devices_online", 1).await;
+    shown(&app.api, "DOCK-1", |one| one["firmware_version"] == "will").await;
+    let other = shown(&app.api, "DOCK-2", |one| one["online"] == true).await;
+    assert_eq!(other["firmware_version"], serde_json::Value::Null, "a will speaks for its own");
+    let aircraft = shown(&app.api, "AIR-1", |one| one["online"] == false).await;
+    assert_eq!(aircraft["online_evidence"]["kind"], "gateway_offline");
+    neighbour.leave().await;
 }

@@ -1,5 +1,8 @@
 //! `utmos device`: opens the store itself, so that it works whether or not the server runs. A password is shown once.
 
+mod binding_code;
+mod history;
+
 use anyhow::{anyhow, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -8,7 +11,9 @@ use utmos_core::{
     credential::Secret,
     device::{Device, DeviceKind},
     id::DeviceSn,
-    ports::{CommandStore, RegistryStore, Tenant},
+    ports::{
+        By, CommandStore, DeviceEdit, DeviceOrder, FleetStore, Ordered, RegistryStore, Tenant,
+    },
 };
 use utmos_server::{
     config::{Config, Mqtt},
@@ -77,6 +82,20 @@ pub enum Action {
         #[command(flatten)]
         config: ConfigArgs,
     },
+    /// Codes with which factory-new docks join a tenant
+    #[command(subcommand)]
+    BindingCode(binding_code::Action),
+    /// Who had a device, and who changed what, the newest first; also of one that was removed
+    History {
+        /// Its serial number
+        #[arg(value_parser = parse_sn)]
+        sn: DeviceSn,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
     /// List devices
     List {
         /// Only of this tenant
@@ -114,9 +133,20 @@ pub struct NewArgs {
     /// For people
     #[arg(long, default_value = "")]
     label: String,
+    /// To find it by; can be repeated
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
     /// Mark it as simulated
     #[arg(long)]
     simulated: bool,
+}
+
+/// Who does what is done here.
+const COMMAND_LINE: &str = "command line";
+
+/// The command line, now.
+fn by_hand() -> By {
+    By { who: COMMAND_LINE.to_owned(), at: now() }
 }
 
 /// Runs it.
@@ -125,6 +155,12 @@ pub async fn run(action: Action) -> anyhow::Result<Exit> {
     | Action::Password { config, .. }
     | Action::Move { config, .. }
     | Action::Remove { config, .. }
+    | Action::History { config, .. }
+    | Action::BindingCode(
+        binding_code::Action::Create { config, .. }
+        | binding_code::Action::List { config, .. }
+        | binding_code::Action::Revoke { config, .. },
+    )
     | Action::List { config, .. }) = &action;
     let config = config.load(Purpose::Work)?.config;
     let store = opened::store(&config)?;
@@ -158,11 +194,11 @@ async fn act(store: &SqliteStore, config: &Config, action: Action) -> anyhow::Re
                 kind: new.kind,
                 model_key: None,
                 label: new.label,
-                tags: std::collections::BTreeSet::new(),
+                tags: new.tags.into_iter().collect(),
                 simulated: new.simulated,
                 created_at: now(),
             };
-            store.put_device(device.clone()).await?;
+            carry_out(store, DeviceOrder::Register(device.clone())).await?;
             show_password(config, &device, &password, json);
             Ok(())
         }
@@ -175,8 +211,9 @@ async fn act(store: &SqliteStore, config: &Config, action: Action) -> anyhow::Re
             }
             let password = issue::mqtt_password()?;
             let hash = mqtt_secret_hash(&sn, password.expose().as_bytes());
-            let device = Device { mqtt_secret_hash: Some(hash), ..device };
-            store.put_device(device.clone()).await?;
+            let edit = DeviceEdit { mqtt_secret_hash: Some(hash), ..DeviceEdit::default() };
+            let order = DeviceOrder::Edit { sn: sn.clone(), tenant: device.tenant, edit };
+            carry_out(store, order).await?;
             show_password(config, &device, &password, json);
             Ok(())
         }
@@ -188,7 +225,8 @@ async fn act(store: &SqliteStore, config: &Config, action: Action) -> anyhow::Re
             }
             let from = name_of(&store.tenants().await?, &device);
             none_open(store, &device, &open, "moved").await?;
-            store.put_device(Device { tenant: to.id, ..device.clone() }).await?;
+            let order = DeviceOrder::Move { sn: sn.clone(), from: device.tenant, to: to.id };
+            carry_out(store, order).await?;
             if json {
                 output::json(&json!({"sn": sn, "kind": device.kind, "from": from, "to": to.name}));
                 return Ok(());
@@ -209,7 +247,8 @@ async fn act(store: &SqliteStore, config: &Config, action: Action) -> anyhow::Re
             let device = known(store, &sn).await?;
             let from = name_of(&store.tenants().await?, &device);
             none_open(store, &device, &open, "removed").await?;
-            store.remove_device(&sn).await?;
+            let order = DeviceOrder::Remove { sn: sn.clone(), tenant: device.tenant };
+            carry_out(store, order).await?;
             if json {
                 output::json(&json!({"sn": sn, "kind": device.kind, "from": from}));
             } else {
@@ -220,7 +259,22 @@ async fn act(store: &SqliteStore, config: &Config, action: Action) -> anyhow::Re
             }
             Ok(())
         }
+        Action::BindingCode(action) => binding_code::act(store, config, action).await,
+        Action::History { sn, json, .. } => history::show(store, &sn, json).await,
         Action::List { tenant, json, .. } => list(store, tenant.as_deref(), json).await,
+    }
+}
+
+/// Carries out a change, with its line on the device's record.
+async fn carry_out(store: &SqliteStore, order: DeviceOrder) -> anyhow::Result<()> {
+    match store.order(order, by_hand()).await? {
+        Ordered::Done(_) => Ok(()),
+        Ordered::Known(device) => bail!("{} was registered just now", device.sn),
+        Ordered::Taken | Ordered::Unknown => {
+            bail!(
+                "somebody else has just changed this device; see utmos device list, and try again"
+            )
+        }
     }
 }
 
@@ -236,12 +290,12 @@ async fn add_aircraft(
         kind: new.kind,
         model_key: None,
         label: new.label,
-        tags: std::collections::BTreeSet::new(),
+        tags: new.tags.into_iter().collect(),
         simulated: new.simulated,
         mqtt_secret_hash: None,
         created_at: now(),
     };
-    store.put_device(device.clone()).await?;
+    carry_out(store, DeviceOrder::Register(device.clone())).await?;
     if as_json {
         let tenant = &tenant.name;
         output::json(&json!({"sn": device.sn, "kind": device.kind, "tenant": tenant}));
@@ -380,6 +434,7 @@ async fn list(store: &SqliteStore, tenant: Option<&str>, as_json: bool) -> anyho
                 "kind": device.kind,
                 "tenant": name_of(device),
                 "label": device.label,
+                "tags": device.tags,
                 "model_key": device.model_key,
                 "simulated": device.simulated,
                 "has_mqtt_password": device.mqtt_secret_hash.is_some(),

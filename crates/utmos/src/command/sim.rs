@@ -51,6 +51,13 @@ pub struct Args {
     /// File with one password for all docks
     #[arg(long, value_name = "FILE", conflicts_with = "credentials")]
     password_from: Option<String>,
+    /// Factory-new docks: nobody has registered them, and each connects with its serial number and this binding code, and
+    /// asks to join with it
+    #[arg(long, value_name = "CODE", conflicts_with_all = ["credentials", "password_from"])]
+    binding_code: Option<String>,
+    /// The organisation id that factory-new docks ask to join
+    #[arg(long, value_name = "ID", default_value = "utmos", requires = "binding_code")]
+    organization: String,
     /// MQTT 5 or 3.1.1 [default: 5, else 3.1.1]
     #[arg(long, value_parser = parse_protocol)]
     protocol: Option<ProtocolChoice>,
@@ -184,6 +191,9 @@ fn docks(args: &Args, scenario: &Scenario, seed: u64) -> anyhow::Result<Vec<Dock
         for dock in &mut docks {
             text.trim_end_matches(['\r', '\n']).clone_into(&mut dock.password);
         }
+    }
+    if let Some(code) = &args.binding_code {
+        docks.iter_mut().for_each(|dock| dock.be_factory_new(&args.organization, code));
     }
     Ok(docks)
 }

@@ -175,6 +175,68 @@ fn an_aircraft_is_added_beforehand_moved_and_removed() {
 }
 
 #[test]
+fn who_had_a_device_is_on_record() {
+    let shell = with_tenant();
+    shell.ok(["tenant", "create", "zeta"]);
+    let tags = ["--tag", "north", "--tag", "roof"];
+    let add = ["device", "add", "--sn", "D1", "--kind", "dock", "--tenant", "acme"];
+    shell.ok(add.iter().chain(&tags));
+    assert_eq!(
+        shell.json(["device", "list", "--json"])[0]["tags"],
+        serde_json::json!(["north", "roof"])
+    );
+    shell.ok(["device", "password", "D1"]);
+    shell.ok(["device", "move", "--sn", "D1", "--tenant", "zeta"]);
+    shell.ok(["device", "remove", "--sn", "D1"]);
+    let lines = shell.json(["device", "history", "D1", "--json"]);
+    let told: Vec<_> = lines
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| format!("{} {} {} {}", line["what"], line["from"], line["to"], line["by"]))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            r#""removed" "zeta" null "command line""#,
+            r#""moved" "acme" "zeta" "command line""#,
+            r#""password" "acme" "acme" "command line""#,
+            r#""registered" null "acme" "command line""#,
+        ]
+    );
+    let shown = shell.ok(["device", "history", "D1"]);
+    assert!(shown.contains("moved") && shown.contains("zeta"), "{shown}");
+    assert!(shell.ok(["device", "history", "D9"]).contains("nothing is on record of D9"));
+}
+
+#[test]
+fn a_binding_code_is_shown_once_and_can_be_taken_back() {
+    let shell = with_tenant();
+    let create = ["device", "binding-code", "create", "--label", "North"];
+    let shown = shell.ok(create);
+    for part in
+        ["username         its serial number", "organisation id  utmos", "one dock of tenant acme"]
+    {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let made = shell.json(create.iter().chain(&["--uses", "3", "--expires", "7d", "--json"]));
+    let code = made["code"].as_str().unwrap();
+    assert_eq!(code.len(), 23, "{code}");
+    let listed = shell.json(["device", "binding-code", "list", "--json"]);
+    let of = |n: usize| (listed[n]["state"].clone(), listed[n]["uses_max"].clone());
+    assert_eq!((of(0), of(1)), (("active".into(), 1.into()), ("active".into(), 3.into())));
+    assert!(!listed.to_string().contains(code));
+    shell.ok(["device", "binding-code", "revoke", made["id"].as_str().unwrap()]);
+    let listed = shell.json(["device", "binding-code", "list", "--json", "--tenant", "acme"]);
+    assert_eq!(listed[1]["state"], "revoked");
+    let unknown = shell.run(["device", "binding-code", "revoke", "nothing"]);
+    assert!(unknown.code == 1 && unknown.err.contains("there is no binding code"), "{unknown:?}");
+    for bad in [["--uses", "0"], ["--uses", "10001"], ["--expires", "59s"], ["--expires", "31d"]] {
+        assert_eq!(shell.run(create.iter().chain(&bad)).code, 2, "{bad:?}");
+    }
+}
+
+#[test]
 fn the_master_key_can_come_from_the_environment_and_must_stay_the_same() {
     let shell = Shell::new().set("UTMOS_MASTER_KEY", "ab".repeat(32));
     shell.ok(["tenant", "create", "acme"]);
