@@ -200,7 +200,7 @@ mod tests {
         assert!(newcomers.take_codes(vec![used]).is_empty());
         assert_eq!(newcomers.of(&dock, at(1)), None, "another has joined with it");
         let revoked = BindingCode { revoked_at: Some(at(2)), ..code };
-        assert_eq!(newcomers.take_codes(vec![revoked]), [dock.clone()]);
+        assert_eq!(newcomers.take_codes(vec![revoked]), std::slice::from_ref(&dock));
         assert!(!newcomers.holds(&dock.to_device()));
     }
 

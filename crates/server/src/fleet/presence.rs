@@ -283,9 +283,9 @@ mod tests {
         assert_eq!(book.look(&dock, until(60_000), at(0)), Some(true));
         assert_eq!(book.look(&dock, until(90_000), at(30_000)), None);
         assert_eq!(book.next_due(), Some(Mono::from_millis(60_001)), "heard again costs nothing");
-        assert_eq!(book.take_due(Mono::from_millis(60_001)), [dock.clone()]);
+        assert_eq!(book.take_due(Mono::from_millis(60_001)), std::slice::from_ref(&dock));
         assert_eq!(book.look(&dock, until(90_000), at(60_001)), None);
-        assert_eq!(book.take_due(Mono::from_millis(90_001)), [dock.clone()]);
+        assert_eq!(book.take_due(Mono::from_millis(90_001)), std::slice::from_ref(&dock));
         assert_eq!(book.look(&dock, Standing::Gone, at(90_001)), None);
         assert_eq!(due(&mut book, 100_001, &[]), [("DOCK".to_owned(), false)]);
     }
