@@ -123,7 +123,14 @@ impl Fleet {
     /// # Errors
     /// When the store cannot be read.
     pub async fn load(parts: FleetParts) -> Result<Arc<Self>, StoreError> {
-        let kept = parts.store.sightings().await?;
+        let kept = match parts.store.sightings().await {
+            // When a device was seen is worth no refusal to start; what is seen from now on is written over it.
+            Err(StoreError::Damaged(what)) => {
+                tracing::error!(what, "when devices were seen cannot be read");
+                Vec::new()
+            }
+            kept => kept?,
+        };
         let mut book = Book::new(parts.offline_after);
         let now = parts.clock.now();
         for one in kept.iter().filter(|one| one.online) {

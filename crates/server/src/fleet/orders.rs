@@ -69,7 +69,16 @@ impl Fleet {
     /// When it could not be stored.
     pub async fn order(&self, order: DeviceOrder, who: &str) -> Result<Ordered, StoreError> {
         let by = By { who: who.to_owned(), at: self.parts.clock.now().wall };
+        let what = match &order {
+            DeviceOrder::Register(device) => format!("register {}", device.sn),
+            DeviceOrder::Edit { sn, .. } => format!("change {sn}"),
+            DeviceOrder::Move { sn, .. } => format!("move {sn}"),
+            DeviceOrder::Remove { sn, .. } => format!("remove {sn}"),
+        };
         let ordered = self.parts.store.order(order, by).await?;
+        if let Ordered::Done(device) = &ordered {
+            tracing::info!(device.sn = %device.sn, who, "{who} had us {what}");
+        }
         // It is stored; whoever follows the store looks again within a second.
         if let Err(error) = self.parts.directory.refresh().await {
             tracing::warn!(%error, "could not look for changed devices");

@@ -145,9 +145,6 @@ async fn new_access(store: &SqliteStore, tenant: &Tenant) -> anyhow::Result<Acce
 /// Each start gives the docks new passwords: nobody but this process needs them.
 async fn prepare_docks(store: &SqliteStore, tenant: &Tenant) -> anyhow::Result<Vec<DockConfig>> {
     let known = store.devices().await?;
-    let created_at = |sn: &DeviceSn| {
-        known.iter().find(|device| device.sn == *sn).map(|device| device.created_at)
-    };
     let mut docks = Vec::new();
     for number in 1..=DOCKS {
         let mut dock = DockConfig::numbered(SEED, number);
@@ -159,16 +156,20 @@ async fn prepare_docks(store: &SqliteStore, tenant: &Tenant) -> anyhow::Result<V
         for (sn, kind, mqtt_secret_hash) in
             [(sn, DeviceKind::Dock, Some(hash)), (aircraft, DeviceKind::Aircraft, None)]
         {
-            let device = Device {
-                created_at: created_at(&sn).unwrap_or_else(now),
-                sn,
-                tenant: tenant.id,
-                kind,
-                model_key: None,
-                label: format!("Demo {} {number}", kind.as_str()),
-                tags: std::collections::BTreeSet::new(),
-                simulated: true,
-                mqtt_secret_hash,
+            let kept = known.iter().find(|device| device.sn == sn && device.tenant == tenant.id);
+            let device = match kept {
+                Some(kept) => Device { mqtt_secret_hash, ..kept.clone() },
+                None => Device {
+                    sn,
+                    tenant: tenant.id,
+                    kind,
+                    model_key: None,
+                    label: format!("Demo {} {number}", kind.as_str()),
+                    tags: std::collections::BTreeSet::new(),
+                    simulated: true,
+                    mqtt_secret_hash,
+                    created_at: now(),
+                },
             };
             store.put_device(device).await?;
         }
