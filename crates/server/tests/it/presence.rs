@@ -54,6 +54,23 @@ async fn a_dock_and_its_aircraft_come_and_go_once_however_often_they_say_so() {
     );
     let device = shown(&app.api, "AIR-1", |one| one["online"] == false).await;
     assert_eq!(device["online_evidence"]["kind"], "gateway_offline");
+    // Each is an event of the device, the newest first.
+    let on = ["device.offline", "device.online"];
+    for (sn, expected) in [("DOCK-1", on.to_vec()), ("AIR-1", on.repeat(2))] {
+        let target = format!("/api/v1/open/devices/{sn}/events?types=device.online,device.offline");
+        let told = async {
+            loop {
+                let items = app.api.get(&target).await.body["items"].clone();
+                let items: Vec<_> =
+                    items.as_array().unwrap().iter().map(|one| one["type"].clone()).collect();
+                if items.len() >= expected.len() {
+                    return items;
+                }
+            }
+        };
+        let told = tokio::time::timeout(PATIENCE, told).await.expect("not all is told");
+        assert_eq!(told, expected, "{sn}");
+    }
 }
 
 #[tokio::test]
