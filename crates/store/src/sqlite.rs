@@ -418,6 +418,11 @@ impl RequestStore for SqliteStore {
         self.write(Lane::Normal, move |batch| sealed.change(batch, seen)).await
     }
 
+    async fn request_repeated(&self, key: [u8; 16]) -> Result<Option<DeviceRequest>, StoreError> {
+        let sealer = self.sealer.clone();
+        self.readers.read(move |conn| requests::repeated(conn, &sealer, key)).await
+    }
+
     async fn request(&self, id: DeviceRequestId) -> Result<Option<DeviceRequest>, StoreError> {
         let sealer = self.sealer.clone();
         self.readers.read(move |conn| requests::one(conn, &sealer, id)).await

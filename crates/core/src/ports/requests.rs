@@ -77,6 +77,9 @@ pub trait RequestStore: Send + Sync {
         request: Arc<DeviceRequest>,
     ) -> Result<Changed, StoreError>;
 
+    /// The request that has this repeat key, if one is on record.
+    async fn request_repeated(&self, key: [u8; 16]) -> Result<Option<DeviceRequest>, StoreError>;
+
     /// A request, of whichever tenant.
     async fn request(&self, id: DeviceRequestId) -> Result<Option<DeviceRequest>, StoreError>;
 

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -35,9 +34,9 @@ use super::{
 };
 use crate::link::Said;
 
-/// How long the record of a request is waited for before its automatic answer goes out all the same: a disk that is busy
-/// for a moment keeps no dock waiting. What a crash can lose then is a record, of an answer that would be given again.
-const RECORD_WAIT: Duration = Duration::from_millis(5);
+/// How long the records are looked through for an earlier copy of a request. Its answer would be the same, but for what was
+/// given by hand or has changed since, so a disk that is busy keeps no dock waiting longer.
+const LOOK_WAIT: Duration = Duration::from_millis(5);
 /// Automatic answers that are remembered, so that a repeated request gets the same one though its record is not written
 /// yet. The oldest go first; what is not remembered is on record by then.
 const REMEMBERED_MAX: usize = 4_096;
@@ -191,6 +190,9 @@ impl Inner {
             self.send(&asked, request.exchange, &reply, ANSWER_EXPIRY).await;
             return seat.leave();
         }
+        if let Some(before) = self.on_record(&request, key).await {
+            return self.repeat(&before, request.exchange, seat).await;
+        }
         let question = Question::of(&request);
         let request_type = request.method.as_deref().unwrap_or("");
         let device = request.gateway.to_device();
@@ -220,7 +222,15 @@ impl Inner {
         self.leave_to_others(DeviceRequest::new(asked, state), key, seat).await;
     }
 
-    /// Answers at once. The record comes first, but a dock does not wait for a store that is slow or fails.
+    /// An earlier copy of a request, from before this run of the server or from too long ago to be remembered.
+    async fn on_record(&self, request: &Request, key: RepeatKey) -> Option<DeviceRequest> {
+        request.exchange.own_tid()?;
+        let looking = self.parts.store.request_repeated(key);
+        tokio::time::timeout(LOOK_WAIT, looking).await.ok()?.ok().flatten()
+    }
+
+    /// Answers at once, and puts that on record meanwhile: a dock does not wait for the disk. What a crash can lose is a
+    /// record, of an answer that would be given again.
     async fn answer(
         self: &Arc<Self>,
         asked: Arc<Asked>,
@@ -234,23 +244,9 @@ impl Inner {
             self.hand_over(&asked, &reply, &mut seat, received).await;
             return;
         };
-        let mut keeping = pin!(self.parts.store.keep_request(request.clone()));
-        let (sent, kept) = match tokio::time::timeout(RECORD_WAIT, &mut keeping).await {
-            Ok(Ok(RequestKept::Repeats(before))) => {
-                drop(recording);
-                return self.repeat(&before, exchange_of(&asked), seat).await;
-            }
-            Ok(kept) => {
-                drop(recording);
-                (self.hand_over(&asked, &reply, &mut seat, received).await, kept)
-            }
-            Err(_late) => {
-                let handing = self.hand_over(&asked, &reply, &mut seat, received);
-                let done = tokio::join!(handing, keeping);
-                drop(recording);
-                done
-            }
-        };
+        let handing = self.hand_over(&asked, &reply, &mut seat, received);
+        let (sent, kept) = tokio::join!(handing, self.parts.store.keep_request(request.clone()));
+        drop(recording);
         match kept {
             Ok(RequestKept::New) => self.note_sent(&request, &sent).await,
             Ok(RequestKept::Repeats(before)) => {

@@ -70,6 +70,10 @@ impl RequestStore for UnwellRequests {
         self.inner.change_request(seen, request).await
     }
 
+    async fn request_repeated(&self, key: [u8; 16]) -> Result<Option<DeviceRequest>, StoreError> {
+        self.inner.request_repeated(key).await
+    }
+
     async fn request(&self, id: DeviceRequestId) -> Result<Option<DeviceRequest>, StoreError> {
         self.inner.request(id).await
     }

@@ -187,10 +187,26 @@ pub(super) fn one(
     sealer: &Sealer,
     id: DeviceRequestId,
 ) -> Result<Option<DeviceRequest>, StoreError> {
+    find(conn, sealer, SELECT_ONE, id.uuid().as_bytes())
+}
+
+pub(super) fn repeated(
+    conn: &Connection,
+    sealer: &Sealer,
+    key: [u8; 16],
+) -> Result<Option<DeviceRequest>, StoreError> {
+    find(conn, sealer, SELECT_REPEATED, &key)
+}
+
+fn find(
+    conn: &Connection,
+    sealer: &Sealer,
+    sql: &str,
+    key: &[u8; 16],
+) -> Result<Option<DeviceRequest>, StoreError> {
     let fault = |err| to_store_error(&err);
-    let mut select = conn.prepare_cached(SELECT_ONE).map_err(fault)?;
-    let found =
-        select.query_row(params![id.uuid().as_bytes()], |row| Ok(read(row, sealer))).optional();
+    let mut select = conn.prepare_cached(sql).map_err(fault)?;
+    let found = select.query_row(params![key], |row| Ok(read(row, sealer))).optional();
     found.map_err(fault)?.transpose()
 }
 
