@@ -28,6 +28,16 @@ pub(super) enum NoAnswer {
     Late,
 }
 
+impl NoAnswer {
+    /// Whether there may be one a moment later.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Unanswered(_) => false,
+            Self::Store(_) | Self::Late => true,
+        }
+    }
+}
+
 impl Inner {
     /// The automatic answer to a question. What needs the store and cannot have it has none: it could only be wrong.
     pub(super) async fn automatic(
@@ -58,7 +68,16 @@ impl Inner {
         match question {
             Question::Config => facts.config = Some(self.parts.settings.cloud.clone()),
             Question::BindStatus { .. } | Question::Organization { .. } | Question::Bind { .. } => {
-                return self.parts.onboarding.facts(tenant, gateway, question).await;
+                let (onboarding, gateway) = (self.parts.onboarding.clone(), gateway.clone());
+                let question = question.clone();
+                // A binding that was begun goes to its end, also when nobody waits for it any more.
+                let asking =
+                    tokio::spawn(
+                        async move { onboarding.facts(tenant, &gateway, &question).await },
+                    );
+                return asking
+                    .await
+                    .map_err(|err| StoreError::Unavailable(format!("it was broken off: {err}")))?;
             }
             Question::Resource { flight_id } => {
                 facts.resource = self.resource(tenant, gateway, flight_id).await?;

@@ -214,6 +214,15 @@ impl Inner {
         if state == RoutingDecision::AwaitingReply && rule.mode == Mode::Auto {
             match self.automatic(tenant, &request.gateway, &question).await {
                 Ok(reply) => return self.answer(asked, reply, seat, received).await,
+                // A record would take every copy for a repetition: without one the next copy is answered.
+                Err(why) if why.may_pass() => {
+                    count(&self.figures.dropped);
+                    tracing::warn!(
+                        gateway.sn = %asked.gateway, %why,
+                        "could not answer {request_type}; the device asks again"
+                    );
+                    return;
+                }
                 Err(why) => {
                     tracing::info!(gateway.sn = %asked.gateway, %why, "no automatic answer to {request_type}");
                 }

@@ -249,6 +249,11 @@ impl Inner {
         };
         match self.automatic(asked.tenant, &asked.gateway, &question).await {
             Ok(reply) => Ok(Input::Automatic(reply)),
+            Err(why) if why.may_pass() => {
+                tracing::warn!(device_request.id = %asked.id, %why, "could not answer yet");
+                let due = self.parts.clock.now().mono.plus(RETRY_WAIT).min(end);
+                Err(Next { due, unsent_from: None })
+            }
             Err(why) => {
                 tracing::info!(device_request.id = %asked.id, %why, "no automatic answer either");
                 Err(Next { due: end, unsent_from: None })

@@ -28,11 +28,13 @@ pub struct UnwellRequests {
     inner: Arc<dyn RequestStore>,
     held: watch::Sender<bool>,
     refuses: AtomicBool,
+    refuses_reads: AtomicBool,
 }
 
 impl UnwellRequests {
     pub fn new(inner: Arc<dyn RequestStore>) -> Self {
-        Self { inner, held: watch::Sender::new(false), refuses: AtomicBool::new(false) }
+        let (refuses, refuses_reads) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { inner, held: watch::Sender::new(false), refuses, refuses_reads }
     }
 
     /// From now on writes wait, or no longer.
@@ -43,6 +45,11 @@ impl UnwellRequests {
     /// From now on writes are refused, or no longer.
     pub fn refuse(&self, refuses: bool) {
         self.refuses.store(refuses, Ordering::SeqCst);
+    }
+
+    /// From now on what was sent for a task cannot be read, or can again.
+    pub fn refuse_reads(&self, refuses: bool) {
+        self.refuses_reads.store(refuses, Ordering::SeqCst);
     }
 
     async fn pass(&self) -> Result<(), StoreError> {
@@ -103,6 +110,9 @@ impl RequestStore for UnwellRequests {
         method: &str,
         task: &str,
     ) -> Result<Option<RawJson>, StoreError> {
+        if self.refuses_reads.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("made so by a test".to_owned()));
+        }
         self.inner.task_sent(tenant, gateway, method, task).await
     }
 
@@ -191,6 +201,24 @@ async fn a_dock_is_answered_though_the_store_refuses() {
     ask(&dock, "t-2", "something_get", json!({})).await;
     let items = until_listed(&app.api, "?state=AWAITING_REPLY", 1).await;
     assert_eq!(items[0]["request_type"], "something_get");
+}
+
+#[tokio::test]
+async fn a_dock_that_asks_again_after_a_moments_trouble_is_answered() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    app.unwell_requests.refuse_reads(true);
+    ask(&dock, "t-1", "flighttask_resource_get", json!({"flight_id": "f"})).await;
+    tokio::time::timeout(PATIENCE, async {
+        while !app.metric("utmos_device_requests_dropped_total").await.eq("1") {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    app.unwell_requests.refuse_reads(false);
+    ask(&dock, "t-1", "flighttask_resource_get", json!({"flight_id": "f"})).await;
+    assert_eq!(dock.message("/requests_reply").await.tid(), "t-1");
 }
 
 #[tokio::test]
