@@ -12,8 +12,7 @@ use utmos_dji::hms::{Entry, Meanings};
 use utoipa::ToSchema;
 
 use super::{
-    App,
-    events::known_device,
+    App, devices,
     list::{LIMIT_DEFAULT, LIMIT_MAX},
     problem::{Problem, ProblemBody},
     query::{InPath, Query, between},
@@ -112,7 +111,7 @@ pub async fn list_device_alarms(
     signed
         .reading(&app, Permission::EventRead, async |caller| {
             Query::read(query.as_deref(), &[]).finish()?;
-            let device = known_device(&app, &caller, &device)?;
+            let device = devices::find(&app, &caller, &device)?.sn;
             let (alarms, heard_at) = app.events.alarms_of(caller.tenant(), &device);
             let mut items: Vec<(Option<_>, RaisedView)> =
                 alarms.iter().filter_map(|alarm| RaisedView::of(alarm, &app.alarm_texts)).collect();

@@ -11,9 +11,7 @@ use serde_json::{Value, value::RawValue};
 use utmos_core::{
     credential::Permission,
     device_event::{DeviceEvent, EventKind},
-    id::DeviceSn,
     ports::EventFilter,
-    signing::Caller,
 };
 use utmos_dji::hms;
 use utoipa::ToSchema;
@@ -22,8 +20,9 @@ use uuid::Uuid;
 use super::{
     App,
     alarms::AlarmView,
+    devices,
     list::{LIMIT_DEFAULT, LIMIT_MAX, parse_time},
-    problem::{Code, Detail, Problem, ProblemBody, cut},
+    problem::{Problem, ProblemBody},
     query::{InPath, Query, between},
     signed::Signed,
     words::EventKindWord,
@@ -133,7 +132,7 @@ pub async fn list_device_events(
             let before: Option<Uuid> =
                 query.take("cursor", "the next_cursor of a page", |text| text.parse().ok());
             query.finish()?;
-            let device = known_device(&app, &caller, &device)?;
+            let device = devices::find(&app, &caller, &device)?.sn;
             let limit = limit.unwrap_or(LIMIT_DEFAULT);
             let store = app.events.store();
             let found = store.events_of(caller.tenant(), device, filter, before, limit + 1).await;
@@ -145,17 +144,6 @@ pub async fn list_device_events(
             Ok(Json(EventPage { items, next_cursor }))
         })
         .await
-}
-
-/// A device of the caller's. Another tenant's, and one the credential may not touch, read like one that is not there.
-pub fn known_device(app: &App, caller: &Caller, text: &str) -> Result<DeviceSn, Problem> {
-    let sn = DeviceSn::parse(text).ok().filter(|sn| caller.may_touch(sn));
-    let is_own =
-        |sn: &DeviceSn| app.directory.device(sn).is_some_and(|one| one.tenant == caller.tenant());
-    sn.filter(is_own).ok_or_else(|| {
-        Problem::new(Code::DeviceNotFound, format!("no device {} in this tenant", cut(text)))
-            .with(Detail::new("/device_id", "is not a device of this tenant"))
-    })
 }
 
 fn kinds(text: &str) -> Option<BTreeSet<EventKind>> {

@@ -13,16 +13,14 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utmos_core::{
     credential::Permission,
-    id::DeviceSn,
-    signing::Caller,
     telemetry::{Block, KEY_BYTES_MAX},
     time::Now,
 };
 use utoipa::ToSchema;
 
 use super::{
-    App,
-    problem::{Code, Problem, ProblemBody, cut},
+    App, devices,
+    problem::{Problem, ProblemBody},
     query::{InPath, Query},
     signed::Signed,
 };
@@ -91,7 +89,7 @@ pub async fn get_telemetry(
             let mut query = Query::read(query.as_deref(), &["fields"]);
             let fields = query.take("fields", FIELDS_WANTED, parse_fields);
             query.finish()?;
-            let device = device_of(&app, &caller, &device)?;
+            let device = devices::find(&app, &caller, &device)?.sn;
             let latest = app.telemetry.latest(caller.tenant(), &device).await;
             let latest = latest.map_err(|error| Problem::store(&error))?;
             let now = app.clock.now();
@@ -119,19 +117,6 @@ impl BlockView {
             age_seconds: block.age(now).as_secs_f64(),
         })
     }
-}
-
-/// The device of a path, if it is the caller's.
-pub fn device_of(app: &App, caller: &Caller, text: &str) -> Result<DeviceSn, Problem> {
-    let is_own = |sn: &DeviceSn| {
-        let tenant =
-            app.directory.with_registry(|registry| registry.device(sn).map(|found| found.tenant));
-        tenant == Some(caller.tenant()) && caller.may_touch(sn)
-    };
-    let found = DeviceSn::parse(text).ok().filter(is_own);
-    found.ok_or_else(|| {
-        Problem::new(Code::DeviceNotFound, format!("no device {} in this tenant", cut(text)))
-    })
 }
 
 /// Reads a list of names.

@@ -17,12 +17,12 @@ use utmos_core::{
 use utoipa::ToSchema;
 
 use super::{
-    App,
+    App, devices,
     list::{LIMIT_DEFAULT, LIMIT_MAX, parse_time},
     problem::{Problem, ProblemBody},
     query::{InPath, Query, between},
     signed::Signed,
-    telemetry::{FIELDS_WANTED, device_of, parse_fields},
+    telemetry::{FIELDS_WANTED, parse_fields},
 };
 
 /// What is asked for when nobody says from when.
@@ -102,7 +102,7 @@ pub async fn list_samples(
             let limit = query.take("limit", "a whole number from 1 to 500", between(1, LIMIT_MAX));
             let begin = query.take("cursor", "the next_cursor of a page", parse_place);
             query.finish()?;
-            let device = device_of(&app, &caller, &device)?;
+            let device = devices::find(&app, &caller, &device)?.sn;
             let asked = Asked {
                 range: SampleRange { tenant: caller.tenant(), device, from, to, begin },
                 fields,

@@ -22,12 +22,11 @@ use utmos_core::{
 use utoipa::ToSchema;
 
 use super::{
-    App,
+    App, devices,
     get::find,
     problem::{Detail, Problem, ProblemBody},
     query::{InPath, Query},
     signed::Signed,
-    telemetry::device_of,
     telemetry_history::{PIECES_A_READ, range_of, take_times},
 };
 
@@ -119,7 +118,7 @@ pub async fn get_track(
                 query.refuse("to", "must be at most 6 hours after from");
             }
             query.finish()?;
-            let device = device_of(&app, &caller, &device)?;
+            let device = devices::find(&app, &caller, &device)?.sn;
             let asked = match command {
                 None => Asked { device, from, to, command },
                 Some(id) => {
@@ -128,7 +127,7 @@ pub async fn get_track(
                     let timeline = timeline.map_err(|error| Problem::store(&error))?;
                     let asked = during(&command, &timeline, device, now)?;
                     // A credential for the dock alone sees nothing of its aircraft.
-                    device_of(&app, &caller, asked.device.as_str())?;
+                    devices::find(&app, &caller, asked.device.as_str())?;
                     asked
                 }
             };
