@@ -286,8 +286,9 @@ impl Fleet {
             return self.lock().book.forget(sn);
         };
         let now = self.parts.clock.now();
-        let presence = self.gateway_presence(&device);
         let mut held = self.lock();
+        // Asked while the book is held: an older word than another's would stand until the next change.
+        let presence = self.gateway_presence(&device);
         let (standing, evidence) = self.standing(&held, &device, presence, now);
         let next = held.book.next_due();
         let came = held.book.look(sn, standing, now);
