@@ -16,7 +16,8 @@ use hdrhistogram::Histogram;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use utmos_mqtt::{
-    Broker, BrokerConfig, Client, ClientConfig, Doorkeeper, Inbound, Password, Publish, Qos, Sent,
+    Broker, BrokerConfig, Client, ClientConfig, Doorkeeper, Entry, Inbound, Password, Publish, Qos,
+    Sent,
 };
 
 struct Open;
@@ -28,8 +29,8 @@ impl Doorkeeper for Open {
         _: Option<&str>,
         _: Option<&[u8]>,
         _: Option<SocketAddr>,
-    ) -> bool {
-        true
+    ) -> Entry {
+        Entry::Granted
     }
     fn may_publish(&self, _: &str, _: &str) -> bool {
         true

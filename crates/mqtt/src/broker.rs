@@ -38,6 +38,23 @@ use outlet::BrokerOutlet;
 use places::Places;
 use table::{SUBSCRIPTIONS_MAX, Table};
 
+/// What the Doorkeeper says of one who wants to connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// It stays out.
+    Refused,
+    /// It may connect.
+    Granted,
+    /// It may connect, and every other connection of its user name ends before: they are somebody else's.
+    GrantedAlone,
+}
+
+impl From<bool> for Entry {
+    fn from(may: bool) -> Self {
+        if may { Self::Granted } else { Self::Refused }
+    }
+}
+
 /// Decides who may connect, publish and subscribe. Answers at once, from memory: it is asked for every message.
 pub trait Doorkeeper: Send + Sync {
     /// Whether this client may connect. Not asked for clients without a user name, which are refused.
@@ -47,11 +64,15 @@ pub trait Doorkeeper: Send + Sync {
         user: Option<&str>,
         password: Option<&[u8]>,
         peer: Option<SocketAddr>,
-    ) -> bool;
+    ) -> Entry;
     /// Whether this user may publish to this topic (its will included).
     fn may_publish(&self, user: &str, topic: &str) -> bool;
     /// Whether this user may subscribe to this filter, wildcards and all.
     fn may_subscribe(&self, user: &str, filter: &str) -> bool;
+    /// Whether this user may get what another client publishes on this topic, whatever its filters match.
+    fn may_overhear(&self, _user: &str, _topic: &str) -> bool {
+        true
+    }
 }
 
 /// The listener for TLS.
@@ -314,6 +335,13 @@ impl Drop for Broker {
 impl Shared {
     fn places(&self) -> MutexGuard<'_, Places> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends every connection of this user but this one, which is not let in yet.
+    fn dismiss_others(&self, user: &str, connection: u64) {
+        // In the order of `Dismissals::dismiss`.
+        self.places().dismiss_others(user, connection);
+        self.table.dismiss(user);
     }
 
     fn stop(&self, connection: u64, stop: Stop) {

@@ -16,7 +16,7 @@ pub mod frames;
 mod message;
 mod stop;
 
-pub use broker::{Broker, BrokerConfig, BrokerError, BrokerTls, Dismissals, Doorkeeper};
+pub use broker::{Broker, BrokerConfig, BrokerError, BrokerTls, Dismissals, Doorkeeper, Entry};
 pub use client::{
     Acknowledge, Acknowledgement, Client, ClientConfig, ClientTls, Password, ProtocolChoice, Will,
 };

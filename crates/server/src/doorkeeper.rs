@@ -9,7 +9,7 @@ use utmos_core::{
     time::Clock,
 };
 use utmos_dji::topic::{UplinkTopic, access};
-use utmos_mqtt::Doorkeeper;
+use utmos_mqtt::{Doorkeeper, Entry};
 
 use crate::directory::Directory;
 
@@ -25,16 +25,25 @@ impl Door {
     }
 
     /// A gateway that nobody has registered comes in with a binding code in the place of a password.
-    fn joins(&self, user: &str, password: &[u8]) -> bool {
-        let Ok(gateway) = GatewaySn::parse(user) else { return false };
+    fn joins(&self, user: &str, password: &[u8]) -> Entry {
+        let Ok(gateway) = GatewaySn::parse(user) else { return Entry::Refused };
         let is_free =
-            self.directory.with_registry(|known| known.is_unclaimed(&gateway.to_device()));
-        let newcomers = self.directory.newcomers();
-        let joins = is_free && newcomers.admit(&gateway, password, self.clock.now().wall);
-        if joins {
-            tracing::info!(gateway.sn = %gateway, "{gateway} came with a binding code");
+            || self.directory.with_registry(|known| known.is_unclaimed(&gateway.to_device()));
+        if !is_free() {
+            return Entry::Refused;
         }
-        joins
+        let newcomers = self.directory.newcomers();
+        let entry = newcomers.admit(&gateway, password, self.clock.now().wall);
+        if entry == Entry::Refused {
+            return entry;
+        }
+        // Whoever was registered in between did not see this one among the newcomers.
+        if !is_free() {
+            newcomers.forget(&gateway);
+            return Entry::Refused;
+        }
+        tracing::info!(gateway.sn = %gateway, "{gateway} came with a binding code");
+        entry
     }
 
     /// Whether one who is connected holds a binding code that is good, and nothing else yet.
@@ -77,15 +86,19 @@ impl Doorkeeper for Door {
         user: Option<&str>,
         password: Option<&[u8]>,
         peer: Option<SocketAddr>,
-    ) -> bool {
-        let (Some(user), Some(password)) = (user, password) else { return false };
-        let is_known = self.directory.opens(user, password) || self.joins(user, password);
-        let is_let_in = is_known && self.may_use(client_id, user);
-        if !is_let_in {
+    ) -> Entry {
+        let (Some(user), Some(password)) = (user, password) else { return Entry::Refused };
+        let may_use_id = self.may_use(client_id, user);
+        let entry = match may_use_id {
+            false => Entry::Refused,
+            true if self.directory.opens(user, password) => Entry::Granted,
+            true => self.joins(user, password),
+        };
+        if entry == Entry::Refused {
             let shown: String = user.chars().take(64).collect();
-            tracing::warn!(user = shown, ?peer, is_known, "refused a connection to the broker");
+            tracing::warn!(user = shown, ?peer, may_use_id, "refused a connection to the broker");
         }
-        is_let_in
+        entry
     }
 
     /// A gateway speaks for itself and its aircraft. Of an aircraft that no gateway leads yet it may speak too: it does
@@ -115,5 +128,10 @@ impl Doorkeeper for Door {
             || self
                 .is_newcomer(user)
                 .is_some_and(|gateway| access::may_subscribe(&gateway, &[], filter))
+    }
+
+    /// What devices say is for the server alone: also below its own serial number a device hears nothing of it.
+    fn may_overhear(&self, _user: &str, topic: &str) -> bool {
+        UplinkTopic::parse(topic).is_err()
     }
 }

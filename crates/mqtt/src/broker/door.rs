@@ -13,9 +13,9 @@ use mqtt5::packet::connect::ConnectPacket;
 use mqtt5::protocol::v5::reason_codes::ReasonCode;
 use tokio::time::Instant;
 
-use super::Shared;
 use super::places::whole_peer;
 use super::session::Session;
+use super::{Entry, Shared};
 
 /// Longest user name that anybody has.
 const USER_BYTES_MAX: usize = 256;
@@ -46,14 +46,14 @@ impl Door {
         if !self.shared.logins.may_try(peer.ip(), user) {
             return Err(ReasonCode::ConnectionRateExceeded);
         }
-        if !self.shared.doorkeeper.authenticate(
-            client_id,
-            Some(user),
-            connect.password.as_deref(),
-            Some(peer),
-        ) {
-            self.shared.logins.failed(peer.ip(), user);
-            return Err(ReasonCode::BadUsernameOrPassword);
+        let password = connect.password.as_deref();
+        match self.shared.doorkeeper.authenticate(client_id, Some(user), password, Some(peer)) {
+            Entry::Refused => {
+                self.shared.logins.failed(peer.ip(), user);
+                return Err(ReasonCode::BadUsernameOrPassword);
+            }
+            Entry::Granted => {}
+            Entry::GrantedAlone => self.shared.dismiss_others(user, self.connection),
         }
         self.shared.logins.succeeded(peer.ip(), user);
         // Otherwise any user could throw out any other by taking its client id.

@@ -198,6 +198,9 @@ impl Events {
         for recipient in self.shared.table.recipients(topic) {
             let Some(granted) = recipient.qos() else { continue };
             let session = &recipient.session;
+            if !self.shared.doorkeeper.may_overhear(&session.user, topic) {
+                continue;
+            }
             // It confirms more than we sent it.
             session.lose_count();
             if session.connection != self.connection {

@@ -139,6 +139,15 @@ impl Places {
         }
     }
 
+    /// Dismisses every connection of this user but this one.
+    pub(super) fn dismiss_others(&self, user: &str, id: u64) {
+        for (other, connection) in &self.open {
+            if *other != id && connection.user.as_deref() == Some(user) {
+                connection.stop.send_replace(Stop::Dismissed);
+            }
+        }
+    }
+
     fn evict(&mut self, id: u64) {
         if let Some(address) = self.forget_stranger(id) {
             tracing::debug!(peer = %address, "cut an mqtt connection that has not logged in, to make room");

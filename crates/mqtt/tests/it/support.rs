@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use utmos_mqtt::{
-    Broker, BrokerConfig, Client, ClientConfig, Doorkeeper, Inbound, Outlet, Password, Protocol,
-    ProtocolChoice, Publish, Qos, Sent,
+    Broker, BrokerConfig, Client, ClientConfig, Doorkeeper, Entry, Inbound, Outlet, Password,
+    Protocol, ProtocolChoice, Publish, Qos, Sent,
 };
 
 pub const PATIENCE: Duration = Duration::from_secs(15);
@@ -46,9 +46,9 @@ impl Doorkeeper for TestDoor {
         user: Option<&str>,
         password: Option<&[u8]>,
         peer: Option<SocketAddr>,
-    ) -> bool {
+    ) -> Entry {
         assert!(peer.is_some());
-        user.is_some_and(|user| password == Some(format!("secret-{user}").as_bytes()))
+        user.is_some_and(|user| password == Some(format!("secret-{user}").as_bytes())).into()
     }
 
     fn may_publish(&self, user: &str, topic: &str) -> bool {

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
 };
 
 use utmos_core::{
@@ -12,12 +13,17 @@ use utmos_core::{
     id::{BindingCodeId, DeviceSn, GatewaySn, TenantId},
     time::Timestamp,
 };
+use utmos_mqtt::Entry;
 
 use crate::directory::mqtt_secret_hash;
 
 /// Serial numbers that may come with one code beyond those that it can bind: some mistype theirs. Whoever holds a code and
 /// makes numbers up fills no memory.
 const MISTYPED_MAX: u32 = 64;
+
+/// How long one that came in the place of another tenant's newcomer has to join before it may be replaced in its turn. Long
+/// enough to be bound, so that whoever waits under somebody's serial number cannot keep the dock itself out.
+const TURN: Duration = Duration::from_secs(60);
 
 /// A gateway with a code.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +34,15 @@ pub struct Newcomer {
     pub code: BindingCodeId,
     /// What is kept of its password from then on: with the code, typed as it was, it comes back.
     pub mqtt_secret_hash: [u8; 32],
+    /// When it took another tenant's place.
+    turn_from: Option<Timestamp>,
+}
+
+impl Newcomer {
+    fn has_its_turn(&self, now: Timestamp) -> bool {
+        // A wall clock that is set back ends it too.
+        self.turn_from.is_some_and(|from| now >= from && now < from.plus(TURN))
+    }
 }
 
 /// Codes and those who came with one.
@@ -78,23 +93,49 @@ impl Newcomers {
     }
 
     /// Lets a gateway in whose password is a code that is good.
-    pub fn admit(&self, gateway: &GatewaySn, password: &[u8], now: Timestamp) -> bool {
+    ///
+    /// All who are connected under a serial number came with the same password, so that none is taken for another when it
+    /// joins: who comes with another takes the place of all of them. Between tenants that goes by turns.
+    pub fn admit(&self, gateway: &GatewaySn, password: &[u8], now: Timestamp) -> Entry {
         let mut held = self.write();
-        let Some(code) = held.code(password, now) else { return false };
+        let Some(code) = held.code(password, now) else { return Entry::Refused };
         let id = code.id;
         let places = (code.uses_max - code.uses).saturating_add(MISTYPED_MAX);
-        let newcomer = Newcomer {
+        let mut newcomer = Newcomer {
             tenant: code.tenant,
             code: id,
             mqtt_secret_hash: mqtt_secret_hash(&gateway.to_device(), password),
+            turn_from: None,
         };
         let others = held.admitted.iter().filter(|(sn, one)| one.code == id && *sn != gateway);
         if others.count() >= usize::try_from(places).unwrap_or(usize::MAX) {
             tracing::warn!(code = %id, "too many serial numbers came with one binding code");
-            return false;
+            return Entry::Refused;
+        }
+        let Some(before) = held.admitted.get(gateway) else {
+            held.admitted.insert(gateway.clone(), newcomer);
+            return Entry::Granted;
+        };
+        if before.code == newcomer.code && before.mqtt_secret_hash == newcomer.mqtt_secret_hash {
+            return Entry::Granted;
+        }
+        let can_join = held.codes.get(&before.code).is_some_and(|code| code.is_active(now));
+        if before.tenant == newcomer.tenant {
+            newcomer.turn_from = before.turn_from;
+        } else if can_join && before.has_its_turn(now) {
+            tracing::warn!(gateway.sn = %gateway, tenant = %newcomer.tenant, "codes of two tenants came under the serial number {gateway}; the second has to wait");
+            return Entry::Refused;
+        } else {
+            tracing::warn!(gateway.sn = %gateway, from = %before.tenant, to = %newcomer.tenant, "codes of two tenants came under the serial number {gateway}; the first gives way");
+            newcomer.turn_from = Some(now);
         }
         held.admitted.insert(gateway.clone(), newcomer);
-        true
+        Entry::GrantedAlone
+    }
+
+    /// Forgets one that came while somebody registered its serial number.
+    pub fn forget(&self, gateway: &GatewaySn) {
+        self.write().admitted.remove(gateway);
     }
 
     /// Who it is, while its code is good.
@@ -104,6 +145,12 @@ impl Newcomers {
         let newcomer = held.admitted.get(gateway)?;
         let code = held.codes.get(&newcomer.code)?;
         code.is_active(now).then(|| newcomer.clone())
+    }
+
+    /// Whose it will be, also when its code has ended since it came.
+    #[must_use]
+    pub fn tenant_of(&self, gateway: &GatewaySn) -> Option<TenantId> {
+        self.read().admitted.get(gateway).map(|newcomer| newcomer.tenant)
     }
 
     /// The code of this tenant that was typed, if it is good.
@@ -180,21 +227,52 @@ mod tests {
         GatewaySn::parse(text).unwrap()
     }
 
+    fn comes(newcomers: &Newcomers, gateway: &GatewaySn, password: &[u8], now: Timestamp) -> bool {
+        newcomers.admit(gateway, password, now) != Entry::Refused
+    }
+
+    #[test]
+    fn who_comes_with_another_code_comes_alone_and_tenants_take_turns() {
+        let newcomers = Newcomers::default();
+        let mut typed = Vec::new();
+        for (number, tenant) in [(1, 1), (2, 1), (3, 2)] {
+            let (code, shown) = code(number, 9);
+            let tenant = TenantId::new(Uuid::from_u128(tenant));
+            newcomers.add_code(BindingCode { tenant, expires_at: at(1_000_000), ..code });
+            typed.push(shown.expose().to_owned());
+        }
+        let dock = gateway("NEW");
+        let came = |code: usize, now| newcomers.admit(&dock, typed[code].as_bytes(), at(now));
+        assert_eq!(came(0, 1), Entry::Granted);
+        assert_eq!(came(0, 2), Entry::Granted, "another connection of its own");
+        assert_eq!(came(1, 3), Entry::GrantedAlone, "the tenant typed another");
+        assert_eq!(came(2, 4), Entry::GrantedAlone, "another tenant's has its turn");
+        assert_eq!(came(0, 60_003), Entry::Refused);
+        assert_eq!(came(2, 60_003), Entry::Granted);
+        assert_eq!(came(0, 60_004), Entry::GrantedAlone, "it began when it came first");
+        assert_eq!(came(2, 60_005), Entry::Refused);
+        assert_eq!(came(1, 60_006), Entry::GrantedAlone, "the tenant's own");
+        assert_eq!(came(2, 120_003), Entry::Refused);
+        assert_eq!(came(2, 120_004), Entry::GrantedAlone);
+        let small = typed[2].to_lowercase();
+        assert_eq!(newcomers.admit(&dock, small.as_bytes(), at(120_005)), Entry::GrantedAlone);
+    }
+
     #[test]
     fn a_code_lets_in_while_it_is_good_and_no_longer() {
         let newcomers = Newcomers::default();
         let (code, shown) = code(7, 1);
         let dock = gateway("NEW");
         let password = shown.expose().to_lowercase();
-        assert!(!newcomers.admit(&dock, password.as_bytes(), at(1)), "nobody knows it yet");
+        assert!(!comes(&newcomers, &dock, password.as_bytes(), at(1)), "nobody knows it yet");
         newcomers.add_code(code.clone());
         for wrong in [&b""[..], b"AAAAA-AAAAA-AAAAA-AAAAA", b"\xff\xfe"] {
-            assert!(!newcomers.admit(&dock, wrong, at(1)));
+            assert!(!comes(&newcomers, &dock, wrong, at(1)));
         }
-        assert!(newcomers.admit(&dock, password.as_bytes(), at(1)));
+        assert!(comes(&newcomers, &dock, password.as_bytes(), at(1)));
         assert_eq!(newcomers.of(&dock, at(99)).map(|one| one.tenant), Some(code.tenant));
         assert_eq!(newcomers.of(&dock, at(100)), None, "its time is over");
-        assert!(!newcomers.admit(&gateway("LATE"), password.as_bytes(), at(100)));
+        assert!(!comes(&newcomers, &gateway("LATE"), password.as_bytes(), at(100)));
         assert_eq!(newcomers.of(&gateway("OTHER"), at(1)), None);
         let used = BindingCode { uses: 1, ..code.clone() };
         assert!(newcomers.take_codes(vec![used]).is_empty());
@@ -210,7 +288,8 @@ mod tests {
         let (code, shown) = code(7, 2);
         newcomers.add_code(code);
         let came = |number: u32| {
-            newcomers.admit(
+            comes(
+                &newcomers,
                 &gateway(&format!("MADE-UP-{number}")),
                 shown.expose().as_bytes(),
                 at(1),
@@ -244,7 +323,7 @@ mod tests {
             (Device { mqtt_secret_hash: Some([1; 32]), ..bound.clone() }, true),
             (Device { tenant: TenantId::new(Uuid::from_u128(2)), ..bound }, true),
         ] {
-            assert!(newcomers.admit(&dock, shown.expose().as_bytes(), at(1)));
+            assert!(comes(&newcomers, &dock, shown.expose().as_bytes(), at(1)));
             assert_eq!(newcomers.gives_way_to(&device), gives_way);
             assert!(!newcomers.holds(&dock.to_device()));
         }

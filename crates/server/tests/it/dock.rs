@@ -71,8 +71,18 @@ impl PretendDock {
         password: &str,
         filters: &[&str],
     ) -> Self {
+        Self::connect_as(broker, sn, sn, password, filters).await
+    }
+
+    pub async fn connect_as(
+        broker: SocketAddr,
+        sn: &str,
+        client_id: &str,
+        password: &str,
+        filters: &[&str],
+    ) -> Self {
         let (sender, mut inbound) = mpsc::channel(4_096);
-        let mut config = ClientConfig::new(broker.ip().to_string(), broker.port(), sn);
+        let mut config = ClientConfig::new(broker.ip().to_string(), broker.port(), client_id);
         config.username = Some(sn.to_owned());
         config.password = Some(Password::new(password.as_bytes()));
         config.subscriptions =
@@ -100,6 +110,18 @@ impl PretendDock {
         })
         .await
         .expect("the connection goes on");
+    }
+
+    /// Leaves, and says what it was sent that nobody has looked at.
+    pub async fn leave_and_tell(mut self) -> Vec<String> {
+        self.client.shutdown().await;
+        let mut topics = Vec::new();
+        while let Ok(inbound) = self.inbound.try_recv() {
+            if let Inbound::Message { topic, .. } = inbound {
+                topics.push(topic.to_string());
+            }
+        }
+        topics
     }
 
     pub async fn leave(self) {
@@ -159,7 +181,7 @@ impl PretendDock {
         }
     }
 
-    async fn next(&mut self) -> Down {
+    pub async fn next(&mut self) -> Down {
         loop {
             match self.inbound.recv().await.expect("the client ended") {
                 Inbound::Message { topic, payload, .. } => {

@@ -334,6 +334,52 @@ async fn who_came_under_a_number_that_another_tenant_registers_goes() {
     assert!(!lets_in(app.mqtt, "NEW-DOCK", "NEW-DOCK", &code).await);
 }
 
+/// Somebody with a code of another tenant waits under a dock's serial number, and is not taken for it once it has joined.
+#[tokio::test]
+async fn squatter_on_a_serial_number() {
+    let app = TestApp::start().await;
+    let other = app.other_tenant("second", "DOCK-9").await;
+    let ((mine, _), (theirs, _)) = (code(&app.api, json!({})).await, code(&other, json!({})).await);
+    let mut squatter =
+        PretendDock::connect_as(app.mqtt, "NEW-DOCK", "squatter", &theirs, &FILTERS).await;
+    let mut dock = newcomer(&app, "NEW-DOCK", &mine).await;
+    squatter.cut().await;
+    // It has a turn to join, in which the other does not come back.
+    assert!(!lets_in(app.mqtt, "NEW-DOCK", "squatter-2", &theirs).await);
+    let bound =
+        dock.ask("airport_organization_bind", bind(&mine, &[("NEW-DOCK", "3-2-0", "x")])).await;
+    assert_eq!(outcomes(&bound), all(0, &["NEW-DOCK"]));
+    shown(&app.api, "NEW-DOCK", |one| one["online"] == true).await;
+    assert!(!squatter.may_publish("thing/product/NEW-DOCK/services_reply").await);
+    assert!(!lets_in(app.mqtt, "NEW-DOCK", "squatter-2", &theirs).await);
+    let created = app.api.create("NEW-DOCK", "debug_mode_open", json!({}), json!({})).await;
+    let down = dock.command().await;
+    assert_eq!(down.tid(), created.id());
+    dock.reply(&down, json!({"result": 0})).await;
+    assert_eq!(app.api.ended(&created.id()).await["status"], "SUCCEEDED");
+    assert_eq!(squatter.leave_and_tell().await, [""; 0]);
+    dock.leave().await;
+}
+
+/// What a device says is for the server, also where another connection of its own listens to everything below it.
+#[tokio::test]
+async fn nobody_overhears_what_a_device_says() {
+    let app = TestApp::start().await;
+    let (code, _) = code(&app.api, json!({})).await;
+    let mut ear = PretendDock::connect_as(app.mqtt, "NEW-DOCK", "ear", &code, &FILTERS).await;
+    let mut dock = newcomer(&app, "NEW-DOCK", &code).await;
+    let bound =
+        dock.ask("airport_organization_bind", bind(&code, &[("NEW-DOCK", "3-2-0", "x")])).await;
+    assert_eq!(outcomes(&bound), all(0, &["NEW-DOCK"]));
+    dock.osd("NEW-DOCK", json!({"mode_code": 0})).await;
+    dock.drain().await;
+    dock.leave().await;
+    // What the server says comes to the one that is left, and nothing came before it.
+    app.api.create("NEW-DOCK", "debug_mode_open", json!({}), json!({})).await;
+    let down = tokio::time::timeout(PATIENCE, ear.next()).await.unwrap();
+    assert_eq!(down.topic, "thing/product/NEW-DOCK/services");
+}
+
 #[tokio::test]
 async fn codes_have_bounds() {
     let app = TestApp::start().await;

@@ -40,10 +40,11 @@ impl Doorkeeper for OwnTopics {
         user: Option<&str>,
         password: Option<&[u8]>,
         _: Option<SocketAddr>,
-    ) -> bool {
-        self.0.iter().any(|(name, secret)| {
+    ) -> utmos_mqtt::Entry {
+        let is_known = self.0.iter().any(|(name, secret)| {
             user == Some(name) && client_id == name && password == Some(secret.as_bytes())
-        })
+        });
+        is_known.into()
     }
 
     fn may_publish(&self, user: &str, topic: &str) -> bool {

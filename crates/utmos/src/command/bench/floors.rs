@@ -12,8 +12,8 @@ use std::{
 use anyhow::Context;
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use utmos_mqtt::{
-    Broker, BrokerConfig, Client, ClientConfig, Doorkeeper, Inbound, Outlet, Password, Publish,
-    Qos, Sent,
+    Broker, BrokerConfig, Client, ClientConfig, Doorkeeper, Entry, Inbound, Outlet, Password,
+    Publish, Qos, Sent,
 };
 
 use super::load::{Loaded, record, times};
@@ -59,8 +59,8 @@ impl Doorkeeper for Open {
         _: Option<&str>,
         _: Option<&[u8]>,
         _: Option<SocketAddr>,
-    ) -> bool {
-        true
+    ) -> Entry {
+        Entry::Granted
     }
 
     fn may_publish(&self, _: &str, _: &str) -> bool {
