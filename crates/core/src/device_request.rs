@@ -276,6 +276,8 @@ pub enum Input {
     Left,
     /// The answer certainly did not leave.
     Stayed,
+    /// The gateway is another tenant's by now, or nobody's.
+    Gone,
 }
 
 /// Why an answer is not taken.
@@ -285,7 +287,9 @@ pub enum CannotReply {
     #[error("it was answered before")]
     AlreadyReplied,
     /// Nobody waits for it any more.
-    #[error("it could be answered until reply_by, and that has passed")]
+    #[error(
+        "it could be answered until reply_by, and that has passed, or its device has left the tenant"
+    )]
     Expired,
     /// It is none that can be answered.
     #[error("it cannot be answered: it does not say what it asks for")]
@@ -332,6 +336,9 @@ pub fn decide(request: &DeviceRequest, input: Input, now: Now, boot: BootId) -> 
         (RoutingDecision::AwaitingReply, Input::Automatic(_) | Input::Tick) if over => {
             moved(DeviceRequest { state: RoutingDecision::Expired, ..request.clone() }, false)
         }
+        (RoutingDecision::AwaitingReply, Input::Gone) => {
+            moved(DeviceRequest { state: RoutingDecision::Expired, ..request.clone() }, false)
+        }
         (RoutingDecision::AwaitingReply, Input::Automatic(reply)) => {
             let to = DeviceRequest {
                 state: RoutingDecision::AutoReplied,
@@ -350,6 +357,9 @@ pub fn decide(request: &DeviceRequest, input: Input, now: Now, boot: BootId) -> 
         (RoutingDecision::AutoReplied | RoutingDecision::Replied, input) => {
             match (request.sending, input) {
                 (Sending::Unsent, Input::Turn | Input::Tick) if over => {
+                    moved(DeviceRequest { sending: Sending::GivenUp, ..request.clone() }, false)
+                }
+                (Sending::Unsent, Input::Gone) => {
                     moved(DeviceRequest { sending: Sending::GivenUp, ..request.clone() }, false)
                 }
                 (Sending::Unsent, Input::Turn) => {
@@ -373,7 +383,8 @@ pub fn decide(request: &DeviceRequest, input: Input, now: Now, boot: BootId) -> 
                     | Input::Tick
                     | Input::Turn
                     | Input::Left
-                    | Input::Stayed,
+                    | Input::Stayed
+                    | Input::Gone,
                 ) => Decision::Ignore,
             }
         }
@@ -383,7 +394,12 @@ pub fn decide(request: &DeviceRequest, input: Input, now: Now, boot: BootId) -> 
         )
         | (
             RoutingDecision::Expired | RoutingDecision::Unsupported,
-            Input::Automatic(_) | Input::Tick | Input::Turn | Input::Left | Input::Stayed,
+            Input::Automatic(_)
+            | Input::Tick
+            | Input::Turn
+            | Input::Left
+            | Input::Stayed
+            | Input::Gone,
         ) => Decision::Ignore,
     }
 }

@@ -233,6 +233,13 @@ impl Directory {
         self.read().registry.tenant_of(gateway)
     }
 
+    /// Whether a gateway is this tenant's, or will be once it has joined.
+    #[must_use]
+    pub fn is_to_be_of(&self, gateway: &GatewaySn, tenant: TenantId) -> bool {
+        let registered = self.tenant_of(gateway);
+        registered.or_else(|| self.newcomers.tenant_of(gateway)) == Some(tenant)
+    }
+
     /// The model of a gateway, where it is known and documented.
     #[must_use]
     pub fn model_of(&self, gateway: &GatewaySn) -> Option<GatewayModel> {

@@ -165,6 +165,7 @@ fn inputs() -> impl Strategy<Value = Input> {
         Just(Input::Turn),
         Just(Input::Left),
         Just(Input::Stayed),
+        Just(Input::Gone),
     ]
 }
 

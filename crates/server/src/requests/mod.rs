@@ -224,6 +224,11 @@ impl Inner {
         }
     }
 
+    /// Whether the gateway that asked is still, or would be, the tenant's: what a tenant answers is for no other's dock.
+    fn is_of_tenant(&self, asked: &Asked) -> bool {
+        self.parts.directory.is_to_be_of(&asked.gateway, asked.tenant)
+    }
+
     /// Sends an answer and waits for the broker's word on it.
     async fn send(
         &self,
@@ -235,7 +240,11 @@ impl Inner {
         let request = Request { exchange, ..wire(asked) };
         let outgoing = answer::request_reply(&request, &reply.data, self.parts.clock.now().wall);
         let topic = outgoing.topic.to_string();
-        let message = Publish::new(topic, outgoing.payload).with_expiry(expiry);
+        let (directory, gateway) = (self.parts.directory.clone(), asked.gateway.clone());
+        let tenant = asked.tenant;
+        let message = Publish::new(topic, outgoing.payload)
+            .with_expiry(expiry)
+            .with_gate(move || directory.is_to_be_of(&gateway, tenant));
         let sent = self.parts.outlet.publish(message).await;
         tracing::trace!(device_request.id = %asked.id, ?sent, "answered a device");
         sent

@@ -93,13 +93,23 @@ impl Inner {
             let found = store.request(id).await.map_err(ReplyError::Store)?;
             let request = found.ok_or(ReplyError::Unknown)?;
             let now = self.parts.clock.now();
-            let reply = to_reply(&request, &by_hand, now);
-            let to = match decide(&request, Input::Reply(reply), now, self.parts.clock.boot()) {
+            let is_ours = self.is_of_tenant(&request.asked);
+            let input = match is_ours {
+                true => Input::Reply(to_reply(&request, &by_hand, now)),
+                false => Input::Gone,
+            };
+            let to = match decide(&request, input, now, self.parts.clock.boot()) {
                 Decision::Move { to, .. } => Arc::from(to),
                 Decision::Refuse(why) => return Err(ReplyError::Cannot(why)),
-                Decision::Ignore => return Err(ReplyError::Unknown),
+                Decision::Ignore if is_ours => return Err(ReplyError::Unknown),
+                Decision::Ignore => return Err(ReplyError::Cannot(CannotReply::Expired)),
             };
             match store.change_request(request.version, Arc::clone(&to)).await {
+                Ok(RequestChanged::Yes) if !is_ours => {
+                    self.note(&request, &to);
+                    self.look_again(id);
+                    return Err(ReplyError::Cannot(CannotReply::Expired));
+                }
                 Ok(RequestChanged::Yes) => {
                     crash_point::reached("device_request_replied");
                     count(&self.figures.by_hand);
@@ -228,6 +238,9 @@ impl Inner {
     async fn what_now(&self, request: &DeviceRequest, now: Now) -> Result<Input, Next> {
         let (asked, boot) = (&request.asked, self.parts.clock.boot());
         let end = request.end(now, boot);
+        if !self.is_of_tenant(asked) {
+            return Ok(Input::Gone);
+        }
         if end <= now.mono {
             return Ok(Input::Tick);
         }
@@ -302,7 +315,7 @@ impl Inner {
                 count(&self.figures.expired);
                 tracing::warn!(
                     gateway.sn = %asked.gateway, device_request.id = %asked.id,
-                    "nobody answered {name} in time"
+                    "nobody answered {name} in time, or its device has left the tenant"
                 );
             }
             (RoutingDecision::AwaitingReply, RoutingDecision::AutoReplied) => {

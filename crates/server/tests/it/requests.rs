@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 use utmos_core::{
     device_request::{Rule, Scope, SetRule},
     id::DeviceSn,
-    ports::RequestStore,
+    ports::{By, DeviceOrder, FleetStore, Ordered, RequestStore},
     time::Timestamp,
 };
 
 use crate::{
-    app::{Answer, Api, PATIENCE, TestApp},
+    app::{Answer, Api, PATIENCE, TestApp, unix_seconds},
+    devices_api::shown,
     dock::PretendDock,
     routes::assert_refused,
 };
@@ -80,7 +81,7 @@ async fn an_automatic_answer_is_on_record_and_a_repeated_request_gets_the_same()
         &dock,
         "t-1",
         "airport_organization_get",
-        json!({"device_binding_code": crate::app::PASSWORD, "organization_id": "o"}),
+        json!({"device_binding_code": crate::app::PASSWORD, "organization_id": "utmos"}),
     )
     .await;
     let first = dock.message("/requests_reply").await;
@@ -94,7 +95,7 @@ async fn an_automatic_answer_is_on_record_and_a_repeated_request_gets_the_same()
     assert_eq!(item["standardized_reply"], first.body["data"]);
     assert_eq!(
         item["inbound_payload"],
-        json!({"device_binding_code": "***", "organization_id": "o"})
+        json!({"device_binding_code": "***", "organization_id": "utmos"})
     );
     assert_eq!((&item["device_id"], &item["vendor"]), (&json!("DOCK-1"), &json!("dji")));
     for _ in 0..3 {
@@ -102,7 +103,7 @@ async fn an_automatic_answer_is_on_record_and_a_repeated_request_gets_the_same()
             &dock,
             "t-1",
             "airport_organization_get",
-            json!({"device_binding_code": crate::app::PASSWORD, "organization_id": "o"}),
+            json!({"device_binding_code": crate::app::PASSWORD, "organization_id": "utmos"}),
         )
         .await;
         let again = dock.message("/requests_reply").await;
@@ -111,6 +112,48 @@ async fn an_automatic_answer_is_on_record_and_a_repeated_request_gets_the_same()
     assert_eq!(until_listed(&app.api, "", 1).await[0]["request_id"], item["request_id"]);
     let one = app.api.get(&format!("{REQUESTS}/{}", id_of(item))).await;
     assert_eq!(&one.body, item);
+}
+
+/// What a device asked of one tenant is not answered by it once the device is another's.
+#[tokio::test]
+async fn former_tenant_answers_a_moved_dock() {
+    let app = TestApp::start().await;
+    let other = app.other_tenant("second", "DOCK-9").await;
+    let dock = app.dock("DOCK-1").await;
+    for tid in ["t-1", "t-2"] {
+        ask(&dock, tid, "something_get", json!({})).await;
+    }
+    let items = until_listed(&app.api, "?state=AWAITING_REPLY", 2).await;
+    // One was answered while the dock was away, and the answer has not left.
+    dock.leave().await;
+    let body = json!({"reply_code": "0", "payload": {"from": "the former tenant"}});
+    let reply = async |item: &Value| {
+        let answer = app.api.post(&format!("{REQUESTS}/{}/reply", id_of(item)), &body).await;
+        answer.status
+    };
+    assert_eq!(reply(&items[0]).await, StatusCode::ACCEPTED);
+    let order = DeviceOrder::Move {
+        sn: DeviceSn::parse("DOCK-1").unwrap(),
+        from: app.api.given.tenant,
+        to: other.given.tenant,
+    };
+    let at = Timestamp::from_millis(unix_seconds() * 1_000);
+    let by = By { who: "test".to_owned(), at };
+    assert!(matches!(app.store.order(order, by).await.unwrap(), Ordered::Done(_)));
+    shown(&other, "DOCK-1", |_| true).await;
+    assert_eq!(reply(&items[1]).await, StatusCode::CONFLICT);
+    let expired = until_listed(&app.api, "?state=EXPIRED", 1).await;
+    assert_eq!(id_of(&expired[0]), id_of(&items[1]));
+    // It comes back as the other tenant's, is heard, and is told what that one answers and nothing else.
+    let mut dock = app.dock("DOCK-1").await;
+    ask(&dock, "t-3", "something_get", json!({})).await;
+    let items = until_listed(&other, "?state=AWAITING_REPLY", 1).await;
+    let answer = other
+        .post(&format!("{REQUESTS}/{}/reply", id_of(&items[0])), &json!({"reply_code": "0"}))
+        .await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
+    let down = dock.message("/requests_reply").await;
+    assert_eq!(down.tid(), "t-3", "{}", down.raw);
 }
 
 #[tokio::test]
