@@ -66,9 +66,16 @@ enum Asker {
     Nobody,
 }
 
+/// What was typed into a device to bind it.
+#[derive(Clone, Copy)]
+struct Typed<'a> {
+    organization_id: &'a String,
+    binding_code: &'a BindingCode,
+}
+
 /// What a device that is to be bound shows.
 enum Shown {
-    /// What was typed into the gateway: its MQTT password, or a good code.
+    /// What was typed into the gateway: the organisation's id, and its MQTT password or a good code.
     Right(Option<BindingCodeId>),
     /// Anything else.
     Wrong,
@@ -100,10 +107,15 @@ impl Onboarding {
     ) -> Result<Facts, StoreError> {
         let mut facts = Facts::default();
         match question {
-            Question::BindStatus { devices } => facts.bindings = self.bindings(tenant, devices),
-            Question::Organization { organization_id: _, binding_code } => {
+            // Of one that has not joined nothing is bound, and what else the tenant has it is not told.
+            Question::BindStatus { devices } => match self.asker(tenant, gateway) {
+                Asker::Registered(_) => facts.bindings = self.bindings(tenant, devices),
+                Asker::Newcomer(_) | Asker::Nobody => {}
+            },
+            Question::Organization { organization_id, binding_code } => {
                 let asker = self.asker(tenant, gateway);
-                if let Shown::Right(_) = self.shown(tenant, gateway, &asker, binding_code) {
+                let typed = Typed { organization_id, binding_code };
+                if let Shown::Right(_) = self.shown(tenant, gateway, &asker, typed) {
                     facts.organization = Some(self.organization(tenant));
                 } else {
                     self.refuse(gateway, 1);
@@ -162,15 +174,21 @@ impl Onboarding {
         }
     }
 
-    /// A newcomer shows the code it came with. A gateway of the tenant shows a good code, or its own MQTT password, which
+    /// Both must fit, the organisation and the code. A newcomer shows the code it came with. A gateway of the tenant shows a good code, or its own MQTT password, which
     /// for one that joined with a code is that code for ever.
     fn shown(
         &self,
         tenant: TenantId,
         gateway: &GatewaySn,
         asker: &Asker,
-        typed: &BindingCode,
+        typed: Typed<'_>,
     ) -> Shown {
+        let Typed { organization_id, binding_code: typed } = typed;
+        let own = self.organization(tenant).id;
+        // An organisation that is configured without an id has none to be typed.
+        if !own.is_empty() && *organization_id != own {
+            return Shown::Wrong;
+        }
         let now = self.parts.clock.now().wall;
         let code = || self.parts.directory.newcomers().code_of(tenant, typed.reveal(), now);
         match asker {
@@ -197,7 +215,9 @@ impl Onboarding {
         let mut wanted: Vec<&BindDevice> = Vec::new();
         let mut code = None;
         for one in devices {
-            match self.shown(tenant, gateway, &asker, &one.binding_code) {
+            let BindDevice { organization_id, binding_code, .. } = one;
+            let typed = Typed { organization_id, binding_code };
+            match self.shown(tenant, gateway, &asker, typed) {
                 Shown::Right(shown) => {
                     code = code.or(shown);
                     wanted.push(one);

@@ -17,6 +17,11 @@ use super::{
     evidence::{About, Stray},
 };
 
+/// What one that has not joined may ask: what it must know to join. Anything else it asks once it has, and nobody has to
+/// answer strangers by hand.
+const NEWCOMER_ASKS: [&str; 4] =
+    ["config", "airport_bind_status", "airport_organization_get", "airport_organization_bind"];
+
 /// Whom a message comes from.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Speaker {
@@ -68,6 +73,11 @@ impl Link {
             }
         };
         match &uplink {
+            Uplink::Request(request)
+                if !request.method.as_deref().is_some_and(|it| NEWCOMER_ASKS.contains(&it)) =>
+            {
+                tracing::debug!(gateway.sn = %gateway, "{gateway} asks more than one may that has not joined");
+            }
             Uplink::Request(_) => {
                 let at = self.parts.clock.now();
                 let said = Said { tenant, gateway, uplink: &uplink, bytes: payload.len(), at };

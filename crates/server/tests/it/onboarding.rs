@@ -16,6 +16,7 @@ use crate::{
     app::{Api, PATIENCE, TestApp, put_gateway, unix_seconds},
     devices_api::{DEVICES, shown},
     dock::{PretendDock, lets_in},
+    requests::until_listed,
     routes::assert_refused,
 };
 
@@ -332,6 +333,52 @@ async fn who_came_under_a_number_that_another_tenant_registers_goes() {
     dock.cut().await;
     dock.leave().await;
     assert!(!lets_in(app.mqtt, "NEW-DOCK", "NEW-DOCK", &code).await);
+}
+
+#[tokio::test]
+async fn one_that_has_not_joined_asks_for_what_it_needs_and_learns_of_itself_only() {
+    let app = TestApp::start().await;
+    let (code, _) = code(&app.api, json!({})).await;
+    let mut dock = newcomer(&app, "NEW-DOCK", &code).await;
+    for method in ["something_get", "storage_config_get", "flighttask_progress_get"] {
+        let body = json!({"tid": method, "bid": "b", "method": method, "data": {"x": 1}});
+        dock.publish("thing/product/NEW-DOCK/requests", &body).await;
+    }
+    let asked = json!({"devices": [{"sn": "DOCK-1"}, {"sn": "NEW-DOCK"}]});
+    let status = dock.ask("airport_bind_status", asked.clone()).await;
+    let is_bound = |status: &Value, at: usize| {
+        status["output"]["bind_status"][at]["is_device_bind_organization"].clone()
+    };
+    assert_eq!((is_bound(&status, 0), is_bound(&status, 1)), (json!(false), json!(false)));
+    // On the record, which is in the order of asking, is what was answered and nothing else.
+    let items = until_listed(&app.api, "", 1).await;
+    assert_eq!(items[0]["request_type"], "airport_bind_status");
+    let bound =
+        dock.ask("airport_organization_bind", bind(&code, &[("NEW-DOCK", "3-2-0", "x")])).await;
+    assert_eq!(outcomes(&bound), all(0, &["NEW-DOCK"]));
+    let status = dock.ask("airport_bind_status", asked).await;
+    assert_eq!((is_bound(&status, 0), is_bound(&status, 1)), (json!(true), json!(true)));
+}
+
+#[tokio::test]
+async fn another_organization_is_as_wrong_as_another_code() {
+    let app = TestApp::start().await;
+    let (code, _) = code(&app.api, json!({})).await;
+    let mut dock = newcomer(&app, "NEW-DOCK", &code).await;
+    let mut registered = app.dock("DOCK-1").await;
+    for organization in ["another", "", "UTMOS"] {
+        for (dock, typed) in [(&mut dock, code.as_str()), (&mut registered, crate::app::PASSWORD)] {
+            let get = json!({"device_binding_code": typed, "organization_id": organization});
+            let answer = dock.ask("airport_organization_get", get).await;
+            assert_eq!(answer["result"], 210_229, "{organization}");
+            let sn = dock.sn.clone();
+            let mut wrong = bind(typed, &[(&sn, "3-2-0", "x")]);
+            wrong["bind_devices"][0]["organization_id"] = json!(organization);
+            let bound = dock.ask("airport_organization_bind", wrong).await;
+            assert_eq!(outcomes(&bound), all(210_229, &[&sn]), "{organization}");
+        }
+    }
+    assert_refused(&app.api.get(&format!("{DEVICES}/NEW-DOCK")).await, 404, "DEVICE_NOT_FOUND");
 }
 
 /// Somebody with a code of another tenant waits under a dock's serial number, and is not taken for it once it has joined.
