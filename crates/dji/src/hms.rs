@@ -3,7 +3,7 @@
 //! A message is the full list of its device, every 2 s and mostly empty (DJI, "HMS"). Docks write `list` with the code as
 //! hexadecimal text; remote controllers write `output.codes` with the same number as `id`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use utmos_core::reply::RawJson;
@@ -19,6 +19,8 @@ const DATA: &str = include_str!("../data/hms.json");
 pub const METHOD: &str = "hms";
 /// Most alarms of one message that are taken. DJI says that there are at most 20.
 pub const ALARMS_MAX: usize = 64;
+/// Most entries of a message that are looked at: a list may be long without holding many alarms.
+const ENTRIES_READ_MAX: usize = 4 * ALARMS_MAX;
 /// Longest entry that is kept as it was written, in bytes; of a longer one only what is known.
 const RAW_BYTES_MAX: usize = 1_024;
 /// Longest code or device type that is kept, in bytes.
@@ -147,11 +149,14 @@ impl Entry {
 #[must_use]
 pub fn read(data: &str) -> Option<Vec<Entry>> {
     let list = at(data, "/list").or_else(|| at(data, "/output/codes"))?;
-    let mut entries: Vec<Entry> = Vec::new();
+    let (mut entries, mut keys, mut read) = (Vec::new(), BTreeSet::new(), 0);
     each_item(list, &mut |item| {
-        if entries.len() < ALARMS_MAX
-            && let Some(entry) = Entry::read(item.get())
-            && !entries.iter().any(|other| other.key() == entry.key())
+        if entries.len() == ALARMS_MAX || read == ENTRIES_READ_MAX {
+            return;
+        }
+        read += 1;
+        if let Some(entry) = Entry::read(item.get())
+            && keys.insert(entry.key())
         {
             entries.push(entry);
         }
@@ -360,6 +365,21 @@ mod tests {
         assert!(entry.raw.len() < RAW_BYTES_MAX);
         let again = Entry::read(&entry.raw).unwrap();
         assert_eq!((again.key(), again.level), (entry.key(), Some(Level::Warning)));
+    }
+
+    #[test]
+    fn of_a_list_that_repeats_itself_only_the_beginning_is_looked_at() {
+        let list = |copies: usize| {
+            let first = (0..ALARMS_MAX - 2).map(|n| format!(r#"{{"code":"c{n}"}}"#));
+            let copies = std::iter::repeat_n(r#"{"code":"c0"}"#.to_owned(), copies);
+            let last = std::iter::once(r#"{"code":"last"}"#.to_owned());
+            let all: Vec<String> = first.chain(copies).chain(last).collect();
+            read(&format!(r#"{{"list":[{}]}}"#, all.join(","))).unwrap()
+        };
+        let before = ENTRIES_READ_MAX - (ALARMS_MAX - 2) - 1;
+        assert_eq!(list(before).len(), ALARMS_MAX - 1, "the last one is read still");
+        assert_eq!(list(before + 1).len(), ALARMS_MAX - 2, "and now it is not");
+        assert_eq!(list(50_000).len(), ALARMS_MAX - 2);
     }
 
     #[test]
