@@ -1,12 +1,13 @@
 //! Hides secrets before a payload is shown or kept in a log.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 
 use super::{
     check::DEPTH_MAX,
     field::{Field, Kind, Secret},
     method::Method,
 };
+use crate::json::each_field;
 
 /// What stands in the place of a secret.
 pub const MASKED: &str = "***";
@@ -23,8 +24,8 @@ impl Method {
     }
 }
 
-/// The same of what devices ask and are told: licences, binding codes, temporary credentials.
-const SECRET_NAMES_OF_REQUESTS: [&str; 5] =
+/// The same of what devices say, ask and are told: licences, binding codes, temporary credentials.
+const SECRET_NAMES_OF_DEVICES: [&str; 5] =
     ["app_key", "license", "licence", "binding_code", "nonce"];
 
 /// A request of a device, or its answer, with what is secret in it replaced: by name, and what follows the host in every
@@ -42,7 +43,7 @@ fn masked_request(value: &Value, depth: usize) -> Value {
         Value::Object(map) => {
             let shown = |(name, inner): (&String, &Value)| {
                 let is_address = inner.is_string() && name.to_ascii_lowercase().contains("url");
-                let shown = if names_a_secret_of_requests(name) {
+                let shown = if names_a_secret_of_devices(name) {
                     hide(Secret::Value, inner)
                 } else if is_address {
                     hide(Secret::Url, inner)
@@ -63,21 +64,76 @@ fn masked_request(value: &Value, depth: usize) -> Value {
     }
 }
 
-fn names_a_secret_of_requests(name: &str) -> bool {
+fn names_a_secret_of_devices(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
-    names_a_secret(name) || SECRET_NAMES_OF_REQUESTS.iter().any(|secret| lower.contains(secret))
+    names_a_secret(name) || SECRET_NAMES_OF_DEVICES.iter().any(|secret| lower.contains(secret))
 }
 
 /// The beginning of a text up to where a secret of a request could stand: for what was cut and cannot be read any more.
 #[must_use]
 pub fn mask_cut_request(text: &str) -> String {
     let lower = text.to_ascii_lowercase();
-    let names = SECRET_NAMES.iter().chain(&SECRET_NAMES_OF_REQUESTS).chain(&["url", "://", "\\"]);
+    let names = SECRET_NAMES.iter().chain(&SECRET_NAMES_OF_DEVICES).chain(&["url", "://", "\\"]);
     let end = names.filter_map(|name| lower.find(name)).min();
     match end.and_then(|end| text.get(..end)) {
         Some(start) => format!("{start}{MASKED}"),
         None => text.to_owned(),
     }
+}
+
+/// A message of a device as it may be shown, whether it can be read or not. What holds no secret stays as it was written.
+#[must_use]
+pub fn mask_message(text: &str) -> String {
+    match serde_json::from_str::<Value>(text) {
+        Ok(message) => {
+            let shown = mask_request(&message);
+            if shown == message { text.to_owned() } else { shown.to_string() }
+        }
+        Err(_) => mask_cut_request(text),
+    }
+}
+
+/// An object that a device tells of itself, with its secrets replaced as far as their names tell; `None` where there is
+/// nothing to replace. Members without secrets stay as they were written. Cheap where no name of a secret occurs at all.
+#[must_use]
+pub fn mask_members(object: &str) -> Option<String> {
+    if !may_name_a_secret(object) {
+        return None;
+    }
+    let (mut shown, mut is_masked) = (Vec::new(), false);
+    let mut add = |name: &str, value: &RawValue| {
+        let masked = masked_member(name, value.get());
+        is_masked |= masked.is_some();
+        let value = masked.as_deref().unwrap_or(value.get());
+        shown.push(format!("{}:{value}", Value::from(name)));
+    };
+    // What cannot be read is nothing that is kept.
+    each_field(object, &mut add).ok()?;
+    is_masked.then(|| format!("{{{}}}", shown.join(",")))
+}
+
+fn masked_member(name: &str, value: &str) -> Option<String> {
+    if names_a_secret_of_devices(name) {
+        return (value != "null").then(|| Value::from(MASKED).to_string());
+    }
+    if !may_name_a_secret(value) {
+        return None;
+    }
+    match serde_json::from_str::<Value>(value) {
+        Ok(value) => {
+            let shown = mask_by_name(&value);
+            (shown != value).then(|| shown.to_string())
+        }
+        // Nested too deeply to be looked through.
+        Err(_) => Some(Value::from(MASKED).to_string()),
+    }
+}
+
+/// Whether a secret may be named in a text of JSON, in which a name can also be spelt with escapes.
+fn may_name_a_secret(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let mut names = SECRET_NAMES.iter().chain(&SECRET_NAMES_OF_DEVICES);
+    lower.contains('\\') || names.any(|name| lower.contains(name))
 }
 
 /// A value of which nothing is known, with its secrets replaced by `***`, as far as their names tell.
@@ -115,7 +171,7 @@ fn masked(known: Known<'_>, value: &Value, depth: usize) -> Value {
                 .map(|(name, inner)| {
                     let known = fields.iter().find(|field| field.name == *name);
                     let shown = match known {
-                        None if names_a_secret(name) => hide(Secret::Value, inner),
+                        None if names_a_secret_of_devices(name) => hide(Secret::Value, inner),
                         Some(field) => masked(Known::One(field), inner, depth + 1),
                         None => masked(Known::Nothing, inner, depth + 1),
                     };
@@ -212,6 +268,44 @@ mod tests {
         assert!(!text.contains("hush"), "{text}");
         for kept in ["app_id", "fingerprint", "s3.example", "files.example", "3600", "\"b\""] {
             assert!(text.contains(kept), "{kept}: {text}");
+        }
+    }
+
+    #[test]
+    fn what_a_device_tells_of_itself_is_masked_by_name_and_else_stays_as_it_was_written() {
+        for plain in
+            [r#"{"height": 55.10, "sub_device":{"device_model_key":"0-100-1"}}"#, "{}", "7"]
+        {
+            assert_eq!(mask_members(plain), None, "{plain}");
+        }
+        let told = r#"{"h": 55.10,"wireless_link_topo":{"Secret_Code":[4711],"x":1},"s\u0065cret":4711,"token":null}"#;
+        assert_eq!(
+            mask_members(told).as_deref(),
+            Some(
+                r#"{"h":55.10,"wireless_link_topo":{"Secret_Code":"***","x":1},"secret":"***","token":null}"#
+            )
+        );
+        let deep = format!(r#"{{"a":{}"token"{}}}"#, "[".repeat(200), "]".repeat(200));
+        assert_eq!(mask_members(&deep).as_deref(), Some(r#"{"a":"***"}"#));
+    }
+
+    #[test]
+    fn secrets_of_devices_are_masked_in_what_is_known_of_by_name_alone() {
+        let shown = mask_by_name(&json!({
+            "nonce": "hush", "app_key": "hush", "app_license": "hush", "license": "hush", "flight_id": "f",
+            "list": [{"binding_code": "hush", "device_binding_code": "hush", "device_secret": "hush"}],
+        }));
+        let text = shown.to_string();
+        assert!(!text.contains("hush") && text.contains("flight_id"), "{text}");
+    }
+
+    #[test]
+    fn a_message_is_shown_as_it_came_but_for_its_secrets() {
+        let plain = r#"{"tid": "t",  "data": {"result": 0}}"#;
+        assert_eq!(mask_message(plain), plain);
+        for told in [r#"{"tid":"t","device_binding_code":"hush"}"#, r#"{"tid":"t","token":"hush"#] {
+            let shown = mask_message(told);
+            assert!(!shown.contains("hush") && shown.contains(r#""tid":"t""#), "{shown}");
         }
     }
 

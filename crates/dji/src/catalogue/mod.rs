@@ -21,7 +21,7 @@ pub use error::CatalogueError;
 pub use field::{Choice, Field, Kind, Secret, When};
 pub use gateway::GatewayModel;
 pub use job::{Job, JobEvent, Reference};
-pub use mask::{MASKED, mask_by_name, mask_cut_request, mask_request};
+pub use mask::{MASKED, mask_by_name, mask_cut_request, mask_members, mask_message, mask_request};
 pub use method::{Abort, Alias, Domain, Method, Placement, Seq};
 
 use load::Code;

@@ -27,6 +27,15 @@ impl<'a> Heard<'a> {
     pub(super) fn new(source: Source, tid: Option<&'a str>, data: &'a str) -> Self {
         Self { source, tid, data }
     }
+
+    pub(super) fn data(&self) -> &'a str {
+        self.data
+    }
+
+    /// The same with other data.
+    pub(super) fn of(&self, data: &'a str) -> Self {
+        Self { data, ..*self }
+    }
 }
 
 /// What became of it.

@@ -24,7 +24,7 @@ use utmos_core::{
     telemetry::{Latest, Source},
     time::{Clock, Now},
 };
-use utmos_dji::uplink::Uplink;
+use utmos_dji::{catalogue::mask_members, uplink::Uplink};
 
 use self::entry::{Entry, Heard};
 use crate::{
@@ -182,6 +182,12 @@ impl Telemetry {
     }
 
     fn take(&self, said: &Said<'_>, device: &DeviceSn, heard: Heard<'_>) {
+        // Docks tell the key of their radio link: neither the latest nor the history, which is not sealed, may have it.
+        let masked = mask_members(heard.data());
+        let heard = match masked.as_deref() {
+            Some(shown) => heard.of(shown),
+            None => heard,
+        };
         let mut shard = self.shard(shard_of(device));
         let known = shard.get(device).is_some_and(|entry| entry.tenant == said.tenant);
         if !known {

@@ -320,3 +320,19 @@ async fn a_device_that_moves_shows_its_new_tenant_nothing_of_before() {
     assert_eq!(other.get(&history).await.body["items"], json!([]));
     assert_refused(&app.api.get(&path("DOCK-1")).await, 404, "DEVICE_NOT_FOUND");
 }
+
+#[tokio::test]
+async fn the_key_of_the_radio_link_is_neither_shown_nor_kept() {
+    let app = TestApp::start_with(OFTEN).await;
+    let dock = app.dock("DOCK-1").await;
+    let link = json!({"secret_code": ["hush-1", "hush-2"], "center_node": {"sdr_id": 7}});
+    for topic in ["osd", "state"] {
+        tell(&dock, "DOCK-1", topic, json!({"wireless_link_topo": link, topic: 1.50})).await;
+    }
+    let both = |body: &Value| count(body) == 2;
+    let history = until(&app.api, &format!("{}/history", path("DOCK-1")), both).await;
+    let latest = app.api.get(&path("DOCK-1")).await.body;
+    let known = value_of(&latest, "wireless_link_topo");
+    assert_eq!(known, json!({"secret_code": "***", "center_node": {"sdr_id": 7}}));
+    assert!(!format!("{latest}{history}").contains("hush"), "{latest:#} {history:#}");
+}
