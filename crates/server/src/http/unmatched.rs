@@ -8,6 +8,7 @@ use axum::{
 };
 use serde::Serialize;
 use utmos_core::{credential::Permission, ports::Unmatched};
+use utmos_dji::catalogue::mask_message;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -44,7 +45,7 @@ pub struct UnmatchedView {
     pub method: Option<String>,
     /// Why it belongs to nothing.
     pub reason: String,
-    /// What came, cut to 4 KiB.
+    /// What came, cut to 4 KiB; secrets are masked.
     pub raw: String,
     /// When it came.
     #[schema(format = "date-time")]
@@ -100,7 +101,7 @@ impl UnmatchedView {
             tid: unmatched.tid.clone(),
             method: unmatched.method.clone(),
             reason: unmatched.reason.clone(),
-            raw: unmatched.raw.clone(),
+            raw: mask_message(&unmatched.raw),
             received_at: unmatched.received_at.to_string(),
         }
     }

@@ -3,7 +3,10 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::{app::TestApp, dock::PretendDock};
+use crate::{
+    app::{PATIENCE, TestApp},
+    dock::PretendDock,
+};
 
 async fn metric(app: &TestApp, name: &str) -> u64 {
     let text = app.api.bare(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
@@ -76,4 +79,26 @@ async fn a_dock_that_says_more_than_can_be_stored_is_heard_no_further_and_its_co
     let command = dock.command().await;
     dock.reply(&command, large).await;
     assert_eq!(app.api.ended(&third).await["status"], "SUCCEEDED");
+}
+
+#[tokio::test]
+async fn secrets_in_what_could_not_be_read_are_not_shown() {
+    let app = TestApp::start().await;
+    let dock = PretendDock::connect_to(app.mqtt, "DOCK-1", &["thing/product/{sn}/services"]).await;
+    for text in [
+        r#"{"tid":"t","bid":"b","method":"airport_organization_get","data":{"device_binding_code":"hush-1","organization_id":"#,
+        r#"{"tid":7,"method":[],"data":{"app_license":"hush-2"}}"#,
+    ] {
+        dock.publish_raw("thing/product/DOCK-1/requests", text.as_bytes()).await;
+    }
+    let looking = async {
+        loop {
+            let kept = app.api.get("/api/v1/open/unmatched-responses").await.body;
+            if !kept["items"].as_array().unwrap().is_empty() {
+                return kept.to_string();
+            }
+        }
+    };
+    let kept = tokio::time::timeout(PATIENCE, looking).await.expect("nothing was kept");
+    assert!(!kept.contains("hush") && kept.contains("airport_organization_get"), "{kept}");
 }
