@@ -24,6 +24,8 @@ pub struct Sight {
     pub model_key: Option<String>,
     /// When this process heard it last; `None` once its gateway said that it is off.
     pub heard: Option<Mono>,
+    /// Whether its gateway said that it is off, and it has not been seen since.
+    pub is_off: bool,
 }
 
 /// What is seen of all devices. Only registered ones are put in, so it is as large as the registry.
@@ -45,6 +47,7 @@ impl Sightings {
                 firmware: one.firmware.clone(),
                 model_key: one.model_key.clone(),
                 heard: None,
+                is_off: false,
             };
             (one.sn.clone(), sight)
         });
@@ -62,10 +65,12 @@ impl Sightings {
             firmware: None,
             model_key: None,
             heard: None,
+            is_off: false,
         });
         // A clock that was set back makes nothing older.
         sight.last_seen_at = sight.last_seen_at.max(now.wall);
         sight.heard = Some(now.mono);
+        sight.is_off = false;
         sight
     }
 
@@ -76,10 +81,16 @@ impl Sightings {
     }
 
     /// Its gateway says that it is off: that it was heard just now means nothing any more.
-    pub fn is_off(&mut self, sn: &DeviceSn) {
+    pub fn went_off(&mut self, sn: &DeviceSn) {
         if let Some(sight) = self.seen.get_mut(sn) {
-            sight.heard = None;
+            (sight.heard, sight.is_off) = (None, true);
         }
+    }
+
+    /// Whether its gateway said last that it is off.
+    #[must_use]
+    pub fn is_off(&self, sn: &DeviceSn) -> bool {
+        self.seen.get(sn).is_some_and(|sight| sight.is_off)
     }
 
     /// It came or went, which is written as well.

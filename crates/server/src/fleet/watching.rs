@@ -35,10 +35,14 @@ impl Listener for Fleet {
         let aircraft = speaks(said.uplink).filter(|device| **device != gateway);
         let mut held = self.lock();
         held.sightings.seen(&gateway, said.at);
+        let is_on = tells_that_it_is_on(said.uplink);
+        let aircraft = aircraft.filter(|sn| is_on || !held.sightings.is_off(sn));
         if let Some(aircraft) = aircraft {
             held.sightings.seen(aircraft, said.at);
         }
-        if let Some((device, firmware)) = said.uplink.firmware_version() {
+        if let Some((device, firmware)) = said.uplink.firmware_version()
+            && !held.sightings.is_off(device)
+        {
             held.sightings.seen(device, said.at).has_firmware(&firmware);
         }
         if let Uplink::Topology(topology) = said.uplink
@@ -82,11 +86,17 @@ impl Listener for Fleet {
         let all: BTreeSet<DeviceSn> =
             before.into_iter().chain(known).chain(listed.iter().cloned()).collect();
         for gone in all.difference(&listed) {
-            held.sightings.is_off(gone);
+            held.sightings.went_off(gone);
         }
         drop(held);
         all.iter().for_each(|sn| self.look_at(sn));
     }
+}
+
+/// Whether only an aircraft that is on can have said it. Of one that is off, its dock goes on to send states and events
+/// again until they are answered.
+fn tells_that_it_is_on(uplink: &Uplink) -> bool {
+    matches!(uplink, Uplink::Osd(osd) if osd.mode_code.is_some_and(|mode| mode != NOT_CONNECTED))
 }
 
 /// The device whose own words a message holds.

@@ -145,3 +145,37 @@ async fn a_last_will_makes_nobody_come_back_and_speaks_for_nobody_else() {
     assert_eq!(aircraft["online_evidence"]["kind"], "gateway_offline");
     neighbour.leave().await;
 }
+
+#[tokio::test]
+async fn what_a_dock_sends_again_of_an_aircraft_that_is_off_does_not_make_it_come() {
+    let app = TestApp::start_with(&["presence.offline_after_seconds=1"]).await;
+    let mut dock = app.dock("DOCK-1").await;
+    dock.report_aircraft("AIR-1").await;
+    until(&app, "devices_online", 2).await;
+    dock.report_nobody().await;
+    until(&app, "devices_online", 1).await;
+    let body = |data| {
+        json!({
+            "tid": "s-1", "bid": "s-1", "timestamp": 1, "gateway": "DOCK-1", "need_reply": 1, "method": "track",
+            "data": data,
+        })
+    };
+    for (topic, data) in [
+        ("state", json!({"rth_mode": 1})),
+        ("state", json!({"firmware_version": "07.01.10.03"})),
+        ("events", json!({"n": 1})),
+        ("osd", json!({"firmware_version": "07.01.10.03"})),
+        ("osd", json!({"mode_code": 14})),
+    ] {
+        dock.publish(&format!("thing/product/AIR-1/{topic}"), &body(data)).await;
+    }
+    // Once this is answered, what came before it has been heard.
+    dock.publish("thing/product/DOCK-1/events", &body(json!({"n": 2}))).await;
+    dock.message("/DOCK-1/events_reply").await;
+    let device = app.api.get("/api/v1/open/devices/AIR-1").await.body;
+    assert_eq!((figure(&app, "devices_came_total").await, &device["online"]), (2, &json!(false)));
+    assert_eq!(device["online_evidence"]["kind"], "left_gateway");
+    // What it says itself, and nothing else, brings it back.
+    dock.osd("AIR-1", json!({"mode_code": 0})).await;
+    until(&app, "devices_online", 2).await;
+}
