@@ -92,6 +92,15 @@ pub struct Now {
     pub mono: Mono,
 }
 
+impl Now {
+    /// By which time to remove what is old: the earlier of the wall, and the wall at `start` plus what has run since. A
+    /// wall clock that jumps ahead makes nothing older.
+    #[must_use]
+    pub fn steady(self, start: Self) -> Timestamp {
+        start.wall.plus(self.mono.since(start.mono)).min(self.wall)
+    }
+}
+
 /// A point in the running time, with what is needed to find it again after a restart or a reboot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deadline {
@@ -173,6 +182,15 @@ mod tests {
             Timestamp::from_millis(9_000_000),
         );
         assert_eq!(kept, deadline);
+    }
+
+    #[test]
+    fn a_wall_clock_that_jumps_ahead_makes_nothing_older() {
+        let start = now(1_000_000, 50);
+        let steady = |wall, mono| now(wall, mono).steady(start).as_millis();
+        assert_eq!(steady(1_001_000, 1_050), 1_001_000);
+        assert_eq!(steady(9_000_000, 1_050), 1_001_000, "ahead: what has run counts");
+        assert_eq!(steady(500_000, 1_050), 500_000, "back: the wall counts");
     }
 
     #[test]

@@ -457,7 +457,7 @@ async fn follow(directory: Arc<Directory>, stopping: CancellationToken) {
 }
 
 /// Forgets nonces that are older than any window. A wall clock that jumps ahead must not make it forget those it still
-/// needs, so the earlier of two readings counts: the wall, and the wall at start plus the running time since.
+/// needs.
 async fn forget_nonces(store: Arc<dyn Store>, clock: Arc<dyn Clock>, stopping: CancellationToken) {
     let start = clock.now();
     loop {
@@ -466,9 +466,7 @@ async fn forget_nonces(store: Arc<dyn Store>, clock: Arc<dyn Clock>, stopping: C
             () = stopping.cancelled() => return,
             () = tokio::time::sleep(FORGET_WAIT) => {}
         }
-        let now = clock.now();
-        let steady = start.wall.plus(now.mono.since(start.mono));
-        match store.forget_nonces(steady.min(now.wall)).await {
+        match store.forget_nonces(clock.now().steady(start)).await {
             Ok(forgotten) => tracing::trace!(forgotten, "forgot nonces"),
             Err(error) => tracing::warn!(%error, "could not forget nonces"),
         }

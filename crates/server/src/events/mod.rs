@@ -366,14 +366,13 @@ impl Events {
         event
     }
 
-    /// Forgets what is old. A wall clock that jumps ahead must not make it forget what is not, so the earlier of two
-    /// readings counts: the wall, and the wall at start plus the running time since.
+    /// Forgets what is old. A wall clock that jumps ahead must not make it forget what is not.
     async fn forget(self: Arc<Self>) {
         let start = self.parts.clock.now();
         let keep = i64::try_from(self.parts.settings.keep.as_millis()).unwrap_or(i64::MAX);
         loop {
             let now = self.parts.clock.now();
-            let steady = start.wall.plus(now.mono.since(start.mono)).min(now.wall);
+            let steady = now.steady(start);
             let before = Timestamp::from_millis(steady.as_millis().saturating_sub(keep));
             loop {
                 match self.parts.store.forget_events(before, FORGET_MAX).await {

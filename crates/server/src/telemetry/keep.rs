@@ -40,8 +40,10 @@ impl Telemetry {
         }
     }
 
-    /// Removes and merges what is old, a little at a time, until `stopping`.
+    /// Removes and merges what is old, a little at a time, until `stopping`. A wall clock that jumps ahead must not make
+    /// it remove what is not old.
     pub async fn tidy(self: Arc<Self>, stopping: CancellationToken) {
+        let start = self.now();
         let mut wait = TIDY_PAUSE;
         let mut is_unwell = false;
         loop {
@@ -51,7 +53,7 @@ impl Telemetry {
                 () = tokio::time::sleep(wait) => {}
             }
             let rules = &self.parts.settings.rules;
-            match self.parts.store.tidy_telemetry(rules, self.now().wall).await {
+            match self.parts.store.tidy_telemetry(rules, self.now().steady(start)).await {
                 Ok(did) => {
                     is_unwell = false;
                     wait = if did.more { TIDY_PAUSE } else { TIDY_WAIT };
