@@ -217,7 +217,7 @@ impl Server {
             Broking::Own(broker) => Some(broker.dismissals()),
             Broking::Other(_) => None,
         };
-        tell_of_changes(&directory, dismissals, &fleet);
+        tell_of_changes(&directory, dismissals, &fleet, &events);
         tasks.spawn(follow(directory.clone(), stopping.clone()));
         tasks.spawn(fleet.clone().run(stopping.clone()));
         tasks.spawn(forget_nonces(parts.store.clone(), parts.clock.clone(), stopping.clone()));
@@ -432,12 +432,17 @@ fn telemetry_settings(config: &Config) -> telemetry::Settings {
 
 /// Has what an administrator changes take effect. A session of our own broker that was let in under an old password, for
 /// another tenant or as a device that is none any more ends; an outside broker has logins of its own.
-fn tell_of_changes(directory: &Directory, dismissals: Option<Dismissals>, fleet: &Arc<Fleet>) {
+fn tell_of_changes(
+    directory: &Directory,
+    dismissals: Option<Dismissals>,
+    fleet: &Arc<Fleet>,
+    events: &Arc<Events>,
+) {
     if let Some(dismissals) = dismissals {
         fleet.dismisses(move |sn| dismissals.dismiss(sn.as_str()));
     }
-    // Fleet and broker have the directory, so the directory must have neither.
-    let fleet = Arc::downgrade(fleet);
+    // They and the broker have the directory, so the directory must have none of them.
+    let (fleet, events) = (Arc::downgrade(fleet), Arc::downgrade(events));
     directory.tell(move |changes: &[DeviceChange]| {
         tracing::info!("credentials or devices changed");
         let Some(fleet) = fleet.upgrade() else { return };
@@ -448,6 +453,9 @@ fn tell_of_changes(directory: &Directory, dismissals: Option<Dismissals>, fleet:
             }
         }
         fleet.changed(changes);
+        if let Some(events) = events.upgrade() {
+            events.changed(changes);
+        }
     });
 }
 

@@ -36,7 +36,7 @@ use self::{
     repeats::{Mark, Repeats},
 };
 use crate::{
-    directory::Directory,
+    directory::{Changed, DeviceChange, Directory},
     driver::Driver,
     http::Hidden,
     link::{Listener, Said},
@@ -139,6 +139,7 @@ impl Events {
                 Raised::default()
             }
         };
+        let listed: Vec<DeviceSn> = raised.devices().cloned().collect();
         let events = Arc::new(Self {
             parts,
             figures: Figures::default(),
@@ -147,6 +148,8 @@ impl Events {
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
+        // Some may have left while no process ran.
+        listed.iter().for_each(|device| events.belongs_now(device));
         events.tasks.spawn(events.clone().keep());
         events.tasks.spawn(events.clone().forget());
         events
@@ -221,6 +224,25 @@ impl Events {
         self.push(&mut self.lock(), Pending { event, spec: None });
     }
 
+    /// The registry has changed, and that counts: the alarms of a device that is another's, or nobody's, are over.
+    pub fn changed(&self, changes: &[DeviceChange]) {
+        for change in changes {
+            match change.what {
+                Changed::Moved { .. } | Changed::Removed => self.belongs_now(&change.sn),
+                Changed::Added | Changed::AddedOverNewcomer | Changed::Login => {}
+            }
+        }
+    }
+
+    fn belongs_now(&self, device: &DeviceSn) {
+        let mut state = self.lock();
+        let whose = self.parts.directory.device(device).map(|device| device.tenant);
+        if let Some(left) = state.raised.belongs(device, whose) {
+            state.queue.set_alarms(device, left);
+            self.wake.notify_one();
+        }
+    }
+
     fn told(&self, said: &Said<'_>, event: &Event) {
         let mark = Mark::of(event, said.at.mono);
         if self.lock().repeats.knows(&event.device, mark, said.at.mono) {
@@ -251,6 +273,11 @@ impl Events {
             at: said.at.wall,
         };
         let mut state = self.lock();
+        // It may have left since the message came in; what it lists would stay for good.
+        let device = self.parts.directory.device(&event.device);
+        if device.is_none_or(|device| device.tenant != said.tenant) {
+            return count(&self.figures.dropped, 1);
+        }
         let change = state.raised.listed(&by, list);
         if change.raised.is_empty() && change.cleared.is_empty() {
             return count(&self.figures.repeated, 1);

@@ -34,7 +34,8 @@ pub struct Change {
 #[derive(Debug, Default)]
 struct OfDevice {
     alarms: BTreeMap<String, Alarm>,
-    heard_at: Option<Timestamp>,
+    /// When it last listed them, and whose it was then.
+    heard: Option<(TenantId, Timestamp)>,
 }
 
 /// Alarms by device.
@@ -55,7 +56,7 @@ impl Raised {
     /// Takes a list in.
     pub fn listed(&mut self, by: &Lister<'_>, list: Vec<Entry>) -> Change {
         let of_device = self.0.entry(by.device.clone()).or_default();
-        of_device.heard_at = Some(by.at);
+        of_device.heard = Some((by.tenant, by.at));
         // Those of a tenant that had the device before are nobody's business any more.
         of_device.alarms.retain(|_, alarm| alarm.tenant == by.tenant);
         let mut change = Change::default();
@@ -91,7 +92,27 @@ impl Raised {
     ) -> (Vec<Alarm>, Option<Timestamp>) {
         let Some(of_device) = self.0.get(device) else { return (Vec::new(), None) };
         let alarms = of_device.alarms.values().filter(|alarm| alarm.tenant == tenant);
-        (alarms.cloned().collect(), of_device.heard_at)
+        let heard_at = of_device.heard.filter(|(whose, _)| *whose == tenant).map(|(_, at)| at);
+        (alarms.cloned().collect(), heard_at)
+    }
+
+    /// A device is `whose` now, or nobody's: what it listed for others is forgotten. Answers the alarms it has left, where
+    /// some went.
+    pub fn belongs(&mut self, device: &DeviceSn, whose: Option<TenantId>) -> Option<Vec<Alarm>> {
+        let of_device = self.0.get_mut(device)?;
+        let before = of_device.alarms.len();
+        of_device.alarms.retain(|_, alarm| Some(alarm.tenant) == whose);
+        of_device.heard = of_device.heard.filter(|(tenant, _)| Some(*tenant) == whose);
+        let left: Vec<Alarm> = of_device.alarms.values().cloned().collect();
+        if left.is_empty() && of_device.heard.is_none() {
+            self.0.remove(device);
+        }
+        (left.len() < before).then_some(left)
+    }
+
+    /// The devices of which anything is known.
+    pub fn devices(&self) -> impl Iterator<Item = &DeviceSn> {
+        self.0.keys()
     }
 
     /// The alarms of a tenant's devices, by device.
@@ -163,5 +184,13 @@ mod tests {
             (vec!["0x16100067".to_owned()], none)
         );
         assert_eq!(again.of_tenant(mine), []);
+        assert_eq!(again.of_device(mine, &device), (Vec::new(), None), "nor when that was");
+
+        // Once it is another's, or nobody's, nothing is left.
+        assert_eq!(again.belongs(&device, Some(other)), None, "nothing went");
+        assert_eq!(again.of_tenant(other).len(), 1);
+        assert_eq!(again.belongs(&device, None), Some(Vec::new()));
+        assert_eq!(again.of_device(other, &device), (Vec::new(), None));
+        assert_eq!(again.devices().count(), 0);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use utmos_core::{id::DeviceSn, time::Clock};
+use utmos_core::{id::DeviceSn, ports::RegistryStore, time::Clock};
 use utmos_server::clock::SystemClock;
 
 use crate::{
@@ -261,6 +261,37 @@ async fn alarms_of_all_devices_are_one_list_and_a_limited_credential_sees_its_ow
     for target in [events_of("NO-SUCH", ""), events_of("a%20b", "")] {
         assert_refused(&app.api.get(&target).await, 404, "DEVICE_NOT_FOUND");
     }
+}
+
+#[tokio::test]
+async fn alarms_end_with_the_device_that_listed_them_and_are_nobody_elses() {
+    let app = TestApp::start().await;
+    let other = app.other_tenant("second", "DOCK-9").await;
+    for sn in ["DOCK-1", "DOCK-2", "DOCK-3"] {
+        if sn == "DOCK-3" {
+            crate::app::put_gateway(&*app.store, app.api.given.tenant, sn).await;
+            app.credential(|_| {}).await;
+        }
+        let mut dock = app.dock(sn).await;
+        list_alarms(&mut dock, json!([{"code": "0x19114C00"}])).await;
+        dock.leave().await;
+    }
+    let alarms = "/api/v1/open/alarms";
+    until(&app.api, alarms, |items| items.len() == 3).await;
+    assert!(app.store.remove_device(&DeviceSn::parse("DOCK-1").unwrap()).await.unwrap());
+    crate::app::put_gateway(&*app.store, other.given.tenant, "DOCK-2").await;
+    let left = until(&app.api, alarms, |items| items.len() == 1).await;
+    assert_eq!(left[0]["device_id"], "DOCK-3");
+    let shown = other.get("/api/v1/open/devices/DOCK-2/alarms").await.body;
+    assert_eq!(
+        shown,
+        json!({"as_of": null, "items": []}),
+        "when it last listed them is the former tenant's"
+    );
+    assert_eq!(other.get(alarms).await.body["items"], json!([]));
+    // Nor do they come back.
+    let app = app.restart().await;
+    until(&app.api, alarms, |items| items.len() == 1).await;
 }
 
 #[tokio::test]
