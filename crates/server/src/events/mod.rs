@@ -314,6 +314,7 @@ impl Events {
     }
 
     fn push(&self, state: &mut State, pending: Pending) -> bool {
+        let pending = self.shorten(pending);
         let has_room = state.queue.push(pending);
         if has_room {
             self.wake.notify_one();
@@ -384,13 +385,23 @@ impl Events {
         if let Some(shown) = shown {
             event.data = shown.into();
         }
-        if DATA_BYTES_MAX < event.data.len() {
-            let end = (0..=DATA_BYTES_MAX).rev().find(|end| event.data.is_char_boundary(*end));
-            let beginning = event.data.get(..end.unwrap_or(0)).unwrap_or_default();
-            event.data = Value::from(beginning).to_string().into();
+        if !event.is_cut && DATA_BYTES_MAX < event.data.len() {
+            event.data = Value::from(beginning(&event.data)).to_string().into();
             event.is_cut = true;
         }
         event
+    }
+
+    /// What is too long to be kept takes no room from what waits, so it is cut before. Of a text that is cut, what may be
+    /// secret is known by its name alone; what a command's own secrets are is looked for before.
+    fn shorten(&self, pending: Pending) -> Pending {
+        if pending.event.data.len() <= DATA_BYTES_MAX {
+            return pending;
+        }
+        if pending.spec.is_some() {
+            return Pending { event: self.fit(pending), spec: None };
+        }
+        Pending { event: cut(pending.event), spec: None }
     }
 
     /// Forgets what is old. A wall clock that jumps ahead must not make it forget what is not.
@@ -426,6 +437,20 @@ impl Events {
 
 fn count(counter: &AtomicU64, more: usize) {
     counter.fetch_add(more as u64, Ordering::Relaxed);
+}
+
+/// Leaves the beginning of what an event says, up to where a secret may be named.
+fn cut(mut event: DeviceEvent) -> DeviceEvent {
+    let shown = catalogue::mask_cut_request(beginning(&event.data));
+    event.data = Value::from(shown).to_string().into();
+    event.is_cut = true;
+    event
+}
+
+/// As much of what an event says as is kept.
+fn beginning(data: &str) -> &str {
+    let end = (0..=DATA_BYTES_MAX.min(data.len())).rev().find(|end| data.is_char_boundary(*end));
+    data.get(..end.unwrap_or(0)).unwrap_or_default()
 }
 
 /// A word of a device's, cut to what is kept.

@@ -17,15 +17,24 @@ const EVENTS_MAX: usize = 8_192;
 const GATEWAY_EVENTS_MAX: usize = 512;
 /// Bytes of what they say that may wait.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
+/// The same of one gateway.
+const GATEWAY_BYTES_MAX: usize = BYTES_MAX / 8;
 /// Events that are stored in one go.
 const BATCH_MAX: usize = 512;
 
 /// An event that is to be stored.
 pub struct Pending {
-    /// The event; what it says is not cut and not masked yet.
+    /// The event; what it says is not masked yet, unless it was cut.
     pub event: DeviceEvent,
     /// What is known of its command, whose secrets it may repeat.
     pub spec: Option<Arc<Spec>>,
+}
+
+/// What waits of one gateway.
+#[derive(Debug, Clone, Copy, Default)]
+struct Share {
+    events: usize,
+    bytes: usize,
 }
 
 /// What waits for the store.
@@ -33,7 +42,7 @@ pub struct Pending {
 pub struct Queue {
     events: VecDeque<Pending>,
     bytes: usize,
-    of_gateway: BTreeMap<GatewaySn, usize>,
+    of_gateway: BTreeMap<GatewaySn, Share>,
     /// The newest of each device is enough.
     alarms: BTreeMap<DeviceSn, Vec<Alarm>>,
 }
@@ -43,12 +52,14 @@ impl Queue {
     pub fn push(&mut self, pending: Pending) -> bool {
         let bytes = pending.event.data.len();
         let gateway = &pending.event.gateway;
-        let of_gateway = self.of_gateway.get(gateway).copied().unwrap_or(0);
+        let share = self.of_gateway.get(gateway).copied().unwrap_or_default();
         let fits = self.events.len() < EVENTS_MAX
-            && of_gateway < GATEWAY_EVENTS_MAX
+            && share.events < GATEWAY_EVENTS_MAX
+            && bytes <= GATEWAY_BYTES_MAX.saturating_sub(share.bytes)
             && bytes <= BYTES_MAX.saturating_sub(self.bytes);
         if fits {
-            self.of_gateway.insert(gateway.clone(), of_gateway + 1);
+            let share = Share { events: share.events + 1, bytes: share.bytes + bytes };
+            self.of_gateway.insert(gateway.clone(), share);
             self.bytes += bytes;
             self.events.push_back(pending);
         }
@@ -65,10 +76,12 @@ impl Queue {
         let count = self.events.len().min(BATCH_MAX);
         let events: Vec<Pending> = self.events.drain(..count).collect();
         for pending in &events {
-            self.bytes -= pending.event.data.len();
-            if let Some(count) = self.of_gateway.get_mut(&pending.event.gateway) {
-                *count -= 1;
-                if *count == 0 {
+            let bytes = pending.event.data.len();
+            self.bytes -= bytes;
+            if let Some(share) = self.of_gateway.get_mut(&pending.event.gateway) {
+                share.events -= 1;
+                share.bytes -= bytes;
+                if share.events == 0 {
                     self.of_gateway.remove(&pending.event.gateway);
                 }
             }
@@ -123,6 +136,16 @@ mod tests {
         assert!(queue.push(pending("NOISY", 10)), "its share is free again");
         while !queue.take().0.is_empty() {}
         assert_eq!((queue.len(), queue.bytes, queue.of_gateway.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn large_events_of_one_gateway_leave_room_for_the_others() {
+        let mut queue = Queue::default();
+        let large = (0..100).filter(|_| queue.push(pending("NOISY", 1024 * 1024)));
+        assert_eq!(large.count(), GATEWAY_BYTES_MAX / (1024 * 1024));
+        assert!(queue.push(pending("QUIET", 1024 * 1024)));
+        while !queue.take().0.is_empty() {}
+        assert!(queue.push(pending("NOISY", 1024 * 1024)), "its share is free again");
     }
 
     #[test]

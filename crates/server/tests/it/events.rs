@@ -344,8 +344,13 @@ async fn what_is_too_long_is_cut_and_marked_and_secrets_are_not_kept() {
     let long = "x".repeat(40_000);
     say(&dock, &message("long", "uom_fly_data_info", 1, &json!({ "text": long }))).await;
     dock.message("/events_reply").await;
-    let secret = json!({"mqtt": {"password": "hush-1"}, "access_key_secret": "hush-2", "n": 1});
+    let secret = json!({
+        "mqtt": {"password": "hush-1"}, "access_key_secret": "hush-2", "n": 1,
+        "device_binding_code": "hush-3", "app": {"app_key": "hush-4", "app_license": "hush-5", "nonce": "hush-6"},
+    });
     say(&dock, &message("secret", "track", 0, &secret)).await;
+    let both = json!({"a": 1, "b_token": "hush-7", "c": long});
+    say(&dock, &message("both", "track", 0, &both)).await;
 
     // A progress event that repeats what its command was told in confidence.
     let payload = json!({
@@ -366,12 +371,13 @@ async fn what_is_too_long_is_cut_and_marked_and_secrets_are_not_kept() {
         "status": "in_progress", "progress": {"percent": 7}, "ext": {"note": "logged in as hush-key-id with hush-key"},
     }});
     dock.event("fileupload_progress", &command.body["bid"], progress, 0).await;
-    let items = until(&app.api, &events_of("DOCK-1", ""), |items| items.len() >= 3).await;
-    let [progress, secret, long] = items.as_slice() else { panic!("{items:#?}") };
+    let items = until(&app.api, &events_of("DOCK-1", ""), |items| items.len() >= 4).await;
+    let [progress, both, secret, long] = items.as_slice() else { panic!("{items:#?}") };
     assert_eq!((&long["data_cut"], &secret["data_cut"]), (&json!(true), &json!(false)));
     let beginning = long["data"].as_str().unwrap();
     assert!(beginning.starts_with(r#"{"text":"xxx"#) && beginning.len() == 16 * 1024);
     assert_eq!(secret["data"]["n"], 1);
+    assert_eq!(both["data"], r#"{"a":1,"b_***"#, "of what is cut, up to the first secret");
     assert_eq!(progress["command_id"], id.as_str());
     assert_eq!(progress["data"]["output"]["progress"]["percent"], 7);
     let shown = Value::from(items.clone()).to_string();
@@ -380,7 +386,8 @@ async fn what_is_too_long_is_cut_and_marked_and_secrets_are_not_kept() {
         let bytes = std::fs::read(&file).unwrap();
         let name = file.file_name().unwrap().to_str().unwrap().to_owned();
         let holds = |text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
-        assert!(!holds("hush-1") && !holds("hush-key"), "{name} holds a secret");
+        let secrets = ["hush-1", "hush-3", "hush-4", "hush-5", "hush-6", "hush-7", "hush-key"];
+        assert!(!secrets.into_iter().any(holds), "{name} holds a secret");
     }
 }
 
