@@ -63,6 +63,9 @@ const STORE_PATIENCE: Duration = Duration::from_millis(250);
 /// How often the journal is looked at.
 const SETTLE_WAIT: Duration = Duration::from_secs(1);
 
+/// Nonces that are put on record each time.
+const NONCES_PER_ROUND_MAX: usize = 64;
+
 /// A store that never holds an emergency up.
 pub struct JournalledStore {
     inner: Arc<dyn Store>,
@@ -120,32 +123,64 @@ impl JournalledStore {
         medium::is_in_use(path)
     }
 
-    /// Puts what is in the journal into the store. Answers how many commands were settled.
+    /// Puts what is in the journal into the store, the oldest command first. A command of which the store holds something
+    /// that cannot be read stays in the journal, and the others go on. Answers how many commands were settled.
     ///
     /// # Errors
     /// When the store is still unwell; what is left stays in the journal.
     pub async fn settle(&self) -> Result<usize, StoreError> {
-        let mut settled = 0;
+        let (mut settled, mut passed) = (0, None);
         loop {
-            let remembered = self.pending().remembered();
-            if let Some(nonce) = remembered {
-                self.inner.spend_nonce(nonce).await?;
-                self.pending().has_nonce(&nonce);
-                continue;
-            }
-            let first = self.pending().first();
-            let Some((id, records, last)) = first else { return Ok(settled) };
-            for record in &records {
-                self.store(record).await?;
-            }
-            // What came meanwhile is settled in the next round.
-            if self.pending().settled(id, last) {
-                settled += 1;
-                if let Err(error) = self.clear().await {
-                    tracing::error!(%error, "could not clear the emergency journal; it is read again at the next start");
+            let next = self.pending().next(passed);
+            let Some((id, records, last)) = next else { break };
+            match self.store_all(&records).await {
+                // What came meanwhile is settled in the next turn.
+                Ok(()) if self.pending().settled(id, last) => {
+                    settled += 1;
+                    if let Err(error) = self.clear().await {
+                        tracing::error!(%error, "could not clear the emergency journal; it is read again at the next start");
+                    }
                 }
+                Ok(()) => {}
+                Err(StoreError::Damaged(why)) => {
+                    passed = Some(id);
+                    // Tried again every time, and told once.
+                    if self.pending().pass_over(id) {
+                        tracing::error!(
+                            command.id = %id, why,
+                            "an emergency cannot be put on record; it stays in the emergency journal"
+                        );
+                    }
+                }
+                Err(unwell @ StoreError::Unavailable(_)) => return Err(unwell),
             }
         }
+        self.spend_remembered().await?;
+        Ok(settled)
+    }
+
+    async fn store_all(&self, records: &[Record]) -> Result<(), StoreError> {
+        for record in records {
+            self.store(record).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts some of the nonces on record that are remembered: not all at once, since more may come all the while.
+    async fn spend_remembered(&self) -> Result<(), StoreError> {
+        for _ in 0..NONCES_PER_ROUND_MAX {
+            let remembered = self.pending().remembered();
+            let Some(nonce) = remembered else { break };
+            match self.inner.spend_nonce(nonce).await {
+                Ok(_) => self.pending().has_nonce(&nonce),
+                Err(StoreError::Damaged(why)) => {
+                    tracing::error!(why, "the nonce of an emergency cannot be put on record");
+                    break;
+                }
+                Err(unwell @ StoreError::Unavailable(_)) => return Err(unwell),
+            }
+        }
+        Ok(())
     }
 
     /// Empties the file if nothing in it is to be settled.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     sync::Arc,
 };
 
@@ -104,6 +105,8 @@ pub(super) struct Pending {
     /// Nonces of requests that were answered with a command of before, and that the store may not have. In memory only:
     /// where the process dies before the store is well, such a request is good once more, for the same answer.
     nonces: BTreeMap<[u8; 16], NonceUse>,
+    /// Commands that could not be settled for what the store holds already.
+    passed_over: BTreeSet<CommandId>,
 }
 
 /// Nonces that are remembered; beyond, the oldest go.
@@ -204,11 +207,17 @@ impl Pending {
         }
     }
 
-    /// The records of the oldest command, and the number of the last one.
-    pub(super) fn first(&self) -> Option<(CommandId, Vec<Record>, u64)> {
-        let (id, records) = self.records.first_key_value()?;
+    /// The records of the oldest command after this one, and the number of the last record.
+    pub(super) fn next(&self, after: Option<CommandId>) -> Option<(CommandId, Vec<Record>, u64)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let (id, records) = self.records.range((from, Bound::Unbounded)).next()?;
         let last = records.last()?.0;
         Some((*id, records.iter().map(|(_, record)| record.clone()).collect(), last))
+    }
+
+    /// The store cannot take a command for what it holds already. Answers whether that is news.
+    pub(super) fn pass_over(&mut self, id: CommandId) -> bool {
+        self.passed_over.insert(id)
     }
 
     /// The records of a command up to this number are in the store. Answers whether these were all.
@@ -221,6 +230,7 @@ impl Pending {
             return false;
         }
         self.records.remove(&id);
+        self.passed_over.remove(&id);
         if has_ended {
             self.watched.remove(&id);
             self.stored.remove(&id);

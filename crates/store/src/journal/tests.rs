@@ -201,12 +201,12 @@ fn what_comes_while_others_settle_is_not_taken_for_settled() {
     let command = command_of(emergency(0, "k"));
     let id = command.spec.id;
     pending.add(Record::Accept { nonce: None, new: new((*command.spec).clone()) });
-    let (_, records, last) = pending.first().unwrap();
+    let (_, records, last) = pending.next(None).unwrap();
     assert_eq!(records.len(), 1);
     pending.add(Record::Advance { advance: ended(&command) });
     assert!(!pending.settled(id, last));
     assert!(!pending.settled(id, last), "by two that settle at once");
-    let (_, records, last) = pending.first().unwrap();
+    let (_, records, last) = pending.next(None).unwrap();
     assert_eq!(records.len(), 1);
     assert!(pending.settled(id, last));
     assert!(!pending.settled(id, last));
@@ -385,4 +385,50 @@ async fn what_was_used_before_is_known_while_nothing_can_be_written() {
     for number in [2, 3, 6] {
         assert!(store.knows_nonce(&nonce(number, 900)), "{number} is on record");
     }
+}
+
+#[tokio::test]
+async fn a_command_that_the_store_cannot_take_stays_and_the_others_go_on() {
+    let place = Place::new();
+    let store = place.open();
+    let bad = emergency(0, "bad");
+    let lock = place.lock();
+    for (number, spec) in (1..).zip([bad.clone(), emergency(1, "good"), emergency(2, "better")]) {
+        let answer = store.accept(Some(nonce(number, 900)), new(spec)).await.unwrap();
+        assert_eq!(answer, Accepted::New);
+    }
+    drop(lock);
+    // Its key leads to a command that is not there.
+    let conn = Connection::open(place.folder.path().join("utmos.db")).unwrap();
+    conn.execute_batch("PRAGMA foreign_keys = OFF").unwrap();
+    let lookup = crate::idempotency::lookup_key(bad.tenant, "bad");
+    conn.execute("INSERT INTO idempotency (key, row) VALUES (?1, 999)", [lookup]).unwrap();
+    assert_eq!(store.settle().await.unwrap(), 2);
+    assert_eq!((store.settle().await.unwrap(), store.unsettled()), (0, 1));
+    assert!(store.command(emergency(2, "better").id).await.unwrap().is_some());
+    drop(store);
+    let store = place.open();
+    store.settle().await.unwrap();
+    assert_eq!(store.unsettled(), 1, "it is kept");
+    assert!(store.command(bad.id).await.unwrap().is_some());
+    conn.execute("DELETE FROM idempotency WHERE row = 999", []).unwrap();
+    assert_eq!(store.settle().await.unwrap(), 1);
+    drop(store);
+    assert!(place.written().is_empty());
+}
+
+#[tokio::test]
+async fn records_do_not_wait_for_nonces_and_those_are_put_on_record_by_and_by() {
+    let place = Place::new();
+    let store = place.open();
+    let lock = place.lock();
+    assert_eq!(store.accept(None, new(emergency(0, "k"))).await.unwrap(), Accepted::New);
+    let count = u128::try_from(NONCES_PER_ROUND_MAX).unwrap() + 1;
+    (0..count).for_each(|number| store.remember(Some(nonce(number, 900))));
+    drop(lock);
+    assert_eq!(store.settle().await.unwrap(), 1);
+    assert!(store.pending().remembered().is_some(), "one is left for the next time");
+    assert_eq!(store.settle().await.unwrap(), 0);
+    assert!(store.pending().remembered().is_none());
+    assert!(store.inner.knows_nonce(&nonce(count - 1, 900)));
 }

@@ -42,7 +42,7 @@ pub fn read(key: &MasterKey, lines: &[u8]) -> Result<Found, StoreError> {
         pending.add(record);
     }
     let mut settled = 0;
-    while let Some((id, _, last)) = pending.first() {
+    while let Some((id, _, last)) = pending.next(None) {
         let _looked_at = (pending.command(id), pending.timeline(id));
         settled += usize::from(pending.settled(id, last));
     }
