@@ -263,9 +263,16 @@ impl JournalledStore {
         mut new: NewCommand,
     ) -> Result<(), StoreError> {
         let id = new.spec.id;
-        match self.inner.accept(nonce, new.clone()).await? {
+        let mut accepted = self.inner.accept(nonce, new.clone()).await?;
+        if accepted == Accepted::NonceReplayed {
+            if self.inner.command(id).await?.is_some() {
+                return Ok(());
+            }
+            // Another request spent it, which says nothing of the key.
+            accepted = self.inner.accept(None, new.clone()).await?;
+        }
+        match accepted {
             Accepted::New => return Ok(()),
-            Accepted::NonceReplayed if self.inner.command(id).await?.is_some() => return Ok(()),
             Accepted::Replayed { id: stored, .. } if stored == id => return Ok(()),
             Accepted::NonceReplayed
             | Accepted::Replayed { .. }

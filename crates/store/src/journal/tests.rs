@@ -432,3 +432,21 @@ async fn records_do_not_wait_for_nonces_and_those_are_put_on_record_by_and_by() 
     assert!(store.pending().remembered().is_none());
     assert!(store.inner.knows_nonce(&nonce(count - 1, 900)));
 }
+
+#[tokio::test]
+async fn a_nonce_that_another_request_spent_takes_no_key_away() {
+    let place = Place::new();
+    let store = place.open();
+    let lock = place.lock();
+    let stop = emergency(0, "stop");
+    assert_eq!(store.accept(Some(nonce(1, 900)), new(stop.clone())).await.unwrap(), Accepted::New);
+    drop(lock);
+    // By another server, say.
+    let spent = store.inner.spend_nonce(nonce(1, 900)).await.unwrap();
+    assert_eq!(spent, Nonce::Spent);
+    assert_eq!(store.settle().await.unwrap(), 1);
+    let kept = store.command(stop.id).await.unwrap().unwrap();
+    assert_eq!(kept.spec.idempotency_key, "stop");
+    let again = store.accept(Some(nonce(2, 900)), new(emergency(5, "stop"))).await.unwrap();
+    assert!(matches!(again, Accepted::Replayed { id, .. } if id == stop.id), "{again:?}");
+}
