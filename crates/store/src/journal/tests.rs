@@ -213,6 +213,12 @@ fn what_comes_while_others_settle_is_not_taken_for_settled() {
     assert!(pending.is_empty());
 }
 
+/// Puts an emergency into the journal of which the store was never asked.
+async fn journalled(store: &JournalledStore, nonce: Option<NonceUse>, spec: Spec) {
+    let record = Record::Accept { nonce, new: new(spec) };
+    store.journal(record, |_| None, ()).await.unwrap();
+}
+
 /// Three emergencies in the journal, and the database as it was.
 async fn three() -> (Place, [Command; 3]) {
     let place = Place::new();
@@ -222,8 +228,7 @@ async fn three() -> (Place, [Command; 3]) {
         command_of(Spec { payload, ..emergency(0, key) })
     });
     for command in &commands {
-        let record = Record::Accept { nonce: None, new: new((*command.spec).clone()) };
-        store.journal(record, |_| None, ()).await.unwrap();
+        journalled(&store, None, (*command.spec).clone()).await;
     }
     assert_eq!(store.unsettled(), 3);
     (place, commands)
@@ -392,12 +397,9 @@ async fn a_command_that_the_store_cannot_take_stays_and_the_others_go_on() {
     let place = Place::new();
     let store = place.open();
     let bad = emergency(0, "bad");
-    let lock = place.lock();
     for (number, spec) in (1..).zip([bad.clone(), emergency(1, "good"), emergency(2, "better")]) {
-        let answer = store.accept(Some(nonce(number, 900)), new(spec)).await.unwrap();
-        assert_eq!(answer, Accepted::New);
+        journalled(&store, Some(nonce(number, 900)), spec).await;
     }
-    drop(lock);
     // Its key leads to a command that is not there.
     let conn = Connection::open(place.folder.path().join("utmos.db")).unwrap();
     conn.execute_batch("PRAGMA foreign_keys = OFF").unwrap();
@@ -421,11 +423,9 @@ async fn a_command_that_the_store_cannot_take_stays_and_the_others_go_on() {
 async fn records_do_not_wait_for_nonces_and_those_are_put_on_record_by_and_by() {
     let place = Place::new();
     let store = place.open();
-    let lock = place.lock();
-    assert_eq!(store.accept(None, new(emergency(0, "k"))).await.unwrap(), Accepted::New);
+    journalled(&store, None, emergency(0, "k")).await;
     let count = u128::try_from(NONCES_PER_ROUND_MAX).unwrap() + 1;
     (0..count).for_each(|number| store.remember(Some(nonce(number, 900))));
-    drop(lock);
     assert_eq!(store.settle().await.unwrap(), 1);
     assert!(store.pending().remembered().is_some(), "one is left for the next time");
     assert_eq!(store.settle().await.unwrap(), 0);
@@ -437,10 +437,8 @@ async fn records_do_not_wait_for_nonces_and_those_are_put_on_record_by_and_by() 
 async fn a_nonce_that_another_request_spent_takes_no_key_away() {
     let place = Place::new();
     let store = place.open();
-    let lock = place.lock();
     let stop = emergency(0, "stop");
-    assert_eq!(store.accept(Some(nonce(1, 900)), new(stop.clone())).await.unwrap(), Accepted::New);
-    drop(lock);
+    journalled(&store, Some(nonce(1, 900)), stop.clone()).await;
     // By another server, say.
     let spent = store.inner.spend_nonce(nonce(1, 900)).await.unwrap();
     assert_eq!(spent, Nonce::Spent);
