@@ -2,7 +2,8 @@
 //!
 //! [`JournalledStore`] stands before another store and passes everything on. When the store refuses, or takes too long,
 //! an emergency command is written to a small file instead, synced to the disk, and goes its way; once the store is
-//! well again, everything in the file is stored there. Other commands never take this way.
+//! well again, everything in the file is stored there. Other commands never take this way, and the file is asked about
+//! them first: its emergencies hold their keys, their nonces and their aircraft before the store knows of them.
 //!
 //! A nonce that was spent, and a key that was used, are known all the same: nonces are in memory, and keys are read as
 //! long as the database can be read. Only where it cannot, a key that was used before cannot be known; a stop that is sent
@@ -449,17 +450,22 @@ impl CommandStore for JournalledStore {
         nonce: Option<NonceUse>,
         new: NewCommand,
     ) -> Result<Accepted, StoreError> {
-        if new.spec.risk != Risk::Emergency {
-            return self.inner.accept(nonce, new).await;
-        }
-        // Before the store is asked, which may spend it and then not say so.
-        if nonce.is_some_and(|nonce| self.knows_nonce(&nonce)) {
+        let is_emergency = new.spec.risk == Risk::Emergency;
+        // Of an emergency before the store is asked, which may spend it and then not say so.
+        let is_replayed = nonce.is_some_and(|nonce| match is_emergency {
+            true => self.knows_nonce(&nonce),
+            false => self.pending().knows_nonce(&nonce),
+        });
+        if is_replayed {
             return Ok(Accepted::NonceReplayed);
         }
-        let known = self.pending().journalled_key(&new.spec);
+        let known = self.pending().refusal(&new);
         if let Some(known) = known {
             self.remember(nonce);
             return Ok(known);
+        }
+        if !is_emergency {
+            return self.inner.accept(nonce, new).await;
         }
         let id = new.spec.id;
         let (accepted, foreseen) = self.accept_or_foresee(nonce, &new).await;
@@ -518,7 +524,7 @@ impl CommandStore for JournalledStore {
     }
 
     async fn foresee(&self, new: NewCommand) -> Result<Accepted, StoreError> {
-        let known = self.pending().journalled_key(&new.spec);
+        let known = self.pending().refusal(&new);
         match known {
             Some(known) => Ok(known),
             None => self.inner.foresee(new).await,
@@ -544,6 +550,9 @@ impl CommandStore for JournalledStore {
     }
 
     async fn spend_nonce(&self, nonce: NonceUse) -> Result<Nonce, StoreError> {
+        if self.pending().knows_nonce(&nonce) {
+            return Ok(Nonce::Replayed);
+        }
         self.inner.spend_nonce(nonce).await
     }
 

@@ -296,7 +296,33 @@ impl Pending {
         Some(answer(&known.spec, known.life.status(), spec))
     }
 
-    /// The same, and what the store has been heard of.
+    /// What in the journal speaks against a new command.
+    pub(super) fn refusal(&self, new: &NewCommand) -> Option<Accepted> {
+        self.journalled_key(&new.spec).or_else(|| self.motion_in_the_way(new))
+    }
+
+    /// A movement in the journal that is not over. As in the store: where either does not know its aircraft, the same
+    /// gateway counts as the same aircraft, and nothing stands in the way of an emergency.
+    fn motion_in_the_way(&self, new: &NewCommand) -> Option<Accepted> {
+        let spec = &new.spec;
+        if !(spec.starts_motion || new.life.holds_motion) || spec.risk == Risk::Emergency {
+            return None;
+        }
+        let is_same_aircraft = |other: &Spec| match (&spec.aircraft, &other.aircraft) {
+            (Some(aircraft), Some(other)) => aircraft == other,
+            (None, _) | (_, None) => spec.gateway == other.gateway,
+        };
+        let in_the_way = self.records.keys().find_map(|id| {
+            let known = self.command(*id)?;
+            let is_in_the_way = known.life.holds_motion
+                && known.spec.tenant == spec.tenant
+                && is_same_aircraft(&known.spec);
+            is_in_the_way.then_some(known.spec)
+        })?;
+        Some(Accepted::Busy { id: in_the_way.id, method: in_the_way.method.clone() })
+    }
+
+    /// The same of a key, and what the store has been heard of.
     pub(super) fn same_key(&self, spec: &Spec) -> Option<Accepted> {
         self.journalled_key(spec).or_else(|| {
             let is_same = |(known, _): &&(Arc<Spec>, Status)| has_same_key(known, spec);

@@ -448,3 +448,41 @@ async fn a_nonce_that_another_request_spent_takes_no_key_away() {
     let again = store.accept(Some(nonce(2, 900)), new(emergency(5, "stop"))).await.unwrap();
     assert!(matches!(again, Accepted::Replayed { id, .. } if id == stop.id), "{again:?}");
 }
+
+#[tokio::test]
+async fn what_is_in_the_journal_holds_its_key_its_nonce_and_its_aircraft() {
+    let place = Place::new();
+    let store = place.open();
+    let of = |spec: Spec, aircraft: Option<&str>| {
+        new(Spec { aircraft: aircraft.map(given::sn), ..spec })
+    };
+    let home = Spec { starts_motion: true, ..emergency(0, "home") };
+    let accept = async |number, new| store.accept(Some(nonce(number, 900)), new).await.unwrap();
+    let journalled_home = Spec { aircraft: Some(given::sn("A1")), ..home.clone() };
+    journalled(&store, Some(nonce(1, 900)), journalled_home).await;
+
+    let busy = Accepted::Busy { id: home.id, method: "return_home".to_owned() };
+    let takeoff = |key| given::takeoff(1, key);
+    assert_eq!(accept(2, of(takeoff("same"), Some("A1"))).await, busy);
+    assert_eq!(accept(3, of(takeoff("unknown"), None)).await, busy);
+    assert_eq!(store.foresee(of(takeoff("same"), Some("A1"))).await.unwrap(), busy);
+    assert_eq!(accept(4, of(takeoff("other"), Some("A2"))).await, Accepted::New);
+    assert_eq!(accept(5, new(spec(1, "ground"))).await, Accepted::New);
+
+    let again = accept(6, new(spec(2, "home"))).await;
+    assert!(matches!(again, Accepted::Replayed { id, .. } if id == home.id), "{again:?}");
+    let other = Spec { fingerprint: [9; 32], ..spec(2, "home") };
+    assert_eq!(accept(7, new(other)).await, Accepted::Conflict { id: home.id });
+    assert_eq!(accept(1, new(spec(3, "captured"))).await, Accepted::NonceReplayed);
+    assert_eq!(accept(2, new(spec(3, "captured"))).await, Accepted::NonceReplayed);
+    assert_eq!(store.spend_nonce(nonce(1, 900)).await.unwrap(), Nonce::Replayed);
+
+    // And as it is in the journal, so it is in the store.
+    assert_eq!(store.settle().await.unwrap(), 1);
+    assert_eq!(accept(8, of(takeoff("same"), Some("A1"))).await, busy);
+    let kept = store.command(home.id).await.unwrap().unwrap();
+    assert_eq!(kept.spec.idempotency_key, "home");
+    for number in [1, 2, 3, 6, 7] {
+        assert!(store.inner.knows_nonce(&nonce(number, 900)), "{number} is on record");
+    }
+}
