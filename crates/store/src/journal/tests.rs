@@ -486,3 +486,59 @@ async fn what_is_in_the_journal_holds_its_key_its_nonce_and_its_aircraft() {
         assert!(store.inner.knows_nonce(&nonce(number, 900)), "{number} is on record");
     }
 }
+
+/// A medium that writes down how much is written to it.
+struct Counted {
+    bytes: Vec<u8>,
+    written: Arc<Mutex<Vec<(usize, usize)>>>,
+}
+
+impl Medium for Counted {
+    fn path(&self) -> &Path {
+        Path::new("counted")
+    }
+
+    fn space(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn read(&mut self) -> io::Result<Vec<u8>> {
+        Ok(self.bytes.clone())
+    }
+
+    fn write(&mut self, at: usize, bytes: &[u8]) -> io::Result<()> {
+        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+        self.written.lock().unwrap().push((at, bytes.len()));
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn keep_copy(&mut self, _: &[u8]) -> io::Result<PathBuf> {
+        Ok(PathBuf::from("copy"))
+    }
+}
+
+fn counted(space: usize) -> (JournalFile, Arc<Mutex<Vec<(usize, usize)>>>) {
+    let written = Arc::default();
+    let medium = Counted { bytes: vec![0; space], written: Arc::clone(&written) };
+    let sealer = Sealer::new(&MasterKey::from_hex(&"5a".repeat(32)).unwrap());
+    let (file, records) = JournalFile::open(Box::new(medium), &sealer).unwrap();
+    assert!(records.is_empty());
+    written.lock().unwrap().clear();
+    (file, written)
+}
+
+#[test]
+fn emptying_writes_over_what_was_written_and_no_more() {
+    let (mut file, written) = counted(1 << 20);
+    let record = Record::Accept { nonce: None, new: new(emergency(0, "k")) };
+    for _ in ["at first", "and again"] {
+        (0..3).for_each(|_| file.append(&record).unwrap());
+        let lines: usize = written.lock().unwrap().drain(..).map(|(_, length)| length).sum();
+        file.clear().unwrap();
+        assert_eq!(written.lock().unwrap().split_off(0), [(0, lines)]);
+    }
+}
