@@ -348,9 +348,16 @@ impl JournalledStore {
 
     async fn journal_advance(&self, advance: Advance) -> Result<Advanced, StoreError> {
         let (id, seen) = (advance.id, advance.seen);
-        let refused =
-            move |pending: &Pending| (pending.way(id, seen) == Way::Lost).then_some(Advanced::Lost);
-        self.journal(Record::Advance { advance }, refused, Advanced::Yes).await
+        let record = Record::Advance { advance };
+        let is_evidence = record.is_evidence();
+        let refused = move |pending: &Pending| {
+            if pending.way(id, seen) == Way::Lost {
+                return Some(Advanced::Lost);
+            }
+            // As the store does with what is too much for a timeline.
+            (is_evidence && pending.is_full_of_evidence(id)).then_some(Advanced::Yes)
+        };
+        self.journal(record, refused, Advanced::Yes).await
     }
 
     /// Writes a record, unless `refused` says when its turn comes why it does not fit what is in the journal by then.

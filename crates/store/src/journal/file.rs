@@ -8,6 +8,10 @@ use utmos_core::ports::StoreError;
 use super::{medium::Medium, pending::Record};
 use crate::seal::{DataKey, Sealer, Slot};
 
+/// This part of the space, half of it, is for emergencies and for what becomes of them: a device that talks much does not
+/// fill it.
+const RESERVED_PART: usize = 2;
+
 /// Why the journal cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -115,7 +119,9 @@ impl JournalFile {
         let text = serde_json::to_string(record).map_err(|error| other(error.to_string()))?;
         let line = seal_line(&self.key, &text).map_err(|error| other(error.to_string()))?;
         let end = self.end + line.len();
-        if end > self.medium.space() {
+        let space = self.medium.space();
+        let reserved = if record.is_talk() { space / RESERVED_PART } else { 0 };
+        if end > space - reserved {
             return Err(JournalError::Full);
         }
         let written = self.write_at_end(line.into_bytes());

@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use utmos_core::{
     command::{Command, Life, Spec, Status, StatusVersion},
-    evidence::Entry,
+    evidence::{Entry, Proof},
     id::CommandId,
     method::Risk,
     ports::{Accepted, Advance, NewCommand, StoreError},
@@ -64,6 +64,24 @@ impl Record {
         }
     }
 
+    /// Whether it changes nothing but the timeline.
+    pub(super) fn is_evidence(&self) -> bool {
+        match self {
+            Self::Accept { .. } => false,
+            Self::Advance { advance } => advance.life.version == advance.seen,
+        }
+    }
+
+    /// Whether a device can bring about as many of them as it likes: what it says, and no state changes by it.
+    pub(super) fn is_talk(&self) -> bool {
+        let Self::Advance { advance } = self else { return false };
+        let is_talk = |entry: &Entry| {
+            let is_said = matches!(entry.proof, Proof::Reply { .. } | Proof::Progress { .. });
+            is_said && entry.from == entry.to
+        };
+        !advance.entries.is_empty() && advance.entries.iter().all(is_talk)
+    }
+
     fn version(&self) -> StatusVersion {
         match self {
             Self::Accept { new, .. } => new.life.version,
@@ -108,6 +126,9 @@ pub(super) struct Pending {
     /// Commands that could not be settled for what the store holds already.
     passed_over: BTreeSet<CommandId>,
 }
+
+/// Records of a command in the journal that change nothing but its timeline; later ones are dropped.
+pub(super) const EVIDENCE_PER_COMMAND_MAX: usize = 32;
 
 /// Nonces that are remembered; beyond, the oldest go.
 const NONCES_MAX: usize = 10_000;
@@ -253,6 +274,13 @@ impl Pending {
             None if self.watched.contains(&id) => Way::Either,
             None => Way::Store,
         }
+    }
+
+    /// Whether a command has no room in the journal for more that changes nothing but its timeline.
+    pub(super) fn is_full_of_evidence(&self, id: CommandId) -> bool {
+        let records = self.records.get(&id).map_or(&[][..], Vec::as_slice);
+        let evidence = records.iter().filter(|(_, record)| record.is_evidence());
+        evidence.count() >= EVIDENCE_PER_COMMAND_MAX
     }
 
     /// A command that is in the journal whole, as it stands.

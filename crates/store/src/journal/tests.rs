@@ -11,7 +11,7 @@ use utmos_core::{
 };
 
 use self::given::{at, change, moved, new, nonce, record, spec};
-use super::*;
+use super::{pending::EVIDENCE_PER_COMMAND_MAX, *};
 use crate::{MasterKey, SqliteConfig};
 
 #[expect(dead_code, reason = "what others start from as well")]
@@ -541,4 +541,66 @@ fn emptying_writes_over_what_was_written_and_no_more() {
         file.clear().unwrap();
         assert_eq!(written.lock().unwrap().split_off(0), [(0, lines)]);
     }
+}
+
+/// Something that a device said of a command, and that changes no state of it.
+fn said(command: &Command, seen: utmos_core::command::StatusVersion, length: usize) -> Advance {
+    let proof = Proof::Reply {
+        gateway: "D1".to_owned(),
+        method: None,
+        code: None,
+        data: Value::String("x".repeat(length)),
+        late_response: false,
+        duplicate: true,
+        mismatch: None,
+    };
+    let (from, to) = (Status::Accepted, Status::Accepted);
+    record(command, seen, vec![Entry { at: at(1), from, to, proof }])
+}
+
+#[tokio::test]
+async fn a_dock_that_talks_much_does_not_fill_the_journal() {
+    let place = Place::new();
+    let store = place.open();
+    let command = command_of(emergency(0, "k"));
+    let version = command.life.version;
+    journalled(&store, None, (*command.spec).clone()).await;
+    for _ in 0..EVIDENCE_PER_COMMAND_MAX + 5 {
+        let answer = store.advance(said(&command, version, 10)).await.unwrap();
+        assert_eq!(answer, Advanced::Yes);
+    }
+    let lines = place.written().iter().filter(|byte| **byte == b'\n').count();
+    assert_eq!(lines, 1 + EVIDENCE_PER_COMMAND_MAX);
+    let mut stale = said(&command, version.next(), 10);
+    stale.life.version = version.next();
+    assert_eq!(store.advance(stale).await.unwrap(), Advanced::Lost);
+    assert_eq!(store.advance(ended(&command)).await.unwrap(), Advanced::Yes);
+    assert_eq!(store.settle().await.unwrap(), 1);
+    let kept = store.command(command.spec.id).await.unwrap().unwrap();
+    assert_eq!(kept.life, ended(&command).life);
+}
+
+#[test]
+fn half_of_the_journal_is_kept_for_emergencies_and_what_becomes_of_them() {
+    let space = 200 << 10;
+    let (mut file, _) = counted(space);
+    let command = command_of(emergency(0, "k"));
+    // With a version of its own each, as progress has.
+    let mut talk = said(&command, command.life.version, 4000);
+    talk.life.version = talk.seen.next();
+    let talk = Record::Advance { advance: talk };
+    let mut count = 0;
+    while file.append(&talk).is_ok() {
+        count += 1;
+    }
+    assert!(count > 5, "{count}");
+    assert!(matches!(file.append(&talk), Err(JournalError::Full)));
+    let accept = Record::Accept { nonce: None, new: new(emergency(1, "other")) };
+    file.append(&accept).unwrap();
+    file.append(&Record::Advance { advance: ended(&command) }).unwrap();
+    let mut claim = ended(&command);
+    claim.life = moved(&command.life, Phase::Sending, 2);
+    claim.entries.clear();
+    file.append(&Record::Advance { advance: claim }).unwrap();
+    assert!(matches!(file.append(&talk), Err(JournalError::Full)));
 }
