@@ -14,6 +14,7 @@ mod file;
 mod fitting;
 mod medium;
 mod pending;
+mod registry;
 #[cfg(test)]
 mod tests;
 #[doc(hidden)]
@@ -30,14 +31,12 @@ use async_trait::async_trait;
 use tokio::time::error::Elapsed;
 use utmos_core::{
     command::{Command, Spec},
-    credential::Credential,
-    device::{Device, SubDevice},
     evidence::Entry,
-    id::{ApiId, CommandId, DeviceSn, GatewaySn, TenantId},
+    id::{CommandId, TenantId},
     method::Risk,
     ports::{
-        Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, RegistryStore,
-        Store, StoreDepths, StoreError, Tenant, Unmatched,
+        Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, Store,
+        StoreDepths, StoreError, Unmatched,
     },
     signing::NonceUse,
     time::Timestamp,
@@ -648,57 +647,5 @@ impl CommandStore for JournalledStore {
         limit: usize,
     ) -> Result<Vec<Unmatched>, StoreError> {
         self.inner.unmatched_of(tenant, before, limit).await
-    }
-}
-
-#[async_trait]
-impl RegistryStore for JournalledStore {
-    async fn generation(&self) -> Result<u64, StoreError> {
-        self.inner.generation().await
-    }
-
-    async fn put_tenant(&self, tenant: Tenant) -> Result<(), StoreError> {
-        self.inner.put_tenant(tenant).await
-    }
-
-    async fn tenants(&self) -> Result<Vec<Tenant>, StoreError> {
-        self.inner.tenants().await
-    }
-
-    async fn put_credential(&self, credential: Credential) -> Result<(), StoreError> {
-        self.inner.put_credential(credential).await
-    }
-
-    async fn credential(&self, api_id: &ApiId) -> Result<Option<Credential>, StoreError> {
-        self.inner.credential(api_id).await
-    }
-
-    async fn credentials(&self) -> Result<Vec<Credential>, StoreError> {
-        self.inner.credentials().await
-    }
-
-    async fn put_device(&self, device: Device) -> Result<(), StoreError> {
-        self.inner.put_device(device).await
-    }
-
-    async fn remove_device(&self, sn: &DeviceSn) -> Result<bool, StoreError> {
-        self.inner.remove_device(sn).await
-    }
-
-    async fn devices(&self) -> Result<Vec<Device>, StoreError> {
-        self.inner.devices().await
-    }
-
-    async fn put_topology(
-        &self,
-        gateway: &GatewaySn,
-        new: Vec<Device>,
-        subs: Vec<SubDevice>,
-    ) -> Result<(), StoreError> {
-        self.inner.put_topology(gateway, new, subs).await
-    }
-
-    async fn topologies(&self) -> Result<Vec<(GatewaySn, Vec<SubDevice>)>, StoreError> {
-        self.inner.topologies().await
     }
 }
