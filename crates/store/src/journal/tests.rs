@@ -490,7 +490,7 @@ async fn what_is_in_the_journal_holds_its_key_its_nonce_and_its_aircraft() {
 /// A medium that writes down how much is written to it.
 struct Counted {
     bytes: Vec<u8>,
-    written: Written,
+    written: Arc<Mutex<Vec<(usize, usize)>>>,
 }
 
 impl Medium for Counted {
@@ -521,10 +521,7 @@ impl Medium for Counted {
     }
 }
 
-/// Where was written, and how much.
-type Written = Arc<Mutex<Vec<(usize, usize)>>>;
-
-fn counted(space: usize) -> (JournalFile, Written) {
+fn counted(space: usize) -> (JournalFile, Arc<Mutex<Vec<(usize, usize)>>>) {
     let written = Arc::default();
     let medium = Counted { bytes: vec![0; space], written: Arc::clone(&written) };
     let sealer = Sealer::new(&MasterKey::from_hex(&"5a".repeat(32)).unwrap());
