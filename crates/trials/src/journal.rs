@@ -57,16 +57,13 @@ impl Platter {
 }
 
 fn put(to: &mut Vec<u8>, at: usize, bytes: &[u8]) {
-    if at + bytes.len() < to.len() {
-        to[at..at + bytes.len()].copy_from_slice(bytes);
+    // The journal fills its space with zeros, which is what stands there anyway.
+    if at + bytes.len() == SPACE && bytes == vec![0; bytes.len()] {
+        to.truncate(at);
         return;
     }
-    // Nothing stands behind it: what is not written is zeros as well.
-    let kept = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    to.truncate(at);
-    to.resize(at, 0);
-    to.extend_from_slice(&bytes[..kept]);
-    to.truncate(to.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+    to.resize(to.len().max(at + bytes.len()), 0);
+    to[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
 /// The platter as one run of a server sees it.

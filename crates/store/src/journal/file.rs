@@ -143,12 +143,8 @@ impl JournalFile {
     /// Empties the file and keeps its space.
     pub(super) fn clear(&mut self) -> Result<(), JournalError> {
         self.copy_damaged().map_err(|cause| self.error(cause))?;
-        // Beyond it there are zeros already.
-        self.dirty = self.dirty.max(self.end);
         (self.last, self.end) = (0, 0);
-        self.write_at_end(Vec::new()).map_err(|cause| self.error(cause))?;
-        self.dirty = 0;
-        Ok(())
+        self.fill(self.medium.space()).map_err(|cause| self.error(cause))
     }
 
     /// Writes a line, and zeros over what stands after it and does not count.
