@@ -167,7 +167,7 @@ async fn copies_that_come_while_the_first_is_being_answered_get_the_same() {
     let app = TestApp::start().await;
     let mut dock = app.dock("DOCK-1").await;
     app.unwell_requests.hold(true);
-    // All come before the answer to the first, which waits for its record.
+    // None of them finds a record: that of the first cannot be written meanwhile.
     for _ in 0..4 {
         ask(&dock, "t-1", "offline_map_get", json!({})).await;
     }
