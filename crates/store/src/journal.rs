@@ -55,7 +55,7 @@ pub use self::{
     file::JournalError,
     medium::Medium,
 };
-use crate::{MasterKey, SqliteStore, seal::Sealer};
+use crate::{MasterKey, seal::Sealer};
 
 /// How long an emergency waits for the store before it takes the journal.
 const STORE_PATIENCE: Duration = Duration::from_millis(250);
@@ -75,29 +75,17 @@ pub struct JournalledStore {
 }
 
 impl JournalledStore {
-    /// Stands before `inner`, with the journal at `path`, sealed under the master key of the store. What an earlier
-    /// process left in the journal is put into the store by [`JournalledStore::settle`].
+    /// Stands before a store of whichever kind, with the journal at `path`, sealed under `key`: the store's own, so that
+    /// whoever can read the one can read the other. What an earlier process left in the journal is put into the store by
+    /// [`JournalledStore::settle`].
     ///
     /// # Errors
     /// When the file cannot be made, read or locked. Lines that cannot be read are no error: see the log.
-    pub fn open(inner: Arc<SqliteStore>, path: &Path) -> Result<Self, JournalError> {
-        let keys = inner.clone();
-        Self::before(inner, &keys, path)
-    }
-
-    /// The same before any store; `keys` is whose key seals the journal.
-    ///
-    /// # Errors
-    /// As [`JournalledStore::open`].
-    pub fn before(
-        inner: Arc<dyn Store>,
-        keys: &SqliteStore,
-        path: &Path,
-    ) -> Result<Self, JournalError> {
+    pub fn open(inner: Arc<dyn Store>, key: &MasterKey, path: &Path) -> Result<Self, JournalError> {
         let io = |cause| JournalError::Io { path: path.to_owned(), cause };
         let in_use = || JournalError::InUse { path: path.to_owned() };
         let medium = FileMedium::open(path).map_err(io)?.ok_or_else(in_use)?;
-        let (file, pending) = read(Box::new(medium), keys.sealer())?;
+        let (file, pending) = read(Box::new(medium), &Sealer::new(key))?;
         Ok(Self { inner, pending, disk: Disk::start(file).map_err(io)? })
     }
 

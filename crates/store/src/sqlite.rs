@@ -163,11 +163,6 @@ impl SqliteStore {
         &self.path
     }
 
-    /// What seals the texts of this store, for what lies beside it.
-    pub(crate) fn sealer(&self) -> &Sealer {
-        &self.sealer
-    }
-
     /// Writes that are not answered yet, for metrics: those of emergencies, and all others.
     #[must_use]
     pub fn queue_depth(&self) -> (usize, usize) {

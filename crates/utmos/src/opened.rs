@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use utmos_core::ports::{RegistryStore, Tenant};
+use utmos_core::ports::{RegistryStore, Store, Tenant};
 use utmos_dji::catalogue::Catalogue;
 use utmos_server::config::Config;
 use utmos_store::{HistoryFile, JournalledStore, MasterKey, SqliteConfig, SqliteStore};
@@ -26,15 +26,18 @@ pub fn store(config: &Config) -> anyhow::Result<Arc<SqliteStore>> {
     for file in [&config.store.path, &config.store.master_key_file] {
         make_folder(folder_of(file))?;
     }
-    let master_key = match environment::variable(MASTER_KEY) {
-        Some(digits) => MasterKey::from_hex(digits.trim())
-            .with_context(|| format!("{MASTER_KEY} cannot be used"))?,
-        None => {
-            must_have_its_key(config)?;
-            MasterKey::load_or_create(&config.store.master_key_file)?
-        }
-    };
-    Ok(Arc::new(SqliteStore::open(SqliteConfig { path: config.store.path.clone(), master_key })?))
+    let (path, master_key) = (config.store.path.clone(), master_key(config)?);
+    Ok(Arc::new(SqliteStore::open(SqliteConfig { path, master_key })?))
+}
+
+/// The key of the store, made where there is neither.
+fn master_key(config: &Config) -> anyhow::Result<MasterKey> {
+    if let Some(digits) = environment::variable(MASTER_KEY) {
+        return MasterKey::from_hex(digits.trim())
+            .with_context(|| format!("{MASTER_KEY} cannot be used"));
+    }
+    must_have_its_key(config)?;
+    Ok(MasterKey::load_or_create(&config.store.master_key_file)?)
 }
 
 /// Opens the history, and makes it where there is none.
@@ -66,11 +69,11 @@ fn must_have_its_key(config: &Config) -> anyhow::Result<()> {
 
 /// The store as a server uses it: emergencies get past a database that is unwell. One process at a time has the journal.
 pub async fn journalled(
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Store>,
     config: &Config,
 ) -> anyhow::Result<Arc<JournalledStore>> {
-    let path = journal_path(config);
-    let journalled = JournalledStore::open(store, &path)
+    let (path, key) = (journal_path(config), master_key(config)?);
+    let journalled = JournalledStore::open(store, &key, &path)
         .with_context(|| format!("the journal of emergencies {} cannot be used", path.display()))?;
     let settled = journalled
         .settle()

@@ -86,7 +86,7 @@ impl TestApp {
         let unwell = Arc::new(Unwell::new(store.clone()));
         let unwell_requests = Arc::new(UnwellRequests::new(store.clone()));
         let journalled =
-            Arc::new(JournalledStore::before(unwell.clone(), &store, &journal).unwrap());
+            Arc::new(JournalledStore::open(unwell.clone(), &master_key, &journal).unwrap());
         journalled.settle().await.unwrap();
         let history = Arc::new(HistoryFile::open(&folder.path().join("history.sqlite")).unwrap());
         let server =

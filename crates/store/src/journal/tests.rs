@@ -12,7 +12,7 @@ use utmos_core::{
 
 use self::given::{at, change, moved, new, nonce, record, spec};
 use super::{pending::EVIDENCE_PER_COMMAND_MAX, *};
-use crate::{MasterKey, SqliteConfig};
+use crate::{MasterKey, SqliteConfig, SqliteStore};
 
 #[expect(dead_code, reason = "what others start from as well")]
 #[path = "../../tests/it/given.rs"]
@@ -39,8 +39,9 @@ impl Place {
     fn open(&self) -> Arc<JournalledStore> {
         let master_key = MasterKey::from_hex(&"5a".repeat(32)).unwrap();
         let path = self.folder.path().join("utmos.db");
-        let store = SqliteStore::open(SqliteConfig { path, master_key }).unwrap();
-        Arc::new(JournalledStore::open(Arc::new(store), &self.journal()).unwrap())
+        let store =
+            SqliteStore::open(SqliteConfig { path, master_key: master_key.clone() }).unwrap();
+        Arc::new(JournalledStore::open(Arc::new(store), &master_key, &self.journal()).unwrap())
     }
 
     /// Nobody else writes to the database as long as this lives.

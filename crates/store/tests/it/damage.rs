@@ -107,7 +107,8 @@ async fn an_emergency_takes_the_journal_when_a_damaged_file_cannot_keep_it() {
     bytes.chunks_exact_mut(PAGE).filter(rows).for_each(|page| page.fill(0));
     fs::write(place.path(), &bytes).unwrap();
     let journal = place.path().with_extension("journal");
-    let store = JournalledStore::open(Arc::new(place.store()), &journal).unwrap();
+    let key = config(&place.path()).master_key;
+    let store = JournalledStore::open(Arc::new(place.store()), &key, &journal).unwrap();
     let stop = Spec { risk: Risk::Emergency, ..spec(900, "stop") };
     assert_eq!(store.accept(None, new(stop.clone())).await.unwrap(), Accepted::New);
     assert_eq!(store.unsettled(), 1);

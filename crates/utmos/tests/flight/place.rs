@@ -141,9 +141,12 @@ impl Place {
     /// The database, for as long as no server runs on it.
     fn store(&self) -> Arc<SqliteStore> {
         std::fs::create_dir_all(self.data_dir()).unwrap();
-        let master_key = MasterKey::load_or_create(&self.data_dir().join("master.key")).unwrap();
-        let path = self.data_dir().join("utmos.sqlite");
+        let (path, master_key) = (self.data_dir().join("utmos.sqlite"), self.master_key());
         Arc::new(SqliteStore::open(SqliteConfig { path, master_key }).unwrap())
+    }
+
+    fn master_key(&self) -> MasterKey {
+        MasterKey::load_or_create(&self.data_dir().join("master.key")).unwrap()
     }
 
     pub async fn put_gateway(
@@ -195,7 +198,8 @@ impl Place {
         let config = Config::load(layers).unwrap().config;
         let store = self.store();
         let journal = self.data_dir().join("emergency.journal");
-        let journalled = Arc::new(JournalledStore::open(store.clone(), &journal).unwrap());
+        let key = self.master_key();
+        let journalled = Arc::new(JournalledStore::open(store.clone(), &key, &journal).unwrap());
         journalled.settle().await.unwrap();
         let parts = Parts {
             store: journalled,
