@@ -24,10 +24,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const MQTT: &str = "127.0.0.1:1883";
 /// Stands in the documents for the demo's process id.
 const PROCESS: &str = "kill -9 12345";
-const DOCUMENTS: [&str; 15] = [
+const DOCUMENTS: [&str; 16] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
+    "docs/benchmarks.md",
     "docs/device-behaviour.md",
     "docs/device-requests.md",
     "docs/devices.md",

@@ -5,11 +5,14 @@
 //! dock really did; a run with a wrong one fails.
 
 mod child;
+mod compare;
 mod docks;
 mod floors;
 mod http;
+mod instructions;
 mod load;
 mod machine;
+mod paced;
 mod race;
 mod report;
 mod stored;
@@ -44,11 +47,18 @@ const IDLE_WAIT: Duration = Duration::from_secs(1);
 /// Longest to wait for the commands of one measurement to end.
 const DRAIN_WAIT: Duration = Duration::from_secs(60);
 
+/// In the order of time.
+const PHASES: [Measure; 3] = [Measure::PhaseAccept, Measure::PhaseHandOver, Measure::PhaseSeen];
+
 /// What is measured beside speed.
 #[derive(Debug, clap::Subcommand)]
 enum What {
     /// Count the commands whose final state is what the dock did, under faults of every kind and kill -9
     Race(race::Args),
+    /// Compare the figures of two files that --json wrote
+    Compare(compare::Args),
+    /// Count the instructions the server executes for a command, which hardly depend on what else runs; needs valgrind
+    Instructions(instructions::Args),
 }
 
 /// Arguments.
@@ -107,8 +117,11 @@ impl Plan {
 
 /// Runs it.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
-    if let Some(What::Race(race)) = args.what {
-        return race::run(race).await;
+    match args.what {
+        Some(What::Race(race)) => return race::run(race).await,
+        Some(What::Compare(compare)) => return compare::run(&compare),
+        Some(What::Instructions(instructions)) => return instructions::run(instructions).await,
+        None => {}
     }
     let plan = Plan::of(&args);
     let folder = Folder::make(&args.data_dir)?;
@@ -242,6 +255,19 @@ impl UnderLoad<'_> {
                 self.loops(clients, measure).await?;
             }
         }
+        for (a_second, measure) in [(500, Measure::Paced500), (2_000, Measure::Paced2000)] {
+            if self.plan.wants(measure) {
+                self.paced(a_second, measure).await?;
+            }
+        }
+        if PHASES.into_iter().any(|phase| self.plan.wants(phase)) {
+            let (phases, judged) = self.docks.phases(&self.site, self.plan.time).await?;
+            let docks::Phases { accept, hand_over, seen } = phases;
+            for (measure, times) in PHASES.into_iter().zip([accept, hand_over, seen]) {
+                self.report.add(measure, Sample::of_times(&times));
+            }
+            self.report.judge(judged);
+        }
         if self.plan.wants(Measure::Emergency) {
             let (times, judged) = self.docks.emergencies(&self.site, self.plan.time).await?;
             self.report.add(Measure::Emergency, Sample::of_times(&times));
@@ -262,9 +288,17 @@ impl UnderLoad<'_> {
         Ok(())
     }
 
+    async fn paced(&mut self, a_second: u32, measure: Measure) -> anyhow::Result<()> {
+        let paced = paced::run(&self.site, a_second, self.plan.time).await?;
+        self.report.add(measure, Sample::of(&paced));
+        self.report.judge(self.docks.compare(&paced.commands));
+        Ok(())
+    }
+
     async fn loops(&mut self, clients: usize, measure: Measure) -> anyhow::Result<()> {
         let load = Load { clients, time: self.plan.time, until: Until::Ended };
         let (cpu, busy) = (self.server.cpu()?, Busy::read()?);
+        let written = self.server.written()?;
         let loaded = load.run(&self.site).await?;
         let used = self.server.cpu()?.saturating_sub(cpu);
         let (own, others) = Busy::read()?.since(&busy, used);
@@ -273,6 +307,9 @@ impl UnderLoad<'_> {
         if measure == Measure::Loop64 {
             self.report.add(Measure::Cpu, Sample::value(per_loop(used, &loaded)));
             self.report.add(Measure::OwnCpu, Sample::value(per_loop(own, &loaded)));
+            let written = self.server.written()?.saturating_sub(written) as f64 / 1_024.0;
+            let each = written / loaded.commands.len().max(1) as f64;
+            self.report.add(Measure::Written, Sample::value(each));
         }
         self.report.judge(self.docks.compare(&loaded.commands));
         Ok(())

@@ -49,6 +49,8 @@ pub struct Place {
     dir: PathBuf,
     /// Assignments over the defaults.
     settings: Vec<String>,
+    /// A program, with its arguments, that runs the server.
+    under: Vec<String>,
     pub http: SocketAddr,
     pub mqtt: SocketAddr,
 }
@@ -76,7 +78,12 @@ impl Place {
     /// A place of its own in `dir`, at free ports.
     pub fn new(dir: &Path) -> anyhow::Result<Self> {
         let (http, mqtt) = (free_address()?, free_address()?);
-        Ok(Self { dir: dir.to_owned(), settings: Vec::new(), http, mqtt })
+        Ok(Self { dir: dir.to_owned(), settings: Vec::new(), under: Vec::new(), http, mqtt })
+    }
+
+    /// Lets another program run the server, to look at it.
+    pub fn run_under(&mut self, program: Vec<String>) {
+        self.under = program;
     }
 
     /// Gives the server a setting that is not the default, as `--set` takes it.
@@ -89,7 +96,14 @@ impl Place {
         let log = self.dir.join("server.log");
         let program =
             std::env::current_exe().context("this program does not know where it lies")?;
-        let mut command = Command::new(program);
+        let mut command = match self.under.split_first() {
+            Some((other, arguments)) => {
+                let mut command = Command::new(other);
+                command.args(arguments).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
         command
             .arg("serve")
             .args(["--data-dir", "."])
@@ -184,6 +198,11 @@ impl Server {
     /// Processor time it has used.
     pub fn cpu(&self) -> anyhow::Result<Duration> {
         machine::cpu_of(self.id())
+    }
+
+    /// Bytes it has caused to be written to the disk.
+    pub fn written(&self) -> anyhow::Result<u64> {
+        machine::written_by(self.id())
     }
 
     /// Its resident memory in MB.

@@ -51,6 +51,13 @@ pub struct Judged {
     pub all: u64,
 }
 
+/// Where the time of a command goes.
+pub struct Phases {
+    pub accept: Histogram<u64>,
+    pub hand_over: Histogram<u64>,
+    pub seen: Histogram<u64>,
+}
+
 /// All docks, online.
 pub struct Docks {
     fleet: Fleet,
@@ -119,6 +126,29 @@ impl Docks {
     /// How many commands arrived once, where nobody asked for their end.
     pub fn arrived_once(&self, commands: &[Told]) -> Judged {
         judge(commands, |command| self.fleet.count(&command.id) == 1)
+    }
+
+    /// One command after another to the last dock: how long until its 202, until its bytes are there, and from then until
+    /// its end is seen.
+    pub async fn phases(&self, site: &Site, time: Duration) -> anyhow::Result<(Phases, Judged)> {
+        let mut phases =
+            Phases { accept: load::times(), hand_over: load::times(), seen: load::times() };
+        let (mut client, mut commands) = (site.connect().await?, Vec::new());
+        let began = Instant::now();
+        while began.elapsed() < time {
+            let start = Instant::now();
+            // One that this dock answers well.
+            let id = client.send_load(&site.last_dock, 1).await?;
+            load::record(&mut phases.accept, start.elapsed());
+            let end = Some(client.end_of(&id).await?);
+            let seen = Instant::now();
+            let there = lock(&self.last.received).get(&id).map(|(_, at)| *at);
+            let there = there.context("a command ended that never arrived")?;
+            load::record(&mut phases.hand_over, there.saturating_duration_since(start));
+            load::record(&mut phases.seen, seen.saturating_duration_since(there));
+            commands.push(Told { id, end });
+        }
+        Ok((phases, self.compare(&commands)))
     }
 
     /// Sends emergencies at a fixed pace while the normal lanes, also the dock's own, are full. Answers how long their

@@ -102,7 +102,7 @@ impl Site {
     }
 
     /// The n-th dock of the load, round and round.
-    fn dock(&self, n: u64) -> &str {
+    pub fn dock(&self, n: u64) -> &str {
         let at = usize::try_from(n).unwrap_or(0).checked_rem(self.docks.len()).unwrap_or(0);
         self.docks.get(at).map_or("", String::as_str)
     }
@@ -163,7 +163,7 @@ impl Client<'_> {
     }
 
     /// The n-th command of the load.
-    async fn send_load(&mut self, dock: &str, n: u64) -> anyhow::Result<String> {
+    pub async fn send_load(&mut self, dock: &str, n: u64) -> anyhow::Result<String> {
         if n.is_multiple_of(REFUSED_EVERY) {
             let payload =
                 format!(r#"{{"payload_index":"{NO_CAMERA}","note":"{:-<VALUE_CHARS$}"}}"#, "");
@@ -249,6 +249,18 @@ impl Load {
         }
         Ok((times, commands))
     }
+}
+
+/// So many commands, one after another, each until its end.
+pub async fn some(site: &Site, commands: u64) -> anyhow::Result<Vec<Told>> {
+    let mut client = site.connect().await?;
+    let mut told = Vec::new();
+    for n in 0..commands {
+        let id = client.send_load(site.dock(n), n).await?;
+        let end = Some(client.end_of(&id).await?);
+        told.push(Told { id, end });
+    }
+    Ok(told)
 }
 
 /// Requests that are not signed and touch nothing: what a socket and HTTP alone cost.

@@ -26,6 +26,14 @@ fn of_ticks(ticks: u64) -> Duration {
     Duration::from_millis(ticks * (1_000 / TICKS))
 }
 
+/// Bytes a process has caused to be written to the disk.
+pub fn written_by(id: u32) -> anyhow::Result<u64> {
+    let file = format!("/proc/{id}/io");
+    let text = std::fs::read_to_string(&file).with_context(|| format!("{file} cannot be read"))?;
+    let bytes = text.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok());
+    bytes.with_context(|| format!("{file} has no write_bytes"))
+}
+
 /// Resident memory of a process in MB.
 pub fn resident_mb(id: u32) -> anyhow::Result<f64> {
     let file = format!("/proc/{id}/status");

@@ -23,6 +23,12 @@ pub enum Measure {
     Loop256,
     Cpu,
     OwnCpu,
+    Written,
+    PhaseAccept,
+    PhaseHandOver,
+    PhaseSeen,
+    Paced500,
+    Paced2000,
     Emergency,
     MemoryIdle,
     MemoryDocks,
@@ -50,7 +56,7 @@ enum Figure {
 }
 
 impl Measure {
-    const ALL: [Self; 27] = [
+    const ALL: [Self; 33] = [
         Self::Sync,
         Self::Mqtt1,
         Self::Mqtt64,
@@ -63,6 +69,12 @@ impl Measure {
         Self::Loop256,
         Self::Cpu,
         Self::OwnCpu,
+        Self::Written,
+        Self::PhaseAccept,
+        Self::PhaseHandOver,
+        Self::PhaseSeen,
+        Self::Paced500,
+        Self::Paced2000,
         Self::Emergency,
         Self::MemoryIdle,
         Self::MemoryDocks,
@@ -94,6 +106,12 @@ impl Measure {
             Self::Loop256 => "loop_256",
             Self::Cpu => "server_cpu_per_loop_64",
             Self::OwnCpu => "bench_cpu_per_loop_64",
+            Self::Written => "written_per_loop_64",
+            Self::PhaseAccept => "phase_accept",
+            Self::PhaseHandOver => "phase_hand_over",
+            Self::PhaseSeen => "phase_seen",
+            Self::Paced500 => "paced_500",
+            Self::Paced2000 => "paced_2000",
             Self::Emergency => "emergency",
             Self::MemoryIdle => "memory_idle",
             Self::MemoryDocks => "memory_100_docks",
@@ -132,6 +150,12 @@ impl Measure {
             Self::Loop256 => "POST to outcome, 256 clients",
             Self::Cpu => "server CPU for each loop, 64 clients",
             Self::OwnCpu => "this program's CPU for each loop (load, docks)",
+            Self::Written => "server's writes to the disk for each loop, 64 clients",
+            Self::PhaseAccept => "1 client: POST to its 202",
+            Self::PhaseHandOver => "1 client: POST to bytes at the dock",
+            Self::PhaseSeen => "1 client: bytes at the dock to outcome seen",
+            Self::Paced500 => "POST to outcome, 500 a second",
+            Self::Paced2000 => "POST to outcome, 2,000 a second",
             Self::Emergency => "emergency POST to bytes at the dock, under load",
             Self::MemoryIdle => "server memory, idle",
             Self::MemoryDocks => "server memory, 101 docks online",
@@ -154,8 +178,15 @@ impl Measure {
 
     fn figure(self) -> (Figure, &'static str) {
         match self {
-            Self::Accept1 | Self::Loop1 | Self::Mqtt1 => (Figure::P50, "ms"),
+            Self::Accept1
+            | Self::Loop1
+            | Self::Mqtt1
+            | Self::PhaseAccept
+            | Self::PhaseHandOver
+            | Self::PhaseSeen => (Figure::P50, "ms"),
             Self::Emergency
+            | Self::Paced500
+            | Self::Paced2000
             | Self::TelemetryCommandsSilent
             | Self::TelemetryCommands
             | Self::TelemetryRepliesSilent
@@ -172,6 +203,7 @@ impl Measure {
             | Self::Loop64
             | Self::Loop256 => (Figure::PerSecond, "/s"),
             Self::Cpu | Self::OwnCpu => (Figure::Value, "µs"),
+            Self::Written => (Figure::Value, "KiB"),
             Self::MemoryIdle | Self::MemoryDocks | Self::MemoryLoad => (Figure::Value, "MB"),
             Self::Restart | Self::RestartStored => (Figure::Value, "ms"),
         }
@@ -187,6 +219,7 @@ impl Measure {
             Self::Loop256 => (Some(3_000.0), Some(10_000.0)),
             Self::Cpu => (Some(350.0), Some(120.0)),
             Self::Emergency => (Some(20.0), Some(10.0)),
+            Self::Paced2000 => (Some(50.0), Some(10.0)),
             Self::MemoryIdle => (Some(50.0), Some(40.0)),
             Self::RestartStored => (Some(1_000.0), Some(1_000.0)),
             Self::Telemetry => (None, Some(2_000.0)),
@@ -204,6 +237,11 @@ impl Measure {
             | Self::Healthz
             | Self::Loop16
             | Self::OwnCpu
+            | Self::Written
+            | Self::PhaseAccept
+            | Self::PhaseHandOver
+            | Self::PhaseSeen
+            | Self::Paced500
             | Self::MemoryDocks
             | Self::MemoryLoad
             | Self::Restart => (None, None),
@@ -443,7 +481,7 @@ impl Report {
 }
 
 /// Three digits that count.
-fn short(figure: f64) -> String {
+pub fn short(figure: f64) -> String {
     match figure {
         figure if figure >= 100.0 => format!("{figure:.0}"),
         figure if figure >= 10.0 => format!("{figure:.1}"),

@@ -1,0 +1,167 @@
+//! `utmos bench compare`: the figures of two files beside each other, and whether they differ by more than runs do.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+
+use super::report::short;
+use crate::{exit::Exit, output};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What `utmos bench --json` wrote before
+    old: PathBuf,
+    /// What it wrote afterwards
+    new: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+struct Figures {
+    runs: u32,
+    seconds: f64,
+    measures: Vec<Measured>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Measured {
+    name: String,
+    title: String,
+    unit: String,
+    of: String,
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+/// What two figures say of each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// Their runs overlap: this may be chance.
+    Same,
+    Better,
+    Worse,
+}
+
+impl Verdict {
+    /// More is better of rates, less of everything else.
+    fn of(old: &Measured, new: &Measured) -> Self {
+        let (is_less, is_more) = (new.max < old.min, old.max < new.min);
+        match (is_less, is_more, old.of == "per_second") {
+            (false, false, _) => Self::Same,
+            (true, _, false) | (false, true, true) => Self::Better,
+            (true, _, true) | (false, true, false) => Self::Worse,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Same => "",
+            Self::Better => "better",
+            Self::Worse => "worse",
+        }
+    }
+}
+
+/// Compares them.
+pub fn run(args: &Args) -> anyhow::Result<Exit> {
+    let (old, new) = (read(&args.old)?, read(&args.new)?);
+    if old.runs < 3 || new.runs < 3 {
+        output::note("fewer than three runs say little about what is chance: utmos bench --runs 5");
+    }
+    if (old.seconds - new.seconds).abs() > f64::EPSILON {
+        output::note(format_args!(
+            "the measurements took {} s each in one file and {} s in the other",
+            old.seconds, new.seconds
+        ));
+    }
+    let rows = rows(&old.measures, &new.measures);
+    if rows.is_empty() {
+        bail!(
+            "{} and {} have no measure in common; measure the same again with --only",
+            args.old.display(),
+            args.new.display()
+        );
+    }
+    let titles = ["MEASURE", "BEFORE", "MIN – MAX", "AFTER", "MIN – MAX", "RATIO", ""];
+    output::table(titles, &rows);
+    output::line("better and worse: no run of one lies among those of the other");
+    Ok(Exit::Done)
+}
+
+fn read(file: &Path) -> anyhow::Result<Figures> {
+    let text =
+        fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    serde_json::from_str(&text)
+        .with_context(|| format!("{} is not what utmos bench --json writes", file.display()))
+}
+
+fn rows(old: &[Measured], new: &[Measured]) -> Vec<[String; 7]> {
+    let by_name: BTreeMap<&str, &Measured> =
+        new.iter().map(|measured| (measured.name.as_str(), measured)).collect();
+    let row = |old: &Measured| {
+        let new = by_name.get(old.name.as_str()).filter(|new| new.of == old.of)?;
+        let figure = |of: &Measured| format!("{} {}", short(of.median), of.unit);
+        let spread = |of: &Measured| format!("{} – {}", short(of.min), short(of.max));
+        let ratio = if old.median == 0.0 {
+            String::new()
+        } else {
+            format!("{:.2}", new.median / old.median)
+        };
+        let verdict = Verdict::of(old, new).as_str().to_owned();
+        let title = old.title.clone();
+        Some([title, figure(old), spread(old), figure(new), spread(new), ratio, verdict])
+    };
+    old.iter().filter_map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(name: &str, of: &str, [min, median, max]: [f64; 3]) -> Measured {
+        let (name, title) = (name.to_owned(), name.to_uppercase());
+        Measured { name, title, unit: "u".to_owned(), of: of.to_owned(), median, min, max }
+    }
+
+    #[test]
+    fn what_overlaps_may_be_chance() {
+        let rate = |of| measured("rate", "per_second", of);
+        let time = |of| measured("time", "p50_ms", of);
+        let verdicts = [
+            (rate([1.0, 2.0, 3.0]), rate([3.0, 4.0, 5.0]), Verdict::Same),
+            (rate([1.0, 2.0, 3.0]), rate([3.1, 4.0, 5.0]), Verdict::Better),
+            (rate([3.1, 4.0, 5.0]), rate([1.0, 2.0, 3.0]), Verdict::Worse),
+            (time([1.0, 2.0, 3.0]), time([3.1, 4.0, 5.0]), Verdict::Worse),
+            (time([3.1, 4.0, 5.0]), time([1.0, 2.0, 3.0]), Verdict::Better),
+        ];
+        for (old, new, verdict) in verdicts {
+            assert_eq!(Verdict::of(&old, &new), verdict, "{old:?} {new:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_both_have_in_one_unit_is_compared() {
+        let old = [
+            measured("both", "p50_ms", [1.0, 2.0, 3.0]),
+            measured("old", "p50_ms", [1.0; 3]),
+            measured("changed", "p50_ms", [1.0; 3]),
+        ];
+        let new = [
+            measured("new", "p50_ms", [1.0; 3]),
+            measured("changed", "p99_ms", [1.0; 3]),
+            measured("both", "p50_ms", [4.0, 5.0, 6.0]),
+        ];
+        let rows = rows(&old, &new);
+        assert_eq!(rows.len(), 1);
+        assert_eq!(
+            rows[0],
+            ["BOTH", "2.00 u", "1.00 – 3.00", "5.00 u", "4.00 – 6.00", "2.50", "worse"]
+        );
+    }
+}

@@ -1,0 +1,153 @@
+//! `utmos bench instructions`: how many instructions the server executes for a command, counted by valgrind. Unlike times
+//! they hardly depend on what else the machine does, so that a growth of some per cent can be seen.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
+
+use super::{
+    Folder,
+    child::{Place, Prepared},
+    docks::Docks,
+    load,
+};
+use crate::{exit::Exit, output};
+
+/// Docks the commands go to.
+const DOCKS: u32 = 20;
+/// Commands before anything is counted.
+const COMMANDS_BEFORE: u64 = 100;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Commands that are counted, one after another
+    #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u64).range(50..=100_000))]
+    commands: u64,
+    /// Compare with the figures in this file; fail when there are more by --growth-max
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
+    /// Most growth, in per cent
+    #[arg(long, value_name = "PER CENT", default_value_t = 5.0)]
+    growth_max: f64,
+    /// Write the figures to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Folder for the databases; what is made in it is removed
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    data_dir: PathBuf,
+}
+
+/// What is kept in a file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Counted {
+    /// For each command, from its POST until its caller has seen its end.
+    instructions_per_command: u64,
+    /// Commands that were counted.
+    commands: u64,
+}
+
+/// Counts them.
+pub async fn run(args: Args) -> anyhow::Result<Exit> {
+    let before: Option<Counted> = args.against.as_deref().map(read).transpose()?;
+    if cfg!(debug_assertions) {
+        output::note("this is a debug build; only a release build is worth measuring");
+    }
+    let folder = Folder::make(&args.data_dir)?;
+    let each = count(folder.path(), args.commands).await? / args.commands;
+    output::line(format_args!(
+        "{each} instructions for each command, from its POST until its end was seen ({} commands)",
+        args.commands
+    ));
+    let counted = Counted { instructions_per_command: each, commands: args.commands };
+    if let Some(file) = &args.json {
+        let text = format!("{}\n", serde_json::to_string_pretty(&counted)?);
+        fs::write(file, text).with_context(|| format!("{} cannot be written", file.display()))?;
+    }
+    let Some(before) = before else { return Ok(Exit::Done) };
+    let old = before.instructions_per_command;
+    let growth = (each as f64 / old.max(1) as f64 - 1.0) * 100.0;
+    output::line(format_args!("{old} before: {growth:+.1} %"));
+    if growth > args.growth_max {
+        output::note(format_args!("failed: more than {} % growth", args.growth_max));
+        return Ok(Exit::Failure);
+    }
+    Ok(Exit::Done)
+}
+
+fn read(file: &Path) -> anyhow::Result<Counted> {
+    let text =
+        fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    serde_json::from_str(&text).with_context(|| {
+        format!("{} is not what utmos bench instructions --json writes", file.display())
+    })
+}
+
+/// The instructions of a server while it serves so many commands.
+async fn count(dir: &Path, commands: u64) -> anyhow::Result<u64> {
+    let counts = dir.join("callgrind.out");
+    let mut place = Place::new(dir)?;
+    place.run_under(vec![
+        "valgrind".to_owned(),
+        "--quiet".to_owned(),
+        "--tool=callgrind".to_owned(),
+        "--instr-atstart=no".to_owned(),
+        format!("--callgrind-out-file={}", counts.display()),
+    ]);
+    let prepared = Prepared::new(&place, DOCKS).await?;
+    let server = place.start().await.context("is valgrind installed?")?.server;
+    let docks = Docks::start(&place, &prepared).await?;
+    let site = load::Site::new(&place, &prepared);
+    let mut told = load::some(&site, COMMANDS_BEFORE).await?;
+    switch("on", server.id()).await?;
+    told.extend(load::some(&site, commands).await?);
+    switch("off", server.id()).await?;
+    let judged = docks.compare(&told);
+    docks.stop().await;
+    server.stop().await?;
+    if judged.right < judged.all {
+        let wrong = judged.all - judged.right;
+        bail!("{wrong} of {} commands did not end as their dock did", judged.all);
+    }
+    let text = fs::read_to_string(&counts)
+        .with_context(|| format!("valgrind left no {}", counts.display()))?;
+    total(&text).context("valgrind's file has no sum")
+}
+
+/// Lets valgrind count, or not.
+async fn switch(how: &'static str, server: u32) -> anyhow::Result<()> {
+    let control =
+        move || Command::new("callgrind_control").args(["-i", how, &server.to_string()]).output();
+    let told = spawn_blocking(control)
+        .await?
+        .context("callgrind_control, which comes with valgrind, cannot be started")?;
+    if !told.status.success() {
+        bail!("callgrind_control failed: {}", String::from_utf8_lossy(&told.stderr));
+    }
+    Ok(())
+}
+
+/// The sum over all functions.
+fn total(text: &str) -> Option<u64> {
+    // What it calls its summary knows nothing of counting that was switched on.
+    let line = text.lines().rev().find_map(|line| line.strip_prefix("totals: "))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sum_is_found_in_what_valgrind_writes() {
+        let text = "# callgrind format\nversion: 1\nevents: Ir\nsummary: 0\n\nfn=(1) main\n0 5\n\ntotals: 5678\n";
+        assert_eq!(total(text), Some(5678));
+        assert_eq!(total("events: Ir\nsummary: 0\n"), None);
+    }
+}

@@ -1,0 +1,62 @@
+//! Commands at a fixed pace, each timed from when it was meant to be sent: what holds one up shows in all behind it, as it
+//! does for callers who do not wait for each other.
+
+use std::{sync::Arc, time::Duration};
+
+use hdrhistogram::Histogram;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+
+use super::load::{self, Loaded, Site, Told};
+
+/// Clients that send in turn. At 2,000 a second one that waits 64 ms for an end holds up no other command.
+const SENDERS: u32 = 128;
+
+/// Sends so many commands a second for so long, and waits for the end of each.
+pub async fn run(site: &Arc<Site>, a_second: u32, time: Duration) -> anyhow::Result<Loaded> {
+    let pace = Duration::from_secs(1) / a_second;
+    let began = Instant::now();
+    let mut running = JoinSet::new();
+    for number in 0..SENDERS {
+        let site = Arc::clone(site);
+        let first = began + pace * number;
+        running.spawn(async move {
+            sender(&site, u64::from(number), first, pace * SENDERS, began + time).await
+        });
+    }
+    let mut all =
+        Loaded { times: load::times(), done: 0, took: Duration::ZERO, commands: Vec::new() };
+    while let Some(one) = running.join_next().await {
+        let (times, commands) = one??;
+        all.times.add(&times)?;
+        all.done += times.len();
+        all.commands.extend(commands);
+    }
+    all.took = began.elapsed();
+    Ok(all)
+}
+
+async fn sender(
+    site: &Site,
+    number: u64,
+    first: Instant,
+    pace: Duration,
+    until: Instant,
+) -> anyhow::Result<(Histogram<u64>, Vec<Told>)> {
+    let (mut times, mut commands) = (load::times(), Vec::new());
+    let mut client = site.connect().await?;
+    let (mut intended, mut n) = (first, number);
+    while intended < until {
+        sleep_until(intended).await;
+        let id = client.send_load(site.dock(n), n).await?;
+        let end = Some(client.end_of(&id).await?);
+        load::record(&mut times, intended.elapsed());
+        commands.push(Told { id, end });
+        intended += pace;
+        // Every sender goes its own way round the docks, and each dock gets commands of both kinds.
+        n += u64::from(SENDERS) + 1;
+    }
+    Ok((times, commands))
+}
