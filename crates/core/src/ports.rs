@@ -206,6 +206,12 @@ pub trait CommandStore: Send + Sync {
         StoreDepths::default()
     }
 
+    /// Whether it may hold a command, or come to hold it, that it has not said to be accepted; told at once. `false` in a
+    /// store that answers only when it is certain. Whatever stands before another store asks that one as well.
+    fn may_hold(&self, _: CommandId) -> bool {
+        false
+    }
+
     /// Stores a command and spends the nonce of its request, or says why not.
     ///
     /// The order of the checks: nonce, idempotency key, one motion at a time (waived for emergencies).

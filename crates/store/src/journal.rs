@@ -15,6 +15,8 @@ mod fitting;
 mod medium;
 mod pending;
 mod registry;
+mod remembered;
+mod settling;
 #[cfg(test)]
 mod tests;
 #[doc(hidden)]
@@ -23,7 +25,7 @@ pub mod trying;
 use std::{
     io,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -46,7 +48,6 @@ use uuid::Uuid;
 use self::{
     disk::{Caller, Disk},
     file::JournalFile,
-    fitting::fit,
     medium::FileMedium,
     pending::{Pending, Record, Way},
 };
@@ -60,11 +61,10 @@ use crate::{MasterKey, seal::Sealer};
 /// How long an emergency waits for the store before it takes the journal.
 const STORE_PATIENCE: Duration = Duration::from_millis(250);
 
-/// How often the journal is looked at.
-const SETTLE_WAIT: Duration = Duration::from_secs(1);
-
-/// Nonces that are put on record each time.
-const NONCES_PER_ROUND_MAX: usize = 64;
+/// Whether the key of an emergency was used before is read only once the store has taken so long to accept it: a read beside
+/// every write would take its time from both.
+const KEY_READ_WAIT: Duration = Duration::from_millis(20);
+const KEY_READ_PATIENCE: Duration = STORE_PATIENCE.saturating_sub(KEY_READ_WAIT);
 
 /// A store that never holds an emergency up.
 pub struct JournalledStore {
@@ -72,6 +72,8 @@ pub struct JournalledStore {
     /// Never locked while anything is waited for. Only the thread of the disk adds records.
     pending: Arc<Mutex<Pending>>,
     disk: Disk,
+    /// Whether it was told in the log that the file cannot be emptied.
+    is_untidy: AtomicBool,
 }
 
 impl JournalledStore {
@@ -86,7 +88,7 @@ impl JournalledStore {
         let in_use = || JournalError::InUse { path: path.to_owned() };
         let medium = FileMedium::open(path).map_err(io)?.ok_or_else(in_use)?;
         let (file, pending) = read(Box::new(medium), &Sealer::new(key))?;
-        Ok(Self { inner, pending, disk: Disk::start(file).map_err(io)? })
+        Ok(Self::new(inner, pending, Disk::start(file).map_err(io)?))
     }
 
     /// The same on another medium, without a thread: whatever is to be written waits for whoever has the writer.
@@ -100,7 +102,11 @@ impl JournalledStore {
     ) -> Result<(Self, JournalWriter), JournalError> {
         let (file, pending) = read(medium, &Sealer::new(key))?;
         let (disk, writer) = Disk::with_writer(file);
-        Ok((Self { inner, pending, disk }, writer))
+        Ok((Self::new(inner, pending, disk), writer))
+    }
+
+    fn new(inner: Arc<dyn Store>, pending: Arc<Mutex<Pending>>, disk: Disk) -> Self {
+        Self { inner, pending, disk, is_untidy: AtomicBool::new(false) }
     }
 
     /// Whether a server has the journal at `path`, so that no other can start with it. Changes nothing.
@@ -109,97 +115,6 @@ impl JournalledStore {
     /// When there is a file that cannot be opened.
     pub fn is_in_use(path: &Path) -> io::Result<bool> {
         medium::is_in_use(path)
-    }
-
-    /// Puts what is in the journal into the store, the oldest command first. A command of which the store holds something
-    /// that cannot be read stays in the journal, and the others go on. Answers how many commands were settled.
-    ///
-    /// # Errors
-    /// When the store is still unwell; what is left stays in the journal.
-    pub async fn settle(&self) -> Result<usize, StoreError> {
-        let (mut settled, mut passed) = (0, None);
-        loop {
-            let next = self.pending().next(passed);
-            let Some((id, records, last)) = next else { break };
-            match self.store_all(&records).await {
-                // What came meanwhile is settled in the next turn.
-                Ok(()) if self.pending().settled(id, last) => {
-                    settled += 1;
-                    if let Err(error) = self.clear().await {
-                        tracing::error!(%error, "could not clear the emergency journal; it is read again at the next start");
-                    }
-                }
-                Ok(()) => {}
-                Err(StoreError::Damaged(why)) => {
-                    passed = Some(id);
-                    // Tried again every time, and told once.
-                    if self.pending().pass_over(id) {
-                        tracing::error!(
-                            command.id = %id, why,
-                            "an emergency cannot be put on record; it stays in the emergency journal"
-                        );
-                    }
-                }
-                Err(unwell @ StoreError::Unavailable(_)) => return Err(unwell),
-            }
-        }
-        self.spend_remembered().await?;
-        Ok(settled)
-    }
-
-    async fn store_all(&self, records: &[Record]) -> Result<(), StoreError> {
-        for record in records {
-            self.store(record).await?;
-        }
-        Ok(())
-    }
-
-    /// Puts some of the nonces on record that are remembered: not all at once, since more may come all the while.
-    async fn spend_remembered(&self) -> Result<(), StoreError> {
-        for _ in 0..NONCES_PER_ROUND_MAX {
-            let remembered = self.pending().remembered();
-            let Some(nonce) = remembered else { break };
-            match self.inner.spend_nonce(nonce).await {
-                Ok(_) => self.pending().has_nonce(&nonce),
-                Err(StoreError::Damaged(why)) => {
-                    tracing::error!(why, "the nonce of an emergency cannot be put on record");
-                    break;
-                }
-                Err(unwell @ StoreError::Unavailable(_)) => return Err(unwell),
-            }
-        }
-        Ok(())
-    }
-
-    /// Empties the file if nothing in it is to be settled.
-    async fn clear(&self) -> Result<(), StoreError> {
-        if !self.pending().is_empty() {
-            return Ok(());
-        }
-        let pending = self.pending.clone();
-        self.disk
-            .run(move |file, caller| {
-                // Only this thread adds to it, so it stays empty.
-                let is_empty = lock(&pending).is_empty();
-                let cleared = if is_empty { file.clear() } else { Ok(()) };
-                drop(caller.send(cleared.map_err(|err| to_store_error(&err))));
-            })
-            .await
-    }
-
-    /// Settles again and again until dropped.
-    pub async fn keep_settling(&self) {
-        loop {
-            tokio::time::sleep(SETTLE_WAIT).await;
-            match self.settle().await {
-                Ok(0) => {}
-                Ok(settled) => tracing::info!(
-                    settled,
-                    "the store is well again; emergencies were put on record"
-                ),
-                Err(error) => tracing::warn!(%error, "the store is still unwell"),
-            }
-        }
     }
 
     /// How many commands are in the journal and not in the store.
@@ -212,76 +127,6 @@ impl JournalledStore {
         lock(&self.pending)
     }
 
-    /// Stores one record. Whatever was stored already, by an attempt that took too long, is left as it is.
-    async fn store(&self, record: &Record) -> Result<(), StoreError> {
-        match record {
-            Record::Accept { nonce, new } => self.store_accept(*nonce, new.clone()).await,
-            Record::Advance { advance } => self.store_advance(advance).await,
-        }
-    }
-
-    async fn store_advance(&self, advance: &Advance) -> Result<(), StoreError> {
-        let id = advance.id;
-        loop {
-            let timeline = self.inner.timeline(id).await?;
-            let is_there = !advance.entries.is_empty()
-                && advance.entries.iter().all(|entry| timeline.contains(entry));
-            if is_there {
-                return Ok(());
-            }
-            let Some(stored) = self.inner.command(id).await? else {
-                tracing::error!(command.id = %id, "an emergency's change is of none that is stored");
-                return Ok(());
-            };
-            let Some(fitting) = fit(advance, &stored.life) else {
-                if advance.life.version > stored.life.version {
-                    tracing::error!(command.id = %id, "an emergency's change no longer fits what is stored");
-                }
-                return Ok(());
-            };
-            if self.inner.advance(fitting).await? == Advanced::Yes {
-                return Ok(());
-            }
-        }
-    }
-
-    async fn store_accept(
-        &self,
-        nonce: Option<NonceUse>,
-        mut new: NewCommand,
-    ) -> Result<(), StoreError> {
-        let id = new.spec.id;
-        let mut accepted = self.inner.accept(nonce, new.clone()).await?;
-        if accepted == Accepted::NonceReplayed {
-            if self.inner.command(id).await?.is_some() {
-                return Ok(());
-            }
-            // Another request spent it, which says nothing of the key.
-            accepted = self.inner.accept(None, new.clone()).await?;
-        }
-        match accepted {
-            Accepted::New => return Ok(()),
-            Accepted::Replayed { id: stored, .. } if stored == id => return Ok(()),
-            Accepted::NonceReplayed
-            | Accepted::Replayed { .. }
-            | Accepted::Conflict { .. }
-            | Accepted::Busy { .. } => {}
-        }
-        // Another command holds the key, which nobody could know: the record is kept under a key of its own.
-        let mut spec = (*new.spec).clone();
-        spec.idempotency_key = format!("{}#emergency:{id}", spec.idempotency_key);
-        new.spec = Arc::new(spec);
-        match self.inner.accept(None, new).await? {
-            Accepted::New | Accepted::Replayed { .. } => {}
-            refused @ (Accepted::NonceReplayed
-            | Accepted::Conflict { .. }
-            | Accepted::Busy { .. }) => {
-                tracing::error!(command.id = %id, ?refused, "an emergency could not be put on record");
-            }
-        }
-        Ok(())
-    }
-
     /// An answer leaves, and the store may not have the nonce of its request.
     fn remember(&self, nonce: Option<NonceUse>) {
         if let Some(nonce) = nonce {
@@ -289,15 +134,24 @@ impl JournalledStore {
         }
     }
 
-    /// Asks the store to take an emergency, and beside that whether its key was used before: that is read, and answered
-    /// also while nothing can be written. Nothing of either when it takes too long.
+    /// Asks the store to take an emergency, and where it does not do so at once also whether its key was used before: that is
+    /// read, and answered also while nothing can be written. Nothing of either when it takes too long.
     async fn accept_or_foresee(
         &self,
         nonce: Option<NonceUse>,
         new: &NewCommand,
     ) -> (Option<Result<Accepted, StoreError>>, Option<Result<Accepted, StoreError>>) {
         let mut accepting = std::pin::pin!(self.ask(nonce, new.clone()));
-        let mut foreseeing = std::pin::pin!(patiently(self.inner.foresee(new.clone())));
+        let is_refused = match tokio::time::timeout(KEY_READ_WAIT, &mut accepting).await {
+            Ok(Some(answer)) => return (Some(answer), None),
+            Ok(None) => true,
+            Err(_) => false,
+        };
+        let foreseeing = tokio::time::timeout(KEY_READ_PATIENCE, self.inner.foresee(new.clone()));
+        let mut foreseeing = std::pin::pin!(async { well(foreseeing.await) });
+        if is_refused {
+            return (None, foreseeing.await);
+        }
         tokio::select! {
             biased;
             accepted = &mut accepting => {
@@ -319,11 +173,7 @@ impl JournalledStore {
         let mut asking = Box::pin(async move {
             let spec = new.spec.clone();
             let answer = inner.accept(nonce, new).await;
-            let mut pending = lock(&pending);
-            pending.answered(id);
-            if matches!(answer, Ok(Accepted::New)) {
-                pending.stored(spec);
-            }
+            lock(&pending).answered(spec, &answer);
             answer
         });
         let answer = tokio::time::timeout(STORE_PATIENCE, &mut asking).await;
@@ -378,10 +228,7 @@ fn read(
     sealer: &Sealer,
 ) -> Result<(JournalFile, Arc<Mutex<Pending>>), JournalError> {
     let (file, records) = JournalFile::open(medium, sealer)?;
-    let mut pending = Pending::default();
-    for record in records {
-        pending.add(record);
-    }
+    let pending = Pending::of(records, file.is_empty());
     Ok((file, Arc::new(Mutex::new(pending))))
 }
 
@@ -517,6 +364,10 @@ impl CommandStore for JournalledStore {
         self.pending().knows_nonce(nonce) || self.inner.knows_nonce(nonce)
     }
 
+    fn may_hold(&self, id: CommandId) -> bool {
+        self.pending().may_hold(id) || self.inner.may_hold(id)
+    }
+
     async fn foresee(&self, new: NewCommand) -> Result<Accepted, StoreError> {
         let known = self.pending().refusal(&new);
         match known {
@@ -566,9 +417,10 @@ impl CommandStore for JournalledStore {
         if stored.is_none() && is_asked {
             return Err(StoreError::Unavailable("the command may still be written".to_owned()));
         }
-        if let Some(command) = &stored {
-            self.pending().watch(command);
-        }
+        let mut pending = self.pending();
+        pending.is_clear(id);
+        stored.iter().for_each(|command| pending.watch(command));
+        drop(pending);
         Ok(stored)
     }
 
@@ -580,7 +432,11 @@ impl CommandStore for JournalledStore {
         let journalled = self.pending().command(id);
         match journalled.filter(|command| command.spec.tenant == tenant) {
             Some(command) => Ok(Some(command)),
-            None => self.inner.command_of(tenant, id).await,
+            None => {
+                let stored = self.inner.command_of(tenant, id).await?;
+                stored.iter().for_each(|command| self.pending().watch(command));
+                Ok(stored)
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! The journal's file: a sealed line for each record, in space that was set aside, so that a full disk does not stop an
-//! emergency.
+//! emergency. What cannot be settled goes into a second file in the end, so that the space comes back.
 
-use std::{io, path::PathBuf};
+use std::{collections::BTreeSet, io, path::PathBuf};
 
 use utmos_core::ports::StoreError;
 
@@ -11,6 +11,10 @@ use crate::seal::{DataKey, Sealer, Slot};
 /// This part of the space, half of it, is for emergencies and for what becomes of them: a device that talks much does not
 /// fill it.
 const RESERVED_PART: usize = 2;
+
+/// Stands where the first line begins, and nothing in the file counts any more: emptying it has begun. One byte, so that it is
+/// there or not, and none that a line has.
+const EMPTIED: u8 = 0xcf;
 
 /// Why the journal cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +50,9 @@ pub(super) struct JournalFile {
     /// From `end` to here may stand what does not count.
     dirty: usize,
     /// What was found damaged and could not be copied yet.
-    damaged: Option<Vec<u8>>,
+    damaged: Vec<Vec<u8>>,
+    /// Whether anything was set aside.
+    has_aside: bool,
 }
 
 impl JournalFile {
@@ -59,17 +65,42 @@ impl JournalFile {
         let path = medium.path().to_owned();
         let io = |cause| JournalError::Io { path: path.clone(), cause };
         let mut bytes = medium.read().map_err(io)?;
+        let aside = medium.aside().map_err(io)?;
         let length = bytes.len().max(medium.space());
         bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
-        let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        let key = key_of(sealer);
-        let mut journal = Self { medium, key, last: end, end, dirty: end, damaged: None };
-        let (records, is_whole) = journal.read(&bytes[..end]);
+        let has_aside = !aside.is_empty();
+        let mut journal = Self {
+            medium,
+            key: key_of(sealer),
+            last: 0,
+            end: 0,
+            dirty: bytes.len(),
+            damaged: Vec::new(),
+            has_aside,
+        };
+        let (mut records, is_whole) = journal.read(&aside);
         if !is_whole {
-            journal.found_damaged(bytes, records.is_empty());
+            journal.found_damaged(aside);
+        }
+        if is_emptied(&bytes) {
+            // Its process died in the middle of that.
+            journal.empty().map_err(io)?;
+        } else {
+            let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+            (journal.last, journal.end) = (end, end);
+            let (own, is_whole) = journal.read(&bytes[..end]);
+            if !is_whole && journal.found_damaged(bytes) && own.is_empty() {
+                (journal.last, journal.end) = (0, 0);
+            }
+            add_new(&mut records, own);
         }
         journal.fill(length).map_err(io)?;
         Ok((journal, records))
+    }
+
+    /// Whether nothing stands in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.end == 0 && !self.has_aside
     }
 
     /// The records of those lines that can be read, and whether all can.
@@ -87,37 +118,36 @@ impl JournalFile {
     }
 
     /// Keeps a copy of what is in the file. The lines that cannot be read are dropped once the others are on record, or
-    /// at once where there are no others.
-    fn found_damaged(&mut self, bytes: Vec<u8>, nothing_is_readable: bool) {
-        self.damaged = Some(bytes);
-        match self.copy_damaged() {
-            Ok(()) if nothing_is_readable => (self.last, self.end) = (0, 0),
-            Ok(()) => {}
-            Err(err) => tracing::error!(
+    /// at once where there are no others. Answers whether there is a copy.
+    fn found_damaged(&mut self, bytes: Vec<u8>) -> bool {
+        self.damaged.push(bytes);
+        let copied = self.copy_damaged();
+        if let Err(err) = &copied {
+            tracing::error!(
                 path = %self.medium.path().display(),
                 %err,
                 "the damaged emergency journal could not be copied; it is left as it is"
-            ),
+            );
         }
+        copied.is_ok()
     }
 
     fn copy_damaged(&mut self) -> io::Result<()> {
-        let Some(bytes) = &self.damaged else { return Ok(()) };
-        let copy = self.medium.keep_copy(bytes)?;
-        tracing::error!(
-            path = %self.medium.path().display(),
-            copy = %copy.display(),
-            "the emergency journal is damaged: a copy was kept, and what can be read is put on record"
-        );
-        self.damaged = None;
+        while let Some(bytes) = self.damaged.last() {
+            let copy = self.medium.keep_copy(bytes)?;
+            tracing::error!(
+                path = %self.medium.path().display(),
+                copy = %copy.display(),
+                "the emergency journal is damaged: a copy was kept, and what can be read is put on record"
+            );
+            self.damaged.pop();
+        }
         Ok(())
     }
 
     /// Appends a record, on the disk when this returns.
     pub(super) fn append(&mut self, record: &Record) -> Result<(), JournalError> {
-        let other = |error: String| self.error(io::Error::other(error));
-        let text = serde_json::to_string(record).map_err(|error| other(error.to_string()))?;
-        let line = seal_line(&self.key, &text).map_err(|error| other(error.to_string()))?;
+        let line = self.line(record)?;
         let end = self.end + line.len();
         let space = self.medium.space();
         let reserved = if record.is_talk() { space / RESERVED_PART } else { 0 };
@@ -140,11 +170,51 @@ impl JournalFile {
         self.wipe();
     }
 
-    /// Empties the file and keeps its space.
-    pub(super) fn clear(&mut self) -> Result<(), JournalError> {
-        self.copy_damaged().map_err(|cause| self.error(cause))?;
+    /// Empties the file and keeps its space. What is left of the records is set aside before.
+    pub(super) fn tidy(&mut self, left: &[Record]) -> Result<(), JournalError> {
+        let lines: String =
+            left.iter().map(|record| self.line(record)).collect::<Result<_, _>>()?;
+        self.tidy_to(lines.as_bytes()).map_err(|cause| self.error(cause))
+    }
+
+    fn tidy_to(&mut self, left: &[u8]) -> io::Result<()> {
+        self.copy_damaged()?;
+        if !left.is_empty() {
+            self.has_aside = true;
+            self.medium.set_aside(left)?;
+        }
+        self.empty()?;
+        if left.is_empty() && self.has_aside {
+            self.medium.set_aside(&[])?;
+            self.has_aside = false;
+        }
+        Ok(())
+    }
+
+    /// Writes zeros over what was written, and no more: whoever comes with an emergency meanwhile waits for that. First the
+    /// mark, on the disk before any of the zeros: a line of which a part is left must not look like a damaged one.
+    fn empty(&mut self) -> io::Result<()> {
+        self.dirty = self.dirty.max(self.end);
         (self.last, self.end) = (0, 0);
-        self.fill(self.medium.space()).map_err(|cause| self.error(cause))
+        if self.dirty == 0 {
+            return Ok(());
+        }
+        self.medium.write(0, &[EMPTIED])?;
+        self.medium.sync()?;
+        if self.dirty > 1 {
+            self.medium.write(1, &vec![0; self.dirty - 1])?;
+            self.medium.sync()?;
+        }
+        // With or without the mark the file is empty now.
+        self.medium.write(0, &[0])?;
+        self.dirty = 0;
+        Ok(())
+    }
+
+    fn line(&self, record: &Record) -> Result<String, JournalError> {
+        let other = |error: String| self.error(io::Error::other(error));
+        let text = serde_json::to_string(record).map_err(|error| other(error.to_string()))?;
+        seal_line(&self.key, &text).map_err(|error| other(error.to_string()))
     }
 
     /// Writes a line, and zeros over what stands after it and does not count.
@@ -177,6 +247,21 @@ impl JournalFile {
     fn error(&self, cause: io::Error) -> JournalError {
         JournalError::Io { path: self.medium.path().to_owned(), cause }
     }
+}
+
+/// Whether emptying it has begun: the mark stands before nothing but what may be left of lines.
+fn is_emptied(bytes: &[u8]) -> bool {
+    let is_left = |byte: &u8| matches!(byte, 0 | b'\n' | b'0'..=b'9' | b'a'..=b'f');
+    bytes.split_first().is_some_and(|(first, rest)| *first == EMPTIED && rest.iter().all(is_left))
+}
+
+/// Adds those records that are not there yet: what was set aside may still stand in the file.
+fn add_new(records: &mut Vec<Record>, own: Vec<Record>) {
+    let text = |record: &Record| serde_json::to_string(record).ok();
+    let known: BTreeSet<_> = records.iter().filter_map(text).collect();
+    records.extend(own.into_iter().filter(|record| {
+        known.is_empty() || text(record).is_none_or(|text| !known.contains(&text))
+    }));
 }
 
 /// The records of those lines that can be read, and the numbers of the others with what is wrong with them.

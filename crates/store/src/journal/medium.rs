@@ -38,6 +38,26 @@ pub trait Medium: Send {
     /// # Errors
     /// When it cannot.
     fn keep_copy(&mut self, bytes: &[u8]) -> io::Result<PathBuf>;
+
+    /// Keeps something beside it in the place of what was set aside before, whole and on the disk when this returns; nothing
+    /// takes it away.
+    ///
+    /// # Errors
+    /// When it cannot; what was there before still is, or this.
+    fn set_aside(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match bytes {
+            [] => Ok(()),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// What was set aside.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn aside(&mut self) -> io::Result<Vec<u8>> {
+        Ok(Vec::new())
+    }
 }
 
 /// A file. Locked while it is open.
@@ -76,8 +96,23 @@ impl FileMedium {
             .mode(0o600)
             .open(path)?;
         let is_ours = file.try_lock().is_ok();
+        if is_ours {
+            // A file that was made just now must be found after a power cut.
+            sync_folder_of(path)?;
+        }
         Ok(is_ours.then(|| Self { file, path: path.to_owned() }))
     }
+
+    /// Where lies what was set aside.
+    fn aside_path(&self) -> PathBuf {
+        self.path.with_added_extension("aside")
+    }
+}
+
+/// What was made, renamed or removed beside this file is so after a power cut.
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 impl Medium for FileMedium {
@@ -124,8 +159,33 @@ impl Medium for FileMedium {
                 Err(err) => return Err(err),
             }
         };
-        let folder = copy.parent().filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+        sync_folder_of(&copy)?;
         Ok(copy)
+    }
+
+    fn set_aside(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let path = self.aside_path();
+        if bytes.is_empty() {
+            match fs::remove_file(&path) {
+                Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
+                Ok(()) | Err(_) => {}
+            }
+        } else {
+            let draft = path.with_added_extension("new");
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(0o600);
+            let mut file = options.open(&draft)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&draft, &path)?;
+        }
+        sync_folder_of(&path)
+    }
+
+    fn aside(&mut self) -> io::Result<Vec<u8>> {
+        match fs::read(self.aside_path()) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            read => read,
+        }
     }
 }

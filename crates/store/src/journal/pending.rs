@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
     sync::Arc,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,11 @@ use utmos_core::{
     signing::NonceUse,
 };
 
+use super::{
+    STORE_PATIENCE,
+    disk::WRITE_PATIENCE,
+    remembered::{Latest, Nonces},
+};
 use crate::entry::kept_entry;
 
 /// A line of the journal.
@@ -113,16 +119,24 @@ pub(super) struct Pending {
     records: BTreeMap<CommandId, Vec<(u64, Record)>>,
     /// How many there were.
     count: u64,
+    /// How often something came or went.
+    changes: u64,
+    /// How often it had, when nothing stood in the file any more that need not be there.
+    tidied_at: u64,
     /// Emergencies in the store that may still change.
     watched: BTreeSet<CommandId>,
+    /// Emergencies in the store that have ended: devices may go on talking of them.
+    ended: Latest,
     /// How those stand that the store accepted since the start: the store may be too slow to tell of their keys.
     stored: BTreeMap<CommandId, (Arc<Spec>, Status)>,
     /// Emergencies that the store was asked to accept and has not answered: it may still write them. With those of them
     /// that were refused, since the journal could not take them either.
     asked: BTreeMap<CommandId, Option<(Option<NonceUse>, NewCommand)>>,
+    /// Emergencies that the store failed to accept, which it may have done all the same.
+    unclear: BTreeSet<CommandId>,
     /// Nonces of requests that were answered with a command of before, and that the store may not have. In memory only:
     /// where the process dies before the store is well, such a request is good once more, for the same answer.
-    nonces: BTreeMap<[u8; 16], NonceUse>,
+    nonces: Nonces,
     /// Commands that could not be settled for what the store holds already.
     passed_over: BTreeSet<CommandId>,
 }
@@ -130,12 +144,17 @@ pub(super) struct Pending {
 /// Records of a command in the journal that change nothing but its timeline; later ones are dropped.
 pub(super) const EVIDENCE_PER_COMMAND_MAX: usize = 32;
 
-/// Nonces that are remembered; beyond, the oldest go.
-const NONCES_MAX: usize = 10_000;
-
 impl Pending {
+    /// What is in a file. Where that is not empty there may be something to tidy.
+    pub(super) fn of(records: Vec<Record>, is_empty: bool) -> Self {
+        let mut pending = Self { changes: u64::from(!is_empty), ..Self::default() };
+        records.into_iter().for_each(|record| pending.add(record));
+        pending
+    }
+
     pub(super) fn add(&mut self, record: Record) {
         self.count += 1;
+        self.changes += 1;
         self.records.entry(record.id()).or_default().push((self.count, record));
     }
 
@@ -153,8 +172,34 @@ impl Pending {
         self.asked.insert(id, None);
     }
 
-    pub(super) fn answered(&mut self, id: CommandId) {
+    /// The store has answered, whether or not anybody still waits for it.
+    pub(super) fn answered(&mut self, spec: Arc<Spec>, answer: &Result<Accepted, StoreError>) {
+        let id = spec.id;
         self.asked.remove(&id);
+        match answer {
+            Ok(Accepted::New) => self.stored(spec),
+            Ok(
+                Accepted::Replayed { .. }
+                | Accepted::Conflict { .. }
+                | Accepted::Busy { .. }
+                | Accepted::NonceReplayed,
+            ) => {}
+            Err(_) => drop(self.unclear.insert(id)),
+        }
+    }
+
+    /// The store was read, and has answered before: whatever came of it is clear now.
+    pub(super) fn is_clear(&mut self, id: CommandId) {
+        self.unclear.remove(&id);
+    }
+
+    /// Whether it is here, or may be in the store, as far as is known from here.
+    pub(super) fn may_hold(&self, id: CommandId) -> bool {
+        self.records.contains_key(&id)
+            || self.asked.contains_key(&id)
+            || self.unclear.contains(&id)
+            || self.stored.contains_key(&id)
+            || self.watched.contains(&id)
     }
 
     /// It was refused. Whoever asks again gets it going, not a second one beside it.
@@ -164,10 +209,12 @@ impl Pending {
         }
     }
 
-    /// What was refused, may still be written, and is the same request.
+    /// What was refused, may still be written, is the same request, and can still leave before its deadline.
     pub(super) fn refused(&self, spec: &Spec) -> Option<(Option<NonceUse>, NewCommand)> {
         let is_same = |(_, new): &&(Option<NonceUse>, NewCommand)| {
-            has_same_key(&new.spec, spec) && new.spec.fingerprint == spec.fingerprint
+            has_same_key(&new.spec, spec)
+                && new.spec.fingerprint == spec.fingerprint
+                && has_time(&new.spec, spec)
         };
         self.asked.values().flatten().find(is_same).cloned()
     }
@@ -179,17 +226,12 @@ impl Pending {
 
     /// Remembers the nonce of a request that was answered without the store.
     pub(super) fn remember(&mut self, nonce: NonceUse) {
-        if self.nonces.len() >= NONCES_MAX {
-            let oldest =
-                self.nonces.values().min_by_key(|nonce| nonce.expires_at).map(|old| old.key);
-            oldest.and_then(|oldest| self.nonces.remove(&oldest));
-        }
-        self.nonces.insert(nonce.key, nonce);
+        self.nonces.insert(nonce);
     }
 
     /// A nonce that is remembered.
     pub(super) fn remembered(&self) -> Option<NonceUse> {
-        self.nonces.values().next().copied()
+        self.nonces.any()
     }
 
     /// The store has this nonce.
@@ -197,19 +239,29 @@ impl Pending {
         self.nonces.remove(&nonce.key);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.records.is_empty()
-    }
-
     pub(super) fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// An emergency that is in the store.
+    /// A command that is in the store.
     pub(super) fn watch(&mut self, command: &Command) {
-        if command.spec.risk == Risk::Emergency {
-            self.watched.insert(command.spec.id);
+        let id = command.spec.id;
+        if command.spec.risk != Risk::Emergency {
+            return;
         }
+        if command.life.needs_care() {
+            self.watched.insert(id);
+        } else {
+            self.has_ended(id);
+        }
+    }
+
+    /// Nobody looks after an emergency any more. What its device still says of it must not wait for the store either: a new
+    /// emergency may wait behind it.
+    fn has_ended(&mut self, id: CommandId) {
+        self.watched.remove(&id);
+        self.stored.remove(&id);
+        self.ended.insert(id);
     }
 
     /// The store has accepted an emergency.
@@ -221,8 +273,7 @@ impl Pending {
     /// The store has saved a change of an emergency.
     pub(super) fn saved(&mut self, id: CommandId, life: &Life) {
         if !life.needs_care() {
-            self.watched.remove(&id);
-            self.stored.remove(&id);
+            self.has_ended(id);
         } else if let Some((_, status)) = self.stored.get_mut(&id) {
             *status = life.status();
         }
@@ -241,6 +292,19 @@ impl Pending {
         self.passed_over.insert(id)
     }
 
+    /// What must stay in the file, as far as nothing else is left to be settled and the file holds more than that. With a
+    /// number for [`Pending::tidied`].
+    pub(super) fn to_tidy(&self) -> Option<(Vec<Record>, u64)> {
+        let is_left = self.records.keys().all(|id| self.passed_over.contains(id));
+        let records = || self.records.values().flatten().map(|(_, record)| record.clone());
+        (is_left && self.changes != self.tidied_at).then(|| (records().collect(), self.changes))
+    }
+
+    /// The file holds nothing more than it had to at this number.
+    pub(super) fn tidied(&mut self, changes: u64) {
+        self.tidied_at = changes;
+    }
+
     /// The records of a command up to this number are in the store. Answers whether these were all.
     pub(super) fn settled(&mut self, id: CommandId, last: u64) -> bool {
         let known = self.command(id).map(|command| (command.spec.clone(), command.life.status()));
@@ -252,9 +316,10 @@ impl Pending {
         }
         self.records.remove(&id);
         self.passed_over.remove(&id);
+        self.unclear.remove(&id);
+        self.changes += 1;
         if has_ended {
-            self.watched.remove(&id);
-            self.stored.remove(&id);
+            self.has_ended(id);
         } else {
             self.watched.insert(id);
             self.stored.extend(known.map(|known| (id, known)));
@@ -271,7 +336,7 @@ impl Pending {
         match self.records.get(&id).and_then(|records| records.last()) {
             Some((_, last)) if last.version() == seen => Way::Journal,
             Some(_) => Way::Lost,
-            None if self.watched.contains(&id) => Way::Either,
+            None if self.watched.contains(&id) || self.ended.contains(id) => Way::Either,
             None => Way::Store,
         }
     }
@@ -306,7 +371,7 @@ impl Pending {
 
     /// Whether the request of an emergency in the journal had this nonce, or one that was answered meanwhile.
     pub(super) fn knows_nonce(&self, nonce: &NonceUse) -> bool {
-        self.nonces.contains_key(&nonce.key)
+        self.nonces.contains(&nonce.key)
             || self.records.values().flatten().any(|(_, record)| match record {
                 Record::Accept { nonce: spent, .. } => {
                     spent.is_some_and(|spent| spent.key == nonce.key)
@@ -362,6 +427,14 @@ impl Pending {
 
 fn has_same_key(known: &Spec, spec: &Spec) -> bool {
     known.tenant == spec.tenant && known.idempotency_key == spec.idempotency_key
+}
+
+/// Whether what was asked for before can still be in the journal ahead of its deadline, with the store and the disk as slow as
+/// they may be, at the time that a new request came. Beyond that the new one goes for itself.
+fn has_time(known: &Spec, spec: &Spec) -> bool {
+    let came = Duration::from_millis(spec.deadline.mono.as_millis()).saturating_sub(spec.timeout);
+    let ends = Duration::from_millis(known.deadline.mono.as_millis());
+    known.deadline.boot == spec.deadline.boot && came + STORE_PATIENCE + WRITE_PATIENCE < ends
 }
 
 /// What a request is told whose key was used before.

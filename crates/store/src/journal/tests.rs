@@ -11,12 +11,17 @@ use utmos_core::{
 };
 
 use self::given::{at, change, moved, new, nonce, record, spec};
-use super::{pending::EVIDENCE_PER_COMMAND_MAX, *};
+use super::{
+    pending::EVIDENCE_PER_COMMAND_MAX, remembered::LATEST_MAX, settling::NONCES_PER_ROUND_MAX, *,
+};
 use crate::{MasterKey, SqliteConfig, SqliteStore};
 
 #[expect(dead_code, reason = "what others start from as well")]
 #[path = "../../tests/it/given.rs"]
 pub(super) mod given;
+mod medium;
+mod scripted;
+mod slow;
 
 /// A store with a journal, and a way to lock the database.
 struct Place {
@@ -32,12 +37,16 @@ impl Place {
         self.folder.path().join("emergency.journal")
     }
 
+    fn aside(&self) -> PathBuf {
+        self.folder.path().join("emergency.journal.aside")
+    }
+
     fn damaged(&self, number: u32) -> PathBuf {
         self.folder.path().join(format!("emergency.journal.damaged-{number}"))
     }
 
     fn open(&self) -> Arc<JournalledStore> {
-        let master_key = MasterKey::from_hex(&"5a".repeat(32)).unwrap();
+        let master_key = key();
         let path = self.folder.path().join("utmos.db");
         let store =
             SqliteStore::open(SqliteConfig { path, master_key: master_key.clone() }).unwrap();
@@ -58,6 +67,10 @@ impl Place {
         bytes.truncate(end);
         bytes
     }
+}
+
+fn key() -> MasterKey {
+    MasterKey::from_hex(&"5a".repeat(32)).unwrap()
 }
 
 fn emergency(millis: i64, key: &str) -> Spec {
@@ -192,6 +205,12 @@ async fn an_emergency_that_ended_by_the_journal_is_not_watched_for_ever() {
     assert_eq!(store.pending().way_of(&end), Way::Lost, "nobody else may move it");
     drop(lock);
     assert_eq!(store.settle().await.unwrap(), 1);
+    // Its device may go on talking of it. The last that ended are known, all others are the store's.
+    assert_eq!(store.pending().way_of(&end), Way::Either);
+    for number in 0..LATEST_MAX {
+        let other = command_of(emergency(i64::try_from(number).unwrap(), "other"));
+        store.pending().watch(&Command { life: end.life.clone(), ..other });
+    }
     assert_eq!(store.pending().way_of(&end), Way::Store);
     assert_eq!(store.command(command.spec.id).await.unwrap().unwrap().life, end.life);
 }
@@ -211,7 +230,7 @@ fn what_comes_while_others_settle_is_not_taken_for_settled() {
     assert_eq!(records.len(), 1);
     assert!(pending.settled(id, last));
     assert!(!pending.settled(id, last));
-    assert!(pending.is_empty());
+    assert_eq!(pending.len(), 0);
 }
 
 /// Puts an emergency into the journal of which the store was never asked.
@@ -396,7 +415,7 @@ async fn what_was_used_before_is_known_while_nothing_can_be_written() {
 #[tokio::test]
 async fn a_command_that_the_store_cannot_take_stays_and_the_others_go_on() {
     let place = Place::new();
-    let store = place.open();
+    let mut store = place.open();
     let bad = emergency(0, "bad");
     for (number, spec) in (1..).zip([bad.clone(), emergency(1, "good"), emergency(2, "better")]) {
         journalled(&store, Some(nonce(number, 900)), spec).await;
@@ -409,15 +428,23 @@ async fn a_command_that_the_store_cannot_take_stays_and_the_others_go_on() {
     assert_eq!(store.settle().await.unwrap(), 2);
     assert_eq!((store.settle().await.unwrap(), store.unsettled()), (0, 1));
     assert!(store.command(emergency(2, "better").id).await.unwrap().is_some());
-    drop(store);
-    let store = place.open();
-    store.settle().await.unwrap();
-    assert_eq!(store.unsettled(), 1, "it is kept");
-    assert!(store.command(bad.id).await.unwrap().is_some());
+    assert!(place.written().is_empty(), "it takes no room from others");
+    // What becomes of it is kept as well.
+    let bad = command_of(bad);
+    assert_eq!(store.advance(ended(&bad)).await.unwrap(), Advanced::Yes);
+    for _ in ["from the file and what was set aside", "from what was set aside"] {
+        drop(store);
+        store = place.open();
+        assert_eq!(store.unsettled(), 1, "it is kept");
+        assert_eq!(store.command(bad.spec.id).await.unwrap().unwrap().life, ended(&bad).life);
+        assert_eq!(store.settle().await.unwrap(), 0);
+        assert!(place.written().is_empty() && place.aside().exists());
+    }
     conn.execute("DELETE FROM idempotency WHERE row = 999", []).unwrap();
     assert_eq!(store.settle().await.unwrap(), 1);
+    assert_eq!(store.command(bad.spec.id).await.unwrap().unwrap().life, ended(&bad).life);
     drop(store);
-    assert!(place.written().is_empty());
+    assert!(place.written().is_empty() && !place.aside().exists());
 }
 
 #[tokio::test]

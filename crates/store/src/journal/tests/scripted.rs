@@ -1,0 +1,217 @@
+//! A store that does as a test says, before a real one.
+
+use std::sync::{
+    Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::sync::watch;
+use utmos_core::{
+    credential::Credential,
+    device::{Device, SubDevice},
+    id::{ApiId, DeviceSn, GatewaySn},
+    ports::{RegistryStore, Tenant},
+};
+
+use super::*;
+
+/// What becomes of writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mood {
+    Well,
+    /// They are well at once, whatever the disk does, since nothing is written.
+    Quick,
+    /// They wait, and are then written.
+    Slow,
+    /// They wait, and are then refused.
+    Stuck,
+}
+
+pub(super) struct Scripted {
+    pub(super) inner: Arc<dyn Store>,
+    mood: Mutex<Mood>,
+    released: watch::Sender<bool>,
+    /// Keys that were read.
+    pub(super) foreseen: AtomicUsize,
+    /// Writes that were begun.
+    pub(super) begun: watch::Sender<usize>,
+}
+
+impl Scripted {
+    pub(super) fn new(inner: Arc<dyn Store>) -> Self {
+        Self {
+            inner,
+            mood: Mutex::new(Mood::Well),
+            released: watch::Sender::new(false),
+            foreseen: AtomicUsize::new(0),
+            begun: watch::Sender::new(0),
+        }
+    }
+
+    /// What becomes of writes that begin from now on.
+    pub(super) fn is(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
+
+    /// Whatever waits goes on.
+    pub(super) fn release(&self) {
+        self.released.send_replace(true);
+    }
+
+    async fn begin(&self) -> Result<(), StoreError> {
+        let mood = *self.mood.lock().unwrap();
+        self.begun.send_modify(|begun| *begun += 1);
+        if matches!(mood, Mood::Slow | Mood::Stuck) {
+            self.released.subscribe().wait_for(|released| *released).await.unwrap();
+        }
+        match mood {
+            Mood::Well | Mood::Quick | Mood::Slow => Ok(()),
+            Mood::Stuck => Err(StoreError::Unavailable("made so by a test".to_owned())),
+        }
+    }
+}
+
+#[async_trait]
+impl CommandStore for Scripted {
+    async fn accept(
+        &self,
+        nonce: Option<NonceUse>,
+        new: NewCommand,
+    ) -> Result<Accepted, StoreError> {
+        self.begin().await?;
+        if *self.mood.lock().unwrap() == Mood::Quick {
+            return Ok(Accepted::New);
+        }
+        self.inner.accept(nonce, new).await
+    }
+
+    async fn foresee(&self, new: NewCommand) -> Result<Accepted, StoreError> {
+        self.foreseen.fetch_add(1, Ordering::SeqCst);
+        self.inner.foresee(new).await
+    }
+
+    async fn advance(&self, advance: Advance) -> Result<Advanced, StoreError> {
+        self.begin().await?;
+        self.inner.advance(advance).await
+    }
+
+    async fn spend_nonce(&self, nonce: NonceUse) -> Result<Nonce, StoreError> {
+        self.inner.spend_nonce(nonce).await
+    }
+
+    fn knows_nonce(&self, nonce: &NonceUse) -> bool {
+        self.inner.knows_nonce(nonce)
+    }
+
+    async fn forget_nonces(&self, at: Timestamp) -> Result<usize, StoreError> {
+        self.inner.forget_nonces(at).await
+    }
+
+    async fn command(&self, id: CommandId) -> Result<Option<Command>, StoreError> {
+        self.inner.command(id).await
+    }
+
+    async fn command_of(
+        &self,
+        tenant: TenantId,
+        id: CommandId,
+    ) -> Result<Option<Command>, StoreError> {
+        self.inner.command_of(tenant, id).await
+    }
+
+    async fn commands_of(
+        &self,
+        tenant: TenantId,
+        filter: CommandFilter,
+        before: Option<CommandId>,
+        limit: usize,
+    ) -> Result<Vec<Command>, StoreError> {
+        self.inner.commands_of(tenant, filter, before, limit).await
+    }
+
+    async fn timeline(&self, id: CommandId) -> Result<Vec<Entry>, StoreError> {
+        self.inner.timeline(id).await
+    }
+
+    async fn open_commands(
+        &self,
+        after: Option<CommandId>,
+        limit: usize,
+    ) -> Result<Vec<Command>, StoreError> {
+        self.inner.open_commands(after, limit).await
+    }
+
+    async fn emergency_after(&self, spec: &Spec) -> Result<Option<CommandId>, StoreError> {
+        self.inner.emergency_after(spec).await
+    }
+
+    async fn newest_record(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.inner.newest_record().await
+    }
+
+    async fn keep_unmatched(&self, unmatched: Unmatched) -> Result<(), StoreError> {
+        self.inner.keep_unmatched(unmatched).await
+    }
+
+    async fn unmatched_of(
+        &self,
+        tenant: TenantId,
+        before: Option<Uuid>,
+        limit: usize,
+    ) -> Result<Vec<Unmatched>, StoreError> {
+        self.inner.unmatched_of(tenant, before, limit).await
+    }
+}
+
+/// No test of the journal asks for any of it.
+#[async_trait]
+impl RegistryStore for Scripted {
+    async fn generation(&self) -> Result<u64, StoreError> {
+        self.inner.generation().await
+    }
+
+    async fn put_tenant(&self, tenant: Tenant) -> Result<(), StoreError> {
+        self.inner.put_tenant(tenant).await
+    }
+
+    async fn tenants(&self) -> Result<Vec<Tenant>, StoreError> {
+        self.inner.tenants().await
+    }
+
+    async fn put_credential(&self, credential: Credential) -> Result<(), StoreError> {
+        self.inner.put_credential(credential).await
+    }
+
+    async fn credential(&self, api_id: &ApiId) -> Result<Option<Credential>, StoreError> {
+        self.inner.credential(api_id).await
+    }
+
+    async fn credentials(&self) -> Result<Vec<Credential>, StoreError> {
+        self.inner.credentials().await
+    }
+
+    async fn put_device(&self, device: Device) -> Result<(), StoreError> {
+        self.inner.put_device(device).await
+    }
+
+    async fn remove_device(&self, sn: &DeviceSn) -> Result<bool, StoreError> {
+        self.inner.remove_device(sn).await
+    }
+
+    async fn devices(&self) -> Result<Vec<Device>, StoreError> {
+        self.inner.devices().await
+    }
+
+    async fn put_topology(
+        &self,
+        gateway: &GatewaySn,
+        new: Vec<Device>,
+        subs: Vec<SubDevice>,
+    ) -> Result<(), StoreError> {
+        self.inner.put_topology(gateway, new, subs).await
+    }
+
+    async fn topologies(&self) -> Result<Vec<(GatewaySn, Vec<SubDevice>)>, StoreError> {
+        self.inner.topologies().await
+    }
+}
