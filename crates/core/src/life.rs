@@ -68,8 +68,8 @@ pub enum Input {
         /// The command that stops it.
         abort_command_id: String,
     },
-    /// The store did not confirm that it was accepted, so its caller was told that it was not; nobody asked again, and
-    /// nobody has sent it.
+    /// The store did not confirm that it was accepted, so its caller was told that it was not, or of another copy of it that
+    /// goes; nobody asked again, and nobody has sent it.
     Disowned,
     /// An emergency of the same aircraft was accepted.
     Preempt {
@@ -377,8 +377,7 @@ impl Case<'_> {
     }
 
     fn disown(self) -> Decision {
-        let reason = "the store did not confirm its acceptance, its caller was told so and did not ask again before its \
-                      deadline; nothing was sent";
+        let reason = "the store did not confirm its acceptance, and nobody took it up before its deadline; nothing was sent";
         let proof = Proof::NotSent { reason: reason.to_owned() };
         self.end(Outcome::TimedOut(FailureCode::ExpiredBeforeSending), reason, proof)
     }

@@ -1,54 +1,134 @@
 //! Commands that the store may hold although it could not say so. Their callers were told to ask again: who does gets the
 //! command going, from the store's own answer that it is there. Whoever does not has given it up, and it ends unsent.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use utmos_core::{
-    command::{Command, Status},
+    command::{Command, Life, Status},
     id::CommandId,
     life::Input,
 };
 
 use super::{Inner, LaneKey};
 
-/// Commands in doubt that are remembered.
+/// Commands in doubt that are remembered, and as many emergencies beside them.
 const DOUBTFUL_MAX: usize = 10_000;
 
+/// Why nobody knows whether the store holds a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// It did not say so. Whoever asks again gets the command going.
+    Unsaid,
+    /// Another copy of the request was taken in its place and goes: this one must not go as well.
+    Copy,
+}
+
 /// A command as the store holds it, if it does.
-pub(super) struct Doubtful {
+struct Doubtful {
     key: LaneKey,
     command: Command,
+    doubt: Doubt,
+}
+
+/// What the store was asked to accept and has not said to hold. Pure.
+#[derive(Default)]
+pub(super) struct Doubts {
+    /// Commands that are being accepted, and whether the store has told somebody else meanwhile that it holds them.
+    in_flight: BTreeMap<CommandId, bool>,
+    /// Commands whose callers were told something else. Emergencies have a room of their own.
+    emergencies: BTreeMap<CommandId, Doubtful>,
+    others: BTreeMap<CommandId, Doubtful>,
+}
+
+/// What becomes of a command in doubt.
+enum Fate {
+    /// Somebody was told meanwhile that it is there.
+    GoesOn(LaneKey, Box<Command>),
+    Remembered,
+    NoRoom,
+}
+
+impl Doubts {
+    /// The store is asked to accept a command.
+    pub(super) fn ask(&mut self, id: CommandId) {
+        self.in_flight.insert(id, false);
+    }
+
+    /// The store has said what came of it.
+    pub(super) fn answered(&mut self, id: CommandId) {
+        self.in_flight.remove(&id);
+    }
+
+    /// The store has not. In one step, so that whoever asks again meanwhile finds the command on one side of it or the other.
+    fn doubt(&mut self, key: LaneKey, command: Command, doubt: Doubt) -> Fate {
+        let id = command.spec.id;
+        let was_asked_again = self.in_flight.remove(&id).unwrap_or(false);
+        if was_asked_again && doubt == Doubt::Unsaid {
+            return Fate::GoesOn(key, Box::new(command));
+        }
+        let room = if key.urgent { &mut self.emergencies } else { &mut self.others };
+        if room.len() >= DOUBTFUL_MAX {
+            return Fate::NoRoom;
+        }
+        room.insert(id, Doubtful { key, command, doubt });
+        Fate::Remembered
+    }
+
+    /// Somebody was told that the store holds a command. Answers what goes on from here by that, where the command still
+    /// stands `as_it_was`; one whose own caller has not heard yet goes on by that one.
+    fn asked_again(&mut self, id: CommandId, as_it_was: bool) -> Option<(LaneKey, Command)> {
+        if let Some(was_asked_again) = self.in_flight.get_mut(&id) {
+            *was_asked_again = true;
+        }
+        if self.get(id)?.doubt == Doubt::Copy {
+            return None;
+        }
+        self.remove(id).filter(|_| as_it_was).map(|doubtful| (doubtful.key, doubtful.command))
+    }
+
+    /// Nobody has asked again. Answers how the store would hold it.
+    fn give_up(&mut self, id: CommandId) -> Option<Life> {
+        self.remove(id).map(|doubtful| doubtful.command.life)
+    }
+
+    fn get(&self, id: CommandId) -> Option<&Doubtful> {
+        self.emergencies.get(&id).or_else(|| self.others.get(&id))
+    }
+
+    fn remove(&mut self, id: CommandId) -> Option<Doubtful> {
+        self.emergencies.remove(&id).or_else(|| self.others.remove(&id))
+    }
 }
 
 impl Inner {
-    /// Remembers a command until its caller asks again, or its deadline passes.
-    pub(super) fn doubt(self: &Arc<Self>, key: LaneKey, command: Command) {
+    /// Remembers a command until its caller asks again, or its deadline passes. Where somebody has done so already, it goes
+    /// on.
+    pub(super) fn doubt(self: &Arc<Self>, key: LaneKey, command: Command, doubt: Doubt) {
         let (id, timeout) = (command.spec.id, command.spec.timeout);
-        {
-            let mut state = self.lock();
-            if state.doubtful.len() >= DOUBTFUL_MAX {
-                // Nearly always the store holds none of them; what it holds is looked after again at the next start.
-                tracing::error!(command.id = %id, "too many commands are in doubt to remember this one");
-                return;
+        let fate = self.lock().doubts.doubt(key, command, doubt);
+        match fate {
+            Fate::GoesOn(key, command) => self.take_on(&key, *command),
+            Fate::Remembered => {
+                let inner = self.clone();
+                self.tasks.spawn(async move { inner.find_out(id, timeout).await });
             }
-            state.doubtful.insert(id, Doubtful { key, command });
+            // Nearly always the store holds none of them; what it holds is looked after again at the next start.
+            Fate::NoRoom => {
+                tracing::error!(command.id = %id, "too many commands are in doubt to remember this one");
+            }
         }
-        let inner = self.clone();
-        self.tasks.spawn(async move { inner.find_out(id, timeout).await });
     }
 
     /// The store has said that it holds a command, and how it stands. If that was in doubt, it goes on from here; if its
     /// own caller has not heard yet, that one takes it on.
     pub(super) fn take_on_doubtful(self: &Arc<Self>, id: CommandId, status: Status) {
-        let doubtful = {
-            let mut state = self.lock();
-            if let Some(was_asked_again) = state.in_flight.get_mut(&id) {
-                *was_asked_again = true;
-            }
-            let is_as_it_was = status == Status::Accepted && !state.homes.contains_key(&id);
-            state.doubtful.remove(&id).filter(|_| is_as_it_was)
+        let goes_on = {
+            let mut guard = self.lock();
+            let state = &mut *guard;
+            let as_it_was = status == Status::Accepted && !state.homes.contains_key(&id);
+            state.doubts.asked_again(id, as_it_was)
         };
-        if let Some(Doubtful { key, command }) = doubtful {
+        if let Some((key, command)) = goes_on {
             self.take_on(&key, command);
         }
     }
@@ -57,13 +137,12 @@ impl Inner {
     async fn find_out(self: Arc<Self>, id: CommandId, timeout: Duration) {
         let mut pause = timeout;
         loop {
-            if self.is_stopping_within(pause).await || !self.lock().doubtful.contains_key(&id) {
+            if self.is_stopping_within(pause).await || self.lock().doubts.get(id).is_none() {
                 return;
             }
             match self.store.command(id).await {
                 Ok(found) => {
-                    let given_up =
-                        self.lock().doubtful.remove(&id).map(|doubtful| doubtful.command.life);
+                    let given_up = self.lock().doubts.give_up(id);
                     // Should it stand otherwise by now, another server has found it and looks after it.
                     let is_as_it_was = |found: &Command| {
                         given_up.is_some_and(|life| life.version == found.life.version)
@@ -86,5 +165,118 @@ impl Inner {
             () = self.stopping.cancelled() => true,
             () = tokio::time::sleep(wait) => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::sync::Arc;
+
+    use utmos_core::{
+        command::{Life, Spec},
+        id::{ApiId, Bid, DeviceSn, TenantId},
+        method::{Channel, CompleteOn, CompletesBy, IfOffline, Risk},
+        time::{BootId, Deadline, Mono, Timestamp},
+    };
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn command(number: usize, risk: Risk) -> (LaneKey, Command) {
+        let device = DeviceSn::parse("DOCK-1").unwrap();
+        let at = Timestamp::from_millis(0);
+        let id = |number: usize| Uuid::from_u128(u128::try_from(number).unwrap() | 7 << 76);
+        let spec = Spec {
+            id: CommandId::new(id(number)),
+            tenant: TenantId::new(id(1)),
+            accepted_for: ApiId::new("ak_1"),
+            request_id: String::new(),
+            idempotency_key: number.to_string(),
+            fingerprint: [0; 32],
+            gateway: device.clone().to_gateway(),
+            device,
+            aircraft: None,
+            method: "return_home".to_owned(),
+            channel: Channel::Services,
+            completes_by: CompletesBy::Reply,
+            risk,
+            starts_motion: false,
+            reply_without_status_is_final: true,
+            if_offline: IfOffline::Wait,
+            complete_on: CompleteOn::Outcome,
+            bid: Bid::new(id(2)),
+            job_ref: None,
+            timeout: Duration::from_secs(30),
+            silence_wait: Duration::from_secs(60),
+            deadline: Deadline { boot: BootId([0; 16]), mono: Mono::from_millis(30_000), wall: at },
+            accepted_at: at,
+            payload: "{}".into(),
+        };
+        let key = LaneKey { gateway: spec.gateway.clone(), urgent: risk == Risk::Emergency };
+        let life = Life::accepted(&spec);
+        (key, Command { spec: Arc::new(spec), life })
+    }
+
+    fn doubt(doubts: &mut Doubts, number: usize, risk: Risk, doubt: Doubt) -> Fate {
+        let (key, command) = command(number, risk);
+        doubts.doubt(key, command, doubt)
+    }
+
+    #[test]
+    fn whoever_asks_again_gets_a_command_going_once_whenever_that_is() {
+        for doubted in [Doubt::Unsaid, Doubt::Copy] {
+            for asks_at in 0..3 {
+                let mut doubts = Doubts::default();
+                let (_, known) = command(7, Risk::Emergency);
+                let id = known.spec.id;
+                let mut gone_on = 0;
+                let mut time = 0..;
+                let mut ask = |doubts: &mut Doubts| {
+                    if time.next() == Some(asks_at) {
+                        gone_on += usize::from(doubts.asked_again(id, true).is_some());
+                    }
+                };
+                doubts.ask(id);
+                ask(&mut doubts);
+                let fate = doubt(&mut doubts, 7, Risk::Emergency, doubted);
+                ask(&mut doubts);
+                ask(&mut doubts);
+                gone_on += usize::from(matches!(fate, Fate::GoesOn(..)));
+                let is_going = doubted == Doubt::Unsaid;
+                assert_eq!(gone_on, usize::from(is_going), "{doubted:?} {asks_at}");
+                // A copy does not go, so it has to be ended.
+                assert_eq!(doubts.give_up(id).is_some(), !is_going, "{doubted:?} {asks_at}");
+                assert!(doubts.in_flight.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn too_many_commands_in_doubt_take_no_room_from_emergencies() {
+        let mut doubts = Doubts::default();
+        for number in 0..DOUBTFUL_MAX {
+            let fate = doubt(&mut doubts, number, Risk::Ground, Doubt::Unsaid);
+            assert!(matches!(fate, Fate::Remembered));
+        }
+        let next = DOUBTFUL_MAX;
+        assert!(matches!(doubt(&mut doubts, next, Risk::Ground, Doubt::Unsaid), Fate::NoRoom));
+        for number in next..next + DOUBTFUL_MAX {
+            let fate = doubt(&mut doubts, number, Risk::Emergency, Doubt::Unsaid);
+            assert!(matches!(fate, Fate::Remembered));
+        }
+        let next = next + DOUBTFUL_MAX;
+        assert!(matches!(doubt(&mut doubts, next, Risk::Emergency, Doubt::Unsaid), Fate::NoRoom));
+        let (_, last) = command(next - 1, Risk::Emergency);
+        assert!(doubts.asked_again(last.spec.id, true).is_some());
+    }
+
+    #[test]
+    fn what_stands_otherwise_by_now_does_not_go_on_from_here() {
+        let mut doubts = Doubts::default();
+        drop(doubt(&mut doubts, 7, Risk::Emergency, Doubt::Unsaid));
+        let (_, known) = command(7, Risk::Emergency);
+        assert!(doubts.asked_again(known.spec.id, false).is_none());
+        assert!(doubts.get(known.spec.id).is_none());
     }
 }

@@ -18,7 +18,7 @@ use utmos_core::{
     time::{BootId, Deadline, Timestamp},
 };
 
-use super::{Driver, Inner, LaneKey, Told};
+use super::{Driver, Inner, LaneKey, Told, doubt::Doubt};
 use crate::crash_point;
 
 /// Open commands read from the store in one go at start.
@@ -283,28 +283,47 @@ impl Inner {
         let life = new.life.clone();
         let is_claimed = life.phase == Phase::Sending;
         let expected = (!is_claimed).then(|| Expected { inner: self.clone(), key: key.clone() });
-        self.lock().in_flight.insert(spec.id, false);
+        self.lock().doubts.ask(spec.id);
         let accepted = self.figures.accept.of(self.store.accept(nonce, new)).await;
-        let was_asked_again = self.lock().in_flight.remove(&spec.id).unwrap_or(false);
         let command = Command { spec: spec.clone(), life };
-        match &accepted {
-            Ok(Accepted::New) => {
-                crash_point::reached("accepted");
-                self.take_on(&key, command);
+        match self.what_is_in_doubt(&spec, &accepted) {
+            Some(doubt) => self.doubt(key, command, doubt),
+            None => {
+                self.lock().doubts.answered(spec.id);
+                if matches!(accepted, Ok(Accepted::New)) {
+                    crash_point::reached("accepted");
+                    self.take_on(&key, command);
+                }
             }
-            Ok(Accepted::Replayed { id, status, .. }) => self.take_on_doubtful(*id, *status),
-            Err(StoreError::Unavailable(_)) if was_asked_again => {
-                self.take_on(&key, command);
-            }
-            Err(StoreError::Unavailable(_)) => self.doubt(key, command),
-            Ok(Accepted::Conflict { .. } | Accepted::Busy { .. } | Accepted::NonceReplayed)
-            | Err(StoreError::Damaged(_)) => {}
+        }
+        if let Ok(Accepted::Replayed { id, status, .. }) = &accepted {
+            self.take_on_doubtful(*id, *status);
         }
         // Only now, when the command itself stands in the way of those after it.
         drop(expected);
         let (id, accepted_at) = (spec.id, spec.accepted_at);
         let fresh = Submitted { id, status: Status::Accepted, accepted_at, replayed: false };
         Ok(before(accepted.map_err(SubmitError::Store)?)?.unwrap_or(fresh))
+    }
+
+    /// Whether the store may hold a command all the same: it could not say, or it was slow and something else that was known
+    /// before it spoke against the command.
+    fn what_is_in_doubt(
+        &self,
+        spec: &Spec,
+        accepted: &Result<Accepted, StoreError>,
+    ) -> Option<Doubt> {
+        match accepted {
+            Err(StoreError::Unavailable(_)) => Some(Doubt::Unsaid),
+            Ok(Accepted::Replayed { id, .. }) if *id != spec.id => {
+                self.store.may_hold(spec.id).then_some(Doubt::Copy)
+            }
+            Ok(Accepted::Conflict { .. } | Accepted::NonceReplayed) => {
+                self.store.may_hold(spec.id).then_some(Doubt::Unsaid)
+            }
+            Ok(Accepted::New | Accepted::Replayed { .. } | Accepted::Busy { .. })
+            | Err(StoreError::Damaged(_)) => None,
+        }
     }
 
     /// Looks after a command that is on disk as it stands here, and lets it go on.

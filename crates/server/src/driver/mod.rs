@@ -178,10 +178,8 @@ struct State {
     drc_seq: BTreeMap<GatewaySn, u64>,
     /// How each aircraft was last seen.
     flights: BTreeMap<DeviceSn, FlightMode>,
-    /// Commands that are being accepted, and whether the store has told somebody else meanwhile that it holds them.
-    in_flight: BTreeMap<CommandId, bool>,
-    /// Commands that the store may hold although it did not say so; their callers were told that it does not.
-    doubtful: BTreeMap<CommandId, doubt::Doubtful>,
+    /// What the store may hold although it did not say so.
+    doubts: doubt::Doubts,
 }
 
 /// Something told to a lane.
@@ -241,8 +239,7 @@ impl Driver {
                 last_emergencies: LastEmergencies::default(),
                 drc_seq: BTreeMap::new(),
                 flights: BTreeMap::new(),
-                in_flight: BTreeMap::new(),
-                doubtful: BTreeMap::new(),
+                doubts: doubt::Doubts::default(),
             }),
             figures: Figures::default(),
             failures: failures::Failures::default(),

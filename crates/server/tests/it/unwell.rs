@@ -1,7 +1,7 @@
 //! A store that a test can make slow or refuse, before the real one.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
@@ -33,6 +33,9 @@ pub struct Unwell {
     /// Changes that stand before the gate now.
     waiting: watch::Sender<usize>,
     refused: AtomicUsize,
+    /// Commands whose acceptance was held, and one of them that is refused.
+    acceptances: Mutex<Vec<CommandId>>,
+    refused_acceptance: Mutex<Option<CommandId>>,
 }
 
 impl Unwell {
@@ -47,6 +50,8 @@ impl Unwell {
             damaged: AtomicBool::new(false),
             waiting: watch::Sender::new(0),
             refused: AtomicUsize::new(0),
+            acceptances: Mutex::default(),
+            refused_acceptance: Mutex::default(),
         }
     }
 
@@ -61,6 +66,16 @@ impl Unwell {
         if holds {
             self.hold();
         }
+    }
+
+    /// Commands whose acceptance was held so far.
+    pub fn held_acceptances(&self) -> Vec<CommandId> {
+        self.acceptances.lock().unwrap().clone()
+    }
+
+    /// The next acceptance of this command is refused, and no other.
+    pub fn refuse_acceptance(&self, id: CommandId) {
+        *self.refused_acceptance.lock().unwrap() = Some(id);
     }
 
     /// From now on everything waits that has to do with commands, as when the disk hangs.
@@ -143,7 +158,11 @@ impl CommandStore for Unwell {
     ) -> Result<Accepted, StoreError> {
         self.read()?;
         if self.holds_acceptances.load(Ordering::SeqCst) {
+            self.acceptances.lock().unwrap().push(new.spec.id);
             self.pass().await?;
+        }
+        if self.refused_acceptance.lock().unwrap().take_if(|id| *id == new.spec.id).is_some() {
+            return Err(StoreError::Unavailable("made so by a test".to_owned()));
         }
         self.inner.accept(nonce, new).await
     }
