@@ -1,4 +1,4 @@
-//! The store ports of `utmos-core` on SQLite.
+//! The store ports of `utmos-core` on SQLite and on PostgreSQL.
 //!
 //! Nothing here decides anything about a command: it keeps what core decided, whole or not at all, and durable (synced
 //! to the disk) before a method returns.
@@ -9,14 +9,19 @@ mod history;
 mod idempotency;
 mod journal;
 mod key;
+mod postgres;
 mod seal;
 mod sqlite;
+mod topology;
 
 pub use history::HistoryFile;
 #[doc(hidden)]
 pub use journal::trying as try_journal;
 pub use journal::{JournalError, JournalJob, JournalWriter, JournalledStore, Medium};
 pub use key::{MasterKey, MasterKeyError};
+pub use postgres::{
+    PostgresConfig, PostgresOpenError, PostgresStore, PostgresUrl, TlsFault, TlsFiles, UrlError,
+};
 pub use sqlite::{
     Examination, OpenError, SqliteConfig, SqliteStore, back_up, examine,
     limits::{

@@ -79,7 +79,7 @@ pub use self::{
     examine::{Examination, back_up, examine},
     open::OpenError,
 };
-use crate::{key::MasterKey, seal::Sealer};
+use crate::{key::MasterKey, seal::Sealer, topology::subs_json};
 
 /// What the store needs to know.
 #[derive(Debug, Clone)]
@@ -386,7 +386,7 @@ impl RegistryStore for SqliteStore {
         new: Vec<Device>,
         subs: Vec<SubDevice>,
     ) -> Result<(), StoreError> {
-        let (gateway, subs) = (gateway.clone(), registry::subs_json(&subs)?);
+        let (gateway, subs) = (gateway.clone(), subs_json(&subs)?);
         self.write(Lane::Normal, move |batch| registry::put_topology(batch, &gateway, &new, &subs))
             .await
     }
@@ -503,7 +503,7 @@ impl FleetStore for SqliteStore {
     }
 
     async fn bind(&self, bind: Bind) -> Result<Bound, StoreError> {
-        let subs = registry::subs_json(&bind.subs)?;
+        let subs = subs_json(&bind.subs)?;
         self.write(Lane::Normal, move |batch| fleet::bind(batch, &bind, &subs)).await
     }
 

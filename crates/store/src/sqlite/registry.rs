@@ -1,7 +1,6 @@
 //! Tenants, devices and topology. Each change raises the generation in its own transaction; what changes nothing does not.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde::{Deserialize, Serialize};
 use utmos_core::{
     device::{Device, SubDevice},
     id::{DeviceSn, GatewaySn, TenantId},
@@ -14,7 +13,10 @@ use super::{
     fault::{Fault, to_store_error},
     fleet,
 };
-use crate::codes::Coded;
+use crate::{
+    codes::Coded,
+    topology::{subs_from_json, without},
+};
 
 pub(super) fn generation(conn: &Connection) -> Result<u64, StoreError> {
     let kept: Option<i64> = conn
@@ -123,10 +125,7 @@ pub(super) fn remove_device(batch: &mut Batch<'_>, sn: &DeviceSn) -> Result<bool
         }
     }
     for (gateway, text) in kept {
-        let Ok(mut subs) = serde_json::from_str::<Vec<SubRow>>(&text) else { continue };
-        subs.retain(|sub| sub.sn != sn.as_str());
-        let text = serde_json::to_string(&subs)
-            .map_err(|err| StoreError::Damaged(format!("a topology cannot be written: {err}")))?;
+        let Some(text) = without(&text, sn)? else { continue };
         changed += batch.execute(
             "UPDATE topologies SET subs = ?2 WHERE gateway = ?1 AND subs <> ?2",
             params![gateway, text],
@@ -158,28 +157,6 @@ fn read_device(row: &Row<'_>) -> Result<Device, StoreError> {
         mqtt_secret_hash: cells.get("mqtt_secret_hash")?,
         created_at: cells.at("created_at")?,
     })
-}
-
-/// A sub-device as it is kept.
-#[derive(Serialize, Deserialize)]
-struct SubRow {
-    sn: String,
-    model_key: Option<String>,
-    index: Option<String>,
-}
-
-/// `subs` as it is kept.
-pub(super) fn subs_json(subs: &[SubDevice]) -> Result<String, StoreError> {
-    let rows: Vec<SubRow> = subs
-        .iter()
-        .map(|sub| SubRow {
-            sn: sub.sn.to_string(),
-            model_key: sub.model_key.clone(),
-            index: sub.index.clone(),
-        })
-        .collect();
-    serde_json::to_string(&rows)
-        .map_err(|err| StoreError::Damaged(format!("a topology cannot be written: {err}")))
 }
 
 pub(super) fn put_topology(
@@ -214,13 +191,8 @@ pub(super) fn topologies(
         let gateway = cells.gateway("gateway")?;
         cells.name(&gateway);
         let text = cells.some_text("subs")?;
-        let rows: Vec<SubRow> =
-            serde_json::from_str(&text).map_err(|err| cells.damaged("subs", err))?;
-        let subs = rows.into_iter().map(|sub| {
-            let sn = DeviceSn::parse(&sub.sn).map_err(|err| cells.damaged("subs", err))?;
-            Ok(SubDevice { sn, model_key: sub.model_key, index: sub.index })
-        });
-        Ok((gateway, subs.collect::<Result<_, StoreError>>()?))
+        let subs = subs_from_json(&text).map_err(|why| cells.damaged("subs", why))?;
+        Ok((gateway, subs))
     })
 }
 

@@ -1,0 +1,327 @@
+//! Opening the database: whether it can be reached, its schema, whether it is ours, and the settings of each connection.
+
+use std::time::Duration;
+
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod};
+use sha2::{Digest, Sha256};
+use tokio_postgres::{Client, error::SqlState};
+use utmos_core::ports::StoreError;
+
+use super::{
+    PostgresConfig,
+    fault::{causes, to_store_error},
+    limits::{CONNECT_WAIT, IDLE_WAIT, LOCK_WAIT, MIGRATION_WAIT, POOL_WAIT, STATEMENT_WAIT},
+    tls::{MakeTls, TlsFault},
+    url::PostgresUrl,
+};
+use crate::seal::Sealer;
+
+/// Every change of the schema, in order. One that has shipped is never edited.
+const MIGRATIONS: &[&str] = &[include_str!("../../migrations/postgres/0001_first.sql")];
+
+/// Held while the schema is looked at and changed. `UTMS` and a number.
+const MIGRATION_LOCK: i64 = 0x5554_4D53_0000_0001;
+
+/// Why the database cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum PostgresOpenError {
+    /// It cannot be reached or does not let us in.
+    #[error("{database}: {why}")]
+    Unavailable {
+        /// Its address, without secrets.
+        database: String,
+        /// Why, with the remedy.
+        why: String,
+    },
+    /// TLS cannot be set up.
+    #[error("TLS to {database} cannot be set up")]
+    Tls {
+        /// Its address, without secrets.
+        database: String,
+        /// The cause.
+        #[source]
+        source: TlsFault,
+    },
+    /// A newer server made it.
+    #[error(
+        "{database} has schema {found}, made by a newer version; this one knows schemas up to {known}: install that version or restore the backup from before"
+    )]
+    NewerSchema {
+        /// Its address, without secrets.
+        database: String,
+        /// Its schema.
+        found: i32,
+        /// Ours.
+        known: i32,
+    },
+    /// Nobody brought it up to date.
+    #[error("{database} has schema {found}, this version needs {known}; run: utmos store migrate")]
+    OlderSchema {
+        /// Its address, without secrets.
+        database: String,
+        /// Its schema; 0 when it has none.
+        found: i32,
+        /// Ours.
+        known: i32,
+    },
+    /// A migration is not what this version would have done.
+    #[error(
+        "{database}: migration {number} was applied in another form than this version knows; it belongs to another program or build: restore the backup or use another database"
+    )]
+    Altered {
+        /// Its address, without secrets.
+        database: String,
+        /// Which.
+        number: i32,
+    },
+    /// Its secrets were encrypted under another master key.
+    #[error(
+        "{0} was made with another master key; every server needs the same: put the right key into the key file"
+    )]
+    OtherMasterKey(String),
+    /// A setting would lose what was answered as stored.
+    #[error(
+        "{database}: {setting} is {found}; a crash would lose commands that were confirmed: set it to on in postgresql.conf"
+    )]
+    Unsafe {
+        /// Its address, without secrets.
+        database: String,
+        /// The setting.
+        setting: &'static str,
+        /// What it is.
+        found: String,
+    },
+    /// A migration failed and was rolled back.
+    #[error("{database}: migration {number} failed and was undone: {why}")]
+    Migration {
+        /// Its address, without secrets.
+        database: String,
+        /// Which.
+        number: i32,
+        /// Why.
+        why: String,
+    },
+}
+
+/// How an address is named in errors, and what can be said of it.
+pub(super) struct Named<'a>(pub(super) &'a PostgresUrl);
+
+impl Named<'_> {
+    fn name(&self) -> String {
+        self.0.to_string()
+    }
+
+    pub(super) fn explain(&self, err: &tokio_postgres::Error) -> PostgresOpenError {
+        let (StoreError::Unavailable(why) | StoreError::Damaged(why)) = to_store_error(err);
+        PostgresOpenError::Unavailable { database: self.name(), why }
+    }
+}
+
+/// A connection with the settings of this store, and the task that drives it.
+pub(super) async fn connect(
+    url: &PostgresUrl,
+    tls: &MakeTls,
+) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = url.config().connect(tls.clone()).await?;
+    tokio::spawn(async move {
+        if let Err(err) = connection.await {
+            tracing::debug!("a connection to PostgreSQL ended: {}", causes(&err));
+        }
+    });
+    client.batch_execute(&settings(STATEMENT_WAIT)).await?;
+    Ok(client)
+}
+
+/// What every connection is set to. Statements here look rows up by an index; what the planner knows of a partition that
+/// was empty a minute ago can only mislead it.
+fn settings(statement: Duration) -> String {
+    format!(
+        "SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {};
+         SET synchronous_commit = on; SET default_transaction_isolation = 'read committed';
+         SET client_min_messages = warning; SET timezone = 'UTC'; SET jit = off",
+        statement.as_millis(),
+        LOCK_WAIT.as_millis(),
+        IDLE_WAIT.as_millis(),
+    )
+}
+
+/// The pool of connections that read, and that write what is rare.
+pub(super) fn pool(config: &PostgresConfig, tls: &MakeTls) -> Result<Pool, String> {
+    let manager = Manager::from_config(
+        config.url.config().clone(),
+        tls.clone(),
+        ManagerConfig { recycling_method: RecyclingMethod::Fast },
+    );
+    Pool::builder(manager)
+        .max_size(config.connections.max(1))
+        .runtime(deadpool_postgres::Runtime::Tokio1)
+        .wait_timeout(Some(POOL_WAIT))
+        .create_timeout(Some(CONNECT_WAIT))
+        .recycle_timeout(Some(CONNECT_WAIT))
+        .post_create(Hook::async_fn(|client, _| {
+            Box::pin(async move {
+                client.batch_execute(&settings(STATEMENT_WAIT)).await.map_err(HookError::Backend)
+            })
+        }))
+        .build()
+        .map_err(|err| err.to_string())
+}
+
+/// Whether the schema may be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Migrate {
+    Yes,
+    /// It is only looked at.
+    No,
+}
+
+/// Brings the schema up to date and checks it, the master key and the settings that must be.
+pub(super) async fn prepare(
+    config: &PostgresConfig,
+    tls: &MakeTls,
+    sealer: &Sealer,
+    migrate: Migrate,
+) -> Result<(), PostgresOpenError> {
+    let named = Named(&config.url);
+    let explain = |err: tokio_postgres::Error| named.explain(&err);
+    let mut client = connect(&config.url, tls).await.map_err(explain)?;
+    check_settings(&client, &named).await?;
+    let found = applied(&client, &named).await?;
+    if migrate == Migrate::Yes && found < known() {
+        migrate_from(&mut client, &named).await?;
+    } else if found < known() {
+        return Err(PostgresOpenError::OlderSchema {
+            database: named.name(),
+            found,
+            known: known(),
+        });
+    }
+    check_key(&client, sealer, &named).await
+}
+
+fn known() -> i32 {
+    i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX)
+}
+
+fn checksum(sql: &str) -> Vec<u8> {
+    Sha256::digest(sql.as_bytes()).to_vec()
+}
+
+/// How many migrations were applied; whether they are ours.
+async fn applied(client: &Client, named: &Named<'_>) -> Result<i32, PostgresOpenError> {
+    let found =
+        client.query("SELECT version, checksum FROM schema_migrations ORDER BY version", &[]).await;
+    let rows = match found {
+        Ok(rows) => rows,
+        Err(err) if err.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(0),
+        Err(err) => return Err(named.explain(&err)),
+    };
+    let mut newest = 0;
+    for row in rows {
+        let read = |err: tokio_postgres::Error| named.explain(&err);
+        let (number, kept): (i32, Vec<u8>) =
+            (row.try_get(0).map_err(read)?, row.try_get(1).map_err(read)?);
+        newest = newest.max(number);
+        let ours = usize::try_from(number - 1).ok().and_then(|at| MIGRATIONS.get(at));
+        if ours.is_some_and(|sql| checksum(sql) != kept) {
+            return Err(PostgresOpenError::Altered { database: named.name(), number });
+        }
+    }
+    if newest > known() {
+        return Err(PostgresOpenError::NewerSchema {
+            database: named.name(),
+            found: newest,
+            known: known(),
+        });
+    }
+    Ok(newest)
+}
+
+/// Runs what is missing, all or nothing, while every other server waits for it.
+async fn migrate_from(client: &mut Client, named: &Named<'_>) -> Result<(), PostgresOpenError> {
+    let explain = |err: tokio_postgres::Error| named.explain(&err);
+    let wait = MIGRATION_WAIT.as_millis();
+    let patient = format!("SET statement_timeout = {wait}; SET lock_timeout = {wait}");
+    client.batch_execute(&patient).await.map_err(explain)?;
+    // Held by the session and not by the transaction: whoever waited for it must see what the other one committed.
+    client.query("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK]).await.map_err(explain)?;
+    let found = applied(client, named).await?;
+    let tx = client.transaction().await.map_err(explain)?;
+    tx.batch_execute(
+        "CREATE TABLE IF NOT EXISTS schema_migrations (
+             version integer PRIMARY KEY, checksum bytea NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())",
+    )
+    .await
+    .map_err(explain)?;
+    for (number, sql) in (1_i32..).zip(MIGRATIONS).filter(|(number, _)| *number > found) {
+        let failed = |err: tokio_postgres::Error| {
+            let (StoreError::Unavailable(why) | StoreError::Damaged(why)) = to_store_error(&err);
+            PostgresOpenError::Migration { database: named.name(), number, why }
+        };
+        tx.batch_execute(sql).await.map_err(failed)?;
+        tx.execute(
+            "INSERT INTO schema_migrations (version, checksum) VALUES ($1, $2)",
+            &[&number, &checksum(sql)],
+        )
+        .await
+        .map_err(failed)?;
+    }
+    tx.commit().await.map_err(explain)?;
+    // The lock ends with the connection at the latest.
+    drop(client.query("SELECT pg_advisory_unlock($1)", &[&MIGRATION_LOCK]).await);
+    Ok(())
+}
+
+/// The first server to come leaves the mark of its master key; every other must have the same.
+async fn check_key(
+    client: &Client,
+    sealer: &Sealer,
+    named: &Named<'_>,
+) -> Result<(), PostgresOpenError> {
+    let explain = |err: tokio_postgres::Error| named.explain(&err);
+    let mark = sealer.check().as_slice();
+    client
+        .execute(
+            "INSERT INTO meta (name, value) VALUES ('key_check', $1) ON CONFLICT DO NOTHING",
+            &[&mark],
+        )
+        .await
+        .map_err(explain)?;
+    let row = client
+        .query_one("SELECT value FROM meta WHERE name = 'key_check'", &[])
+        .await
+        .map_err(explain)?;
+    let kept: &[u8] = row.try_get(0).map_err(explain)?;
+    match kept == mark {
+        true => Ok(()),
+        false => Err(PostgresOpenError::OtherMasterKey(named.name())),
+    }
+}
+
+/// A commit must be on the disk when it returns.
+async fn check_settings(client: &Client, named: &Named<'_>) -> Result<(), PostgresOpenError> {
+    let explain = |err: tokio_postgres::Error| named.explain(&err);
+    let row = client
+        .query_one(
+            "SELECT current_setting('synchronous_commit'), current_setting('fsync'), current_setting('full_page_writes')",
+            &[],
+        )
+        .await
+        .map_err(explain)?;
+    for (at, setting) in ["synchronous_commit", "fsync", "full_page_writes"].into_iter().enumerate()
+    {
+        let found: String = row.try_get(at).map_err(explain)?;
+        match (setting, found.as_str()) {
+            (_, "on") => {}
+            ("synchronous_commit", _) => {
+                return Err(PostgresOpenError::Unsafe { database: named.name(), setting, found });
+            }
+            // Somebody's choice for the whole server, such as a test's.
+            (setting, found) => tracing::warn!(
+                "{setting} of {} is {found}: a power cut can lose or damage what is stored",
+                named.name()
+            ),
+        }
+    }
+    Ok(())
+}
