@@ -1,7 +1,13 @@
-//! The 16 bytes a caller's key is looked up by.
+//! The 16 bytes a caller's key is looked up by, and what a key that was used before means.
 
 use sha2::{Digest, Sha256};
-use utmos_core::id::TenantId;
+use utmos_core::{
+    command::{Phase, Spec},
+    id::{CommandId, TenantId},
+    method::Risk,
+    ports::{Accepted, NewCommand},
+    time::Timestamp,
+};
 use uuid::{Uuid, Version};
 
 /// Bytes of a time-ordered key that are kept in front, so that keys of one time lie side by side in the tree.
@@ -24,6 +30,36 @@ pub(crate) fn lookup_key(tenant: TenantId, key: &str) -> [u8; 16] {
         lookup[..TIME_BYTES].copy_from_slice(&id.as_bytes()[..TIME_BYTES]);
     }
     lookup
+}
+
+/// What is known of the command that came under a key first.
+pub(crate) struct Before {
+    pub(crate) id: CommandId,
+    pub(crate) tenant: TenantId,
+    pub(crate) key: String,
+    pub(crate) fingerprint: [u8; 32],
+    pub(crate) accepted_at: Timestamp,
+    pub(crate) phase: Phase,
+}
+
+impl Before {
+    /// What it means for one that comes under the same key now, or what is wrong on record.
+    pub(crate) fn answer(&self, spec: &Spec) -> Result<Accepted, String> {
+        let id = self.id;
+        if self.tenant != spec.tenant || self.key != spec.idempotency_key {
+            return Err(format!("command {id} came under another key"));
+        }
+        if self.fingerprint != spec.fingerprint {
+            return Ok(Accepted::Conflict { id });
+        }
+        let (accepted_at, status) = (self.accepted_at, self.phase.status());
+        Ok(Accepted::Replayed { id, accepted_at, status })
+    }
+}
+
+/// Whether no other movement of its aircraft may be running.
+pub(crate) fn needs_free_way(new: &NewCommand) -> bool {
+    (new.spec.starts_motion || new.life.holds_motion) && new.spec.risk != Risk::Emergency
 }
 
 #[cfg(test)]

@@ -9,10 +9,12 @@ mod history;
 mod idempotency;
 mod journal;
 mod key;
+mod life;
 mod postgres;
 mod seal;
 mod sqlite;
 mod topology;
+mod urgent;
 
 pub use history::HistoryFile;
 #[doc(hidden)]

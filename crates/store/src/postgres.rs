@@ -1,37 +1,73 @@
 //! The store on PostgreSQL, which several servers may share.
 
+mod batch;
 mod cells;
 mod condition;
 mod credentials;
+mod decide;
 mod fault;
+mod job;
 mod limits;
+mod lives;
+mod nonces;
 mod open;
+mod partitions;
 mod rare;
+mod reads;
 mod registry;
+mod rows;
+mod statements;
 mod text;
 mod tls;
+mod unmatched;
 mod url;
+mod writer;
 
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use deadpool_postgres::Pool;
+use tokio::task::JoinHandle;
 use utmos_core::{
+    command::{Command, Spec},
     credential::Credential,
     device::{Device, SubDevice},
-    id::{ApiId, DeviceSn, GatewaySn},
-    ports::{RegistryStore, StoreError, Tenant},
+    evidence::Entry,
+    id::{ApiId, CommandId, DeviceSn, GatewaySn, TenantId},
+    ports::{
+        Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, RegistryStore,
+        StoreDepths, StoreError, Tenant, Unmatched,
+    },
+    signing::NonceUse,
+    time::Timestamp,
 };
+use uuid::Uuid;
 
 use self::{
-    cells::Cells, condition::Condition, credentials::CredentialRow, open::Migrate, rare::rarely,
+    cells::Cells,
+    condition::Condition,
+    credentials::CredentialRow,
+    fault::closed,
+    job::{Acceptance, Answer, Ask, Change, Line},
+    nonces::KnownNonces,
+    open::{Migrate, Named},
+    partitions::Weeks,
+    rare::rarely,
+    tls::MakeTls,
+    writer::{Retry, Session, Writer},
 };
+use crate::{
+    key::MasterKey,
+    seal::Sealer,
+    sqlite::limits::{QUEUE_MAX, URGENT_QUEUE_MAX},
+    urgent::{Lane, UrgentCommands},
+};
+
 pub use self::{
     open::PostgresOpenError,
     tls::{TlsFault, TlsFiles},
     url::{PostgresUrl, UrlError},
 };
-use crate::{key::MasterKey, seal::Sealer};
 
 /// What the store needs to know.
 #[derive(Debug, Clone)]
@@ -58,6 +94,12 @@ pub struct PostgresStore {
     pool: Pool,
     sealer: Arc<Sealer>,
     condition: Arc<Condition>,
+    nonces: KnownNonces,
+    urgent: UrgentCommands,
+    /// Whose row in `clocks` is that of the pool.
+    id: Uuid,
+    normal_line: Line,
+    urgent_line: Line,
 }
 
 impl PostgresStore {
@@ -76,10 +118,42 @@ impl PostgresStore {
             database: config.url.to_string(),
             why,
         })?;
+        let nonces = KnownNonces::default();
+        let condition = Arc::new(Condition::new(config.url.to_string()));
+        let (normal_line, normal) = Line::new(QUEUE_MAX);
+        let (urgent_line, urgent) = Line::new(URGENT_QUEUE_MAX);
+        for (jobs, is_patient) in [(normal, true), (urgent, false)] {
+            let session = connected(&config.url, &tls).await?;
+            if is_patient {
+                session
+                    .prepare_store(&nonces)
+                    .await
+                    .map_err(|err| Named(&config.url).explain(&err))?;
+            }
+            let writer = Writer {
+                url: config.url.clone(),
+                tls: tls.clone(),
+                jobs,
+                condition: condition.clone(),
+                nonces: nonces.clone(),
+                id: Uuid::new_v4(),
+                is_patient,
+                session: Some(session),
+                weeks: Weeks::default(),
+                retry: Retry::default(),
+            };
+            // Ends when the store is dropped, after what is queued has been written.
+            let _writing: JoinHandle<()> = tokio::spawn(writer.run());
+        }
         Ok(Self {
             pool,
             sealer: Arc::new(sealer),
-            condition: Arc::new(Condition::new(config.url.to_string())),
+            condition,
+            nonces,
+            urgent: UrgentCommands::default(),
+            id: Uuid::new_v4(),
+            normal_line,
+            urgent_line,
             url: config.url,
         })
     }
@@ -110,13 +184,136 @@ impl PostgresStore {
 
     /// Writes what is queued and gives the connections back. Later calls are refused.
     pub async fn close(&self) {
+        self.urgent_line.close().await;
+        self.normal_line.close().await;
         self.pool.close();
+    }
+
+    async fn write(&self, lane: Lane, ask: Ask) -> Result<Answer, StoreError> {
+        match lane {
+            Lane::Urgent => self.urgent_line.submit(ask).await,
+            Lane::Normal => self.normal_line.submit(ask).await,
+        }
     }
 }
 
 impl fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresStore").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+async fn connected(url: &PostgresUrl, tls: &MakeTls) -> Result<Session, PostgresOpenError> {
+    Session::open(url, tls).await.map_err(|err| Named(url).explain(&err))
+}
+
+#[async_trait]
+impl CommandStore for PostgresStore {
+    fn trouble(&self) -> Option<String> {
+        self.condition.trouble()
+    }
+
+    fn depths(&self) -> StoreDepths {
+        let (urgent_writes, writes) = (self.urgent_line.depth(), self.normal_line.depth());
+        StoreDepths { urgent_writes, writes, unsettled: 0 }
+    }
+
+    async fn accept(
+        &self,
+        nonce: Option<NonceUse>,
+        new: NewCommand,
+    ) -> Result<Accepted, StoreError> {
+        let lane = self.urgent.lane_of_new(&new.spec);
+        let acceptance = Acceptance::new(nonce, new, &self.sealer)?;
+        match self.write(lane, Ask::Accept(Box::new(acceptance))).await? {
+            Answer::Accepted(accepted) => Ok(accepted),
+            Answer::Advanced(_) | Answer::Nonce(_) | Answer::Written => Err(closed()),
+        }
+    }
+
+    async fn foresee(&self, new: NewCommand) -> Result<Accepted, StoreError> {
+        reads::foresee(self, &new).await
+    }
+
+    async fn advance(&self, advance: Advance) -> Result<Advanced, StoreError> {
+        let lane = self.urgent.lane_of(advance.id);
+        let change = Change::new(advance, &self.sealer)?;
+        match self.write(lane, Ask::Advance(Box::new(change))).await? {
+            Answer::Advanced(advanced) => Ok(advanced),
+            Answer::Accepted(_) | Answer::Nonce(_) | Answer::Written => Err(closed()),
+        }
+    }
+
+    async fn spend_nonce(&self, nonce: NonceUse) -> Result<Nonce, StoreError> {
+        match self.write(Lane::Normal, Ask::Spend(nonce)).await? {
+            Answer::Nonce(nonce) => Ok(nonce),
+            Answer::Accepted(_) | Answer::Advanced(_) | Answer::Written => Err(closed()),
+        }
+    }
+
+    fn knows_nonce(&self, nonce: &NonceUse) -> bool {
+        self.nonces.contains(nonce)
+    }
+
+    async fn forget_nonces(&self, at: Timestamp) -> Result<usize, StoreError> {
+        nonces::forget(self, at).await
+    }
+
+    async fn command(&self, id: CommandId) -> Result<Option<Command>, StoreError> {
+        reads::one(self, id).await
+    }
+
+    async fn command_of(
+        &self,
+        tenant: TenantId,
+        id: CommandId,
+    ) -> Result<Option<Command>, StoreError> {
+        let found = self.command(id).await?;
+        Ok(found.filter(|command| command.spec.tenant == tenant))
+    }
+
+    async fn commands_of(
+        &self,
+        tenant: TenantId,
+        filter: CommandFilter,
+        before: Option<CommandId>,
+        limit: usize,
+    ) -> Result<Vec<Command>, StoreError> {
+        reads::page(self, tenant, &filter, before, limit).await
+    }
+
+    async fn timeline(&self, id: CommandId) -> Result<Vec<Entry>, StoreError> {
+        reads::timeline(self, id).await
+    }
+
+    async fn open_commands(
+        &self,
+        after: Option<CommandId>,
+        limit: usize,
+    ) -> Result<Vec<Command>, StoreError> {
+        reads::open(self, after, limit).await
+    }
+
+    async fn emergency_after(&self, spec: &Spec) -> Result<Option<CommandId>, StoreError> {
+        reads::emergency_after(self, spec).await
+    }
+
+    async fn newest_record(&self) -> Result<Option<Timestamp>, StoreError> {
+        reads::newest_record(self).await
+    }
+
+    async fn keep_unmatched(&self, unmatched: Unmatched) -> Result<(), StoreError> {
+        let raw = unmatched::seal(&unmatched, &self.sealer)?;
+        rarely!(self, |tx| unmatched::keep(&tx, &unmatched, &raw, self.id))
+    }
+
+    async fn unmatched_of(
+        &self,
+        tenant: TenantId,
+        before: Option<Uuid>,
+        limit: usize,
+    ) -> Result<Vec<Unmatched>, StoreError> {
+        unmatched::read(self, tenant, before, limit).await
     }
 }
 

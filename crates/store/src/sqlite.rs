@@ -25,7 +25,6 @@ mod requests_rules;
 mod rows;
 mod timeline;
 mod unmatched;
-mod urgent;
 mod wal;
 mod writer;
 
@@ -68,18 +67,22 @@ use self::{
     fault::{Fault, to_store_error},
     limits::FORGET_BATCH,
     nonces::{KnownNonces, Nonces},
-    queue::{Lane, Queue},
+    queue::Queue,
     readers::Readers,
     requests::{RequestPage, SealedRequest},
     requests_rules::OfTask,
-    urgent::UrgentCommands,
     writer::Writer,
 };
 pub use self::{
     examine::{Examination, back_up, examine},
     open::OpenError,
 };
-use crate::{key::MasterKey, seal::Sealer, topology::subs_json};
+use crate::{
+    key::MasterKey,
+    seal::Sealer,
+    topology::subs_json,
+    urgent::{Lane, UrgentCommands},
+};
 
 /// What the store needs to know.
 #[derive(Debug, Clone)]

@@ -1,7 +1,5 @@
 //! What went wrong in PostgreSQL, sorted by whom it concerns and whether it may be tried again.
 
-use std::error::Error as _;
-
 use deadpool_postgres::PoolError;
 use tokio_postgres::error::SqlState;
 use utmos_core::ports::StoreError;
@@ -157,11 +155,6 @@ pub(super) fn causes(err: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
-}
-
-/// Whether the server itself said that it did not do it.
-pub(super) fn was_refused(err: &tokio_postgres::Error) -> bool {
-    err.as_db_error().is_some() && err.source().is_some()
 }
 
 /// The same error once more, for everybody else it concerns.

@@ -9,12 +9,18 @@ pub(super) const POOL_WAIT: Duration = Duration::from_secs(5);
 /// How long one statement may take.
 pub(super) const STATEMENT_WAIT: Duration = Duration::from_secs(15);
 /// How long a statement waits for another transaction's lock.
-pub(super) const LOCK_WAIT: Duration = Duration::from_secs(5);
-/// After how long the server ends a transaction in which nothing goes on: that of a server that was cut off.
-pub(super) const IDLE_WAIT: Duration = Duration::from_secs(15);
+pub(super) const LOCK_WAIT: Duration = Duration::from_secs(6);
+/// After how long PostgreSQL ends a transaction in which nothing goes on, such as that of a server that was cut off or
+/// stopped: before others give up waiting for its locks.
+pub(super) const IDLE_WAIT: Duration = Duration::from_secs(4);
 /// How long a migration may take, and wait for its turn.
 pub(super) const MIGRATION_WAIT: Duration = Duration::from_secs(600);
 /// How often a transaction that another one crossed is tried again.
 pub(super) const CROSSED_MAX: u32 = 5;
-/// The longest server name and the like that goes into an error.
+/// How long a writer waits before it tries to connect again: so long at first, and twice as long each time, up to so long.
+pub(super) const RECONNECT_WAIT_MIN: Duration = Duration::from_millis(50);
+pub(super) const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How often a small write is tried while nothing can be written.
+pub(super) const PROBE_WAIT: Duration = Duration::from_secs(1);
+/// Connections of the pool, where nothing else is said.
 pub(super) const DEFAULT_CONNECTIONS: usize = 8;

@@ -2,12 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use utmos_core::{
-    command::Phase,
     id::{CommandId, TenantId},
-    method::Risk,
     ports::{Accepted, NewCommand, Nonce, StoreError},
     signing::NonceUse,
-    time::Timestamp,
 };
 use uuid::Uuid;
 
@@ -15,13 +12,14 @@ use super::{
     batch::Batch,
     cells::{Cells, millis},
     fault::Fault,
-    rows::{self, SealedLife, execute_with_life},
+    rows::{self, execute_with_life},
     timeline,
 };
 use crate::{
     codes::Coded,
     entry::EntryRow,
-    idempotency::lookup_key,
+    idempotency::{Before, lookup_key, needs_free_way},
+    life::SealedLife,
     seal::{Sealer, Slot},
 };
 
@@ -151,29 +149,18 @@ impl Question<'_> {
     fn compare(&self, conn: &Connection, row: i64) -> Result<Accepted, Fault> {
         let found = conn
             .prepare_cached(SELECT_BEFORE)?
-            .query_row(params![row], |row| Ok(Before::read(row)))
+            .query_row(params![row], |row| Ok(read_before(row)))
             .optional()?;
         let damaged =
             |why: String| StoreError::Damaged(format!("idempotency, of row {row}: {why}"));
         let before = found.ok_or_else(|| damaged("there is no such command".to_owned()))??;
-        let (spec, id) = (&self.new.spec, before.id);
-        if before.tenant != spec.tenant || before.key != spec.idempotency_key {
-            return Err(damaged(format!("command {id} came under another key")).into());
-        }
-        if before.fingerprint != spec.fingerprint {
-            return Ok(Accepted::Conflict { id });
-        }
-        Ok(Accepted::Replayed {
-            id,
-            accepted_at: before.accepted_at,
-            status: before.phase.status(),
-        })
+        Ok(before.answer(&self.new.spec).map_err(damaged)?)
     }
 
     /// Where either of two commands does not know its aircraft, the same gateway counts as the same aircraft.
     fn motion_in_the_way(&self, conn: &Connection) -> Result<Option<Accepted>, Fault> {
         let spec = &self.new.spec;
-        if !(spec.starts_motion || self.new.life.holds_motion) || spec.risk == Risk::Emergency {
+        if !needs_free_way(self.new) {
             return Ok(None);
         }
         let (tenant, gateway) = (spec.tenant.uuid(), spec.gateway.as_str());
@@ -202,30 +189,18 @@ pub(super) fn foresee(conn: &Connection, new: &NewCommand) -> Result<Accepted, S
     Ok(refusal.map_err(Fault::into_error)?.unwrap_or(Accepted::New))
 }
 
-/// What is known of the command that came under a key first.
-struct Before {
-    id: CommandId,
-    tenant: TenantId,
-    key: String,
-    fingerprint: [u8; 32],
-    accepted_at: Timestamp,
-    phase: Phase,
-}
-
-impl Before {
-    fn read(row: &Row<'_>) -> Result<Self, StoreError> {
-        let mut cells = Cells::new(row, "commands");
-        let id = cells.uuid("id")?;
-        cells.name(id);
-        Ok(Self {
-            id: CommandId::new(id),
-            tenant: TenantId::new(cells.uuid("tenant")?),
-            key: cells.get("idempotency_key")?,
-            fingerprint: cells.get("fingerprint")?,
-            accepted_at: cells.at("accepted_at")?,
-            phase: rows::phase(&mut cells)?,
-        })
-    }
+fn read_before(row: &Row<'_>) -> Result<Before, StoreError> {
+    let mut cells = Cells::new(row, "commands");
+    let id = cells.uuid("id")?;
+    cells.name(id);
+    Ok(Before {
+        id: CommandId::new(id),
+        tenant: TenantId::new(cells.uuid("tenant")?),
+        key: cells.get("idempotency_key")?,
+        fingerprint: cells.get("fingerprint")?,
+        accepted_at: cells.at("accepted_at")?,
+        phase: rows::phase(&mut cells)?,
+    })
 }
 
 pub(super) const SELECT_KEY: &str = "SELECT row FROM idempotency WHERE key = ?1";

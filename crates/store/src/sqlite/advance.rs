@@ -4,14 +4,10 @@ use rusqlite::{OptionalExtension, params};
 use utmos_core::ports::{Advance, Advanced, StoreError};
 
 use super::{
-    accept::hold_motion,
-    batch::Batch,
-    fault::Fault,
-    limits::EVIDENCE_PER_COMMAND_MAX,
-    rows::{SealedLife, execute_with_life},
-    timeline,
+    accept::hold_motion, batch::Batch, fault::Fault, limits::EVIDENCE_PER_COMMAND_MAX,
+    rows::execute_with_life, timeline,
 };
-use crate::{entry::EntryRow, seal::Sealer};
+use crate::{entry::EntryRow, life::SealedLife, seal::Sealer};
 
 /// A change ready to be written.
 pub(super) struct Change {

@@ -16,8 +16,9 @@ use rusqlite::Connection;
 use super::{
     condition::{Condition, Probe},
     limits::{WAL_COPY_PAGES, WAL_IDLE_WAIT, WAL_RESTART_PAGES},
-    queue::{Lane, Queue},
+    queue::Queue,
 };
+use crate::urgent::Lane;
 
 /// How long the WAL is, told by the writer after each commit.
 pub(super) struct WalSize {

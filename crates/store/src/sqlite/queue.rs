@@ -16,14 +16,7 @@ use super::{
     fault::{Fault, closed},
     limits::{BATCH_MAX, GATHER_ENOUGH, GATHER_FROM, GATHER_WAIT, QUEUE_MAX, URGENT_QUEUE_MAX},
 };
-
-/// Which lane a write takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lane {
-    /// Past everything that waits.
-    Urgent,
-    Normal,
-}
+use crate::urgent::Lane;
 
 /// A write that waits for its turn.
 pub(super) trait Job: Send {

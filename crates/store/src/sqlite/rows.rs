@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use rusqlite::Row;
-use serde::{Deserialize, Serialize};
 use utmos_core::{
     command::{Command, Execution, Life, Phase, Response, Spec, StatusVersion},
     evidence::{Entry, Proof},
@@ -15,6 +14,7 @@ use utmos_core::{
 use super::cells::Cells;
 use crate::{
     codes::{phase_codes, phase_from},
+    life::{SealedLife, Texts, clear_code},
     seal::{DataKey, Sealer, Slot},
 };
 
@@ -79,67 +79,24 @@ pub(super) fn phase(cells: &mut Cells<'_>) -> Result<Phase, StoreError> {
     })
 }
 
-/// What was said of a life in words, kept sealed. A device may repeat a secret it was given.
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
-struct Texts {
-    /// Where it is no number.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    response_code: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    response_message: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    failure_reason: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    execution_state: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    execution_step: Option<String>,
-}
-
-impl Texts {
-    fn of(life: &Life) -> Option<Self> {
-        let (response, execution) = (life.response.as_ref(), life.execution.as_ref());
-        let texts = Self {
-            response_code: response.and_then(|it| it.code.clone()).filter(|it| !is_number(it)),
-            response_message: response.and_then(|it| it.message.clone()),
-            failure_reason: life.failure_reason.clone(),
-            execution_state: execution.map(|it| it.state.clone()),
-            execution_step: execution.and_then(|it| it.step.clone()),
-        };
-        let is_silent = texts.response_code.is_none()
-            && texts.response_message.is_none()
-            && texts.failure_reason.is_none()
-            && texts.execution_state.is_none();
-        (!is_silent).then_some(texts)
+/// The sealed texts; those of a row from before they were sealed stand in columns of their own.
+fn texts(cells: &mut Cells<'_>, key: &DataKey) -> Result<Texts, StoreError> {
+    let sealed = cells.maybe_sealed("texts", key, Slot::Texts)?;
+    let clear = Texts {
+        response_code: None,
+        response_message: cells.get("response_message")?,
+        failure_reason: cells.get("failure_reason")?,
+        execution_state: cells.get("execution_state")?,
+        execution_step: cells.get("execution_step")?,
+    };
+    match sealed {
+        Some(text) => serde_json::from_str(&text).map_err(|error| cells.damaged("texts", error)),
+        None => Ok(clear),
     }
-
-    /// The sealed ones; those of a row from before they were sealed stand in columns of their own.
-    fn read(cells: &mut Cells<'_>, key: &DataKey) -> Result<Self, StoreError> {
-        let sealed = cells.maybe_sealed("texts", key, Slot::Texts)?;
-        let clear = Self {
-            response_code: None,
-            response_message: cells.get("response_message")?,
-            failure_reason: cells.get("failure_reason")?,
-            execution_state: cells.get("execution_state")?,
-            execution_step: cells.get("execution_step")?,
-        };
-        match sealed {
-            Some(text) => {
-                serde_json::from_str(&text).map_err(|error| cells.damaged("texts", error))
-            }
-            None => Ok(clear),
-        }
-    }
-}
-
-/// Whether a code of a device can stand in clear.
-fn is_number(code: &str) -> bool {
-    let digits = code.strip_prefix('-').unwrap_or(code);
-    (1..=19).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn life(cells: &mut Cells<'_>, key: &DataKey) -> Result<Life, StoreError> {
-    let texts = Texts::read(cells, key)?;
+    let texts = texts(cells, key)?;
     Ok(Life {
         phase: phase(cells)?,
         version: StatusVersion(cells.get::<i64>("version")?.cast_unsigned()),
@@ -196,27 +153,6 @@ pub(super) fn entry(row: &Row<'_>, id: CommandId, key: &DataKey) -> Result<Entry
     Ok(Entry { at, from, to, proof })
 }
 
-/// The texts of a life as they are kept. Sealed before they are queued, so that the writer only writes.
-pub(super) struct SealedLife {
-    response: Option<Vec<u8>>,
-    execution: Option<Vec<u8>>,
-    texts: Option<Vec<u8>>,
-}
-
-impl SealedLife {
-    pub(super) fn new(life: &Life, key: &DataKey) -> Result<Self, StoreError> {
-        let response = life.response.as_ref().map(|response| &response.data);
-        let execution = life.execution.as_ref().and_then(|execution| execution.ext.as_ref());
-        let texts = Texts::of(life).map(|texts| serde_json::to_string(&texts)).transpose();
-        let texts = texts.map_err(|error| StoreError::Damaged(format!("texts: {error}")))?;
-        Ok(Self {
-            texts: texts.map(|texts| key.seal(Slot::Texts, &texts)).transpose()?,
-            response: response.map(|data| key.seal(Slot::Response, data)).transpose()?,
-            execution: execution.map(|data| key.seal(Slot::Execution, data)).transpose()?,
-        })
-    }
-}
-
 /// Runs a statement whose parameters are the row, then the columns of a life from `phase` to `holds_motion`, then
 /// `needs_care`, `entries`, `evidence`, then the id, then `texts`. The columns of the texts themselves are emptied.
 pub(super) fn execute_with_life(
@@ -231,7 +167,6 @@ pub(super) fn execute_with_life(
     let (phase, failure) = phase_codes(life.phase);
     let due = life.due.as_ref();
     let at = |at: Option<Timestamp>| at.map(Timestamp::as_millis);
-    let response = life.response.as_ref();
     let execution = life.execution.as_ref();
     statement.execute(rusqlite::params![
         row,
@@ -245,7 +180,7 @@ pub(super) fn execute_with_life(
         at(life.response_received_at),
         at(life.completed_at),
         life.updated_at.as_millis(),
-        response.and_then(|it| it.code.as_deref()).filter(|it| is_number(it)),
+        clear_code(life),
         None::<&str>,
         sealed.response.as_deref(),
         None::<&str>,

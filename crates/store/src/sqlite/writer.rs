@@ -17,8 +17,9 @@ use super::{
     fault::{Fault, again, to_store_error},
     nonces::Nonces,
     open,
-    queue::{Job, Lane, Queue},
+    queue::{Job, Queue},
 };
+use crate::urgent::Lane;
 
 pub(super) struct Writer {
     pub(super) path: PathBuf,

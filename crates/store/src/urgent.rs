@@ -7,11 +7,19 @@ use std::{
 
 use utmos_core::{command::Spec, id::CommandId, method::Risk};
 
-use super::{limits::URGENT_COMMANDS_MAX, queue::Lane};
+use crate::sqlite::limits::URGENT_COMMANDS_MAX;
+
+/// Which lane a write takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Past everything that waits.
+    Urgent,
+    Normal,
+}
 
 /// The latest emergencies of this process, so that their later changes are not held up either.
 #[derive(Default)]
-pub(super) struct UrgentCommands(Mutex<Latest>);
+pub(crate) struct UrgentCommands(Mutex<Latest>);
 
 #[derive(Default)]
 struct Latest {
@@ -20,7 +28,7 @@ struct Latest {
 }
 
 impl UrgentCommands {
-    pub(super) fn lane_of_new(&self, spec: &Spec) -> Lane {
+    pub(crate) fn lane_of_new(&self, spec: &Spec) -> Lane {
         if spec.risk != Risk::Emergency {
             return Lane::Normal;
         }
@@ -36,7 +44,7 @@ impl UrgentCommands {
         Lane::Urgent
     }
 
-    pub(super) fn lane_of(&self, id: CommandId) -> Lane {
+    pub(crate) fn lane_of(&self, id: CommandId) -> Lane {
         let latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if latest.ids.contains(&id) { Lane::Urgent } else { Lane::Normal }
     }

@@ -1,0 +1,449 @@
+//! One transaction for many writes, in two flights: what it needs to know, with the locks for it, and what it writes, with
+//! the commit. Between them `decide` decides in memory.
+//!
+//! Several servers write at once, in READ COMMITTED. That is enough, because each thing that may be there only once is
+//! fought for by a lock before it is looked at, and each statement sees what was committed when it began:
+//! - A nonce and a key are inserted where they are not there; whoever inserts the same one meanwhile is waited for. A
+//!   statement that then reads what stands under a key that was not free finds it committed.
+//! - Ways of movements (aircraft, gateways) have an advisory lock each; who is moving is read after they are held.
+//! - A command that changes is locked, and its version compared, before it is written.
+//!
+//! The locks are taken in one order by every batch (nonces, keys, ways, commands; each sorted), so that two batches never
+//! wait for each other in a circle. What else is written is written under these locks.
+//!
+//! The commit is sent with the writes. Where the server refuses one of them, the transaction is aborted and its COMMIT rolls
+//! it back: that batch may run again. Where the connection breaks, nobody knows, and it never runs again.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use sha2::{Digest, Sha256};
+use tokio_postgres::{Client, Error, Row, Statement};
+use utmos_core::{id::CommandId, ports::StoreError};
+use uuid::Uuid;
+
+use super::{
+    cells::{Cells, code, millis},
+    decide::{Facts, Motion, Plan, Standing},
+    fault::Fault,
+    job::{Acceptance, Ask},
+    lives::Lives,
+    rare::Params,
+    rows,
+    statements::Statements,
+    text::kept,
+};
+use crate::idempotency::needs_free_way;
+
+/// What a batch fights for, sorted.
+#[derive(Default)]
+pub(super) struct Wanted {
+    nonces: BTreeMap<Uuid, i64>,
+    keys: BTreeMap<Uuid, Uuid>,
+    ways: BTreeSet<i64>,
+    /// Tenant, gateway and aircraft of each movement.
+    movements: Vec<(Uuid, String, Option<String>)>,
+    changes: BTreeSet<Uuid>,
+}
+
+impl Wanted {
+    pub(super) fn of<'j>(asks: impl Iterator<Item = &'j Ask>) -> Self {
+        let mut wanted = Self::default();
+        for ask in asks {
+            match ask {
+                Ask::Accept(acceptance) => wanted.want(acceptance),
+                Ask::Advance(change) => {
+                    wanted.changes.insert(change.id.uuid());
+                }
+                Ask::Spend(nonce) => wanted.want_nonce(nonce.key, nonce.expires_at.as_millis()),
+                Ask::Probe => {}
+            }
+        }
+        wanted
+    }
+
+    fn want_nonce(&mut self, key: [u8; 16], expires_at: i64) {
+        self.nonces.entry(Uuid::from_bytes(key)).or_insert(expires_at);
+    }
+
+    fn want(&mut self, acceptance: &Acceptance) {
+        if let Some(nonce) = &acceptance.nonce {
+            self.want_nonce(nonce.key, nonce.expires_at.as_millis());
+        }
+        self.keys.entry(acceptance.lookup).or_insert(acceptance.id());
+        if !needs_free_way(&acceptance.new) {
+            return;
+        }
+        let spec = &acceptance.new.spec;
+        let (tenant, gateway) = (spec.tenant.uuid(), spec.gateway.as_str());
+        self.ways.insert(way(tenant, b"gateway", gateway));
+        let aircraft = spec.aircraft.as_ref().map(|aircraft| aircraft.as_str());
+        if let Some(aircraft) = aircraft {
+            self.ways.insert(way(tenant, b"aircraft", aircraft));
+        }
+        self.movements.push((tenant, gateway.to_owned(), aircraft.map(str::to_owned)));
+    }
+}
+
+/// The advisory lock of an aircraft or a gateway.
+fn way(tenant: Uuid, kind: &[u8], sn: &str) -> i64 {
+    let hash = Sha256::new()
+        .chain_update(tenant.as_bytes())
+        .chain_update(kind)
+        .chain_update(sn.as_bytes())
+        .finalize();
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash[..8]);
+    i64::from_be_bytes(first)
+}
+
+async fn query(
+    client: &Client,
+    statement: &Statement,
+    is_needed: bool,
+    params: Params<'_>,
+) -> Result<Vec<Row>, Error> {
+    if is_needed { client.query(statement, params).await } else { Ok(Vec::new()) }
+}
+
+/// Where statements of one flight go. One that could not even be sent keeps the commit from being sent.
+struct Flight<'c> {
+    client: &'c Client,
+    is_broken: AtomicBool,
+}
+
+impl Flight<'_> {
+    async fn execute(
+        &self,
+        statement: &Statement,
+        is_needed: bool,
+        params: Params<'_>,
+    ) -> Result<u64, Error> {
+        if !is_needed {
+            return Ok(0);
+        }
+        let done = self.client.execute(statement, params).await;
+        done.inspect_err(|_| self.is_broken.store(true, Ordering::Relaxed))
+    }
+
+    /// `None` when it was not sent.
+    async fn commit(&self) -> Option<Result<(), Error>> {
+        if self.is_broken.load(Ordering::Relaxed) {
+            return None;
+        }
+        Some(self.client.batch_execute("COMMIT").await)
+    }
+}
+
+/// Begins the transaction, takes its locks and reads what it needs: one flight.
+pub(super) async fn learn(
+    client: &Client,
+    statements: &Statements,
+    wanted: &Wanted,
+) -> Result<Facts, Fault> {
+    let nonces: Vec<Uuid> = wanted.nonces.keys().copied().collect();
+    let expiries: Vec<i64> = wanted.nonces.values().copied().collect();
+    let keys: Vec<Uuid> = wanted.keys.keys().copied().collect();
+    let claims: Vec<Uuid> = wanted.keys.values().copied().collect();
+    let ways: Vec<i64> = wanted.ways.iter().copied().collect();
+    let tenants: Vec<Uuid> = wanted.movements.iter().map(|it| it.0).collect();
+    let gateways: Vec<&str> = wanted.movements.iter().map(|it| it.1.as_str()).collect();
+    let aircraft: Vec<Option<&str>> = wanted.movements.iter().map(|it| it.2.as_deref()).collect();
+    let changes: Vec<Uuid> = wanted.changes.iter().copied().collect();
+    let s = statements;
+    let nonce_params: Params<'_> = &[&nonces, &expiries];
+    let claim_params: Params<'_> = &[&keys, &claims];
+    let key_params: Params<'_> = &[&keys];
+    let way_params: Params<'_> = &[&ways];
+    let motion_params: Params<'_> = &[&tenants, &gateways, &aircraft];
+    let change_params: Params<'_> = &[&changes];
+    // Each is sent when it is first polled, in this order.
+    let (begun, spent, claimed, before, locked, motions, standing) = tokio::join!(
+        biased;
+        client.batch_execute("BEGIN"),
+        query(client, &s.spend_nonces, !nonces.is_empty(), nonce_params),
+        query(client, &s.claim_keys, !keys.is_empty(), claim_params),
+        query(client, &s.keys_before, !keys.is_empty(), key_params),
+        query(client, &s.lock_ways, !ways.is_empty(), way_params),
+        query(client, &s.motions, !ways.is_empty(), motion_params),
+        query(client, &s.standing, !changes.is_empty(), change_params),
+    );
+    begun?;
+    let mut facts = Facts::default();
+    for row in spent? {
+        facts.spent.insert(row.try_get(0)?);
+    }
+    for row in claimed? {
+        facts.claimed.insert(row.try_get(0)?, row.try_get(1)?);
+    }
+    for row in before? {
+        let key: Uuid = row.try_get(0)?;
+        if !facts.claimed.contains_key(&key) {
+            let (key, before) = rows::before(&row)?;
+            facts.before.insert(key, before);
+        }
+    }
+    locked?;
+    for row in motions? {
+        facts.motions.push(motion(&row)?);
+    }
+    for row in standing? {
+        let (id, standing) = read_standing(&row)?;
+        facts.standing.insert(id, standing);
+    }
+    Ok(facts)
+}
+
+fn motion(row: &Row) -> Result<Motion, StoreError> {
+    let mut cells = Cells::new(row, "motions");
+    let command = cells.uuid("command")?;
+    cells.name(command);
+    Ok(Motion {
+        command: CommandId::new(command),
+        tenant: cells.tenant("tenant")?,
+        gateway: cells.gateway("gateway")?,
+        aircraft: cells.maybe_device("aircraft")?,
+        method: cells.text("method")?,
+    })
+}
+
+fn read_standing(row: &Row) -> Result<(Uuid, Standing), StoreError> {
+    let mut cells = Cells::new(row, "lives");
+    let id = cells.uuid("id")?;
+    cells.name(id);
+    let standing = Standing {
+        version: cells.get("version")?,
+        holds_motion: cells.get("holds_motion")?,
+        entries: cells.get("entries")?,
+        evidence: cells.get("evidence")?,
+    };
+    Ok((id, standing))
+}
+
+/// How a commit went wrong.
+pub(super) enum Unwritten {
+    /// It was certainly rolled back.
+    RolledBack(Fault),
+    /// It may have been written.
+    Unknown(StoreError),
+}
+
+/// Writes what was decided, and commits: one flight.
+pub(super) async fn write(
+    client: &Client,
+    statements: &Statements,
+    plan: &Plan<'_>,
+    writer: Uuid,
+) -> Result<(), Unwritten> {
+    let s = statements;
+    let flight = Flight { client, is_broken: AtomicBool::new(false) };
+    let new = Commands::of(&plan.accepted);
+    let mut born = Lives::default();
+    let (mut new_motions, mut tenants, mut gateways, mut aircraft, mut methods) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for acceptance in &plan.accepted {
+        let evidence = acceptance.entries.iter().filter(|entry| entry.is_evidence()).count();
+        let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        let (life, sealed) = (&acceptance.new.life, &acceptance.life);
+        born.push(acceptance.id(), life, sealed, count(acceptance.entries.len()), count(evidence));
+        if life.holds_motion {
+            let spec = &acceptance.new.spec;
+            new_motions.push(acceptance.id());
+            tenants.push(spec.tenant.uuid());
+            gateways.push(spec.gateway.as_str());
+            aircraft.push(spec.aircraft.as_ref().map(|aircraft| aircraft.as_str()));
+            methods.push(kept(&spec.method));
+        }
+    }
+    let mut moved = Lives::default();
+    for (id, (change, entries, evidence)) in &plan.moved {
+        moved.push(*id, &change.life, &change.sealed, *entries, *evidence);
+    }
+    let long: Vec<Uuid> = plan.lengthened.keys().copied().collect();
+    let entries: Vec<i32> = plan.lengthened.values().map(|it| it.0).collect();
+    let evidence: Vec<i32> = plan.lengthened.values().map(|it| it.1).collect();
+    let lines = &plan.lines;
+    let line_of: Vec<Uuid> = lines.iter().map(|line| line.command).collect();
+    let numbers: Vec<i32> = lines.iter().map(|line| line.n).collect();
+    let small = |code: i64| i16::try_from(code).unwrap_or(i16::MAX);
+    let from: Vec<i16> = lines.iter().map(|line| small(line.entry.from)).collect();
+    let to: Vec<i16> = lines.iter().map(|line| small(line.entry.to)).collect();
+    let at: Vec<i64> = lines.iter().map(|line| line.entry.at).collect();
+    let proofs: Vec<&[u8]> = lines.iter().map(|line| line.entry.proof.as_slice()).collect();
+    let freed = &plan.freed_keys;
+    let corrected: Vec<Uuid> = plan.corrected_keys.iter().map(|it| it.0).collect();
+    let corrections: Vec<Uuid> = plan.corrected_keys.iter().map(|it| it.1).collect();
+    let held: Vec<Uuid> = plan.held.iter().copied().collect();
+    let released: Vec<Uuid> = plan.released.iter().copied().collect();
+    let newest = plan.newest.unwrap_or(i64::MIN);
+    let command_params = new.params();
+    let born_params = born.params();
+    let moved_params = moved.params();
+    let long_params: Params<'_> = &[&long, &entries, &evidence];
+    let line_params: Params<'_> = &[&line_of, &numbers, &from, &to, &at, &proofs];
+    let freed_params: Params<'_> = &[freed];
+    let corrected_params: Params<'_> = &[&corrected, &corrections];
+    let motion_params: Params<'_> = &[&new_motions, &tenants, &gateways, &aircraft, &methods];
+    let held_params: Params<'_> = &[&held];
+    let released_params: Params<'_> = &[&released];
+    let time_params: Params<'_> = &[&writer, &newest];
+    let outcomes = tokio::join!(
+        biased;
+        flight.execute(&s.insert_commands, !plan.accepted.is_empty(), &command_params),
+        flight.execute(&s.insert_lives, !plan.accepted.is_empty(), &born_params),
+        flight.execute(&s.update_lives, !plan.moved.is_empty(), &moved_params),
+        flight.execute(&s.lengthen_lives, !long.is_empty(), long_params),
+        flight.execute(&s.insert_lines, !lines.is_empty(), line_params),
+        flight.execute(&s.free_keys, !freed.is_empty(), freed_params),
+        flight.execute(&s.correct_keys, !corrected.is_empty(), corrected_params),
+        flight.execute(&s.insert_motions, !new_motions.is_empty(), motion_params),
+        flight.execute(&s.hold_motions, !held.is_empty(), held_params),
+        flight.execute(&s.release_motions, !released.is_empty(), released_params),
+        flight.execute(&s.note_time, plan.newest.is_some(), time_params),
+        flight.commit(),
+    );
+    let (a, b, c, d, e, f, g, h, i, j, k, committed) = outcomes;
+    settle([a, b, c, d, e, f, g, h, i, j, k], committed)
+}
+
+/// What the answers of the server say of the transaction.
+fn settle(
+    writes: [Result<u64, Error>; 11],
+    committed: Option<Result<(), Error>>,
+) -> Result<(), Unwritten> {
+    let mut broken = None;
+    for write in writes {
+        match write {
+            Ok(_) => {}
+            // The server lives, said no, and rolls back whatever comes behind.
+            Err(err) if err.as_db_error().is_some() => {
+                return Err(Unwritten::RolledBack(Fault::from(err)));
+            }
+            Err(err) => broken = Some(err),
+        }
+    }
+    match (broken, committed) {
+        (None, Some(Ok(()))) => Ok(()),
+        (Some(err), None) => Err(Unwritten::RolledBack(Fault::from(err))),
+        (Some(err), Some(_)) | (None, Some(Err(err))) => Err(Unwritten::Unknown(unknown(&err))),
+        (None, None) => {
+            let text = "nothing was committed".to_owned();
+            Err(Unwritten::RolledBack(Fault::Everyone(StoreError::Unavailable(text))))
+        }
+    }
+}
+
+fn unknown(err: &Error) -> StoreError {
+    let (StoreError::Unavailable(text) | StoreError::Damaged(text)) =
+        super::fault::to_store_error(err);
+    StoreError::Unavailable(format!("{text}; it may have been written"))
+}
+
+/// The columns of new commands.
+struct Commands<'j> {
+    ids: Vec<Uuid>,
+    tenants: Vec<Uuid>,
+    accepted_for: Vec<Cow<'j, str>>,
+    request_ids: Vec<Cow<'j, str>>,
+    keys: Vec<Cow<'j, str>>,
+    fingerprints: Vec<&'j [u8]>,
+    devices: Vec<&'j str>,
+    gateways: Vec<&'j str>,
+    aircraft: Vec<Option<&'j str>>,
+    methods: Vec<Cow<'j, str>>,
+    channels: Vec<i16>,
+    completes_by: Vec<i16>,
+    risks: Vec<i16>,
+    if_offline: Vec<i16>,
+    complete_on: Vec<i16>,
+    starts_motion: Vec<bool>,
+    status_optional: Vec<bool>,
+    bids: Vec<Uuid>,
+    job_refs: Vec<Option<Cow<'j, str>>>,
+    timeouts: Vec<i64>,
+    silence_waits: Vec<i64>,
+    deadline_boots: Vec<Uuid>,
+    deadline_monos: Vec<i64>,
+    deadline_walls: Vec<i64>,
+    accepted_at: Vec<i64>,
+    payloads: Vec<&'j [u8]>,
+}
+
+impl<'j> Commands<'j> {
+    fn of(accepted: &[&'j Acceptance]) -> Self {
+        macro_rules! column {
+            ($of:ident => $value:expr) => {
+                accepted
+                    .iter()
+                    .copied()
+                    .map(|it: &'j Acceptance| {
+                        let $of = &it.new.spec;
+                        $value
+                    })
+                    .collect()
+            };
+        }
+        Self {
+            ids: column!(spec => spec.id.uuid()),
+            tenants: column!(spec => spec.tenant.uuid()),
+            accepted_for: column!(spec => kept(spec.accepted_for.as_str())),
+            request_ids: column!(spec => kept(&spec.request_id)),
+            keys: column!(spec => kept(&spec.idempotency_key)),
+            fingerprints: column!(spec => spec.fingerprint.as_slice()),
+            devices: column!(spec => spec.device.as_str()),
+            gateways: column!(spec => spec.gateway.as_str()),
+            aircraft: column!(spec => spec.aircraft.as_ref().map(|aircraft| aircraft.as_str())),
+            methods: column!(spec => kept(&spec.method)),
+            channels: column!(spec => code(spec.channel)),
+            completes_by: column!(spec => code(spec.completes_by)),
+            risks: column!(spec => code(spec.risk)),
+            if_offline: column!(spec => code(spec.if_offline)),
+            complete_on: column!(spec => code(spec.complete_on)),
+            starts_motion: column!(spec => spec.starts_motion),
+            status_optional: column!(spec => spec.reply_without_status_is_final),
+            bids: column!(spec => spec.bid.uuid()),
+            job_refs: column!(spec => spec.job_ref.as_deref().map(kept)),
+            timeouts: column!(spec => millis(spec.timeout)),
+            silence_waits: column!(spec => millis(spec.silence_wait)),
+            deadline_boots: column!(spec => Uuid::from_bytes(spec.deadline.boot.0)),
+            deadline_monos: column!(spec => spec.deadline.mono.as_millis().cast_signed()),
+            deadline_walls: column!(spec => spec.deadline.wall.as_millis()),
+            accepted_at: column!(spec => spec.accepted_at.as_millis()),
+            payloads: accepted.iter().map(|it| it.payload.as_slice()).collect(),
+        }
+    }
+
+    fn params(&self) -> [&(dyn tokio_postgres::types::ToSql + Sync); 26] {
+        [
+            &self.ids,
+            &self.tenants,
+            &self.accepted_for,
+            &self.request_ids,
+            &self.keys,
+            &self.fingerprints,
+            &self.devices,
+            &self.gateways,
+            &self.aircraft,
+            &self.methods,
+            &self.channels,
+            &self.completes_by,
+            &self.risks,
+            &self.if_offline,
+            &self.complete_on,
+            &self.starts_motion,
+            &self.status_optional,
+            &self.bids,
+            &self.job_refs,
+            &self.timeouts,
+            &self.silence_waits,
+            &self.deadline_boots,
+            &self.deadline_monos,
+            &self.deadline_walls,
+            &self.accepted_at,
+            &self.payloads,
+        ]
+    }
+}

@@ -1,0 +1,143 @@
+//! Writes on their way to a writer. They are data, so that many become a few statements.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use utmos_core::{
+    command::Life,
+    id::CommandId,
+    ports::{Accepted, Advance, Advanced, NewCommand, Nonce, StoreError},
+    signing::NonceUse,
+};
+use uuid::Uuid;
+
+use super::fault::closed;
+use crate::{
+    entry::EntryRow,
+    idempotency::lookup_key,
+    life::SealedLife,
+    seal::{Sealer, Slot},
+};
+
+/// A command ready to be written.
+pub(super) struct Acceptance {
+    pub(super) nonce: Option<NonceUse>,
+    pub(super) new: NewCommand,
+    pub(super) payload: Vec<u8>,
+    pub(super) life: SealedLife,
+    pub(super) entries: Vec<EntryRow>,
+    pub(super) lookup: Uuid,
+}
+
+impl Acceptance {
+    pub(super) fn new(
+        nonce: Option<NonceUse>,
+        new: NewCommand,
+        sealer: &Sealer,
+    ) -> Result<Self, StoreError> {
+        let key = sealer.data_key(new.spec.id);
+        let payload = key.seal(Slot::Payload, &new.spec.payload)?;
+        let life = SealedLife::new(&new.life, &key)?;
+        let entries = EntryRow::all(&new.entries, &key)?;
+        let lookup = Uuid::from_bytes(lookup_key(new.spec.tenant, &new.spec.idempotency_key));
+        Ok(Self { nonce, new, payload, life, entries, lookup })
+    }
+
+    pub(super) fn id(&self) -> Uuid {
+        self.new.spec.id.uuid()
+    }
+}
+
+/// A change ready to be written.
+pub(super) struct Change {
+    pub(super) id: CommandId,
+    pub(super) seen: i64,
+    pub(super) life: Life,
+    pub(super) sealed: SealedLife,
+    pub(super) entries: Vec<EntryRow>,
+}
+
+impl Change {
+    pub(super) fn new(advance: Advance, sealer: &Sealer) -> Result<Self, StoreError> {
+        let key = sealer.data_key(advance.id);
+        let sealed = SealedLife::new(&advance.life, &key)?;
+        let entries = EntryRow::all(&advance.entries, &key)?;
+        let (id, seen, life) = (advance.id, advance.seen.0.cast_signed(), advance.life);
+        Ok(Self { id, seen, life, sealed, entries })
+    }
+}
+
+/// What is to be written.
+pub(super) enum Ask {
+    Accept(Box<Acceptance>),
+    Advance(Box<Change>),
+    Spend(NonceUse),
+    /// A small write that nobody waits for, to see whether anything can be written.
+    Probe,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Accepted(Accepted),
+    Advanced(Advanced),
+    Nonce(Nonce),
+    Written,
+}
+
+pub(super) struct Job {
+    pub(super) ask: Ask,
+    caller: Option<oneshot::Sender<Result<Answer, StoreError>>>,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Job {
+    pub(super) fn probe() -> Self {
+        Self { ask: Ask::Probe, caller: None, _place: None }
+    }
+
+    /// Tells the caller, once the batch is durable or given up.
+    pub(super) fn answer(self, answer: Result<Answer, StoreError>) {
+        if let Some(caller) = self.caller {
+            // Whoever asked may be gone; the write stands.
+            drop(caller.send(answer));
+        }
+    }
+}
+
+/// The way to one writer, bounded.
+pub(super) struct Line {
+    jobs: mpsc::UnboundedSender<Job>,
+    places: Arc<Semaphore>,
+    places_max: usize,
+}
+
+impl Line {
+    pub(super) fn new(places_max: usize) -> (Self, mpsc::UnboundedReceiver<Job>) {
+        let (jobs, taken) = mpsc::unbounded_channel();
+        (Self { jobs, places: Arc::new(Semaphore::new(places_max)), places_max }, taken)
+    }
+
+    /// Queues a write and waits until it is durable.
+    pub(super) async fn submit(&self, ask: Ask) -> Result<Answer, StoreError> {
+        let place = self.places.clone().acquire_owned().await.map_err(|_| closed())?;
+        let (caller, answer) = oneshot::channel();
+        let job = Job { ask, caller: Some(caller), _place: Some(place) };
+        self.jobs.send(job).map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
+    }
+
+    /// Writes that are not answered yet.
+    pub(super) fn depth(&self) -> usize {
+        self.places_max.saturating_sub(self.places.available_permits())
+    }
+
+    /// Takes no more writes, and waits until those that are queued are answered.
+    pub(super) async fn close(&self) {
+        let all = u32::try_from(self.places_max).unwrap_or(u32::MAX);
+        if let Ok(all) = self.places.acquire_many(all).await {
+            self.places.close();
+            drop(all);
+        }
+    }
+}

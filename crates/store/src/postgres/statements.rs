@@ -1,0 +1,104 @@
+//! The statements of a writer, each for a whole batch, prepared once for each connection.
+//!
+//! Every parameter is an array with one element for each row.
+
+use tokio_postgres::{Client, Statement};
+
+macro_rules! unnest_lives {
+    () => {
+        "unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
+            $9::bigint[], $10::bigint[], $11::integer[], $12::integer[], $13::smallint[], $14::smallint[],
+            $15::smallint[], $16::boolean[], $17::boolean[], $18::boolean[], $19::text[], $20::bytea[], $21::bytea[],
+            $22::bytea[])"
+    };
+}
+
+macro_rules! statements {
+    ($($(#[$doc:meta])* $name:ident = $sql:expr;)*) => {
+        pub(super) struct Statements {
+            $($(#[$doc])* pub(super) $name: Statement,)*
+        }
+
+        impl Statements {
+            /// Prepares all of them, one behind the other on the wire.
+            pub(super) async fn prepare(client: &Client) -> Result<Self, tokio_postgres::Error> {
+                $(let $name = client.prepare($sql);)*
+                let ($($name,)*) = tokio::try_join!($($name,)*)?;
+                Ok(Self { $($name,)* })
+            }
+        }
+    };
+}
+
+statements! {
+    /// Answers those that were new.
+    spend_nonces = "
+        INSERT INTO nonces (key, expires_at) SELECT * FROM unnest($1::uuid[], $2::bigint[])
+        ON CONFLICT DO NOTHING RETURNING key";
+    /// Answers those that were free.
+    claim_keys = "
+        INSERT INTO idempotency (key, command) SELECT * FROM unnest($1::uuid[], $2::uuid[])
+        ON CONFLICT DO NOTHING RETURNING key, command";
+    free_keys = "DELETE FROM idempotency WHERE key = ANY ($1::uuid[])";
+    correct_keys = "
+        UPDATE idempotency i SET command = u.command FROM unnest($1::uuid[], $2::uuid[]) AS u (key, command)
+        WHERE i.key = u.key";
+    keys_before = "
+        SELECT i.key, i.command, c.id, c.tenant, c.idempotency_key, c.fingerprint, c.accepted_at, l.phase, l.failure
+        FROM unnest($1::uuid[]) AS u (key) JOIN idempotency i ON i.key = u.key
+        LEFT JOIN commands c ON c.id = i.command LEFT JOIN lives l ON l.id = i.command";
+    lock_ways = "SELECT pg_advisory_xact_lock(k) FROM unnest($1::bigint[]) AS u (k)";
+    motions = "
+        SELECT m.command, m.tenant, m.gateway, m.aircraft, m.method
+        FROM unnest($1::uuid[], $2::text[]) AS u (tenant, gateway)
+        JOIN motions m ON m.tenant = u.tenant AND m.gateway = u.gateway
+        UNION
+        SELECT m.command, m.tenant, m.gateway, m.aircraft, m.method
+        FROM unnest($1::uuid[], $3::text[]) AS u (tenant, aircraft)
+        JOIN motions m ON m.tenant = u.tenant AND m.aircraft = u.aircraft";
+    standing = "
+        SELECT l.id, l.version, l.holds_motion, l.entries, l.evidence
+        FROM unnest($1::uuid[]) AS u (id) JOIN lives l ON l.id = u.id FOR UPDATE OF l";
+    insert_commands = "
+        INSERT INTO commands (id, tenant, accepted_for, request_id, idempotency_key, fingerprint, device, gateway, aircraft,
+            method, channel, completes_by, risk, if_offline, complete_on, starts_motion, status_optional, bid, job_ref,
+            timeout_ms, silence_wait_ms, deadline_boot, deadline_mono, deadline_wall, accepted_at, payload)
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[],
+            $8::text[], $9::text[], $10::text[], $11::smallint[], $12::smallint[], $13::smallint[], $14::smallint[],
+            $15::smallint[], $16::boolean[], $17::boolean[], $18::uuid[], $19::text[], $20::bigint[], $21::bigint[],
+            $22::uuid[], $23::bigint[], $24::bigint[], $25::bigint[], $26::bytea[])";
+    insert_lives = concat!(
+        "INSERT INTO lives (id, version, due_boot, due_mono, due_wall, delivered_at, response_received_at, completed_at,
+            updated_at, execution_updated_at, entries, evidence, phase, failure, execution_percent, execution_open,
+            holds_motion, needs_care, response_code, response_data, execution_ext, texts)
+         SELECT * FROM ", unnest_lives!());
+    update_lives = concat!(
+        "UPDATE lives l SET version = u.version, due_boot = u.due_boot, due_mono = u.due_mono, due_wall = u.due_wall,
+            delivered_at = u.delivered_at, response_received_at = u.response_received_at, completed_at = u.completed_at,
+            updated_at = u.updated_at, execution_updated_at = u.execution_updated_at, entries = u.entries,
+            evidence = u.evidence, phase = u.phase, failure = u.failure, execution_percent = u.execution_percent,
+            execution_open = u.execution_open, holds_motion = u.holds_motion, needs_care = u.needs_care,
+            response_code = u.response_code, response_data = u.response_data, execution_ext = u.execution_ext,
+            texts = u.texts
+         FROM ", unnest_lives!(), " AS u (id, version, due_boot, due_mono, due_wall, delivered_at, response_received_at,
+            completed_at, updated_at, execution_updated_at, entries, evidence, phase, failure, execution_percent,
+            execution_open, holds_motion, needs_care, response_code, response_data, execution_ext, texts)
+         WHERE l.id = u.id");
+    lengthen_lives = "
+        UPDATE lives l SET entries = u.entries, evidence = u.evidence
+        FROM unnest($1::uuid[], $2::integer[], $3::integer[]) AS u (id, entries, evidence) WHERE l.id = u.id";
+    insert_lines = "
+        INSERT INTO timeline (command, n, status_from, status_to, at, proof)
+        SELECT * FROM unnest($1::uuid[], $2::integer[], $3::smallint[], $4::smallint[], $5::bigint[], $6::bytea[])";
+    insert_motions = "
+        INSERT INTO motions (command, tenant, gateway, aircraft, method)
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[])";
+    hold_motions = "
+        INSERT INTO motions (command, tenant, gateway, aircraft, method)
+        SELECT c.id, c.tenant, c.gateway, c.aircraft, c.method
+        FROM unnest($1::uuid[]) AS u (id) JOIN commands c ON c.id = u.id ON CONFLICT DO NOTHING";
+    release_motions = "DELETE FROM motions WHERE command = ANY ($1::uuid[])";
+    note_time = "
+        INSERT INTO clocks AS c (writer, newest) VALUES ($1, $2)
+        ON CONFLICT (writer) DO UPDATE SET newest = greatest(c.newest, excluded.newest)";
+}
