@@ -1,7 +1,8 @@
 //! What every adapter of the store's ports has to do, whatever it keeps its rows in.
 //!
-//! An adapter joins with [`contract_tests!`] and a function that makes a [`Place`]. The suite itself is here, in `lists`
-//! and in `registry`.
+//! An adapter joins with [`contract_tests!`] and an expression that makes a [`Place`]; one that keeps device requests and
+//! what is known of the fleet as well, with [`full_contract_tests!`] and a [`FullPlace`] beside it. The suite itself is here,
+//! in `lists`, `registry`, `requests` and `fleet`.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -9,7 +10,7 @@ use async_trait::async_trait;
 use utmos_core::{
     command::{Life, Outcome, Phase, Spec, Status},
     method::Risk,
-    ports::{Accepted, Advance, Advanced, NewCommand, Nonce, Store},
+    ports::{Accepted, Advance, Advanced, FleetStore, NewCommand, Nonce, RequestStore, Store},
 };
 use utmos_store::EVIDENCE_PER_COMMAND_MAX;
 
@@ -23,6 +24,44 @@ use crate::given::{
 pub trait Place: Send + Sync {
     /// Opens the store there, which others may have open as well.
     async fn open(&self) -> Arc<dyn Store>;
+}
+
+/// A store with everything.
+pub trait FullStore: Store + RequestStore + FleetStore {}
+impl<T: Store + RequestStore + FleetStore> FullStore for T {}
+
+/// A place of such a store.
+#[async_trait]
+pub trait FullPlace: Place {
+    /// Opens the store there, which others may have open as well.
+    async fn open_full(&self) -> Arc<dyn FullStore>;
+
+    /// All that is kept there, for a look at what stands in it in clear.
+    async fn at_rest(&self) -> Vec<u8>;
+}
+
+/// Makes a test of each case about device requests and the fleet.
+#[macro_export]
+macro_rules! full_contract_tests {
+    ($place:expr) => {
+        $crate::contract_tests!($place, requests: [
+            what_was_kept_and_changed_is_read_back_whole_and_stands_nowhere_in_clear,
+            a_request_with_the_key_of_another_is_that_one,
+            requests_are_listed_newest_first_by_device_state_and_type_and_by_care,
+            the_oldest_that_are_done_go_and_none_that_waits,
+            rules_are_set_replaced_taken_back_and_counted,
+            a_task_is_found_by_its_newest_command_that_may_have_left,
+        ]);
+        $crate::contract_tests!($place, fleet: [
+            a_serial_number_belongs_to_one_tenant_and_every_change_of_it_is_on_record,
+            of_many_who_register_a_serial_number_at_once_one_gets_it,
+            a_record_keeps_its_newest_lines_and_an_aircraft_that_joins_is_on_record,
+            a_code_lets_in_as_many_gateways_as_it_says_and_each_once,
+            a_code_of_another_tenant_that_is_over_or_taken_back_binds_nothing,
+            a_tenant_has_a_bounded_number_of_good_codes_and_old_ones_are_forgotten,
+            sightings_are_kept_of_registered_devices_and_go_with_them,
+        ]);
+    };
 }
 
 /// Makes a test of each case of the suite. `$place` is an expression that makes an `impl Place`.

@@ -1,4 +1,4 @@
-//! Sightings, binding codes, and changes of devices that go on record.
+//! The contract's cases about sightings, binding codes, and changes of devices that go on record.
 
 use std::collections::BTreeSet;
 
@@ -6,17 +6,14 @@ use utmos_core::{
     binding::BindingCode,
     device::{Device, DeviceKind, SubDevice},
     id::{BindingCodeId, TenantId},
-    ports::{
-        Bind, Bound, By, DeviceEdit, DeviceOrder, FleetStore, Ordered, Recorded, RegistryStore,
-        Sighting,
-    },
+    ports::{Bind, Bound, By, DeviceEdit, DeviceOrder, Ordered, Recorded, Sighting},
 };
-use utmos_store::{RECORDS_PER_DEVICE_MAX, SqliteStore};
+use utmos_store::RECORDS_PER_DEVICE_MAX;
 use uuid::Uuid;
 
 use crate::{
+    contract::{FullPlace, FullStore},
     given::{at, device, gateway, sn, tenant},
-    sqlite::SqlitePlace,
 };
 
 fn by(who: &str, millis: i64) -> By {
@@ -56,17 +53,17 @@ fn binding(gateway: &str, tenant: TenantId, code: u128, subs: &[&str]) -> Bind {
 }
 
 async fn record(
-    store: &SqliteStore,
+    store: &dyn FullStore,
     text: &str,
 ) -> Vec<(Recorded, Option<TenantId>, Option<TenantId>, String)> {
     let lines = store.device_record(&sn(text)).await.unwrap();
     lines.into_iter().map(|line| (line.what, line.from, line.to, line.by.who)).collect()
 }
 
-#[tokio::test]
-async fn a_serial_number_belongs_to_one_tenant_and_every_change_of_it_is_on_record() {
-    let place = SqlitePlace::new();
-    let store = place.store();
+pub async fn a_serial_number_belongs_to_one_tenant_and_every_change_of_it_is_on_record(
+    place: &dyn FullPlace,
+) {
+    let store = place.open_full().await;
     let (one, two) = (tenant(1), tenant(2));
     let order = async |order: DeviceOrder, who: &str| store.order(order, by(who, 1)).await.unwrap();
     let first = device("D1", one);
@@ -96,7 +93,7 @@ async fn a_serial_number_belongs_to_one_tenant_and_every_change_of_it_is_on_reco
     assert_eq!(order(move_from(two, one), "x").await, Ordered::Unknown);
     let moved = Device { tenant: two, ..edited };
     assert_eq!(order(move_from(one, two), "command line").await, Ordered::Done(moved.clone()));
-    assert_eq!(place.store().devices().await.unwrap(), std::slice::from_ref(&moved));
+    assert_eq!(place.open_full().await.devices().await.unwrap(), std::slice::from_ref(&moved));
     let remove = |tenant| DeviceOrder::Remove { sn: sn("D1"), tenant };
     assert_eq!(order(remove(one), "x").await, Ordered::Unknown);
     assert_eq!(order(remove(two), "command line").await, Ordered::Done(moved));
@@ -104,7 +101,7 @@ async fn a_serial_number_belongs_to_one_tenant_and_every_change_of_it_is_on_reco
 
     let line = |what, from, to, who: &str| (what, from, to, who.to_owned());
     assert_eq!(
-        record(&place.store(), "D1").await,
+        record(&*place.open_full().await, "D1").await,
         [
             line(Recorded::Removed, Some(two), None, "command line"),
             line(Recorded::Moved, Some(one), Some(two), "command line"),
@@ -115,14 +112,12 @@ async fn a_serial_number_belongs_to_one_tenant_and_every_change_of_it_is_on_reco
     );
 }
 
-#[tokio::test]
-async fn of_many_who_register_a_serial_number_at_once_one_gets_it() {
-    let store = SqlitePlace::new();
-    let store = std::sync::Arc::new(store.store());
-    let all = (0..50).map(|number| {
-        let store = store.clone();
+pub async fn of_many_who_register_a_serial_number_at_once_one_gets_it(place: &dyn FullPlace) {
+    let stores = [place.open_full().await, place.open_full().await];
+    let all = (0..50_u8).map(|number| {
+        let store = stores[usize::from(number % 2)].clone();
         tokio::spawn(async move {
-            let device = device("D1", tenant(number));
+            let device = device("D1", tenant(number.into()));
             store.order(DeviceOrder::Register(device), by("x", 0)).await.unwrap()
         })
     });
@@ -135,28 +130,26 @@ async fn of_many_who_register_a_serial_number_at_once_one_gets_it() {
     assert_eq!(done, 1);
 }
 
-#[tokio::test]
-async fn a_record_keeps_its_newest_lines_and_an_aircraft_that_joins_is_on_record() {
-    let store = SqlitePlace::new();
-    let store = store.store();
+pub async fn a_record_keeps_its_newest_lines_and_an_aircraft_that_joins_is_on_record(
+    place: &dyn FullPlace,
+) {
+    let store = place.open_full().await;
     store.put_topology(&gateway("D1"), vec![aircraft("A1", tenant(1))], Vec::new()).await.unwrap();
     store.put_topology(&gateway("D2"), vec![aircraft("A1", tenant(1))], Vec::new()).await.unwrap();
     let joined = (Recorded::Joined, None, Some(tenant(1)), "gateway D1".to_owned());
-    assert_eq!(record(&store, "A1").await, [joined]);
+    assert_eq!(record(&*store, "A1").await, [joined]);
     for number in 0..RECORDS_PER_DEVICE_MAX + 5 {
         let edit = DeviceEdit { label: Some(format!("{number}")), ..DeviceEdit::default() };
         let order = DeviceOrder::Edit { sn: sn("A1"), tenant: tenant(1), edit };
         store.order(order, by(&number.to_string(), 0)).await.unwrap();
     }
-    let lines = record(&store, "A1").await;
+    let lines = record(&*store, "A1").await;
     assert_eq!(lines.len(), RECORDS_PER_DEVICE_MAX as usize);
     assert_eq!(lines.last().unwrap().3, "5");
 }
 
-#[tokio::test]
-async fn a_code_lets_in_as_many_gateways_as_it_says_and_each_once() {
-    let place = SqlitePlace::new();
-    let store = place.store();
+pub async fn a_code_lets_in_as_many_gateways_as_it_says_and_each_once(place: &dyn FullPlace) {
+    let store = place.open_full().await;
     let one = tenant(1);
     assert!(store.add_binding_code(code(1, one, 2), 10).await.unwrap());
     let done = Bound::Done { taken: Vec::new() };
@@ -168,21 +161,28 @@ async fn a_code_lets_in_as_many_gateways_as_it_says_and_each_once() {
     );
     assert_eq!(store.bind(binding("D2", one, 1, &[])).await.unwrap(), done);
     assert_eq!(store.bind(binding("D3", one, 1, &["A3"])).await.unwrap(), Bound::NoCode);
-    let known: Vec<String> =
-        place.store().devices().await.unwrap().iter().map(|one| one.sn.to_string()).collect();
+    let known: Vec<String> = place
+        .open_full()
+        .await
+        .devices()
+        .await
+        .unwrap()
+        .iter()
+        .map(|one| one.sn.to_string())
+        .collect();
     assert_eq!(known, ["A1", "A2", "D1", "D2"]);
     assert_eq!(store.binding_codes().await.unwrap()[0].uses, 2);
     let topologies = store.topologies().await.unwrap();
     assert_eq!(topologies.len(), 1, "what is on record of D1 stays: {topologies:?}");
     assert_eq!(topologies[0].1.len(), 1);
     let bound = (Recorded::Bound, None, Some(one), "binding code".to_owned());
-    assert_eq!(record(&store, "D1").await, [bound]);
+    assert_eq!(record(&*store, "D1").await, [bound]);
 }
 
-#[tokio::test]
-async fn a_code_of_another_tenant_that_is_over_or_taken_back_binds_nothing() {
-    let place = SqlitePlace::new();
-    let store = place.store();
+pub async fn a_code_of_another_tenant_that_is_over_or_taken_back_binds_nothing(
+    place: &dyn FullPlace,
+) {
+    let store = place.open_full().await;
     let (one, two) = (tenant(1), tenant(2));
     let late = BindingCode { expires_at: at(5), ..code(2, one, 1) };
     for code in [code(1, two, 1), late, code(3, one, 1)] {
@@ -205,10 +205,10 @@ async fn a_code_of_another_tenant_that_is_over_or_taken_back_binds_nothing() {
     assert_eq!(store.bind(binding("D2", one, 1, &["A1"])).await.unwrap(), taken);
 }
 
-#[tokio::test]
-async fn a_tenant_has_a_bounded_number_of_good_codes_and_old_ones_are_forgotten() {
-    let store = SqlitePlace::new();
-    let store = store.store();
+pub async fn a_tenant_has_a_bounded_number_of_good_codes_and_old_ones_are_forgotten(
+    place: &dyn FullPlace,
+) {
+    let store = place.open_full().await;
     assert!(store.add_binding_code(code(1, tenant(1), 1), 2).await.unwrap());
     assert!(store.add_binding_code(code(2, tenant(1), 1), 2).await.unwrap());
     assert!(!store.add_binding_code(code(3, tenant(1), 1), 2).await.unwrap());
@@ -225,10 +225,8 @@ async fn a_tenant_has_a_bounded_number_of_good_codes_and_old_ones_are_forgotten(
     assert!(store.generation().await.unwrap() > before, "servers look at codes anew");
 }
 
-#[tokio::test]
-async fn sightings_are_kept_of_registered_devices_and_go_with_them() {
-    let place = SqlitePlace::new();
-    let store = place.store();
+pub async fn sightings_are_kept_of_registered_devices_and_go_with_them(place: &dyn FullPlace) {
+    let store = place.open_full().await;
     store.put_device(device("D1", tenant(1))).await.unwrap();
     let seen = |text: &str, first, last| Sighting {
         sn: sn(text),
@@ -243,7 +241,7 @@ async fn sightings_are_kept_of_registered_devices_and_go_with_them() {
     let later = Sighting { online: false, firmware: None, ..seen("D1", 9, 10) };
     store.keep_sightings(vec![later.clone()]).await.unwrap();
     let expected = Sighting { first_seen_at: at(5), ..later };
-    assert_eq!(place.store().sightings().await.unwrap(), [expected]);
+    assert_eq!(place.open_full().await.sightings().await.unwrap(), [expected]);
     assert_eq!(store.generation().await.unwrap(), before);
     let order = DeviceOrder::Move { sn: sn("D1"), from: tenant(1), to: tenant(2) };
     store.order(order, by("x", 0)).await.unwrap();

@@ -1,4 +1,4 @@
-//! The store as its callers see it. `contract` is the suite every adapter has to pass; the rest is SQLite's own.
+//! The store as its callers see it. `contract` is the suite every adapter has to pass; the rest is the adapters' own.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -11,6 +11,8 @@ mod given;
 mod history;
 mod lists;
 mod opening;
+mod postgres;
+mod postgres_server;
 mod registry;
 mod requests;
 mod roundtrip;

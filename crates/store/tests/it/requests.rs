@@ -1,4 +1,4 @@
-//! Device requests and the rules for them on disk.
+//! The contract's cases about device requests and the rules for them.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -10,29 +10,14 @@ use utmos_core::{
         Sending, SetRule,
     },
     id::DeviceRequestId,
-    ports::{RequestChanged, RequestFilter, RequestKept, RequestStore, RuleSet, Store, TaskState},
+    ports::{RequestChanged, RequestFilter, RequestKept, RuleSet, Store, TaskState},
 };
-use utmos_store::{
-    MasterKey, REQUESTS_PER_TENANT_MAX, RULES_PER_TENANT_MAX, SqliteConfig, SqliteStore,
+use utmos_store::{REQUESTS_PER_TENANT_MAX, RULES_PER_TENANT_MAX};
+
+use crate::{
+    contract::FullPlace,
+    given::{accepted, at, deadline, end, gateway, id, moved, sn, spec, tenant},
 };
-
-use crate::given::{accepted, at, deadline, end, gateway, id, moved, sn, spec, tenant};
-
-struct Place {
-    folder: tempfile::TempDir,
-    key: MasterKey,
-}
-
-impl Place {
-    fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), key: MasterKey::generate().unwrap() }
-    }
-
-    fn open(&self) -> Arc<SqliteStore> {
-        let path = self.folder.path().join("utmos.db");
-        Arc::new(SqliteStore::open(SqliteConfig { path, master_key: self.key.clone() }).unwrap())
-    }
-}
 
 fn asked(millis: i64, number: u64) -> Asked {
     Asked {
@@ -72,10 +57,10 @@ fn answered(millis: i64, number: u64) -> Arc<DeviceRequest> {
     Arc::new(DeviceRequest::answered(Arc::new(asked(millis, number)), reply()))
 }
 
-#[tokio::test]
-async fn what_was_kept_and_changed_is_read_back_whole_and_stands_nowhere_in_clear() {
-    let place = Place::new();
-    let store = place.open();
+pub async fn what_was_kept_and_changed_is_read_back_whole_and_stands_nowhere_in_clear(
+    place: &dyn FullPlace,
+) {
+    let store = place.open_full().await;
     let first = waiting(100, 1);
     let bare = Asked {
         request_type: None,
@@ -105,25 +90,20 @@ async fn what_was_kept_and_changed_is_read_back_whole_and_stands_nowhere_in_clea
     assert_eq!(lost, RequestChanged::Lost);
     let unknown = store.change_request(StatusVersion(1), waiting(1, 9)).await.unwrap();
     assert_eq!(unknown, RequestChanged::Lost);
-    store.close().await;
 
-    let store = place.open();
+    let store = place.open_full().await;
     for request in [&replied, &second] {
         let found = store.request(request.asked.id).await.unwrap();
         assert_eq!(found.as_ref(), Some(&**request));
     }
     assert_eq!(store.request(DeviceRequestId::new(id(1, 1))).await.unwrap(), None);
-    store.close().await;
-    for file in std::fs::read_dir(place.folder.path()).unwrap() {
-        let bytes = std::fs::read(file.unwrap().path()).unwrap();
-        assert!(!bytes.windows(5).any(|part| part == b"hush-"));
-    }
+    drop(store);
+    let at_rest = place.at_rest().await;
+    assert!(!at_rest.windows(5).any(|part| part == b"hush-"));
 }
 
-#[tokio::test]
-async fn a_request_with_the_key_of_another_is_that_one() {
-    let place = Place::new();
-    let store = place.open();
+pub async fn a_request_with_the_key_of_another_is_that_one(place: &dyn FullPlace) {
+    let store = place.open_full().await;
     let first = answered(100, 1);
     store.keep_request(first.clone()).await.unwrap();
     let again = Arc::new(DeviceRequest::new(
@@ -136,10 +116,10 @@ async fn a_request_with_the_key_of_another_is_that_one() {
     assert_eq!(all, [(*first).clone()]);
 }
 
-#[tokio::test]
-async fn requests_are_listed_newest_first_by_device_state_and_type_and_by_care() {
-    let place = Place::new();
-    let store = place.open();
+pub async fn requests_are_listed_newest_first_by_device_state_and_type_and_by_care(
+    place: &dyn FullPlace,
+) {
+    let store = place.open_full().await;
     let of = |number: u64, device: &str, tenant_number, state| {
         let asked = Asked {
             tenant: tenant(tenant_number),
@@ -186,10 +166,8 @@ async fn requests_are_listed_newest_first_by_device_state_and_type_and_by_care()
     assert_eq!(rest, [(*foreign).clone()]);
 }
 
-#[tokio::test]
-async fn the_oldest_that_are_done_go_and_none_that_waits() {
-    let place = Place::new();
-    let store = place.open();
+pub async fn the_oldest_that_are_done_go_and_none_that_waits(place: &dyn FullPlace) {
+    let store = place.open_full().await;
     let oldest = waiting(1, 1);
     store.keep_request(oldest.clone()).await.unwrap();
     let most = u64::from(REQUESTS_PER_TENANT_MAX);
@@ -216,10 +194,8 @@ async fn the_oldest_that_are_done_go_and_none_that_waits() {
     assert!(is_there(7, 7).await);
 }
 
-#[tokio::test]
-async fn rules_are_set_replaced_taken_back_and_counted() {
-    let place = Place::new();
-    let store = place.open();
+pub async fn rules_are_set_replaced_taken_back_and_counted(place: &dyn FullPlace) {
+    let store = place.open_full().await;
     let scope = |request_type: &str, device: Option<&str>| Scope {
         tenant: tenant(1),
         request_type: request_type.to_owned(),
@@ -239,7 +215,7 @@ async fn rules_are_set_replaced_taken_back_and_counted() {
         assert!(next > generation);
         generation = next;
     }
-    let rules = place.open().rules().await.unwrap();
+    let rules = place.open_full().await.rules().await.unwrap();
     let found: Vec<_> = rules.iter().map(|set| (set.scope.clone(), set.rule)).collect();
     let wanted =
         [(scope("config", None), rule(Mode::Auto)), (scope("config", Some("D1")), rule(after))];
@@ -267,11 +243,9 @@ async fn rules_are_set_replaced_taken_back_and_counted() {
     assert_eq!(put(other).await, RuleSet::Yes);
 }
 
-#[tokio::test]
-async fn a_task_is_found_by_its_newest_command_that_may_have_left() {
-    let place = Place::new();
-    let sqlite = place.open();
-    let store: Arc<dyn Store> = sqlite.clone();
+pub async fn a_task_is_found_by_its_newest_command_that_may_have_left(place: &dyn FullPlace) {
+    let requests = place.open_full().await;
+    let store: Arc<dyn Store> = requests.clone();
     let prepare = |millis, key: &str, payload: &str| {
         let mut spec = spec(millis, key);
         spec.method = "flighttask_prepare".to_owned();
@@ -280,7 +254,8 @@ async fn a_task_is_found_by_its_newest_command_that_may_have_left() {
         spec
     };
     let sent = async |task: &str, of| {
-        let found = sqlite.task_sent(tenant(of), &gateway("D1"), "flighttask_prepare", task).await;
+        let found =
+            requests.task_sent(tenant(of), &gateway("D1"), "flighttask_prepare", task).await;
         found.unwrap().map(|payload| payload.to_string())
     };
     let first = accepted(&store, prepare(100, "a", r#"{"n":1}"#)).await;
@@ -292,6 +267,6 @@ async fn a_task_is_found_by_its_newest_command_that_may_have_left() {
     accepted(&store, prepare(300, "c", r#"{"n":3}"#)).await;
     assert_eq!(sent("task", 1).await.as_deref(), Some(r#"{"n":2}"#));
     assert_eq!((sent("other", 1).await, sent("task", 2).await), (None, None));
-    let state = sqlite.task_state(tenant(1), &gateway("D1"), "flighttask_prepare", "task").await;
+    let state = requests.task_state(tenant(1), &gateway("D1"), "flighttask_prepare", "task").await;
     assert_eq!(state.unwrap(), None::<TaskState>, "nothing was reported");
 }

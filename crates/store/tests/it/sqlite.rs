@@ -22,8 +22,8 @@ use utmos_core::{
 use utmos_store::{MasterKey, SqliteConfig, SqliteStore};
 
 use crate::{
-    contract::Place,
-    contract_tests,
+    contract::{FullPlace, FullStore, Place},
+    contract_tests, full_contract_tests,
     given::{
         accepted, at, change, device, end, moved, new, nonce, spec, takeoff, tenant, unmatched,
     },
@@ -63,6 +63,20 @@ impl Place for SqlitePlace {
     }
 }
 
+#[async_trait]
+impl FullPlace for SqlitePlace {
+    async fn open_full(&self) -> Arc<dyn FullStore> {
+        Arc::new(self.store())
+    }
+
+    async fn at_rest(&self) -> Vec<u8> {
+        // What is in the WAL is in the file afterwards.
+        self.store().close().await;
+        let files = std::fs::read_dir(self.folder.path()).unwrap();
+        files.flat_map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
+    }
+}
+
 pub fn config(path: &Path) -> SqliteConfig {
     SqliteConfig {
         path: path.to_owned(),
@@ -71,6 +85,7 @@ pub fn config(path: &Path) -> SqliteConfig {
 }
 
 contract_tests!(SqlitePlace::new());
+full_contract_tests!(SqlitePlace::new());
 
 /// A life in which a device has said something everywhere it can.
 fn told(life: &Life, words: &str) -> Life {
