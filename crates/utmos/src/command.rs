@@ -1,6 +1,7 @@
 //! The subcommands, one file each.
 
 mod bench;
+mod broker;
 mod catalog;
 mod config;
 mod credential;
@@ -44,6 +45,9 @@ pub enum Command {
     Tenant(tenant::Action),
     /// Check clock, store, broker, ports and permissions, and say what to do
     Doctor(doctor::Args),
+    /// Write the configuration of another broker: users, topics, passwords
+    #[command(subcommand)]
+    Broker(broker::Action),
     /// Check the database, or copy it while the server runs
     #[command(subcommand)]
     Store(store::Action),
@@ -67,6 +71,7 @@ pub fn run(command: Command) -> anyhow::Result<Exit> {
         | Command::Device(_)
         | Command::Tenant(_)
         | Command::Doctor(_)
+        | Command::Broker(_)
         | Command::Store(_)
         | Command::Config(_) => tokio::runtime::Builder::new_current_thread(),
     };
@@ -82,6 +87,7 @@ pub fn run(command: Command) -> anyhow::Result<Exit> {
             Command::Device(action) => device::run(action).await,
             Command::Tenant(action) => tenant::run(action).await,
             Command::Doctor(args) => doctor::run(args).await,
+            Command::Broker(action) => broker::run(action).await,
             Command::Store(action) => store::run(&action),
             Command::Config(action) => config::run(&action),
             Command::Bench(args) => bench::run(args).await,
