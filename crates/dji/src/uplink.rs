@@ -249,9 +249,24 @@ pub fn read(
     payload: &[u8],
     meanings: &dyn Meanings,
 ) -> Result<Uplink, Malformed> {
+    read_with_claim(topic, payload, meanings).map(|(uplink, _)| uplink)
+}
+
+/// [`read`], and the gateway the message names where that is not the device of the topic. It is a claim, whatever the topic:
+/// where nothing else proves who sends, one that the device does not stand behind is a sign of forgery.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with_claim(
+    topic: &UplinkTopic,
+    payload: &[u8],
+    meanings: &dyn Meanings,
+) -> Result<(Uplink, Option<GatewaySn>), Malformed> {
     let text = envelope::text_of(payload)?;
     let envelope = Envelope::read(&text)?;
-    Ok(match topic {
+    let claim = envelope.gateway.clone();
+    let claim = claim.filter(|named| named.as_str() != topic.device().as_str());
+    let uplink = match topic {
         UplinkTopic::Osd { device } => Uplink::Osd(read_osd(device, &envelope)),
         UplinkTopic::State { device } => Uplink::State(read_state(device, &envelope)),
         UplinkTopic::ServicesReply { gateway } => {
@@ -271,7 +286,8 @@ pub fn read(
             Uplink::PropertyReply(property::read(gateway, &envelope, meanings))
         }
         UplinkTopic::DrcUp { gateway } => drc::read(gateway, &envelope, meanings),
-    })
+    };
+    Ok((uplink, claim))
 }
 
 fn read_osd(device: &DeviceSn, envelope: &Envelope<'_>) -> Osd {

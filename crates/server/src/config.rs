@@ -12,6 +12,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use tracing::Level;
 use utmos_core::{credential::Secret, ports::TelemetryRules};
+use utmos_dji::topic::SERVER_FILTERS;
 use utmos_mqtt::ProtocolChoice;
 
 use self::reader::Reader;
@@ -20,6 +21,7 @@ pub use self::{
     problem::{ConfigErrors, Problem},
     reader::Row,
 };
+use crate::presence_topics::{NamedBy, PresenceFilter, PresenceTopics, Tells};
 
 /// The shipped default file: every key with its default and its documentation.
 pub const DEFAULT_FILE: &str = include_str!("../data/utmos.default.toml");
@@ -142,6 +144,8 @@ pub struct ExternalBroker {
     pub client_id: Option<String>,
     /// How long after its last message a gateway counts as online.
     pub liveness_window: Duration,
+    /// Where the broker tells of connections.
+    pub presence: PresenceTopics,
 }
 
 /// The life of commands.
@@ -445,6 +449,12 @@ impl EmbeddedBroker {
 }
 
 impl ExternalBroker {
+    /// The filters a server subscribes to there.
+    pub fn filters(&self) -> impl Iterator<Item = String> {
+        let presence = self.presence.filters.iter().map(|(filter, _)| filter.to_filter());
+        SERVER_FILTERS.iter().map(|filter| (*filter).to_owned()).chain(presence)
+    }
+
     fn read(reader: &mut Reader) -> Self {
         Self {
             host: reader.text("mqtt.external.host"),
@@ -463,8 +473,32 @@ impl ExternalBroker {
             ca_file: reader.optional_path("mqtt.external.ca_file"),
             client_id: reader.optional_text("mqtt.external.client_id"),
             liveness_window: reader.seconds("mqtt.external.liveness_seconds", 5..=3600),
+            presence: presence_topics(reader),
         }
     }
+}
+
+fn presence_topics(reader: &mut Reader) -> PresenceTopics {
+    let mut filters = Vec::new();
+    for (key, tells) in [
+        ("mqtt.external.presence_connected", Tells::Connected),
+        ("mqtt.external.presence_disconnected", Tells::Disconnected),
+        ("mqtt.external.presence_state", Tells::State),
+    ] {
+        match reader.optional_text(key).map(|text| PresenceFilter::parse(&text)) {
+            Some(Ok(filter)) if filters.iter().any(|(known, _)| *known == filter) => {
+                reader.refuse(key, "is the topic of another mqtt.external.presence_ setting too");
+            }
+            Some(Ok(filter)) => filters.push((filter, tells)),
+            Some(Err(problem)) => reader.refuse(key, problem),
+            None => {}
+        }
+    }
+    let named_by = reader.choice(
+        "mqtt.external.presence_gateway",
+        &[("client_id", NamedBy::ClientId), ("username", NamedBy::Username)],
+    );
+    PresenceTopics { filters, named_by }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub mod fleet;
 pub mod http;
 pub mod ids;
 pub mod link;
+pub mod presence_topics;
 pub mod requests;
 mod start;
 pub mod telemetry;

@@ -12,7 +12,6 @@ use utmos_dji::{
     answer::{CloudConfig, Organization},
     catalogue::{Catalogue, CatalogueError},
     hms,
-    topic::SERVER_FILTERS,
 };
 use utmos_mqtt::{
     Broker, BrokerConfig, BrokerError, BrokerTls, Client, ClientConfig, ClientTls, Dismissals,
@@ -31,6 +30,7 @@ use crate::{
     fleet::{Fleet, FleetParts, Onboarding, OnboardingParts},
     http::{App, HttpServer, Metrics, ServeLimits, Waiting, metrics_router},
     link::{Link, LinkParts, Listener},
+    presence_topics::PresenceTopics,
     requests::{self, Desk, DeskParts},
     telemetry::{self, Telemetry, TelemetryParts},
 };
@@ -208,6 +208,7 @@ impl Server {
             store: parts.store.clone(),
             clock: parts.clock.clone(),
             ids: parts.ids.clone(),
+            presence_topics: presence_topics(config),
             listeners,
         });
         tasks.spawn(link.clone().run(inbound, stopping.clone()));
@@ -397,9 +398,16 @@ fn to_client(other: &config::ExternalBroker) -> Result<ClientConfig, StartError>
     }
     client.protocol = other.protocol;
     client.tls = other.tls.then(|| ClientTls { ca_file: other.ca_file.clone(), server_name: None });
-    client.subscriptions =
-        SERVER_FILTERS.iter().map(|filter| ((*filter).to_owned(), Qos::AtLeastOnce)).collect();
+    client.subscriptions = other.filters().map(|filter| (filter, Qos::AtLeastOnce)).collect();
     Ok(client)
+}
+
+/// Where an outside broker tells of connections; our own does so otherwise.
+fn presence_topics(config: &Config) -> PresenceTopics {
+    match &config.mqtt {
+        config::Mqtt::External(other) => other.presence.clone(),
+        config::Mqtt::Embedded(_) => PresenceTopics::default(),
+    }
 }
 
 /// The organisation devices are bound to, where one is set.

@@ -15,6 +15,7 @@ use utmos_server::{
         presence::{Knowledge, PresenceBook},
     },
     link::{Link, LinkParts},
+    presence_topics::PresenceTopics,
 };
 use utmos_store::JournalledStore;
 
@@ -134,6 +135,7 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
         store,
         clock,
         ids: world.ids.clone(),
+        presence_topics: PresenceTopics::default(),
         // Docks of a trial ask for nothing.
         listeners: Vec::new(),
     });

@@ -215,3 +215,44 @@ fn a_problem_with_an_empty_key_names_it() {
     let found = problems(file("\"\" = 1"));
     assert!(found[0].starts_with("\"\" (file utmos.toml): unknown key"), "{found:?}");
 }
+
+#[test]
+fn presence_topics_are_checked_one_by_one() {
+    let outside = |pairs: &[(&str, &str)]| {
+        let pairs =
+            pairs.iter().map(|(key, value)| format!("mqtt.external.presence_{key}={value}"));
+        let all = ["mqtt.mode=external".to_owned(), "mqtt.external.host=broker".to_owned()];
+        let all: Vec<String> = all.into_iter().chain(pairs).collect();
+        Layers::new().assignments("--set", all.iter().map(String::as_str))
+    };
+    let emqx = [
+        ("connected", "$SYS/brokers/+/clients/{client_id}/connected"),
+        ("disconnected", "$SYS/brokers/+/clients/{client_id}/disconnected"),
+        ("gateway", "username"),
+    ];
+    let loaded = Config::load(outside(&emqx)).unwrap();
+    let Mqtt::External(broker) = loaded.config.mqtt else { panic!("external was asked for") };
+    let filters: Vec<String> = broker.filters().collect();
+    assert!(
+        filters.ends_with(&["$SYS/brokers/+/clients/+/disconnected".to_owned()]),
+        "{filters:?}"
+    );
+    assert_eq!(broker.presence.named_by, NamedBy::Username);
+    for (pairs, key, says) in [
+        (vec![("connected", "presence")], "presence_connected", "must have {client_id}"),
+        (
+            vec![("state", "thing/product/{client_id}/osd")],
+            "presence_state",
+            "where devices publish",
+        ),
+        (
+            vec![("connected", "p/{client_id}"), ("state", "p/{client_id}")],
+            "presence_state",
+            "another",
+        ),
+        (vec![("gateway", "serial")], "presence_gateway", "\"client_id\", \"username\""),
+    ] {
+        let found = problems(outside(&pairs));
+        assert!(found.len() == 1 && found[0].contains(key) && found[0].contains(says), "{found:?}");
+    }
+}

@@ -327,6 +327,12 @@ impl Driver {
         self.inner.lock().presence.of(gateway, now)
     }
 
+    /// Whether an outside broker said that the session is over in which a gateway was heard last.
+    #[must_use]
+    pub fn session_is_over(&self, gateway: &GatewaySn) -> bool {
+        self.inner.lock().presence.is_over(gateway)
+    }
+
     /// The link to the broker is up (again): everything that waits has its turn.
     pub fn link_is_up(&self) {
         let gateways: BTreeSet<GatewaySn> =
@@ -374,6 +380,14 @@ impl Driver {
     ) -> Result<Matched, StoreError> {
         let told = Told::Input { id, input: Box::new(input), done: None };
         self.inner.clone().tell_anyone(tenant, id, told).await
+    }
+
+    /// The gateway to which a command of `tenant` goes that is being looked after.
+    #[must_use]
+    pub fn gateway_of(&self, tenant: TenantId, id: CommandId) -> Option<GatewaySn> {
+        let state = self.inner.lock();
+        let command = state.lanes.get(state.homes.get(&id)?)?.command(id)?;
+        (command.spec.tenant == tenant).then(|| command.spec.gateway.clone())
     }
 
     /// A command that is being looked after, as it is stored.

@@ -8,6 +8,8 @@ use utmos_core::{
     time::{Mono, Now, Timestamp},
 };
 
+use crate::presence_topics::{Connection, Word};
+
 /// How presence is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Knowledge {
@@ -33,7 +35,14 @@ struct Seen {
     /// Client ids that are connected, and whether each listens for commands. A take-over under the same id is told as
     /// another `joined` and no `left`.
     connections: BTreeMap<String, bool>,
+    /// Sessions that an outside broker told of and not of their end, each with when it began in that broker's count.
+    sessions: BTreeMap<String, Option<i64>>,
+    /// The session in which it was heard is over, as an outside broker says, and nothing was heard since.
+    is_over: bool,
 }
+
+/// Sessions of one gateway at an outside broker that are told apart; nobody has as many.
+const SESSIONS_MAX: usize = 8;
 
 impl PresenceBook {
     /// An empty book.
@@ -56,6 +65,9 @@ impl PresenceBook {
             }
             (Knowledge::OwnBroker, _) => Presence::Absent { last_heard_at },
             (Knowledge::Heard { .. }, None) => Presence::NeverHeard,
+            (Knowledge::Heard { .. }, Some(_)) if seen.is_some_and(|seen| seen.is_over) => {
+                Presence::Absent { last_heard_at }
+            }
             (Knowledge::Heard { window }, Some((at, _))) if now.mono.since(at) <= window => {
                 Presence::Online
             }
@@ -71,7 +83,44 @@ impl PresenceBook {
 
     /// A message came. Answers whether the gateway came with it.
     pub fn heard(&mut self, gateway: &GatewaySn, now: Now) -> bool {
-        self.edge(gateway, now, |seen| seen.last_heard = Some((now.mono, now.wall)))
+        self.edge(gateway, now, |seen| {
+            seen.last_heard = Some((now.mono, now.wall));
+            seen.is_over = false;
+        })
+    }
+
+    /// An outside broker tells that a session began or ended. Either way the one in which the gateway was heard is over,
+    /// unless it has another that is not: a session begins without subscriptions, so what is heard next counts. A word
+    /// that is lost, or comes late, costs no more than that: silence ends presence all the same.
+    pub fn told(&mut self, word: &Word, now: Now) {
+        let known =
+            self.gateways.get(&word.gateway).and_then(|seen| seen.sessions.get(&word.client_id));
+        let is_older =
+            matches!((known, word.began_at), (Some(Some(known)), Some(told)) if told < *known);
+        if is_older || word.what == Connection::TakenOver {
+            return;
+        }
+        self.edge(&word.gateway, now, |seen| {
+            seen.sessions.remove(&word.client_id);
+            seen.is_over |= seen.sessions.is_empty();
+            if word.what == Connection::Began {
+                if seen.sessions.len() >= SESSIONS_MAX {
+                    seen.sessions.pop_first();
+                }
+                seen.sessions.insert(word.client_id.clone(), word.began_at);
+            }
+        });
+    }
+
+    /// The link to the outside broker was cut: how sessions ended meanwhile nobody tells.
+    pub fn link_was_cut(&mut self) {
+        self.gateways.values_mut().for_each(|seen| seen.sessions.clear());
+    }
+
+    /// Whether an outside broker said that the session is over in which a gateway was heard last.
+    #[must_use]
+    pub fn is_over(&self, gateway: &GatewaySn) -> bool {
+        self.gateways.get(gateway).is_some_and(|seen| seen.is_over)
     }
 
     /// It connected to our broker. A session begins empty, so it does not listen yet.
@@ -189,5 +238,61 @@ mod tests {
         assert_eq!(book.of(&dock, at(60_000)), Presence::Online);
         assert!(matches!(book.of(&dock, at(60_001)), Presence::Absent { .. }));
         assert!(book.heard(&dock, at(70_000)));
+    }
+
+    #[test]
+    fn what_another_broker_tells_of_sessions_ends_presence_until_the_gateway_is_heard_again() {
+        let dock = GatewaySn::parse("DOCK").unwrap();
+        let mut book = PresenceBook::new(Knowledge::Heard { window: Duration::from_secs(60) });
+        let word = |client_id: &str, began_at, what| Word {
+            gateway: dock.clone(),
+            client_id: client_id.to_owned(),
+            began_at,
+            what,
+        };
+        let is_there = |book: &PresenceBook, at_ms| book.of(&dock, at(at_ms)) == Presence::Online;
+        // That it connected is not that it listens.
+        book.told(&word("a", Some(1), Connection::Began), at(0));
+        assert_eq!(book.of(&dock, at(0)), Presence::NeverHeard);
+        assert!(book.heard(&dock, at(0)));
+        book.told(&word("a", Some(1), Connection::Ended), at(1));
+        assert!(!is_there(&book, 1) && book.is_over(&dock));
+        assert!(
+            book.heard(&dock, at(2)),
+            "heard again is an edge, or nothing would wake what waits"
+        );
+        // A new session under the same id begins without subscriptions; the end of the old one, told late, is no news.
+        book.told(&word("a", Some(5), Connection::Began), at(3));
+        assert!(!is_there(&book, 3));
+        book.heard(&dock, at(4));
+        for what in [Connection::Ended, Connection::TakenOver] {
+            book.told(&word("a", Some(1), what), at(5));
+            assert!(is_there(&book, 5), "{what:?}");
+        }
+        // With another session it is not over.
+        book.told(&word("b", None, Connection::Began), at(6));
+        book.told(&word("b", None, Connection::Ended), at(7));
+        assert!(is_there(&book, 7));
+        // An end that was lost is found out by silence.
+        assert!(is_there(&book, 60_004) && !is_there(&book, 60_005));
+        // While the link was cut nobody told of ends, so that one more may be the last.
+        book.heard(&dock, at(70_000));
+        book.told(&word("c", None, Connection::Began), at(70_001));
+        book.link_was_cut();
+        book.told(&word("c", None, Connection::Ended), at(70_002));
+        assert!(!is_there(&book, 70_002));
+    }
+
+    #[test]
+    fn sessions_whose_end_is_never_told_fill_nothing() {
+        let dock = GatewaySn::parse("DOCK").unwrap();
+        let mut book = PresenceBook::new(Knowledge::Heard { window: Duration::from_secs(60) });
+        for number in 0..1_000 {
+            let client_id = format!("c-{number}");
+            let word =
+                Word { gateway: dock.clone(), client_id, began_at: None, what: Connection::Began };
+            book.told(&word, at(number));
+        }
+        assert_eq!(book.gateways[&dock].sessions.len(), SESSIONS_MAX);
     }
 }

@@ -254,6 +254,11 @@ impl Fleet {
                 Presence::Absent { .. } if is_own => {
                     (Standing::Gone, never_or(Evidence::Disconnected))
                 }
+                Presence::Absent { .. }
+                    if self.parts.driver.session_is_over(&device.sn.to_gateway()) =>
+                {
+                    (Standing::Gone, never_or(Evidence::Disconnected))
+                }
                 Presence::Absent { .. } | Presence::NeverHeard => {
                     (Standing::Gone, never_or(Evidence::Silent))
                 }

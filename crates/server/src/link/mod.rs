@@ -39,10 +39,12 @@ use self::{
     chores::Chores,
     evidence::{About, Evidence, Stray},
     speaker::Speaker,
+    topology::LeftOut,
 };
 use crate::{
     directory::Directory,
     driver::{Driver, FlightMode, Matched},
+    presence_topics::{PresenceTopics, Word},
 };
 
 pub use self::listener::{Listener, Said};
@@ -74,6 +76,8 @@ pub struct LinkParts {
     pub clock: Arc<dyn Clock>,
     /// Fresh ids.
     pub ids: Arc<dyn Ids>,
+    /// Where an outside broker tells of connections.
+    pub presence_topics: PresenceTopics,
     /// Who else wants to know what devices say.
     pub listeners: Vec<Arc<dyn Listener>>,
 }
@@ -91,7 +95,8 @@ pub struct Figures {
     pub strangers: AtomicU64,
     /// Messages on the topics of an aircraft that several gateways have, and that name none of them.
     pub unclear: AtomicU64,
-    /// Messages that name a gateway which their device does not stand behind.
+    /// Messages that name a gateway which their device does not stand behind, replies to another gateway's command, and
+    /// topologies with a device of another tenant.
     pub forged: AtomicU64,
     /// Answers sent to devices.
     pub answered: AtomicU64,
@@ -182,7 +187,10 @@ impl Link {
                 tracing::info!(?protocol, "the broker is connected");
                 self.parts.driver.link_is_up();
             }
-            Inbound::LinkDown { reason } => tracing::warn!(reason, "the broker is not connected"),
+            Inbound::LinkDown { reason } => {
+                tracing::warn!(reason, "the broker is not connected");
+                self.parts.driver.presence(|book, _| (book.link_was_cut(), Vec::new()));
+            }
         }
     }
 
@@ -214,12 +222,30 @@ impl Link {
         self.parts.listeners.iter().for_each(|listener| listener.presence(&gateway));
     }
 
+    /// An outside broker tells of a session of a gateway.
+    fn session(&self, word: &Word) {
+        if self.parts.directory.tenant_of(&word.gateway).is_some() {
+            self.edge(word.gateway.as_str(), |book, _, now| {
+                book.told(word, now);
+                false
+            });
+        }
+    }
+
     fn message(self: &Arc<Self>, topic: &str, payload: &Bytes, user: Option<&str>) {
         Self::count(&self.figures.received);
         let stray = |tenant, gateway, reason: &str| {
             Self::count(&self.figures.malformed);
             self.keep(Stray { tenant, gateway, topic, payload, reason, about: About::default() });
         };
+        if user.is_none()
+            && let Some(word) = self.parts.presence_topics.read(topic, payload)
+        {
+            return match word {
+                Ok(word) => self.session(&word),
+                Err(unclear) => stray(None, None, &unclear.to_string()),
+            };
+        }
         let parsed = match UplinkTopic::parse(topic) {
             Ok(parsed) => parsed,
             Err(error) => return stray(None, None, &error.to_string()),
@@ -240,13 +266,17 @@ impl Link {
             }
         };
         let meanings = self.meanings_for(&gateway);
-        let read = uplink::read(&parsed, payload, &meanings);
-        if user.is_none() && read.as_ref().is_ok_and(|uplink| self.is_forged(uplink)) {
-            return self.forged(tenant, &gateway, topic, payload);
+        let read = uplink::read_with_claim(&parsed, payload, &meanings);
+        if user.is_none()
+            && let Ok((_, Some(named))) = &read
+            && self.is_forged(&device, named)
+        {
+            let reason = "it names a gateway that this device does not stand behind";
+            return self.forged(tenant, &gateway, topic, payload, reason);
         }
         self.edge(gateway.as_str(), |book, gateway, now| book.heard(gateway, now));
         let uplink = match read {
-            Ok(uplink) => uplink,
+            Ok((uplink, _)) => uplink,
             Err(error) => return stray(Some(tenant), Some(&gateway), &error.to_string()),
         };
         self.acknowledge(&uplink);
@@ -255,25 +285,44 @@ impl Link {
         self.parts.listeners.iter().for_each(|listener| listener.said(&said));
         match uplink {
             Uplink::Reply(reply) | Uplink::PropertyReply(reply) => {
+                // At our own broker it is that gateway which answers, and the command is told so.
+                if user.is_none() && self.went_to_another(tenant, &reply) {
+                    let reason = "a reply to a command that went to another gateway";
+                    return self.forged(tenant, &gateway, topic, payload, reason);
+                }
                 self.reply(tenant, reply, topic, payload)
             }
             Uplink::DrcAck(ack) => self.drc_ack(tenant, ack, payload.len()),
             Uplink::Event(event) => self.event(tenant, gateway, event, payload.len()),
-            Uplink::Topology(topology) => self.topology(tenant, &topology),
+            Uplink::Topology(topology) => {
+                let left_out = self.topology(tenant, &topology);
+                if left_out == LeftOut::Foreign {
+                    let reason =
+                        "it names a sub-device that is another tenant's, or a gateway itself";
+                    self.forged(tenant, &gateway, topic, payload, reason);
+                }
+            }
             Uplink::Osd(osd) => self.osd(&gateway, &osd),
             Uplink::Request(_) | Uplink::State(_) | Uplink::DrcPush(_) => {}
         }
     }
 
-    /// Keeps what does not come from where it says it does; it has no effect.
-    fn forged(&self, tenant: TenantId, gateway: &GatewaySn, topic: &str, payload: &[u8]) {
+    /// Keeps what says more than its sender may; that has no effect.
+    fn forged(
+        &self,
+        tenant: TenantId,
+        gateway: &GatewaySn,
+        topic: &str,
+        payload: &[u8],
+        reason: &str,
+    ) {
         Self::count(&self.figures.forged);
         self.keep(Stray {
             tenant: Some(tenant),
             gateway: Some(gateway),
             topic,
             payload,
-            reason: "it names a gateway that this device does not stand behind",
+            reason,
             about: About::default(),
         });
     }
@@ -304,9 +353,15 @@ impl Link {
         });
     }
 
+    /// Whether an answer is to a command under care that another gateway got.
+    fn went_to_another(&self, tenant: TenantId, answer: &ReplyTo) -> bool {
+        let went_to = command_of(answer).and_then(|id| self.parts.driver.gateway_of(tenant, id));
+        went_to.is_some_and(|gateway| gateway != answer.reply.gateway)
+    }
+
     /// An answer goes to its command at once if that is under care; one that ended long ago is looked up in its turn.
     fn reply(self: &Arc<Self>, tenant: TenantId, answer: ReplyTo, topic: &str, payload: &Bytes) {
-        let id = answer.exchange.tid.as_deref().and_then(|tid| tid.parse::<CommandId>().ok());
+        let id = command_of(&answer);
         let matched =
             id.map(|id| self.say(tenant, id, Input::Reply(answer.reply.clone()), payload.len()));
         match (id, matched) {
@@ -402,6 +457,11 @@ impl Link {
     fn count(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// The command whose answer this says it is.
+fn command_of(answer: &ReplyTo) -> Option<CommandId> {
+    answer.exchange.tid.as_deref().and_then(|tid| tid.parse().ok())
 }
 
 /// Whether an MQTT topic filter covers a topic.

@@ -97,8 +97,7 @@ impl Link {
 
     /// Where another's broker tells no connection, what a message says of its gateway is all there is: one that names a
     /// gateway which its device never stood behind is not from where it says it is.
-    pub(super) fn is_forged(&self, uplink: &Uplink) -> bool {
-        let Some((device, named)) = uplink.claimed_gateway() else { return false };
+    pub(super) fn is_forged(&self, device: &DeviceSn, named: &GatewaySn) -> bool {
         self.parts.directory.with_registry(|registry| {
             let (now, before) = registry.gateways_of(device);
             !now.contains(named) && !before.contains(named)

@@ -4,19 +4,28 @@ use std::sync::Arc;
 
 use utmos_core::{
     device::{SubDevice, TopologyChange},
-    id::TenantId,
+    id::{DeviceSn, TenantId},
 };
 use utmos_dji::uplink::{self, Topology};
 
 use super::Link;
 
+/// What of a report did not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LeftOut {
+    /// Nothing, or one aircraft too many.
+    NothingForeign,
+    /// A device of another tenant, or a gateway.
+    Foreign,
+}
+
 impl Link {
-    pub(super) fn topology(self: &Arc<Self>, tenant: TenantId, topology: &Topology) {
+    pub(super) fn topology(self: &Arc<Self>, tenant: TenantId, topology: &Topology) -> LeftOut {
         let now = self.parts.clock.now().wall;
         if let Some(model) = topology.model.key() {
             self.parts.directory.learn_model(&topology.gateway, model);
         }
-        let Some(subs) = to_core_subs(topology) else { return };
+        let Some(subs) = to_core_subs(topology) else { return LeftOut::NothingForeign };
         let report = self.parts.directory.report_topology(&topology.gateway, &subs, now);
         for sn in &report.left_out {
             tracing::warn!(
@@ -43,6 +52,13 @@ impl Link {
             .listeners
             .iter()
             .for_each(|listener| listener.topology(tenant, &topology.gateway));
+        // One that nobody has registered is only one too many.
+        let is_foreign = |sn: &DeviceSn| self.parts.directory.device(sn).is_some();
+        if report.left_out.iter().any(is_foreign) {
+            LeftOut::Foreign
+        } else {
+            LeftOut::NothingForeign
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     api::{Api, PATIENCE},
     dock::PretendDock,
-    mosquitto::Mosquitto,
+    mosquitto::{Mosquitto, behind},
     place::Place,
 };
 
@@ -103,5 +103,162 @@ async fn what_names_another_gateway_is_dropped_counted_and_kept_and_silence_ends
     .expect("they never go");
     let figures = (api.figure("devices_came_total").await, api.figure("devices_went_total").await);
     assert_eq!(figures, (2, 2), "the dock and its aircraft, once each");
+    server.stop().await;
+}
+
+/// A server with two docks behind Mosquitto, and a connection that may publish anything there: no access rules.
+async fn outside(more: &[&str]) -> (Mosquitto, Place, crate::place::Running) {
+    let mosquitto = Mosquitto::start().await;
+    let mut place = Place::with_gateways(&["DOCK-1", "DOCK-2"]).await;
+    behind(&mut place, &mosquitto, "5");
+    place.settings.extend(more.iter().map(|one| (*one).to_owned()));
+    let server = place.start().await;
+    (mosquitto, place, server)
+}
+
+/// Publishes until the server, whose link may not be up yet, knows it.
+async fn is_heard(api: &Api, dock: &mut PretendDock, sn: &str) {
+    let body =
+        json!({"tid": "t", "bid": "b", "timestamp": 1, "gateway": sn, "data": {"mode_code": 0}});
+    let heard = async {
+        while api.get(&format!("/api/v1/open/devices/{sn}")).await.body["online"] != true {
+            dock.publish(&format!("thing/product/{sn}/osd"), &body).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, heard).await.unwrap_or_else(|_| panic!("{sn} is never heard"));
+}
+
+#[tokio::test]
+async fn requests_topologies_and_replies_of_another_gateway_have_no_effect_behind_an_outside_broker()
+ {
+    let (mosquitto, _place, server) = outside(&[]).await;
+    let api = &server.api;
+    let broker = mosquitto.address();
+    let mut first = PretendDock::connect(broker, "DOCK-1").await;
+    let mut second = PretendDock::connect(broker, "DOCK-2").await;
+    is_heard(api, &mut first, "DOCK-1").await;
+    is_heard(api, &mut second, "DOCK-2").await;
+    let id = api.create("DOCK-1", "debug_mode_open", json!({}), json!({})).await.id();
+    let command = first.command().await;
+    assert_eq!(command.tid(), id);
+    let body = |gateway: &str, tid: &str, method: &str, data: Value| json!({"tid": tid, "bid": "b", "timestamp": 1, "gateway": gateway, "method": method, "data": data});
+    let aircraft = json!({
+        "domain": "3", "type": 3, "sub_type": 0,
+        "sub_devices": [{"sn": "AIR-9", "domain": "0", "type": 91, "sub_type": 0, "index": "A"}],
+    });
+    let no = json!({"result": 314000});
+    for (topic, message) in [
+        ("thing/product/DOCK-1/requests", body("DOCK-2", "r-1", "config", json!({}))),
+        ("sys/product/DOCK-1/status", body("DOCK-2", "t-1", "update_topo", aircraft)),
+        ("thing/product/DOCK-1/services_reply", body("DOCK-2", &id, "debug_mode_open", no.clone())),
+        ("thing/product/DOCK-1/property/set_reply", body("DOCK-2", &id, "", no.clone())),
+        ("thing/product/DOCK-1/drc/up", body("DOCK-2", "", "drone_emergency_stop", no.clone())),
+        // Its own topic, another's command; and of a gateway it says that it stands behind it.
+        ("thing/product/DOCK-2/services_reply", body("DOCK-2", &id, "debug_mode_open", no)),
+        (
+            "sys/product/DOCK-2/status",
+            body("DOCK-2", "t-2", "update_topo", json!({"sub_devices": [{"sn": "DOCK-1"}]})),
+        ),
+    ] {
+        second.publish(topic, &message).await;
+    }
+    // Once the last is answered, all of them have been heard.
+    second.drain().await;
+    assert_eq!(api.figure("uplink_forged_total").await, 7);
+    assert_eq!(api.get("/api/v1/open/devices/AIR-9").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(api.get("/api/v1/open/devices/DOCK-2").await.body["sub_devices"], json!([]));
+    let asked = api.get("/api/v1/open/device-requests").await.body;
+    let items = asked["items"].as_array().unwrap();
+    assert!(items.iter().all(|one| one["device_id"] == "DOCK-2"), "{asked:#}");
+    let kept = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let kept = api.get("/api/v1/open/unmatched-responses").await.body["items"].clone();
+            if kept.as_array().is_some_and(|items| items.len() == 7) {
+                return kept;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let kept = kept.await.expect("they are not kept").to_string();
+    for reason in
+        ["stand behind", "went to another gateway", "another tenant's, or a gateway itself"]
+    {
+        assert!(kept.contains(reason), "{kept}");
+    }
+    // The command knows nothing of them, and ends by its own gateway's word.
+    first.reply(&command, json!({"result": 0})).await;
+    assert_eq!(api.ended(&id).await["status"], "SUCCEEDED");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_an_outside_broker_tells_of_connections_ends_presence_and_begins_none() {
+    let (mosquitto, _place, server) = outside(&[
+        "mqtt.external.liveness_seconds=5",
+        "presence.offline_after_seconds=1",
+        "mqtt.external.presence_connected=told/{client_id}/connected",
+        "mqtt.external.presence_disconnected=told/{client_id}/disconnected",
+        "mqtt.external.presence_gateway=username",
+    ])
+    .await;
+    let api = &server.api;
+    let broker = mosquitto.address();
+    // In the place of the broker's plugin, in EMQX's words.
+    let plugin = PretendDock::connect(broker, "PLUGIN").await;
+    let mut dock = PretendDock::connect(broker, "DOCK-1").await;
+    is_heard(api, &mut dock, "DOCK-1").await;
+    let word = |began: i64| json!({"clientid": "c", "username": "DOCK-1", "connected_at": began, "reason": "tcp_closed"});
+    plugin.publish("told/c/disconnected", &word(1)).await;
+    let gone = until(api, "DOCK-1", |one| one["online"] == false).await;
+    assert_eq!(gone["online_evidence"]["kind"], "disconnected", "long before it is silent");
+    // It comes back: that it connected is not yet that it listens.
+    let other = json!({"clientid": "d", "username": "DOCK-2", "connected_at": 1});
+    plugin.publish("told/c/connected", &word(2)).await;
+    plugin.publish("told/d/connected", &other).await;
+    // What is told of no gateway of ours is passed over; what tells nothing is kept.
+    plugin.publish("told/x/connected", &json!({"username": "SOMEBODY"})).await;
+    plugin.publish("told/c/connected", &json!({"clientid": "c"})).await;
+    let malformed = async {
+        while api.figure("uplink_malformed_total").await == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, malformed).await.expect("the last word is never heard");
+    let (first, second) =
+        (until(api, "DOCK-1", |_| true).await, until(api, "DOCK-2", |_| true).await);
+    assert_eq!((&first["online"], &second["online"]), (&json!(false), &json!(false)));
+    assert_eq!(second["online_evidence"]["kind"], "never");
+    // Heard, it is there, and what waits goes out; the end of the session before, told late, is no news.
+    let id = api
+        .create("DOCK-1", "debug_mode_open", json!({}), json!({"if_offline": "wait"}))
+        .await
+        .id();
+    is_heard(api, &mut dock, "DOCK-1").await;
+    let command = dock.command().await;
+    assert_eq!(command.tid(), id);
+    plugin.publish("told/c/disconnected", &word(1)).await;
+    plugin.publish("told/c/connected", &json!({"clientid": "c"})).await;
+    let heard = async {
+        while api.figure("uplink_malformed_total").await < 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, heard).await.expect("the last word is never heard");
+    let shown = until(api, "DOCK-1", |_| true).await;
+    assert_ne!(shown["online_evidence"]["kind"], "disconnected", "{shown:#}");
+    dock.reply(&command, json!({"result": 0})).await;
+    assert_eq!(api.ended(&id).await["status"], "SUCCEEDED");
+    // An end that nobody tells of is found out by silence.
+    dock.leave().await;
+    let silent = until(api, "DOCK-1", |one| one["online"] == false).await;
+    assert_eq!(silent["online_evidence"]["kind"], "silent");
+    tokio::time::timeout(PATIENCE, async {
+        while api.figure("devices_online").await > 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .expect("it never goes");
     server.stop().await;
 }

@@ -3,7 +3,6 @@
 use std::{fs, time::Duration};
 
 use tokio::sync::mpsc;
-use utmos_dji::topic::SERVER_FILTERS;
 use utmos_mqtt::{Client, ClientConfig, ClientTls, Inbound, Password, Protocol, Qos};
 use utmos_server::config::{EmbeddedBroker, ExternalBroker};
 use uuid::Uuid;
@@ -109,8 +108,7 @@ async fn connect(broker: &ExternalBroker, password: Option<&str>) -> Result<Prot
     config.protocol = broker.protocol;
     config.tls =
         broker.tls.then(|| ClientTls { ca_file: broker.ca_file.clone(), server_name: None });
-    config.subscriptions =
-        SERVER_FILTERS.iter().map(|filter| ((*filter).to_owned(), Qos::AtLeastOnce)).collect();
+    config.subscriptions = broker.filters().map(|filter| (filter, Qos::AtLeastOnce)).collect();
     let (sender, mut inbound) = mpsc::channel(INBOUND_MAX);
     let client = Client::start(config, sender);
     let outcome = tokio::time::timeout(CONNECT_WAIT, async {
