@@ -47,6 +47,11 @@ targets! {
     mqtt_packets: "the length of a piece, and packets in such pieces",
     mqtt_hello: "the first bytes of a client of the embedded broker",
     list_queries: "the query of a list",
+    device_request_bodies: "the words reply or rule, a space, the type of a request of a device, a line feed, and the body for it",
+    device_bodies: "the word device or code, a line feed, and the body that registers a device or makes a binding code",
+    joining: "what was typed as a binding code, a line feed, a topic, a line feed, and what a device asks or reports there",
+    alarms: "lines: the data of a message that lists alarms each",
+    telemetry: "lines: a digit and the data of a message each, and the same bytes as samples that were kept",
     sim_control: "a method, a space, a target, a line feed, and the body of a request to the control API of the simulator",
 }
 

@@ -2,6 +2,8 @@
 //! of the catalogue, the documents and the default configuration. A test takes them as they are made today, and looks that
 //! each lies in its folder.
 
+mod devices;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -91,6 +93,11 @@ pub fn make() -> anyhow::Result<BTreeMap<&'static str, Seeds>> {
         ("mqtt_hello", mqtt_hello()),
         ("list_queries", named(&LIST_QUERIES)),
         ("sim_control", named(&SIM_CONTROL)),
+        ("device_request_bodies", named(&devices::REQUEST_BODIES)),
+        ("device_bodies", named(&devices::BODIES)),
+        ("joining", devices::joining()?),
+        ("alarms", named(&devices::ALARMS)),
+        ("telemetry", devices::telemetry()?),
     ]))
 }
 

@@ -23,7 +23,7 @@ fn inputs(target: &Target) -> usize {
         "catalogue_override" => 60,
         "trial_plan" => 400,
         "config" => 600,
-        "command_body" | "emergency_journal" => 2_000,
+        "command_body" | "emergency_journal" | "device_bodies" => 2_000,
         _ => 4_000,
     }
 }
@@ -95,13 +95,29 @@ fn every_target_has_seeds_and_each_lies_in_its_folder() {
 }
 
 #[test]
-fn the_fuzzer_has_every_target() {
-    let manifest = fs::read_to_string(seeds::root().join("fuzz/Cargo.toml")).unwrap();
-    for target in TARGETS {
-        let source = format!("fuzz_targets/{}.rs", target.name);
-        assert!(manifest.contains(&format!("path = \"{source}\"")), "{source} is in no manifest");
-        let source = fs::read_to_string(seeds::root().join("fuzz").join(&source)).unwrap();
-        assert!(source.contains(&format!("utmos_hostile::{}", target.name)), "{source}");
+fn every_target_is_described_and_no_other() {
+    let manual = fs::read_to_string(seeds::root().join("fuzz/README.md")).unwrap();
+    let rows = manual.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" |"));
+    let described: BTreeSet<&str> =
+        rows.flat_map(|(names, _)| names.split(", ")).map(|name| name.trim_matches('`')).collect();
+    assert_eq!(described, TARGETS.iter().map(|target| target.name).collect());
+}
+
+// What the fuzzer is built with names packages, and one that is not there any more would go unnoticed.
+#[test]
+fn what_the_fuzzer_sees_into_is_there() {
+    let read = |path: &str| fs::read_to_string(seeds::root().join(path)).unwrap();
+    let rules: toml::Table = read("fuzz/instrumented.toml").parse().unwrap();
+    let lock = read("Cargo.lock");
+    let packages = rules["profile"]["dev"]["package"].as_table().unwrap();
+    for name in packages.keys() {
+        assert!(lock.contains(&format!("name = \"{name}\"")), "{name}");
+    }
+    for folder in fs::read_dir(seeds::root().join("crates")).unwrap() {
+        let name = folder.unwrap().file_name().into_string().unwrap();
+        let is_seen = packages.contains_key(&format!("utmos-{name}"));
+        // The program itself holds no rules.
+        assert!(is_seen || name == "utmos", "utmos-{name} is not instrumented");
     }
 }
 

@@ -93,9 +93,13 @@ fn bytes(hex: &str) -> [u8; 32] {
     bytes
 }
 
-static TENANT: LazyLock<TenantId> = LazyLock::new(|| TenantId::new(Uuid::from_u128(7)));
+pub(super) static TENANT: LazyLock<TenantId> = LazyLock::new(|| TenantId::new(Uuid::from_u128(7)));
 
-static CREDENTIAL: LazyLock<KeyedCredential> = LazyLock::new(|| {
+static CREDENTIAL: LazyLock<KeyedCredential> =
+    LazyLock::new(|| credential(Some(BTreeSet::from([sn("SIM-DOCK-0001"), sn("SIM-M3D-0001")]))));
+
+/// That of a caller who may do everything with these devices, or with all.
+fn credential(devices: Option<BTreeSet<DeviceSn>>) -> KeyedCredential {
     KeyedCredential::new(Credential {
         api_id: ApiId::new("utk_hostile"),
         tenant: *TENANT,
@@ -106,14 +110,14 @@ static CREDENTIAL: LazyLock<KeyedCredential> = LazyLock::new(|| {
         replay_window: REPLAY_WINDOW_DEFAULT,
         expires_at: None,
         ip_allow: Vec::new(),
-        devices: Some(BTreeSet::from([sn("SIM-DOCK-0001"), sn("SIM-M3D-0001")])),
+        devices,
         complete_on: CompleteOn::Outcome,
         secrets: vec![CredentialSecret { secret: Secret::new(KEY.to_owned()), valid_until: None }],
         created_at: Timestamp::from_millis(0),
     })
-});
+}
 
-fn sn(text: &str) -> DeviceSn {
+pub(super) fn sn(text: &str) -> DeviceSn {
     DeviceSn::parse(text).unwrap_or_else(|err| panic!("{err}"))
 }
 
@@ -144,14 +148,24 @@ static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
     registry
 });
 
-fn caller(body: &[u8]) -> Caller {
+/// A caller who may do everything with all devices of the tenant.
+pub(super) fn admin(body: &[u8]) -> Caller {
+    static ADMIN: LazyLock<KeyedCredential> = LazyLock::new(|| credential(None));
+    let_in(&ADMIN, body)
+}
+
+pub(super) fn caller(body: &[u8]) -> Caller {
+    let_in(&CREDENTIAL, body)
+}
+
+fn let_in(credential: &KeyedCredential, body: &[u8]) -> Caller {
     let api_id = ApiId::new("utk_hostile");
     let parts = SignedParts { method: "POST", path: "/", query: None, body };
     let key = Secret::new(KEY.to_owned()).signing_key();
     let signature = bytes(&signing::sign(&key, parts, &api_id, NOW, "n"));
     let head = SignedHead { api_id, timestamp: NOW, nonce: "n".to_owned(), signature };
     let now = Timestamp::from_millis(NOW * 1000);
-    signing::verify(Some(&CREDENTIAL), &head, parts, "", None, now)
+    signing::verify(Some(credential), &head, parts, "", None, now)
         .unwrap_or_else(|refusal| panic!("{refusal}"))
 }
 
@@ -185,7 +199,7 @@ pub fn command_body(input: &[u8]) {
     }
 }
 
-fn refusal(problem: &Problem) {
+pub(super) fn refusal(problem: &Problem) {
     assert!(problem.code.status().is_client_error(), "{problem:?}");
     is_told(&problem.message);
     assert!(problem.details.len() <= PROBLEMS_MAX, "{} problems", problem.details.len());

@@ -1,9 +1,11 @@
 //! The targets, by what they read.
 
 mod commands;
+mod devices;
 mod files;
 mod journal;
 mod packets;
+mod reports;
 mod requests;
 mod simulator;
 mod wire;
@@ -14,9 +16,11 @@ use utmos_dji::{catalogue::Catalogue, hms::Meanings};
 
 pub use self::{
     commands::{command_body, payload, signed_headers},
+    devices::{device_bodies, device_request_bodies, joining},
     files::{catalogue_override, config},
     journal::emergency_journal,
     packets::{mqtt_hello, mqtt_packets},
+    reports::{alarms, telemetry},
     requests::{list_queries, sim_control},
     simulator::{dock_logins, fault_flag, scenario, trial_plan},
     wire::{downlink, topics, uplink},

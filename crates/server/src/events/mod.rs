@@ -3,7 +3,8 @@
 //! counted. Answering is the link's, and needs nothing of this.
 
 mod queue;
-mod raised;
+#[doc(hidden)]
+pub mod raised;
 mod repeats;
 
 use std::{

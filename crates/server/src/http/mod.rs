@@ -31,6 +31,8 @@ mod telemetry;
 mod telemetry_history;
 mod telemetry_track;
 mod timeline;
+#[doc(hidden)]
+pub mod try_bodies;
 mod unmatched;
 mod view;
 mod words;

@@ -144,7 +144,7 @@ pub fn read_object(
 }
 
 /// A good answer to a type that is known must have DJI's shape: a dock could make nothing of another.
-fn fitting(request_type: Option<&str>, by_hand: ByHand) -> Result<ByHand, Problem> {
+pub fn fitting(request_type: Option<&str>, by_hand: ByHand) -> Result<ByHand, Problem> {
     let known = request_type.filter(|name| Rules::has_automatic(name));
     let Some(known) = known.filter(|_| result_of(&by_hand.code) == 0) else { return Ok(by_hand) };
     let payload = by_hand.payload.as_deref().unwrap_or("{}");
@@ -162,7 +162,8 @@ fn fitting(request_type: Option<&str>, by_hand: ByHand) -> Result<ByHand, Proble
     }
 }
 
-fn read(body: &Bytes) -> Result<ByHand, Problem> {
+/// Reads the body.
+pub fn read(body: &Bytes) -> Result<ByHand, Problem> {
     let (members, mut details) = read_object(body, &MEMBERS)?;
     let mut text = |name: &str, most: usize| match members.get(name) {
         None | Some(Value::Null) => None,

@@ -317,7 +317,8 @@ fn scope(
     Ok(Scope { tenant: caller.tenant(), request_type, device: text })
 }
 
-fn read(body: &Bytes, request_type: &str) -> Result<Rule, Problem> {
+/// Reads the body of a rule for requests of a type.
+pub fn read(body: &Bytes, request_type: &str) -> Result<Rule, Problem> {
     let (members, mut details) = read_object(body, &MEMBERS)?;
     let mut seconds = |name: &str| match members.get(name) {
         None | Some(Value::Null) => None,

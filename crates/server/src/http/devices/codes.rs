@@ -148,7 +148,8 @@ pub async fn create_binding_code(
     Ok((StatusCode::CREATED, Json(answer)))
 }
 
-fn read(caller: &Caller, body: &axum::body::Bytes) -> Result<CodeAsked, Problem> {
+/// Reads the body.
+pub fn read(caller: &Caller, body: &axum::body::Bytes) -> Result<CodeAsked, Problem> {
     must_touch_all(caller)?;
     let members = parse(body)?;
     let mut fields = Fields::read(&members, &["label", "uses_max", "expires_in_seconds"]);

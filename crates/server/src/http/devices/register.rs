@@ -137,16 +137,22 @@ pub async fn register_device(
     }
 }
 
-struct Wanted {
-    sn: DeviceSn,
-    kind: DeviceKind,
+/// The device that is to be registered.
+pub struct Wanted {
+    /// Its serial number.
+    pub sn: DeviceSn,
+    /// What it is.
+    pub kind: DeviceKind,
     model_key: Option<String>,
-    label: String,
-    tags: BTreeSet<String>,
+    /// For people.
+    pub label: String,
+    /// The same.
+    pub tags: BTreeSet<String>,
     simulated: bool,
 }
 
-fn read(caller: &Caller, body: &axum::body::Bytes) -> Result<Wanted, Problem> {
+/// Reads the body.
+pub fn read(caller: &Caller, body: &axum::body::Bytes) -> Result<Wanted, Problem> {
     let members = parse(body)?;
     let known = ["device_id", "kind", "model_key", "label", "tags", "simulated"];
     let mut fields = Fields::read(&members, &known);
