@@ -19,7 +19,26 @@ use crate::{
 };
 
 /// Big enough for the journal, the database and its log.
-const DISK_MIB: u32 = 32;
+pub const DISK_MIB: u32 = 32;
+
+/// Far below what the database's log needs; files that are longer already keep their length.
+const FILES_BYTES_MAX: &str = "65536";
+
+/// The server at a place, which can be forbidden to let files grow: the signal that tells of the limit would end it.
+pub fn serve_unsignalled(place: &Place) -> Command {
+    let serve = place.serve();
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(serve.get_program());
+    command.args(serve.get_args()).current_dir(place.path("")).env_clear();
+    command
+}
+
+/// Files of a process may not grow, or may again. Needs no rights, so that it is drilled everywhere.
+pub fn let_files_grow(process: &Process, may_grow: bool) {
+    let bytes = if may_grow { "unlimited" } else { FILES_BYTES_MAX };
+    let id = process.id().to_string();
+    run("prlimit", &["--pid", &id, &format!("--fsize={bytes}:")]).unwrap();
+}
 
 async fn up(place: &Place, config: &FleetConfig, command: Command) -> (Process, Fleet) {
     let process = Process::start(command).await;
@@ -110,23 +129,13 @@ async fn a_full_disk_stops_new_commands_but_no_emergency_and_goes_by_without_a_r
     a_disk_is_full(name, &place, &config, place.serve(), "free some space", fill, free).await;
 }
 
-/// Needs no rights, so that it is drilled everywhere.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_that_may_not_grow_stop_new_commands_but_no_emergency() {
     let (place, mut config) = Place::with_fleet(2).await;
     config.speed = 20.0;
-    // The signal that tells of the limit would end it.
-    let serve = place.serve();
-    let mut command = Command::new("sh");
-    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(serve.get_program());
-    command.args(serve.get_args()).current_dir(place.path("")).env_clear();
-    let limit = |process: &Process, bytes: &str| {
-        let id = process.id().to_string();
-        run("prlimit", &["--pid", &id, &format!("--fsize={bytes}:")]).unwrap();
-    };
-    // Far below what its log needs; files that are longer already keep their length.
-    let fill = |process: &Process| limit(process, "65536");
-    let free = |process: &Process| limit(process, "unlimited");
+    let command = serve_unsignalled(&place);
+    let fill = |process: &Process| let_files_grow(process, false);
+    let free = |process: &Process| let_files_grow(process, true);
     let name = "files that may not grow";
     a_disk_is_full(name, &place, &config, command, "I/O error", fill, free).await;
 }

@@ -40,6 +40,8 @@ const METHODS: [&str; 8] = [
     "debug_mode_close",
 ];
 
+const EMERGENCIES: [&str; 2] = ["fly_to_point_stop", "flighttask_pause"];
+
 /// A command that was accepted.
 pub struct Made {
     pub id: String,
@@ -59,6 +61,15 @@ pub struct Load {
 
 impl Load {
     pub fn start(api: &Api, sns: &[&str], timeout_seconds: u64) -> Self {
+        Self::of(&METHODS, api, sns, timeout_seconds)
+    }
+
+    /// Nothing but emergencies.
+    pub fn of_emergencies(api: &Api, sns: &[&str], timeout_seconds: u64) -> Self {
+        Self::of(&EMERGENCIES, api, sns, timeout_seconds)
+    }
+
+    fn of(methods: &'static [&str], api: &Api, sns: &[&str], timeout_seconds: u64) -> Self {
         let accepted = Arc::new(watch::Sender::new(0));
         let (ends, ahead) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)));
         let sns: Vec<String> = sns.iter().map(|sn| (*sn).to_owned()).collect();
@@ -70,7 +81,7 @@ impl Load {
                 while !ends.load(Ordering::SeqCst) {
                     let number = made.len();
                     let more = json!({"timeout_seconds": timeout_seconds, "if_offline": "wait"});
-                    let method = METHODS[(client + number) % METHODS.len()];
+                    let method = methods[(client + number) % methods.len()];
                     let body =
                         command(&sns[(client + number) % sns.len()], method, json!({}), more);
                     let id = insist(&api, &ahead, &body).await;

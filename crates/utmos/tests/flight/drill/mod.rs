@@ -13,6 +13,7 @@ mod load;
 mod mount;
 mod read_only;
 mod stop;
+mod unwell;
 mod way_out;
 
 use std::time::Duration;

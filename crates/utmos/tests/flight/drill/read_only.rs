@@ -31,10 +31,10 @@ async fn a_server_that_may_not_write_its_database_says_so_and_does_not_start() {
 }
 
 /// Nobody may write to the files, root included.
-struct Frozen(Vec<PathBuf>);
+pub struct Frozen(Vec<PathBuf>);
 
 impl Frozen {
-    fn freeze(place: &Place) -> Result<Self, String> {
+    pub fn freeze(place: &Place) -> Result<Self, String> {
         let mut frozen = Self(Vec::new());
         for name in ["utmos.sqlite", "utmos.sqlite-wal"] {
             let path = place.data_dir().join(name);
