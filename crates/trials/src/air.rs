@@ -69,7 +69,12 @@ impl Air {
         if !may_leave && !is_mutated(Mutation::GateIgnored) {
             return Sent::Withheld;
         }
-        world.state().facts(id).written.push(now);
+        {
+            let mut state = world.state();
+            let facts = state.facts(id);
+            facts.written.push(now);
+            facts.writers.push(self.line.server);
+        }
         world.trace(|| format!("{id} is written to {}", gateway(dock)));
         if is_mutated(Mutation::ResendOnReconnect) {
             world.store_at_broker(dock, id);

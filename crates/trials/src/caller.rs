@@ -53,9 +53,26 @@ pub(crate) async fn ask(world: Arc<World>, number: usize, wish: Wish) {
             first = first.or(Some(submitted));
         }
     }
-    let (Some(submitted), Some(after)) = (first, wish.cancelled_after) else { return };
+    if first.is_none() {
+        return;
+    }
+    let later = wish.asks_later.map(|after| {
+        let (world, wish) = (world.clone(), wish.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(after)).await;
+            insist(world, number, Wish { replays_nonce: false, ..wish }).await
+        })
+    });
+    change_mind(&world, number, &wish, first).await;
+    if let Some(later) = later {
+        drop(later.await);
+    }
+}
+
+async fn change_mind(world: &Arc<World>, number: usize, wish: &Wish, told: Option<Submitted>) {
+    let (Some(submitted), Some(after)) = (told, wish.cancelled_after) else { return };
     tokio::time::sleep(Duration::from_millis(after)).await;
-    let Some((platform, caller)) = standing(&world) else { return };
+    let Some((platform, caller)) = standing(world) else { return };
     world.state().asked.entry(number).or_default().cancelled = true;
     tokio::select! {
         biased;
@@ -116,11 +133,13 @@ async fn replay(
         answer = platform.driver.submit(caller, other, Some(caller.nonce())) => answer,
     };
     let now = world.clock.elapsed();
-    let may_be_lost = wish.is_urgent() && world.plan.servers == 1 && {
+    let may_be_lost = wish.is_urgent() && {
         // The nonce of an emergency that was answered without the store is known to that process alone.
         let state = world.state();
         let from = told.saturating_sub(URGENT_ANSWER_WAIT_MAX);
-        !state.was_well(Trouble::Store, from, now) && !state.was_well(Trouble::World, from, now)
+        let may_be_another = world.plan.servers > 1 || !state.was_well(Trouble::World, from, now);
+        let is_spoiled = state.is_spoiled(number);
+        is_spoiled || (!state.was_well(Trouble::Store, from, now) && may_be_another)
     };
     if answer.is_ok() && !may_be_lost {
         world.state().violations.push(format!("the nonce of wish {number} was good twice"));
@@ -143,11 +162,10 @@ async fn request(
         answer = platform.driver.submit(caller, draft, Some(caller.nonce())) => answer,
     };
     let then = world.clock.elapsed();
-    if wish.is_urgent()
-        && world.plan.servers == 1
-        && world.state().was_well(Trouble::Journal, now, then)
-    {
-        if let Err(why @ SubmitError::Store(_)) = &answer {
+    if wish.is_urgent() && world.state().was_well(Trouble::Journal, now, then) {
+        if let Err(why @ SubmitError::Store(_)) = &answer
+            && !world.state().may_refuse(number)
+        {
             let found = format!("emergency of wish {number} was refused at {then}: {why}");
             world.state().violations.push(found);
         }

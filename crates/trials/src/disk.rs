@@ -1,6 +1,6 @@
 //! What is durable, and what must hold of it after every write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use utmos_core::{
     command::{Command, Phase, Spec},
@@ -12,7 +12,7 @@ use utmos_core::{
     time::Timestamp,
 };
 
-use crate::mutation::Mutation;
+use crate::{beside::Twin, mutation::Mutation};
 
 /// A command on record.
 #[derive(Debug, Clone)]
@@ -28,18 +28,34 @@ pub(crate) struct Record {
     pub(crate) ended: Option<u64>,
     /// Which run of the server wrote its end.
     pub(crate) ended_by: Option<u64>,
+    /// It can be neither read nor changed any more, on purpose.
+    pub(crate) is_damaged: bool,
 }
 
 /// The disk.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Disk {
+    /// A real store that is asked the same.
+    twin: Option<Twin>,
     pub(crate) records: BTreeMap<CommandId, Record>,
     keys: BTreeMap<(TenantId, String), CommandId>,
     nonces: BTreeMap<[u8; 16], Timestamp>,
     newest: Option<Timestamp>,
     mutation: Option<Mutation>,
+    /// Commands whose nonce was spent when a journal put them on record.
+    spent_before: BTreeSet<CommandId>,
     /// What should not have been written.
     pub(crate) violations: Vec<String>,
+}
+
+/// Whether two movements may not be at one time: those of one aircraft, and where either does not know its aircraft, those
+/// of one gateway.
+pub(crate) fn is_one_motion(one: &Spec, other: &Spec) -> bool {
+    one.tenant == other.tenant
+        && match (&one.aircraft, &other.aircraft) {
+            (Some(aircraft), Some(other)) => aircraft == other,
+            (None, _) | (_, None) => one.gateway == other.gateway,
+        }
 }
 
 /// When a write happens, and by whom.
@@ -50,8 +66,8 @@ pub(crate) struct At {
 }
 
 impl Disk {
-    pub(crate) fn new(mutation: Option<Mutation>) -> Self {
-        Self { mutation, ..Self::default() }
+    pub(crate) fn new(mutation: Option<Mutation>, twin: Option<Twin>) -> Self {
+        Self { mutation, twin, ..Self::default() }
     }
 
     pub(crate) fn accept(
@@ -61,8 +77,27 @@ impl Disk {
         by_journal: bool,
         at: At,
     ) -> Accepted {
+        let asked = self.twin.is_some().then(|| new.clone());
+        let answer = self.take(nonce, new, by_journal, at);
+        if let (Some(twin), Some(new)) = (&self.twin, asked) {
+            let what = || format!("accepting {} with {nonce:?}", new.spec.id);
+            twin.compare(what, &answer, |store| {
+                let new = new.clone();
+                async move { store.accept(nonce, new).await }
+            });
+        }
+        answer
+    }
+
+    fn take(
+        &mut self,
+        nonce: Option<NonceUse>,
+        new: NewCommand,
+        by_journal: bool,
+        at: At,
+    ) -> Accepted {
         if let Some(nonce) = nonce
-            && self.spend(nonce) == Nonce::Replayed
+            && self.remember(nonce) == Nonce::Replayed
         {
             return Accepted::NonceReplayed;
         }
@@ -83,6 +118,7 @@ impl Disk {
             self.violations.push(format!("{} and {} have one key", same.command.spec.id, spec.id));
         }
         self.note(spec.accepted_at.max(new.life.updated_at));
+        new.entries.iter().for_each(|entry| self.note(entry.at));
         self.keys.insert(key, spec.id);
         let record = Record {
             command: Command { spec: spec.clone(), life: new.life },
@@ -92,9 +128,23 @@ impl Disk {
             by_journal,
             ended: None,
             ended_by: None,
+            is_damaged: false,
         };
         self.records.insert(record.command.spec.id, record);
         Accepted::New
+    }
+
+    /// What would become of a command.
+    pub(crate) fn foresee(&self, new: &NewCommand) -> Accepted {
+        let answer = self.refusal(new).unwrap_or(Accepted::New);
+        if let Some(twin) = &self.twin {
+            let what = || format!("foreseeing {}", new.spec.id);
+            twin.compare(what, &answer, |store| {
+                let new = new.clone();
+                async move { store.foresee(new).await }
+            });
+        }
+        answer
     }
 
     /// What speaks against a command.
@@ -127,12 +177,25 @@ impl Disk {
             return None;
         }
         let holds = |record: &&Record| {
-            record.command.life.holds_motion && record.command.spec.shares_aircraft_with(spec)
+            record.command.life.holds_motion && is_one_motion(&record.command.spec, spec)
         };
         self.records.values().find(holds).map(|record| record.command.spec.id)
     }
 
     pub(crate) fn advance(&mut self, advance: Advance, at: At) -> Advanced {
+        let asked = self.twin.is_some().then(|| advance.clone());
+        let answer = self.change(advance, at);
+        if let (Some(twin), Some(advance)) = (&self.twin, asked) {
+            let what = || format!("moving {} from {:?}", advance.id, advance.seen);
+            twin.compare(what, &answer, |store| {
+                let advance = advance.clone();
+                async move { store.advance(advance).await }
+            });
+        }
+        answer
+    }
+
+    fn change(&mut self, advance: Advance, at: At) -> Advanced {
         let Some(record) = self.records.get_mut(&advance.id) else { return Advanced::Lost };
         let before = &record.command.life;
         let moves = advance.life.version != advance.seen;
@@ -164,6 +227,7 @@ impl Disk {
         if status != after {
             self.violations.push(format!("{} changed its state without a line", advance.id));
         }
+        let noted: Vec<Timestamp> = advance.entries.iter().map(|entry| entry.at).collect();
         record.entries.extend(advance.entries);
         if moves {
             let has_just_ended = !before.phase.has_ended() && advance.life.phase.has_ended();
@@ -175,10 +239,20 @@ impl Disk {
             record.command.life = advance.life;
             self.note(updated_at);
         }
+        noted.into_iter().for_each(|at| self.note(at));
         Advanced::Yes
     }
 
     pub(crate) fn spend(&mut self, nonce: NonceUse) -> Nonce {
+        let answer = self.remember(nonce);
+        if let Some(twin) = &self.twin {
+            let what = || format!("spending {nonce:?}");
+            twin.compare(what, &answer, |store| async move { store.spend_nonce(nonce).await });
+        }
+        answer
+    }
+
+    fn remember(&mut self, nonce: NonceUse) -> Nonce {
         match self.nonces.insert(nonce.key, nonce.expires_at) {
             None => Nonce::Spent,
             Some(before) => {
@@ -189,7 +263,10 @@ impl Disk {
     }
 
     /// What the next process finds that was never on the disk.
-    pub(crate) fn server_died(&mut self) {
+    pub(crate) fn server_died(&mut self, power_too: bool) {
+        if let Some(twin) = &mut self.twin {
+            twin.die(power_too);
+        }
         match self.mutation {
             Some(Mutation::NonceInMemoryOnly) => self.nonces.clear(),
             Some(Mutation::KeyInMemoryOnly) => self.keys.clear(),
@@ -197,12 +274,47 @@ impl Disk {
         }
     }
 
+    /// A command as it stands.
+    pub(crate) fn command(&self, id: CommandId) -> Option<Command> {
+        let answer = self.records.get(&id).map(|record| record.command.clone());
+        if let Some(twin) = &self.twin {
+            let what = || format!("{id}");
+            twin.compare(what, &answer, |store| async move { store.command(id).await });
+        }
+        answer
+    }
+
+    /// Its lines.
+    pub(crate) fn timeline(&self, id: CommandId) -> Vec<Entry> {
+        let entries = self.records.get(&id).map(|record| record.entries.clone());
+        let answer = entries.unwrap_or_default();
+        if let Some(twin) = &self.twin {
+            let what = || format!("the timeline of {id}");
+            twin.compare(what, &answer, |store| async move { store.timeline(id).await });
+        }
+        answer
+    }
+
     /// Those somebody must look after, as the next process reads them.
     pub(crate) fn open(&self, after: Option<CommandId>, limit: usize) -> Vec<Command> {
+        let answer = self.in_need(after, limit);
+        if let Some(twin) = self.twin.as_ref().filter(|_| self.damaged() == 0) {
+            let what = || format!("open commands after {after:?}");
+            twin.compare(
+                what,
+                &answer,
+                |store| async move { store.open_commands(after, limit).await },
+            );
+        }
+        answer
+    }
+
+    fn in_need(&self, after: Option<CommandId>, limit: usize) -> Vec<Command> {
         if self.mutation == Some(Mutation::OpenForgottenOnRestart) {
             return Vec::new();
         }
-        let open = self.records.values().map(|record| &record.command);
+        let open = self.records.values().filter(|record| !record.is_damaged);
+        let open = open.map(|record| &record.command);
         let open = open
             .filter(|command| command.life.needs_care() && Some(command.spec.id) > after)
             .take(limit)
@@ -221,10 +333,26 @@ impl Disk {
     }
 
     pub(crate) fn knows(&self, nonce: &NonceUse) -> bool {
-        self.nonces.contains_key(&nonce.key)
+        let answer = self.nonces.contains_key(&nonce.key);
+        if let Some(twin) = &self.twin {
+            let what = || format!("whether {nonce:?} is known");
+            twin.compare(what, &answer, |store| async move { Ok(store.knows_nonce(nonce)) });
+        }
+        answer
     }
 
     pub(crate) fn emergency_after(&self, before: &Spec) -> Option<CommandId> {
+        let answer = self.emergency_since(before);
+        if let Some(twin) = &self.twin {
+            let what = || format!("whether there is an emergency after {}", before.id);
+            twin.compare(what, &answer.is_some(), |store| async move {
+                store.emergency_after(before).await.map(|found| found.is_some())
+            });
+        }
+        answer
+    }
+
+    fn emergency_since(&self, before: &Spec) -> Option<CommandId> {
         let row = self.records.get(&before.id)?.row;
         if self.mutation == Some(Mutation::EmergencyForgottenOnRestart) {
             return None;
@@ -236,8 +364,63 @@ impl Disk {
         self.records.values().find(is_it).map(|record| record.command.spec.id)
     }
 
+    pub(crate) fn met_spent_nonce(&mut self, id: CommandId) {
+        self.spent_before.insert(id);
+    }
+
+    pub(crate) fn has_met_spent_nonce(&self, id: CommandId) -> bool {
+        self.spent_before.contains(&id)
+    }
+
+    /// Whether this mutation is on.
+    pub(crate) fn is_mutated(&self, mutation: Mutation) -> bool {
+        self.mutation == Some(mutation)
+    }
+
+    /// Damages the row of the newest emergency that has not ended.
+    pub(crate) fn damage_newest_emergency(&mut self) -> Option<CommandId> {
+        let is_it = |record: &&mut Record| {
+            let command = &record.command;
+            command.spec.risk == Risk::Emergency && !command.life.phase.has_ended()
+        };
+        let found = self.records.values_mut().filter(is_it).max_by_key(|record| record.row)?;
+        found.is_damaged = true;
+        Some(found.command.spec.id)
+    }
+
+    pub(crate) fn damaged(&self) -> usize {
+        self.records.values().filter(|record| record.is_damaged).count()
+    }
+
+    /// Whether the row of this command, or the one its key belongs to, cannot be read.
+    pub(crate) fn meets_damage(&self, id: CommandId, key: Option<(TenantId, &str)>) -> bool {
+        let by_key =
+            key.and_then(|(tenant, key)| self.keys.get(&(tenant, key.to_owned())).copied());
+        let is_damaged =
+            |id: CommandId| self.records.get(&id).is_some_and(|record| record.is_damaged);
+        is_damaged(id) || by_key.is_some_and(is_damaged)
+    }
+
     pub(crate) fn newest(&self) -> Option<Timestamp> {
+        if let Some(twin) = &self.twin {
+            let what = || "the newest record".to_owned();
+            twin.compare(what, &self.newest, |store| async move { store.newest_record().await });
+        }
         self.newest
+    }
+
+    /// At the end, everything that is on record is compared once more, as a process finds it that starts then.
+    pub(crate) fn compare_all(&mut self) {
+        let Some(twin) = &mut self.twin else { return };
+        twin.die(false);
+        self.newest();
+        self.open(None, usize::MAX >> 32);
+        for id in self.records.keys() {
+            self.command(*id);
+            self.timeline(*id);
+        }
+        let found = self.twin.as_ref().map(Twin::found).unwrap_or_default();
+        self.violations.extend(found);
     }
 
     fn note(&mut self, at: Timestamp) {

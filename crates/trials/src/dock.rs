@@ -17,6 +17,10 @@ const RETRY_WAIT: Duration = Duration::from_millis(60);
 /// How often telemetry comes.
 const TELEMETRY_WAIT: u64 = 2_000;
 
+/// How often a dock says the same that talks without end, and how fast.
+const TALK_MAX: u32 = 60;
+const TALK_WAIT: Duration = Duration::from_millis(15);
+
 /// Lives the life of a dock: connects whenever it can, and reports.
 pub(crate) async fn live(world: Arc<World>, dock: u8) {
     let mut reported = 0;
@@ -146,6 +150,23 @@ impl Acting {
             Answer::SaysTwice => {
                 self.pause(1).await;
                 self.succeed(2).await;
+            }
+            Answer::Chatters => {
+                // Whoever takes the first word of it for the last is right.
+                self.become_true(Truth::Done);
+                for _ in 0..TALK_MAX {
+                    self.reply(
+                        self.dock,
+                        self.method(),
+                        json!({"result": 0, "output": {"status": "in_progress"}}),
+                        true,
+                    );
+                    tokio::time::sleep(TALK_WAIT).await;
+                }
+                match is_job {
+                    true => self.run_job(Truth::Done, true).await,
+                    false => self.succeed(1).await,
+                }
             }
             Answer::Does | Answer::SaysAtOnce => {
                 self.pause(1).await;

@@ -9,6 +9,8 @@ use std::{
 };
 
 use rand::{RngExt, rngs::StdRng};
+use serde_json::Value;
+use utmos_core::id::CommandId;
 use utmos_store::{JournalWriter, MasterKey, Medium};
 
 use crate::{
@@ -17,14 +19,14 @@ use crate::{
     world::{State, Trouble, World},
 };
 
-/// More than any trial writes.
-const SPACE: usize = 256 << 10;
 /// Longest that a record takes, in milliseconds.
 pub(crate) const WRITE_WAIT_MAX: u64 = 4;
 
 /// The platter under a journal.
 #[derive(Debug, Default)]
 pub(crate) struct Platter {
+    /// How much it has room for.
+    space: usize,
     /// What a process reads, without the zeros at the end.
     bytes: Vec<u8>,
     /// What is there after a power cut.
@@ -38,27 +40,83 @@ pub(crate) struct Platter {
 }
 
 impl Platter {
+    pub(crate) fn new(kib: u16) -> Self {
+        Self { space: usize::from(kib) << 10, ..Self::default() }
+    }
+
+    /// The records that can be read, as JSON, each with the bytes of its line.
+    pub(crate) fn records(&self) -> Vec<(usize, Value)> {
+        let lines = self.bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let read = lines.filter_map(|line| {
+            let found = utmos_store::try_journal::read(&key(), line).ok()?;
+            let record = serde_json::from_str(found.records.first()?).ok()?;
+            Some((line.len() + 1, record))
+        });
+        read.collect()
+    }
+
+    /// Puts another byte in the place of the one that stands so many hundredths after the beginning of what is written.
+    /// Answers the commands that a line has been lost of.
+    pub(crate) fn damage(&mut self, at: usize) -> Vec<CommandId> {
+        let before = self.records();
+        let place = self.bytes.len().saturating_sub(1) * at / 100;
+        for bytes in [&mut self.bytes, &mut self.synced] {
+            if let Some(byte) = bytes.get_mut(place).filter(|byte| **byte != 0) {
+                *byte ^= 1;
+            }
+        }
+        for (begin, bytes) in &mut self.unsynced {
+            let byte = place.checked_sub(*begin).and_then(|place| bytes.get_mut(place));
+            if let Some(byte) = byte.filter(|byte| **byte != 0) {
+                *byte ^= 1;
+            }
+        }
+        let left = self.records();
+        let lost = before.into_iter().filter(|record| !left.contains(record));
+        lost.filter_map(|(_, record)| id_of(&record)).collect()
+    }
+
+    /// What is taken by records that change how a command stands, in bytes, and the room there is.
+    pub(crate) fn used(&self) -> (usize, usize) {
+        let changes = |record: &Value| {
+            let advance = &record["advance"];
+            advance.is_null() || advance["seen"] != advance["life"]["version"]
+        };
+        let records = self.records();
+        let changes = records.iter().filter(|(_, record)| changes(record));
+        (changes.map(|(bytes, _)| bytes).sum(), self.space)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        is_zero(&self.bytes)
     }
 
     /// Each write that was not synced is there, or not, or in part.
     pub(crate) fn power_is_cut(&mut self, dice: &mut StdRng) {
         for (at, bytes) in std::mem::take(&mut self.unsynced) {
             let parts = dice.random_range(0..=150).min(100);
-            put(&mut self.synced, at, &bytes[..bytes.len() * parts / 100]);
+            put(&mut self.synced, at, &bytes[..bytes.len() * parts / 100], self.space);
         }
         self.bytes = self.synced.clone();
     }
 
     fn wipe(&mut self) {
-        *self = Self { owner: self.owner, ..Self::default() };
+        *self = Self { owner: self.owner, space: self.space, ..Self::default() };
     }
 }
 
-fn put(to: &mut Vec<u8>, at: usize, bytes: &[u8]) {
+fn id_of(record: &Value) -> Option<CommandId> {
+    let (new, advance) = (&record["new"]["spec"]["id"], &record["advance"]["id"]);
+    [new, advance].into_iter().find_map(|id| id.as_str()?.parse().ok())
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes == vec![0; bytes.len()]
+}
+
+fn put(to: &mut Vec<u8>, at: usize, bytes: &[u8], space: usize) {
     // The journal fills its space with zeros, which is what stands there anyway.
-    if at + bytes.len() == SPACE && bytes == vec![0; bytes.len()] {
+    if at + bytes.len() == space && is_zero(bytes) {
         to.truncate(at);
         return;
     }
@@ -71,12 +129,14 @@ pub(crate) struct TrialMedium {
     world: Arc<World>,
     server: u8,
     life: u64,
+    space: usize,
 }
 
 impl TrialMedium {
     /// The process before has lost it.
     pub(crate) fn open(world: Arc<World>, server: u8, line: &LifeLine) -> Self {
-        let medium = Self { world, server, life: line.number };
+        let space = usize::from(world.plan.journal_kib) << 10;
+        let medium = Self { world, server, life: line.number, space };
         let forgets = medium.world.mutation == Some(Mutation::JournalForgottenOnRestart);
         medium.change(|platter, _| {
             platter.owner = line.number;
@@ -105,7 +165,7 @@ impl Medium for TrialMedium {
     }
 
     fn space(&self) -> usize {
-        SPACE
+        self.space
     }
 
     fn read(&mut self) -> io::Result<Vec<u8>> {
@@ -128,7 +188,7 @@ impl Medium for TrialMedium {
                 None => 100,
             };
             let bytes = &bytes[..bytes.len() * parts.min(100) / 100];
-            put(&mut platter.bytes, at, bytes);
+            put(&mut platter.bytes, at, bytes, platter.space);
             platter.unsynced.push((at, bytes.to_vec()));
             match parts < 100 || (fails && platter.parts_left.is_none()) {
                 true => Err(failed()),
@@ -149,7 +209,7 @@ impl Medium for TrialMedium {
                 return Err(failed());
             }
             for (at, bytes) in std::mem::take(&mut platter.unsynced) {
-                put(&mut platter.synced, at, &bytes);
+                put(&mut platter.synced, at, &bytes, platter.space);
             }
             Ok(())
         };
@@ -190,6 +250,7 @@ pub(crate) async fn keep_writing(
             return;
         }
         let pause = world.dice(|dice| dice.random_range(1..=WRITE_WAIT_MAX));
+        let pause = pause + world.journal_slowness();
         tokio::select! {
             biased;
             () = line.died() => {

@@ -6,6 +6,7 @@
 //! process dies by its ports going dead, so that nothing it had begun has an effect any more.
 
 mod air;
+mod beside;
 mod caller;
 mod clock;
 mod disk;
@@ -18,17 +19,22 @@ mod plan;
 mod shrink;
 mod store;
 mod world;
+mod wrong;
 
 use std::{sync::Arc, time::Duration};
 
 use utmos_dji::catalogue::Catalogue;
 
 pub use self::{
+    beside::{Beside, SqliteBeside},
     mutation::Mutation,
     plan::{Answer, Broker, Happening, Kind, Plan, PlanError, VERSION, Weather, What, Wish},
     shrink::shrink,
 };
-use crate::world::{Post, World};
+use crate::{
+    beside::Twin,
+    world::{Post, World},
+};
 
 /// A plan is given so long to come to its end after its last happening, in milliseconds of its own time.
 const PATIENCE: u64 = 90_000;
@@ -50,14 +56,34 @@ pub struct Report {
 /// When no runtime can be made.
 #[must_use]
 pub fn run(plan: &Plan, mutation: Option<Mutation>, catalogue: &Arc<Catalogue>) -> Report {
+    run_on(plan, mutation, catalogue, None)
+}
+
+/// The same with a real store beside the one of the trial: whatever one of them answers otherwise than the other is a
+/// violation.
+///
+/// # Panics
+/// When no runtime can be made.
+#[must_use]
+pub fn run_beside(plan: &Plan, catalogue: &Arc<Catalogue>, beside: Box<dyn Beside>) -> Report {
+    run_on(plan, None, catalogue, Some(beside))
+}
+
+fn run_on(
+    plan: &Plan,
+    mutation: Option<Mutation>,
+    catalogue: &Arc<Catalogue>,
+    beside: Option<Box<dyn Beside>>,
+) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .unwrap_or_else(|error| panic!("no runtime can be made: {error}"));
     runtime.block_on(async {
-        let world = World::new(plan.clone(), mutation, catalogue.clone());
+        let world = World::new(plan.clone(), mutation, catalogue.clone(), beside.map(Twin::new));
         play(&world).await;
+        world.state().disk.compare_all();
         let violations = oracle::judge(&world);
         oracle::tell_lives(&world);
         let commands = world.state().disk.records.len();
@@ -95,12 +121,20 @@ async fn play(world: &Arc<World>) {
 /// Every command has ended and nobody is looked after any more, and every emergency is on record.
 fn has_settled(world: &World) -> bool {
     let state = world.state();
+    // What cannot be put on record stays in a journal for good.
+    let damaged = state.disk.damaged();
     let is_empty = |post: &Post| match &post.platform {
-        Some(platform) => platform.journal.as_ref().is_none_or(|journal| journal.unsettled() == 0),
+        Some(platform) => {
+            platform.journal.as_ref().is_none_or(|journal| journal.unsettled() <= damaged)
+        }
         None => post.platter.is_empty(),
     };
     state.posts.iter().all(is_empty)
-        && state.disk.records.values().all(|record| !record.command.life.needs_care())
+        && state
+            .disk
+            .records
+            .values()
+            .all(|record| record.is_damaged || !record.command.life.needs_care())
 }
 
 fn happen(world: &Arc<World>, what: What) {
@@ -122,15 +156,18 @@ fn happen(world: &Arc<World>, what: What) {
         }
         What::StoreFails { wait, lies, reads } => world.let_store_fail(wait, lies, reads),
         What::JournalFails { wait } => world.let_journal_fail(wait),
+        What::JournalSlows { wait, by } => world.slow_journals_down(wait, by),
+        What::JournalDamaged { server, at } => world.damage_journal(server, at),
+        What::RowDamaged => world.damage_row(),
         What::StoreSlows { wait, by } => world.slow_store_down(wait, by),
         What::ServerDies { server, wait } => {
             world.trouble(wait);
-            life::kill(world, server);
+            life::kill(world, server, false);
             tokio::spawn(server_comes_back(world.clone(), server, wait));
         }
         What::MachineRestarts { wait } => {
             world.trouble(wait);
-            (0..world.plan.servers).for_each(|server| life::kill(world, server));
+            (0..world.plan.servers).for_each(|server| life::kill(world, server, true));
             world.cut_power();
             world.clock.reboot();
             for server in 0..world.plan.servers {

@@ -26,6 +26,7 @@ use crate::{
     plan::Broker,
     store::TrialStore,
     world::World,
+    wrong::{self, Wanted},
 };
 
 /// What supervises a server waits so long before it starts a new one.
@@ -38,12 +39,13 @@ const LIVENESS_WINDOW: Duration = Duration::from_secs(6);
 #[derive(Debug, Clone)]
 pub(crate) struct LifeLine {
     pub(crate) number: u64,
+    pub(crate) server: u8,
     dead: CancellationToken,
 }
 
 impl LifeLine {
-    pub(crate) fn new(number: u64) -> Self {
-        Self { number, dead: CancellationToken::new() }
+    pub(crate) fn new(number: u64, server: u8) -> Self {
+        Self { number, server, dead: CancellationToken::new() }
     }
 
     pub(crate) fn is_dead(&self) -> bool {
@@ -103,11 +105,13 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
     let bare: Arc<dyn Store> = Arc::new(TrialStore::open(world.clone(), line.clone()));
     let journal = match world.mutation {
         Some(Mutation::NoJournal) => None,
-        // What one has in its journal the others would not know.
-        _ if world.plan.servers > 1 => None,
         Some(_) | None => Some(open_journal(world, server, &line, bare.clone()).await?),
     };
-    let store = journal.clone().map_or(bare, |journal| journal);
+    let store: Arc<dyn Store> = match journal.clone() {
+        Some(journal) => journal,
+        None => bare.clone(),
+    };
+    let store: Arc<dyn Store> = Arc::new(Wanted { world: world.clone(), store, bare });
     let directory = Arc::new(Directory::load(store.clone()).await?);
     let outlet = Arc::new(Air::new(world.clone(), line.clone()));
     let clock: Arc<dyn Clock> = world.clock.clone();
@@ -153,24 +157,24 @@ async fn open_journal(
     let (journal, writer) = JournalledStore::on(bare, &journal::key(), Box::new(medium))
         .map_err(|error| StoreError::Unavailable(error.to_string()))?;
     tokio::spawn(journal::keep_writing(world.clone(), server, line.clone(), writer));
-    journal.settle().await?;
+    wrong::settling(journal.settle()).await?;
     let (journal, line) = (Arc::new(journal), line.clone());
     let settling = journal.clone();
     tokio::spawn(async move {
         tokio::select! {
             biased;
             () = line.died() => {}
-            () = settling.keep_settling() => {}
+            () = wrong::settling(settling.keep_settling()) => {}
         }
     });
     Ok(journal)
 }
 
-/// `kill -9`.
-pub(crate) fn kill(world: &Arc<World>, server: u8) {
+/// `kill -9`, or with `power_too` the end of the machine.
+pub(crate) fn kill(world: &Arc<World>, server: u8, power_too: bool) {
     let (line, platform) = {
         let mut state = world.state();
-        state.disk.server_died();
+        state.disk.server_died(power_too);
         let Some(post) = state.posts.get_mut(usize::from(server)) else { return };
         post.launches += 1;
         (post.line.take(), post.platform.take())

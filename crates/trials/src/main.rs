@@ -16,7 +16,7 @@ use std::{
 use anyhow::Context;
 use clap::Parser;
 use utmos_dji::catalogue::Catalogue;
-use utmos_trials::{Mutation, Plan, run, shrink};
+use utmos_trials::{Mutation, Plan, Report, SqliteBeside, run, run_beside, shrink};
 
 /// After so many seeds that fail, no more are run.
 const FAILURES_SHOWN_MAX: u64 = 5;
@@ -34,9 +34,15 @@ struct Args {
     /// Runs only this seed, and shows what happens.
     #[arg(long, conflicts_with_all = ["seeds", "first", "plan"])]
     seed: Option<u64>,
+    /// Shows the plan of this seed, to be kept in a file; runs nothing.
+    #[arg(long, conflicts_with_all = ["seeds", "first", "plan", "seed"])]
+    plan_of: Option<u64>,
     /// Runs only the plan in this file, and shows what happens.
     #[arg(long, conflicts_with_all = ["seeds", "first"])]
     plan: Option<PathBuf>,
+    /// Beside the store of the trials runs SQLite on a file, which dies with the servers and must answer the same.
+    #[arg(long, conflicts_with = "mutation")]
+    sqlite: bool,
     /// Makes this wrong in the platform, so that the trials have something to find.
     #[arg(long, value_enum)]
     mutation: Option<Mutation>,
@@ -44,6 +50,10 @@ struct Args {
 
 fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
+    if let Some(seed) = args.plan_of {
+        println!("{}", Plan::of(seed).write());
+        return Ok(ExitCode::SUCCESS);
+    }
     let catalogue = Arc::new(Catalogue::embedded()?);
     let only = match (&args.seed, &args.plan) {
         (Some(seed), _) => Some(Plan::of(*seed)),
@@ -51,7 +61,7 @@ fn main() -> anyhow::Result<ExitCode> {
         (None, None) => None,
     };
     if let Some(plan) = only {
-        let report = run(&plan, args.mutation, &catalogue);
+        let report = try_it(&plan, &args, &catalogue);
         report.trace.iter().for_each(|line| println!("{line}"));
         report.violations.iter().for_each(|line| println!("VIOLATED: {line}"));
         return Ok(if report.violations.is_empty() {
@@ -65,7 +75,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(|| work_through(&tally, last, args.mutation, &catalogue));
+            scope.spawn(|| work_through(&tally, last, &args, &catalogue));
         }
     });
     let (seeds, failed) = (tally.seeds.into_inner(), tally.failed.into_inner());
@@ -82,21 +92,35 @@ struct Tally {
     failed: AtomicU64,
 }
 
-fn work_through(tally: &Tally, last: u64, mutation: Option<Mutation>, catalogue: &Arc<Catalogue>) {
+fn try_it(plan: &Plan, args: &Args, catalogue: &Arc<Catalogue>) -> Report {
+    if !args.sqlite {
+        return run(plan, args.mutation, catalogue);
+    }
+    match SqliteBeside::new() {
+        Ok(beside) => run_beside(plan, catalogue, Box::new(beside)),
+        Err(error) => Report {
+            violations: vec![format!("there is no folder for SQLite: {error}")],
+            trace: Vec::new(),
+            commands: 0,
+        },
+    }
+}
+
+fn work_through(tally: &Tally, last: u64, args: &Args, catalogue: &Arc<Catalogue>) {
     loop {
         let seed = tally.next.fetch_add(1, Ordering::Relaxed);
         if seed >= last || tally.failed.load(Ordering::Relaxed) >= FAILURES_SHOWN_MAX {
             return;
         }
         let plan = Plan::of(seed);
-        let report = run(&plan, mutation, catalogue);
+        let report = try_it(&plan, args, catalogue);
         tally.seeds.fetch_add(1, Ordering::Relaxed);
         tally.commands.fetch_add(report.commands, Ordering::Relaxed);
         if report.violations.is_empty() {
             continue;
         }
         tally.failed.fetch_add(1, Ordering::Relaxed);
-        let small = shrink(&plan, |plan| !run(plan, mutation, catalogue).violations.is_empty());
+        let small = shrink(&plan, |plan| !try_it(plan, args, catalogue).violations.is_empty());
         let small = small.write();
         println!(
             "seed {seed} fails (run it with --seed {seed}):\n  {}\n  smallest plan that fails (save it and run it with --plan):\n  {small}",

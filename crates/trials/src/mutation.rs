@@ -61,6 +61,20 @@ pub enum Mutation {
     JournalReplayedAsNew,
     /// An emergency is put on record without the nonce of its request.
     JournalNonceForgotten,
+    /// The nonce of a request that was answered from the journal is not remembered.
+    JournalAnswerNotRemembered,
+    /// What is in the journal changes what is final in the store.
+    JournalOverFinalStates,
+    /// What no longer fits as it was decided is dropped, whatever was done upon it.
+    JournalChangeNotFitted,
+    /// An emergency whose nonce was spent by another request gets another key.
+    JournalKeyRenamed,
+    /// A row that cannot be read is taken for a store that is unwell.
+    JournalStuckOnDamage,
+    /// What devices say in between has no bound of its own.
+    JournalFilledByTalk,
+    /// What is in the journal stands in nobody's way.
+    JournalInNobodysWay,
 }
 
 impl World {

@@ -8,7 +8,7 @@ use utmos_core::{
 };
 
 use crate::{
-    disk::Record,
+    disk::{Record, is_one_motion},
     plan::{Broker, What},
     world::{Facts, State, Trouble, Truth, World, gateway, number_of},
 };
@@ -18,6 +18,8 @@ const EMERGENCY_WAIT_MAX: u64 = 60;
 /// Any command has left so many milliseconds after its acceptance, where nothing has been in trouble for as long: the
 /// others before it and pauses after a failure are over by then.
 const CALM_WAIT_MAX: u64 = 2_000;
+/// A record of an emergency in its journal is not longer than this.
+const RECORD_BYTES_MAX: usize = 6 << 10;
 /// How long an emergency waits for the store.
 const URGENT_STORE_WAIT: u64 = 250;
 
@@ -29,13 +31,17 @@ pub(crate) fn judge(world: &World) -> Vec<String> {
     let nothing = Facts::default();
     for (id, record) in &state.disk.records {
         let facts = state.facts.get(id).unwrap_or(&nothing);
-        if let Err(why) = is_true(world, record, facts) {
+        // Nobody can know what became of it; it was sent once all the same, and in time.
+        let is_lost = record.is_damaged
+            || state.spoiled.contains(id)
+            || were_of_two_minds(world, &state, record, facts);
+        if let (false, Err(why)) = (is_lost, is_true(world, record, facts)) {
             found.push(format!("{id} ({}): {why}", record.command.spec.method));
         }
         if let Err(why) = was_sent_lawfully(world, &state, record, facts) {
             found.push(format!("{id} ({}): {why}", record.command.spec.method));
         }
-        if let Err(why) = was_sent_in_calm(world, &state, record, facts) {
+        if let (false, Err(why)) = (is_lost, was_sent_in_calm(world, &state, record, facts)) {
             found.push(format!("{id} ({}): {why}", record.command.spec.method));
         }
     }
@@ -44,6 +50,7 @@ pub(crate) fn judge(world: &World) -> Vec<String> {
     if world.plan.servers == 1 {
         kept_order(world, &state, &mut found);
         emergencies_came_first(world, &state, &mut found);
+        emergencies_stood_in_the_way(world, &state, &mut found);
     }
     found
 }
@@ -94,7 +101,9 @@ fn is_true(world: &World, record: &Record, facts: &Facts) -> Result<(), String> 
         (was_heard, &facts.answered, record.ended, record.ended_by)
     {
         let deadline = world.clock.elapsed_at(record.command.spec.deadline).unwrap_or(0);
-        let is_in_time = at + 50 < ended && at + 50 < deadline;
+        // A store that is slow writes later what was decided before.
+        let decided = facts.end_wanted.unwrap_or(ended).min(ended);
+        let is_in_time = at + 50 < decided && at + 50 < deadline;
         if !facts.written.is_empty() && lives.contains(&by) && is_in_time {
             return Err(format!("its answer was lost: {}", claim()));
         }
@@ -108,7 +117,8 @@ fn was_sent_lawfully(
     record: &Record,
     facts: &Facts,
 ) -> Result<(), String> {
-    if facts.written.len() > 1 || facts.received.len() > 1 {
+    let is_twice = facts.written.len() > 1 || facts.received.len() > 1;
+    if is_twice && !were_of_two_minds(world, state, record, facts) {
         return Err(format!("sent more than once: {facts:?}"));
     }
     let Some(written) = facts.written.first() else { return Ok(()) };
@@ -130,6 +140,20 @@ fn was_sent_lawfully(
         }
         Some(_) | None => Ok(()),
     }
+}
+
+/// Whether several servers may each have sent an emergency: what one claims in its journal, because the store cannot be
+/// written, the others find unclaimed in the store. None of them sends it twice.
+fn were_of_two_minds(world: &World, state: &State, record: &Record, facts: &Facts) -> bool {
+    let mut writers = facts.writers.clone();
+    writers.sort_unstable();
+    writers.dedup();
+    let asked = state.known.get(&record.command.spec.id).map_or(0, |known| known.asked);
+    let last = facts.written.last().copied().max(record.ended).unwrap_or(u64::MAX);
+    world.plan.servers > 1
+        && record.command.spec.risk == Risk::Emergency
+        && writers.len() == facts.writers.len()
+        && !state.was_well(Trouble::Store, asked, last)
 }
 
 /// When a command's time is over, as its caller counts: from the request that was stored.
@@ -182,24 +206,30 @@ fn was_sent_in_calm(
 /// Whoever was told of a command finds it, and under one key only one; and the nonce that made it is on record.
 fn told_the_truth(world: &World, state: &State, found: &mut Vec<String>) {
     for (number, asked) in &state.asked {
-        if asked.nonces.iter().any(|nonce| !state.disk.knows(nonce)) {
+        let is_spoiled = state.is_spoiled(*number);
+        if !is_spoiled && asked.nonces.iter().any(|nonce| !state.disk.knows(nonce)) {
             found.push(format!("a nonce of wish {number} is not on record"));
         }
         let mut ids: Vec<CommandId> = asked.told.iter().map(|(id, _)| *id).collect();
         ids.sort_unstable();
         ids.dedup();
-        // A key is not known while nothing of the store can be read.
+        // A key is not known while nothing of the store can be read; nor, to another server, before the store has it.
         let second = ids.iter().filter_map(|id| state.known.get(id)).map(|known| known.asked).max();
-        let could_not_know = second
-            .is_some_and(|asked| !state.was_well(Trouble::Reads, asked, asked + URGENT_STORE_WAIT));
+        let on_record = ids.iter().filter_map(|id| state.disk.records.get(id));
+        let both_on_record = on_record.map(|record| record.accepted).min();
+        let could_not_know = second.is_some_and(|asked| {
+            let by = asked + URGENT_STORE_WAIT;
+            let is_elsewhere = both_on_record.is_none_or(|accepted| accepted >= asked);
+            !state.was_well(Trouble::Reads, asked, by) || (world.plan.servers > 1 && is_elsewhere)
+        });
         let is_urgent =
             |id| state.known.get(id).is_some_and(|known| known.spec.risk == Risk::Emergency);
-        let are_urgent = world.plan.servers == 1 && ids.iter().all(is_urgent);
-        if ids.len() > 1 && !(are_urgent && could_not_know) {
+        let are_urgent = ids.iter().all(is_urgent);
+        if ids.len() > 1 && !(are_urgent && could_not_know) && !is_spoiled {
             found.push(format!("wish {number} became {ids:?}"));
         }
         for id in ids {
-            if !state.disk.records.contains_key(&id) {
+            if !is_spoiled && !state.disk.records.contains_key(&id) {
                 found.push(format!("wish {number} was told of {id}, which is lost"));
             }
         }
@@ -230,6 +260,26 @@ fn kept_order(world: &World, state: &State, found: &mut Vec<String>) {
 }
 
 impl State {
+    /// Whether a line in a journal, or a row in the store, was damaged of a command of this wish.
+    pub(crate) fn is_spoiled(&self, wish: usize) -> bool {
+        let is_of_it = |id: &CommandId| {
+            let known = self.known.get(id);
+            known.is_some_and(|known| number_of(&known.spec.idempotency_key) == Some(wish))
+        };
+        let mut rows = self.disk.records.iter().filter(|(_, record)| record.is_damaged);
+        self.spoiled.iter().any(is_of_it) || rows.any(|(id, _)| is_of_it(id))
+    }
+
+    /// Whether an emergency may be refused although the journals can be written: its row cannot be read, or others have
+    /// filled a journal. What devices say in between must not.
+    pub(crate) fn may_refuse(&self, wish: usize) -> bool {
+        let is_full = self.posts.iter().any(|post| {
+            let (used, space) = post.platter.used();
+            used + RECORD_BYTES_MAX >= space / 2
+        });
+        is_full || self.is_spoiled(wish)
+    }
+
     fn told_before_asked(&self, first: &str, second: &str) -> bool {
         let of = |key: &str| self.asked.get(&number_of(key)?);
         let told = of(first).and_then(|asked| asked.told.iter().map(|(_, at)| *at).min());
@@ -243,7 +293,8 @@ fn emergencies_came_first(world: &World, state: &State, found: &mut Vec<String>)
     let none = Facts::default();
     for emergency in state.disk.records.values() {
         let spec = &emergency.command.spec;
-        if spec.risk != Risk::Emergency {
+        if spec.risk != Risk::Emergency || emergency.is_damaged || state.spoiled.contains(&spec.id)
+        {
             continue;
         }
         let number = world.wish_of(&spec.idempotency_key);
@@ -291,6 +342,37 @@ fn emergencies_came_first(world: &World, state: &State, found: &mut Vec<String>)
         let is_cancelled = emergency.command.life.phase.failure() == Some(FailureCode::Cancelled);
         if is_calm && is_late && !may_have_left && !is_cancelled {
             found.push(format!("emergency {} of {told} left at {:?}", spec.id, facts.written));
+        }
+    }
+}
+
+/// No movement is accepted while one of an emergency is running that was told of, also where only the journal knows it.
+fn emergencies_stood_in_the_way(world: &World, state: &State, found: &mut Vec<String>) {
+    for emergency in state.disk.records.values() {
+        let spec = &emergency.command.spec;
+        let is_it = spec.risk == Risk::Emergency
+            && spec.starts_motion
+            && emergency.by_journal
+            && !emergency.is_damaged
+            && !state.spoiled.contains(&spec.id);
+        let number = world.wish_of(&spec.idempotency_key);
+        let told = number.and_then(|(number, _)| state.asked.get(&number));
+        let of_it = |(id, at): &(CommandId, u64)| (*id == spec.id).then_some(*at);
+        let told = told.and_then(|asked| asked.told.iter().filter_map(of_it).min());
+        let (true, Some(told)) = (is_it, told) else { continue };
+        let ended = state.facts.get(&spec.id).and_then(|facts| facts.end_wanted);
+        for motion in state.disk.records.values() {
+            let other = &motion.command.spec;
+            let asked = state.known.get(&other.id).map_or(0, |known| known.asked);
+            let is_beside = other.risk == Risk::Motion
+                && other.starts_motion
+                && is_one_motion(other, spec)
+                && asked > told
+                && motion.accepted < emergency.accepted
+                && ended.is_none_or(|ended| motion.accepted < ended);
+            if is_beside {
+                found.push(format!("{} was accepted beside emergency {}", other.id, spec.id));
+            }
         }
     }
 }

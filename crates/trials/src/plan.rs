@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub use self::file::PlanError;
 
 /// Rises when plans of before would mean something else.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// A trial, whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,8 @@ pub struct Plan {
     pub broker: Broker,
     /// How many servers share the store. Several only at another's broker: each has its own otherwise.
     pub servers: u8,
+    /// How much room the emergency journal of each server has, in KiB.
+    pub journal_kib: u16,
     /// How the messages of docks fare.
     pub weather: Weather,
     /// What happens.
@@ -92,6 +94,22 @@ pub enum What {
         /// For how many milliseconds.
         wait: u64,
     },
+    /// Every record of the emergency journals takes so much longer.
+    JournalSlows {
+        /// For how many milliseconds.
+        wait: u64,
+        /// By how many.
+        by: u64,
+    },
+    /// A byte of what stands in the emergency journal of a server is another one from now on.
+    JournalDamaged {
+        /// Which server's.
+        server: u8,
+        /// Where, in hundredths of what is written there.
+        at: u8,
+    },
+    /// What the store holds of its newest emergency that has not ended can be neither read nor changed any more.
+    RowDamaged,
     /// Every write takes so much longer.
     StoreSlows {
         /// For how many milliseconds.
@@ -138,6 +156,8 @@ pub struct Wish {
     pub replays_nonce: bool,
     /// Wants it gone so many milliseconds after its acceptance.
     pub cancelled_after: Option<u64>,
+    /// Asks once more under its key so many milliseconds after it was told.
+    pub asks_later: Option<u64>,
     /// What the dock does.
     pub answer: Answer,
     /// How long the dock takes, in milliseconds.
@@ -196,6 +216,8 @@ pub enum Answer {
     FailsLater,
     /// Begins a job and falls silent.
     FallsSilent,
+    /// Does it, and talks of it without end before it says so.
+    Chatters,
 }
 
 impl Plan {
@@ -207,6 +229,7 @@ impl Plan {
         let broker = if dice.random_bool(0.7) { Broker::Embedded } else { Broker::Outside };
         let is_shared = broker == Broker::Outside && dice.random_bool(0.4);
         let servers = if is_shared { dice.random_range(2..=3) } else { 1 };
+        let journal_kib = if dice.random_bool(0.3) { dice.random_range(12..64) } else { 256 };
         let weather = if dice.random_bool(0.7) { Weather::Clear } else { Weather::Rough };
         let end = dice.random_range(2_000..20_000);
         let commands = dice.random_range(1..=8);
@@ -231,12 +254,12 @@ impl Plan {
             happenings.push(Happening { at, what: trouble(&mut dice, docks, servers) });
         }
         // What emergencies have a journal for is too rare by chance.
-        if dice.random_bool(0.2) {
+        if dice.random_bool(0.25) {
             let at = dice.random_range(0..end);
             happenings.extend(unwell(&mut dice, at, docks, servers));
         }
         happenings.sort_by_key(|one| one.at);
-        Self { version: VERSION, seed, docks, broker, servers, weather, happenings }
+        Self { version: VERSION, seed, docks, broker, servers, journal_kib, weather, happenings }
     }
 }
 
@@ -255,15 +278,24 @@ fn unwell(dice: &mut StdRng, at: u64, docks: u8, servers: u8) -> Vec<Happening> 
         all.push(Happening { at, what: What::Command(Wish { kind, ..wish }) });
         let later = dice.random_range(0..600);
         let wait = dice.random_range(1..3_000);
-        match dice.random_range(0..8) {
-            0 | 1 => {
-                let server = dice.random_range(0..servers);
-                all.push(Happening { at: at + later, what: What::ServerDies { server, wait } });
+        let server = dice.random_range(0..servers);
+        let mut happens = |at, what| all.push(Happening { at, what });
+        match dice.random_range(0..14) {
+            0 | 1 => happens(at + later, What::ServerDies { server, wait }),
+            2 | 3 => happens(at + later, What::MachineRestarts { wait }),
+            4 => happens(at - at.min(later), What::JournalFails { wait }),
+            5 => {
+                let by = dice.random_range(5..3_000);
+                happens(at - at.min(later), What::JournalSlows { wait, by });
             }
-            2 | 3 => {
-                all.push(Happening { at: at + later, what: What::MachineRestarts { wait } });
+            6 | 7 => {
+                let damaged = What::JournalDamaged { server, at: dice.random_range(0..=100) };
+                happens(at + later, damaged);
+                if dice.random_bool(0.8) {
+                    happens(at + later + 1, What::ServerDies { server, wait });
+                }
             }
-            4 => all.push(Happening { at: at - at.min(later), what: What::JournalFails { wait } }),
+            8 => happens(at - at.min(later / 2), What::RowDamaged),
             _ => {}
         }
     }
@@ -294,7 +326,8 @@ fn command(dice: &mut StdRng, docks: u8) -> What {
         18 => Answer::NamesAnother,
         19 => Answer::SaysNothingReadable,
         20 => Answer::Babbles,
-        21 | 22 => Answer::FailsLater,
+        21 => Answer::FailsLater,
+        22 => Answer::Chatters,
         _ => Answer::FallsSilent,
     };
     let after = match dice.random_range(0..4) {
@@ -313,6 +346,7 @@ fn command(dice: &mut StdRng, docks: u8) -> What {
         copies: if dice.random_bool(0.15) { dice.random_range(2..=4) } else { 1 },
         replays_nonce: dice.random_bool(0.15),
         cancelled_after: dice.random_bool(0.1).then(|| dice.random_range(0..500)),
+        asks_later: dice.random_bool(0.15).then(|| dice.random_range(0..4_000)),
         answer,
         after,
     })

@@ -25,6 +25,7 @@ use crate::{
     life::LifeLine,
     mutation::Mutation,
     world::{Known, World},
+    wrong,
 };
 
 /// How a group of writes ends.
@@ -56,15 +57,15 @@ impl TrialStore {
 
     async fn write<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Disk, At) -> T + Send + 'static,
+        work: impl FnOnce(&mut Disk, At) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (tell, told) = oneshot::channel();
         let write: Write = Box::new(move |disk, at, end| {
             let answer = match end {
-                End::Written => Ok(work(disk, at)),
+                End::Written => work(disk, at),
                 End::Refused => Err(refused()),
                 End::Lied => {
-                    work(disk, at);
+                    drop(work(disk, at));
                     Err(refused())
                 }
             };
@@ -82,11 +83,11 @@ impl TrialStore {
     fn write_later<T: Send + 'static>(
         &self,
         answer: T,
-        work: impl FnOnce(&mut Disk, At) -> T + Send + 'static,
+        work: impl FnOnce(&mut Disk, At) -> Result<T, StoreError> + Send + 'static,
     ) -> T {
         let write: Write = Box::new(move |disk, at, end| {
             if !matches!(end, End::Refused) {
-                work(disk, at);
+                drop(work(disk, at));
             }
             Box::new(|| {})
         });
@@ -94,14 +95,30 @@ impl TrialStore {
         answer
     }
 
-    async fn read<T>(&self, look: impl FnOnce(&Disk) -> T) -> Result<T, StoreError> {
+    async fn read<T>(
+        &self,
+        look: impl FnOnce(&Disk) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let pause = self.world.dice(|dice| dice.random_range(0..=1));
         tokio::time::sleep(Duration::from_millis(pause)).await;
         self.line.or_never().await;
         if self.world.reads_fail() {
             return Err(refused());
         }
-        Ok(look(&self.world.state().disk))
+        look(&self.world.state().disk)
+    }
+}
+
+impl TrialStore {
+    /// As it was once: where the nonce had been spent, the key was taken for somebody else's.
+    fn rename(&self, nonce: Option<NonceUse>, new: &mut NewCommand) {
+        let id = new.spec.id;
+        let is_second = nonce.is_none() && self.world.state().disk.has_met_spent_nonce(id);
+        if is_second && wrong::is_settling() && !new.spec.idempotency_key.contains('#') {
+            let mut spec = (*new.spec).clone();
+            spec.idempotency_key = format!("{}#emergency:{id}", spec.idempotency_key);
+            new.spec = Arc::new(spec);
+        }
     }
 }
 
@@ -152,6 +169,23 @@ async fn write_groups(
     }
 }
 
+/// What the store says of a row that was damaged.
+fn damaged(disk: &Disk, id: CommandId, key: Option<(TenantId, &str)>) -> Result<(), StoreError> {
+    if !disk.meets_damage(id, key) {
+        return Ok(());
+    }
+    let why = format!("the row of {id} cannot be read");
+    // A journal that takes this for a store that is unwell waits for it for ever.
+    match disk.is_mutated(Mutation::JournalStuckOnDamage) {
+        true => Err(StoreError::Unavailable(why)),
+        false => Err(StoreError::Damaged(why)),
+    }
+}
+
+fn damaged_by_key(disk: &Disk, spec: &Spec) -> Result<(), StoreError> {
+    damaged(disk, spec.id, Some((spec.tenant, &spec.idempotency_key)))
+}
+
 fn refused() -> StoreError {
     StoreError::Unavailable("made so by the trial".to_owned())
 }
@@ -167,9 +201,18 @@ impl CommandStore for TrialStore {
         match self.world.mutation.filter(|_| is_put_on_record) {
             Some(Mutation::JournalReplayedAsNew) => new.life.phase = Phase::Waiting,
             Some(Mutation::JournalNonceForgotten) => nonce = None,
+            Some(Mutation::JournalKeyRenamed) => self.rename(nonce, &mut new),
             Some(_) | None => {}
         }
-        let work = move |disk: &mut Disk, at| disk.accept(nonce, new, is_put_on_record, at);
+        let (id, is_settling) = (new.spec.id, wrong::is_settling());
+        let work = move |disk: &mut Disk, at| {
+            damaged_by_key(disk, &new.spec)?;
+            let accepted = disk.accept(nonce, new, is_put_on_record, at);
+            if is_settling && accepted == Accepted::NonceReplayed {
+                disk.met_spent_nonce(id);
+            }
+            Ok(accepted)
+        };
         match self.world.mutation {
             Some(Mutation::AcceptBeforeDurable) => Ok(self.write_later(Accepted::New, work)),
             Some(_) | None => self.write(work).await,
@@ -177,11 +220,21 @@ impl CommandStore for TrialStore {
     }
 
     async fn foresee(&self, new: NewCommand) -> Result<Accepted, StoreError> {
-        self.read(|disk| disk.refusal(&new).unwrap_or(Accepted::New)).await
+        self.read(|disk| {
+            damaged_by_key(disk, &new.spec)?;
+            Ok(disk.foresee(&new))
+        })
+        .await
     }
 
     async fn advance(&self, advance: Advance) -> Result<Advanced, StoreError> {
-        let work = move |disk: &mut Disk, at| disk.advance(advance, at);
+        let is_dropped = self.world.mutation == Some(Mutation::JournalChangeNotFitted)
+            && wrong::is_settling()
+            && !self.world.was_decided(&advance);
+        let work = move |disk: &mut Disk, at| {
+            damaged(disk, advance.id, None)?;
+            Ok(if is_dropped { Advanced::Yes } else { disk.advance(advance, at) })
+        };
         match self.world.mutation {
             Some(Mutation::ClaimBeforeDurable) => Ok(self.write_later(Advanced::Yes, work)),
             Some(_) | None => self.write(work).await,
@@ -189,7 +242,7 @@ impl CommandStore for TrialStore {
     }
 
     async fn spend_nonce(&self, nonce: NonceUse) -> Result<Nonce, StoreError> {
-        self.write(move |disk, _| disk.spend(nonce)).await
+        self.write(move |disk, _| Ok(disk.spend(nonce))).await
     }
 
     async fn forget_nonces(&self, _: Timestamp) -> Result<usize, StoreError> {
@@ -197,7 +250,17 @@ impl CommandStore for TrialStore {
     }
 
     async fn command(&self, id: CommandId) -> Result<Option<Command>, StoreError> {
-        self.read(|disk| disk.records.get(&id).map(|record| record.command.clone())).await
+        let is_blind =
+            self.world.mutation == Some(Mutation::JournalOverFinalStates) && wrong::is_settling();
+        self.read(|disk| {
+            damaged(disk, id, None)?;
+            let mut command = disk.command(id);
+            if let (true, Some(command)) = (is_blind, &mut command) {
+                command.life.phase = Phase::Sending;
+            }
+            Ok(command)
+        })
+        .await
     }
 
     async fn command_of(
@@ -222,14 +285,15 @@ impl CommandStore for TrialStore {
                 command.spec.tenant == tenant
                     && before.is_none_or(|before| command.spec.id < before)
             };
-            all.filter(wanted).take(limit).cloned().collect()
+            Ok(all.filter(wanted).take(limit).cloned().collect())
         })
         .await
     }
 
     async fn timeline(&self, id: CommandId) -> Result<Vec<Entry>, StoreError> {
         self.read(|disk| {
-            disk.records.get(&id).map(|record| record.entries.clone()).unwrap_or_default()
+            damaged(disk, id, None)?;
+            Ok(disk.timeline(id))
         })
         .await
     }
@@ -239,11 +303,11 @@ impl CommandStore for TrialStore {
         after: Option<CommandId>,
         limit: usize,
     ) -> Result<Vec<Command>, StoreError> {
-        self.read(|disk| disk.open(after, limit)).await
+        self.read(|disk| Ok(disk.open(after, limit))).await
     }
 
     async fn emergency_after(&self, spec: &Spec) -> Result<Option<CommandId>, StoreError> {
-        self.read(|disk| disk.emergency_after(spec)).await
+        self.read(|disk| Ok(disk.emergency_after(spec))).await
     }
 
     fn knows_nonce(&self, nonce: &NonceUse) -> bool {
@@ -251,11 +315,11 @@ impl CommandStore for TrialStore {
     }
 
     async fn newest_record(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.read(Disk::newest).await
+        self.read(|disk| Ok(disk.newest())).await
     }
 
     async fn keep_unmatched(&self, _: Unmatched) -> Result<(), StoreError> {
-        self.write(|_, _| ()).await
+        self.write(|_, _| Ok(())).await
     }
 
     async fn unmatched_of(
@@ -304,7 +368,7 @@ impl RegistryStore for TrialStore {
     }
 
     async fn devices(&self) -> Result<Vec<Device>, StoreError> {
-        self.read(|_| ()).await?;
+        self.read(|_| Ok(())).await?;
         Ok(self.world.devices())
     }
 

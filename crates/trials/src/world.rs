@@ -1,13 +1,13 @@
 //! Everything around the platform, and what is seen of both.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use utmos_core::{
-    command::Spec,
+    command::{Spec, StatusVersion},
     device::{Device, DeviceKind, SubDevice},
     id::{CommandId, DeviceSn, GatewaySn, TenantId},
     ports::Ids,
@@ -19,6 +19,7 @@ use utmos_mqtt::Inbound;
 use uuid::Uuid;
 
 use crate::{
+    beside::Twin,
     clock::TrialClock,
     disk::Disk,
     journal::Platter,
@@ -26,6 +27,9 @@ use crate::{
     mutation::Mutation,
     plan::{Broker, Plan, What, Wish},
 };
+
+/// How many records may stand in line before a slow journal.
+const SLOW_LINE: u64 = 8;
 
 /// The tenant of every trial.
 pub(crate) fn tenant() -> TenantId {
@@ -50,6 +54,8 @@ pub(crate) enum Truth {
 pub(crate) struct Facts {
     /// When its bytes were written, in milliseconds of the trial.
     pub(crate) written: Vec<u64>,
+    /// By which servers.
+    pub(crate) writers: Vec<u8>,
     /// Its dock's acknowledgement has come.
     pub(crate) acknowledged: bool,
     /// When a dock received it.
@@ -59,6 +65,8 @@ pub(crate) struct Facts {
     pub(crate) answered: Option<(u64, Vec<u64>)>,
     /// An answer that cannot be its own was sent.
     pub(crate) had_odd_answer: bool,
+    /// When a server first wanted its end on record, whichever way.
+    pub(crate) end_wanted: Option<u64>,
 }
 
 /// What a caller knows of its wish.
@@ -108,6 +116,12 @@ pub(crate) struct Post {
     pub(crate) platter: Platter,
 }
 
+impl Post {
+    fn new(journal_kib: u16) -> Self {
+        Self { platter: Platter::new(journal_kib), ..Self::default() }
+    }
+}
+
 /// What the platform first asked the store to take.
 #[derive(Debug, Clone)]
 pub(crate) struct Known {
@@ -138,7 +152,12 @@ pub(crate) struct State {
     store_fails: (u64, u8),
     reads_fail: u64,
     journal_fails: u64,
+    journal_slow: (u64, u64),
     store_slow: (u64, u64),
+    /// Changes as drivers wanted them: of which command, from and to which version.
+    pub(crate) decided: BTreeSet<(CommandId, StatusVersion, StatusVersion)>,
+    /// Commands of which a line in a journal was damaged, on purpose: what only it knew is lost.
+    pub(crate) spoiled: BTreeSet<CommandId>,
     pub(crate) facts: BTreeMap<CommandId, Facts>,
     pub(crate) asked: BTreeMap<usize, Asked>,
     pub(crate) violations: Vec<String>,
@@ -200,20 +219,24 @@ impl World {
         plan: Plan,
         mutation: Option<Mutation>,
         catalogue: Arc<Catalogue>,
+        twin: Option<Twin>,
     ) -> Arc<Self> {
         let dice = StdRng::seed_from_u64(plan.seed ^ 0x5eed);
-        let disk = Disk::new(mutation);
+        let disk = Disk::new(mutation, twin);
         let docks = (0..plan.docks).map(|_| Dock::default()).collect();
         let ids = TrialIds::new(plan.seed ^ 0x1d5);
         let state = State {
             disk,
-            posts: (0..plan.servers).map(|_| Post::default()).collect(),
+            posts: (0..plan.servers).map(|_| Post::new(plan.journal_kib)).collect(),
             lives: 0,
             docks,
             broker_down_until: 0,
             store_fails: (0, 0),
             reads_fail: 0,
             journal_fails: 0,
+            journal_slow: (0, 0),
+            decided: BTreeSet::new(),
+            spoiled: BTreeSet::new(),
             store_slow: (0, 0),
             facts: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -261,7 +284,7 @@ impl World {
             return None;
         }
         state.lives += 1;
-        let line = LifeLine::new(state.lives);
+        let line = LifeLine::new(state.lives, server);
         post.line = Some(line.clone());
         Some(line)
     }
@@ -295,6 +318,33 @@ impl World {
 
     pub(crate) fn journal_fails(&self) -> bool {
         self.clock.elapsed() < self.state().journal_fails
+    }
+
+    pub(crate) fn journal_slowness(&self) -> u64 {
+        let (until, by) = self.state().journal_slow;
+        if self.clock.elapsed() < until { by } else { 0 }
+    }
+
+    pub(crate) fn slow_journals_down(&self, wait: u64, by: u64) {
+        self.state().journal_slow = (self.clock.elapsed() + wait, by);
+        // Those that wait for it wait one after another.
+        self.note_trouble(Trouble::Journal, wait + SLOW_LINE * by);
+    }
+
+    pub(crate) fn damage_journal(&self, server: u8, at: u8) {
+        let mut guard = self.state();
+        let State { posts, spoiled, .. } = &mut *guard;
+        if let Some(post) = posts.get_mut(usize::from(server)) {
+            spoiled.extend(post.platter.damage(usize::from(at)));
+        }
+        drop(guard);
+        self.note_trouble(Trouble::Journal, 0);
+    }
+
+    /// From now on the row of the newest emergency that has not ended can be neither read nor changed.
+    pub(crate) fn damage_row(&self) {
+        let damaged = self.state().disk.damage_newest_emergency();
+        self.trace(|| format!("the row of {damaged:?} is damaged"));
     }
 
     pub(crate) fn let_store_fail(&self, wait: u64, lies: u8, reads: bool) {
@@ -381,7 +431,7 @@ impl World {
             kind,
             model_key: Some(model.to_owned()),
             label: String::new(),
-            tags: std::collections::BTreeSet::new(),
+            tags: BTreeSet::new(),
             simulated: true,
             mqtt_secret_hash: None,
             created_at: Timestamp::from_millis(0),

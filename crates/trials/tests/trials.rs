@@ -2,12 +2,20 @@
 //! find can be run again.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{collections::BTreeSet, process::Command, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    process::Command,
+    sync::Arc,
+};
 
 use clap::ValueEnum;
 use utmos_dji::catalogue::Catalogue;
-use utmos_trials::{Mutation, Plan, What, run, shrink};
+use utmos_trials::{Mutation, Plan, SqliteBeside, What, run, run_beside, shrink};
 
+/// Seeds that SQLite is tried on.
+const SQLITE_SEEDS: u64 = 100;
 /// Most seeds that a mutation may survive.
 const SEEDS_MAX: u64 = 4_000;
 
@@ -24,17 +32,51 @@ fn nothing_that_must_hold_is_violated() {
     }
 }
 
-/// Each has found something once: nonces of copies while the store was slow (245), commands that the store wrote after it
-/// was given up (773, 960, 10184), a copy that went by the journal beside the one in the store (1212), a movement whose
-/// emergency came after the clock was set back (2559), saves of old emergencies in the way of new ones (473, 15031), a
-/// record that the journal and the store took at the same moment (18369).
+/// Each plan in the folder has found something once, which its name says.
 #[test]
-fn seeds_that_failed_once_do_not_fail_again() {
+fn plans_that_failed_once_do_not_fail_again() {
     let catalogue = catalogue();
-    for seed in [245, 473, 773, 960, 1212, 2559, 10_184, 15_031, 18_369] {
-        let report = run(&Plan::of(seed), None, &catalogue);
-        assert!(report.violations.is_empty(), "seed {seed}: {:#?}", report.violations);
+    for (name, plan) in kept("found") {
+        let report = run(&plan, None, &catalogue);
+        assert!(report.violations.is_empty(), "{name}: {:#?}", report.violations);
     }
+}
+
+/// The plans in a folder, by the names of their files.
+fn kept(folder: &str) -> BTreeMap<String, Plan> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let read = |path: &Path| {
+        let plan = Plan::read(&fs::read_to_string(path).unwrap());
+        plan.unwrap_or_else(|why| panic!("{}: {why}", path.display()))
+    };
+    let name = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
+    files.map(|path| (name(&path), read(&path))).collect()
+}
+
+/// The model of the store that all other trials run on, and SQLite on a file, are given and asked the same, and SQLite dies
+/// with the servers.
+#[test]
+fn sqlite_answers_as_the_store_of_the_trials() {
+    let catalogue = catalogue();
+    let commands = std::thread::scope(|scope| {
+        let half = |first: u64| {
+            let catalogue = catalogue.clone();
+            move || {
+                let mut commands = 0;
+                for seed in (first..=SQLITE_SEEDS).step_by(2) {
+                    let beside = Box::new(SqliteBeside::new().unwrap());
+                    let report = run_beside(&Plan::of(seed), &catalogue, beside);
+                    assert!(report.violations.is_empty(), "seed {seed}: {:#?}", report.violations);
+                    commands += report.commands;
+                }
+                commands
+            }
+        };
+        let (one, other) = (scope.spawn(half(1)), scope.spawn(half(2)));
+        one.join().unwrap() + other.join().unwrap()
+    });
+    assert!(commands > 100, "{commands}");
 }
 
 #[test]
@@ -51,7 +93,7 @@ fn the_same_plan_goes_the_same_way() {
 #[test]
 fn seeds_differ_and_between_them_everything_happens() {
     let mut seen = BTreeSet::new();
-    for seed in 1..=500 {
+    for seed in 1..=1_000 {
         let plan = Plan::of(seed);
         for happening in plan.happenings {
             let name = format!("{:?}", happening.what);
@@ -63,14 +105,17 @@ fn seeds_differ_and_between_them_everything_happens() {
                 | What::StoreFails { .. }
                 | What::StoreSlows { .. }
                 | What::JournalFails { .. }
+                | What::JournalSlows { .. }
+                | What::JournalDamaged { .. }
+                | What::RowDamaged
                 | What::ServerDies { .. }
                 | What::MachineRestarts { .. }
                 | What::ClockJumps { .. } => name,
             });
         }
     }
-    // Six kinds of commands with twelve answers each, and eight kinds of trouble.
-    assert_eq!(seen.len(), 6 * 12 + 8, "{seen:#?}");
+    // Six kinds of commands with thirteen answers each, and eleven kinds of trouble.
+    assert_eq!(seen.len(), 6 * 13 + 11, "{seen:#?}");
 }
 
 #[test]
@@ -110,10 +155,10 @@ fn a_plan_that_fails_is_made_smaller_and_still_fails() {
 #[test]
 fn a_plan_is_run_again_from_a_file_and_one_of_another_version_says_so() {
     let folder = std::env::temp_dir().join(format!("utmos-trials-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
+    fs::create_dir_all(&folder).unwrap();
     let path = folder.join("plan.json");
     let run_it = |plan: &Plan| {
-        std::fs::write(&path, serde_json::to_string(plan).unwrap()).unwrap();
+        fs::write(&path, serde_json::to_string(plan).unwrap()).unwrap();
         let output =
             Command::new(env!("CARGO_BIN_EXE_utmos-sim-test")).arg("--plan").arg(&path).output();
         let output = output.unwrap();
@@ -125,5 +170,5 @@ fn a_plan_is_run_again_from_a_file_and_one_of_another_version_says_so() {
     assert!(is_good, "{text}");
     let (is_good, text) = run_it(&Plan { version: 99, ..plan });
     assert!(!is_good && text.contains("version 99"), "{text}");
-    std::fs::remove_dir_all(&folder).unwrap();
+    fs::remove_dir_all(&folder).unwrap();
 }

@@ -10,6 +10,8 @@ use super::{Broker, Plan, VERSION, What, Wish};
 const DOCKS: RangeInclusive<u64> = 1..=16;
 /// Most servers that share a store.
 const SERVERS: RangeInclusive<u64> = 1..=8;
+/// Room of an emergency journal, in KiB: less holds no emergency, more is more than any trial writes.
+const JOURNAL_KIB: RangeInclusive<u64> = 8..=1_024;
 /// Most happenings of a trial.
 const HAPPENINGS_MAX: usize = 10_000;
 /// An hour, in milliseconds: longest for whatever a plan says of times.
@@ -82,6 +84,7 @@ impl Plan {
     fn examine(&self) -> Result<(), PlanError> {
         within("docks", self.docks.into(), &DOCKS)?;
         within("servers", self.servers.into(), &SERVERS)?;
+        within("journal_kib", self.journal_kib.into(), &JOURNAL_KIB)?;
         if self.broker == Broker::Embedded && self.servers != 1 {
             let problem = "must be 1 where the broker is embedded: each server has its own";
             return Err(bad("servers", problem.to_owned()));
@@ -111,10 +114,15 @@ impl Plan {
                     ms("wait", *wait)?;
                     within(at("lies"), (*lies).into(), &(0..=100))?;
                 }
-                What::StoreSlows { wait, by } => {
+                What::StoreSlows { wait, by } | What::JournalSlows { wait, by } => {
                     ms("wait", *wait)?;
                     ms("by", *by)?;
                 }
+                What::JournalDamaged { server, at: place } => {
+                    one_of("server", *server, self.servers)?;
+                    within(at("at"), (*place).into(), &(0..=100))?;
+                }
+                What::RowDamaged => {}
                 What::ServerDies { server, wait } => {
                     one_of("server", *server, self.servers)?;
                     ms("wait", *wait)?;
@@ -133,6 +141,7 @@ fn examine_wish(wish: &Wish, at: &dyn Fn(&str) -> String) -> Result<(), PlanErro
     within(at("timeout"), wish.timeout.into(), &TIMEOUT)?;
     within(at("copies"), wish.copies.into(), &COPIES)?;
     within(at("cancelled_after"), wish.cancelled_after.unwrap_or(0), &MS)?;
+    within(at("asks_later"), wish.asks_later.unwrap_or(0), &MS)?;
     within(at("after"), wish.after, &MS)
 }
 
@@ -168,7 +177,7 @@ mod tests {
     fn what_no_trial_could_follow_is_refused_by_its_field() {
         let plan = |docks: &str, happening: &str| {
             format!(
-                r#"{{"version":{VERSION},"seed":1,"docks":{docks},"broker":"embedded","servers":1,"weather":"clear",
+                r#"{{"version":{VERSION},"seed":1,"docks":{docks},"broker":"embedded","servers":1,"journal_kib":64,"weather":"clear",
                     "happenings":[{{"at":5,"what":{happening}}}]}}"#
             )
         };
@@ -196,6 +205,11 @@ mod tests {
             (
                 plan("1", r#"{"store_fails":{"wait":1,"lies":101,"reads":true}}"#),
                 "happenings[0].lies: must be from 0 to 100",
+            ),
+            (plan("1", jump).replace(":64,", ":7,"), "journal_kib: must be from 8 to 1024, not 7"),
+            (
+                plan("1", r#"{"journal_damaged":{"server":0,"at":101}}"#),
+                "happenings[0].at: must be from 0 to 100",
             ),
             (
                 plan("1", r#"{"clock_jumps":{"by":-9223372036854775808}}"#),
