@@ -31,6 +31,8 @@ pub(crate) struct Platter {
     bytes: Vec<u8>,
     /// What is there after a power cut.
     synced: Vec<u8>,
+    /// What was set aside beside it, durable at once.
+    aside: Vec<u8>,
     /// Written since, in that order.
     unsynced: Vec<(usize, Vec<u8>)>,
     /// Who has it.
@@ -214,6 +216,25 @@ impl Medium for TrialMedium {
             Ok(())
         };
         self.change(sync).unwrap_or_else(|| Err(Self::gone()))
+    }
+
+    fn set_aside(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let (life, fails) = (self.life, self.world.journal_fails());
+        let set = |platter: &mut Platter, _: &mut StdRng| {
+            if fails || platter.owner != life || platter.parts_left.is_some() {
+                return Err(failed());
+            }
+            platter.aside = bytes.to_vec();
+            Ok(())
+        };
+        self.change(set).unwrap_or_else(|| Err(Self::gone()))
+    }
+
+    fn aside(&mut self) -> io::Result<Vec<u8>> {
+        if self.world.journal_fails() {
+            return Err(failed());
+        }
+        self.change(|platter, _| platter.aside.clone()).ok_or_else(Self::gone)
     }
 
     fn keep_copy(&mut self, _: &[u8]) -> io::Result<PathBuf> {

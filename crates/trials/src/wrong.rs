@@ -13,7 +13,7 @@ use utmos_core::{
     method::Risk,
     ports::{
         Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, RegistryStore,
-        Store, StoreError, Tenant, Unmatched,
+        Store, StoreDepths, StoreError, Tenant, Unmatched,
     },
     signing::NonceUse,
     time::Timestamp,
@@ -82,6 +82,18 @@ impl World {
 
 #[async_trait]
 impl CommandStore for Wanted {
+    fn trouble(&self) -> Option<String> {
+        self.store.trouble()
+    }
+
+    fn depths(&self) -> StoreDepths {
+        self.store.depths()
+    }
+
+    fn may_hold(&self, id: CommandId) -> bool {
+        self.store.may_hold(id)
+    }
+
     async fn accept(
         &self,
         nonce: Option<NonceUse>,

@@ -1,7 +1,7 @@
 //! What is in the journal and not in the store. Pure.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     ops::Bound,
     sync::Arc,
     time::Duration,
@@ -129,6 +129,8 @@ pub(super) struct Pending {
     ended: Latest,
     /// How those stand that the store accepted since the start: the store may be too slow to tell of their keys.
     stored: BTreeMap<CommandId, (Arc<Spec>, Status)>,
+    /// The same of those that have ended lately: a copy that waits for a slow journal asks for its key when its turn comes.
+    ended_keys: VecDeque<(Arc<Spec>, Status)>,
     /// Emergencies that the store was asked to accept and has not answered: it may still write them. With those of them
     /// that were refused, since the journal could not take them either.
     asked: BTreeMap<CommandId, Option<(Option<NonceUse>, NewCommand)>>,
@@ -140,6 +142,9 @@ pub(super) struct Pending {
     /// Commands that could not be settled for what the store holds already.
     passed_over: BTreeSet<CommandId>,
 }
+
+/// Emergencies that have ended and whose keys are known without the store.
+const ENDED_KEYS_MAX: usize = 1_024;
 
 /// Records of a command in the journal that change nothing but its timeline; later ones are dropped.
 pub(super) const EVIDENCE_PER_COMMAND_MAX: usize = 32;
@@ -260,8 +265,13 @@ impl Pending {
     /// emergency may wait behind it.
     fn has_ended(&mut self, id: CommandId) {
         self.watched.remove(&id);
-        self.stored.remove(&id);
         self.ended.insert(id);
+        if let Some(known) = self.stored.remove(&id) {
+            self.ended_keys.push_back(known);
+            if self.ended_keys.len() > ENDED_KEYS_MAX {
+                self.ended_keys.pop_front();
+            }
+        }
     }
 
     /// The store has accepted an emergency.
@@ -272,10 +282,11 @@ impl Pending {
 
     /// The store has saved a change of an emergency.
     pub(super) fn saved(&mut self, id: CommandId, life: &Life) {
+        if let Some((_, status)) = self.stored.get_mut(&id) {
+            *status = life.status();
+        }
         if !life.needs_care() {
             self.has_ended(id);
-        } else if let Some((_, status)) = self.stored.get_mut(&id) {
-            *status = life.status();
         }
     }
 
@@ -318,11 +329,11 @@ impl Pending {
         self.passed_over.remove(&id);
         self.unclear.remove(&id);
         self.changes += 1;
+        self.stored.extend(known.map(|known| (id, known)));
         if has_ended {
             self.has_ended(id);
         } else {
             self.watched.insert(id);
-            self.stored.extend(known.map(|known| (id, known)));
         }
         true
     }
@@ -419,7 +430,7 @@ impl Pending {
     pub(super) fn same_key(&self, spec: &Spec) -> Option<Accepted> {
         self.journalled_key(spec).or_else(|| {
             let is_same = |(known, _): &&(Arc<Spec>, Status)| has_same_key(known, spec);
-            let (known, status) = self.stored.values().find(is_same)?;
+            let (known, status) = self.stored.values().chain(&self.ended_keys).find(is_same)?;
             Some(answer(known, *status, spec))
         })
     }

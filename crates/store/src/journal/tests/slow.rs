@@ -178,3 +178,21 @@ async fn a_key_is_read_only_where_the_store_does_not_take_the_emergency_at_once(
     }
     assert_eq!(slow.store.unsettled(), 0);
 }
+
+/// Found by a trial: a copy stood before a slow journal while the first was put on record, and ended.
+#[test]
+fn a_copy_whose_turn_comes_late_knows_the_key_of_one_that_has_ended() {
+    let mut pending = Pending::default();
+    let goes = new(emergency(0, "k"));
+    let (id, begun) = (goes.spec.id, goes.life.clone());
+    pending.add(Record::Accept { nonce: None, new: goes });
+    let (_, _, last) = pending.next(None).unwrap();
+    assert!(pending.settled(id, last));
+    pending.saved(id, &moved(&begun, Phase::Ended(Outcome::Succeeded), 5));
+    let copy = Spec { id: emergency(1, "copy").id, ..emergency(1, "k") };
+    let known = pending.same_key(&copy);
+    assert!(
+        matches!(known, Some(Accepted::Replayed { id: known, .. }) if known == id),
+        "{known:?}"
+    );
+}
