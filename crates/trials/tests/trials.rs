@@ -15,7 +15,7 @@ use utmos_dji::catalogue::Catalogue;
 use utmos_trials::{Mutation, Plan, SqliteBeside, What, run, run_beside, shrink};
 
 /// Seeds that SQLite is tried on.
-const SQLITE_SEEDS: u64 = 100;
+const SQLITE_SEEDS: u64 = 60;
 /// Most seeds that a mutation may survive.
 const SEEDS_MAX: u64 = 4_000;
 
