@@ -3,9 +3,10 @@
 mod acknowledgement;
 mod dial;
 mod link;
+mod probe;
+mod tls;
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
 pub use acknowledgement::{Acknowledge, Acknowledgement};
+pub use probe::{Probe, ProbeMessage, Session};
+pub use tls::{ClientCertificate, ClientTls};
 
 use crate::message::{Inbound, Outlet, Publish, Qos, Sent};
 
@@ -76,15 +79,6 @@ impl fmt::Debug for Will {
     }
 }
 
-/// TLS towards the broker. The broker's certificate is always verified.
-#[derive(Debug, Clone, Default)]
-pub struct ClientTls {
-    /// PEM file of the authority that signed the broker's certificate; without it, the public roots.
-    pub ca_file: Option<PathBuf>,
-    /// The name in the broker's certificate, where it is not the host we connect to.
-    pub server_name: Option<String>,
-}
-
 /// How to reach a broker and what to ask of it.
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
@@ -140,6 +134,16 @@ impl ClientConfig {
     }
 }
 
+impl ClientConfig {
+    /// Reads the files that TLS needs, as every connect does.
+    ///
+    /// # Errors
+    /// Which file or setting cannot be used, and why.
+    pub fn check_tls(&self) -> Result<(), String> {
+        self.tls.as_ref().map_or(Ok(()), |tls| tls::check(self, tls))
+    }
+}
+
 /// A client that keeps itself connected. Dropping it cuts the connection; [`Client::shutdown`] says goodbye first.
 #[derive(Debug)]
 pub struct Client {
@@ -157,6 +161,11 @@ impl Client {
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(dial::keep_connected(config, inbound, Arc::clone(&gate), stopped));
         Self { gate, stop, task }
+    }
+
+    /// How the link is, for whoever wants to know at any time.
+    pub fn health(&self) -> LinkHealth {
+        LinkHealth(Arc::clone(&self.gate))
     }
 
     /// The way out. Stays usable over reconnects and answers `NotConnected` in between.
@@ -236,22 +245,45 @@ impl Requests {
 
 /// Where the present link can be found; empty while there is none.
 #[derive(Default, Debug)]
-pub(crate) struct LinkSlot(Mutex<Option<Way>>);
+pub(crate) struct LinkSlot {
+    way: Mutex<Option<Way>>,
+    /// Why there is none, once that is known.
+    fault: Mutex<String>,
+}
+
+/// Whether a client's link is up, and why not.
+#[derive(Clone, Debug)]
+pub struct LinkHealth(Arc<LinkSlot>);
+
+impl LinkHealth {
+    /// Why the link is down; `None` while it is up.
+    pub fn trouble(&self) -> Option<String> {
+        if self.0.current().is_some() {
+            return None;
+        }
+        let fault = self.0.fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Some(if fault.is_empty() { "not connected yet".to_owned() } else { fault })
+    }
+}
 
 impl LinkSlot {
     pub(crate) fn open(&self) -> Requests {
         let (urgent, urgent_queue) = mpsc::channel(REQUESTS_MAX);
         let (usual, usual_queue) = mpsc::channel(REQUESTS_MAX);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Way { urgent, usual });
+        *self.way.lock().unwrap_or_else(PoisonError::into_inner) = Some(Way { urgent, usual });
         Requests { urgent: urgent_queue, usual: usual_queue }
     }
 
     pub(crate) fn close(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.way.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    pub(crate) fn fail(&self, reason: &str) {
+        reason.clone_into(&mut self.fault.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn current(&self) -> Option<Way> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.way.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -18,6 +18,7 @@ mod stop;
 
 pub use broker::{Broker, BrokerConfig, BrokerError, BrokerTls, Dismissals, Doorkeeper, Entry};
 pub use client::{
-    Acknowledge, Acknowledgement, Client, ClientConfig, ClientTls, Password, ProtocolChoice, Will,
+    Acknowledge, Acknowledgement, Client, ClientCertificate, ClientConfig, ClientTls, LinkHealth,
+    Password, Probe, ProbeMessage, ProtocolChoice, Session, Will,
 };
 pub use message::{Gate, Inbound, Outlet, Protocol, Publish, Qos, Sent};

@@ -131,7 +131,8 @@ pub enum Sent {
     /// There was no connection; certainly nothing was sent.
     NotConnected,
     /// The link was cut after the bytes may have left and before a confirmation. Never re-sent. Embedded broker: also when the
-    /// message's expiry passed without a confirmation, which cuts the connection.
+    /// message's expiry passed without a confirmation, which cuts the connection. Client: also when a confirmation was asked for
+    /// and the broker takes QoS 0 only.
     Unknown,
 }
 

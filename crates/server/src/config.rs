@@ -13,7 +13,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use tracing::Level;
 use utmos_core::{credential::Secret, ports::TelemetryRules};
 use utmos_dji::topic::SERVER_FILTERS;
-use utmos_mqtt::ProtocolChoice;
+use utmos_mqtt::{ClientCertificate, ProtocolChoice, Qos};
 
 use self::reader::Reader;
 pub use self::{
@@ -140,6 +140,10 @@ pub struct ExternalBroker {
     pub tls: bool,
     /// PEM file of the authority; `None` = the public ones.
     pub ca_file: Option<PathBuf>,
+    /// What the server shows of itself, where the broker asks for it.
+    pub client_certificate: Option<ClientCertificate>,
+    /// With which quality of service commands leave: 0 or 1.
+    pub command_qos: Qos,
     /// Client id; `None` = a random one at each start.
     pub client_id: Option<String>,
     /// How long after its last message a gateway counts as online.
@@ -456,7 +460,36 @@ impl ExternalBroker {
     }
 
     fn read(reader: &mut Reader) -> Self {
+        let cert_file = reader.optional_path("mqtt.external.client_cert_file");
+        let key_file = reader.optional_path("mqtt.external.client_key_file");
+        match (&cert_file, &key_file) {
+            (Some(_), None) => reader.refuse(
+                "mqtt.external.client_key_file",
+                "must be a PEM file when mqtt.external.client_cert_file is set",
+            ),
+            (None, Some(_)) => reader.refuse(
+                "mqtt.external.client_cert_file",
+                "must be a PEM file when mqtt.external.client_key_file is set",
+            ),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+        let tls = reader.flag("mqtt.external.tls");
+        if cert_file.is_some() && !tls {
+            reader.refuse(
+                "mqtt.external.tls",
+                "must be true when mqtt.external.client_cert_file is set",
+            );
+        }
+        let client_certificate = cert_file
+            .zip(key_file)
+            .map(|(cert_file, key_file)| ClientCertificate { cert_file, key_file });
+        let command_qos = match reader.size("mqtt.external.command_qos", 0..=1) {
+            0 => Qos::AtMostOnce,
+            _ => Qos::AtLeastOnce,
+        };
         Self {
+            client_certificate,
+            command_qos,
             host: reader.text("mqtt.external.host"),
             port: reader.port("mqtt.external.port"),
             username: reader.optional_text("mqtt.external.username"),
@@ -469,7 +502,7 @@ impl ExternalBroker {
                     ("3.1.1", ProtocolChoice::V311),
                 ],
             ),
-            tls: reader.flag("mqtt.external.tls"),
+            tls,
             ca_file: reader.optional_path("mqtt.external.ca_file"),
             client_id: reader.optional_text("mqtt.external.client_id"),
             liveness_window: reader.seconds("mqtt.external.liveness_seconds", 5..=3600),

@@ -20,4 +20,4 @@ pub mod requests;
 mod start;
 pub mod telemetry;
 
-pub use start::{Parts, Server, StartError};
+pub use start::{Parts, Server, StartError, outside_client};

@@ -83,6 +83,9 @@ pub enum StartError {
         #[source]
         cause: io::Error,
     },
+    /// A file for TLS towards the outside broker cannot be used.
+    #[error("mqtt.external: {0}")]
+    OutsideTls(String),
     /// The HTTP address cannot be listened on.
     #[error("cannot listen on {key} = {address}; choose another address, or stop what uses it")]
     Http {
@@ -146,6 +149,7 @@ impl Server {
             presence: PresenceBook::new(knowledge),
             limits: Limits {
                 waiting_per_gateway_max: config.commands.waiting_per_gateway_max,
+                command_qos: command_qos(config),
                 ..Limits::default()
             },
         });
@@ -222,7 +226,12 @@ impl Server {
         tasks.spawn(follow(directory.clone(), stopping.clone()));
         tasks.spawn(fleet.clone().run(stopping.clone()));
         tasks.spawn(forget_nonces(parts.store.clone(), parts.clock.clone(), stopping.clone()));
+        let outside = match &broker {
+            Broking::Own(_) => None,
+            Broking::Other(client) => Some(client.health()),
+        };
         let app = Arc::new(App {
+            outside,
             driver: driver.clone(),
             store: parts.store,
             directory,
@@ -378,14 +387,18 @@ async fn start_broking(
             Ok((Broking::Own(broker), outlet, Knowledge::OwnBroker))
         }
         config::Mqtt::External(other) => {
-            let client = Client::start(to_client(other)?, sender);
+            let client = Client::start(outside_client(other)?, sender);
             let outlet = client.outlet();
             Ok((Broking::Other(client), outlet, Knowledge::Heard { window: other.liveness_window }))
         }
     }
 }
 
-fn to_client(other: &config::ExternalBroker) -> Result<ClientConfig, StartError> {
+/// How the server connects to an outside broker.
+///
+/// # Errors
+/// When a file that the configuration names cannot be used.
+pub fn outside_client(other: &config::ExternalBroker) -> Result<ClientConfig, StartError> {
     let client_id =
         other.client_id.clone().unwrap_or_else(|| format!("utmos-{}", uuid::Uuid::new_v4()));
     let mut client = ClientConfig::new(other.host.clone(), other.port, client_id);
@@ -397,9 +410,22 @@ fn to_client(other: &config::ExternalBroker) -> Result<ClientConfig, StartError>
         client.password = Some(Password::new(password.trim_end_matches(['\r', '\n']).as_bytes()));
     }
     client.protocol = other.protocol;
-    client.tls = other.tls.then(|| ClientTls { ca_file: other.ca_file.clone(), server_name: None });
+    client.tls = other.tls.then(|| ClientTls {
+        ca_file: other.ca_file.clone(),
+        server_name: None,
+        client_certificate: other.client_certificate.clone(),
+    });
+    client.check_tls().map_err(StartError::OutsideTls)?;
     client.subscriptions = other.filters().map(|filter| (filter, Qos::AtLeastOnce)).collect();
     Ok(client)
+}
+
+/// With which quality of service commands leave.
+fn command_qos(config: &Config) -> Qos {
+    match &config.mqtt {
+        config::Mqtt::Embedded(_) => Qos::AtLeastOnce,
+        config::Mqtt::External(other) => other.command_qos,
+    }
 }
 
 /// Where an outside broker tells of connections; our own does so otherwise.

@@ -12,11 +12,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::link::{self, Greeting, Link};
-use super::{ClientConfig, ClientTls, LinkSlot, ProtocolChoice};
+use super::{ClientConfig, LinkSlot, ProtocolChoice, Session, tls};
 use crate::codec::{self, Frame, V5, V311};
 use crate::message::Inbound;
 use crate::stop::stopped;
@@ -51,6 +49,7 @@ pub(super) async fn keep_connected(
         if was_up && began.elapsed() >= STEADY_AFTER {
             wait = config.reconnect_wait_min;
         }
+        slot.fail(&reason);
         tracing::info!(host = %config.host, port = config.port, client_id = %config.client_id, "mqtt link down: {reason}");
         if was_up || reason != told {
             told.clone_from(&reason);
@@ -82,7 +81,7 @@ async fn one_connection(
 ) -> End {
     let by = Instant::now() + config.connect_wait;
     let agreed = tokio::select! {
-        agreed = agree(config, by) => agreed,
+        agreed = agree(config, Session::Clean, by) => agreed,
         () = stopped(stop) => return End::NeverUp("shut down".into()),
     };
     let (stream, rest, greeting) = match agreed {
@@ -106,13 +105,13 @@ fn jitter(wait: Duration) -> Duration {
     wait / 2 + (wait / 2).mul_f64(f64::from(dice) / f64::from(u32::MAX))
 }
 
-enum Stream {
+pub(super) enum Stream {
     Tcp(TcpStream),
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
 
-struct Refusal {
-    reason: String,
+pub(super) struct Refusal {
+    pub(super) reason: String,
     /// The broker may just not know MQTT 5.
     perhaps_protocol: bool,
 }
@@ -123,31 +122,40 @@ impl Refusal {
     }
 }
 
-type Agreed = (Stream, BytesMut, Greeting);
+pub(super) type Agreed = (Stream, BytesMut, Greeting);
 
-async fn agree(config: &ClientConfig, by: Instant) -> Result<Agreed, Refusal> {
+pub(super) async fn agree(
+    config: &ClientConfig,
+    session: Session,
+    by: Instant,
+) -> Result<Agreed, Refusal> {
     match config.protocol {
-        ProtocolChoice::V5 => attempt(config, V5, by).await,
-        ProtocolChoice::V311 => attempt(config, V311, by).await,
-        ProtocolChoice::Auto => match attempt(config, V5, by).await {
+        ProtocolChoice::V5 => attempt(config, session, V5, by).await,
+        ProtocolChoice::V311 => attempt(config, session, V311, by).await,
+        ProtocolChoice::Auto => match attempt(config, session, V5, by).await {
             Err(refusal) if refusal.perhaps_protocol => {
                 tracing::debug!(host = %config.host, "trying mqtt 3.1.1 after: {}", refusal.reason);
-                attempt(config, V311, by).await
+                attempt(config, session, V311, by).await
             }
             answer => answer,
         },
     }
 }
 
-async fn attempt(config: &ClientConfig, version: u8, by: Instant) -> Result<Agreed, Refusal> {
+async fn attempt(
+    config: &ClientConfig,
+    session: Session,
+    version: u8,
+    by: Instant,
+) -> Result<Agreed, Refusal> {
     let attempt = async {
         match open(config).await.map_err(Refusal::of)? {
             Stream::Tcp(mut tcp) => {
-                let (rest, greeting) = greet(&mut tcp, config, version).await?;
+                let (rest, greeting) = greet(&mut tcp, config, session, version).await?;
                 Ok((Stream::Tcp(tcp), rest, greeting))
             }
             Stream::Tls(mut tls) => {
-                let (rest, greeting) = greet(&mut tls, config, version).await?;
+                let (rest, greeting) = greet(&mut tls, config, session, version).await?;
                 Ok((Stream::Tls(tls), rest, greeting))
             }
         }
@@ -163,64 +171,45 @@ async fn open(config: &ClientConfig) -> Result<Stream, String> {
         .map_err(|err| format!("cannot connect to {}:{}: {err}", config.host, config.port))?;
     tcp.set_nodelay(true).map_err(|err| format!("cannot set TCP_NODELAY: {err}"))?;
     let Some(tls) = &config.tls else { return Ok(Stream::Tcp(tcp)) };
-    let (connector, name) = tls_connector(config, tls)?;
-    let stream = connector
-        .connect(name, tcp)
-        .await
-        .map_err(|err| format!("no TLS with {}:{}: {err}", config.host, config.port))?;
+    let stream = tls::secure(config, tls, tcp).await?;
     Ok(Stream::Tls(Box::new(stream)))
-}
-
-fn tls_connector(
-    config: &ClientConfig,
-    tls: &ClientTls,
-) -> Result<(TlsConnector, ServerName<'static>), String> {
-    let name = tls.server_name.as_ref().unwrap_or(&config.host);
-    let server = ServerName::try_from(name.clone())
-        .map_err(|_| format!("`{name}` is not a name a certificate can have"))?;
-    // The library wants an address here and uses it only for connecting, which we have done.
-    let mut settings = mqtt5::transport::tls::TlsConfig::new(
-        std::net::SocketAddr::from(([0, 0, 0, 0], 0)),
-        name.as_str(),
-    );
-    if let Some(file) = &tls.ca_file {
-        settings = settings.with_system_roots(false);
-        let pem = std::fs::read(file)
-            .map_err(|err| format!("cannot read the CA file {}: {err}", file.display()))?;
-        settings
-            .load_ca_cert_pem_bytes(&pem)
-            .map_err(|err| format!("the CA file {} is not usable: {err}", file.display()))?;
-    }
-    let settings = settings
-        .client_config()
-        .map_err(|err| format!("the TLS settings are not usable: {err}"))?;
-    Ok((TlsConnector::from(Arc::new(settings)), server))
 }
 
 /// CONNECT and CONNACK.
 async fn greet<S>(
     stream: &mut S,
     config: &ClientConfig,
+    session: Session,
     version: u8,
 ) -> Result<(BytesMut, Greeting), Refusal>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let broken = |what: String| Refusal { reason: what, perhaps_protocol: true };
+    // With TLS 1.3 the broker's word on our certificate comes only now.
+    let broke_off = |err: std::io::Error| match tls::fault(config, &err) {
+        Some(fault) => Refusal::of(format!("no TLS with {}:{}: {fault}", config.host, config.port)),
+        None => broken(format!("the broker broke off{}: {err}", hint(config))),
+    };
     let mut wire = BytesMut::with_capacity(256);
-    codec::encode(&Packet::Connect(Box::new(connect_packet(config, version))), &mut wire)
+    codec::encode(&Packet::Connect(Box::new(connect_packet(config, session, version))), &mut wire)
         .map_err(|err| Refusal::of(format!("the connect settings cannot be sent: {err}")))?;
-    stream.write_all(&wire).await.map_err(|err| broken(format!("the broker broke off: {err}")))?;
-    stream.flush().await.map_err(|err| broken(format!("the broker broke off: {err}")))?;
+    stream.write_all(&wire).await.map_err(broke_off)?;
+    stream.flush().await.map_err(broke_off)?;
 
     let mut buf = BytesMut::with_capacity(link::READ_BYTES);
     let frame = loop {
         match Frame::take(&mut buf, PACKET_BYTES_MAX) {
             Ok(Some(frame)) => break frame,
             Ok(None) => match stream.read_buf(&mut buf).await {
-                Ok(0) => return Err(broken("the broker closed the connection at CONNECT".into())),
+                Ok(0) => {
+                    let hint = hint(config);
+                    return Err(broken(format!(
+                        "the broker closed the connection at CONNECT{hint}"
+                    )));
+                }
                 Ok(_) => {}
-                Err(err) => return Err(broken(format!("the broker broke off: {err}"))),
+                Err(err) => return Err(broke_off(err)),
             },
             Err(err) => return Err(broken(format!("the broker does not speak mqtt: {err}"))),
         }
@@ -234,6 +223,15 @@ where
             Err(broken(format!("the broker answered CONNECT with {}", other.packet_type_name())))
         }
         Err(err) => Err(broken(format!("the broker's CONNACK is unreadable: {err}"))),
+    }
+}
+
+/// A broker that wants a client certificate may just hang up.
+fn hint(config: &ClientConfig) -> &'static str {
+    if config.tls.as_ref().is_some_and(|tls| tls.client_certificate.is_none()) {
+        " (it may want a client certificate: client_cert_file, client_key_file)"
+    } else {
+        ""
     }
 }
 
@@ -254,10 +252,7 @@ fn accept(
                 ReasonCode::ProtocolError,
             ]
             .contains(&reason);
-        return Err(Refusal {
-            reason: format!("the broker refused: {reason:?}"),
-            perhaps_protocol,
-        });
+        return Err(Refusal { reason: refused(config, reason), perhaps_protocol });
     }
     let properties = &connack.properties;
     Ok(Greeting {
@@ -273,9 +268,22 @@ fn accept(
     })
 }
 
-fn connect_packet(config: &ClientConfig, version: u8) -> ConnectPacket {
+fn refused(config: &ClientConfig, reason: ReasonCode) -> String {
+    let is_login = [ReasonCode::NotAuthorized, ReasonCode::BadUsernameOrPassword].contains(&reason);
+    let why = match &config.username {
+        Some(user) if is_login => format!(" (user `{user}`: check username and its password)"),
+        None if is_login => " (it wants a username and a password)".to_owned(),
+        _ if reason == ReasonCode::ClientIdentifierNotValid => {
+            format!(" (client id `{}`: choose another client_id)", config.client_id)
+        }
+        _ => String::new(),
+    };
+    format!("the broker refused: {reason:?}{why}")
+}
+
+fn connect_packet(config: &ClientConfig, session: Session, version: u8) -> ConnectPacket {
     let mut options = ConnectOptions::new(config.client_id.clone()).protocol_options;
-    options.clean_start = true;
+    options.clean_start = session == Session::Clean;
     options.keep_alive = config.keep_alive;
     options.username.clone_from(&config.username);
     options.password = config.password.as_ref().map(|password| password.bytes().to_vec());
@@ -288,6 +296,10 @@ fn connect_packet(config: &ClientConfig, version: u8) -> ConnectPacket {
         if version == V5 { ConnectPacket::new(options) } else { ConnectPacket::new_v311(options) };
     if version == V5 {
         packet.properties.set_receive_maximum(RECEIVE_MAX);
+        if let Session::Kept(wait) = session {
+            let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX);
+            packet.properties.set_session_expiry_interval(seconds);
+        }
         packet
             .properties
             .set_maximum_packet_size(u32::try_from(PACKET_BYTES_MAX).unwrap_or(u32::MAX));

@@ -298,13 +298,17 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             tell(done, Sent::Withheld);
             return Ok(());
         }
+        let is_lowered = qos != message.qos;
         let expiry = message.expiry_seconds();
         let mut packet = PublishPacket::new(message.topic, message.payload, codec::to_qos(qos));
         packet.protocol_version = self.greeting.version;
         if let (V5, Some(seconds)) = (self.greeting.version, expiry) {
             packet.properties.set_message_expiry_interval(seconds);
         }
-        if qos == Qos::AtMostOnce {
+        if qos == Qos::AtMostOnce && is_lowered {
+            // A confirmation was asked for, and the broker gives none: nobody will ever know.
+            tell(done, Sent::Unknown);
+        } else if qos == Qos::AtMostOnce {
             self.leaving.push(done);
         } else {
             let id = self.free_id();
@@ -605,7 +609,7 @@ fn is_refusal(reason: ReasonCode) -> bool {
     u8::from(reason) >= 0x80
 }
 
-fn judge(id: u16, reason: ReasonCode) -> Sent {
+pub(super) fn judge(id: u16, reason: ReasonCode) -> Sent {
     if is_refusal(reason) {
         Sent::Refused(format!("{reason:?}"))
     } else if reason == ReasonCode::NoMatchingSubscribers {

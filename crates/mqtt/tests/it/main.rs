@@ -3,6 +3,7 @@
 //! Needs Mosquitto (`apt-get install -y mosquitto`); without it the tests of that broker fail.
 
 mod acknowledge;
+mod certificates;
 mod cut;
 mod embedded;
 mod presence;

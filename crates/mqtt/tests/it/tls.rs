@@ -21,8 +21,11 @@ async fn a_message_crosses_tls() {
     let own = own_with(secure()).await;
     let mut settings =
         config(own.broker.local_tls_addr().unwrap().port(), "D1", &["thing/product/D1/services"]);
-    settings.tls =
-        Some(ClientTls { ca_file: Some(data("ca.pem")), server_name: Some("localhost".into()) });
+    settings.tls = Some(ClientTls {
+        ca_file: Some(data("ca.pem")),
+        server_name: Some("localhost".into()),
+        client_certificate: None,
+    });
     let dock = up(settings).await;
     assert!(is_confirmed(&send(&dock.out, "thing/product/D1/events", "up").await));
     until("the uplink", || own.told.count("thing/product/D1/events up") == 1).await;
@@ -36,7 +39,11 @@ async fn a_message_crosses_tls() {
 async fn a_certificate_nobody_vouches_for_is_refused() {
     let own = own_with(secure()).await;
     let mut settings = config(own.broker.local_tls_addr().unwrap().port(), "D1", &[]);
-    settings.tls = Some(ClientTls { ca_file: None, server_name: Some("localhost".into()) });
+    settings.tls = Some(ClientTls {
+        ca_file: None,
+        server_name: Some("localhost".into()),
+        client_certificate: None,
+    });
     let dock = start(settings);
     until("the refusal", || !dock.told.downs().is_empty()).await;
     assert!(dock.told.downs()[0].contains("TLS"), "{:?}", dock.told.downs());
@@ -48,8 +55,11 @@ async fn a_slow_handshake_holds_up_nobody() {
     let port = own.broker.local_tls_addr().unwrap().port();
     let _slow = tokio::net::TcpStream::connect(here(port)).await.unwrap();
     let mut settings = config(port, "D1", &[]);
-    settings.tls =
-        Some(ClientTls { ca_file: Some(data("ca.pem")), server_name: Some("localhost".into()) });
+    settings.tls = Some(ClientTls {
+        ca_file: Some(data("ca.pem")),
+        server_name: Some("localhost".into()),
+        client_certificate: None,
+    });
     up(settings).await;
 }
 

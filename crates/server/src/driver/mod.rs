@@ -39,7 +39,7 @@ use utmos_core::{
     time::{Clock, Mono, Now},
 };
 use utmos_dji::catalogue::Catalogue;
-use utmos_mqtt::Outlet;
+use utmos_mqtt::{Outlet, Qos};
 
 use self::{emergencies::LastEmergencies, lane::Lane, presence::PresenceBook};
 pub use self::{
@@ -60,6 +60,8 @@ pub struct Limits {
     pub store_retry_wait_min: Duration,
     /// Longest pause after the store failed.
     pub store_retry_wait_max: Duration,
+    /// With which quality of service commands leave.
+    pub command_qos: Qos,
 }
 
 impl Default for Limits {
@@ -68,6 +70,7 @@ impl Default for Limits {
             waiting_per_gateway_max: 1_000,
             store_retry_wait_min: Duration::from_millis(20),
             store_retry_wait_max: Duration::from_secs(1),
+            command_qos: Qos::AtLeastOnce,
         }
     }
 }

@@ -103,7 +103,7 @@ impl Inner {
         let topic = to_topic(&spec).to_string();
         let (clock, deadline) = (self.clock.clone(), spec.deadline);
         let mut message = Publish::new(topic.clone(), payload.clone())
-            .with_qos(Qos::AtLeastOnce)
+            .with_qos(self.limits.command_qos)
             .with_expiry(deadline.left(now))
             .with_gate(move || {
                 crash_point::reached("writing");
@@ -122,6 +122,9 @@ impl Inner {
     fn settle(self: &Arc<Self>, spec: &Spec, sent: Sent, topic: String, bytes: usize) {
         crash_point::reached("written");
         let input = match sent {
+            Sent::Confirmed { .. } if self.limits.command_qos == Qos::AtMostOnce => {
+                Input::SendUnclear { reason: "written, with QoS 0, which nobody confirms".to_owned() }
+            }
             Sent::Confirmed { packet_id } => {
                 Input::Confirmed(Proof::BrokerConfirmed { topic, qos: 1, packet_id, bytes })
             }

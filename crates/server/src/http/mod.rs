@@ -67,6 +67,8 @@ use crate::{
 
 /// What every endpoint works with.
 pub struct App {
+    /// How the link to an outside broker is, where there is one.
+    pub outside: Option<utmos_mqtt::LinkHealth>,
     /// Moves commands.
     pub driver: Driver,
     /// Where commands are read.

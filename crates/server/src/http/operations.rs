@@ -33,7 +33,8 @@ pub async fn healthz() -> Json<Health> {
     std::future::ready(Json(Health { status: "ok", version: env!("CARGO_PKG_VERSION") })).await
 }
 
-/// Says whether commands can be accepted: the store answers, and what was written last was written.
+/// Says whether commands can be accepted and sent: the store answers, what was written last was written, and an outside broker is
+/// connected and lets the server do its work.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -48,6 +49,10 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Health>, Problem
     app.store.generation().await.map_err(|error| Problem::store(&error))?;
     if let Some(why) = app.store.trouble() {
         let message = format!("commands cannot be stored now: {why}");
+        return Err(Problem::new(Code::Overloaded, message).retry_after(1));
+    }
+    if let Some(why) = app.outside.as_ref().and_then(utmos_mqtt::LinkHealth::trouble) {
+        let message = format!("commands cannot be sent now: {why}");
         return Err(Problem::new(Code::Overloaded, message).retry_after(1));
     }
     Ok(Json(Health { status: "ok", version: env!("CARGO_PKG_VERSION") }))

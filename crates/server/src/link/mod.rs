@@ -188,7 +188,10 @@ impl Link {
                 self.parts.driver.link_is_up();
             }
             Inbound::LinkDown { reason } => {
-                tracing::warn!(reason, "the broker is not connected");
+                tracing::warn!(
+                    reason,
+                    "the broker is not connected; `utmos doctor` looks for the cause"
+                );
                 self.parts.driver.presence(|book, _| (book.link_was_cut(), Vec::new()));
             }
         }

@@ -15,6 +15,7 @@ use utmos_core::{
     id::DeviceSn,
     ports::RegistryStore,
 };
+use utmos_dji::topic::SERVER_FILTERS;
 use utmos_server::config::{Config, Mqtt};
 use utmos_store::SqliteStore;
 
@@ -127,9 +128,11 @@ async fn read(config: Config) -> anyhow::Result<Known> {
     let registry = registry(&store).await;
     store.close().await;
     let registry = registry?;
-    let user = match &config.mqtt {
-        Mqtt::External(broker) => broker.username.clone(),
-        Mqtt::Embedded(_) => None,
+    let (user, heard) = match &config.mqtt {
+        Mqtt::External(broker) => (broker.username.clone(), broker.filters().collect()),
+        Mqtt::Embedded(_) => {
+            (None, SERVER_FILTERS.iter().map(|&filter| filter.to_owned()).collect())
+        }
     };
     let user = user.unwrap_or_else(|| SERVER_USER.to_owned());
     if user.chars().any(|c| c.is_control() || "+#/:\"".contains(c)) {
@@ -143,7 +146,7 @@ async fn read(config: Config) -> anyhow::Result<Known> {
         );
     }
     let gateways = registry.devices().filter(|device| device.kind.is_gateway()).cloned().collect();
-    Ok(Known { config, access: Access::new(user, &registry), gateways })
+    Ok(Known { config, access: Access::new(user, heard, &registry), gateways })
 }
 
 /// Devices, and what stands behind them as far as is known: as a server has it at its start.

@@ -3,14 +3,21 @@
 mod broker;
 mod clock;
 mod finding;
+mod greeting;
 mod history;
+mod outside;
 mod ports;
-mod queueing;
 mod store;
 
+use std::{fs, path::PathBuf};
+
+use anyhow::Context;
 use utmos_server::config::Mqtt;
 
-use self::finding::{Finding, Verdict};
+use self::{
+    finding::{Finding, Verdict},
+    outside::Login,
+};
 use crate::{
     exit::Exit,
     opened, output,
@@ -20,12 +27,19 @@ use crate::{
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// A second user of an outside broker, such as one of its docks: what it reaches of other devices is tried
+    #[arg(long, value_name = "NAME")]
+    as_user: Option<String>,
+    /// File with its password
+    #[arg(long, value_name = "FILE", requires = "as_user")]
+    as_password_file: Option<PathBuf>,
     #[command(flatten)]
     config: ConfigArgs,
 }
 
 /// Runs it.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
+    let other = args.as_user.map(|username| login(username, args.as_password_file)).transpose()?;
     let config = match args.config.load(Purpose::Work) {
         Ok(loaded) => {
             tell(&Finding::ok("configuration", "every key is known and every value fits"));
@@ -65,7 +79,9 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     take(ports::http(&config, is_held).await);
     match &config.mqtt {
         Mqtt::Embedded(broker) => take(broker::embedded(broker).await),
-        Mqtt::External(broker) => take(broker::external(broker).await),
+        Mqtt::External(broker) => {
+            take(outside::check(broker, config.http.body_bytes_max, other.as_ref()).await);
+        }
     }
     take(vec![ports::open_files(&config)]);
     output::line(match worst {
@@ -80,6 +96,16 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         Verdict::Warn => "It will run; see the warnings.",
     });
     Ok(if worst == Verdict::Fail { Exit::Failure } else { Exit::Done })
+}
+
+fn login(username: String, file: Option<PathBuf>) -> anyhow::Result<Login> {
+    let read = |file: &PathBuf| {
+        fs::read_to_string(file)
+            .with_context(|| format!("--as-password-file {} cannot be read", file.display()))
+    };
+    let password = file.as_ref().map(read).transpose()?;
+    let password = password.map(|text| text.trim_end_matches(['\r', '\n']).to_owned());
+    Ok(Login { username, password })
 }
 
 fn catalogue(config: &utmos_server::config::Config) -> Finding {

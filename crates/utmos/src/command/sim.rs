@@ -87,7 +87,11 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let (host, port) = args.broker.clone();
     let mut broker = BrokerAddress::new(host, port);
     broker.protocol = args.protocol.unwrap_or(ProtocolChoice::Auto);
-    broker.tls = args.tls.then(|| ClientTls { ca_file: args.ca_file.clone(), server_name: None });
+    broker.tls = args.tls.then(|| ClientTls {
+        ca_file: args.ca_file.clone(),
+        server_name: None,
+        client_certificate: None,
+    });
     let scenario = args.scenario.read()?;
     let seed = args.seed.or(scenario.seed).unwrap_or(SEED);
     let mut config = FleetConfig::new(broker, 0, seed);

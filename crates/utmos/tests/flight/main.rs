@@ -16,6 +16,8 @@ mod forged;
 mod methods;
 mod models;
 mod mosquitto;
+mod mosquitto_access;
+mod mosquitto_doctor;
 mod onboarding;
 mod place;
 mod process;

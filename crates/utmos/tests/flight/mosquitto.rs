@@ -3,10 +3,11 @@
 use std::{
     io::{BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use utmos_mqtt::ProtocolChoice;
@@ -22,7 +23,9 @@ use crate::{
 pub struct Mosquitto {
     child: Child,
     pub address: Ipv4Addr,
-    folder: tempfile::TempDir,
+    config: PathBuf,
+    /// Of a configuration of its own.
+    folder: Option<tempfile::TempDir>,
 }
 
 impl Mosquitto {
@@ -37,17 +40,24 @@ impl Mosquitto {
         let config = format!(
             "listener 1883 {address}\nallow_anonymous true\npersistence_location {keeps}/\n{more}\n"
         );
-        std::fs::write(folder.path().join("mosquitto.conf"), config).unwrap();
-        let child = Self::run(&folder).await;
-        Self { child, address, folder }
+        let file = folder.path().join("mosquitto.conf");
+        std::fs::write(&file, config).unwrap();
+        let mut started = Self::start_with_file(address, &file).await;
+        started.folder = Some(folder);
+        started
     }
 
-    async fn run(folder: &tempfile::TempDir) -> Child {
+    /// One with a configuration of somebody else's making, which listens here.
+    pub async fn start_with_file(address: Ipv4Addr, file: &Path) -> Self {
+        Self { child: Self::run(file).await, address, config: file.to_owned(), folder: None }
+    }
+
+    async fn run(config: &Path) -> Child {
         let debian = "/usr/sbin/mosquitto";
         let program = if Path::new(debian).exists() { debian } else { "mosquitto" };
         let mut child = Command::new(program)
             .arg("-c")
-            .arg(folder.path().join("mosquitto.conf"))
+            .arg(config)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -76,7 +86,12 @@ impl Mosquitto {
     pub async fn die_and_come_back(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.child = Self::run(&self.folder).await;
+        self.child = Self::run(&self.config).await;
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
     }
 }
 

@@ -6,7 +6,7 @@ use utmos_core::{
     device::Registry,
     id::{DeviceSn, GatewaySn},
 };
-use utmos_dji::topic::{DownlinkTopic, SERVER_FILTERS, StatusRoot, UplinkTopic};
+use utmos_dji::topic::{DownlinkTopic, StatusRoot, UplinkTopic};
 
 /// What one user may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,11 +29,11 @@ pub struct Access {
 }
 
 impl Access {
-    /// Reads it out of the registry.
-    pub fn new(server: String, registry: &Registry) -> Self {
+    /// Reads it out of the registry. `heard` is what the server subscribes to.
+    pub fn new(server: String, heard: Vec<String>, registry: &Registry) -> Self {
         let gateways = registry.devices().filter(|device| device.kind.is_gateway());
         Self {
-            server: of_server(server),
+            server: of_server(server, heard),
             gateways: gateways
                 .map(|device| {
                     let gateway = device.sn.to_gateway();
@@ -53,7 +53,7 @@ impl Access {
 const COMMAND_FILTERS: [&str; 3] =
     ["thing/product/+/services", "thing/product/+/property/set", "thing/product/+/drc/down"];
 
-fn of_server(user: String) -> Grant {
+fn of_server(user: String, heard: Vec<String>) -> Grant {
     let more = [
         "thing/product/+/requests_reply",
         "thing/product/+/events_reply",
@@ -64,10 +64,9 @@ fn of_server(user: String) -> Grant {
     Grant {
         user,
         publish: COMMAND_FILTERS.iter().chain(&more).map(|&filter| filter.to_owned()).collect(),
-        subscribe: SERVER_FILTERS
-            .iter()
-            .chain(&COMMAND_FILTERS)
-            .map(|&filter| filter.to_owned())
+        subscribe: heard
+            .into_iter()
+            .chain(COMMAND_FILTERS.iter().map(|&filter| filter.to_owned()))
             .collect(),
     }
 }
@@ -122,7 +121,7 @@ pub mod tests {
         id::TenantId,
         time::Timestamp,
     };
-    use utmos_dji::topic::access;
+    use utmos_dji::topic::{SERVER_FILTERS, access};
     use uuid::Uuid;
 
     use super::*;
@@ -157,9 +156,15 @@ pub mod tests {
         registry
     }
 
+    /// What everybody may do there.
+    pub fn access() -> Access {
+        let heard = SERVER_FILTERS.iter().map(|&filter| filter.to_owned()).collect();
+        Access::new("utmos".to_owned(), heard, &two_tenants())
+    }
+
     #[test]
     fn lists_and_door_agree_on_every_topic() {
-        let access = Access::new("utmos".to_owned(), &two_tenants());
+        let access = access();
         let names: Vec<_> = access.gateways.iter().map(|grant| grant.user.as_str()).collect();
         assert_eq!(names, ["D1", "D2"]);
         let filters: Vec<String> =
@@ -183,7 +188,7 @@ pub mod tests {
 
     #[test]
     fn what_the_server_says_every_gateway_may_hear_and_the_other_way_round() {
-        let access = Access::new("utmos".to_owned(), &two_tenants());
+        let access = access();
         let below = |filters: &[String]| -> BTreeSet<String> {
             filters.iter().map(|filter| filter.replace('+', "D1")).collect()
         };

@@ -104,7 +104,7 @@ mod tests {
     use utmos_core::device::DeviceKind;
     use utmos_server::directory::mqtt_secret_hash;
 
-    use super::super::access::tests::{device, two_tenants};
+    use super::super::access::tests::{access, device};
     use super::*;
 
     #[test]
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn rules_are_terms_and_end_with_a_refusal() {
-        let acl = acl(&Access::new("utmos".to_owned(), &two_tenants()));
+        let acl = acl(&access());
         let terms: Vec<_> = acl.lines().filter(|line| !line.starts_with("%%")).collect();
         assert!(terms.iter().all(|term| term.starts_with('{') && term.ends_with("}.")), "{acl}");
         assert_eq!(terms.last(), Some(&"{deny, all}."));

@@ -196,12 +196,12 @@ fn tell_of_passwords(known: &Known, folder: &Folder) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::access::{Access, tests::two_tenants};
+    use super::super::access::tests::access;
     use super::*;
 
     #[test]
     fn every_user_has_its_own_topics_by_name() {
-        let acl = acl(&Access::new("utmos".to_owned(), &two_tenants()));
+        let acl = acl(&access());
         for line in [
             "user utmos\n",
             "topic readwrite thing/product/+/services\n",
