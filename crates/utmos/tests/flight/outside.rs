@@ -1,0 +1,159 @@
+//! What must hold behind any broker of MQTT 3.1.1, and how to get behind it.
+
+use std::{net::SocketAddr, time::Duration};
+
+use serde_json::json;
+use utmos_core::device::DeviceKind;
+use utmos_mqtt::{ClientConfig, Probe, ProtocolChoice, Publish, Qos, Session};
+use utmos_sim::{Fleet, FleetConfig};
+
+use crate::{
+    api::PATIENCE,
+    dock::login,
+    place::{PASSWORD, Place, Running, fly},
+    truth,
+};
+
+/// A broker with an address.
+pub trait Behind {
+    fn address(&self) -> SocketAddr;
+}
+
+/// Tells a place's servers to work behind this broker.
+pub fn behind(place: &mut Place, broker: &dyn Behind, more: &[(&str, &str)], password: &str) {
+    let file = place.path("broker.password");
+    std::fs::write(&file, password).unwrap();
+    place.settings = vec![
+        "mqtt.mode=external".to_owned(),
+        format!("mqtt.external.host={}", broker.address().ip()),
+        format!("mqtt.external.port={}", broker.address().port()),
+        format!("mqtt.external.password_file={}", file.display()),
+    ];
+    place.settings.extend(more.iter().map(|(key, value)| format!("mqtt.external.{key}={value}")));
+}
+
+/// A dock that tests play themselves, and that is mostly away.
+pub async fn with_ghost(place: &Place) {
+    place.put_gateway(place.given.tenant, "GHOST", DeviceKind::Dock, PASSWORD, &[]).await;
+}
+
+/// Waits until a server's link to its broker is up.
+pub async fn is_ready(server: &Running) {
+    let ready = async {
+        while !server.api.get("/readyz").await.status.is_success() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ready).await.expect("the server does not get ready");
+}
+
+/// Exit code of `utmos doctor`, and what it said; with a second login, if one is given.
+pub async fn doctor(place: &Place, other: Option<(&str, &str)>) -> (i32, String) {
+    let mut command = place.utmos(&["doctor"]);
+    for assignment in place.assignments() {
+        command.args(["--set", &assignment]);
+    }
+    if let Some((user, password)) = other {
+        let file = place.path("other.password");
+        std::fs::write(&file, password).unwrap();
+        command.args(["--as-user", user, "--as-password-file"]).arg(file);
+    }
+    let done = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let said = String::from_utf8(done.stdout).unwrap();
+    assert!(!other.is_some_and(|(_, password)| said.contains(password)), "{said}");
+    (done.status.code().unwrap(), said)
+}
+
+/// Simulated docks carry out what they are told, once.
+pub async fn a_fleet_flies(server: &Running, config: &FleetConfig, broker: &dyn Behind) -> Fleet {
+    is_ready(server).await;
+    let mut config = config.clone();
+    config.speed = 20.0;
+    let fleet = fly(&config, broker.address(), ProtocolChoice::V311).await;
+    let [dock, other] = config.docks.as_slice() else { panic!() };
+    for (sn, method, expected) in [
+        (&dock.sn, "cover_open", "FAILED"),
+        (&dock.sn, "debug_mode_open", "SUCCEEDED"),
+        (&dock.sn, "cover_open", "SUCCEEDED"),
+        (&other.aircraft_sn, "flight_authority_grab", "SUCCEEDED"),
+    ] {
+        let id = server.api.create(sn, method, json!({}), json!({})).await.id();
+        let command = server.api.ended(&id).await;
+        assert_eq!(command["status"], expected, "{method}: {command:#}");
+        truth::must_be_true(&command, &fleet);
+        assert_eq!(fleet.count(&id), 1);
+    }
+    assert_eq!(server.api.figure("uplink_malformed_total").await, 0);
+    fleet
+}
+
+/// A dock that asks for a session which outlives its connection, goes away, and comes back after a command for it has ended.
+pub async fn an_absent_dock_gets_nothing_late(
+    server: &Running,
+    broker: &dyn Behind,
+    expected: &str,
+) {
+    let config = ClientConfig {
+        protocol: ProtocolChoice::V311,
+        ..login(broker.address(), "GHOST", PASSWORD)
+    };
+    let kept = Session::Kept(Duration::from_secs(60));
+    let mut dock = Probe::connect(&config, kept).await.unwrap();
+    let topic = "thing/product/GHOST/services";
+    assert!(dock.subscribe(topic, Qos::AtLeastOnce).await.unwrap());
+    let osd = json!({"tid": "t", "bid": "b", "timestamp": 1, "gateway": "GHOST", "data": {"mode_code": 0}});
+    let _told =
+        dock.publish(Publish::new("thing/product/GHOST/osd", osd.to_string())).await.unwrap();
+    let api = &server.api;
+    let first =
+        api.create("GHOST", "debug_mode_open", json!({}), json!({"timeout_seconds": 2})).await.id();
+    let mut came = 0;
+    let hears = async {
+        while came == 0 {
+            came += dock.heard(Duration::from_millis(100)).await.unwrap().len();
+        }
+    };
+    tokio::time::timeout(PATIENCE, hears).await.expect("it hears what comes while it is there");
+    assert_eq!(api.ended(&first).await["status"], "TIMED_OUT");
+    assert_eq!(came + dock.heard(Duration::ZERO).await.unwrap().len(), 1, "once");
+    dock.leave().await;
+
+    let id =
+        api.create("GHOST", "debug_mode_open", json!({}), json!({"timeout_seconds": 2})).await.id();
+    let ended = api.ended(&id).await;
+    assert_eq!(
+        (&ended["status"], &ended["failure_code"]),
+        (&json!("TIMED_OUT"), &json!(expected)),
+        "{ended:#}"
+    );
+    let back = async {
+        loop {
+            // NATS turns away a client id that was there a moment ago.
+            match Probe::connect(&config, kept).await {
+                Ok(dock) => return dock,
+                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        }
+    };
+    let mut dock = tokio::time::timeout(PATIENCE, back).await.expect("it is let in again");
+    assert!(dock.subscribe(topic, Qos::AtLeastOnce).await.unwrap());
+    assert_eq!(dock.heard(Duration::from_secs(1)).await.unwrap(), [], "nothing late");
+    dock.leave().await;
+}
+
+/// After the broker was away: every dock is heard again, and what is sent now arrives; nothing was carried out twice.
+pub async fn it_goes_on(server: &Running, config: &FleetConfig, fleet: &Fleet) {
+    for dock in &config.docks {
+        // The first may go into the void, which MQTT 3.1.1 does not tell.
+        let ask = async || {
+            let more = json!({"timeout_seconds": 2});
+            let id = server.api.create(&dock.sn, "debug_mode_open", json!({}), more).await.id();
+            server.api.ended(&id).await["status"] == "SUCCEEDED"
+        };
+        let goes_on = async { while !ask().await {} };
+        assert!(tokio::time::timeout(PATIENCE * 2, goes_on).await.is_ok(), "{} is lost", dock.sn);
+    }
+    for received in fleet.received() {
+        assert_eq!(fleet.count(received.tid.as_deref().unwrap()), 1, "{received:?}");
+    }
+}
