@@ -75,7 +75,8 @@ pub struct TelemetryRules {
     pub full_rate: Duration,
     /// See `full_rate`.
     pub step: Duration,
-    /// Most bytes of the whole history; beyond, the oldest samples go first, however long they should be kept.
+    /// Most bytes of the whole history; beyond, the oldest goes of the device that holds most of the tenant
+    /// that holds most, however long it should be kept.
     pub bytes_max: u64,
 }
 

@@ -52,7 +52,7 @@ impl EventStore for HistoryFile {
 
 fn keep(tx: &Transaction<'_>, batch: &EventBatch) -> rusqlite::Result<usize> {
     let mut new = 0;
-    let mut touched: BTreeSet<(&str, bool)> = BTreeSet::new();
+    let mut touched: BTreeSet<(TenantId, &str, bool)> = BTreeSet::new();
     let mut insert = tx.prepare_cached(
         "INSERT OR IGNORE INTO events (id, tenant, device, gateway, kind, lasting, method, tid, data, is_cut,
              received_at, device_time, need_reply, command)
@@ -77,11 +77,11 @@ fn keep(tx: &Transaction<'_>, batch: &EventBatch) -> rusqlite::Result<usize> {
         ])?;
         if added > 0 {
             new += 1;
-            touched.insert((event.device.as_str(), event.kind.is_lasting()));
+            touched.insert((event.tenant, event.device.as_str(), event.kind.is_lasting()));
         }
     }
-    for (device, lasting) in touched {
-        cut(tx, device, lasting, batch.per_device_max)?;
+    for (tenant, device, lasting) in touched {
+        cut(tx, tenant, device, lasting, batch.per_device_max)?;
     }
     for (device, alarms) in &batch.alarms {
         tx.prepare_cached("DELETE FROM alarms WHERE device = ?1")?
@@ -104,12 +104,21 @@ fn keep(tx: &Transaction<'_>, batch: &EventBatch) -> rusqlite::Result<usize> {
     Ok(new)
 }
 
-/// Deletes what a device has too much of, oldest first. By rows, not by ids: a clock that was set back must not make
-/// what comes now the oldest.
-fn cut(tx: &Transaction<'_>, device: &str, lasting: bool, max: usize) -> rusqlite::Result<()> {
-    let mut count =
-        tx.prepare_cached("SELECT n FROM event_counts WHERE device = ?1 AND lasting = ?2")?;
-    let count: i64 = count.query_row(params![device, lasting], |row| row.get(0))?;
+/// Deletes what a device has too much of in a tenant's time with it, oldest first. By rows, not by ids: a clock that was set
+/// back must not make what comes now the oldest.
+fn cut(
+    tx: &Transaction<'_>,
+    tenant: TenantId,
+    device: &str,
+    lasting: bool,
+    max: usize,
+) -> rusqlite::Result<()> {
+    let tenant = tenant.uuid();
+    let mut count = tx.prepare_cached(
+        "SELECT n FROM event_counts WHERE tenant = ?1 AND device = ?2 AND lasting = ?3",
+    )?;
+    let count: i64 =
+        count.query_row(params![tenant.as_bytes(), device, lasting], |row| row.get(0))?;
     let to_i64 = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     if count <= to_i64(max.saturating_add(max / SLACK_DIVISOR)) {
         return Ok(());
@@ -117,9 +126,9 @@ fn cut(tx: &Transaction<'_>, device: &str, lasting: bool, max: usize) -> rusqlit
     tx.prepare_cached(
         "DELETE FROM events WHERE row IN
              (SELECT row FROM events INDEXED BY events_of_device
-              WHERE device = ?1 AND lasting = ?2 ORDER BY row LIMIT ?3)",
+              WHERE device = ?2 AND tenant = ?1 AND lasting = ?3 ORDER BY row LIMIT ?4)",
     )?
-    .execute(params![device, lasting, count - to_i64(max)])?;
+    .execute(params![tenant.as_bytes(), device, lasting, count - to_i64(max)])?;
     Ok(())
 }
 

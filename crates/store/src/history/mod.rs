@@ -33,6 +33,7 @@ const SCHEMA: Schema = Schema {
         include_str!("../../migrations/history/0001_first.sql"),
         include_str!("../../migrations/history/0002_telemetry.sql"),
         include_str!("../../migrations/history/0003_events.sql"),
+        include_str!("../../migrations/history/0004_held.sql"),
     ],
 };
 

@@ -1,6 +1,7 @@
 //! Telemetry over time: pieces of samples, packed, one row each.
 
 mod pack;
+mod share;
 mod tidy;
 
 use std::{collections::BTreeMap, time::Duration};

@@ -159,6 +159,26 @@ async fn what_a_device_tells_all_the_time_pushes_out_itself_and_no_alarm() {
 }
 
 #[tokio::test]
+async fn what_happened_in_another_tenants_time_is_neither_pushed_out_nor_in_the_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let history = open(&folder);
+    history.keep_events(batch((1..=20).map(event).collect())).await.unwrap();
+    // The device was moved, and its new tenant's time is loud, with the same tids at first.
+    let moved = |n: u32| DeviceEvent {
+        id: Uuid::from_u128(1_000 + u128::from(n)),
+        tenant: TenantId::new(Uuid::from_u128(2)),
+        ..event(n)
+    };
+    for chunk in 0..10 {
+        let events = (1..=20).map(|n| moved(chunk * 20 + n)).collect();
+        let batch = EventBatch { events, alarms: Vec::new(), per_device_max: 50 };
+        assert_eq!(history.keep_events(batch).await.unwrap(), 20);
+    }
+    assert_eq!(listed(&history, EventFilter::default()).await.len(), 20);
+    history.close().await;
+}
+
+#[tokio::test]
 async fn the_alarms_of_a_device_are_those_it_listed_last() {
     let folder = tempfile::tempdir().unwrap();
     let history = open(&folder);

@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use utmos_core::{
     device::DeviceKind,
+    device_event::{DeviceEvent, EventKind},
     id::{DeviceSn, TenantId},
-    ports::{DeviceTelemetry, SamplePlace, SampleRange, TelemetryRules, TelemetryStore},
+    ports::{
+        DeviceTelemetry, EventBatch, EventFilter, EventStore, SamplePlace, SampleRange,
+        TelemetryRules, TelemetryStore,
+    },
     telemetry::{Latest, Sample, Samples, Source},
     time::{Mono, Now},
 };
@@ -172,17 +176,85 @@ async fn sqlite_lets_what_is_old_become_less_and_go() {
     with_file(async |file| ages(file).await).await;
 }
 
+/// A sample that does not pack.
+fn noise(n: i64) -> Sample {
+    let hash = |k: i64| (n * 7_919 + k).wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64);
+    let noise = (0..500).map(|k| format!("{:016x}", hash(k))).collect::<String>();
+    sample(n * 1_000, &format!(r#"{{"noise":"{noise}"}}"#))
+}
+
+#[tokio::test]
+async fn who_talks_much_pushes_out_itself_and_neither_a_neighbour_nor_another_tenant() {
+    with_file(async |file| {
+        // The quiet ones were first, so that by age alone they would go first. The loud one was the second tenant's before.
+        let dock = |owner, device, n| told(owner, device, DeviceKind::Dock, vec![noise(n)]);
+        for n in 0..60 {
+            let quiet = ["QUIET-1", "QUIET-2"].map(|device| dock(1, device, n));
+            let others = [dock(2, "OTHER", n), dock(2, "LOUD", n)];
+            file.keep_telemetry(quiet.into_iter().chain(others).collect()).await.unwrap();
+        }
+        for n in 60..860 {
+            file.keep_telemetry(vec![dock(1, "LOUD", n)]).await.unwrap();
+        }
+        let before = file.history_bytes().await.unwrap();
+        let small = |bytes_max| TelemetryRules { bytes_max, ..rules() };
+        tidy(file, &small(before / 2), 0).await;
+        assert!(file.history_bytes().await.unwrap() <= before / 2);
+        let left = all_of(file, 1, "LOUD").await;
+        assert!(left.len() < 450 && left.len() > 100, "{}", left.len());
+        assert_eq!(left.last().unwrap().at, at(859_000), "the newest stays");
+        let quiet = [(1, "QUIET-1"), (1, "QUIET-2"), (2, "OTHER"), (2, "LOUD")];
+        for (owner, device) in quiet {
+            assert_eq!(all_of(file, owner, device).await.len(), 60, "{owner} {device}");
+        }
+        // Events count as well: a dock whose events are most of what there is loses those, and no telemetry.
+        let event = |n: u32| DeviceEvent {
+            id: uuid::Uuid::from_u128(u128::from(n)),
+            tenant: tenant(3),
+            device: sn("EVENTFUL"),
+            gateway: sn("EVENTFUL").to_gateway(),
+            kind: if n == 0 { EventKind::AlarmRaised } else { EventKind::Event },
+            method: None,
+            tid: None,
+            data: noise(i64::from(n)).values,
+            is_cut: false,
+            received_at: at(0),
+            device_time: None,
+            need_reply: false,
+            command: None,
+        };
+        for chunk in 0..20 {
+            let events = (0..50).map(|n| event(chunk * 50 + n)).collect();
+            let batch = EventBatch { events, alarms: Vec::new(), per_device_max: 10_000 };
+            file.keep_events(batch).await.unwrap();
+        }
+        let filled = file.history_bytes().await.unwrap();
+        tidy(file, &small(filled - 4_000_000), 0).await;
+        assert!(file.history_bytes().await.unwrap() <= filled - 4_000_000);
+        let filter = EventFilter::default();
+        let events = file.events_of(tenant(3), sn("EVENTFUL"), filter, None, 2_000).await.unwrap();
+        assert!(events.len() < 700 && events.len() > 300, "{}", events.len());
+        assert_eq!(
+            (events[0].id, events.last().unwrap().kind),
+            (uuid::Uuid::from_u128(999), EventKind::AlarmRaised)
+        );
+        assert_eq!(all_of(file, 1, "LOUD").await, left);
+        // Nothing is left of what counts when nothing is left.
+        tidy(file, &small(0), 0).await;
+        let conn = rusqlite::Connection::open(file.path()).unwrap();
+        for table in ["held", "event_counts", "events", "telemetry"] {
+            let sql = format!("SELECT COUNT(*) FROM {table}");
+            assert_eq!(conn.query_row(&sql, [], |row| row.get(0)), Ok(0), "{table}");
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn what_is_too_much_goes_oldest_first_and_its_room_is_given_back() {
     with_file(async |file| {
-        // Does not pack.
-        let noise = |n: i64| {
-            let hash = |k: i64| (n * 7_919 + k).wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64);
-            (0..500).map(|k| format!("{:016x}", hash(k))).collect::<String>()
-        };
         for n in 0..1_200 {
-            let samples = vec![sample(n * 1_000, &format!(r#"{{"noise":"{}"}}"#, noise(n)))];
-            file.keep_telemetry(vec![of_dock(samples)]).await.unwrap();
+            file.keep_telemetry(vec![of_dock(vec![noise(n)])]).await.unwrap();
         }
         let before = file.history_bytes().await.unwrap();
         let size = || std::fs::metadata(file.path()).unwrap().len();

@@ -11,7 +11,7 @@ use utmos_core::{
     time::Timestamp,
 };
 
-use super::{Packed, Piece, kind_code, millis};
+use super::{Packed, Piece, kind_code, millis, share};
 use crate::{history::HistoryFile, sqlite::fault::to_store_error};
 
 /// Rows that one step removes.
@@ -89,7 +89,7 @@ fn before(now: Timestamp, wait: Duration) -> i64 {
     now.as_millis().saturating_sub(millis(wait))
 }
 
-/// Removes what is too old, and the oldest of what is too much.
+/// Removes what is too old, and what is too much.
 fn remove(tx: &Transaction<'_>, rules: &TelemetryRules, now: Timestamp) -> rusqlite::Result<usize> {
     let mut removed = 0;
     for kind in KINDS {
@@ -109,11 +109,7 @@ fn remove(tx: &Transaction<'_>, rules: &TelemetryRules, now: Timestamp) -> rusql
         let until = before(now, rules.kept(kind).max(LATEST_KEPT));
         removed += tx.prepare_cached(sql)?.execute(params![kind_code(kind), until, REMOVED_MAX])?;
     }
-    if used_bytes(tx)? > rules.bytes_max {
-        let sql =
-            "DELETE FROM telemetry WHERE id IN (SELECT id FROM telemetry ORDER BY id LIMIT ?1)";
-        removed += tx.prepare_cached(sql)?.execute(params![REMOVED_MAX])?;
-    }
+    removed += share::level(tx, rules.bytes_max, REMOVED_MAX)?;
     Ok(removed)
 }
 
