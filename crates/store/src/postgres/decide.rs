@@ -166,7 +166,7 @@ fn accept<'j>(
         });
     }
     for (n, entry) in (0..).zip(&acceptance.entries) {
-        plan.lines.push(Line { command: id, n, entry });
+        add_line(plan, Line { command: id, n, entry });
     }
     plan.accepted.push(acceptance);
     note_time(plan, spec.accepted_at.as_millis().max(life.updated_at.as_millis()));
@@ -203,7 +203,7 @@ fn advance<'j>(change: &'j Change, facts: &mut Facts, plan: &mut Plan<'j>) -> Ad
             }
             standing.evidence += 1;
         }
-        plan.lines.push(Line { command: id, n: standing.entries, entry });
+        add_line(plan, Line { command: id, n: standing.entries, entry });
         standing.entries += 1;
     }
     let version = change.life.version.0.cast_signed();
@@ -235,6 +235,11 @@ fn advance<'j>(change: &'j Change, facts: &mut Facts, plan: &mut Plan<'j>) -> Ad
     standing.holds_motion = change.life.holds_motion;
     note_time(plan, change.life.updated_at.as_millis());
     Advanced::Yes
+}
+
+fn add_line<'j>(plan: &mut Plan<'j>, line: Line<'j>) {
+    note_time(plan, line.entry.at);
+    plan.lines.push(line);
 }
 
 fn note_time(plan: &mut Plan<'_>, millis: i64) {

@@ -19,6 +19,8 @@ use super::{
 pub struct PostgresUrl {
     config: Config,
     tls: TlsFiles,
+    /// Whether the address itself says how TLS is spoken.
+    names_ssl_mode: bool,
     shown: String,
 }
 
@@ -102,7 +104,8 @@ impl PostgresUrl {
         config.keepalives_idle(Duration::from_secs(10));
         config.tcp_user_timeout(Duration::from_secs(15));
         let shown = shown(&config);
-        Ok(Self { config, tls: TlsFiles { ca, client }, shown })
+        let names_ssl_mode = ssl_mode.is_some();
+        Ok(Self { config, tls: TlsFiles { ca, client }, names_ssl_mode, shown })
     }
 
     /// Gives the password, where it stands in a place of its own.
@@ -110,9 +113,13 @@ impl PostgresUrl {
         self.config.password(password);
     }
 
-    /// Gives the file of certificate authorities, where the address names none.
+    /// Gives the file of certificate authorities, where the address names none. TLS is spoken then, also on this machine,
+    /// unless the address says otherwise.
     pub fn set_ca(&mut self, path: PathBuf) {
         self.tls.ca.get_or_insert(path);
+        if !self.names_ssl_mode {
+            self.config.ssl_mode(SslMode::Require);
+        }
     }
 
     pub(super) fn config(&self) -> &Config {
