@@ -1,6 +1,9 @@
 //! Prints how many commands the store accepts, and how many whole lives it writes, per second.
 //!
-//! `cargo run --release -p utmos-store --example commit_rate [folder] [seconds] [v4|v7]`
+//! `cargo run --release -p utmos-store --example commit_rate [folder or postgres://…] [seconds] [v4|v7]`
+//!
+//! On PostgreSQL, in an empty database. The floor is then that of the folder for temporary files: name one on PostgreSQL's
+//! own disk with TMPDIR.
 
 #![expect(clippy::print_stdout, reason = "a program that prints its measurements")]
 #![expect(clippy::disallowed_methods, reason = "a measurement needs the clock and fresh ids")]
@@ -21,20 +24,29 @@ use utmos_core::{
     signing::NonceUse,
     time::{BootId, Deadline, Mono, Timestamp},
 };
-use utmos_store::{MasterKey, SqliteConfig, SqliteStore};
+use utmos_store::{
+    MasterKey, PostgresConfig, PostgresStore, PostgresUrl, SqliteConfig, SqliteStore,
+};
 use uuid::Uuid;
 
 #[tokio::main]
 async fn main() {
     let mut args = std::env::args().skip(1);
     let temporary = tempfile::tempdir().unwrap();
-    let folder = args.next().map_or(temporary.path().to_owned(), PathBuf::from);
+    let place = args.next().unwrap_or_else(|| temporary.path().to_string_lossy().into_owned());
+    let place = match place.starts_with("postgres") {
+        true => Place::Postgres(place),
+        false => Place::Folder(place.into()),
+    };
     let seconds: u64 = args.next().map_or(3, |text| text.parse().unwrap());
     let ordered = args.next().as_deref() != Some("v4");
-    fsync_floor(&folder);
+    fsync_floor(match &place {
+        Place::Folder(folder) => folder,
+        Place::Postgres(_) => temporary.path(),
+    });
     for (steps, name) in [(0, "accept"), (3, "accept + 3 advances")] {
         for submitters in [1, 16, 64, 256] {
-            measure(&folder, Duration::from_secs(seconds), steps, name, submitters, ordered).await;
+            measure(&place, Duration::from_secs(seconds), steps, name, submitters, ordered).await;
         }
     }
 }
@@ -55,17 +67,31 @@ fn fsync_floor(folder: &std::path::Path) {
     std::fs::remove_file(path).unwrap();
 }
 
+/// Where the store keeps its rows.
+enum Place {
+    Folder(PathBuf),
+    Postgres(String),
+}
+
 async fn measure(
-    folder: &std::path::Path,
+    place: &Place,
     time: Duration,
     steps: usize,
     name: &str,
     submitters: usize,
     ordered: bool,
 ) {
-    let path = folder.join(format!("rate-{steps}-{submitters}.db"));
-    let config = SqliteConfig { path, master_key: MasterKey::generate().unwrap() };
-    let store = Arc::new(SqliteStore::open(config).unwrap());
+    let master_key = MasterKey::from_hex(&"07".repeat(32)).unwrap();
+    let store: Arc<dyn CommandStore> = match place {
+        Place::Folder(folder) => {
+            let path = folder.join(format!("rate-{steps}-{submitters}.db"));
+            Arc::new(SqliteStore::open(SqliteConfig { path, master_key }).unwrap())
+        }
+        Place::Postgres(url) => {
+            let config = PostgresConfig::new(PostgresUrl::parse(url).unwrap(), master_key);
+            Arc::new(PostgresStore::open(config).await.unwrap())
+        }
+    };
     let (start, cpu) = (Instant::now(), cpu_seconds());
     let tasks: Vec<_> = (0..submitters)
         .map(|number| {
@@ -74,7 +100,7 @@ async fn measure(
                 let mut taken = Vec::new();
                 while start.elapsed() < time {
                     let begin = Instant::now();
-                    one_life(&store, number, steps, ordered).await;
+                    one_life(&*store, number, steps, ordered).await;
                     taken.push(begin.elapsed());
                 }
                 taken
@@ -96,7 +122,6 @@ async fn measure(
         at(1.0),
         cpu * 1e6 / taken.len() as f64,
     );
-    store.close().await;
 }
 
 /// User and system time of this process so far.
@@ -106,7 +131,7 @@ fn cpu_seconds() -> f64 {
     (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
 }
 
-async fn one_life(store: &SqliteStore, number: usize, steps: usize, ordered: bool) {
+async fn one_life(store: &dyn CommandStore, number: usize, steps: usize, ordered: bool) {
     let command = command(number, ordered);
     let spec = command.spec.clone();
     let mut key = [0; 16];

@@ -5,6 +5,7 @@ mod cells;
 mod condition;
 mod credentials;
 mod decide;
+mod examine;
 mod fault;
 mod job;
 mod limits;

@@ -209,16 +209,34 @@ async fn batches_that_cross_in_every_way_end_without_an_error() {
     for task in tasks {
         task.await.unwrap().unwrap();
     }
-    let whole = |sql: &str| place.database.sql(sql);
-    assert_eq!(
-        whole("SELECT count(*) FROM commands"),
-        whole("SELECT count(*) FROM idempotency JOIN lives ON id = command")
-    );
-    assert_eq!(whole("SELECT sum(entries) FROM lives"), whole("SELECT count(*) FROM timeline"));
-    assert_eq!(
-        whole("SELECT count(*) FROM lives WHERE holds_motion"),
-        whole("SELECT count(*) FROM motions")
-    );
+    whole(&place.database).await;
+}
+
+/// Nothing contradicts anything.
+pub async fn whole(database: &Database) {
+    let found = PostgresStore::examine(&config(&database.url())).await.unwrap();
+    assert!(found.faults.is_empty(), "{found:?}");
+}
+
+#[tokio::test]
+async fn tables_that_contradict_each_other_are_found() {
+    let place = PostgresPlace::new();
+    let store = place.store().await;
+    assert_eq!(store.accept(None, new(spec(0, "k"))).await.unwrap(), Accepted::New);
+    let moving = of_aircraft(takeoff(1, "moving"), "A");
+    assert_eq!(store.accept(None, moving).await.unwrap(), Accepted::New);
+    let found = PostgresStore::examine(&config(&place.database.url())).await.unwrap();
+    assert_eq!((found.faults, found.commands, found.open), (Vec::new(), Some(2), Some(2)));
+    for (damage, words) in [
+        ("DELETE FROM motions", "do not stand in the way: 1"),
+        ("DELETE FROM idempotency", "without their idempotency key: 2"),
+        ("DELETE FROM timeline", "lacks lines: 2"),
+        ("DELETE FROM lives", "without a state: 2"),
+    ] {
+        place.database.sql(damage);
+        let found = PostgresStore::examine(&config(&place.database.url())).await.unwrap();
+        assert!(found.faults.iter().any(|fault| fault.contains(words)), "{damage}: {found:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,7 +23,7 @@ use utmos_store::PostgresStore;
 
 use crate::{
     given::{change, moved, new, nonce, spec},
-    postgres_commands::{PostgresPlace, config},
+    postgres_commands::{PostgresPlace, config, whole},
     postgres_server::{Database, PostgresServer, Stop},
 };
 
@@ -104,6 +104,7 @@ async fn write_through(database: &Database, trouble: impl AsyncFnOnce(&Arc<Atomi
         assert_eq!(store.command(id).await.unwrap().unwrap().life.phase, phase);
     }
     assert_eq!(store.trouble(), None);
+    whole(database).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@ use std::{
 
 use proptest::{collection::vec, option, prelude::*};
 use serde_json::Value;
+use tokio::runtime::Runtime;
 use utmos_core::{
     command::{
         Command, Execution, FailureCode, Life, Outcome, Phase, Response, Spec, Status,
@@ -21,11 +22,12 @@ use utmos_core::{
     ports::{Accepted, Advance, Advanced, CommandStore, NewCommand},
     time::{BootId, Deadline, Mono, Timestamp},
 };
-use utmos_store::SqliteStore;
+use utmos_store::{PostgresStore, SqliteStore};
 use uuid::Uuid;
 
 use crate::{
     given::{gateway, id, sn},
+    postgres_commands::PostgresPlace,
     sqlite::SqlitePlace,
 };
 
@@ -242,6 +244,31 @@ prop_compose! {
     }
 }
 
+/// PostgreSQL, with a runtime that lives as long.
+static POSTGRES: LazyLock<(Runtime, PostgresStore)> = LazyLock::new(|| {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let store = runtime.block_on(async { PostgresPlace::new().store().await });
+    (runtime, store)
+});
+
+/// A command, its life afterwards and its lines, as they are kept.
+async fn check(store: &dyn CommandStore, spec: Spec, lives: (Life, Life), lines: Vec<Entry>) {
+    let (first, second) = lives;
+    let second = Life { version: StatusVersion(first.version.0.wrapping_add(1)), ..second };
+    let spec = Arc::new(spec);
+    let new =
+        NewCommand { spec: spec.clone(), life: first.clone(), entries: vec![lines[0].clone()] };
+    assert_eq!(store.accept(None, new).await.unwrap(), Accepted::New);
+    let kept = store.command(spec.id).await.unwrap();
+    assert_eq!(kept, Some(Command { spec: spec.clone(), life: first.clone() }));
+    let seen = first.version;
+    let advance = Advance { id: spec.id, seen, life: second.clone(), entries: lines[1..].to_vec() };
+    assert_eq!(store.advance(advance).await.unwrap(), Advanced::Yes);
+    let kept = store.command_of(spec.tenant, spec.id).await.unwrap();
+    assert_eq!(kept, Some(Command { spec: spec.clone(), life: second }));
+    assert_eq!(store.timeline(spec.id).await.unwrap(), lines);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
@@ -249,22 +276,15 @@ proptest! {
     fn commands_and_timelines_come_back_as_they_were(
         spec in spec(), first in life(), second in life(), lines in vec(entry(), 1..5),
     ) {
-        let store = &PLACE.1;
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let second = Life { version: first.version, ..second };
-        let second = Life { version: StatusVersion(second.version.0.wrapping_add(1)), ..second };
-        let spec = Arc::new(spec);
-        runtime.block_on(async {
-            let new = NewCommand { spec: spec.clone(), life: first.clone(), entries: vec![lines[0].clone()] };
-            assert_eq!(store.accept(None, new).await.unwrap(), Accepted::New);
-            let kept = store.command(spec.id).await.unwrap();
-            assert_eq!(kept, Some(Command { spec: spec.clone(), life: first.clone() }));
-            let advance =
-                Advance { id: spec.id, seen: first.version, life: second.clone(), entries: lines[1..].to_vec() };
-            assert_eq!(store.advance(advance).await.unwrap(), Advanced::Yes);
-            let kept = store.command_of(spec.tenant, spec.id).await.unwrap();
-            assert_eq!(kept, Some(Command { spec: spec.clone(), life: second }));
-            assert_eq!(store.timeline(spec.id).await.unwrap(), lines);
-        });
+        runtime.block_on(check(&PLACE.1, spec, (first, second), lines));
+    }
+
+    #[test]
+    fn commands_and_timelines_come_back_from_postgresql_as_they_were(
+        spec in spec(), first in life(), second in life(), lines in vec(entry(), 1..5),
+    ) {
+        let (runtime, store) = &*POSTGRES;
+        runtime.block_on(check(store, spec, (first, second), lines));
     }
 }
