@@ -21,6 +21,7 @@ mod settling;
 mod tests;
 #[doc(hidden)]
 pub mod trying;
+mod turns;
 
 use std::{
     io,
@@ -50,6 +51,7 @@ use self::{
     file::JournalFile,
     medium::FileMedium,
     pending::{Pending, Record, Way},
+    turns::Turns,
 };
 pub use self::{
     disk::{JournalJob, JournalWriter},
@@ -72,6 +74,7 @@ pub struct JournalledStore {
     /// Never locked while anything is waited for. Only the thread of the disk adds records.
     pending: Arc<Mutex<Pending>>,
     disk: Disk,
+    turns: Turns,
     /// Whether it was told in the log that the file cannot be emptied.
     is_untidy: AtomicBool,
 }
@@ -106,7 +109,7 @@ impl JournalledStore {
     }
 
     fn new(inner: Arc<dyn Store>, pending: Arc<Mutex<Pending>>, disk: Disk) -> Self {
-        Self { inner, pending, disk, is_untidy: AtomicBool::new(false) }
+        Self { inner, pending, disk, turns: Turns::default(), is_untidy: AtomicBool::new(false) }
     }
 
     /// Whether a server has the journal at `path`, so that no other can start with it. Changes nothing.
@@ -292,6 +295,11 @@ impl CommandStore for JournalledStore {
         new: NewCommand,
     ) -> Result<Accepted, StoreError> {
         let is_emergency = new.spec.risk == Risk::Emergency;
+        // Whatever comes of the copies before this one is known then.
+        let _turn = match is_emergency {
+            true => Some(self.turns.take(&new.spec).await),
+            false => None,
+        };
         // Of an emergency before the store is asked, which may spend it and then not say so.
         let is_replayed = nonce.is_some_and(|nonce| match is_emergency {
             true => self.knows_nonce(&nonce),
@@ -309,7 +317,12 @@ impl CommandStore for JournalledStore {
             return self.inner.accept(nonce, new).await;
         }
         let id = new.spec.id;
-        let (accepted, foreseen) = self.accept_or_foresee(nonce, &new).await;
+        // What was refused before and may still be written is the one that goes: the store is not asked for a second.
+        let before = self.pending().refused(&new.spec);
+        let (accepted, foreseen) = match before {
+            Some(_) => (None, None),
+            None => self.accept_or_foresee(nonce, &new).await,
+        };
         if let Some(answer) = accepted {
             return answer;
         }
@@ -332,7 +345,6 @@ impl CommandStore for JournalledStore {
                         .then_some(Accepted::NonceReplayed)
                         .or_else(|| pending.same_key(&spec))
                 };
-                let before = self.pending().refused(&new.spec);
                 let (record, done) = match before {
                     Some((nonce, new)) => {
                         let (id, accepted_at) = (new.spec.id, new.spec.accepted_at);

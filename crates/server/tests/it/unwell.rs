@@ -33,9 +33,8 @@ pub struct Unwell {
     /// Changes that stand before the gate now.
     waiting: watch::Sender<usize>,
     refused: AtomicUsize,
-    /// Commands whose acceptance was held, and one of them that is refused.
+    /// Commands whose acceptance was held.
     acceptances: Mutex<Vec<CommandId>>,
-    refused_acceptance: Mutex<Option<CommandId>>,
 }
 
 impl Unwell {
@@ -51,7 +50,6 @@ impl Unwell {
             waiting: watch::Sender::new(0),
             refused: AtomicUsize::new(0),
             acceptances: Mutex::default(),
-            refused_acceptance: Mutex::default(),
         }
     }
 
@@ -71,11 +69,6 @@ impl Unwell {
     /// Commands whose acceptance was held so far.
     pub fn held_acceptances(&self) -> Vec<CommandId> {
         self.acceptances.lock().unwrap().clone()
-    }
-
-    /// The next acceptance of this command is refused, and no other.
-    pub fn refuse_acceptance(&self, id: CommandId) {
-        *self.refused_acceptance.lock().unwrap() = Some(id);
     }
 
     /// From now on everything waits that has to do with commands, as when the disk hangs.
@@ -160,9 +153,6 @@ impl CommandStore for Unwell {
         if self.holds_acceptances.load(Ordering::SeqCst) {
             self.acceptances.lock().unwrap().push(new.spec.id);
             self.pass().await?;
-        }
-        if self.refused_acceptance.lock().unwrap().take_if(|id| *id == new.spec.id).is_some() {
-            return Err(StoreError::Unavailable("made so by a test".to_owned()));
         }
         self.inner.accept(nonce, new).await
     }

@@ -10,7 +10,7 @@ use utmos_core::{
     evidence::Proof,
 };
 
-use self::given::{at, change, moved, new, nonce, record, spec};
+use self::given::{at, change, moved, new, nonce, record, spec, tenant};
 use super::{
     pending::EVIDENCE_PER_COMMAND_MAX, remembered::LATEST_MAX, settling::NONCES_PER_ROUND_MAX, *,
 };
@@ -73,7 +73,7 @@ fn key() -> MasterKey {
     MasterKey::from_hex(&"5a".repeat(32)).unwrap()
 }
 
-fn emergency(millis: i64, key: &str) -> Spec {
+pub(super) fn emergency(millis: i64, key: &str) -> Spec {
     Spec { risk: Risk::Emergency, method: "return_home".to_owned(), ..spec(millis, key) }
 }
 

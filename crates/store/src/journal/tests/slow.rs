@@ -113,6 +113,86 @@ async fn what_was_refused_comes_back_to_who_asks_again_only_as_long_as_it_can_le
     }
 }
 
+/// So many copies of one request at once, each with a nonce of its own. Answers which went, and what the others were told.
+async fn copies(slow: &Slow, count: i64) -> (Vec<CommandId>, Vec<Accepted>) {
+    let copies = (0..count).map(|number| {
+        let copy = Spec { id: emergency(number, "copy").id, ..emergency(number, "k") };
+        let (store, id) = (slow.store.clone(), copy.id);
+        let nonce = nonce(u128::try_from(number).unwrap(), 9);
+        tokio::spawn(async move { (id, store.accept(Some(nonce), new(copy)).await.unwrap()) })
+    });
+    let (mut went, mut others) = (Vec::new(), Vec::new());
+    for copy in copies.collect::<Vec<_>>() {
+        match copy.await.unwrap() {
+            (id, Accepted::New) => went.push(id),
+            (_, told) => others.push(told),
+        }
+    }
+    (went, others)
+}
+
+#[tokio::test]
+async fn copies_that_come_at_once_are_one_command_whichever_way_it_goes() {
+    for mood in [Mood::Well, Mood::Slow, Mood::Stuck] {
+        let slow = slow();
+        slow.scripted.is(mood);
+        if mood == Mood::Stuck {
+            // It says no at once.
+            slow.scripted.release();
+        }
+        let (went, others) = copies(&slow, 5).await;
+        let [went] = went.as_slice() else { panic!("{mood:?}: {went:?} {others:?}") };
+        let is_told = |told: &Accepted| matches!(told, Accepted::Replayed { id, .. } if id == went);
+        assert!(others.len() == 4 && others.iter().all(is_told), "{mood:?}: {others:?}");
+        if mood != Mood::Well {
+            assert_eq!(*slow.scripted.begun.borrow(), 1, "{mood:?}: the store was asked for one");
+        }
+        slow.scripted.is(Mood::Well);
+        slow.scripted.release();
+        slow.store.settle().await.unwrap();
+        let again = Spec { id: emergency(9, "again").id, ..emergency(9, "k") };
+        let told = slow.store.accept(None, new(again)).await.unwrap();
+        assert!(is_told(&told), "{mood:?}: its key leads to the one that went: {told:?}");
+        let kept = slow.store.commands_of(tenant(1), CommandFilter::default(), None, 9).await;
+        assert_eq!(kept.unwrap().len(), 1, "{mood:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_recovers_between_two_copies_takes_no_second_one() {
+    let slow = slow();
+    let of = |millis| Spec { id: emergency(millis, "copy").id, ..emergency(millis, "k") };
+    let accept = |spec: Spec| {
+        let store = slow.store.clone();
+        tokio::spawn(async move { store.accept(None, new(spec)).await.unwrap() })
+    };
+    slow.scripted.is(Mood::Stuck);
+    let first = accept(of(0));
+    slow.scripted.begun.subscribe().wait_for(|begun| *begun == 1).await.unwrap();
+    slow.scripted.is(Mood::Well);
+    let second = accept(of(1));
+    tokio::task::yield_now().await;
+    // The first is refused, and takes the journal.
+    slow.scripted.release();
+    assert_eq!(first.await.unwrap(), Accepted::New);
+    let told = second.await.unwrap();
+    assert!(matches!(told, Accepted::Replayed { id, .. } if id == of(0).id), "{told:?}");
+}
+
+#[tokio::test]
+async fn what_was_refused_and_comes_back_is_not_asked_of_the_store_beside_it() {
+    let slow = slow();
+    let of = |millis| Spec { id: emergency(millis, "copy").id, ..emergency(millis, "k") };
+    slow.scripted.is(Mood::Slow);
+    slow.platter.fails(true);
+    slow.store.accept(None, new(of(0))).await.unwrap_err();
+    slow.platter.fails(false);
+    let told = slow.store.accept(None, new(of(1))).await.unwrap();
+    assert!(matches!(told, Accepted::Replayed { id, .. } if id == of(0).id), "{told:?}");
+    assert_eq!(*slow.scripted.begun.borrow(), 1);
+    assert!(!slow.store.may_hold(of(1).id));
+}
+
 #[tokio::test]
 async fn what_a_device_says_of_an_emergency_that_has_ended_does_not_wait_for_the_store() {
     let slow = slow();
