@@ -165,6 +165,17 @@ impl JournalledStore {
         }
     }
 
+    /// What the store has made of an emergency, unless another with its key went by the journal meanwhile: that one goes, and
+    /// whatever the store holds does not.
+    fn unless_another_goes(&self, spec: &Spec, answer: Accepted) -> Accepted {
+        match answer {
+            Accepted::New | Accepted::Replayed { .. } | Accepted::Conflict { .. } => {
+                self.pending().journalled_key(spec).unwrap_or(answer)
+            }
+            Accepted::Busy { .. } | Accepted::NonceReplayed => answer,
+        }
+    }
+
     /// Asks the store to accept. Where it takes too long it may answer, and write, when nobody waits for it any more.
     async fn ask(
         &self,
@@ -200,11 +211,12 @@ impl JournalledStore {
         self.journal(record, refused, Advanced::Yes).await
     }
 
-    /// Writes a record, unless `refused` says when its turn comes why it does not fit what is in the journal by then.
+    /// Writes a record, unless `refused` says why it does not fit what is in the journal by then: when its turn comes, and once
+    /// more when it is written, since the store may have told something meanwhile.
     async fn journal<T: Send + 'static>(
         &self,
         record: Record,
-        refused: impl FnOnce(&Pending) -> Option<T> + Send + 'static,
+        refused: impl Fn(&Pending) -> Option<T> + Send + 'static,
         done: T,
     ) -> Result<T, StoreError> {
         let (id, record, pending) = (record.id(), record.kept()?, self.pending.clone());
@@ -213,7 +225,7 @@ impl JournalledStore {
             let answer = match known {
                 Some(known) => Ok(known),
                 None => match file.append(&record) {
-                    Ok(()) => return put_in(&pending, file, record, caller, done),
+                    Ok(()) => return put_in(&pending, file, record, &refused, caller, done),
                     Err(err) => Err(to_store_error(&err)),
                 },
             };
@@ -235,17 +247,24 @@ fn read(
     Ok((file, Arc::new(Mutex::new(pending))))
 }
 
-/// Makes a record known that is in the file. Where nobody waits for it any more, nobody acts on it either, so it is taken
-/// back: a stop that nobody sends must not look like one that is under way.
+/// Makes a record known that is in the file. Where it is refused by now it is taken back, and where nobody waits for it any
+/// more: nobody acts on it either, and a stop that nobody sends must not look like one that is under way.
 fn put_in<T>(
     pending: &Mutex<Pending>,
     file: &mut JournalFile,
     record: Record,
+    refused: &impl Fn(&Pending) -> Option<T>,
     caller: Caller<T>,
     done: T,
 ) {
     let id = record.id();
     let mut known = lock(pending);
+    if let Some(answer) = refused(&known) {
+        drop(known);
+        file.take_back();
+        drop(caller.send(Ok(answer)));
+        return;
+    }
     known.add(record);
     if caller.send(Ok(done)).is_err() {
         known.take_back(id);
@@ -324,13 +343,13 @@ impl CommandStore for JournalledStore {
             None => self.accept_or_foresee(nonce, &new).await,
         };
         if let Some(answer) = accepted {
-            return answer;
+            return answer.map(|answer| self.unless_another_goes(&new.spec, answer));
         }
         match foreseen {
             // It was written, and the store was too slow to say so.
             Some(Ok(Accepted::Replayed { id: stored, .. })) if stored == id => {
                 self.pending().stored(new.spec.clone());
-                Ok(Accepted::New)
+                Ok(self.unless_another_goes(&new.spec, Accepted::New))
             }
             Some(Ok(known @ (Accepted::Replayed { .. } | Accepted::Conflict { .. }))) => {
                 self.remember(nonce);

@@ -158,7 +158,7 @@ async fn a_record_whose_caller_went_away_while_it_was_written_is_taken_back() {
             let (told, answer) = tokio::sync::oneshot::channel();
             let answer = waits.then_some(answer);
             file.append(&record).unwrap();
-            put_in(&pending, file, record, told, ());
+            put_in(&pending, file, record, &|_| None, told, ());
             drop(answer);
         }
         drop(caller.send(Ok(())));
@@ -171,6 +171,24 @@ async fn a_record_whose_caller_went_away_while_it_was_written_is_taken_back() {
     assert_eq!(store.settle().await.unwrap(), 1);
     assert!(store.command(emergency(0, "stay").id).await.unwrap().is_some());
     assert!(store.command(emergency(0, "gone").id).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_record_is_taken_back_where_the_store_told_of_its_copy_while_it_was_written() {
+    let place = Place::new();
+    let store = place.open();
+    let (goes, copy) = (emergency(0, "k"), Arc::new(emergency(1, "k")));
+    let (known, key) = (copy.clone(), goes.clone());
+    let record = Record::Accept { nonce: None, new: new(goes) };
+    let pending = store.pending.clone();
+    let work = move |file: &mut JournalFile, caller: Caller<Accepted>| {
+        file.append(&record).unwrap();
+        lock(&pending).stored(known);
+        put_in(&pending, file, record, &|pending| pending.same_key(&key), caller, Accepted::New);
+    };
+    let answer = store.disk.run(work).await.unwrap();
+    assert!(matches!(answer, Accepted::Replayed { id, .. } if id == copy.id), "{answer:?}");
+    assert!(place.written().is_empty() && store.unsettled() == 0);
 }
 
 #[tokio::test]
