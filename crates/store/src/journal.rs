@@ -165,17 +165,6 @@ impl JournalledStore {
         }
     }
 
-    /// What the store has made of an emergency, unless another with its key went by the journal meanwhile: that one goes, and
-    /// whatever the store holds does not.
-    fn unless_another_goes(&self, spec: &Spec, answer: Accepted) -> Accepted {
-        match answer {
-            Accepted::New | Accepted::Replayed { .. } | Accepted::Conflict { .. } => {
-                self.pending().journalled_key(spec).unwrap_or(answer)
-            }
-            Accepted::Busy { .. } | Accepted::NonceReplayed => answer,
-        }
-    }
-
     /// Asks the store to accept. Where it takes too long it may answer, and write, when nobody waits for it any more.
     async fn ask(
         &self,
@@ -343,13 +332,13 @@ impl CommandStore for JournalledStore {
             None => self.accept_or_foresee(nonce, &new).await,
         };
         if let Some(answer) = accepted {
-            return answer.map(|answer| self.unless_another_goes(&new.spec, answer));
+            return answer;
         }
         match foreseen {
             // It was written, and the store was too slow to say so.
             Some(Ok(Accepted::Replayed { id: stored, .. })) if stored == id => {
                 self.pending().stored(new.spec.clone());
-                Ok(self.unless_another_goes(&new.spec, Accepted::New))
+                Ok(Accepted::New)
             }
             Some(Ok(known @ (Accepted::Replayed { .. } | Accepted::Conflict { .. }))) => {
                 self.remember(nonce);

@@ -72,24 +72,6 @@ async fn a_copy_that_the_store_may_hold_beside_the_one_that_went_is_known() {
 }
 
 #[tokio::test]
-async fn a_copy_that_the_store_takes_when_another_is_in_the_journal_does_not_go() {
-    let slow = slow();
-    let of = |millis| Spec { id: emergency(millis, "copy").id, ..emergency(millis, "k") };
-    slow.scripted.is(Mood::Slow);
-    let asked = {
-        let (store, copy) = (slow.store.clone(), of(1));
-        tokio::spawn(async move { store.accept(None, new(copy)).await })
-    };
-    slow.scripted.begun.subscribe().wait_for(|begun| *begun == 1).await.unwrap();
-    journalled(&slow.store, None, of(0)).await;
-    // In time, as a rule.
-    slow.scripted.release();
-    let answer = asked.await.unwrap().unwrap();
-    assert!(matches!(answer, Accepted::Replayed { id, .. } if id == of(0).id), "{answer:?}");
-    assert!(slow.store.may_hold(of(1).id));
-}
-
-#[tokio::test]
 async fn a_copy_that_the_store_refused_may_be_there_until_it_was_looked_for() {
     let (slow, _, copy) = copy_beside(Mood::Stuck).await;
     slow.scripted.is(Mood::Well);
