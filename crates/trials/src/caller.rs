@@ -162,7 +162,8 @@ async fn request(
         answer = platform.driver.submit(caller, draft, Some(caller.nonce())) => answer,
     };
     let then = world.clock.elapsed();
-    if wish.is_urgent() && world.state().was_well(Trouble::Journal, now, then) {
+    let has_journal = world.plan.servers == 1 || world.plan.every_journal;
+    if wish.is_urgent() && has_journal && world.state().was_well(Trouble::Journal, now, then) {
         if let Err(why @ SubmitError::Store(_)) = &answer
             && !world.state().may_refuse(number)
         {

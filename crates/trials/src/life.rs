@@ -105,6 +105,7 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
     let bare: Arc<dyn Store> = Arc::new(TrialStore::open(world.clone(), line.clone()));
     let journal = match world.mutation {
         Some(Mutation::NoJournal) => None,
+        _ if world.plan.servers > 1 && !world.plan.every_journal => None,
         Some(_) | None => Some(open_journal(world, server, &line, bare.clone()).await?),
     };
     let store: Arc<dyn Store> = match journal.clone() {

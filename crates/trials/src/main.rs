@@ -43,6 +43,9 @@ struct Args {
     /// Beside the store of the trials runs SQLite on a file, which dies with the servers and must answer the same.
     #[arg(long, conflicts_with = "mutation")]
     sqlite: bool,
+    /// Gives every server an emergency journal, also where several share a store.
+    #[arg(long)]
+    every_journal: bool,
     /// Makes this wrong in the platform, so that the trials have something to find.
     #[arg(long, value_enum)]
     mutation: Option<Mutation>,
@@ -51,12 +54,12 @@ struct Args {
 fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     if let Some(seed) = args.plan_of {
-        println!("{}", Plan::of(seed).write());
+        println!("{}", drawn(seed, &args).write());
         return Ok(ExitCode::SUCCESS);
     }
     let catalogue = Arc::new(Catalogue::embedded()?);
     let only = match (&args.seed, &args.plan) {
-        (Some(seed), _) => Some(Plan::of(*seed)),
+        (Some(seed), _) => Some(drawn(*seed, &args)),
         (None, Some(path)) => Some(read(path)?),
         (None, None) => None,
     };
@@ -92,6 +95,11 @@ struct Tally {
     failed: AtomicU64,
 }
 
+fn drawn(seed: u64, args: &Args) -> Plan {
+    let plan = Plan::of(seed);
+    Plan { every_journal: args.every_journal, ..plan }
+}
+
 fn try_it(plan: &Plan, args: &Args, catalogue: &Arc<Catalogue>) -> Report {
     if !args.sqlite {
         return run(plan, args.mutation, catalogue);
@@ -112,7 +120,7 @@ fn work_through(tally: &Tally, last: u64, args: &Args, catalogue: &Arc<Catalogue
         if seed >= last || tally.failed.load(Ordering::Relaxed) >= FAILURES_SHOWN_MAX {
             return;
         }
-        let plan = Plan::of(seed);
+        let plan = drawn(seed, args);
         let report = try_it(&plan, args, catalogue);
         tally.seeds.fetch_add(1, Ordering::Relaxed);
         tally.commands.fetch_add(report.commands, Ordering::Relaxed);

@@ -1,8 +1,11 @@
 //! What devices tell of themselves: alarms and telemetry.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use serde_json::Value;
+use serde_json::value::RawValue;
 use utmos_core::{
     id::TenantId,
     telemetry::{self, Latest, Sample, Samples, Source, Track},
@@ -65,11 +68,8 @@ pub fn telemetry(input: &[u8]) {
         let at = Timestamp::from_millis(START).plus(Duration::from_millis(millis));
         let now = Now { wall: at, mono: Mono::from_millis(millis) };
         let merged = latest.merge(data, source, now);
-        assert_eq!(
-            merged.is_ok(),
-            serde_json::from_str::<Value>(data).is_ok_and(|value| value.is_object()),
-            "{data}"
-        );
+        // Numbers are passed on as they are written, also those that no 64 bits can hold.
+        assert_eq!(merged.is_ok(), members(data).is_some(), "{data}");
         is_bounded(&latest);
         if merged.is_ok() {
             samples.push(Sample { at, source, values: data.into() });
@@ -97,10 +97,12 @@ fn reads_as_it_was_kept(latest: &Latest) {
     let mut recalled = Latest::default();
     recalled.recall(again);
     assert_eq!(recalled.to_text(), text, "a process that begins with it knows as much");
-    let values: Value = serde_json::from_str(&latest.to_values())
-        .unwrap_or_else(|err| panic!("values that are no JSON: {err}"));
-    let members = values.as_object().map(serde_json::Map::len);
-    assert_eq!(members, Some(latest.blocks().count()));
+    assert_eq!(members(&latest.to_values()), Some(latest.blocks().count()));
+}
+
+/// How many different members an object has; `None` when it is none.
+fn members(text: &str) -> Option<usize> {
+    serde_json::from_str::<BTreeMap<String, &RawValue>>(text).ok().map(|members| members.len())
 }
 
 /// Samples are kept in pieces and read again; merged by steps there are no more of them, each in its order.

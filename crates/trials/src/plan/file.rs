@@ -177,7 +177,7 @@ mod tests {
     fn what_no_trial_could_follow_is_refused_by_its_field() {
         let plan = |docks: &str, happening: &str| {
             format!(
-                r#"{{"version":{VERSION},"seed":1,"docks":{docks},"broker":"embedded","servers":1,"journal_kib":64,"weather":"clear",
+                r#"{{"version":{VERSION},"seed":1,"docks":{docks},"broker":"embedded","servers":1,"journal_kib":64,"every_journal":false,"weather":"clear",
                     "happenings":[{{"at":5,"what":{happening}}}]}}"#
             )
         };

@@ -40,6 +40,7 @@ const METHODS: [&str; 8] = [
     "debug_mode_close",
 ];
 
+const REPLIES: [&str; 3] = ["debug_mode_open", "flight_authority_grab", "debug_mode_close"];
 const EMERGENCIES: [&str; 2] = ["fly_to_point_stop", "flighttask_pause"];
 
 /// A command that was accepted.
@@ -62,6 +63,11 @@ pub struct Load {
 impl Load {
     pub fn start(api: &Api, sns: &[&str], timeout_seconds: u64) -> Self {
         Self::of(&METHODS, api, sns, timeout_seconds)
+    }
+
+    /// Without jobs, of which it takes a minute to say that they went silent.
+    pub fn without_jobs(api: &Api, sns: &[&str], timeout_seconds: u64) -> Self {
+        Self::of(&REPLIES, api, sns, timeout_seconds)
     }
 
     /// Nothing but emergencies.

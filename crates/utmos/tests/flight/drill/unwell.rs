@@ -58,7 +58,7 @@ async fn killed_while_unwell(times: u64, place: &Place, config: &FleetConfig, il
     let (mut made, mut stopped) = (Vec::new(), 0);
     for _ in 0..times {
         // Callers of both kinds insist all the while, over the kill too.
-        let all = Load::start(&api, &sns, TIMEOUT_SECONDS);
+        let all = Load::without_jobs(&api, &sns, TIMEOUT_SECONDS);
         all.more(20).await;
         (ill.begin)(&process);
         until("readyz does not say that nothing can be stored", async || {
