@@ -225,7 +225,14 @@ fn told_the_truth(world: &World, state: &State, found: &mut Vec<String>) {
         let is_urgent =
             |id| state.known.get(id).is_some_and(|known| known.spec.risk == Risk::Emergency);
         let are_urgent = ids.iter().all(is_urgent);
-        if ids.len() > 1 && !(are_urgent && could_not_know) && !is_spoiled {
+        // Of copies that the store may have taken without saying so, one leaves by the journal; the others end unsent.
+        let first = ids.iter().filter_map(|id| state.known.get(id)).map(|known| known.asked).min();
+        let were_unclear = first
+            .zip(second)
+            .is_some_and(|(first, second)| !state.was_well(Trouble::Store, first, second));
+        let is_one_sent = ids.iter().filter(|id| state.was_written(**id)).count() <= 1;
+        let is_excused = are_urgent && (could_not_know || (were_unclear && is_one_sent));
+        if ids.len() > 1 && !is_excused && !is_spoiled {
             found.push(format!("wish {number} became {ids:?}"));
         }
         for id in ids {
@@ -260,6 +267,10 @@ fn kept_order(world: &World, state: &State, found: &mut Vec<String>) {
 }
 
 impl State {
+    fn was_written(&self, id: CommandId) -> bool {
+        self.facts.get(&id).is_some_and(|facts| !facts.written.is_empty())
+    }
+
     /// Whether a line in a journal, or a row in the store, was damaged of a command of this wish.
     pub(crate) fn is_spoiled(&self, wish: usize) -> bool {
         let is_of_it = |id: &CommandId| {
@@ -340,7 +351,13 @@ fn emergencies_came_first(world: &World, state: &State, found: &mut Vec<String>)
             && state.was_calm_but_for(but, from, to);
         let is_late = facts.written.first().is_none_or(|at| *at > to);
         let is_cancelled = emergency.command.life.phase.failure() == Some(FailureCode::Cancelled);
-        if is_calm && is_late && !may_have_left && !is_cancelled {
+        // A copy that the store took without saying so, while another of them left by the journal.
+        let has_left_as_another = state.known.values().any(|known| {
+            known.spec.id != spec.id
+                && number_of(&known.spec.idempotency_key) == number_of(&spec.idempotency_key)
+                && state.was_written(known.spec.id)
+        });
+        if is_calm && is_late && !may_have_left && !is_cancelled && !has_left_as_another {
             found.push(format!("emergency {} of {told} left at {:?}", spec.id, facts.written));
         }
     }
