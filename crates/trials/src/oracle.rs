@@ -357,7 +357,10 @@ fn emergencies_came_first(world: &World, state: &State, found: &mut Vec<String>)
                 && number_of(&known.spec.idempotency_key) == number_of(&spec.idempotency_key)
                 && state.was_written(known.spec.id)
         });
-        if is_calm && is_late && !may_have_left && !is_cancelled && !has_left_as_another {
+        // Whoever asks again may be told of one that a restart has ended, since its dock was not there.
+        let had_ended = facts.end_wanted.is_some_and(|at| at <= told);
+        let is_excused = may_have_left || is_cancelled || has_left_as_another || had_ended;
+        if is_calm && is_late && !is_excused {
             found.push(format!("emergency {} of {told} left at {:?}", spec.id, facts.written));
         }
     }
