@@ -62,6 +62,9 @@ impl Platter {
     pub(crate) fn damage(&mut self, at: usize) -> Vec<CommandId> {
         let before = self.records();
         let place = self.bytes.len().saturating_sub(1) * at / 100;
+        // Without its end a line would take the next one with it, which nobody has written yet.
+        let is_end = self.bytes.get(place) == Some(&b'\n');
+        let place = if is_end { place.saturating_sub(1) } else { place };
         for bytes in [&mut self.bytes, &mut self.synced] {
             if let Some(byte) = bytes.get_mut(place).filter(|byte| **byte != 0) {
                 *byte ^= 1;
