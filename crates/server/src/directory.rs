@@ -2,7 +2,7 @@
 //! whom. Follows the store's generation, so that a change by another process (the command line) counts within a second.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
@@ -135,6 +135,29 @@ struct Held {
     registry: Registry,
     /// What gateways said they are.
     models: BTreeMap<GatewaySn, String>,
+    /// Devices that joined with a report and that the store did not list yet, when it was read last.
+    joining: BTreeMap<DeviceSn, Joining>,
+}
+
+/// A device that counts before it is on record.
+struct Joining {
+    device: Device,
+    /// Whether the store has said what became of it: from then on its list is the truth.
+    is_settled: bool,
+}
+
+impl Held {
+    /// What the store lists, and those that are on their way there. `settled` were so before it was read.
+    fn with_joining(
+        &mut self,
+        mut devices: Vec<Device>,
+        settled: &BTreeSet<DeviceSn>,
+    ) -> Vec<Device> {
+        let listed: BTreeSet<&DeviceSn> = devices.iter().map(|device| &device.sn).collect();
+        self.joining.retain(|sn, _| !settled.contains(sn) && !listed.contains(sn));
+        devices.extend(self.joining.values().map(|joining| joining.device.clone()));
+        devices
+    }
 }
 
 impl Directory {
@@ -174,6 +197,7 @@ impl Directory {
     /// When the store cannot be read; what is held stays as it was.
     pub async fn refresh(&self) -> Result<(), StoreError> {
         let _alone = self.looking.lock().await;
+        let settled = self.settled();
         let generation = self.store.generation().await?;
         if self.read().generation == Some(generation) {
             return Ok(());
@@ -185,6 +209,7 @@ impl Directory {
             .map(|one| (one.api_id.clone(), KeyedCredential::new(one)))
             .collect();
         let mut held = self.write();
+        let devices = held.with_joining(devices, &settled);
         held.generation = Some(generation);
         held.credentials = keyed;
         let mut changes = changes(&held.registry, &devices);
@@ -200,6 +225,20 @@ impl Directory {
             told(&changes);
         }
         Ok(())
+    }
+
+    fn settled(&self) -> BTreeSet<DeviceSn> {
+        let held = self.read();
+        let settled = held.joining.iter().filter(|(_, joining)| joining.is_settled);
+        settled.map(|(sn, _)| sn.clone()).collect()
+    }
+
+    /// Knows through which gateways devices joined in the time of earlier processes, which counts against how many may.
+    pub fn recall_joined(&self, joined: Vec<(GatewaySn, DeviceSn)>) {
+        let mut held = self.write();
+        for (gateway, sn) in joined {
+            held.registry.were_bound(&gateway, &[sn]);
+        }
     }
 
     /// Follows the store until `stopping`.
@@ -283,7 +322,12 @@ impl Directory {
             subs.iter().map(|sub| held.registry.device(&sub.sn).is_some()).collect();
         let TopologyReport { change, left_out } = held.registry.report_topology(gateway, subs, now);
         let unknown = subs.iter().zip(known).filter(|(_, known)| !known).map(|(sub, _)| sub);
-        let new = unknown.filter_map(|sub| held.registry.device(&sub.sn).cloned()).collect();
+        let new: Vec<Device> =
+            unknown.filter_map(|sub| held.registry.device(&sub.sn).cloned()).collect();
+        for device in &new {
+            let joining = Joining { device: device.clone(), is_settled: false };
+            held.joining.insert(device.sn.clone(), joining);
+        }
         Report { change, left_out, new }
     }
 
@@ -310,7 +354,20 @@ impl Directory {
         if subs.is_empty() {
             return Ok(());
         }
-        self.store.put_topology(gateway, new, subs).await
+        let names: Vec<DeviceSn> = new.iter().map(|device| device.sn.clone()).collect();
+        let kept = self.store.put_topology(gateway, new, subs).await;
+        self.settle(&names);
+        kept
+    }
+
+    /// These are on record now, or will not be: with the next change of the registry the store's list counts.
+    pub fn settle(&self, new: &[DeviceSn]) {
+        let mut held = self.write();
+        for sn in new {
+            if let Some(joining) = held.joining.get_mut(sn) {
+                joining.is_settled = true;
+            }
+        }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Held> {

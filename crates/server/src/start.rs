@@ -132,6 +132,7 @@ impl Server {
         let tasks = TaskTracker::new();
         let directory =
             Arc::new(Directory::load(parts.store.clone()).await.map_err(StartError::Store)?);
+        directory.recall_joined(parts.fleet.joined().await.map_err(StartError::Store)?);
         let codes = parts.fleet.binding_codes().await.map_err(StartError::Store)?;
         directory.newcomers().take_codes(codes);
         let (sender, inbound) = mpsc::channel(INBOUND_WAITING_MAX);

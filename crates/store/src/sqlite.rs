@@ -501,6 +501,10 @@ impl FleetStore for SqliteStore {
         self.readers.read(fleet::sightings).await
     }
 
+    async fn joined(&self) -> Result<Vec<(GatewaySn, DeviceSn)>, StoreError> {
+        self.readers.read(fleet::joined).await
+    }
+
     async fn order(&self, order: DeviceOrder, by: By) -> Result<Ordered, StoreError> {
         self.write(Lane::Normal, move |batch| fleet::order(batch, &order, &by)).await
     }

@@ -9,7 +9,7 @@ use super::StoreError;
 use crate::{
     binding::BindingCode,
     device::{Device, SubDevice},
-    id::{BindingCodeId, DeviceSn, TenantId},
+    id::{BindingCodeId, DeviceSn, GatewaySn, TenantId},
     time::Timestamp,
 };
 
@@ -18,6 +18,8 @@ use crate::{
 pub struct Sighting {
     /// Which.
     pub sn: DeviceSn,
+    /// Whose it was when it was seen.
+    pub tenant: TenantId,
     /// When it was seen for the first time.
     pub first_seen_at: Timestamp,
     /// When it was seen last.
@@ -37,6 +39,20 @@ pub struct By {
     pub who: String,
     /// When.
     pub at: Timestamp,
+}
+
+impl By {
+    /// How a gateway is named in `who`.
+    #[must_use]
+    pub fn gateway(gateway: &GatewaySn) -> String {
+        format!("gateway {gateway}")
+    }
+
+    /// The gateway named so.
+    #[must_use]
+    pub fn gateway_of(who: &str) -> Option<GatewaySn> {
+        GatewaySn::parse(who.strip_prefix("gateway ")?).ok()
+    }
 }
 
 /// What may be changed of a device that stays its tenant's. `None` leaves as it is.
@@ -177,10 +193,14 @@ pub struct DeviceRecord {
 /// Sightings of devices, the binding codes with which new ones join a tenant, and the record of who had which device.
 #[async_trait]
 pub trait FleetStore: Send + Sync {
-    /// Remembers what was seen of devices; of those that are not registered nothing is kept.
+    /// Remembers what was seen of devices; of those that are not registered, or another
+    /// tenant's by now, nothing is kept.
     async fn keep_sightings(&self, seen: Vec<Sighting>) -> Result<(), StoreError>;
     /// What is known of every device.
     async fn sightings(&self) -> Result<Vec<Sighting>, StoreError>;
+    /// Which devices joined or were bound through which gateway by its own word ([`By::gateway`]), as far as it is on record;
+    /// those that were removed since as well.
+    async fn joined(&self) -> Result<Vec<(GatewaySn, DeviceSn)>, StoreError>;
 
     /// Carries out a change and puts it on record, both or neither.
     async fn order(&self, order: DeviceOrder, by: By) -> Result<Ordered, StoreError>;

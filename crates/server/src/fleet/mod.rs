@@ -300,7 +300,7 @@ impl Fleet {
         let mut edges = Vec::new();
         if let Some(online) = came {
             if online && device.kind.is_gateway() {
-                held.sightings.seen(sn, now);
+                held.sightings.seen(sn, device.tenant, now);
             }
             held.sightings.changed(sn);
             edges.push(Edge {

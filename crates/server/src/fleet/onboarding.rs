@@ -299,7 +299,7 @@ impl Onboarding {
         };
         let who = match code {
             Some(code) => format!("binding code {code}"),
-            None => format!("gateway {gateway}"),
+            None => By::gateway(gateway),
         };
         let sub =
             |one: &&BindDevice| SubDevice { sn: one.sn.clone(), model_key: key(one), index: None };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use utmos_core::{
-    id::DeviceSn,
+    id::{DeviceSn, TenantId},
     ports::Sighting,
     time::{Mono, Now, Timestamp},
 };
@@ -14,6 +14,8 @@ const FIRMWARE_CHARS_MAX: usize = 64;
 /// What was seen of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sight {
+    /// Whose it was then.
+    pub tenant: TenantId,
     /// When it was seen for the first time.
     pub first_seen_at: Timestamp,
     /// When it was seen last.
@@ -24,7 +26,7 @@ pub struct Sight {
     pub model_key: Option<String>,
     /// When this process heard it last; `None` once its gateway said that it is off.
     pub heard: Option<Mono>,
-    /// Whether its gateway said that it is off, and it has not been seen since.
+    /// Whether its gateway said that it is off, and it has not been seen since; and of one that only an earlier process saw.
     pub is_off: bool,
 }
 
@@ -42,24 +44,31 @@ impl Sightings {
     pub fn of(kept: &[Sighting]) -> Self {
         let seen = kept.iter().map(|one| {
             let sight = Sight {
+                tenant: one.tenant,
                 first_seen_at: one.first_seen_at,
                 last_seen_at: one.last_seen_at,
                 firmware: one.firmware.clone(),
                 model_key: one.model_key.clone(),
                 heard: None,
-                is_off: false,
+                // It may have gone off meanwhile.
+                is_off: true,
             };
             (one.sn.clone(), sight)
         });
         Self { seen: seen.collect(), unwritten: BTreeSet::new() }
     }
 
-    /// A device was seen.
-    pub fn seen(&mut self, sn: &DeviceSn, now: Now) -> &mut Sight {
+    /// A device of a tenant was seen.
+    pub fn seen(&mut self, sn: &DeviceSn, tenant: TenantId, now: Now) -> &mut Sight {
+        // What another tenant saw is no business of this one.
+        if self.seen.get(sn).is_some_and(|sight| sight.tenant != tenant) {
+            self.forget(sn);
+        }
         if !self.unwritten.contains(sn) {
             self.unwritten.insert(sn.clone());
         }
         let sight = self.seen.entry(sn.clone()).or_insert_with(|| Sight {
+            tenant,
             first_seen_at: now.wall,
             last_seen_at: now.wall,
             firmware: None,
@@ -87,10 +96,10 @@ impl Sightings {
         }
     }
 
-    /// Whether its gateway said last that it is off.
+    /// Whether its gateway said last that it is off, or nothing said yet that it is on: since the start of this process.
     #[must_use]
     pub fn is_off(&self, sn: &DeviceSn) -> bool {
-        self.seen.get(sn).is_some_and(|sight| sight.is_off)
+        self.seen.get(sn).is_none_or(|sight| sight.is_off)
     }
 
     /// It came or went, which is written as well.
@@ -120,6 +129,7 @@ impl Sightings {
             taken.push(Sighting {
                 online: is_online(&sn),
                 sn,
+                tenant: sight.tenant,
                 first_seen_at: sight.first_seen_at,
                 last_seen_at: sight.last_seen_at,
                 firmware: sight.firmware.clone(),

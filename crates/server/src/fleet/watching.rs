@@ -34,21 +34,21 @@ impl Listener for Fleet {
         let gateway = said.gateway.to_device();
         let aircraft = speaks(said.uplink).filter(|device| **device != gateway);
         let mut held = self.lock();
-        held.sightings.seen(&gateway, said.at);
+        held.sightings.seen(&gateway, said.tenant, said.at);
         let is_on = tells_that_it_is_on(said.uplink);
         let aircraft = aircraft.filter(|sn| is_on || !held.sightings.is_off(sn));
         if let Some(aircraft) = aircraft {
-            held.sightings.seen(aircraft, said.at);
+            held.sightings.seen(aircraft, said.tenant, said.at);
         }
         if let Some((device, firmware)) = said.uplink.firmware_version()
             && !held.sightings.is_off(device)
         {
-            held.sightings.seen(device, said.at).has_firmware(&firmware);
+            held.sightings.seen(device, said.tenant, said.at).has_firmware(&firmware);
         }
         if let Uplink::Topology(topology) = said.uplink
             && let Some(key) = topology.model.key().filter(|key| product::is_key(key))
         {
-            held.sightings.seen(&gateway, said.at).model_key = Some(key);
+            held.sightings.seen(&gateway, said.tenant, said.at).model_key = Some(key);
         }
         let is_new = aircraft.is_some_and(|sn| !held.book.told(sn).0);
         drop(held);
@@ -68,14 +68,14 @@ impl Listener for Fleet {
         self.look_at(&sn);
     }
 
-    fn topology(&self, _tenant: TenantId, gateway: &GatewaySn) {
+    fn topology(&self, tenant: TenantId, gateway: &GatewaySn) {
         let now = self.parts.clock.now();
         let (listed, known) = self.parts.directory.with_registry(|registry| {
             (registry.sub_devices(gateway).to_vec(), registry.known_sub_devices(gateway).to_vec())
         });
         let mut held = self.lock();
         for sub in &listed {
-            let sight = held.sightings.seen(&sub.sn, now);
+            let sight = held.sightings.seen(&sub.sn, tenant, now);
             if let Some(key) = sub.model_key.as_deref().filter(|key| product::is_key(key)) {
                 sight.model_key = Some(key.to_owned());
             }

@@ -123,16 +123,18 @@ impl Link {
         Arc::new(Self { parts, evidence, figures: Figures::default(), tasks, chores })
     }
 
-    /// Leaves something that needs the store to be done in its turn.
+    /// Leaves something that needs the store to be done in its turn. Answers whether there was room for it.
     fn later(
         &self,
         gateway: Option<&GatewaySn>,
         bytes: usize,
         chore: impl Future<Output = ()> + Send + 'static,
-    ) {
-        if !self.chores.add(gateway, bytes, chore) {
+    ) -> bool {
+        let is_taken = self.chores.add(gateway, bytes, chore);
+        if !is_taken {
             Self::count(&self.figures.dropped);
         }
+        is_taken
     }
 
     /// How many chores wait for the store.

@@ -38,13 +38,17 @@ impl Link {
             TopologyChange::Changed(subs) => {
                 tracing::info!(gateway.sn = %topology.gateway, aircraft = subs.len(), "topology changed");
                 let (link, gateway) = (self.clone(), topology.gateway.clone());
-                self.later(Some(&topology.gateway), 0, async move {
+                let new: Vec<DeviceSn> = report.new.iter().map(|it| it.sn.clone()).collect();
+                let is_taken = self.later(Some(&topology.gateway), 0, async move {
                     if let Err(error) =
                         link.parts.directory.keep_topology(&gateway, report.new, subs).await
                     {
                         tracing::error!(gateway.sn = %gateway, %error, "could not keep a topology");
                     }
                 });
+                if !is_taken {
+                    self.parts.directory.settle(&new);
+                }
             }
             TopologyChange::Same | TopologyChange::UnknownGateway => {}
         }

@@ -1,9 +1,16 @@
 //! Devices that an administrator changes while they are connected.
 
+use std::sync::{Arc, Mutex};
+
 use reqwest::StatusCode;
 use serde_json::json;
-use utmos_core::{device::Device, id::DeviceSn, ports::RegistryStore};
-use utmos_server::directory::mqtt_secret_hash;
+use utmos_core::{
+    device::{Device, SubDevice},
+    id::DeviceSn,
+    ports::RegistryStore,
+    time::Timestamp,
+};
+use utmos_server::directory::{Directory, mqtt_secret_hash};
 
 use crate::app::{PATIENCE, TestApp};
 
@@ -90,4 +97,61 @@ async fn an_aircraft_that_a_stranger_named_first_is_moved_to_its_owner() {
     assert_eq!(dock.command().await.tid(), id);
     assert_eq!(send(&theirs).await.status, StatusCode::NOT_FOUND);
     assert!(stranger.drain().await.is_empty());
+}
+
+#[tokio::test]
+async fn an_aircraft_that_is_not_on_record_yet_is_not_forgotten_when_the_registry_changes() {
+    let app = TestApp::start().await;
+    let tenant = app.api.given.tenant;
+    let directory = Directory::load(app.store.clone()).await.unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let listening = told.clone();
+    directory.tell(move |changes| {
+        listening.lock().unwrap().extend(changes.iter().map(ToString::to_string));
+    });
+    let sn = |text: &str| DeviceSn::parse(text).unwrap();
+    let (dock, aircraft) = (sn("DOCK-1").to_gateway(), sn("AIR-1"));
+    let sub = SubDevice { sn: aircraft.clone(), model_key: None, index: None };
+    let is_known = || directory.device(&aircraft).is_some();
+    let report =
+        directory.report_topology(&dock, std::slice::from_ref(&sub), Timestamp::from_millis(1));
+    // The registry changes before the report is on record, and again after.
+    crate::app::put_gateway(&*app.store, tenant, "DOCK-3").await;
+    directory.refresh().await.unwrap();
+    assert!(is_known());
+    directory.keep_topology(&dock, report.new, vec![sub.clone()]).await.unwrap();
+    directory.refresh().await.unwrap();
+    assert!(is_known());
+    assert_eq!(*told.lock().unwrap(), ["device DOCK-3 was added"], "nothing went and came back");
+    // From then on the store's word counts; what could not be kept goes with the next change, and joins anew.
+    app.store.remove_device(&aircraft).await.unwrap();
+    directory.refresh().await.unwrap();
+    assert!(!is_known());
+    let report = directory.report_topology(&dock, &[sub], Timestamp::from_millis(2));
+    let names: Vec<DeviceSn> = report.new.into_iter().map(|device| device.sn).collect();
+    directory.settle(&names);
+    crate::app::put_gateway(&*app.store, tenant, "DOCK-4").await;
+    directory.refresh().await.unwrap();
+    assert!(!is_known());
+}
+
+#[tokio::test]
+async fn no_more_aircraft_join_by_a_gateway_than_may_over_a_restart_either() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    for number in 1..=7 {
+        dock.report_aircraft(&format!("AIR-{number}")).await;
+        kept(&app, &format!("AIR-{number}")).await;
+    }
+    dock.leave().await;
+    let app = app.restart().await;
+    let mut dock = app.dock("DOCK-1").await;
+    for (number, joins) in [(8, true), (9, false), (1, true)] {
+        let sn = format!("AIR-{number}");
+        dock.report_aircraft(&sn).await;
+        dock.drain().await;
+        let known = app.api.get(&format!("/api/v1/open/devices/{sn}")).await.status;
+        assert_eq!(known == StatusCode::OK, joins, "{sn}");
+    }
+    dock.leave().await;
 }

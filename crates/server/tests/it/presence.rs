@@ -175,6 +175,21 @@ async fn what_a_dock_sends_again_of_an_aircraft_that_is_off_does_not_make_it_com
     let device = app.api.get("/api/v1/open/devices/AIR-1").await.body;
     assert_eq!((figure(&app, "devices_came_total").await, &device["online"]), (2, &json!(false)));
     assert_eq!(device["online_evidence"]["kind"], "left_gateway");
+    // Nor after a restart, before the dock has said what it has.
+    dock.leave().await;
+    until(&app, "devices_online", 0).await;
+    let app = app.restart().await;
+    let mut dock = app.dock("DOCK-1").await;
+    until(&app, "devices_online", 1).await;
+    for (topic, data) in
+        [("state", json!({"firmware_version": "07.01.10.03"})), ("events", json!({"n": 1}))]
+    {
+        dock.publish(&format!("thing/product/AIR-1/{topic}"), &body(data)).await;
+    }
+    dock.publish("thing/product/DOCK-1/events", &body(json!({"n": 3}))).await;
+    dock.message("/DOCK-1/events_reply").await;
+    let device = app.api.get("/api/v1/open/devices/AIR-1").await.body;
+    assert_eq!((figure(&app, "devices_came_total").await, &device["online"]), (1, &json!(false)));
     // What it says itself, and nothing else, brings it back.
     dock.osd("AIR-1", json!({"mode_code": 0})).await;
     until(&app, "devices_online", 2).await;

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use utmos_core::{
     binding::BindingCode,
     device::Device,
-    id::{BindingCodeId, DeviceSn, TenantId},
+    id::{BindingCodeId, DeviceSn, GatewaySn, TenantId},
     ports::{Bind, Bound, By, DeviceOrder, DeviceRecord, Ordered, Recorded, Sighting, StoreError},
     time::Timestamp,
 };
@@ -21,7 +21,7 @@ use crate::codes::Coded;
 pub(super) fn keep_sightings(batch: &mut Batch<'_>, seen: &[Sighting]) -> Result<(), Fault> {
     let mut insert = batch.statement(
         "INSERT INTO sightings (sn, first_seen_at, last_seen_at, firmware, model_key, online)
-         SELECT ?1, ?2, ?3, ?4, ?5, ?6 FROM devices WHERE sn = ?1
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6 FROM devices WHERE sn = ?1 AND tenant = ?7
          ON CONFLICT (sn) DO UPDATE SET
              first_seen_at = min(first_seen_at, excluded.first_seen_at), last_seen_at = excluded.last_seen_at,
              firmware = excluded.firmware, model_key = excluded.model_key, online = excluded.online",
@@ -34,19 +34,22 @@ pub(super) fn keep_sightings(batch: &mut Batch<'_>, seen: &[Sighting]) -> Result
             one.firmware,
             one.model_key,
             one.online,
+            one.tenant.uuid().as_bytes(),
         ])?;
     }
     Ok(())
 }
 
 pub(super) fn sightings(conn: &Connection) -> Result<Vec<Sighting>, StoreError> {
-    let sql = "SELECT sn, first_seen_at, last_seen_at, firmware, model_key, online FROM sightings ORDER BY sn";
+    let sql = "SELECT sn, tenant, first_seen_at, last_seen_at, firmware, sightings.model_key AS model_key, online
+               FROM sightings JOIN devices USING (sn) ORDER BY sn";
     all(conn, sql, |row| {
         let mut cells = Cells::new(row, "sightings");
         let sn = cells.device("sn")?;
         cells.name(&sn);
         Ok(Sighting {
             sn,
+            tenant: TenantId::new(cells.uuid("tenant")?),
             first_seen_at: cells.at("first_seen_at")?,
             last_seen_at: cells.at("last_seen_at")?,
             firmware: cells.get("firmware")?,
@@ -54,6 +57,26 @@ pub(super) fn sightings(conn: &Connection) -> Result<Vec<Sighting>, StoreError> 
             online: cells.get("online")?,
         })
     })
+}
+
+pub(super) fn joined(conn: &Connection) -> Result<Vec<(GatewaySn, DeviceSn)>, StoreError> {
+    let fault = |err| to_store_error(&err);
+    let mut select = conn
+        .prepare_cached(
+            "SELECT DISTINCT sn, who FROM device_records WHERE what IN (?1, ?2) ORDER BY who, sn",
+        )
+        .map_err(fault)?;
+    let mut found =
+        select.query(params![Recorded::Joined.code(), Recorded::Bound.code()]).map_err(fault)?;
+    let mut joined = Vec::new();
+    while let Some(row) = found.next().map_err(fault)? {
+        let mut cells = Cells::new(row, "device_records");
+        let sn: DeviceSn = cells.device("sn")?;
+        if let Some(gateway) = By::gateway_of(&cells.get::<String>("who")?) {
+            joined.push((gateway, sn));
+        }
+    }
+    Ok(joined)
 }
 
 /// The device, if it is this tenant's.

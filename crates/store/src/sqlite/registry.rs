@@ -169,7 +169,7 @@ pub(super) fn put_topology(
     for device in new {
         let added = insert_device(batch, "INSERT OR IGNORE", device)?;
         if added > 0 {
-            let by = By { who: format!("gateway {gateway}"), at: device.created_at };
+            let by = By { who: By::gateway(gateway), at: device.created_at };
             fleet::record(batch, &device.sn, Recorded::Joined, None, Some(device.tenant), &by)?;
         }
         changed += added;

@@ -230,6 +230,7 @@ pub async fn sightings_are_kept_of_registered_devices_and_go_with_them(place: &d
     store.put_device(device("D1", tenant(1))).await.unwrap();
     let seen = |text: &str, first, last| Sighting {
         sn: sn(text),
+        tenant: tenant(1),
         first_seen_at: at(first),
         last_seen_at: at(last),
         firmware: Some("10.01.0001".to_owned()),
@@ -246,4 +247,10 @@ pub async fn sightings_are_kept_of_registered_devices_and_go_with_them(place: &d
     let order = DeviceOrder::Move { sn: sn("D1"), from: tenant(1), to: tenant(2) };
     store.order(order, by("x", 0)).await.unwrap();
     assert!(store.sightings().await.unwrap().is_empty(), "the new tenant sees nothing of before");
+    // Seen before it was moved, and written after.
+    store.keep_sightings(vec![seen("D1", 9, 10)]).await.unwrap();
+    assert!(store.sightings().await.unwrap().is_empty());
+    let theirs = Sighting { tenant: tenant(2), ..seen("D1", 11, 12) };
+    store.keep_sightings(vec![theirs.clone()]).await.unwrap();
+    assert_eq!(store.sightings().await.unwrap(), [theirs]);
 }
