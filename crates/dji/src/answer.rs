@@ -158,7 +158,7 @@ impl Automatic {
 /// When there is no automatic answer, with the reason.
 pub fn automatic(question: &Question, facts: &Facts) -> Result<Automatic, Unanswered> {
     match question {
-        Question::Config => {
+        Question::Config { .. } => {
             facts.config.as_ref().map(facts::config).ok_or(Unanswered::NotConfigured)
         }
         Question::BindStatus { devices } => {

@@ -205,6 +205,15 @@ pub struct Dji {
     pub organization_name: String,
 }
 
+impl Dji {
+    /// Whether all is there that a real dock asks for in `config`.
+    #[must_use]
+    pub fn has_app(&self) -> bool {
+        let secrets = [self.app_key.expose(), self.app_license.expose()];
+        !self.app_id.is_empty() && secrets.iter().all(|secret| !secret.is_empty())
+    }
+}
+
 /// The catalogue of methods.
 #[derive(Debug, Clone)]
 pub struct CatalogueFile {

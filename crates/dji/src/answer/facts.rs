@@ -43,6 +43,14 @@ pub struct CloudConfig {
     pub app_license: String,
 }
 
+impl CloudConfig {
+    /// Whether a real dock would stay: it leaves when the app is none of DJI's.
+    #[must_use]
+    pub fn has_app(&self) -> bool {
+        ![&self.app_id, &self.app_key, &self.app_license].iter().any(|text| text.is_empty())
+    }
+}
+
 impl fmt::Debug for CloudConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CloudConfig")

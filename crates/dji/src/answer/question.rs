@@ -19,7 +19,10 @@ pub const DEVICES_MAX: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
     /// `config`: NTP server and app credentials. A dock's first request.
-    Config,
+    Config {
+        /// Whether it says that it is a simulated dock: any app credentials are good enough for one. A claim.
+        simulated: bool,
+    },
     /// `airport_bind_status`: are these devices bound?
     BindStatus {
         /// The serial numbers, as the device wrote them.
@@ -109,7 +112,10 @@ impl Question {
         }
         let data = &*request.data;
         let read = match method {
-            "config" => Some(Self::Config),
+            "config" => {
+                let [simulated] = pick(data, ["simulated"]);
+                Some(Self::Config { simulated: simulated.scalar().flag().unwrap_or(false) })
+            }
             "airport_bind_status" => bind_status(data),
             "airport_organization_get" => Some(organization(data)),
             "airport_organization_bind" => bind(data),

@@ -288,7 +288,7 @@ fn what_a_device_writes_the_server_reads() {
     let request =
         read("thing/product/SN1/requests", device_side::request(heading, &gateway, "config", "{}"));
     assert!(
-        matches!(request, Uplink::Request(request) if Question::of(&request) == Question::Config)
+        matches!(request, Uplink::Request(request) if Question::of(&request) == Question::Config { simulated: false })
     );
     let osd =
         read("thing/product/AIR1/osd", device_side::osd(heading, &gateway, r#"{"mode_code":"4"}"#));

@@ -124,7 +124,7 @@ impl Onboarding {
             Question::Bind { devices } => {
                 facts.outcomes = self.bind(tenant, gateway, devices).await?;
             }
-            Question::Config
+            Question::Config { .. }
             | Question::FlightAreas
             | Question::OfflineMap
             | Question::Storage { .. }

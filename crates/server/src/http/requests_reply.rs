@@ -21,7 +21,7 @@ use super::{
     signed::{self, Signed},
     words::ReplySourceWord,
 };
-use crate::requests::{ByHand, ReplyError, Rules};
+use crate::requests::{BIND, ByHand, ReplyError, Rules};
 
 /// Longest code and message, in characters.
 const CODE_CHARS_MAX: usize = 64;
@@ -147,6 +147,17 @@ pub fn read_object(
 pub fn fitting(request_type: Option<&str>, by_hand: ByHand) -> Result<ByHand, Problem> {
     let known = request_type.filter(|name| Rules::has_automatic(name));
     let Some(known) = known.filter(|_| result_of(&by_hand.code) == 0) else { return Ok(by_hand) };
+    if known == BIND {
+        // What became of each device is what the server says that it did.
+        return match by_hand.payload {
+            None => Ok(by_hand),
+            Some(_) => {
+                let problem = "must be left out: reply_code 0 has the server bind the devices whose code is right, and tell the dock \
+                               what became of each";
+                Err(Problem::invalid(vec![Detail::new("/payload", problem)]))
+            }
+        };
+    }
     let payload = by_hand.payload.as_deref().unwrap_or("{}");
     let payload: Value = serde_json::from_str(payload).unwrap_or_default();
     match check_reply(known, &payload) {

@@ -66,7 +66,16 @@ impl Inner {
     ) -> Result<Facts, StoreError> {
         let mut facts = Facts::default();
         match question {
-            Question::Config => facts.config = Some(self.parts.settings.cloud.clone()),
+            Question::Config { simulated } => {
+                let cloud = &self.parts.settings.cloud;
+                // An answer with an empty licence has a real dock leave; without one it stays, and asks again.
+                let is_simulated = || {
+                    let device = self.parts.directory.device(&gateway.to_device());
+                    *simulated || device.is_some_and(|device| device.simulated)
+                };
+                let is_good = cloud.has_app() || is_simulated();
+                facts.config = is_good.then(|| cloud.clone());
+            }
             Question::BindStatus { .. } | Question::Organization { .. } | Question::Bind { .. } => {
                 let (onboarding, gateway) = (self.parts.onboarding.clone(), gateway.clone());
                 let question = question.clone();

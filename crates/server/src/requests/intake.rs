@@ -200,7 +200,7 @@ impl Inner {
         let asked = self.to_asked(tenant, &request, at, rule);
         let state = match question {
             Question::NoMethod | Question::Unreadable => RoutingDecision::Unsupported,
-            Question::Config
+            Question::Config { .. }
             | Question::BindStatus { .. }
             | Question::Organization { .. }
             | Question::Bind { .. }

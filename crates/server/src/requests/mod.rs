@@ -38,7 +38,7 @@ use utmos_mqtt::{Outlet, Publish, Sent};
 use self::{book::Book, intake::Intake};
 pub use self::{
     rules::{Effective, RuleOrigin, Rules, UPDATE_TOPO},
-    tend::{ByHand, ReplyError},
+    tend::{BIND, ByHand, ReplyError},
 };
 use crate::{
     directory::Directory,

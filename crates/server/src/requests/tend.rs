@@ -33,6 +33,9 @@ const RETRY_WAIT: Duration = Duration::from_secs(1);
 /// How often an answer by hand is tried while others change the request.
 const TRIES_MAX: usize = 8;
 
+/// The request for which a good answer is more than words.
+pub const BIND: &str = "airport_organization_bind";
+
 /// An answer by hand.
 #[derive(Debug, Clone)]
 pub struct ByHand {
@@ -93,12 +96,20 @@ impl Inner {
             let found = store.request(id).await.map_err(ReplyError::Store)?;
             let request = found.ok_or(ReplyError::Unknown)?;
             let now = self.parts.clock.now();
+            let boot = self.parts.clock.boot();
             let is_ours = self.is_of_tenant(&request.asked);
             let input = match is_ours {
                 true => Input::Reply(to_reply(&request, &by_hand, now)),
                 false => Input::Gone,
             };
-            let to = match decide(&request, input, now, self.parts.clock.boot()) {
+            let mut decision = decide(&request, input, now, boot);
+            if is_ours && binds(&request, &by_hand) && matches!(decision, Decision::Move { .. }) {
+                let reply = self.bind_by_hand(&request, &by_hand).await?;
+                // That may have taken a moment.
+                let now = self.parts.clock.now();
+                decision = decide(&request, Input::Reply(reply), now, boot);
+            }
+            let to = match decision {
                 Decision::Move { to, .. } => Arc::from(to),
                 Decision::Refuse(why) => return Err(ReplyError::Cannot(why)),
                 Decision::Ignore if is_ours => return Err(ReplyError::Unknown),
@@ -123,6 +134,27 @@ impl Inner {
         }
         let why = "the device request changes all the time".to_owned();
         Err(ReplyError::Store(StoreError::Unavailable(why)))
+    }
+
+    /// What an approval of a binding is answered with: that it was carried out, as the answer of a rule would, and with what
+    /// outcome for each device. A dock is told nothing that is not on record.
+    async fn bind_by_hand(
+        &self,
+        request: &DeviceRequest,
+        by_hand: &ByHand,
+    ) -> Result<Reply, ReplyError> {
+        let asked = &request.asked;
+        let question = match asked.payload_is_cut {
+            true => Question::Unreadable,
+            false => Question::of(&wire(asked)),
+        };
+        let answer = self.automatic(asked.tenant, &asked.gateway, &question).await;
+        let answer = answer.map_err(|why| {
+            let why = format!("the devices could not be bound: {why}");
+            ReplyError::Store(StoreError::Unavailable(why))
+        })?;
+        let (code, message) = (by_hand.code.clone(), by_hand.message.clone());
+        Ok(Reply { code, message, source: ReplySource::Manual, ..answer })
     }
 
     /// Writes a request into the book, as it stands.
@@ -345,6 +377,11 @@ impl Inner {
         let due = self.parts.clock.now().mono.plus(RETRY_WAIT);
         After::At(Next { due, unsent_from: None })
     }
+}
+
+/// Whether an answer by hand approves a binding.
+fn binds(request: &DeviceRequest, by_hand: &ByHand) -> bool {
+    request.asked.request_type.as_deref() == Some(BIND) && result_of(&by_hand.code) == 0
 }
 
 /// The answer by hand in DJI's shape. A refusal without a payload carries its reason, as DJI's own cloud code does.

@@ -6,6 +6,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use utmos_core::{
     binding::{BindingCode, code_hash},
+    device::Device,
     id::{BindingCodeId, DeviceSn},
     ports::{FleetStore, Recorded, RegistryStore},
     time::Timestamp,
@@ -67,8 +68,7 @@ async fn a_factory_new_dock_joins_with_a_code_and_is_commanded_on_the_connection
     let app = TestApp::start().await;
     let (code, id) = code(&app.api, json!({"label": "North"})).await;
     let mut dock = newcomer(&app, "NEW-DOCK", &code).await;
-    let config =
-        dock.ask("config", json!({"config_type": "json", "config_scope": "product"})).await;
+    let config = dock.ask("config", json!({"config_type": "json", "simulated": true})).await;
     assert!(config["ntp_server_host"].is_string(), "{config}");
     let asked = json!({"devices": [{"sn": "NEW-AIR"}, {"sn": "NEW-DOCK"}]});
     let status = dock.ask("airport_bind_status", asked.clone()).await;
@@ -455,4 +455,93 @@ async fn codes_have_bounds() {
     }
     assert_eq!(seen.len(), 100);
     assert!(seen.is_sorted_by(|a, b| a > b), "newest first");
+}
+
+#[tokio::test]
+async fn a_binding_that_is_approved_by_hand_binds() {
+    let app = TestApp::start().await;
+    let rule = json!({"mode": "manual", "reply_seconds": 60});
+    let rules = "/api/v1/open/device-request-rules/airport_organization_bind";
+    let set = app.api.request(reqwest::Method::PUT, rules, Some(rule.to_string().as_bytes())).await;
+    assert_eq!(set.status, 200, "{set:?}");
+    let (code, _) = code(&app.api, json!({"label": "North"})).await;
+    let mut dock = newcomer(&app, "NEW-DOCK", &code).await;
+    let devices = [("NEW-DOCK", "3-3-0", "North roof"), ("NEW-AIR", "0-100-1", "Hawk")];
+    let wrong = bind("AAAAA-AAAAA-AAAAA-AAAAA", &[("OTHER", "0-100-1", "x")]);
+    let mut asked = bind(&code, &devices);
+    let others = wrong["bind_devices"].as_array().unwrap().clone();
+    asked["bind_devices"].as_array_mut().unwrap().extend(others);
+    let body = json!({
+        "tid": "b-1", "bid": "b-1", "timestamp": 1, "gateway": "NEW-DOCK",
+        "method": "airport_organization_bind", "data": asked,
+    });
+    dock.publish("thing/product/NEW-DOCK/requests", &body).await;
+    let requests = "/api/v1/open/device-requests";
+    let listed = async {
+        loop {
+            let items = app.api.get(requests).await.body["items"].clone();
+            if let Some(first) = items.as_array().and_then(|items| items.first()) {
+                return first["request_id"].as_str().unwrap().to_owned();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let id = tokio::time::timeout(PATIENCE, listed).await.unwrap();
+    assert_refused(&app.api.get(&format!("{DEVICES}/NEW-DOCK")).await, 404, "DEVICE_NOT_FOUND");
+    let reply = format!("{requests}/{id}/reply");
+    let words =
+        json!({"reply_code": "0", "payload": {"err_infos": [{"sn": "NEW-DOCK", "err_code": 0}]}});
+    let refused = app.api.post(&reply, &words).await;
+    assert_eq!(refused.status, 400, "{refused:?}");
+    assert!(refused.body.to_string().contains("must be left out"), "{refused:?}");
+    let approved = app.api.post(&reply, &json!({"reply_code": "APPROVED"})).await;
+    assert_eq!(approved.status, 202, "{approved:?}");
+    let told = dock.message("/requests_reply").await;
+    let outcomes: std::collections::BTreeMap<_, _> =
+        outcomes(&told.body["data"]).into_iter().collect();
+    assert_eq!(outcomes["NEW-DOCK"], 0);
+    assert_eq!(outcomes["NEW-AIR"], 0);
+    assert_eq!(outcomes["OTHER"], 210_229, "its code is wrong, whoever approves");
+    for (sn, status) in [("NEW-DOCK", 200), ("NEW-AIR", 200), ("OTHER", 404)] {
+        let shown = app.api.get(&format!("{DEVICES}/{sn}")).await;
+        assert_eq!(shown.status, status, "{sn}");
+    }
+    let seen = app.api.get(&format!("{requests}/{id}")).await.body;
+    assert_eq!(seen["reply_source"], "manual", "{seen:#}");
+}
+
+/// A dock that is not registered as simulated.
+async fn real_dock(app: &TestApp) -> PretendDock {
+    put_gateway(&*app.store, app.api.given.tenant, "REAL").await;
+    let all = app.store.devices().await.unwrap();
+    let known = all.into_iter().find(|one| one.sn.as_str() == "REAL").unwrap();
+    app.store.put_device(Device { simulated: false, ..known }).await.unwrap();
+    // Whatever comes after it in the store is known no earlier than it is.
+    app.credential(|_| {}).await;
+    app.dock("REAL").await
+}
+
+#[tokio::test]
+async fn without_app_credentials_config_is_answered_for_simulated_docks_alone() {
+    let app = TestApp::start().await;
+    let mut dock = real_dock(&app).await;
+    let body = |tid: &str, method: &str| json!({"tid": tid, "bid": tid, "timestamp": 1, "gateway": "REAL", "method": method, "data": {}});
+    dock.publish("thing/product/REAL/requests", &body("c-1", "config")).await;
+    dock.publish("thing/product/REAL/requests", &body("f-1", "flight_areas_get")).await;
+    assert_eq!(dock.message("/requests_reply").await.tid(), "f-1", "the first is not answered");
+    let waits = "/api/v1/open/device-requests?state=AWAITING_REPLY";
+    let listed = async {
+        while app.api.get(waits).await.body["items"][0]["request_type"] != "config" {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, listed).await.expect("it is not left to anybody");
+    let told = dock.ask("config", json!({"simulated": true})).await;
+    assert_eq!(told["app_license"], "", "{told}");
+    dock.leave().await;
+
+    let app = TestApp::start_with(&["dji.app_id=1", "dji.app_key=k", "dji.app_license=l"]).await;
+    let mut dock = real_dock(&app).await;
+    let told = dock.ask("config", json!({})).await;
+    assert_eq!((&told["app_id"], &told["app_license"]), (&json!("1"), &json!("l")));
 }

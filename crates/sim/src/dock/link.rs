@@ -93,7 +93,10 @@ impl Dock {
             binding.map_or(("", ""), |binding| (&binding.organization_id, &binding.code));
         let (method, data) = match question {
             Question::Config => {
-                ("config", json!({"config_type": "json", "config_scope": "product"}))
+                // Says what it is, since it takes any app credentials, empty ones as well.
+                let data =
+                    json!({"config_type": "json", "config_scope": "product", "simulated": true});
+                ("config", data)
             }
             Question::BindStatus => {
                 ("airport_bind_status", json!({"devices": [{"sn": aircraft}, {"sn": dock}]}))

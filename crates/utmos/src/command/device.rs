@@ -3,6 +3,8 @@
 mod binding_code;
 mod history;
 
+use std::sync::Arc;
+
 use anyhow::{anyhow, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -10,9 +12,11 @@ use utmos_core::{
     command::Command,
     credential::Secret,
     device::{Device, DeviceKind},
+    device_request::Asked,
     id::DeviceSn,
     ports::{
-        By, CommandStore, DeviceEdit, DeviceOrder, FleetStore, Ordered, RegistryStore, Tenant,
+        By, CommandStore, DeviceEdit, DeviceOrder, FleetStore, Ordered, RegistryStore,
+        RequestStore, Tenant,
     },
 };
 use utmos_server::{
@@ -112,7 +116,7 @@ pub enum Action {
 /// What to do about commands that have not ended.
 #[derive(Debug, Args)]
 pub struct OpenArgs {
-    /// Also while it has open commands. They stay its old tenant's: what has left goes on and is told as far as the
+    /// Also while it has open commands or waits for answers. What it asked expires, and is answered by nobody. Commands stay its old tenant's: what has left goes on and is told as far as the
     /// device still answers its old tenant, what waits may leave until its deadline, at most 5 minutes
     #[arg(long)]
     force: bool,
@@ -337,10 +341,35 @@ async fn none_open(
             first.get_or_insert_with(|| (command.spec.id, command.spec.method.clone()));
         }
     }
-    let Some((id, method)) = first else { return Ok(()) };
+    if let Some((id, method)) = first {
+        bail!(
+            "{} has open commands ({count}; the oldest: {method}, {id}) and was not {what}; cancel them or wait for their end, or \
+             see --force",
+            device.sn
+        )
+    }
+    none_asked(store, device, what).await
+}
+
+/// Refuses what would leave a device without the answers it waits for.
+async fn none_asked(store: &SqliteStore, device: &Device, what: &str) -> anyhow::Result<()> {
+    let (mut count, mut first, mut after) = (0, None, None);
+    loop {
+        let page = store.requests_in_care(after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.asked.id);
+        let is_its = |asked: &&Arc<Asked>| asked.gateway.as_str() == device.sn.as_str();
+        for asked in page.iter().map(|request| &request.asked).filter(is_its) {
+            count += 1;
+            let name =
+                || asked.request_type.clone().unwrap_or_else(|| "without a method".to_owned());
+            first.get_or_insert_with(|| (asked.id, name()));
+        }
+    }
+    let Some((id, name)) = first else { return Ok(()) };
     bail!(
-        "{} has open commands ({count}; the oldest: {method}, {id}) and was not {what}; cancel them or wait for their end, or \
-         see --force",
+        "{} has open device requests ({count}; the oldest: {name}, {id}) and was not {what}; answer them or wait until they \
+         expire, or see --force",
         device.sn
     )
 }
@@ -472,6 +501,11 @@ fn parse_kind(text: &str) -> Result<DeviceKind, String> {
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use utmos_core::{
+        device_request::{AskedOn, DeviceRequest, RoutingDecision},
+        id::{DeviceRequestId, TenantId},
+        time::{BootId, Deadline, Mono},
+    };
     use utmos_server::config::Layers;
 
     use super::*;
@@ -499,5 +533,59 @@ mod tests {
         let (outside, hint) = address(&["mqtt.mode=external", "mqtt.external.host=broker"]);
         assert_eq!(outside, "tcp://broker:1883");
         assert!(hint.unwrap().contains("its own passwords"));
+    }
+
+    #[tokio::test]
+    async fn a_device_that_waits_for_an_answer_is_not_moved_from_under_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, master_key) =
+            (folder.path().join("utmos.sqlite"), utmos_store::MasterKey::generate().unwrap());
+        let store = SqliteStore::open(utmos_store::SqliteConfig { path, master_key }).unwrap();
+        let (tenant, sn) =
+            (TenantId::new(uuid::Uuid::from_u128(1)), DeviceSn::parse("D1").unwrap());
+        let device = |sn: &DeviceSn| Device {
+            sn: sn.clone(),
+            tenant,
+            kind: DeviceKind::Dock,
+            model_key: None,
+            label: String::new(),
+            tags: std::collections::BTreeSet::new(),
+            simulated: false,
+            mqtt_secret_hash: None,
+            created_at: now(),
+        };
+        let asked = Asked {
+            id: DeviceRequestId::new(uuid::Uuid::from_u128(7)),
+            tenant,
+            gateway: sn.to_gateway(),
+            device: sn.clone(),
+            request_type: Some("flight_areas_get".to_owned()),
+            tid: None,
+            bid: None,
+            asked_on: AskedOn::Requests,
+            repeat_key: None,
+            payload: "{}".into(),
+            payload_is_cut: false,
+            received_at: now(),
+            deadline: Deadline { boot: BootId([3; 16]), mono: Mono::from_millis(1), wall: now() },
+            reply_wait: std::time::Duration::from_secs(30),
+            automatic_after: None,
+        };
+        let waiting = DeviceRequest::new(Arc::new(asked), RoutingDecision::AwaitingReply);
+        store.keep_request(Arc::new(waiting)).await.unwrap();
+        let tried = async |sn: &DeviceSn, force| {
+            none_open(&store, &device(sn), &OpenArgs { force }, "moved")
+                .await
+                .map_err(|err| err.to_string())
+        };
+        let refused = tried(&sn, false).await.unwrap_err();
+        assert!(
+            refused.starts_with("D1 has open device requests (1; the oldest: flight_areas_get, "),
+            "{refused}"
+        );
+        assert!(refused.contains("--force"), "{refused}");
+        assert_eq!(tried(&sn, true).await, Ok(()));
+        assert_eq!(tried(&DeviceSn::parse("D2").unwrap(), false).await, Ok(()));
+        store.close().await;
     }
 }

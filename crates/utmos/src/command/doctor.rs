@@ -19,6 +19,7 @@ use self::{
     outside::Login,
 };
 use crate::{
+    command::serve::{NO_APP, NO_APP_REMEDY},
     exit::Exit,
     opened, output,
     settings::{ConfigArgs, Purpose},
@@ -84,6 +85,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         }
     }
     take(vec![ports::open_files(&config)]);
+    take(vec![app(&config)]);
     output::line(match worst {
         Verdict::Fail => "Something must be mended first.",
         Verdict::Ok if is_held => {
@@ -118,6 +120,14 @@ fn catalogue(config: &utmos_server::config::Config) -> Finding {
             format!("{err:#}"),
             "mend the file, or empty catalogue.override_file",
         ),
+    }
+}
+
+fn app(config: &utmos_server::config::Config) -> Finding {
+    if config.dji.has_app() {
+        Finding::ok("dji app", "docks are told the app credentials they ask for")
+    } else {
+        Finding::warn("dji app", NO_APP, NO_APP_REMEDY)
     }
 }
 

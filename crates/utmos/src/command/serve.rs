@@ -20,6 +20,13 @@ use crate::{
 /// What part of the time for a stop is left to the database.
 const STORE_SHARE: u32 = 5;
 
+/// What is so while DJI's app credentials are not set.
+pub const NO_APP: &str = "dji.app_id, app_key and app_license are not all set: what a real dock asks first (config) waits for an \
+                          answer by hand, since an empty licence would have it leave";
+/// What to do about it.
+pub const NO_APP_REMEDY: &str =
+    "create a Cloud API app at developer.dji.com and set the three; simulated docks need none";
+
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -68,6 +75,9 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         Some(prepared) => Some(prepared.run(&config, &catalogue, &server).await?),
         None => {
             announce(&config, &server);
+            if !config.dji.has_app() {
+                tracing::warn!("{NO_APP}; {NO_APP_REMEDY}");
+            }
             None
         }
     };
