@@ -104,6 +104,28 @@ pub(crate) fn phases_of(status: Status) -> &'static [i64] {
     }
 }
 
+/// Whether a command that stands so may have reached its device.
+pub(crate) fn may_have_left(phase: Phase) -> bool {
+    match phase {
+        Phase::Waiting => false,
+        Phase::Sending | Phase::Delivered => true,
+        Phase::Ended(outcome) => match outcome {
+            Outcome::Failed(code) | Outcome::TimedOut(code) => match code {
+                FailureCode::DeviceOffline
+                | FailureCode::Cancelled
+                | FailureCode::PreemptedByEmergency
+                | FailureCode::TransportFailed
+                | FailureCode::ExpiredBeforeSending => false,
+                FailureCode::DeviceExecutionFailed
+                | FailureCode::NoResponse
+                | FailureCode::ExecutionUnconfirmed
+                | FailureCode::DispatchUncertain => true,
+            },
+            Outcome::Delivered | Outcome::Succeeded | Outcome::Unmatched => true,
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

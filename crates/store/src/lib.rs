@@ -11,6 +11,7 @@ mod journal;
 mod key;
 mod life;
 mod postgres;
+mod reply;
 mod seal;
 mod sqlite;
 mod topology;

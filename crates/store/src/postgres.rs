@@ -7,6 +7,8 @@ mod credentials;
 mod decide;
 mod examine;
 mod fault;
+mod fleet;
+mod gather;
 mod job;
 mod limits;
 mod lives;
@@ -16,9 +18,11 @@ mod partitions;
 mod rare;
 mod reads;
 mod registry;
+mod requests;
+mod requests_rules;
 mod rows;
 mod statements;
-mod text;
+pub(crate) mod text;
 mod tls;
 mod unmatched;
 mod url;
@@ -37,7 +41,7 @@ use utmos_core::{
     id::{ApiId, CommandId, DeviceSn, GatewaySn, TenantId},
     ports::{
         Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, RegistryStore,
-        StoreDepths, StoreError, Tenant, Unmatched,
+        RequestKept, StoreDepths, StoreError, Tenant, Unmatched,
     },
     signing::NonceUse,
     time::Timestamp,
@@ -49,11 +53,13 @@ use self::{
     condition::Condition,
     credentials::CredentialRow,
     fault::closed,
+    gather::Gather,
     job::{Acceptance, Answer, Ask, Change, Line},
     nonces::KnownNonces,
     open::{Migrate, Named},
     partitions::Weeks,
     rare::rarely,
+    requests::SealedRequest,
     tls::MakeTls,
     writer::{Retry, Session, Writer},
 };
@@ -101,6 +107,7 @@ pub struct PostgresStore {
     id: Uuid,
     normal_line: Line,
     urgent_line: Line,
+    requests: Arc<Gather<SealedRequest, RequestKept>>,
 }
 
 impl PostgresStore {
@@ -155,6 +162,7 @@ impl PostgresStore {
             id: Uuid::new_v4(),
             normal_line,
             urgent_line,
+            requests: Arc::default(),
             url: config.url,
         })
     }

@@ -17,7 +17,10 @@ use super::{
 use crate::seal::Sealer;
 
 /// Every change of the schema, in order. One that has shipped is never edited.
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/postgres/0001_first.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/postgres/0001_first.sql"),
+    include_str!("../../migrations/postgres/0002_device_requests.sql"),
+];
 
 /// Held while the schema is looked at and changed. `UTMS` and a number.
 const MIGRATION_LOCK: i64 = 0x5554_4D53_0000_0001;

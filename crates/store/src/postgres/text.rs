@@ -7,7 +7,7 @@ use std::borrow::Cow;
 const ESCAPE: char = '\u{FFFF}';
 
 /// The text as it is kept.
-pub(super) fn kept(text: &str) -> Cow<'_, str> {
+pub(crate) fn kept(text: &str) -> Cow<'_, str> {
     if !text.contains(['\0', ESCAPE]) {
         return Cow::Borrowed(text);
     }
@@ -23,7 +23,7 @@ pub(super) fn kept(text: &str) -> Cow<'_, str> {
 }
 
 /// The text as it was; `None` when [`kept`] did not make it.
-pub(super) fn read(kept: String) -> Option<String> {
+pub(crate) fn read(kept: String) -> Option<String> {
     if !kept.contains(ESCAPE) {
         return Some(kept);
     }

@@ -3,10 +3,9 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
-use serde::{Deserialize, Serialize};
 use utmos_core::{
     command::StatusVersion,
-    device_request::{Asked, DeviceRequest, Reply, ReplySource, RoutingDecision},
+    device_request::{Asked, DeviceRequest, Reply, RoutingDecision},
     id::{DeviceRequestId, DeviceSn, TenantId},
     ports::{RequestChanged, RequestFilter, RequestKept, StoreError},
     time::Timestamp,
@@ -21,6 +20,7 @@ use super::{
 };
 use crate::{
     codes::Coded,
+    reply,
     seal::{DataKey, Sealer, Slot},
 };
 
@@ -60,17 +60,6 @@ const INSERT: &str = "
         reply, sending, sent_at, version, needs_care)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)";
 
-/// An answer as it is kept.
-#[derive(Serialize, Deserialize)]
-struct KeptReply {
-    code: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<String>,
-    source: ReplySource,
-    data: String,
-    at: Timestamp,
-}
-
 /// A request whose texts are sealed, so that the writer only writes.
 pub(super) struct SealedRequest {
     request: Arc<DeviceRequest>,
@@ -82,7 +71,7 @@ impl SealedRequest {
     pub(super) fn new(request: Arc<DeviceRequest>, sealer: &Sealer) -> Result<Self, StoreError> {
         let key = key_of(request.asked.id, sealer);
         let payload = key.seal(Slot::RequestPayload, &request.asked.payload)?;
-        let reply = request.reply.as_ref().map(|reply| seal_reply(reply, &key)).transpose()?;
+        let reply = request.reply.as_ref().map(|reply| reply::seal(reply, &key)).transpose()?;
         Ok(Self { request, payload, reply })
     }
 
@@ -349,28 +338,7 @@ fn key_of(id: DeviceRequestId, sealer: &Sealer) -> DataKey {
     sealer.data_key_of(id.uuid().as_bytes())
 }
 
-fn seal_reply(reply: &Reply, key: &DataKey) -> Result<Vec<u8>, StoreError> {
-    let kept = KeptReply {
-        code: reply.code.clone(),
-        message: reply.message.clone(),
-        source: reply.source,
-        data: reply.data.to_string(),
-        at: reply.at,
-    };
-    let text = serde_json::to_string(&kept);
-    let text = text.map_err(|error| StoreError::Damaged(format!("a reply: {error}")))?;
-    key.seal(Slot::RequestReply, &text)
-}
-
 fn open_reply(cells: &mut Cells<'_>, key: &DataKey) -> Result<Option<Reply>, StoreError> {
-    let Some(text) = cells.maybe_sealed("reply", key, Slot::RequestReply)? else { return Ok(None) };
-    let kept: KeptReply =
-        serde_json::from_str(&text).map_err(|error| cells.damaged("reply", error))?;
-    Ok(Some(Reply {
-        code: kept.code,
-        message: kept.message,
-        source: kept.source,
-        data: kept.data.into(),
-        at: kept.at,
-    }))
+    let text = cells.maybe_sealed("reply", key, Slot::RequestReply)?;
+    text.map(|text| reply::read(&text).map_err(|error| cells.damaged("reply", error))).transpose()
 }

@@ -2,7 +2,6 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 use utmos_core::{
-    command::{FailureCode, Outcome, Phase},
     device_request::{Mode, Rule, Scope, SetRule},
     id::{DeviceSn, GatewaySn, TenantId},
     ports::{RuleSet, StoreError, TaskState},
@@ -15,7 +14,7 @@ use super::{
     limits::RULES_PER_TENANT_MAX,
     rows::{self, SELECT_COMMAND},
 };
-use crate::seal::Sealer;
+use crate::{codes::may_have_left, seal::Sealer};
 
 const AUTO: i64 = 1;
 const MANUAL: i64 = 2;
@@ -162,26 +161,5 @@ impl OfTask {
             report: execution.ext,
             percent: execution.percent,
         }))
-    }
-}
-
-fn may_have_left(phase: Phase) -> bool {
-    match phase {
-        Phase::Waiting => false,
-        Phase::Sending | Phase::Delivered => true,
-        Phase::Ended(outcome) => match outcome {
-            Outcome::Failed(code) | Outcome::TimedOut(code) => match code {
-                FailureCode::DeviceOffline
-                | FailureCode::Cancelled
-                | FailureCode::PreemptedByEmergency
-                | FailureCode::TransportFailed
-                | FailureCode::ExpiredBeforeSending => false,
-                FailureCode::DeviceExecutionFailed
-                | FailureCode::NoResponse
-                | FailureCode::ExecutionUnconfirmed
-                | FailureCode::DispatchUncertain => true,
-            },
-            Outcome::Delivered | Outcome::Succeeded | Outcome::Unmatched => true,
-        },
     }
 }

@@ -1,8 +1,34 @@
-//! The contract on PostgreSQL, and what is PostgreSQL's own.
+//! The rest of the contract on PostgreSQL, and the server that tests start.
 
-use std::net::TcpStream;
+use std::{net::TcpStream, sync::Arc};
 
-use crate::postgres_server::{PostgresServer, Stop};
+use async_trait::async_trait;
+
+use crate::{
+    contract::{FullPlace, FullStore},
+    full_contract_tests,
+    postgres_commands::PostgresPlace,
+    postgres_server::{PostgresServer, Stop},
+};
+
+#[async_trait]
+impl FullPlace for PostgresPlace {
+    async fn open_full(&self) -> Arc<dyn FullStore> {
+        Arc::new(self.store().await)
+    }
+
+    async fn at_rest(&self) -> Vec<u8> {
+        // What is bytes stands there as digits.
+        let dump = self.database.dump();
+        let mut all = dump.clone().into_bytes();
+        for digits in dump.split(|c: char| !c.is_ascii_hexdigit()).filter(|it| it.len() % 2 == 0) {
+            all.extend(hex::decode(digits).unwrap());
+        }
+        all
+    }
+}
+
+full_contract_tests!(PostgresPlace::new());
 
 #[test]
 fn each_database_of_the_shared_server_is_a_new_one() {

@@ -37,7 +37,7 @@ impl Place for PostgresPlace {
 }
 
 pub fn config(url: &str) -> PostgresConfig {
-    let key = MasterKey::from_hex(&"07".repeat(32)).unwrap();
+    let key = MasterKey::from_hex(&"5a".repeat(32)).unwrap();
     let mut config = PostgresConfig::new(PostgresUrl::parse(url).unwrap(), key);
     config.connections = 4;
     config
