@@ -15,6 +15,7 @@ mod reply;
 mod seal;
 mod sqlite;
 mod topology;
+mod transfer;
 mod urgent;
 
 pub use history::HistoryFile;
@@ -32,3 +33,4 @@ pub use sqlite::{
         REQUESTS_PER_TENANT_MAX, RULES_PER_TENANT_MAX, UNMATCHED_PER_TENANT_MAX,
     },
 };
+pub use transfer::{Import, TransferError, Transferred};

@@ -24,6 +24,7 @@ mod rows;
 mod statements;
 pub(crate) mod text;
 mod tls;
+pub(crate) mod transfer;
 mod unmatched;
 mod url;
 mod writer;

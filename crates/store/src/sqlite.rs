@@ -24,6 +24,7 @@ mod requests;
 mod requests_rules;
 mod rows;
 mod timeline;
+pub(crate) mod transfer;
 mod unmatched;
 mod wal;
 mod writer;

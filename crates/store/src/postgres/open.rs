@@ -20,10 +20,14 @@ use crate::seal::Sealer;
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0001_first.sql"),
     include_str!("../../migrations/postgres/0002_device_requests.sql"),
+    include_str!("../../migrations/postgres/0003_import.sql"),
 ];
 
 /// Held while the schema is looked at and changed. `UTMS` and a number.
 const MIGRATION_LOCK: i64 = 0x5554_4D53_0000_0001;
+
+/// In `meta`, while a SQLite database is taken over.
+pub(super) const IMPORTING: &str = "importing";
 
 /// Why the database cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +86,11 @@ pub enum PostgresOpenError {
         "{0} was made with another master key; every server needs the same: put the right key into the key file"
     )]
     OtherMasterKey(String),
+    /// A SQLite database is being taken over, or was in part.
+    #[error(
+        "{0} is being filled from a SQLite database, and not everything is there; run once more: utmos store import"
+    )]
+    Unfinished(String),
     /// A migration failed and was rolled back.
     #[error("{database}: migration {number} failed and was undone: {why}")]
     Migration {
@@ -121,6 +130,26 @@ pub(super) async fn connect(
     });
     client.batch_execute(&settings(STATEMENT_WAIT)).await?;
     Ok(client)
+}
+
+/// A connection for long work, on which nothing else waits.
+pub(super) async fn connect_patiently(
+    config: &PostgresConfig,
+    tls: &MakeTls,
+) -> Result<Client, PostgresOpenError> {
+    let named = Named(&config.url);
+    let client = connect(&config.url, tls).await.map_err(|err| named.explain(&err))?;
+    let patient = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0";
+    client.batch_execute(patient).await.map_err(|err| named.explain(&err))?;
+    Ok(client)
+}
+
+/// The TLS side of connections.
+pub(super) fn tls(config: &PostgresConfig) -> Result<MakeTls, PostgresOpenError> {
+    config
+        .url
+        .tls()
+        .map_err(|source| PostgresOpenError::Tls { database: config.url.to_string(), source })
 }
 
 /// What every connection is set to. A commit is on the disk when it returns, whatever the server's own setting is; one
@@ -166,6 +195,8 @@ pub(super) fn pool(config: &PostgresConfig, tls: &MakeTls) -> Result<Pool, Strin
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Migrate {
     Yes,
+    /// It may, and the database need not be whole.
+    ForImport,
     /// It is only looked at.
     No,
 }
@@ -182,7 +213,7 @@ pub(super) async fn prepare(
     let mut client = connect(&config.url, tls).await.map_err(explain)?;
     check_settings(&client, &named).await?;
     let found = applied(&client, &named).await?;
-    if migrate == Migrate::Yes && found < known() {
+    if migrate != Migrate::No && found < known() {
         migrate_from(&mut client, &named).await?;
     } else if found < known() {
         return Err(PostgresOpenError::OlderSchema {
@@ -191,7 +222,21 @@ pub(super) async fn prepare(
             known: known(),
         });
     }
-    check_key(&client, sealer, &named).await
+    check_key(&client, sealer, &named).await?;
+    match migrate {
+        Migrate::ForImport => Ok(()),
+        Migrate::Yes | Migrate::No => check_whole(&client, &named).await,
+    }
+}
+
+/// No server may work on a part of what was.
+async fn check_whole(client: &Client, named: &Named<'_>) -> Result<(), PostgresOpenError> {
+    let sql = "SELECT 1 FROM meta WHERE name = $1";
+    let found = client.query_opt(sql, &[&IMPORTING]).await.map_err(|err| named.explain(&err))?;
+    match found {
+        None => Ok(()),
+        Some(_) => Err(PostgresOpenError::Unfinished(named.name())),
+    }
 }
 
 fn known() -> i32 {

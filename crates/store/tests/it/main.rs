@@ -22,4 +22,5 @@ mod requests;
 mod roundtrip;
 mod sqlite;
 mod telemetry;
+mod transfer;
 mod trouble;
