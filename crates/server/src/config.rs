@@ -82,12 +82,27 @@ pub struct Metrics {
 /// The database.
 #[derive(Debug, Clone)]
 pub struct Store {
-    /// The SQLite file.
+    /// The SQLite file; the journal of emergencies lies beside it.
     pub path: PathBuf,
+    /// PostgreSQL instead of the SQLite file.
+    pub postgres: Option<Postgres>,
     /// The file with the key that encrypts secrets.
     pub master_key_file: PathBuf,
     /// The SQLite file of telemetry and device events.
     pub history_path: PathBuf,
+}
+
+/// A PostgreSQL database.
+#[derive(Debug, Clone)]
+pub struct Postgres {
+    /// Where it is; may hold a password.
+    pub url: Secret,
+    /// File with the password.
+    pub password_file: Option<PathBuf>,
+    /// PEM file of the authority; `None` = the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Connections that read.
+    pub connections: usize,
 }
 
 /// Where docks connect.
@@ -280,8 +295,16 @@ impl Config {
         let data_dir = reader.path("data_dir");
         let http = Http::read(reader);
         let metrics = Metrics { listen: reader.optional_address("metrics.listen") };
+        let own_path = data_dir.join("utmos.sqlite");
+        let store_path = reader.path_or("store.path", own_path.clone());
+        let postgres = Postgres::read(reader);
+        if postgres.is_some() && store_path != own_path {
+            let both = "names a SQLite file, and store.url a PostgreSQL database; leave one of the two empty";
+            reader.refuse("store.path", both);
+        }
         let store = Store {
-            path: reader.path_or("store.path", data_dir.join("utmos.sqlite")),
+            path: store_path,
+            postgres,
             master_key_file: reader.path_or("store.master_key_file", data_dir.join("master.key")),
             history_path: reader.path_or("store.history_path", data_dir.join("history.sqlite")),
         };
@@ -358,6 +381,19 @@ impl Config {
             catalogue,
             log,
         }
+    }
+}
+
+impl Postgres {
+    fn read(reader: &mut Reader) -> Option<Self> {
+        let url = reader.secret("store.url");
+        let postgres = Self {
+            password_file: reader.optional_path("store.password_file"),
+            ca_file: reader.optional_path("store.ca_file"),
+            connections: reader.size("store.connections", 1..=1000),
+            url,
+        };
+        (!postgres.url.expose().is_empty()).then_some(postgres)
     }
 }
 

@@ -88,7 +88,7 @@ pub fn run(command: Command) -> anyhow::Result<Exit> {
             Command::Tenant(action) => tenant::run(action).await,
             Command::Doctor(args) => doctor::run(args).await,
             Command::Broker(action) => broker::run(action).await,
-            Command::Store(action) => store::run(&action),
+            Command::Store(action) => store::run(&action).await,
             Command::Config(action) => config::run(&action),
             Command::Bench(args) => bench::run(args).await,
         }

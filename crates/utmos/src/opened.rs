@@ -8,23 +8,95 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use utmos_core::ports::{RegistryStore, Store, Tenant};
+use async_trait::async_trait;
+use utmos_core::ports::{FleetStore, RequestStore, Store, StoreError, Tenant};
 use utmos_dji::catalogue::Catalogue;
 use utmos_server::config::Config;
-use utmos_store::{HistoryFile, JournalledStore, MasterKey, SqliteConfig, SqliteStore};
+use utmos_store::{
+    HistoryFile, JournalledStore, MasterKey, PostgresConfig, PostgresStore, PostgresUrl,
+    SqliteConfig, SqliteStore,
+};
 
 use crate::environment;
 
 /// The variable that can hold the master key itself.
 pub const MASTER_KEY: &str = "UTMOS_MASTER_KEY";
 
+/// The variable that can hold the password of the database.
+const STORE_PASSWORD: &str = "UTMOS_STORE_PASSWORD";
+
 /// Emergencies that went out while the database was unwell; lies beside the database.
 const JOURNAL_FILE: &str = "emergency.journal";
 
+/// The store, whole, in whichever engine.
+#[async_trait]
+pub trait Database: Store + RequestStore + FleetStore {
+    /// Writes what is queued and gives up what it holds. Later calls are refused.
+    async fn close(&self);
+
+    /// The engine's own quick check: what is damaged, in its words; empty when nothing is.
+    async fn quick_check(&self) -> Result<Vec<String>, StoreError>;
+}
+
+#[async_trait]
+impl Database for SqliteStore {
+    async fn close(&self) {
+        Self::close(self).await;
+    }
+
+    async fn quick_check(&self) -> Result<Vec<String>, StoreError> {
+        Self::quick_check(self).await
+    }
+}
+
+#[async_trait]
+impl Database for PostgresStore {
+    async fn close(&self) {
+        Self::close(self).await;
+    }
+
+    /// PostgreSQL looks after its own pages.
+    async fn quick_check(&self) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
+    }
+}
+
+/// How the database is named, without secrets.
+pub fn name(config: &Config) -> String {
+    let url = config.store.postgres.as_ref().map(|it| PostgresUrl::parse(it.url.expose()));
+    match url {
+        Some(Ok(url)) => url.to_string(),
+        Some(Err(_)) => "of store.url".to_owned(),
+        None => config.store.path.display().to_string(),
+    }
+}
+
+/// Where PostgreSQL is, where it is the store.
+pub fn postgres(config: &Config) -> anyhow::Result<Option<PostgresConfig>> {
+    let Some(postgres) = &config.store.postgres else { return Ok(None) };
+    let mut url = PostgresUrl::parse(postgres.url.expose()).context("store.url cannot be used")?;
+    if let Some(password) = environment::variable(STORE_PASSWORD) {
+        url.set_password(&password);
+    } else if let Some(path) = &postgres.password_file {
+        let text = fs::read_to_string(path)
+            .with_context(|| format!("store.password_file {} cannot be read", path.display()))?;
+        url.set_password(text.trim_end_matches(['\r', '\n']));
+    }
+    if let Some(path) = &postgres.ca_file {
+        url.set_ca(path.clone());
+    }
+    let mut found = PostgresConfig::new(url, master_key(config)?);
+    found.connections = postgres.connections;
+    Ok(Some(found))
+}
+
 /// Opens the store, and makes it with its folder and key where there is none.
-pub fn store(config: &Config) -> anyhow::Result<Arc<SqliteStore>> {
+pub async fn store(config: &Config) -> anyhow::Result<Arc<dyn Database>> {
     for file in [&config.store.path, &config.store.master_key_file] {
         make_folder(folder_of(file))?;
+    }
+    if let Some(postgres) = postgres(config)? {
+        return Ok(Arc::new(PostgresStore::open(postgres).await?));
     }
     let (path, master_key) = (config.store.path.clone(), master_key(config)?);
     Ok(Arc::new(SqliteStore::open(SqliteConfig { path, master_key })?))
@@ -56,6 +128,10 @@ pub fn history(config: &Config) -> anyhow::Result<Arc<HistoryFile>> {
 /// A new key would open nothing that is in a database, and would take the place of the one that does.
 fn must_have_its_key(config: &Config) -> anyhow::Result<()> {
     let (database, key) = (&config.store.path, &config.store.master_key_file);
+    if config.store.postgres.is_some() {
+        // The database itself says whether the key is its own.
+        return Ok(());
+    }
     let is_used = fs::metadata(database).is_ok_and(|file| file.len() > 0);
     if is_used && !key.try_exists().unwrap_or(true) {
         return Err(anyhow!(
@@ -116,7 +192,7 @@ pub fn folder_of(file: &Path) -> &Path {
 }
 
 /// The tenant of this name; without a name, the only one there is.
-pub async fn tenant(store: &SqliteStore, name: Option<&str>) -> anyhow::Result<Tenant> {
+pub async fn tenant(store: &dyn Database, name: Option<&str>) -> anyhow::Result<Tenant> {
     let tenants = store.tenants().await?;
     let names = || tenants.iter().map(|tenant| tenant.name.as_str()).collect::<Vec<_>>().join(", ");
     match (name, tenants.as_slice()) {

@@ -74,6 +74,7 @@ impl ConfigArgs {
             for (key, value) in [
                 ("data_dir", DEMO_DIR),
                 ("store.path", ""),
+                ("store.url", ""),
                 ("store.master_key_file", ""),
                 ("mqtt.mode", "embedded"),
             ] {

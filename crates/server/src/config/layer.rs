@@ -14,8 +14,14 @@ use super::{DEFAULT_FILE, problem::Problem};
 const PREFIX: &str = "UTMOS_";
 
 /// Variables that begin like ours and are no settings of the server.
-pub const OTHER_VARIABLES: [&str; 5] =
-    ["UTMOS_URL", "UTMOS_API_ID", "UTMOS_API_KEY", "UTMOS_CONFIG", "UTMOS_MASTER_KEY"];
+pub const OTHER_VARIABLES: [&str; 6] = [
+    "UTMOS_URL",
+    "UTMOS_API_ID",
+    "UTMOS_API_KEY",
+    "UTMOS_CONFIG",
+    "UTMOS_MASTER_KEY",
+    "UTMOS_STORE_PASSWORD",
+];
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

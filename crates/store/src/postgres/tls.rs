@@ -115,8 +115,8 @@ impl MakeTlsConnect<Socket> for MakeTls {
     type Error = io::Error;
 
     fn make_tls_connect(&mut self, domain: &str) -> io::Result<Connect> {
-        let name = ServerName::try_from(domain.to_owned())
-            .map_err(|err| io::Error::new(io::ErrorKind::InvalidInput, err))?;
+        // Asked for also where no TLS will be spoken, such as for a socket, which has no name.
+        let name = ServerName::try_from(domain.to_owned()).ok();
         Ok(Connect { connector: TlsConnector::from(self.0.clone()), name })
     }
 }
@@ -124,7 +124,8 @@ impl MakeTlsConnect<Socket> for MakeTls {
 /// One handshake to come.
 pub(super) struct Connect {
     connector: TlsConnector,
-    name: ServerName<'static>,
+    /// `None` where a certificate could not bear it.
+    name: Option<ServerName<'static>>,
 }
 
 impl TlsConnect<Socket> for Connect {
@@ -133,7 +134,13 @@ impl TlsConnect<Socket> for Connect {
     type Future = Pin<Box<dyn Future<Output = io::Result<Tls>> + Send>>;
 
     fn connect(self, socket: Socket) -> Self::Future {
-        Box::pin(async move { self.connector.connect(self.name, socket).await.map(Tls) })
+        Box::pin(async move {
+            let unnamed = || {
+                io::Error::new(io::ErrorKind::InvalidInput, "no certificate bears the host's name")
+            };
+            let name = self.name.ok_or_else(unnamed)?;
+            self.connector.connect(name, socket).await.map(Tls)
+        })
     }
 }
 

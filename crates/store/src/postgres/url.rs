@@ -127,9 +127,10 @@ impl PostgresUrl {
     }
 
     pub(super) fn tls(&self) -> Result<MakeTls, TlsFault> {
-        match self.config.get_ssl_mode() {
-            SslMode::Disable => MakeTls::unused(),
-            _ => MakeTls::new(&self.tls),
+        if self.config.get_ssl_mode() == SslMode::Disable {
+            MakeTls::unused()
+        } else {
+            MakeTls::new(&self.tls)
         }
     }
 }

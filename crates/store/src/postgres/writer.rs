@@ -122,17 +122,15 @@ impl Writer {
 
     /// Waits for work, and tries a small write now and then while nothing can be written. Answers whether there may be more.
     async fn next(&mut self, jobs: &mut Vec<Job>) -> bool {
-        loop {
-            let taken = self.jobs.recv_many(jobs, BATCH_MAX);
-            if !self.is_patient || self.condition.trouble().is_none() {
-                return taken.await > 0;
-            }
-            match timeout(PROBE_WAIT, taken).await {
-                Ok(count) => return count > 0,
-                Err(_) => {
-                    jobs.push(Job::probe());
-                    return true;
-                }
+        let taken = self.jobs.recv_many(jobs, BATCH_MAX);
+        if !self.is_patient || self.condition.trouble().is_none() {
+            return taken.await > 0;
+        }
+        match timeout(PROBE_WAIT, taken).await {
+            Ok(count) => count > 0,
+            Err(_) => {
+                jobs.push(Job::probe());
+                true
             }
         }
     }
@@ -231,7 +229,9 @@ impl Writer {
         let weeks: BTreeSet<Week> = asks().filter_map(week).collect();
         let before_commit = |fault: Fault, client: &Client| match fault {
             Fault::Everyone(error) if client.is_closed() => Failure::Lost(error),
-            fault => Failure::RolledBack(fault),
+            fault @ (Fault::Own(_) | Fault::Crossed(_) | Fault::Everyone(_)) => {
+                Failure::RolledBack(fault)
+            }
         };
         if let Err(fault) = self.weeks.ensure(client, &weeks).await {
             return Err(before_commit(fault, client));

@@ -160,3 +160,17 @@ async fn tls_checks_the_certificate_and_a_password_opens() {
     let stranger = refusal(&url("r1ght", "?sslmode=require")).await;
     assert!(stranger.contains("certificate"), "{stranger}");
 }
+
+#[tokio::test]
+async fn a_socket_of_the_file_system_opens_without_tls() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let path = folder.path().display().to_string();
+    let server = PostgresServer::own_with(&format!("unix_socket_directories = '{path}'"));
+    let database = server.database();
+    let name = database.url().rsplit('/').next().unwrap().to_owned();
+    let url = format!("postgres://utmos@{}/{name}", path.replace('/', "%2F"));
+    let store = PostgresStore::open(config(&url)).await.unwrap();
+    assert_eq!(store.generation().await.unwrap(), 0);
+}

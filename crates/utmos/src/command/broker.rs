@@ -13,16 +13,15 @@ use clap::{Args, Subcommand};
 use utmos_core::{
     device::{Device, Registry},
     id::DeviceSn,
-    ports::RegistryStore,
 };
 use utmos_dji::topic::SERVER_FILTERS;
 use utmos_server::config::{Config, Mqtt};
-use utmos_store::SqliteStore;
 
 use self::access::Access;
 use crate::{
     exit::Exit,
-    opened, output,
+    opened::{self, Database},
+    output,
     settings::{ConfigArgs, Purpose},
 };
 
@@ -124,8 +123,8 @@ pub async fn run(action: Action) -> anyhow::Result<Exit> {
 }
 
 async fn read(config: Config) -> anyhow::Result<Known> {
-    let store = opened::store(&config)?;
-    let registry = registry(&store).await;
+    let store = opened::store(&config).await?;
+    let registry = registry(&*store).await;
     store.close().await;
     let registry = registry?;
     let (user, heard) = match &config.mqtt {
@@ -150,7 +149,7 @@ async fn read(config: Config) -> anyhow::Result<Known> {
 }
 
 /// Devices, and what stands behind them as far as is known: as a server has it at its start.
-async fn registry(store: &SqliteStore) -> anyhow::Result<Registry> {
+async fn registry(store: &dyn Database) -> anyhow::Result<Registry> {
     let mut registry = Registry::default();
     registry.replace_devices(store.devices().await?);
     for (gateway, subs) in store.topologies().await? {

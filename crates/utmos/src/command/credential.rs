@@ -12,14 +12,15 @@ use utmos_core::{
     },
     id::{ApiId, DeviceSn},
     method::CompleteOn,
-    ports::{RegistryStore, Tenant},
+    ports::Tenant,
     time::Timestamp,
 };
-use utmos_store::SqliteStore;
 
 use crate::{
     exit::Exit,
-    issue, opened, output,
+    issue,
+    opened::{self, Database},
+    output,
     settings::{ConfigArgs, Purpose},
     time::{Moment, now, parse_duration},
 };
@@ -148,13 +149,13 @@ pub async fn run(action: Action) -> anyhow::Result<Exit> {
     | Action::Rotate { config, .. }
     | Action::Disable { config, .. }
     | Action::Enable { config, .. }) = &action;
-    let store = opened::store(&config.load(Purpose::Work)?.config)?;
-    let done = act(&store, action).await;
+    let store = opened::store(&config.load(Purpose::Work)?.config).await?;
+    let done = act(&*store, action).await;
     store.close().await;
     done.map(|()| Exit::Done)
 }
 
-async fn act(store: &SqliteStore, action: Action) -> anyhow::Result<()> {
+async fn act(store: &dyn Database, action: Action) -> anyhow::Result<()> {
     match action {
         Action::Create { new, json, .. } => {
             let tenant = opened::tenant(store, new.tenant.as_deref()).await?;
@@ -209,7 +210,7 @@ pub fn make(new: &NewArgs, tenant: &Tenant, at: Timestamp) -> anyhow::Result<(Cr
 
 /// A slip in a serial number would lock the credential out of the device it is meant for.
 async fn check_devices(
-    store: &SqliteStore,
+    store: &dyn Database,
     tenant: &Tenant,
     wanted: &[DeviceSn],
 ) -> anyhow::Result<()> {
@@ -242,7 +243,7 @@ fn show_new(credential: &Credential, tenant: &Tenant, secret: &Secret, as_json: 
     output::line("The key is not shown again: keep it now.");
 }
 
-async fn list(store: &SqliteStore, tenant: Option<&str>, as_json: bool) -> anyhow::Result<()> {
+async fn list(store: &dyn Database, tenant: Option<&str>, as_json: bool) -> anyhow::Result<()> {
     let tenants = store.tenants().await?;
     let only = match tenant {
         Some(name) => Some(opened::tenant(store, Some(name)).await?.id),
@@ -279,7 +280,7 @@ async fn list(store: &SqliteStore, tenant: Option<&str>, as_json: bool) -> anyho
 }
 
 async fn rotate(
-    store: &SqliteStore,
+    store: &dyn Database,
     api_id: &str,
     overlap: Duration,
     as_json: bool,
@@ -327,7 +328,7 @@ fn renew(credential: &mut Credential, secret: Secret, at: Timestamp, overlap: Du
 }
 
 async fn set_status(
-    store: &SqliteStore,
+    store: &dyn Database,
     api_id: &str,
     status: CredentialStatus,
 ) -> anyhow::Result<()> {
@@ -342,7 +343,7 @@ async fn set_status(
     Ok(())
 }
 
-async fn find(store: &SqliteStore, api_id: &str) -> anyhow::Result<Credential> {
+async fn find(store: &dyn Database, api_id: &str) -> anyhow::Result<Credential> {
     let found = store.credential(&ApiId::new(api_id)).await?;
     found.ok_or_else(|| {
         anyhow!("there is no credential {api_id}; `utmos credential list` shows all")

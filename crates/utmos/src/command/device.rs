@@ -14,20 +14,18 @@ use utmos_core::{
     device::{Device, DeviceKind},
     device_request::Asked,
     id::DeviceSn,
-    ports::{
-        By, CommandStore, DeviceEdit, DeviceOrder, FleetStore, Ordered, RegistryStore,
-        RequestStore, Tenant,
-    },
+    ports::{By, DeviceEdit, DeviceOrder, Ordered, Tenant},
 };
 use utmos_server::{
     config::{Config, Mqtt},
     directory::mqtt_secret_hash,
 };
-use utmos_store::SqliteStore;
 
 use crate::{
     exit::Exit,
-    issue, opened, output,
+    issue,
+    opened::{self, Database},
+    output,
     settings::{ConfigArgs, Purpose},
     time::now,
 };
@@ -167,13 +165,13 @@ pub async fn run(action: Action) -> anyhow::Result<Exit> {
     )
     | Action::List { config, .. }) = &action;
     let config = config.load(Purpose::Work)?.config;
-    let store = opened::store(&config)?;
-    let done = act(&store, &config, action).await;
+    let store = opened::store(&config).await?;
+    let done = act(&*store, &config, action).await;
     store.close().await;
     done.map(|()| Exit::Done)
 }
 
-async fn act(store: &SqliteStore, config: &Config, action: Action) -> anyhow::Result<()> {
+async fn act(store: &dyn Database, config: &Config, action: Action) -> anyhow::Result<()> {
     match action {
         Action::Add { new, json, .. } => {
             let tenant = opened::tenant(store, new.tenant.as_deref()).await?;
@@ -270,7 +268,7 @@ async fn act(store: &SqliteStore, config: &Config, action: Action) -> anyhow::Re
 }
 
 /// Carries out a change, with its line on the device's record.
-async fn carry_out(store: &SqliteStore, order: DeviceOrder) -> anyhow::Result<()> {
+async fn carry_out(store: &dyn Database, order: DeviceOrder) -> anyhow::Result<()> {
     match store.order(order, by_hand()).await? {
         Ordered::Done(_) => Ok(()),
         Ordered::Known(device) => bail!("{} was registered just now", device.sn),
@@ -283,7 +281,7 @@ async fn carry_out(store: &SqliteStore, order: DeviceOrder) -> anyhow::Result<()
 }
 
 async fn add_aircraft(
-    store: &SqliteStore,
+    store: &dyn Database,
     new: NewArgs,
     tenant: &Tenant,
     as_json: bool,
@@ -317,7 +315,7 @@ const PAGE: usize = 500;
 
 /// Refuses what would take a device from under commands that have not ended.
 async fn none_open(
-    store: &SqliteStore,
+    store: &dyn Database,
     device: &Device,
     args: &OpenArgs,
     what: &str,
@@ -352,7 +350,7 @@ async fn none_open(
 }
 
 /// Refuses what would leave a device without the answers it waits for.
-async fn none_asked(store: &SqliteStore, device: &Device, what: &str) -> anyhow::Result<()> {
+async fn none_asked(store: &dyn Database, device: &Device, what: &str) -> anyhow::Result<()> {
     let (mut count, mut first, mut after) = (0, None, None);
     loop {
         let page = store.requests_in_care(after, PAGE).await?;
@@ -374,7 +372,7 @@ async fn none_asked(store: &SqliteStore, device: &Device, what: &str) -> anyhow:
     )
 }
 
-async fn known(store: &SqliteStore, sn: &DeviceSn) -> anyhow::Result<Device> {
+async fn known(store: &dyn Database, sn: &DeviceSn) -> anyhow::Result<Device> {
     let found = find(store, sn).await?;
     found.ok_or_else(|| anyhow!("there is no device {sn}; `utmos device list` shows all"))
 }
@@ -384,7 +382,7 @@ fn name_of(tenants: &[Tenant], device: &Device) -> String {
     tenant.map_or_else(|| device.tenant.to_string(), |tenant| tenant.name.clone())
 }
 
-async fn find(store: &SqliteStore, sn: &DeviceSn) -> anyhow::Result<Option<Device>> {
+async fn find(store: &dyn Database, sn: &DeviceSn) -> anyhow::Result<Option<Device>> {
     Ok(store.devices().await?.into_iter().find(|device| device.sn == *sn))
 }
 
@@ -440,7 +438,7 @@ fn broker_address(config: &Config) -> (String, Option<String>) {
     }
 }
 
-async fn list(store: &SqliteStore, tenant: Option<&str>, as_json: bool) -> anyhow::Result<()> {
+async fn list(store: &dyn Database, tenant: Option<&str>, as_json: bool) -> anyhow::Result<()> {
     let tenants = store.tenants().await?;
     let only = match tenant {
         Some(name) => Some(opened::tenant(store, Some(name)).await?.id),

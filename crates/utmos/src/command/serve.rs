@@ -47,11 +47,11 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     }
     let mut config = loaded.config;
     open_files::fit(&mut config, open_files::raise());
-    let store = opened::store(&config)?;
+    let store = opened::store(&config).await?;
     // First of all, because only one server gets it: a second one must not touch what the first relies on.
     let journalled = opened::journalled(store.clone(), &config).await?;
     let history = opened::history(&config)?;
-    let prepared = if args.demo { Some(demo::prepare(&store, &config).await?) } else { None };
+    let prepared = if args.demo { Some(demo::prepare(&*store, &config).await?) } else { None };
     let settling = tokio::spawn({
         let journalled = journalled.clone();
         async move { journalled.keep_settling().await }
@@ -69,7 +69,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         catalogue: catalogue.clone(),
     };
     let server = Server::start(&config, parts).await.with_context(|| {
-        format!("the server does not start with the database {}", config.store.path.display())
+        format!("the server does not start with the database {}", opened::name(&config))
     })?;
     let running = match prepared {
         Some(prepared) => Some(prepared.run(&config, &catalogue, &server).await?),

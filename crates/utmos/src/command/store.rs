@@ -1,13 +1,15 @@
-//! `utmos store`: looks at the whole database, or copies it. Needs no master key, since it reads no secret.
+//! `utmos store`: looks at the whole database, copies it, or brings it up to date.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Subcommand;
+use utmos_server::config::Config;
+use utmos_store::{Examination, PostgresConfig, PostgresStore};
 
 use crate::{
     exit::Exit,
-    output,
+    opened, output,
     settings::{ConfigArgs, Purpose},
 };
 
@@ -24,6 +26,11 @@ pub enum Action {
         #[command(flatten)]
         config: ConfigArgs,
     },
+    /// Bring the schema of a PostgreSQL database up to date, as the first server to start would do
+    Migrate {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
     /// Copy the database as it is at this moment into a new file, while the server runs or not
     Backup {
         /// The new file; one that is there is refused
@@ -35,33 +42,67 @@ pub enum Action {
 }
 
 /// Runs it.
-pub fn run(action: &Action) -> anyhow::Result<Exit> {
+pub async fn run(action: &Action) -> anyhow::Result<Exit> {
     match action {
         Action::Check { file: Some(file), .. } => check(file),
         Action::Check { file: None, config } => {
-            check(&config.load(Purpose::Work)?.config.store.path)
+            let config = config.load(Purpose::Work)?.config;
+            match opened::postgres(&config)? {
+                Some(postgres) => check_postgres(&postgres).await,
+                None => check(&config.store.path),
+            }
         }
+        Action::Migrate { config } => migrate(&config.load(Purpose::Work)?.config).await,
         Action::Backup { into, config } => {
-            back_up(&config.load(Purpose::Work)?.config.store.path, into)
+            let config = config.load(Purpose::Work)?.config;
+            if config.store.postgres.is_some() {
+                bail!("store.url names a PostgreSQL database; copy it with: pg_dump");
+            }
+            back_up(&config.store.path, into)
         }
+    }
+}
+
+async fn migrate(config: &Config) -> anyhow::Result<Exit> {
+    let Some(postgres) = opened::postgres(config)? else {
+        bail!(
+            "a SQLite database is brought up to date by the server that opens it; only PostgreSQL needs this"
+        );
+    };
+    PostgresStore::migrate(&postgres).await?;
+    output::line(format_args!("{} is up to date", postgres.url));
+    Ok(Exit::Done)
+}
+
+async fn check_postgres(postgres: &PostgresConfig) -> anyhow::Result<Exit> {
+    PostgresStore::check(postgres).await?;
+    let found = PostgresStore::examine(postgres).await?;
+    tell(&postgres.url, &found);
+    if found.faults.is_empty() {
+        output::line("Nothing is wrong with it.");
+        return Ok(Exit::Done);
+    }
+    output::line(
+        "Its tables contradict each other. Stop the servers and restore the backup: docs/postgresql.md",
+    );
+    Ok(Exit::Failure)
+}
+
+fn tell(database: &dyn std::fmt::Display, found: &Examination) {
+    let count = |count: Option<i64>| {
+        count.map_or_else(|| "unreadable".to_owned(), |count| count.to_string())
+    };
+    let (commands, open) = (count(found.commands), count(found.open));
+    output::line(format_args!("{database}: {commands} commands, {open} open"));
+    for fault in &found.faults {
+        output::line(format_args!("  {}", fault.replace('\n', " ")));
     }
 }
 
 fn check(path: &Path) -> anyhow::Result<Exit> {
     must_be_there(path)?;
     let found = utmos_store::examine(path)?;
-    let count = |count: Option<i64>| {
-        count.map_or_else(|| "unreadable".to_owned(), |count| count.to_string())
-    };
-    output::line(format_args!(
-        "{}: {} commands, {} open",
-        path.display(),
-        count(found.commands),
-        count(found.open)
-    ));
-    for fault in &found.faults {
-        output::line(format_args!("  {}", fault.replace('\n', " ")));
-    }
+    tell(&path.display(), &found);
     if found.faults.is_empty() {
         output::line("Nothing is wrong with it.");
         return Ok(Exit::Done);

@@ -3,16 +3,13 @@
 use anyhow::bail;
 use clap::Subcommand;
 use serde_json::json;
-use utmos_core::{
-    id::TenantId,
-    ports::{RegistryStore, Tenant},
-};
-use utmos_store::SqliteStore;
+use utmos_core::{id::TenantId, ports::Tenant};
 use uuid::Uuid;
 
 use crate::{
     exit::Exit,
-    opened, output,
+    opened::{self, Database},
+    output,
     settings::{ConfigArgs, Purpose},
     time::now,
 };
@@ -40,19 +37,19 @@ pub enum Action {
 /// Runs it.
 pub async fn run(action: Action) -> anyhow::Result<Exit> {
     let (Action::Create { config, .. } | Action::List { config, .. }) = &action;
-    let store = opened::store(&config.load(Purpose::Work)?.config)?;
+    let store = opened::store(&config.load(Purpose::Work)?.config).await?;
     let done = match action {
-        Action::Create { name, .. } => create(&store, &name)
+        Action::Create { name, .. } => create(&*store, &name)
             .await
             .map(|tenant| output::line(format_args!("tenant {name} ({}) is made", tenant.id))),
-        Action::List { json, .. } => list(&store, json).await,
+        Action::List { json, .. } => list(&*store, json).await,
     };
     store.close().await;
     done.map(|()| Exit::Done)
 }
 
 /// Makes a tenant of a new name.
-pub async fn create(store: &SqliteStore, name: &str) -> anyhow::Result<Tenant> {
+pub async fn create(store: &dyn Database, name: &str) -> anyhow::Result<Tenant> {
     const NAME_CHARS_MAX: usize = 100;
     if name.trim().is_empty()
         || name.chars().count() > NAME_CHARS_MAX
@@ -69,7 +66,7 @@ pub async fn create(store: &SqliteStore, name: &str) -> anyhow::Result<Tenant> {
     Ok(tenant)
 }
 
-async fn list(store: &SqliteStore, as_json: bool) -> anyhow::Result<()> {
+async fn list(store: &dyn Database, as_json: bool) -> anyhow::Result<()> {
     let tenants = store.tenants().await?;
     if as_json {
         let items = tenants.iter().map(|tenant| {

@@ -11,13 +11,18 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::shell::{PROGRAM, Shell, run};
 
 /// A running demo. Ended when it is dropped, however the test ends.
-struct Demo {
+pub struct Demo {
     child: Child,
     introduction: Vec<String>,
 }
 
 impl Demo {
     fn start(shell: &Shell) -> Self {
+        Self::start_with(shell, &[])
+    }
+
+    /// With more arguments.
+    pub fn start_with(shell: &Shell, more: &[&str]) -> Self {
         let mut command = shell.command(PROGRAM);
         command.args([
             "serve",
@@ -27,6 +32,7 @@ impl Demo {
             "--mqtt-listen",
             "127.0.0.1:0",
         ]);
+        command.args(more);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
         let introduction: Vec<String> =
@@ -35,7 +41,7 @@ impl Demo {
     }
 
     /// The indented lines that follow the one that ends like this.
-    fn lines_after(&self, end: &str) -> String {
+    pub fn lines_after(&self, end: &str) -> String {
         let after = self.introduction.iter().skip_while(|line| !line.ends_with(end)).skip(2);
         after.take_while(|line| !line.is_empty()).cloned().collect::<Vec<_>>().join("\n")
     }
@@ -45,7 +51,7 @@ impl Demo {
         lines.map(|value| value.trim().to_owned()).next().unwrap()
     }
 
-    fn stop(mut self) -> Option<i32> {
+    pub fn stop(mut self) -> Option<i32> {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         kill_process(pid, Signal::TERM).unwrap();
         self.child.wait().unwrap().code()

@@ -5,6 +5,10 @@ mod administration;
 mod config;
 mod demo;
 mod doctor;
+mod postgres;
+#[expect(dead_code, reason = "the store's tests use all of it")]
+#[path = "../../../store/tests/it/postgres_server.rs"]
+mod postgres_server;
 mod send;
 mod shell;
 mod sign;

@@ -15,14 +15,12 @@ use utmos_core::{
     credential::Role,
     device::{Device, DeviceKind},
     id::{DeviceSn, TenantId},
-    ports::RegistryStore,
 };
 use utmos_server::{
     config::{Config, Layers},
     directory::mqtt_secret_hash,
 };
 use utmos_sim::DockConfig;
-use utmos_store::SqliteStore;
 
 use super::{http::Connection, machine};
 use crate::{
@@ -31,7 +29,8 @@ use crate::{
         credential::{self, NewArgs},
         tenant,
     },
-    environment, opened,
+    environment,
+    opened::{self, Database},
     time::now,
 };
 
@@ -149,13 +148,13 @@ impl Prepared {
     pub async fn new(place: &Place, docks: u32) -> anyhow::Result<Self> {
         let assignments = [format!("data_dir={}", place.dir.display())];
         let layers = Layers::new().assignments("--set", assignments.iter().map(String::as_str));
-        let store = opened::store(&Config::load(layers)?.config)?;
-        let prepared = Self::fill(&store, place, docks).await;
+        let store = opened::store(&Config::load(layers)?.config).await?;
+        let prepared = Self::fill(&*store, place, docks).await;
         store.close().await;
         prepared
     }
 
-    async fn fill(store: &SqliteStore, place: &Place, docks: u32) -> anyhow::Result<Self> {
+    async fn fill(store: &dyn Database, place: &Place, docks: u32) -> anyhow::Result<Self> {
         let tenant = tenant::create(store, "bench").await?;
         let (credential, key) =
             credential::make(&NewArgs::of("bench", Role::TenantAdmin), &tenant, now())?;

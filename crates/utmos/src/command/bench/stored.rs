@@ -11,7 +11,7 @@ use utmos_core::{
     id::{Bid, CommandId, DeviceSn, TenantId},
     life::{Input, Moment, Presence, decide_all},
     method::{Channel, CompleteOn, CompletesBy, IfOffline, Risk},
-    ports::{Accepted, Advance, CommandStore, Ids, NewCommand, RegistryStore},
+    ports::{Accepted, Advance, Ids, NewCommand},
     reply::{Reply, Verdict},
     signing::NonceUse,
     time::{Clock, Deadline},
@@ -21,10 +21,9 @@ use utmos_server::{
     config::{Config, Layers},
     ids::SystemIds,
 };
-use utmos_store::SqliteStore;
 
 use super::child::Prepared;
-use crate::opened;
+use crate::opened::{self, Database};
 
 /// Commands that have ended, and commands that have not.
 pub const ENDED: u64 = 100_000;
@@ -50,7 +49,7 @@ enum Stage {
 pub async fn fill(dir: &Path, prepared: &Prepared) -> anyhow::Result<()> {
     let assignments = [format!("data_dir={}", dir.display())];
     let layers = Layers::new().assignments("--set", assignments.iter().map(String::as_str));
-    let store = opened::store(&Config::load(layers)?.config)?;
+    let store = opened::store(&Config::load(layers)?.config).await?;
     let tenants = store.tenants().await?;
     let tenant = tenants.first().context("the bench has no tenant")?.id;
     let writer = Arc::new(Writer {
@@ -83,7 +82,7 @@ pub async fn fill(dir: &Path, prepared: &Prepared) -> anyhow::Result<()> {
 }
 
 struct Writer {
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Database>,
     tenant: TenantId,
     api_id: utmos_core::id::ApiId,
     docks: Vec<DeviceSn>,

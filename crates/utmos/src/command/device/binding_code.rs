@@ -8,18 +8,17 @@ use serde_json::json;
 use utmos_core::{
     binding::{BindingCode, USES_MAX},
     id::BindingCodeId,
-    ports::{FleetStore, RegistryStore},
 };
 use utmos_server::{
     config::Config,
     fleet::{CODES_PER_TENANT_MAX, CodeAsked},
 };
-use utmos_store::SqliteStore;
 use uuid::Uuid;
 
 use super::{COMMAND_LINE, broker_address};
 use crate::{
-    opened, output,
+    opened::{self, Database},
+    output,
     settings::ConfigArgs,
     time::{now, parse_duration},
 };
@@ -76,7 +75,7 @@ fn parse_good_for(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) async fn act(
-    store: &SqliteStore,
+    store: &dyn Database,
     config: &Config,
     action: Action,
 ) -> anyhow::Result<()> {
@@ -140,7 +139,7 @@ pub(super) async fn act(
     }
 }
 
-async fn list(store: &SqliteStore, tenant: Option<&str>, as_json: bool) -> anyhow::Result<()> {
+async fn list(store: &dyn Database, tenant: Option<&str>, as_json: bool) -> anyhow::Result<()> {
     let only = match tenant {
         Some(name) => Some(opened::tenant(store, Some(name)).await?.id),
         None => None,

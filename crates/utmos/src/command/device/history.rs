@@ -1,16 +1,12 @@
 //! `utmos device history`: who had a device, and who changed what.
 
 use serde_json::json;
-use utmos_core::{
-    id::{DeviceSn, TenantId},
-    ports::{FleetStore, RegistryStore},
-};
-use utmos_store::SqliteStore;
+use utmos_core::id::{DeviceSn, TenantId};
 
-use crate::output;
+use crate::{opened::Database, output};
 
 /// Shows a device's record.
-pub(super) async fn show(store: &SqliteStore, sn: &DeviceSn, as_json: bool) -> anyhow::Result<()> {
+pub(super) async fn show(store: &dyn Database, sn: &DeviceSn, as_json: bool) -> anyhow::Result<()> {
     let tenants = store.tenants().await?;
     let name_of = |id: TenantId| {
         let tenant = tenants.iter().find(|tenant| tenant.id == id);

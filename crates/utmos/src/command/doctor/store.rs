@@ -4,12 +4,15 @@ use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::Path, time::Duratio
 
 use rustix::fs::statvfs;
 use tokio::time::Instant;
-use utmos_core::ports::{CommandStore, RegistryStore};
 use utmos_server::config::Config;
-use utmos_store::{JournalledStore, SqliteStore};
+use utmos_store::{JournalledStore, PostgresStore};
 
 use super::finding::Finding;
-use crate::{environment, opened, time::now};
+use crate::{
+    environment,
+    opened::{self, Database},
+    time::now,
+};
 
 const GIB: u64 = 1024 * 1024 * 1024;
 const FREE_WARN: u64 = GIB;
@@ -25,8 +28,9 @@ const OTHERS: u32 = 0o077;
 pub async fn check(config: &Config) -> Vec<Finding> {
     let path = &config.store.path;
     let mut findings = Vec::new();
-    let exists = path.exists();
-    if exists {
+    if config.store.postgres.is_some() {
+        findings.extend(postgres(config).await);
+    } else if path.exists() {
         findings.extend(permissions(config));
         findings.extend(contents(config).await);
     } else {
@@ -36,6 +40,34 @@ pub async fn check(config: &Config) -> Vec<Finding> {
     let folder = nearest_folder(opened::folder_of(path));
     findings.push(free_space(folder));
     findings.push(sync_speed(folder));
+    findings
+}
+
+/// PostgreSQL: whether it lets us in and has our schema, under our key.
+async fn postgres(config: &Config) -> Vec<Finding> {
+    let key = &config.store.master_key_file;
+    if environment::variable(opened::MASTER_KEY).is_none() && !key.exists() {
+        return vec![Finding::warn(
+            "master key",
+            format!("{} is not there yet", key.display()),
+            "the first start makes it; where other servers have the database already, copy theirs here",
+        )];
+    }
+    let mut findings = permissions(config);
+    let checked = async {
+        match opened::postgres(config)? {
+            Some(postgres) => Ok(PostgresStore::check(&postgres).await?),
+            None => Ok::<_, anyhow::Error>(()),
+        }
+    };
+    match checked.await {
+        Ok(()) => findings.extend(contents(config).await),
+        Err(err) => findings.push(Finding::fail(
+            "store",
+            format!("{err:#}"),
+            "what can go wrong is in docs/postgresql.md",
+        )),
+    }
     findings
 }
 
@@ -65,7 +97,9 @@ fn permissions(config: &Config) -> Vec<Finding> {
         Some(_) => findings.push(Finding::ok("master key", format!("only its owner can read {}", key.display()))),
     }
     let database = &config.store.path;
-    if let Some(mode) = mode(database).filter(|mode| mode & OTHERS != 0) {
+    if config.store.postgres.is_none()
+        && let Some(mode) = mode(database).filter(|mode| mode & OTHERS != 0)
+    {
         findings.push(Finding::warn(
             "store",
             format!("{} can be reached by other users (mode {mode:03o})", database.display()),
@@ -76,7 +110,7 @@ fn permissions(config: &Config) -> Vec<Finding> {
 }
 
 async fn contents(config: &Config) -> Vec<Finding> {
-    let store = match opened::store(config) {
+    let store = match opened::store(config).await {
         Ok(store) => store,
         Err(err) => {
             return vec![Finding::fail(
@@ -86,12 +120,16 @@ async fn contents(config: &Config) -> Vec<Finding> {
             )];
         }
     };
-    let findings = vec![readable(&store).await, whole(&store).await, clock_against(&store).await];
+    let mut findings = vec![readable(&*store).await];
+    if config.store.postgres.is_none() {
+        findings.push(whole(&*store).await);
+    }
+    findings.push(clock_against(&*store).await);
     store.close().await;
     findings
 }
 
-async fn readable(store: &SqliteStore) -> Finding {
+async fn readable(store: &dyn Database) -> Finding {
     let counts = async {
         Ok::<_, utmos_core::ports::StoreError>((
             store.tenants().await?.len(),
@@ -117,7 +155,7 @@ async fn readable(store: &SqliteStore) -> Finding {
     }
 }
 
-async fn whole(store: &SqliteStore) -> Finding {
+async fn whole(store: &dyn Database) -> Finding {
     match store.quick_check().await {
         Ok(faults) if faults.is_empty() => {
             Finding::ok("store", "SQLite's quick check found no damage")
@@ -136,7 +174,7 @@ async fn whole(store: &SqliteStore) -> Finding {
 }
 
 /// A clock that was set back makes commands of before a reboot time out, and nonces last longer.
-async fn clock_against(store: &SqliteStore) -> Finding {
+async fn clock_against(store: &dyn Database) -> Finding {
     match store.newest_record().await {
         Ok(Some(newest)) if now() < newest => Finding::fail(
             "clock",

@@ -17,7 +17,7 @@ use utmos_core::{
     credential::{CredentialStatus, Role},
     device::{Device, DeviceKind},
     id::DeviceSn,
-    ports::{RegistryStore, Tenant},
+    ports::Tenant,
 };
 use utmos_dji::catalogue::Catalogue;
 use utmos_server::{
@@ -26,7 +26,6 @@ use utmos_server::{
     directory::mqtt_secret_hash,
 };
 use utmos_sim::{BrokerAddress, DockConfig, Fleet, FleetConfig, Kind};
-use utmos_store::SqliteStore;
 
 use super::{reachable, url};
 use crate::{
@@ -35,7 +34,9 @@ use crate::{
         credential::{self, NewArgs},
         tenant,
     },
-    issue, opened, output,
+    issue,
+    opened::{self, Database},
+    output,
     settings::DEMO_DIR,
     time::now,
 };
@@ -85,7 +86,7 @@ pub struct Prepared {
 }
 
 /// Sets up tenant, credential and docks.
-pub async fn prepare(store: &SqliteStore, config: &Config) -> anyhow::Result<Prepared> {
+pub async fn prepare(store: &dyn Database, config: &Config) -> anyhow::Result<Prepared> {
     let file = config.data_dir.join(CREDENTIAL_FILE);
     let tenant = match store.tenants().await?.into_iter().find(|tenant| tenant.name == TENANT) {
         Some(tenant) => tenant,
@@ -104,7 +105,7 @@ pub async fn prepare(store: &SqliteStore, config: &Config) -> anyhow::Result<Pre
 
 /// The access in the file, if the store still knows it.
 async fn still_good(
-    store: &SqliteStore,
+    store: &dyn Database,
     tenant: &Tenant,
     file: &Path,
 ) -> anyhow::Result<Option<Access>> {
@@ -121,7 +122,7 @@ async fn still_good(
     Ok(is_good.then_some(access))
 }
 
-async fn new_access(store: &SqliteStore, tenant: &Tenant) -> anyhow::Result<Access> {
+async fn new_access(store: &dyn Database, tenant: &Tenant) -> anyhow::Result<Access> {
     for mut old in store.credentials().await? {
         let is_ours = old.tenant == tenant.id
             && old.name == CREDENTIAL
@@ -143,7 +144,7 @@ async fn new_access(store: &SqliteStore, tenant: &Tenant) -> anyhow::Result<Acce
 }
 
 /// Each start gives the docks new passwords: nobody but this process needs them.
-async fn prepare_docks(store: &SqliteStore, tenant: &Tenant) -> anyhow::Result<Vec<DockConfig>> {
+async fn prepare_docks(store: &dyn Database, tenant: &Tenant) -> anyhow::Result<Vec<DockConfig>> {
     let known = store.devices().await?;
     let mut docks = Vec::new();
     for number in 1..=DOCKS {

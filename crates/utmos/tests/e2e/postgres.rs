@@ -1,0 +1,60 @@
+//! The program on PostgreSQL: what an administrator does, and commands that dock and aircraft carry out.
+
+use crate::{
+    demo::Demo,
+    postgres_server::PostgresServer,
+    shell::{Shell, run},
+};
+
+#[test]
+fn an_administrator_works_on_postgresql_as_on_sqlite() {
+    let database = PostgresServer::shared().database();
+    let shell = Shell::new().set("UTMOS_STORE_URL", database.url());
+    let unmade = shell.run(["store", "check"]);
+    assert_eq!(unmade.code, 1, "{unmade:?}");
+    assert!(unmade.err.contains("utmos store migrate"), "{unmade:?}");
+    shell.ok(["store", "migrate"]);
+    shell.ok(["tenant", "create", "acme"]);
+    shell.ok(["device", "add", "--sn", "D1", "--kind", "dock"]);
+    let made = shell.json(["credential", "create", "--json"]);
+    let listed = shell.json(["credential", "list", "--json"]);
+    assert_eq!(listed[0]["api_id"], made["api_id"]);
+    assert_eq!(database.sql("SELECT sn FROM devices"), "D1");
+    assert!(shell.ok(["store", "check"]).contains("Nothing is wrong"));
+    let copied = shell.run(["store", "backup", "copy.sqlite"]);
+    assert!(copied.err.contains("pg_dump"), "{copied:?}");
+    assert!(!shell.path().join("utmos-data/utmos.sqlite").exists());
+}
+
+#[test]
+fn the_address_shows_nowhere_and_stands_beside_no_file() {
+    let database = PostgresServer::shared().database();
+    let url = database.url().replace("//utmos@", "//utmos:s3cret@");
+    let shell = Shell::new().set("UTMOS_STORE_URL", url);
+    let shown = shell.run(["config", "check"]);
+    assert!(shown.out.contains("store.url"), "{shown:?}");
+    assert!(!shown.out.contains("s3cret") && !shown.err.contains("s3cret"), "{shown:?}");
+    let both = shell.run(["tenant", "list", "--set", "store.path=here.sqlite"]);
+    assert_ne!(both.code, 0, "{both:?}");
+    assert!(both.err.contains("store.path") && both.err.contains("store.url"), "{both:?}");
+    let wrong = shell.run(["tenant", "list", "--set", "store.url=mysql://utmos:s3cret@h/d"]);
+    assert!(wrong.err.contains("postgres://") && !wrong.err.contains("s3cret"), "{wrong:?}");
+}
+
+#[test]
+fn commands_end_as_they_should_with_everything_on_postgresql() {
+    let database = PostgresServer::shared().database();
+    let shell = Shell::new();
+    let url = format!("store.url={}", database.url());
+    let demo = Demo::start_with(&shell, &["--set", &url]);
+    let cover = demo.lines_after("open a cover …");
+    let cover = run(shell.command("sh").args(["-c", &cover]));
+    assert_eq!(cover.out.matches("SUCCEEDED").count(), 2, "{cover:?}");
+    let flight = run(shell.command("sh").args(["-c", &demo.lines_after("… fly …")]));
+    assert_eq!(flight.code, 0, "{flight:?}");
+    assert_eq!(demo.stop(), Some(0));
+    assert!(!shell.path().join("utmos-demo/utmos.sqlite").exists());
+    assert_eq!(database.sql("SELECT count(*) >= 2 FROM lives WHERE phase = 5"), "t");
+    let checked = shell.ok(["store", "check", "--data-dir", "utmos-demo", "--set", &url]);
+    assert!(checked.contains("Nothing is wrong"), "{checked}");
+}
