@@ -25,6 +25,7 @@ pub use journal::{JournalError, JournalJob, JournalWriter, JournalledStore, Medi
 pub use key::{MasterKey, MasterKeyError};
 pub use postgres::{
     PostgresConfig, PostgresOpenError, PostgresStore, PostgresUrl, TlsFault, TlsFiles, UrlError,
+    WeeksTidied,
 };
 pub use sqlite::{
     Examination, OpenError, SqliteConfig, SqliteStore, back_up, examine,

@@ -20,6 +20,7 @@ mod reads;
 mod registry;
 mod requests;
 mod requests_rules;
+mod retention;
 mod rows;
 mod statements;
 pub(crate) mod text;
@@ -73,6 +74,7 @@ use crate::{
 
 pub use self::{
     open::PostgresOpenError,
+    retention::WeeksTidied,
     tls::{TlsFault, TlsFiles},
     url::{PostgresUrl, UrlError},
 };

@@ -112,7 +112,11 @@ impl Named<'_> {
     }
 
     pub(super) fn explain(&self, err: &tokio_postgres::Error) -> PostgresOpenError {
-        let (StoreError::Unavailable(why) | StoreError::Damaged(why)) = to_store_error(err);
+        self.unavailable(to_store_error(err))
+    }
+
+    pub(super) fn unavailable(&self, error: StoreError) -> PostgresOpenError {
+        let (StoreError::Unavailable(why) | StoreError::Damaged(why)) = error;
         PostgresOpenError::Unavailable { database: self.name(), why }
     }
 }

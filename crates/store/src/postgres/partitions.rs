@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use tokio_postgres::Client;
+use utmos_core::time::Timestamp;
 use uuid::Uuid;
 
 use super::fault::Fault;
@@ -39,8 +40,18 @@ impl Week {
         Self((millis + MONDAY_MS) / WEEK_MS)
     }
 
+    /// The week of a moment.
+    pub(super) fn at(at: Timestamp) -> Self {
+        Self((u64::try_from(at.as_millis()).unwrap_or(0) + MONDAY_MS) / WEEK_MS)
+    }
+
+    /// By its number.
+    pub(super) fn numbered(number: i64) -> Self {
+        Self(number.unsigned_abs())
+    }
+
     /// The first id of it, and the first after it; `None` where no id comes after it.
-    fn bounds(self) -> (Uuid, Option<Uuid>) {
+    pub(super) fn bounds(self) -> (Uuid, Option<Uuid>) {
         let id = |millis: u64| {
             (millis < 1 << TIME_BITS)
                 .then(|| Uuid::from_u128(u128::from(millis) << (128 - TIME_BITS)))
@@ -74,6 +85,11 @@ impl Weeks {
     pub(super) fn forget(&mut self) {
         self.0.clear();
     }
+}
+
+/// The tables of a week.
+pub(super) fn names(week: Week) -> [String; 3] {
+    TABLES.map(|(table, _)| format!("{table}_w{}", week.0))
 }
 
 /// Asks the catalogue's tables: what a session remembers of names may be older than what was committed while it waited.
@@ -133,5 +149,6 @@ mod tests {
         let monday = 1_789_948_800_000;
         assert_eq!(Week::of(at(monday)).bounds().0, at(monday));
         assert_eq!(Week::of(at(monday)).0, Week::of(at(monday - 1)).0 + 1);
+        assert_eq!(Week::at(Timestamp::from_millis(1_789_948_800_000)), Week::of(at(monday)));
     }
 }

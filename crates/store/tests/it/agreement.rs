@@ -654,7 +654,7 @@ pub async fn follow(steps: &[Step], store: &dyn FullStore) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
     fn sqlite_and_postgresql_answer_the_same(steps in steps()) {

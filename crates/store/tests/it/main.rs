@@ -17,6 +17,7 @@ mod postgres_commands;
 mod postgres_faults;
 mod postgres_opening;
 mod postgres_server;
+mod postgres_weeks;
 mod registry;
 mod requests;
 mod roundtrip;

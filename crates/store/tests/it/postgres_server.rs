@@ -189,6 +189,11 @@ impl Database {
         String::from_utf8(said.stdout).unwrap().trim_end().to_owned()
     }
 
+    /// Begins to do this, and does not wait for its end.
+    pub fn psql_in_the_background(&self, text: &str) -> Child {
+        self.psql().args(["-c", text]).stdout(Stdio::null()).spawn().unwrap()
+    }
+
     /// Ends every connection to it but this one, in the middle of whatever they do.
     pub fn end_connections(&self) -> usize {
         let ended = self.sql(

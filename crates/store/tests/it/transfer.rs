@@ -78,7 +78,7 @@ async fn fill(place: &SqlitePlace, commands: u32) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_is_taken_over_answers_as_it_did_before(steps in steps()) {
