@@ -13,7 +13,7 @@ use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use tokio::task::JoinSet;
 use utmos_core::{
     command::{Outcome, Phase},
-    ports::{Accepted, CommandStore, Nonce, RegistryStore, RequestStore, Store},
+    ports::{Accepted, CommandStore, Nonce, RegistryStore, Store},
 };
 use utmos_store::{
     Import, MasterKey, PostgresConfig, PostgresStore, PostgresUrl, TransferError, Transferred,
