@@ -26,7 +26,7 @@ pub const MASTER_KEY: &str = "UTMOS_MASTER_KEY";
 const STORE_PASSWORD: &str = "UTMOS_STORE_PASSWORD";
 
 /// Emergencies that went out while the database was unwell; lies beside the database.
-const JOURNAL_FILE: &str = "emergency.journal";
+pub const JOURNAL_FILE: &str = "emergency.journal";
 
 /// The store, whole, in whichever engine.
 #[async_trait]

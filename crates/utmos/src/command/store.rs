@@ -1,16 +1,22 @@
-//! `utmos store`: looks at the whole database, copies it, or brings it up to date.
+//! `utmos store`: looks at the whole database, copies it, brings it up to date, or takes it elsewhere.
 
-use std::path::{Path, PathBuf};
+mod import;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use utmos_server::config::Config;
-use utmos_store::{Examination, PostgresConfig, PostgresStore};
+use utmos_store::{Examination, PostgresConfig, PostgresStore, WeeksTidied};
 
 use crate::{
     exit::Exit,
     opened, output,
     settings::{ConfigArgs, Purpose},
+    time::now,
 };
 
 /// What to do with the database.
@@ -28,6 +34,26 @@ pub enum Action {
     },
     /// Bring the schema of a PostgreSQL database up to date, as the first server to start would do
     Migrate {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Take a SQLite database over into the PostgreSQL database of the configuration, with every server stopped
+    ///
+    /// Stopped in the middle, it goes on when it is run again. In the end everything is compared.
+    Import {
+        /// The SQLite database [default: that in the data folder]
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Make the coming weeks of a PostgreSQL database, and drop old ones with their commands
+    ///
+    /// Works beside running servers; to be run once a day. A week in which something is unended stays.
+    Tidy {
+        /// Weeks that ended more than so many days ago go
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        older_than: u32,
         #[command(flatten)]
         config: ConfigArgs,
     },
@@ -53,6 +79,12 @@ pub async fn run(action: &Action) -> anyhow::Result<Exit> {
             }
         }
         Action::Migrate { config } => migrate(&config.load(Purpose::Work)?.config).await,
+        Action::Import { from, config } => {
+            import::run(from.as_deref(), &config.load(Purpose::Work)?.config).await
+        }
+        Action::Tidy { older_than, config } => {
+            tidy(*older_than, &config.load(Purpose::Work)?.config).await
+        }
         Action::Backup { into, config } => {
             let config = config.load(Purpose::Work)?.config;
             if config.store.postgres.is_some() {
@@ -71,6 +103,25 @@ async fn migrate(config: &Config) -> anyhow::Result<Exit> {
     };
     PostgresStore::migrate(&postgres).await?;
     output::line(format_args!("{} is up to date", postgres.url));
+    Ok(Exit::Done)
+}
+
+async fn tidy(days: u32, config: &Config) -> anyhow::Result<Exit> {
+    let Some(postgres) = opened::postgres(config)? else {
+        bail!("a SQLite database keeps every command; only PostgreSQL keeps them by week");
+    };
+    let keep = Duration::from_hours(24) * days;
+    let WeeksTidied { dropped, needed, busy } =
+        PostgresStore::tidy_weeks(&postgres, now(), keep).await?;
+    output::line(format_args!("weeks dropped: {dropped}"));
+    if needed > 0 {
+        output::line(format_args!("weeks kept, since something in them is not ended: {needed}"));
+    }
+    if busy > 0 {
+        output::line(format_args!(
+            "weeks left for the next time, since others were at work: {busy}"
+        ));
+    }
     Ok(Exit::Done)
 }
 

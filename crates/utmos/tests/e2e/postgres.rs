@@ -58,3 +58,31 @@ fn commands_end_as_they_should_with_everything_on_postgresql() {
     let checked = shell.ok(["store", "check", "--data-dir", "utmos-demo", "--set", &url]);
     assert!(checked.contains("Nothing is wrong"), "{checked}");
 }
+
+#[test]
+fn a_sqlite_database_is_taken_over_when_its_server_has_stopped() {
+    let (database, shell) = (PostgresServer::shared().database(), Shell::new());
+    let url = format!("store.url={}", database.url());
+    let import = || shell.run(["store", "import", "--data-dir", "utmos-demo", "--set", &url]);
+    let demo = Demo::start_with(&shell, &[]);
+    let refused = import();
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.err.contains("stop the server"), "{refused:?}");
+    assert_eq!(demo.stop(), Some(0));
+    let of_before = shell.json(["credential", "list", "--json", "--data-dir", "utmos-demo"]);
+
+    let taken = import();
+    assert_eq!(taken.code, 0, "{taken:?}");
+    assert!(taken.out.contains("was compared"), "{taken:?}");
+    let demo = Demo::start_with(&shell, &["--set", &url]);
+    let cover = run(shell.command("sh").args(["-c", &demo.lines_after("open a cover …")]));
+    assert_eq!(cover.out.matches("SUCCEEDED").count(), 2, "{cover:?}");
+    assert_eq!(demo.stop(), Some(0));
+    let now =
+        shell.json(["credential", "list", "--json", "--data-dir", "utmos-demo", "--set", &url]);
+    assert_eq!(now, of_before);
+    let again = import();
+    assert!(again.err.contains("was filled from this database before"), "{again:?}");
+    let tidied = ["store", "tidy", "--older-than", "30", "--data-dir", "utmos-demo", "--set", &url];
+    assert!(shell.ok(tidied).contains("weeks dropped: 0"));
+}
