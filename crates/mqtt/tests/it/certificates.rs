@@ -115,7 +115,8 @@ async fn a_certificate_is_the_login_and_its_name_the_user() {
     let dock = up(pki.client(broker.port, Some("dock"))).await;
     // Another's topic is not for it, whatever the broker says to its face.
     let _refused = send(&dock.out, "thing/product/D2/osd", "forged").await;
-    assert!(is_confirmed(&send(&dock.out, "thing/product/D1/osd", "own").await));
+    let sent = send(&dock.out, "thing/product/D1/osd", "own").await;
+    assert!(is_confirmed(&sent), "{sent:?} {:?} {:?}", dock.told.downs(), server.told.downs());
     until("its own", || !server.told.messages().is_empty()).await;
     assert_eq!(server.told.messages(), ["thing/product/D1/osd own"]);
 }

@@ -18,6 +18,7 @@ mod models;
 mod mosquitto;
 mod mosquitto_access;
 mod mosquitto_doctor;
+mod mosquitto_tls;
 mod nats;
 mod onboarding;
 mod outside;

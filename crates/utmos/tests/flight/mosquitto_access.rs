@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Runs the program at this place, and gives back its standard output.
-fn run(place: &Place, arguments: &[&str]) -> String {
+pub fn run(place: &Place, arguments: &[&str]) -> String {
     let mut command = place.utmos(arguments);
     for assignment in place.assignments() {
         command.args(["--set", &assignment]);
@@ -32,7 +32,7 @@ fn run(place: &Place, arguments: &[&str]) -> String {
 }
 
 /// As the manual says: the folder is Mosquitto's. A test that is not run by root runs Mosquitto as itself.
-fn hand_over(folder: &Path) {
+pub fn hand_over(folder: &Path) {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
     if fs::metadata(folder).unwrap().uid() != 0 {
         return;

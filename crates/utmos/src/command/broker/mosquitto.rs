@@ -72,19 +72,18 @@ fn conf(known: &Known, args: &MosquittoArgs, folder: Option<&Folder>) -> anyhow:
         listen.port(),
         listen.ip()
     );
-    let mut file = |key: &str, path: &Path| -> anyhow::Result<()> {
-        let path = fs::canonicalize(path).with_context(|| {
-            format!("--{} {} cannot be found", key.replace("file", "-file"), path.display())
-        })?;
+    let mut file = |key: &str, option: &str, path: &Path| -> anyhow::Result<()> {
+        let path = fs::canonicalize(path)
+            .with_context(|| format!("{option} {} cannot be found", path.display()))?;
         writeln!(text, "{key} {}", path.display())?;
         Ok(())
     };
     if let (Some(cert), Some(key)) = (&args.cert_file, &args.key_file) {
-        file("certfile", cert)?;
-        file("keyfile", key)?;
+        file("certfile", "--cert-file", cert)?;
+        file("keyfile", "--key-file", key)?;
     }
     if let Some(authority) = &args.client_ca_file {
-        file("cafile", authority)?;
+        file("cafile", "--client-ca-file", authority)?;
         text.push_str("require_certificate true\nuse_identity_as_username true\n");
     } else {
         writeln!(text, "password_file {}", place(PASSWORDS))?;
