@@ -164,16 +164,15 @@ pub struct Mosquitto {
 
 impl Mosquitto {
     pub async fn start() -> Self {
-        Self::start_with("allow_anonymous true\n").await
+        Self::start_with("allow_anonymous true\nmax_queued_messages 0\n").await
     }
 
     /// One that is told more of its one listener.
     pub async fn start_with(more: &str) -> Self {
         let port = std::net::TcpListener::bind(here(0)).unwrap().local_addr().unwrap().port();
         let folder = tempfile::tempdir().unwrap();
-        let config = format!(
-            "listener {port} 127.0.0.1\n{more}set_tcp_nodelay true\npersistence false\nmax_queued_messages 0\n"
-        );
+        let config =
+            format!("listener {port} 127.0.0.1\n{more}set_tcp_nodelay true\npersistence false\n");
         std::fs::write(folder.path().join("mosquitto.conf"), config).unwrap();
         let child = Self::spawn(folder.path());
         let mosquitto = Self { child, port, folder };
