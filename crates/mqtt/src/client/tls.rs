@@ -1,4 +1,8 @@
 //! TLS towards a broker: the settings out of their files, and what went wrong in words that name the setting.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the library's own lists, of which few have a remedy of their own"
+)]
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -190,3 +190,22 @@ async fn urgent_messages_pass_the_queue_and_have_a_place_of_their_own() {
         "one confirmed, two on the wire, three that never left: {results:?}"
     );
 }
+
+/// A confirmation was asked for, and there is none: that the bytes left is no more than "perhaps".
+#[tokio::test]
+async fn a_broker_that_lowers_the_quality_of_service_confirms_nothing() {
+    let listener = TcpListener::bind(here(0)).await.unwrap();
+    let client = start(config(listener.local_addr().unwrap().port(), "D1", &[]));
+    let (mut tcp, _) = soon("the client", listener.accept()).await.unwrap();
+    assert_eq!(connect_version(&mut tcp).await, 5);
+    // Maximum QoS 0.
+    tcp.write_all(&[0x20, 5, 0, 0, 2, 0x24, 0]).await.unwrap();
+    until("the link", || client.client.is_up()).await;
+    assert_eq!(send(&client.out, "a/b", "one").await, Sent::Unknown);
+    let asked = Publish::new("a/b", "two").with_qos(utmos_mqtt::Qos::AtMostOnce);
+    let sent = soon("the result", client.out.publish(asked)).await;
+    assert_eq!(sent, Sent::Confirmed { packet_id: None });
+    let mut wire = vec![0; 2 * b"\x30\x09\0\x03a/b\0one".len()];
+    soon("both", tcp.read_exact(&mut wire)).await.unwrap();
+    assert_eq!(wire, b"\x30\x09\0\x03a/b\0one\x30\x09\0\x03a/b\0two");
+}

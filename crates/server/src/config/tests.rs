@@ -256,3 +256,27 @@ fn presence_topics_are_checked_one_by_one() {
         assert!(found.len() == 1 && found[0].contains(key) && found[0].contains(says), "{found:?}");
     }
 }
+
+#[test]
+fn a_certificate_of_the_servers_own_wants_its_key_and_tls() {
+    let outside = ["mqtt.mode=external", "mqtt.external.host=b"];
+    let with = |more: &[&'static str]| {
+        Layers::new().assignments("--set", outside.iter().chain(more).copied())
+    };
+    let (cert, key) = ("mqtt.external.client_cert_file=c", "mqtt.external.client_key_file=k");
+    for (more, named) in [
+        (&[cert, "mqtt.external.tls=true"][..], "mqtt.external.client_key_file"),
+        (&[key, "mqtt.external.tls=true"], "mqtt.external.client_cert_file"),
+        (&[cert, key], "mqtt.external.tls"),
+        (&["mqtt.external.command_qos=2"], "mqtt.external.command_qos"),
+    ] {
+        let problems = problems(with(more));
+        assert!(problems.len() == 1 && problems[0].contains(named), "{named}: {problems:?}");
+    }
+    let loaded =
+        Config::load(with(&[cert, key, "mqtt.external.tls=true", "mqtt.external.command_qos=0"]));
+    let Mqtt::External(broker) = loaded.unwrap().config.mqtt else { panic!("it is outside") };
+    assert_eq!(broker.command_qos, Qos::AtMostOnce);
+    let own = broker.client_certificate.unwrap();
+    assert_eq!((own.cert_file, own.key_file), ("c".into(), "k".into()));
+}
