@@ -505,6 +505,21 @@ impl ExternalBroker {
     }
 
     fn read(reader: &mut Reader) -> Self {
+        // In the order of the file, in which problems are told.
+        let host = reader.text("mqtt.external.host");
+        let port = reader.port("mqtt.external.port");
+        let username = reader.optional_text("mqtt.external.username");
+        let password_file = reader.optional_path("mqtt.external.password_file");
+        let protocol = reader.choice(
+            "mqtt.external.protocol",
+            &[
+                ("auto", ProtocolChoice::Auto),
+                ("5", ProtocolChoice::V5),
+                ("3.1.1", ProtocolChoice::V311),
+            ],
+        );
+        let tls = reader.flag("mqtt.external.tls");
+        let ca_file = reader.optional_path("mqtt.external.ca_file");
         let cert_file = reader.optional_path("mqtt.external.client_cert_file");
         let key_file = reader.optional_path("mqtt.external.client_key_file");
         match (&cert_file, &key_file) {
@@ -518,7 +533,6 @@ impl ExternalBroker {
             ),
             (None, None) | (Some(_), Some(_)) => {}
         }
-        let tls = reader.flag("mqtt.external.tls");
         if cert_file.is_some() && !tls {
             reader.refuse(
                 "mqtt.external.tls",
@@ -535,20 +549,13 @@ impl ExternalBroker {
         Self {
             client_certificate,
             command_qos,
-            host: reader.text("mqtt.external.host"),
-            port: reader.port("mqtt.external.port"),
-            username: reader.optional_text("mqtt.external.username"),
-            password_file: reader.optional_path("mqtt.external.password_file"),
-            protocol: reader.choice(
-                "mqtt.external.protocol",
-                &[
-                    ("auto", ProtocolChoice::Auto),
-                    ("5", ProtocolChoice::V5),
-                    ("3.1.1", ProtocolChoice::V311),
-                ],
-            ),
+            host,
+            port,
+            username,
+            password_file,
+            protocol,
             tls,
-            ca_file: reader.optional_path("mqtt.external.ca_file"),
+            ca_file,
             client_id: reader.optional_text("mqtt.external.client_id"),
             liveness_window: reader.seconds("mqtt.external.liveness_seconds", 5..=3600),
             presence: presence_topics(reader),
