@@ -4,23 +4,26 @@
 //! two servers want for two tenants at once goes to one of them, and nobody waits for the other in a circle. Sightings
 //! come often and do without that lock; each keeps its device from being forgotten while it is written.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 use utmos_core::{
     binding::BindingCode,
     device::Device,
-    id::{BindingCodeId, DeviceSn, TenantId},
+    id::{BindingCodeId, DeviceSn, GatewaySn, TenantId},
     ports::{
         Bind, Bound, By, DeviceOrder, DeviceRecord, FleetStore, Ordered, Recorded, Sighting,
         StoreError,
     },
     time::Timestamp,
 };
+use uuid::Uuid;
 
 use super::{
     PostgresStore,
-    cells::{Cells, millis},
+    cells::{Cells, code, millis},
     fault::Fault,
     rare::{execute, rarely, select},
     registry::{
@@ -39,8 +42,25 @@ impl FleetStore for PostgresStore {
     }
 
     async fn sightings(&self) -> Result<Vec<Sighting>, StoreError> {
-        let sql = "SELECT sn, first_seen_at, last_seen_at, firmware, model_key, online FROM sightings ORDER BY sn";
+        let sql = "SELECT s.sn, d.tenant, s.first_seen_at, s.last_seen_at, s.firmware, s.model_key, s.online
+                   FROM sightings s JOIN devices d ON d.sn = s.sn ORDER BY s.sn";
         self.read(sql, &[]).await?.iter().map(read_sighting).collect()
+    }
+
+    async fn joined(&self) -> Result<Vec<(GatewaySn, DeviceSn)>, StoreError> {
+        let sql = "SELECT sn, who FROM
+                       (SELECT DISTINCT sn, who FROM device_records WHERE what = ANY($1::smallint[])) records
+                   ORDER BY who COLLATE \"C\", sn";
+        let whats = [code(Recorded::Joined), code(Recorded::Bound)];
+        let mut joined = Vec::new();
+        for row in &self.read(sql, &[&whats.as_slice()]).await? {
+            let mut cells = Cells::new(row, "device_records");
+            let sn = cells.device("sn")?;
+            if let Some(gateway) = By::gateway_of(&cells.text("who")?) {
+                joined.push((gateway, sn));
+            }
+        }
+        Ok(joined)
     }
 
     async fn order(&self, order: DeviceOrder, by: By) -> Result<Ordered, StoreError> {
@@ -85,6 +105,7 @@ impl FleetStore for PostgresStore {
 /// them in one order.
 struct Columns {
     sn: Vec<String>,
+    tenant: Vec<Uuid>,
     first_seen_at: Vec<i64>,
     last_seen_at: Vec<i64>,
     firmware: Vec<Option<String>>,
@@ -94,19 +115,20 @@ struct Columns {
 
 impl Columns {
     fn new(seen: Vec<Sighting>) -> Self {
-        let mut by_sn: std::collections::BTreeMap<DeviceSn, Sighting> =
-            std::collections::BTreeMap::new();
+        let mut by_device: BTreeMap<(DeviceSn, TenantId), Sighting> = BTreeMap::new();
         for mut one in seen {
             // As if they were written one after another.
-            if let Some(before) = by_sn.get(&one.sn) {
+            let device = (one.sn.clone(), one.tenant);
+            if let Some(before) = by_device.get(&device) {
                 one.first_seen_at = one.first_seen_at.min(before.first_seen_at);
             }
-            by_sn.insert(one.sn.clone(), one);
+            by_device.insert(device, one);
         }
-        let all: Vec<Sighting> = by_sn.into_values().collect();
+        let all: Vec<Sighting> = by_device.into_values().collect();
         let text = |text: &Option<String>| text.as_deref().map(|it| kept(it).into_owned());
         Self {
             sn: all.iter().map(|one| one.sn.to_string()).collect(),
+            tenant: all.iter().map(|one| one.tenant.uuid()).collect(),
             first_seen_at: all.iter().map(|one| one.first_seen_at.as_millis()).collect(),
             last_seen_at: all.iter().map(|one| one.last_seen_at.as_millis()).collect(),
             firmware: all.iter().map(|one| text(&one.firmware)).collect(),
@@ -117,29 +139,30 @@ impl Columns {
 }
 
 async fn keep_sightings(tx: &Transaction<'_>, seen: &Columns) -> Result<(), Fault> {
-    let registered = "SELECT sn FROM devices WHERE sn = ANY($1::text[]) ORDER BY sn FOR KEY SHARE";
-    let rows = select(tx, registered, &[&seen.sn]).await?;
-    let registered = rows
-        .iter()
-        .map(|row| Cells::new(row, "devices").get("sn"))
-        .collect::<Result<Vec<String>, StoreError>>()?;
+    // Whoever moves or removes one of them waits, and then takes what is written here away.
+    let sql = "SELECT d.sn FROM devices d JOIN unnest($1::text[], $2::uuid[]) AS seen (sn, tenant)
+                   ON d.sn = seen.sn AND d.tenant = seen.tenant
+               ORDER BY d.sn FOR SHARE OF d";
+    select(tx, sql, &[&seen.sn, &seen.tenant]).await?;
     execute(
         tx,
         "INSERT INTO sightings AS s (sn, first_seen_at, last_seen_at, firmware, model_key, online)
-         SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::boolean[])
-             AS seen (sn, first_seen_at, last_seen_at, firmware, model_key, online)
-         WHERE seen.sn = ANY($7::text[])
+         SELECT seen.sn, seen.first_seen_at, seen.last_seen_at, seen.firmware, seen.model_key, seen.online
+         FROM unnest($1::text[], $2::uuid[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::boolean[])
+             AS seen (sn, tenant, first_seen_at, last_seen_at, firmware, model_key, online)
+         JOIN devices d ON d.sn = seen.sn AND d.tenant = seen.tenant
+         ORDER BY seen.sn
          ON CONFLICT (sn) DO UPDATE SET
              first_seen_at = least(s.first_seen_at, excluded.first_seen_at), last_seen_at = excluded.last_seen_at,
              firmware = excluded.firmware, model_key = excluded.model_key, online = excluded.online",
         &[
             &seen.sn,
+            &seen.tenant,
             &seen.first_seen_at,
             &seen.last_seen_at,
             &seen.firmware,
             &seen.model_key,
             &seen.online,
-            &registered,
         ],
     )
     .await?;
@@ -152,6 +175,7 @@ fn read_sighting(row: &Row) -> Result<Sighting, StoreError> {
     cells.name(&sn);
     Ok(Sighting {
         sn,
+        tenant: cells.tenant("tenant")?,
         first_seen_at: cells.at("first_seen_at")?,
         last_seen_at: cells.at("last_seen_at")?,
         firmware: cells.maybe_text("firmware")?,
@@ -276,7 +300,7 @@ fn read_record(row: &Row, sn: &DeviceSn) -> Result<DeviceRecord, StoreError> {
     let mut cells = Cells::new(row, "device_records");
     cells.name(sn);
     let tenant = |cells: &mut Cells<'_>, column| {
-        Ok::<_, StoreError>(cells.get::<Option<uuid::Uuid>>(column)?.map(TenantId::new))
+        Ok::<_, StoreError>(cells.get::<Option<Uuid>>(column)?.map(TenantId::new))
     };
     Ok(DeviceRecord {
         sn: sn.clone(),

@@ -191,7 +191,7 @@ pub(super) async fn put_topology(
     for device in new {
         let added = insert_device(tx, Known::Leave, device).await?;
         if added > 0 {
-            let by = By { who: format!("gateway {gateway}"), at: device.created_at };
+            let by = By { who: By::gateway(gateway), at: device.created_at };
             record(tx, &device.sn, Recorded::Joined, None, Some(device.tenant), &by).await?;
         }
         changed += added;

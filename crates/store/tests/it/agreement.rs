@@ -487,6 +487,7 @@ impl Told {
             FleetStep::Sightings(seen) => {
                 let one = |(device, n): &(u8, u8)| Sighting {
                     sn: named(*device),
+                    tenant: owner(n % 3),
                     first_seen_at: at((*n).into()),
                     last_seen_at: at(self.now),
                     firmware: (n % 3 > 0).then(|| format!("10.{n}")),
@@ -598,6 +599,7 @@ pub async fn everything(store: &dyn FullStore) -> Vec<String> {
         said(store.devices().await),
         said(store.topologies().await),
         said(store.sightings().await),
+        said(store.joined().await),
         said(store.binding_codes().await),
         said(store.rules().await),
         said(store.newest_record().await),
