@@ -85,6 +85,7 @@ pub fn postgres(config: &Config) -> anyhow::Result<Option<PostgresConfig>> {
     if let Some(path) = &postgres.ca_file {
         url.set_ca(path.clone());
     }
+    make_folder(folder_of(&config.store.master_key_file))?;
     let mut found = PostgresConfig::new(url, master_key(config)?);
     found.connections = postgres.connections;
     Ok(Some(found))
