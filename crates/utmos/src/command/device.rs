@@ -502,6 +502,7 @@ mod tests {
     use utmos_core::{
         device_request::{AskedOn, DeviceRequest, RoutingDecision},
         id::{DeviceRequestId, TenantId},
+        ports::RequestStore,
         time::{BootId, Deadline, Mono},
     };
     use utmos_server::config::Layers;
@@ -538,7 +539,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, master_key) =
             (folder.path().join("utmos.sqlite"), utmos_store::MasterKey::generate().unwrap());
-        let store = SqliteStore::open(utmos_store::SqliteConfig { path, master_key }).unwrap();
+        let config = utmos_store::SqliteConfig { path, master_key };
+        let store = utmos_store::SqliteStore::open(config).unwrap();
         let (tenant, sn) =
             (TenantId::new(uuid::Uuid::from_u128(1)), DeviceSn::parse("D1").unwrap());
         let device = |sn: &DeviceSn| Device {
