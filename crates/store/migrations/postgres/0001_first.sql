@@ -61,7 +61,8 @@ CREATE TABLE commands (
 ALTER TABLE commands ALTER COLUMN payload SET STORAGE EXTERNAL;
 CREATE INDEX commands_by_tenant ON commands (tenant, id);
 CREATE INDEX commands_by_device ON commands (tenant, device, id);
-CREATE INDEX commands_by_job ON commands (gateway, job_ref) WHERE job_ref IS NOT NULL;
+-- By a hash: a caller chooses how long a job's name is, and an index row has a limit.
+CREATE INDEX commands_by_job ON commands (gateway, hashtextextended(job_ref, 0)) WHERE job_ref IS NOT NULL;
 CREATE INDEX commands_emergencies ON commands (gateway, seq) WHERE risk = 1;
 CREATE INDEX commands_emergencies_of_aircraft ON commands (aircraft, seq) WHERE risk = 1;
 

@@ -80,12 +80,10 @@ async fn first_after(
 ) -> Result<Option<CommandId>, StoreError> {
     let sql = format!(
         "SELECT c.id FROM commands c WHERE c.risk = 1 AND c.{column} = $1 AND c.tenant = $2
-             AND c.seq > (SELECT seq FROM commands WHERE id = $3) AND c.id >= $4 ORDER BY c.seq LIMIT 1"
+             AND c.seq > (SELECT seq FROM commands WHERE id = $3) ORDER BY c.seq LIMIT 1"
     );
-    let id = spec.id.uuid();
-    let made_at = i64::try_from(id.as_u128() >> 80).unwrap_or(i64::MAX);
-    let earliest = id_floor(Timestamp::from_millis(made_at), -ID_TIME_SLACK_MS);
-    let rows = store.read(&sql, &[&of, &spec.tenant.uuid(), &id, &earliest]).await?;
+    // Not bounded by the time in the id: a clock that was set back must not hide an emergency.
+    let rows = store.read(&sql, &[&of, &spec.tenant.uuid(), &spec.id.uuid()]).await?;
     let read = |row: &Row| Cells::new(row, "commands").uuid("id").map(CommandId::new);
     rows.first().map(read).transpose()
 }

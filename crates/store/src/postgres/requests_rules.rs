@@ -139,7 +139,8 @@ impl OfTask<'_> {
     pub(super) async fn find(&self, store: &PostgresStore) -> Result<Option<Command>, StoreError> {
         let sql = format!(
             "SELECT {COMMAND} FROM commands c JOIN lives l ON l.id = c.id
-             WHERE c.gateway = $1 AND c.job_ref = $2 AND c.tenant = $3 AND c.method = $4 ORDER BY c.seq DESC"
+             WHERE c.gateway = $1 AND hashtextextended(c.job_ref, 0) = hashtextextended($2, 0)
+                 AND c.job_ref = $2 AND c.tenant = $3 AND c.method = $4 ORDER BY c.seq DESC"
         );
         let (task, method) = (kept(self.task), kept(self.method));
         let params: super::rare::Params<'_> =

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use tokio_postgres::config::{Config, Host, SslMode};
+use tokio_postgres::config::{Config, Host, SslMode, TargetSessionAttrs};
 use zeroize::Zeroizing;
 
 use super::{
@@ -33,6 +33,11 @@ pub enum UrlError {
     /// It cannot be read.
     #[error("the address of the database cannot be read: {0}")]
     Unreadable(String),
+    /// A password that is not written as it must be, in part at least.
+    #[error(
+        "a @ in the password, or anywhere but before the host, is written %40 (and ? is %3F, / is %2F)"
+    )]
+    SignsInPassword,
     /// `sslmode` is something else.
     #[error("sslmode must be disable, prefer, require, verify-ca or verify-full, got {0:?}")]
     SslMode(String),
@@ -54,6 +59,10 @@ impl PostgresUrl {
             return Err(UrlError::NotPostgres);
         }
         let (base, query) = url.split_once('?').unwrap_or((url, ""));
+        // The library takes what stands behind the first one for a host, and that would be shown.
+        if url.matches('@').count() > 1 {
+            return Err(UrlError::SignsInPassword);
+        }
         let (mut ssl_mode, mut ca, mut certificate, mut key) = (None, None, None, None);
         let mut rest = Vec::new();
         for part in query.split('&').filter(|part| !part.is_empty()) {
@@ -81,7 +90,10 @@ impl PostgresUrl {
         if config.get_dbname().is_none() {
             return Err(UrlError::Lacks("database"));
         }
-        let is_near = config.get_hosts().iter().all(is_near);
+        let is_near = config.get_hosts().iter().all(is_near)
+            && config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback);
+        // Of several servers the one that takes writes: whatever is decided by what was read is written as well.
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         config.ssl_mode(match ssl_mode.as_deref() {
             Some("disable") => SslMode::Disable,
             Some("prefer") => SslMode::Prefer,
@@ -220,6 +232,7 @@ mod tests {
             ("postgres://u@127.0.0.1/d", SslMode::Disable),
             ("postgres://u@%2Frun%2Fpostgresql/d", SslMode::Disable),
             ("postgres://u@10.0.0.1/d", SslMode::Require),
+            ("postgres://u@localhost/d?hostaddr=10.0.0.1", SslMode::Require),
             ("postgres://u@db/d?sslmode=disable", SslMode::Disable),
             ("postgres://u@db/d?sslmode=prefer", SslMode::Prefer),
             ("postgres://u@localhost/d?sslmode=verify-full", SslMode::Require),
@@ -239,6 +252,8 @@ mod tests {
             ("postgres://h/d", "no user"),
             ("postgres:///d?user=u", "no host"),
             ("postgres://u:s3cret@h/d?sslcert=a", "together"),
+            ("postgres://u:a@s3cret@h/d", "%40"),
+            ("postgres://u:a@?s3cret@h/d", "%40"),
             ("postgres://u:s3cret@h/d?sslrootcert=%zz", "two digits"),
         ] {
             let err = PostgresUrl::parse(url).unwrap_err().to_string();

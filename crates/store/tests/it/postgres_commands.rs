@@ -247,9 +247,10 @@ async fn an_emergency_of_another_server_is_found_whatever_its_clock_says() {
     let stores = pair(&place).await;
     let [here, there] = stores;
     let port: Arc<dyn Store> = here.clone();
-    let movement = takeoff(5000, "movement");
+    const WEEK: i64 = 7 * 24 * 60 * 60 * 1_000;
+    let movement = takeoff(WEEK, "movement");
     let movement = accepted(&port, Spec { aircraft: Some(sn("A")), ..movement }).await.spec;
-    // The other server's clock is behind: its id sorts before the movement's.
+    // The other server's clock is a week behind: its id sorts before the movement's, and lies in another partition.
     let port: Arc<dyn Store> = there;
     let risk = utmos_core::method::Risk::Emergency;
     let stop = Spec { risk, aircraft: Some(sn("A")), ..spec(10, "stop") };
@@ -257,7 +258,7 @@ async fn an_emergency_of_another_server_is_found_whatever_its_clock_says() {
     assert!(stop.id < movement.id);
     assert_eq!(here.emergency_after(&movement).await.unwrap(), Some(stop.id));
     assert_eq!(here.emergency_after(&stop).await.unwrap(), None);
-    assert_eq!(here.newest_record().await.unwrap(), Some(at(5000)));
+    assert_eq!(here.newest_record().await.unwrap(), Some(at(WEEK)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
