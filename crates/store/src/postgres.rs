@@ -41,6 +41,7 @@ use utmos_core::{
     device::{Device, SubDevice},
     evidence::Entry,
     id::{ApiId, CommandId, DeviceSn, GatewaySn, TenantId},
+    method::Risk,
     ports::{
         Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, RegistryStore,
         RequestKept, StoreDepths, StoreError, Tenant, Unmatched,
@@ -235,6 +236,12 @@ impl CommandStore for PostgresStore {
         nonce: Option<NonceUse>,
         new: NewCommand,
     ) -> Result<Accepted, StoreError> {
+        // What would stand behind a batch that nobody answers is not queued.
+        if new.spec.risk != Risk::Emergency
+            && let Some(silence) = self.condition.silence()
+        {
+            return Err(StoreError::Unavailable(silence));
+        }
         let lane = self.urgent.lane_of_new(&new.spec);
         let acceptance = Acceptance::new(nonce, new, &self.sealer)?;
         match self.write(lane, Ask::Accept(Box::new(acceptance))).await? {

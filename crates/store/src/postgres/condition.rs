@@ -1,18 +1,38 @@
 //! How the database is: whether what was written last was written, and why not.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
+use tokio::time::Instant;
 use utmos_core::ports::StoreError;
+
+use super::limits::SILENCE_WAIT;
 
 pub(super) struct Condition {
     database: String,
     /// Why the last batch could not be written.
     unwritable: Mutex<Option<String>>,
+    /// Since when each of the two writers waits for PostgreSQL. What waits for a standby has no end of PostgreSQL's own.
+    under_way: Mutex<[Option<Instant>; 2]>,
+}
+
+/// A writer waits for PostgreSQL as long as this lives.
+pub(super) struct UnderWay<'c> {
+    condition: &'c Condition,
+    writer: usize,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.condition.waits(self.writer, None);
+    }
 }
 
 impl Condition {
     pub(super) fn new(database: String) -> Self {
-        Self { database, unwritable: Mutex::default() }
+        Self { database, unwritable: Mutex::default(), under_way: Mutex::default() }
     }
 
     /// Something was written.
@@ -33,7 +53,38 @@ impl Condition {
 
     /// Why new commands cannot be stored; `None` when all is well.
     pub(super) fn trouble(&self) -> Option<String> {
+        self.unwritable().or_else(|| self.silence())
+    }
+
+    /// Why the last batch could not be written.
+    pub(super) fn unwritable(&self) -> Option<String> {
         self.lock().clone()
+    }
+
+    /// A batch of the writer for emergencies, or of the other, begins.
+    pub(super) fn begin(&self, is_urgent: bool) -> UnderWay<'_> {
+        let writer = usize::from(is_urgent);
+        self.waits(writer, Some(Instant::now()));
+        UnderWay { condition: self, writer }
+    }
+
+    fn waits(&self, writer: usize, since: Option<Instant>) {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = under_way.get_mut(writer) {
+            *place = since;
+        }
+    }
+
+    /// That PostgreSQL has been silent for too long about a batch.
+    pub(super) fn silence(&self) -> Option<String> {
+        let under_way = *self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let longest: Duration = under_way.iter().flatten().map(Instant::elapsed).max()?;
+        (longest > SILENCE_WAIT).then(|| {
+            format!(
+                "PostgreSQL has not answered a write for {} s; look at pg_stat_activity: a standby that must confirm commits may be gone",
+                longest.as_secs()
+            )
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<String>> {

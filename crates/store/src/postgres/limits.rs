@@ -13,6 +13,8 @@ pub(super) const LOCK_WAIT: Duration = Duration::from_secs(6);
 /// After how long PostgreSQL ends a transaction in which nothing goes on, such as that of a server that was cut off or
 /// stopped: before others give up waiting for its locks.
 pub(super) const IDLE_WAIT: Duration = Duration::from_secs(4);
+/// After how long it counts as trouble that PostgreSQL does not answer a batch: longer than it waits for a lock.
+pub(super) const SILENCE_WAIT: Duration = Duration::from_secs(8);
 /// How long a migration may take, and wait for its turn.
 pub(super) const MIGRATION_WAIT: Duration = Duration::from_secs(600);
 /// How often a transaction that another one crossed is tried again.

@@ -123,7 +123,7 @@ impl Writer {
     /// Waits for work, and tries a small write now and then while nothing can be written. Answers whether there may be more.
     async fn next(&mut self, jobs: &mut Vec<Job>) -> bool {
         let taken = self.jobs.recv_many(jobs, BATCH_MAX);
-        if !self.is_patient || self.condition.trouble().is_none() {
+        if !self.is_patient || self.condition.unwritable().is_none() {
             return taken.await > 0;
         }
         match timeout(PROBE_WAIT, taken).await {
@@ -201,6 +201,8 @@ impl Writer {
     }
 
     async fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Answer>, Failure> {
+        let condition = self.condition.clone();
+        let _under_way = condition.begin(!self.is_patient);
         let mut session = self.session().await?;
         let written = self.transaction(&mut session, jobs).await;
         match &written {

@@ -343,6 +343,51 @@ async fn a_lock_that_is_held_for_long_is_unavailable_and_then_available_again() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_waits_for_a_standby_that_is_gone_is_told_of_and_keeps_nothing_waiting_behind_it()
+ {
+    let server = PostgresServer::own();
+    let place = PostgresPlace { database: server.database() };
+    let store = Arc::new(place.store().await);
+    let patience = std::time::Duration::from_secs(60);
+    place.database.sql("ALTER SYSTEM SET synchronous_standby_names = 'gone'");
+    place.database.sql("SELECT pg_reload_conf()");
+    // Which of them is the first for which it counts is PostgreSQL's affair.
+    let mut number = 0;
+    let mut waiting = loop {
+        number += 1;
+        let (store, one) = (store.clone(), spec(number, &format!("k{number}")));
+        let mut accepting = tokio::spawn(async move { store.accept(None, new(one)).await });
+        let moment = std::time::Duration::from_millis(300);
+        match tokio::time::timeout(moment, &mut accepting).await {
+            Ok(answer) => assert_eq!(answer.unwrap().unwrap(), Accepted::New),
+            Err(_) => break accepting,
+        }
+    };
+    let told = async {
+        loop {
+            match store.trouble() {
+                Some(told) => return told,
+                None => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+            }
+        }
+    };
+    let told = tokio::time::timeout(patience, told).await.unwrap();
+    assert!(told.contains("standby"), "{told}");
+    let behind = store.accept(Some(nonce(2, 900)), new(spec(0, "behind"))).await.unwrap_err();
+    assert!(
+        matches!(&behind, StoreError::Unavailable(text) if text.contains("standby")),
+        "{behind}"
+    );
+    // It is confirmed after all.
+    place.database.sql("ALTER SYSTEM RESET synchronous_standby_names");
+    place.database.sql("SELECT pg_reload_conf()");
+    let answer = tokio::time::timeout(patience, &mut waiting).await.unwrap().unwrap();
+    assert_eq!(answer.unwrap(), Accepted::New);
+    assert_eq!(store.trouble(), None);
+    assert_eq!(store.accept(None, new(spec(0, "next"))).await.unwrap(), Accepted::New);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn commands_of_many_weeks_lie_in_partitions_of_their_own_and_are_found() {
     let place = PostgresPlace::new();
     let stores = pair(&place).await;
