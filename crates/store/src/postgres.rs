@@ -155,7 +155,15 @@ impl PostgresStore {
                 retry: Retry::default(),
             };
             // Ends when the store is dropped, after what is queued has been written.
-            let _writing: JoinHandle<()> = tokio::spawn(writer.run());
+            let writing: JoinHandle<()> = tokio::spawn(writer.run());
+            let condition = condition.clone();
+            tokio::spawn(async move {
+                if writing.await.is_err() {
+                    let bug =
+                        "the store's writer ran into a bug and has stopped; restart the server";
+                    condition.not_written(&StoreError::Unavailable(bug.to_owned()));
+                }
+            });
         }
         Ok(Self {
             pool,

@@ -84,6 +84,7 @@ impl JournalFile {
         }
         if is_emptied(&bytes) {
             // Its process died in the middle of that.
+            tracing::warn!(path = %path.display(), "the emergency journal was being emptied when its process ended; what it held is on record");
             journal.empty().map_err(io)?;
         } else {
             let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
@@ -174,6 +175,10 @@ impl JournalFile {
     pub(super) fn tidy(&mut self, left: &[Record]) -> Result<(), JournalError> {
         let lines: String =
             left.iter().map(|record| self.line(record)).collect::<Result<_, _>>()?;
+        // What is set aside has the bound of the file itself; beyond, it stays there, and the file fills.
+        if lines.len() > self.medium.space() {
+            return Err(JournalError::Full);
+        }
         self.tidy_to(lines.as_bytes()).map_err(|cause| self.error(cause))
     }
 

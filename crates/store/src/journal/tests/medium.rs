@@ -255,6 +255,26 @@ fn what_is_set_aside_is_there_once_whoever_dies_in_between() {
     }
 }
 
+#[test]
+fn what_is_set_aside_has_the_bound_of_the_file_itself() {
+    let platter = Platter::new(64 << 10);
+    let (mut file, _) = open(&platter);
+    let mut stays = Vec::new();
+    // Again and again the file takes one more and gives its space back, as long as that goes.
+    let refused = loop {
+        stays.push(accept(&format!("stays-{}", stays.len())));
+        file.append(stays.last().unwrap()).unwrap();
+        if let Err(refused) = file.tidy(&stays) {
+            break refused;
+        }
+        assert!(platter.state().aside.len() <= 64 << 10);
+    };
+    assert!(matches!(refused, JournalError::Full), "{refused}");
+    // Nothing of it is lost: the last one stands in the file.
+    let (_, records) = open(&platter);
+    assert_eq!(records.len(), stays.len());
+}
+
 #[tokio::test]
 async fn a_journal_that_could_not_be_emptied_is_emptied_the_next_time() {
     let folder = tempfile::tempdir().unwrap();
