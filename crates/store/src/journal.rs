@@ -31,7 +31,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::time::error::Elapsed;
+use tokio::time::{Instant, error::Elapsed};
 use utmos_core::{
     command::{Command, Spec},
     evidence::Entry,
@@ -51,7 +51,7 @@ use self::{
     file::JournalFile,
     medium::FileMedium,
     pending::{Pending, Record, Way},
-    turns::Turns,
+    turns::{Turn, Turns},
 };
 pub use self::{
     disk::{JournalJob, JournalWriter},
@@ -66,7 +66,6 @@ const STORE_PATIENCE: Duration = Duration::from_millis(250);
 /// Whether the key of an emergency was used before is read only once the store has taken so long to accept it: a read beside
 /// every write would take its time from both.
 const KEY_READ_WAIT: Duration = Duration::from_millis(20);
-const KEY_READ_PATIENCE: Duration = STORE_PATIENCE.saturating_sub(KEY_READ_WAIT);
 
 /// A store that never holds an emergency up.
 pub struct JournalledStore {
@@ -137,20 +136,40 @@ impl JournalledStore {
         }
     }
 
+    /// A copy is answered with what came of the first. Its nonce goes on record, as far as it has time to wait for that.
+    async fn spend_of_copy(
+        &self,
+        nonce: Option<NonceUse>,
+        known: Accepted,
+        patience: Duration,
+    ) -> Accepted {
+        let Some(nonce) = nonce else { return known };
+        match tokio::time::timeout(patience, self.inner.spend_nonce(nonce)).await {
+            Ok(Ok(Nonce::Spent)) => known,
+            Ok(Ok(Nonce::Replayed)) => Accepted::NonceReplayed,
+            Ok(Err(_)) | Err(_) => {
+                self.remember(Some(nonce));
+                known
+            }
+        }
+    }
+
     /// Asks the store to take an emergency, and where it does not do so at once also whether its key was used before: that is
     /// read, and answered also while nothing can be written. Nothing of either when it takes too long.
     async fn accept_or_foresee(
         &self,
         nonce: Option<NonceUse>,
         new: &NewCommand,
+        patience: Duration,
     ) -> (Option<Result<Accepted, StoreError>>, Option<Result<Accepted, StoreError>>) {
-        let mut accepting = std::pin::pin!(self.ask(nonce, new.clone()));
-        let is_refused = match tokio::time::timeout(KEY_READ_WAIT, &mut accepting).await {
+        let mut accepting = std::pin::pin!(self.ask(nonce, new.clone(), patience));
+        let key_wait = KEY_READ_WAIT.min(patience);
+        let is_refused = match tokio::time::timeout(key_wait, &mut accepting).await {
             Ok(Some(answer)) => return (Some(answer), None),
             Ok(None) => true,
             Err(_) => false,
         };
-        let foreseeing = tokio::time::timeout(KEY_READ_PATIENCE, self.inner.foresee(new.clone()));
+        let foreseeing = tokio::time::timeout(patience - key_wait, self.inner.foresee(new.clone()));
         let mut foreseeing = std::pin::pin!(async { well(foreseeing.await) });
         if is_refused {
             return (None, foreseeing.await);
@@ -170,6 +189,7 @@ impl JournalledStore {
         &self,
         nonce: Option<NonceUse>,
         new: NewCommand,
+        patience: Duration,
     ) -> Option<Result<Accepted, StoreError>> {
         let (inner, pending, id) = (self.inner.clone(), self.pending.clone(), new.spec.id);
         self.pending().ask(id);
@@ -179,11 +199,40 @@ impl JournalledStore {
             lock(&pending).answered(spec, &answer);
             answer
         });
-        let answer = tokio::time::timeout(STORE_PATIENCE, &mut asking).await;
+        let answer = tokio::time::timeout(patience, &mut asking).await;
         if answer.is_err() {
             tokio::spawn(asking);
         }
         well(answer)
+    }
+
+    /// Saves a change of an emergency that is in the store: there, or in the journal. Of one that both refused the store may
+    /// have written it all the same. Whatever is decided next on the same version must not go past it, so the first is
+    /// saved then, and the next has lost.
+    async fn advance_either(&self, advance: Advance) -> Result<Advanced, StoreError> {
+        let id = advance.id;
+        let before = self.pending().unsaid(&advance);
+        let has_lost = before.is_some();
+        let first = before.unwrap_or(advance);
+        let answer = match patiently(self.inner.advance(first.clone())).await {
+            Some(answer) => {
+                if matches!(answer, Ok(Advanced::Yes)) {
+                    self.pending().saved(id, &first.life);
+                }
+                answer
+            }
+            None => self.journal_advance(first.clone()).await,
+        };
+        match answer {
+            Ok(answer) => {
+                self.pending().is_said(id);
+                Ok(if has_lost { Advanced::Lost } else { answer })
+            }
+            Err(error) => {
+                self.pending().is_unsaid(first);
+                Err(error)
+            }
+        }
     }
 
     async fn journal_advance(&self, advance: Advance) -> Result<Advanced, StoreError> {
@@ -303,8 +352,9 @@ impl CommandStore for JournalledStore {
         new: NewCommand,
     ) -> Result<Accepted, StoreError> {
         let is_emergency = new.spec.risk == Risk::Emergency;
-        // Whatever comes of the copies before this one is known then.
-        let _turn = match is_emergency {
+        let came = Instant::now();
+        // Whatever has come of the copies before this one is known then.
+        let turn = match is_emergency {
             true => Some(self.turns.take(&new.spec).await),
             false => None,
         };
@@ -321,6 +371,15 @@ impl CommandStore for JournalledStore {
             self.remember(nonce);
             return Ok(known);
         }
+        // The store need not be asked for the command, and be waited for, once more for each copy that came at once.
+        let has_waited = turn.as_ref().is_some_and(Turn::has_waited);
+        let copied = has_waited.then(|| self.pending().same_key(&new.spec)).flatten();
+        // What it has waited for those before it, it has waited for the store.
+        let patience = STORE_PATIENCE.saturating_sub(came.elapsed());
+        if let Some(known) = copied {
+            drop(turn);
+            return Ok(self.spend_of_copy(nonce, known, patience).await);
+        }
         if !is_emergency {
             return self.inner.accept(nonce, new).await;
         }
@@ -329,7 +388,7 @@ impl CommandStore for JournalledStore {
         let before = self.pending().refused(&new.spec);
         let (accepted, foreseen) = match before {
             Some(_) => (None, None),
-            None => self.accept_or_foresee(nonce, &new).await,
+            None => self.accept_or_foresee(nonce, &new, patience).await,
         };
         if let Some(answer) = accepted {
             return answer;
@@ -402,15 +461,7 @@ impl CommandStore for JournalledStore {
             Way::Store => self.inner.advance(advance).await,
             Way::Lost => Ok(Advanced::Lost),
             Way::Journal => self.journal_advance(advance).await,
-            Way::Either => match patiently(self.inner.advance(advance.clone())).await {
-                Some(answer) => {
-                    if matches!(answer, Ok(Advanced::Yes)) {
-                        self.pending().saved(advance.id, &advance.life);
-                    }
-                    answer
-                }
-                None => self.journal_advance(advance).await,
-            },
+            Way::Either => self.advance_either(advance).await,
         }
     }
 
@@ -433,13 +484,16 @@ impl CommandStore for JournalledStore {
         if journalled.is_some() {
             return Ok(journalled);
         }
-        let stored = self.inner.command(id).await?;
+        let mut stored = self.inner.command(id).await?;
         if stored.is_none() && is_asked {
             return Err(StoreError::Unavailable("the command may still be written".to_owned()));
         }
         let mut pending = self.pending();
         pending.is_clear(id);
-        stored.iter().for_each(|command| pending.watch(command));
+        for command in &mut stored {
+            pending.watch(command);
+            pending.catch_up(command);
+        }
         drop(pending);
         Ok(stored)
     }
@@ -453,8 +507,13 @@ impl CommandStore for JournalledStore {
         match journalled.filter(|command| command.spec.tenant == tenant) {
             Some(command) => Ok(Some(command)),
             None => {
-                let stored = self.inner.command_of(tenant, id).await?;
-                stored.iter().for_each(|command| self.pending().watch(command));
+                let mut stored = self.inner.command_of(tenant, id).await?;
+                let mut pending = self.pending();
+                for command in &mut stored {
+                    pending.watch(command);
+                    pending.catch_up(command);
+                }
+                drop(pending);
                 Ok(stored)
             }
         }

@@ -136,6 +136,8 @@ pub(super) struct Pending {
     asked: BTreeMap<CommandId, Option<(Option<NonceUse>, NewCommand)>>,
     /// Emergencies that the store failed to accept, which it may have done all the same.
     unclear: BTreeSet<CommandId>,
+    /// Changes of emergencies that are under care which the store did not take, as far as it said, and the journal neither.
+    unsaid: BTreeMap<CommandId, Advance>,
     /// Nonces of requests that were answered with a command of before, and that the store may not have. In memory only:
     /// where the process dies before the store is well, such a request is good once more, for the same answer.
     nonces: Nonces,
@@ -190,6 +192,34 @@ impl Pending {
                 | Accepted::NonceReplayed,
             ) => {}
             Err(_) => drop(self.unclear.insert(id)),
+        }
+    }
+
+    /// The store may have written this change, and the journal has not.
+    pub(super) fn is_unsaid(&mut self, advance: Advance) {
+        self.unsaid.entry(advance.id).or_insert(advance);
+    }
+
+    /// A change is in one of them.
+    pub(super) fn is_said(&mut self, id: CommandId) {
+        self.unsaid.remove(&id);
+    }
+
+    /// What the store may have written on the version that this was decided on.
+    pub(super) fn unsaid(&self, advance: &Advance) -> Option<Advance> {
+        let before = self.unsaid.get(&advance.id).filter(|before| before.seen == advance.seen)?;
+        (before.life != advance.life).then(|| before.clone())
+    }
+
+    /// A command as it is in the store, brought to where the journal has it.
+    pub(super) fn catch_up(&self, command: &mut Command) {
+        let records = self.records.get(&command.spec.id).into_iter().flatten().rev();
+        let last = records.into_iter().find_map(|(_, record)| match record {
+            Record::Advance { advance } => Some(&advance.life),
+            Record::Accept { .. } => None,
+        });
+        if let Some(life) = last.filter(|life| life.version > command.life.version) {
+            command.life = life.clone();
         }
     }
 
@@ -265,6 +295,7 @@ impl Pending {
     /// emergency may wait behind it.
     fn has_ended(&mut self, id: CommandId) {
         self.watched.remove(&id);
+        self.unsaid.remove(&id);
         self.ended.insert(id);
         if let Some(known) = self.stored.remove(&id) {
             self.ended_keys.push_back(known);

@@ -21,8 +21,16 @@ pub(super) struct Turns(Mutex<BTreeMap<Key, Place>>);
 pub(super) struct Turn<'t> {
     turns: &'t Turns,
     key: Key,
-    /// `None` only while it is dropped.
+    /// `None` only while it is waited for or dropped.
     held: Option<OwnedMutexGuard<()>>,
+    /// Whether another with this key was under way when it came.
+    has_waited: bool,
+}
+
+impl Turn<'_> {
+    pub(super) fn has_waited(&self) -> bool {
+        self.has_waited
+    }
 }
 
 impl Turns {
@@ -30,9 +38,14 @@ impl Turns {
     pub(super) async fn take(&self, spec: &Spec) -> Turn<'_> {
         let key = (spec.tenant, spec.idempotency_key.clone());
         // Dropped while it waits, it leaves nothing behind either.
-        let mut turn = Turn { turns: self, key, held: None };
+        let mut turn = Turn { turns: self, key, held: None, has_waited: false };
         let place = self.with(|places| places.entry(turn.key.clone()).or_default().clone());
-        turn.held = Some(place.lock_owned().await);
+        if let Ok(held) = place.clone().try_lock_owned() {
+            turn.held = Some(held);
+        } else {
+            turn.has_waited = true;
+            turn.held = Some(place.lock_owned().await);
+        }
         turn
     }
 

@@ -159,6 +159,29 @@ async fn copies_that_come_at_once_are_one_command_whichever_way_it_goes() {
 }
 
 #[tokio::test]
+async fn what_the_store_may_hold_of_a_change_is_not_gone_past_by_another() {
+    let slow = slow();
+    let command = command_of(emergency(0, "k"));
+    let id = command.spec.id;
+    slow.store.accept(None, new((*command.spec).clone())).await.unwrap();
+    slow.scripted.is(Mood::Slow);
+    slow.platter.fails(true);
+    let gone = ended(&command);
+    slow.store.advance(gone.clone()).await.unwrap_err();
+    // Tried again, it would be decided otherwise by now.
+    slow.platter.fails(false);
+    let claim = change(&command, moved(&command.life, Phase::Sending, 7));
+    assert_eq!(slow.store.advance(claim.clone()).await.unwrap(), Advanced::Lost);
+    assert_eq!(slow.store.command(id).await.unwrap().unwrap().life, gone.life);
+    let of = slow.store.command_of(tenant(1), id).await.unwrap().unwrap();
+    assert_eq!(of.life, gone.life);
+    assert_eq!(slow.store.advance(claim).await.unwrap(), Advanced::Lost);
+    slow.scripted.is(Mood::Well);
+    slow.store.settle().await.unwrap();
+    assert_eq!(slow.scripted.inner.command(id).await.unwrap().unwrap().life, gone.life);
+}
+
+#[tokio::test]
 async fn a_store_that_recovers_between_two_copies_takes_no_second_one() {
     let slow = slow();
     let of = |millis| Spec { id: emergency(millis, "copy").id, ..emergency(millis, "k") };
