@@ -25,7 +25,7 @@ use utmos_core::{
     id::{DeviceSn, GatewaySn},
     life::Presence,
     ports::{FleetStore, Ids, StoreError},
-    time::{Clock, Now, Timestamp},
+    time::{Clock, Mono, Now, Timestamp},
 };
 
 use self::{
@@ -248,8 +248,8 @@ impl Fleet {
                     (Standing::There { until: None }, Evidence::Connected)
                 }
                 Presence::Online => {
-                    let until = Some(heard_until.unwrap_or_else(|| now.mono.plus(window)));
-                    (Standing::There { until }, Evidence::Heard)
+                    let until = there_until(heard_until, now.mono, window);
+                    (Standing::There { until: Some(until) }, Evidence::Heard)
                 }
                 Presence::Absent { .. } if is_own => {
                     (Standing::Gone, never_or(Evidence::Disconnected))
@@ -368,5 +368,31 @@ impl Fleet {
 
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// When one that was heard lately is to be looked at again. What cannot be read is a sign of life and no sighting, so the
+/// last sighting may be older than that: a time that is over would be looked at again and again.
+fn there_until(heard_until: Option<Mono>, now: Mono, window: Duration) -> Mono {
+    heard_until.filter(|until| now < *until).unwrap_or_else(|| now.plus(window))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_is_there_is_looked_at_again_after_now() {
+        let window = Duration::from_secs(60);
+        let now = Mono::from_millis(100_000);
+        for (heard_until, wanted) in [
+            (None, 160_000),
+            (Some(130_000), 130_000),
+            (Some(100_000), 160_000),
+            (Some(1), 160_000),
+        ] {
+            let until = there_until(heard_until.map(Mono::from_millis), now, window);
+            assert_eq!(until, Mono::from_millis(wanted), "{heard_until:?}");
+        }
     }
 }

@@ -141,10 +141,11 @@ fn find(registry: &Registry, device: &DeviceSn, user: Option<&str>, payload: &[u
         return Speaker::Gateway(tenant, device.to_gateway());
     }
     let is_of_tenant = |gateway: &GatewaySn| registry.tenant_of(gateway) == Some(tenant);
-    // Our own broker lets a gateway speak only for an aircraft that it has, or has had.
-    let connected = user.and_then(|user| GatewaySn::parse(user).ok()).filter(is_of_tenant);
-    if let Some(gateway) = connected {
-        return Speaker::Gateway(tenant, gateway);
+    // Our own broker lets a gateway speak only for an aircraft that it has, or has had. One of another tenant had it before
+    // somebody here: what it says is not taken for what they say.
+    if let Some(user) = user {
+        let connected = GatewaySn::parse(user).ok().filter(is_of_tenant);
+        return connected.map_or(Speaker::Stranger, |gateway| Speaker::Gateway(tenant, gateway));
     }
     match registry.route(tenant, device) {
         Ok(route) => Speaker::Gateway(tenant, route.gateway),
@@ -169,4 +170,53 @@ fn find(registry: &Registry, device: &DeviceSn, user: Option<&str>, payload: &[u
 fn named_gateway(payload: &[u8]) -> Option<GatewaySn> {
     let text = envelope::text_of(payload).ok()?;
     Envelope::read(&text).ok()?.gateway
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use utmos_core::{
+        device::{Device, DeviceKind, SubDevice},
+        time::Timestamp,
+    };
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn tenant(number: u128) -> TenantId {
+        TenantId::new(Uuid::from_u128(number))
+    }
+
+    fn device(text: &str, owner: u128, kind: DeviceKind) -> Device {
+        Device {
+            sn: DeviceSn::parse(text).unwrap(),
+            tenant: tenant(owner),
+            kind,
+            model_key: None,
+            label: String::new(),
+            tags: std::collections::BTreeSet::new(),
+            simulated: false,
+            mqtt_secret_hash: None,
+            created_at: Timestamp::from_millis(0),
+        }
+    }
+
+    #[test]
+    fn what_comes_by_another_tenants_connection_is_nobodys_word_for_an_aircraft() {
+        let mut registry = Registry::default();
+        registry.put(device("DOCK1", 1, DeviceKind::Dock));
+        registry.put(device("DOCK9", 2, DeviceKind::Dock));
+        registry.put(device("M4", 1, DeviceKind::Aircraft));
+        let aircraft = DeviceSn::parse("M4").unwrap();
+        let dock = GatewaySn::parse("DOCK1").unwrap();
+        let subs = [SubDevice { sn: aircraft.clone(), model_key: None, index: None }];
+        registry.report_topology(&dock, &subs, Timestamp::from_millis(7));
+        let speaker = |user| find(&registry, &aircraft, user, b"{}");
+        assert_eq!(speaker(Some("DOCK1")), Speaker::Gateway(tenant(1), dock.clone()));
+        // It could speak for the aircraft while nobody had it, and its messages may still be on their way.
+        assert_eq!(speaker(Some("DOCK9")), Speaker::Stranger);
+        assert_eq!(speaker(Some("nobody at all")), Speaker::Stranger);
+        // Another's broker tells no connection.
+        assert_eq!(speaker(None), Speaker::Gateway(tenant(1), dock));
+    }
 }
