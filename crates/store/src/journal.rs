@@ -374,8 +374,8 @@ impl CommandStore for JournalledStore {
         // The store need not be asked for the command, and be waited for, once more for each copy that came at once.
         let has_waited = turn.as_ref().is_some_and(Turn::has_waited);
         let copied = has_waited.then(|| self.pending().same_key(&new.spec)).flatten();
-        // What it has waited for those before it, it has waited for the store.
-        let patience = STORE_PATIENCE.saturating_sub(came.elapsed());
+        // What it has waited for those before it, it has waited for the store, which may be well by now all the same.
+        let patience = STORE_PATIENCE.saturating_sub(came.elapsed()).max(KEY_READ_WAIT);
         if let Some(known) = copied {
             drop(turn);
             return Ok(self.spend_of_copy(nonce, known, patience).await);
@@ -490,7 +490,7 @@ impl CommandStore for JournalledStore {
         }
         let mut pending = self.pending();
         pending.is_clear(id);
-        for command in &mut stored {
+        if let Some(command) = &mut stored {
             pending.watch(command);
             pending.catch_up(command);
         }
@@ -509,7 +509,7 @@ impl CommandStore for JournalledStore {
             None => {
                 let mut stored = self.inner.command_of(tenant, id).await?;
                 let mut pending = self.pending();
-                for command in &mut stored {
+                if let Some(command) = &mut stored {
                     pending.watch(command);
                     pending.catch_up(command);
                 }
