@@ -33,7 +33,7 @@ pub use self::{
 };
 use crate::{
     beside::Twin,
-    world::{Post, World},
+    world::{Post, Trouble, World},
 };
 
 /// A plan is given so long to come to its end after its last happening, in milliseconds of its own time.
@@ -91,6 +91,9 @@ fn run_on(
     })
 }
 
+/// The store is well for so long, in milliseconds, before journals count as settled: some of their rounds.
+const SETTLE_TIME: u64 = 4_000;
+
 async fn play(world: &Arc<World>) {
     for dock in 0..world.plan.docks {
         tokio::spawn(dock::live(world.clone(), dock));
@@ -121,8 +124,13 @@ async fn play(world: &Arc<World>) {
 /// Every command has ended and nobody is looked after any more, and every emergency is on record.
 fn has_settled(world: &World) -> bool {
     let state = world.state();
-    // What cannot be put on record stays in a journal for good.
+    // What cannot be put on record stays in a journal for good. How many those are says nothing of what is in one now, until
+    // everything else had the time to be put on record.
     let damaged = state.disk.damaged();
+    let now = world.clock.elapsed();
+    if damaged > 0 && !state.was_well(Trouble::Store, now.saturating_sub(SETTLE_TIME), now) {
+        return false;
+    }
     let is_empty = |post: &Post| match &post.platform {
         Some(platform) => {
             platform.journal.as_ref().is_none_or(|journal| journal.unsettled() <= damaged)
