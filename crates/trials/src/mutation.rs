@@ -65,8 +65,6 @@ pub enum Mutation {
     JournalAnswerNotRemembered,
     /// What is in the journal changes what is final in the store.
     JournalOverFinalStates,
-    /// What no longer fits as it was decided is dropped, whatever was done upon it.
-    JournalChangeNotFitted,
     /// An emergency whose nonce was spent by another request gets another key.
     JournalKeyRenamed,
     /// A row that cannot be read is taken for a store that is unwell.

@@ -228,12 +228,9 @@ impl CommandStore for TrialStore {
     }
 
     async fn advance(&self, advance: Advance) -> Result<Advanced, StoreError> {
-        let is_dropped = self.world.mutation == Some(Mutation::JournalChangeNotFitted)
-            && wrong::is_settling()
-            && !self.world.was_decided(&advance);
         let work = move |disk: &mut Disk, at| {
             damaged(disk, advance.id, None)?;
-            Ok(if is_dropped { Advanced::Yes } else { disk.advance(advance, at) })
+            Ok(disk.advance(advance, at))
         };
         match self.world.mutation {
             Some(Mutation::ClaimBeforeDurable) => Ok(self.write_later(Advanced::Yes, work)),

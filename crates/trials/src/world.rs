@@ -7,7 +7,7 @@ use std::{
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use utmos_core::{
-    command::{Spec, StatusVersion},
+    command::Spec,
     device::{Device, DeviceKind, SubDevice},
     id::{CommandId, DeviceSn, GatewaySn, TenantId},
     ports::Ids,
@@ -154,8 +154,6 @@ pub(crate) struct State {
     journal_fails: u64,
     journal_slow: (u64, u64),
     store_slow: (u64, u64),
-    /// Changes as drivers wanted them: of which command, from and to which version.
-    pub(crate) decided: BTreeSet<(CommandId, StatusVersion, StatusVersion)>,
     /// Commands of which a line in a journal was damaged, on purpose: what only it knew is lost.
     pub(crate) spoiled: BTreeSet<CommandId>,
     pub(crate) facts: BTreeMap<CommandId, Facts>,
@@ -235,7 +233,6 @@ impl World {
             reads_fail: 0,
             journal_fails: 0,
             journal_slow: (0, 0),
-            decided: BTreeSet::new(),
             spoiled: BTreeSet::new(),
             store_slow: (0, 0),
             facts: BTreeMap::new(),

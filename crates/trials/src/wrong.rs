@@ -57,18 +57,10 @@ impl Wanted {
 }
 
 impl World {
-    /// Whether a driver wanted this change as it is.
-    pub(crate) fn was_decided(&self, advance: &Advance) -> bool {
-        let state = self.state();
-        state.decided.contains(&(advance.id, advance.seen, advance.life.version))
-    }
-
     fn note_decided(&self, advance: &Advance) {
         let now = self.clock.elapsed();
-        let mut state = self.state();
-        state.decided.insert((advance.id, advance.seen, advance.life.version));
         if advance.life.phase.has_ended() {
-            state.facts(advance.id).end_wanted.get_or_insert(now);
+            self.state().facts(advance.id).end_wanted.get_or_insert(now);
         }
     }
 
