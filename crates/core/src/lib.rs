@@ -18,6 +18,7 @@ pub mod life;
 pub mod method;
 mod nearest;
 pub mod ports;
+pub mod replica;
 pub mod reply;
 pub mod signing;
 pub mod telemetry;

@@ -5,6 +5,7 @@
 mod events;
 mod fleet;
 mod history;
+mod replicas;
 mod requests;
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -33,6 +34,7 @@ pub use self::{
         DeviceTelemetry, History, SamplePlace, SampleRange, SamplesRead, TelemetryRules,
         TelemetryStore, Tidied,
     },
+    replicas::{Joined, ReplicaStore},
     requests::{
         Changed as RequestChanged, Kept as RequestKept, RequestFilter, RequestStore, RuleSet,
         TaskState,
@@ -72,8 +74,11 @@ pub struct NewCommand {
 /// What became of a command that was to be accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Accepted {
-    /// It is stored.
+    /// It is stored, and its server looks after it.
     New,
+    /// It is stored unclaimed, however its life was to begin, and another server looks after it: the shard of its gateway is
+    /// not this one's. Only where several servers share a store, and never of an emergency.
+    Elsewhere,
     /// The key was used before with an equal body.
     Replayed {
         /// The command of that time.
@@ -128,6 +133,8 @@ pub enum Advanced {
     Yes,
     /// Somebody else moved the command first; nothing is stored.
     Lost,
+    /// It would begin a sending that is another server's to begin; nothing is stored.
+    Elsewhere,
 }
 
 /// Which commands to list.

@@ -403,7 +403,15 @@ impl CommandStore for JournalledStore {
                 self.remember(nonce);
                 Ok(known)
             }
-            Some(Ok(Accepted::New | Accepted::Busy { .. } | Accepted::NonceReplayed) | Err(_))
+            Some(
+                Ok(
+                    Accepted::New
+                    | Accepted::Elsewhere
+                    | Accepted::Busy { .. }
+                    | Accepted::NonceReplayed,
+                )
+                | Err(_),
+            )
             | None => {
                 let (spec, given) = (new.spec.clone(), (nonce, new.clone()));
                 let refused = move |pending: &Pending| {
@@ -432,8 +440,12 @@ impl CommandStore for JournalledStore {
                         self.pending().refuse(given.0, given.1);
                         Err(error)
                     }
-                    answer
-                    @ Ok(Accepted::New | Accepted::Busy { .. } | Accepted::NonceReplayed) => answer,
+                    answer @ Ok(
+                        Accepted::New
+                        | Accepted::Elsewhere
+                        | Accepted::Busy { .. }
+                        | Accepted::NonceReplayed,
+                    ) => answer,
                 }
             }
         }

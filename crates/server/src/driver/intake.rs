@@ -321,7 +321,12 @@ impl Inner {
             Ok(Accepted::Conflict { .. } | Accepted::NonceReplayed) => {
                 self.store.may_hold(spec.id).then_some(Doubt::Unsaid)
             }
-            Ok(Accepted::New | Accepted::Replayed { .. } | Accepted::Busy { .. })
+            Ok(
+                Accepted::New
+                | Accepted::Elsewhere
+                | Accepted::Replayed { .. }
+                | Accepted::Busy { .. },
+            )
             | Err(StoreError::Damaged(_)) => None,
         }
     }
@@ -514,7 +519,7 @@ impl Drop for Expected {
 /// The command that came before under the same key, or why nothing came of it; `None` when it is new.
 fn before(accepted: Accepted) -> Result<Option<Submitted>, SubmitError> {
     match accepted {
-        Accepted::New => Ok(None),
+        Accepted::New | Accepted::Elsewhere => Ok(None),
         Accepted::Replayed { id, accepted_at, status } => {
             Ok(Some(Submitted { id, status, accepted_at, replayed: true }))
         }

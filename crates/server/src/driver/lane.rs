@@ -367,7 +367,9 @@ impl Inner {
             for (work, saved) in batch.into_iter().zip(saved) {
                 match saved {
                     Ok(Advanced::Yes) => self.adopt(&key, work),
-                    Ok(Advanced::Lost) => self.reload(&key, work, &mut unsaved).await,
+                    Ok(Advanced::Lost | Advanced::Elsewhere) => {
+                        self.reload(&key, work, &mut unsaved).await
+                    }
                     Err(error @ StoreError::Unavailable(_)) => {
                         if unsaved.is_empty() {
                             tracing::error!(gateway.sn = %key.gateway, %error, "could not save; trying again");

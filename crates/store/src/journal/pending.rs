@@ -186,7 +186,8 @@ impl Pending {
         match answer {
             Ok(Accepted::New) => self.stored(spec),
             Ok(
-                Accepted::Replayed { .. }
+                Accepted::Elsewhere
+                | Accepted::Replayed { .. }
                 | Accepted::Conflict { .. }
                 | Accepted::Busy { .. }
                 | Accepted::NonceReplayed,

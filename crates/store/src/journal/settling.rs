@@ -144,8 +144,10 @@ impl JournalledStore {
                 }
                 return Ok(());
             };
-            if self.inner.advance(fitting).await? == Advanced::Yes {
-                return Ok(());
+            match self.inner.advance(fitting).await? {
+                // No emergency is another server's to send.
+                Advanced::Yes | Advanced::Elsewhere => return Ok(()),
+                Advanced::Lost => {}
             }
         }
     }
@@ -165,7 +167,7 @@ impl JournalledStore {
             accepted = self.inner.accept(None, new.clone()).await?;
         }
         match accepted {
-            Accepted::New => return Ok(()),
+            Accepted::New | Accepted::Elsewhere => return Ok(()),
             Accepted::Replayed { id: stored, .. } if stored == id => return Ok(()),
             Accepted::NonceReplayed
             | Accepted::Replayed { .. }
@@ -177,7 +179,7 @@ impl JournalledStore {
         spec.idempotency_key = format!("{}#emergency:{id}", spec.idempotency_key);
         new.spec = Arc::new(spec);
         match self.inner.accept(None, new).await? {
-            Accepted::New | Accepted::Replayed { .. } => {}
+            Accepted::New | Accepted::Elsewhere | Accepted::Replayed { .. } => {}
             refused @ (Accepted::NonceReplayed
             | Accepted::Conflict { .. }
             | Accepted::Busy { .. }) => {

@@ -63,6 +63,7 @@ async fn keep_writing(
         loop {
             match store.advance(change(&command, life.clone())).await {
                 Ok(Advanced::Yes) => break,
+                Ok(Advanced::Elsewhere) => unreachable!("one server works alone"),
                 Ok(Advanced::Lost) => {
                     assert!(in_doubt, "nobody else moves it");
                     break;
@@ -261,6 +262,7 @@ async fn a_connection_that_breaks_around_the_commit_is_unknown_and_the_next_try_
                 assert_eq!(refused, Accepted::NonceReplayed);
             }
             other @ (Accepted::Conflict { .. }
+            | Accepted::Elsewhere
             | Accepted::Busy { .. }
             | Accepted::NonceReplayed) => panic!("{other:?}"),
         }

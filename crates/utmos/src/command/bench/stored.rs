@@ -122,7 +122,8 @@ impl Writer {
         let new = NewCommand { spec: spec.clone(), life: command.life.clone(), entries };
         match self.store.accept(Some(nonce), new).await? {
             Accepted::New => {}
-            refused @ (Accepted::Replayed { .. }
+            refused @ (Accepted::Elsewhere
+            | Accepted::Replayed { .. }
             | Accepted::Conflict { .. }
             | Accepted::Busy { .. }
             | Accepted::NonceReplayed) => bail!("a command was not stored: {refused:?}"),

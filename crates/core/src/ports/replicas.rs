@@ -1,0 +1,66 @@
+//! Where several servers on one store find each other (LIFECYCLE.md, "Replicas").
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+
+use super::StoreError;
+use crate::{
+    id::CommandId,
+    replica::{Handed, Member, News, ReplicaId, Roll, Shard},
+};
+
+/// What became of a server that wanted to join.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Joined {
+    /// It is a member. What the run of the same instance before it held is its own, and that run is none any more.
+    Yes(Roll),
+    /// It works alone and others are there, or one is there that does.
+    NotBeside(Member),
+}
+
+/// Servers of one store, the shards they hold, and the commands they hand to each other.
+///
+/// The store itself holds them to it: from [`ReplicaStore::join`] on, what a server claims is refused
+/// ([`super::Advanced::Elsewhere`], [`super::Accepted::Elsewhere`]) unless it is a member that holds the shard, and no shard
+/// changes hands while a claim for it is being written.
+#[async_trait]
+pub trait ReplicaStore: Send + Sync {
+    /// Makes a server a member, and its claims and acceptances of this store known as its own.
+    async fn join(&self, member: Member) -> Result<Joined, StoreError>;
+
+    /// Gives a sign of life. `None` when it is no member any more.
+    async fn beat(&self, id: ReplicaId) -> Result<Option<Roll>, StoreError>;
+
+    /// Who is there.
+    async fn roll(&self) -> Result<Roll, StoreError>;
+
+    /// Makes a member none whose signs of life are still as many as these; its shards are free. Answers whether it was one.
+    async fn expel(&self, id: ReplicaId, beats: u64) -> Result<bool, StoreError>;
+
+    /// Takes shards that are free. Answers which it got; none when it is no member.
+    async fn take(&self, id: ReplicaId, shards: Vec<Shard>) -> Result<Vec<Shard>, StoreError>;
+
+    /// Gives shards back.
+    async fn release(&self, id: ReplicaId, shards: Vec<Shard>) -> Result<(), StoreError>;
+
+    /// Is a member no more.
+    async fn leave(&self, id: ReplicaId) -> Result<(), StoreError>;
+
+    /// Open emergencies that another member accepted: it looks after them, whoever holds their shards.
+    async fn emergencies_elsewhere(&self, id: ReplicaId)
+    -> Result<BTreeSet<CommandId>, StoreError>;
+
+    /// What others accepted for gateways of these shards, oldest first, and nobody has taken in.
+    async fn handed(&self, shards: Vec<Shard>) -> Result<Vec<Handed>, StoreError>;
+
+    /// These were taken in by the holder of their shards.
+    async fn taken_in(&self, ids: Vec<CommandId>) -> Result<(), StoreError>;
+
+    /// Tells the other servers, as soon as it can and without being waited for.
+    fn tell(&self, news: News);
+
+    /// From now on `heard` is called with what other servers tell, and must return at once. The last listener counts. A store
+    /// that has no way to tell keeps silent: whoever listens must look by itself as well.
+    fn listen(&self, heard: Box<dyn Fn(News) + Send + Sync>);
+}

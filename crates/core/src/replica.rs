@@ -1,0 +1,247 @@
+//! Several servers as one (LIFECYCLE.md, "Replicas"): who is there, and who sends to which gateways. Pure.
+//!
+//! Gateways are spread over a fixed number of shards. Each shard is held by one server at a time, which alone sends what is
+//! no emergency to its gateways, in order. Whoever is silent for too long is expelled by the others, and its shards are free.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    id::{CommandId, GatewaySn},
+    time::Mono,
+};
+
+/// How many shards there are. Written into stores: it never changes.
+pub const SHARDS: u8 = 64;
+
+/// How often a server gives a sign of life.
+pub const BEAT_WAIT: Duration = Duration::from_millis(500);
+/// How long a server must have been silent before others expel it.
+pub const SILENCE_MAX: Duration = Duration::from_secs(3);
+/// How long after the beginning of its last sign of life a server sends. Shorter than [`SILENCE_MAX`] by more than what two
+/// clocks on two machines drift apart in that time: it has stopped before anybody else begins.
+pub const LEASE: Duration = Duration::from_millis(2_500);
+
+/// One run of a server; the next run has another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ReplicaId(pub Uuid);
+
+/// A server over all of its runs: of two runs of one instance only one can live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct InstanceId(pub Uuid);
+
+/// A part of all gateways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Shard(u8);
+
+impl Shard {
+    /// The shard of a gateway: FNV-1a over its serial number. The same in every version and on every machine.
+    #[must_use]
+    pub fn of(gateway: &GatewaySn) -> Self {
+        let hash = gateway.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        // The low bits alone would follow the last byte too closely.
+        let folded = (hash ^ (hash >> 32)) % u64::from(SHARDS);
+        Self(u8::try_from(folded).unwrap_or(0))
+    }
+
+    /// The shard with this number, if there is one.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        (number < SHARDS).then_some(Self(number))
+    }
+
+    /// Its number, below [`SHARDS`].
+    #[must_use]
+    pub fn number(self) -> u8 {
+        self.0
+    }
+
+    /// Every shard.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..SHARDS).map(Self)
+    }
+}
+
+/// A server that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// This run of it.
+    pub id: ReplicaId,
+    /// Which server.
+    pub instance: InstanceId,
+    /// Its name on timelines.
+    pub name: String,
+    /// It has a broker of its own, which no other server reaches: it works alone.
+    pub alone: bool,
+    /// How many signs of life it has given.
+    pub beats: u64,
+}
+
+/// Who is there, and who holds what.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Roll {
+    /// The servers.
+    pub members: Vec<Member>,
+    /// The shards that somebody holds.
+    pub holders: BTreeMap<Shard, ReplicaId>,
+}
+
+/// A command that one server accepted for a gateway that is another's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Handed {
+    /// Which.
+    pub id: CommandId,
+    /// An emergency: whoever accepted it sends it, and the holder withdraws the movements in its way.
+    pub urgent: bool,
+}
+
+/// What may have changed at another server. A hint: it may be lost, late, or without a cause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// Somebody accepted a command for another's gateway.
+    Handed,
+    /// Servers came or went, or shards are free.
+    Roll,
+    /// These commands stand otherwise.
+    Changed(Vec<CommandId>),
+}
+
+/// What a server is to do about its shards.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Free ones that it takes.
+    pub take: Vec<Shard>,
+    /// Those it holds beyond its part.
+    pub release: Vec<Shard>,
+}
+
+impl Share {
+    /// A server's part is the same as everybody's, rounded up.
+    #[must_use]
+    pub fn of(me: ReplicaId, roll: &Roll) -> Self {
+        let is_there = |id: ReplicaId| roll.members.iter().any(|member| member.id == id);
+        let part = usize::from(SHARDS).div_ceil(roll.members.len().max(1));
+        let held = Shard::all().filter(|shard| roll.holders.get(shard) == Some(&me));
+        let mut release: Vec<Shard> = held.collect();
+        let room = part.saturating_sub(release.len());
+        release.drain(..part.min(release.len()));
+        let is_free = |shard: &Shard| !roll.holders.get(shard).is_some_and(|id| is_there(*id));
+        Self { take: Shard::all().filter(is_free).take(room).collect(), release }
+    }
+}
+
+/// How long others have been silent, as one server sees it: by its own running time and the number of their signs of life, so
+/// that no wall clock is asked.
+#[derive(Debug, Default)]
+pub struct Silences(BTreeMap<ReplicaId, (u64, Mono)>);
+
+impl Silences {
+    /// Takes note of a roll that was read at `now`. Answers who has been silent for too long, and at which sign of life.
+    pub fn note(&mut self, me: ReplicaId, roll: &Roll, now: Mono) -> Vec<(ReplicaId, u64)> {
+        let others = || roll.members.iter().filter(|member| member.id != me);
+        self.0.retain(|id, _| others().any(|member| member.id == *id));
+        let mut silent = Vec::new();
+        for Member { id, beats, .. } in others() {
+            let (last, since) = self.0.entry(*id).or_insert((*beats, now));
+            if last != beats {
+                (*last, *since) = (*beats, now);
+            }
+            if now.since(*since) >= SILENCE_MAX {
+                silent.push((*id, *beats));
+            }
+        }
+        silent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id(number: u128) -> ReplicaId {
+        ReplicaId(Uuid::from_u128(number))
+    }
+
+    fn member(number: u128, beats: u64) -> Member {
+        let instance = InstanceId(Uuid::from_u128(number));
+        Member { id: id(number), instance, name: format!("server-{number}"), alone: false, beats }
+    }
+
+    #[test]
+    fn a_gateway_is_always_in_the_same_shard() {
+        let shard = |sn: &str| Shard::of(&GatewaySn::parse(sn).unwrap()).number();
+        // Stores hold these numbers.
+        assert_eq!(
+            [shard("4TADL210010014"), shard("SIM-DOCK-001"), shard("SIM-DOCK-002")],
+            [54, 6, 51]
+        );
+    }
+
+    #[test]
+    fn gateways_whose_serial_numbers_follow_each_other_are_spread() {
+        let mut held = BTreeMap::<u8, usize>::new();
+        for number in 0..6_400 {
+            let sn = GatewaySn::parse(&format!("SIM-DOCK-{number:04}")).unwrap();
+            *held.entry(Shard::of(&sn).number()).or_default() += 1;
+        }
+        assert_eq!(held.len(), usize::from(SHARDS));
+        assert!(held.values().all(|count| (50..200).contains(count)), "{held:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_was_held_the_shares_settle_and_nobody_has_more_than_its_part(
+            servers in 1_u128..9,
+            held in prop::collection::btree_map(0_u8..SHARDS, 1_u128..12, 0..64),
+        ) {
+            let mut roll = Roll {
+                members: (1..=servers).map(|number| member(number, 0)).collect(),
+                holders: held.into_iter().map(|(shard, holder)| (Shard(shard), id(holder))).collect(),
+            };
+            for _ in 0..3 {
+                for me in (1..=servers).map(id) {
+                    let share = Share::of(me, &roll);
+                    prop_assert!(share.take.is_empty() || share.release.is_empty());
+                    for shard in share.release {
+                        roll.holders.remove(&shard);
+                    }
+                    for shard in share.take {
+                        roll.holders.insert(shard, me);
+                    }
+                }
+            }
+            let part = usize::from(SHARDS).div_ceil(usize::try_from(servers).unwrap());
+            prop_assert_eq!(roll.holders.len(), usize::from(SHARDS));
+            for me in (1..=servers).map(id) {
+                let mine = roll.holders.values().filter(|holder| **holder == me).count();
+                prop_assert!(mine <= part);
+                prop_assert_eq!(Share::of(me, &roll), Share::default());
+            }
+        }
+    }
+
+    #[test]
+    fn silent_is_who_gave_no_sign_of_life_while_it_was_looked_for() {
+        let mut silences = Silences::default();
+        let at = |millis| Mono::from_millis(millis);
+        let roll =
+            |beats| Roll { members: vec![member(1, 9), member(2, beats)], ..Roll::default() };
+        assert!(silences.note(id(1), &roll(5), at(1_000)).is_empty());
+        assert!(silences.note(id(1), &roll(5), at(3_999)).is_empty());
+        assert_eq!(silences.note(id(1), &roll(5), at(4_000)), [(id(2), 5)]);
+        assert!(silences.note(id(1), &roll(6), at(60_000)).is_empty(), "it was I who was away");
+        assert_eq!(silences.note(id(1), &roll(6), at(63_000)), [(id(2), 6)]);
+        assert!(silences.note(id(1), &Roll::default(), at(63_001)).is_empty());
+        assert!(silences.note(id(1), &roll(6), at(70_000)).is_empty(), "it came anew");
+    }
+}
