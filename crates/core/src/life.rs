@@ -91,6 +91,8 @@ pub enum NotSent {
     OutOfTurn,
     /// It was kept back between the claim and the write: its deadline had passed, or an emergency had come first.
     Withheld,
+    /// Another server sends to its gateway by now.
+    NotOurs,
     /// The broker refused it.
     Refused(String),
     /// Its gateway was moved to another tenant, or removed.
@@ -411,10 +413,13 @@ impl Case<'_> {
     fn not_sent(self, why: &NotSent) -> Decision {
         let proof = Proof::NotSent { reason: why.text() };
         match why {
-            NotSent::OutOfTurn if self.life.failure_reason.is_none() => {
+            NotSent::OutOfTurn | NotSent::NotOurs if self.life.failure_reason.is_none() => {
                 self.moved(Life { phase: Phase::Waiting, ..self.changed() }, proof, None)
             }
-            NotSent::NotConnected | NotSent::NoSubscriber | NotSent::OutOfTurn => {
+            NotSent::NotConnected
+            | NotSent::NoSubscriber
+            | NotSent::OutOfTurn
+            | NotSent::NotOurs => {
                 match (self.spec.if_offline, &self.life.failure_reason) {
                     // Provably nothing left, so the one publish is still ahead.
                     (IfOffline::Wait, None) => {
@@ -527,6 +532,7 @@ impl NotSent {
                 "the broker knows of nobody listening on the gateway's topic".to_owned()
             }
             Self::OutOfTurn => "a command that was accepted before it had not left".to_owned(),
+            Self::NotOurs => "another server sends to its gateway by now".to_owned(),
             Self::Withheld => "the deadline passed before the bytes were written".to_owned(),
             Self::Refused(reason) => format!("the broker refused the message: {reason}"),
             Self::GatewayGone => {

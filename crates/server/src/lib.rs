@@ -16,8 +16,9 @@ pub mod http;
 pub mod ids;
 pub mod link;
 pub mod presence_topics;
+pub mod replicas;
 pub mod requests;
 mod start;
 pub mod telemetry;
 
-pub use start::{Parts, Server, StartError, outside_client};
+pub use start::{Parts, Server, Sharing, StartError, outside_client};

@@ -5,7 +5,8 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utmos_core::{
-    ports::{FleetStore, History, Ids, RequestStore, Store, StoreError},
+    ports::{FleetStore, History, Ids, ReplicaStore, RequestStore, Store, StoreError},
+    replica::{InstanceId, ReplicaId},
     time::Clock,
 };
 use utmos_dji::{
@@ -31,6 +32,7 @@ use crate::{
     http::{App, HttpServer, Metrics, ServeLimits, Waiting, metrics_router},
     link::{Link, LinkParts, Listener},
     presence_topics::PresenceTopics,
+    replicas::{Holdings, JoinError, Membership, MembershipParts, Missed},
     requests::{self, Desk, DeskParts},
     telemetry::{self, Telemetry, TelemetryParts},
 };
@@ -54,6 +56,8 @@ pub struct Parts {
     pub fleet: Arc<dyn FleetStore>,
     /// Where telemetry and device events are kept.
     pub history: Arc<dyn History>,
+    /// Where it finds the servers with which it shares the store; `None` when it has the store to itself.
+    pub sharing: Option<Sharing>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Fresh ids.
@@ -62,12 +66,23 @@ pub struct Parts {
     pub catalogue: Arc<Catalogue>,
 }
 
+/// What a server needs to share its store with others.
+pub struct Sharing {
+    /// Where they find each other.
+    pub store: Arc<dyn ReplicaStore>,
+    /// Which server this is, over all of its runs: of two runs only one can live.
+    pub instance: InstanceId,
+}
+
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The store cannot be read.
     #[error("the store cannot be read")]
     Store(#[source] StoreError),
+    /// It cannot become one of the servers of its store.
+    #[error("cannot join the servers of this database")]
+    Join(#[source] JoinError),
     /// The table of alarms that is part of the program does not read, which a test excludes.
     #[error("the table of alarms cannot be read")]
     AlarmTexts(#[source] CatalogueError),
@@ -106,6 +121,7 @@ pub struct Server {
     metrics: Option<HttpServer>,
     broker: Broking,
     driver: Driver,
+    membership: Option<Arc<Membership>>,
     desk: Arc<Desk>,
     events: Arc<Events>,
     fleet: Arc<Fleet>,
@@ -139,6 +155,15 @@ impl Server {
         let waiting = Waiting { inbound: sender.downgrade() };
         let (broker, outlet, knowledge) =
             start_broking(config, &directory, &parts.clock, sender).await?;
+        let replica_id = ReplicaId(parts.ids.random());
+        let replica = replica(replica_id);
+        let holdings = match &parts.sharing {
+            None => Holdings::alone(parts.clock.clone()),
+            Some(sharing) => {
+                Holdings::shared(parts.clock.clone(), sharing.store.clone(), replica_id)
+            }
+        };
+        let missed = Missed::new(parts.clock.clone());
         let driver = Driver::start(DriverParts {
             store: parts.store.clone(),
             clock: parts.clock.clone(),
@@ -146,7 +171,8 @@ impl Server {
             outlet: outlet.clone(),
             catalogue: parts.catalogue.clone(),
             directory: directory.clone(),
-            replica: replica(parts.ids.as_ref()),
+            replica: replica.clone(),
+            holdings: holdings.clone(),
             presence: PresenceBook::new(knowledge),
             limits: Limits {
                 waiting_per_gateway_max: config.commands.waiting_per_gateway_max,
@@ -154,6 +180,23 @@ impl Server {
                 ..Limits::default()
             },
         });
+        let membership = match parts.sharing {
+            None => None,
+            Some(Sharing { store, instance }) => {
+                let joining = Membership::join(MembershipParts {
+                    store,
+                    holdings: holdings.clone(),
+                    missed: missed.clone(),
+                    driver: driver.clone(),
+                    clock: parts.clock.clone(),
+                    id: replica_id,
+                    instance,
+                    name: replica,
+                    alone: matches!(broker, Broking::Own(_)),
+                });
+                Some(joining.await.map_err(StartError::Join)?)
+            }
+        };
         let resumed = driver.resume().await.map_err(StartError::Store)?;
         let onboarding = Arc::new(Onboarding::new(OnboardingParts {
             directory: directory.clone(),
@@ -213,10 +256,15 @@ impl Server {
             store: parts.store.clone(),
             clock: parts.clock.clone(),
             ids: parts.ids.clone(),
+            holdings: holdings.clone(),
+            missed,
             presence_topics: presence_topics(config),
             listeners,
         });
         tasks.spawn(link.clone().run(inbound, stopping.clone()));
+        if let Some(membership) = &membership {
+            tasks.spawn(membership.clone().run(stopping.clone()));
+        }
         tasks.spawn(telemetry.clone().keep(stopping.clone()));
         tasks.spawn(telemetry.clone().tidy(stopping.clone()));
         let dismissals = match &broker {
@@ -279,6 +327,7 @@ impl Server {
             metrics,
             broker,
             driver,
+            membership,
             desk,
             events,
             fleet,
@@ -332,6 +381,13 @@ impl Server {
     /// publishes, then lets the broker go. Each takes a moment; one that does not end leaves half of the time that is left
     /// to those after it. The store is closed by whoever opened it.
     pub async fn stop_by(self, by: Instant) {
+        if let Some(membership) = &self.membership {
+            // While requests are still answered: what comes from now on is the other servers' to send.
+            let leaving = membership.leave();
+            if tokio::time::timeout_at(halfway(by), leaving).await.is_err() {
+                tracing::warn!("could not give everything to the other servers in time");
+            }
+        }
         self.driver.release_watches();
         let metrics = async {
             if let Some(metrics) = self.metrics {
@@ -518,7 +574,7 @@ async fn forget_nonces(store: Arc<dyn Store>, clock: Arc<dyn Clock>, stopping: C
 
 /// The name of this run of the server on timelines. Unlike a process id, which is the same in every container, no other
 /// run has it: by it a server tells its own claim from one that another made at the same moment.
-fn replica(ids: &dyn Ids) -> String {
-    let id = ids.random().simple().to_string();
+fn replica(id: ReplicaId) -> String {
+    let id = id.0.simple().to_string();
     format!("utmos-{}-{}", std::process::id(), id.get(..8).unwrap_or(&id))
 }

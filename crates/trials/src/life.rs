@@ -16,6 +16,7 @@ use utmos_server::{
     },
     link::{Link, LinkParts},
     presence_topics::PresenceTopics,
+    replicas::{Holdings, Missed},
 };
 use utmos_store::JournalledStore;
 
@@ -120,6 +121,7 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
         Broker::Embedded => Knowledge::OwnBroker,
         Broker::Outside => Knowledge::Heard { window: LIVENESS_WINDOW },
     };
+    let holdings = Holdings::alone(clock.clone());
     let driver = Driver::start(DriverParts {
         store: store.clone(),
         clock: clock.clone(),
@@ -128,6 +130,7 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
         catalogue: world.catalogue.clone(),
         directory: directory.clone(),
         replica: format!("life-{}", line.number),
+        holdings: holdings.clone(),
         presence: PresenceBook::new(knowledge),
         limits: Limits::default(),
     });
@@ -140,6 +143,8 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
         store,
         clock,
         ids: world.ids.clone(),
+        missed: Missed::new(world.clock.clone()),
+        holdings,
         presence_topics: PresenceTopics::default(),
         // Docks of a trial ask for nothing.
         listeners: Vec::new(),

@@ -1,7 +1,7 @@
 //! Opens what the configuration names: the store, the catalogue.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -9,13 +9,18 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use async_trait::async_trait;
-use utmos_core::ports::{FleetStore, RequestStore, Store, StoreError, Tenant};
+use utmos_core::{
+    ports::{FleetStore, ReplicaStore, RequestStore, Store, StoreError, Tenant},
+    replica::InstanceId,
+};
 use utmos_dji::catalogue::Catalogue;
-use utmos_server::config::Config;
+use utmos_server::{Sharing, config::Config};
 use utmos_store::{
     HistoryFile, JournalledStore, MasterKey, PostgresConfig, PostgresStore, PostgresUrl,
     SqliteConfig, SqliteStore,
 };
+
+use uuid::Uuid;
 
 use crate::environment;
 
@@ -28,11 +33,17 @@ const STORE_PASSWORD: &str = "UTMOS_STORE_PASSWORD";
 /// Emergencies that went out while the database was unwell; lies beside the database.
 pub const JOURNAL_FILE: &str = "emergency.journal";
 
+/// Which server this is, among those that share a store; lies beside the journal.
+const INSTANCE_FILE: &str = "instance.id";
+
 /// The store, whole, in whichever engine.
 #[async_trait]
 pub trait Database: Store + RequestStore + FleetStore {
     /// Writes what is queued and gives up what it holds. Later calls are refused.
     async fn close(&self);
+
+    /// Where servers that share it find each other; `None` where it is one server's alone.
+    fn replicas(self: Arc<Self>) -> Option<Arc<dyn ReplicaStore>>;
 
     /// The engine's own quick check: what is damaged, in its words; empty when nothing is.
     async fn quick_check(&self) -> Result<Vec<String>, StoreError>;
@@ -44,6 +55,10 @@ impl Database for SqliteStore {
         Self::close(self).await;
     }
 
+    fn replicas(self: Arc<Self>) -> Option<Arc<dyn ReplicaStore>> {
+        None
+    }
+
     async fn quick_check(&self) -> Result<Vec<String>, StoreError> {
         Self::quick_check(self).await
     }
@@ -53,6 +68,10 @@ impl Database for SqliteStore {
 impl Database for PostgresStore {
     async fn close(&self) {
         Self::close(self).await;
+    }
+
+    fn replicas(self: Arc<Self>) -> Option<Arc<dyn ReplicaStore>> {
+        None
     }
 
     /// PostgreSQL looks after its own pages.
@@ -160,6 +179,33 @@ pub async fn journalled(
         tracing::info!(settled, "emergencies of an earlier run were put on record");
     }
     Ok(Arc::new(journalled))
+}
+
+/// How this server shares the store with others, where it can.
+pub fn sharing(store: &Arc<dyn Database>, config: &Config) -> anyhow::Result<Option<Sharing>> {
+    let Some(replicas) = store.clone().replicas() else { return Ok(None) };
+    let path = folder_of(&config.store.path).join(INSTANCE_FILE);
+    let instance = instance(&path).with_context(|| format!("{} cannot be used", path.display()))?;
+    Ok(Some(Sharing { store: replicas, instance }))
+}
+
+/// Which server this is: whoever has its folder. The journal in it can be held by one process alone, so that two runs of one
+/// server never live at the same time.
+fn instance(path: &Path) -> anyhow::Result<InstanceId> {
+    match fs::read_to_string(path) {
+        Ok(text) => {
+            let id = Uuid::parse_str(text.trim()).context(
+                "it does not hold the id of a server; remove it while the server is stopped",
+            )?;
+            Ok(InstanceId(id))
+        }
+        Err(err) if err.kind() == io::ErrorKind::NotFound => {
+            let id = Uuid::new_v4();
+            fs::write(path, format!("{id}\n"))?;
+            Ok(InstanceId(id))
+        }
+        Err(err) => Err(err.into()),
+    }
 }
 
 /// Where the journal of emergencies lies.

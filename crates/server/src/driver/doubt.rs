@@ -91,6 +91,11 @@ impl Doubts {
         self.remove(id).map(|doubtful| doubtful.command.life)
     }
 
+    /// Whether a command is being accepted here, or in doubt.
+    pub(super) fn knows(&self, id: CommandId) -> bool {
+        self.in_flight.contains_key(&id) || self.get(id).is_some()
+    }
+
     fn get(&self, id: CommandId) -> Option<&Doubtful> {
         self.emergencies.get(&id).or_else(|| self.others.get(&id))
     }
@@ -107,7 +112,13 @@ impl Inner {
         let (id, timeout) = (command.spec.id, command.spec.timeout);
         let fate = self.lock().doubts.doubt(key, command, doubt);
         match fate {
-            Fate::GoesOn(key, command) => self.take_on(&key, *command),
+            Fate::GoesOn(key, command) if self.goes_on_at_once(&key) => {
+                self.take_on(&key, *command)
+            }
+            Fate::GoesOn(key, command) => {
+                let inner = self.clone();
+                self.tasks.spawn(async move { inner.verify(key, *command).await });
+            }
             Fate::Remembered => {
                 let inner = self.clone();
                 self.tasks.spawn(async move { inner.find_out(id, timeout).await });
@@ -128,9 +139,13 @@ impl Inner {
             let as_it_was = status == Status::Accepted && !state.homes.contains_key(&id);
             state.doubts.asked_again(id, as_it_was)
         };
-        if let Some((key, command)) = goes_on {
-            self.take_on(&key, command);
+        let Some((key, command)) = goes_on else { return };
+        if self.goes_on_at_once(&key) {
+            return self.take_on(&key, command);
         }
+        // The store may have given it to another server.
+        let inner = self.clone();
+        self.tasks.spawn(async move { inner.verify(key, command).await });
     }
 
     /// Ends a command whose caller did not ask again, if the store holds it.

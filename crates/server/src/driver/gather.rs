@@ -24,8 +24,14 @@ pub(super) struct Gathered {
 /// acceptance, and the turn is the last they are told: one that comes back with this batch is before them.
 ///
 /// A confirmation that was kept back comes first of all: it was there before.
-pub(super) fn gather(told: Vec<Told>, lane: &mut Lane, presence: Presence) -> Vec<Gathered> {
-    let is_turn = told.iter().any(|one| matches!(one, Told::Turn));
+/// Turns count where the server `may_send`.
+pub(super) fn gather(
+    told: Vec<Told>,
+    lane: &mut Lane,
+    presence: Presence,
+    may_send: bool,
+) -> Vec<Gathered> {
+    let is_turn = may_send && told.iter().any(|one| matches!(one, Told::Turn));
     let mut gathered: Vec<Gathered> = Vec::new();
     let mut places: BTreeMap<CommandId, usize> = BTreeMap::new();
     for one in told {

@@ -13,6 +13,7 @@ use utmos_core::{
     life::{Effect, Input, NotSent, Presence, decide_all, longest_wait},
     method::{Channel, CompleteOn, CompletesBy, IfOffline, Risk},
     ports::{Accepted, NewCommand, Nonce, StoreError},
+    replica::News,
     reply::RawJson,
     signing::{Caller, NonceUse},
     time::{BootId, Deadline, Timestamp},
@@ -22,7 +23,7 @@ use super::{Driver, Inner, LaneKey, Told, doubt::Doubt};
 use crate::crash_point;
 
 /// Open commands read from the store in one go at start.
-const RESUME_PAGE: usize = 1_000;
+pub(super) const RESUME_PAGE: usize = 1_000;
 
 /// A checked request for a command: everything but the facts that acceptance adds.
 #[derive(Debug, Clone)]
@@ -221,47 +222,34 @@ impl Driver {
             request_id: caller.request_id().to_owned(),
         };
         let (done, settled) = oneshot::channel();
-        let told = Told::Input { id, input: Box::new(input), done: Some(done) };
+        let told = Told::Input { id, input: Box::new(input.clone()), done: Some(done) };
         let is_here = self.inner.tell_here(id, told);
         let command = if is_here { settled.await.ok() } else { None };
-        let command = match command {
-            Some(command) => command,
-            // Not under care, so it has ended: the store knows how.
-            None => match self.inner.store.command(id).await? {
-                Some(command) => Arc::new(command),
+        let (command, had_effect) = match command {
+            Some(command) => (command, true),
+            // Not under care here: it has ended, or another server looks after it.
+            None => match self.inner.decide_elsewhere(id, &input).await? {
+                Some(found) => found,
                 None => return Ok(Cancelled::Unknown),
             },
         };
-        let is_mine =
+        let is_cancelled =
             command.life.phase.failure() == Some(utmos_core::command::FailureCode::Cancelled);
-        Ok(if is_mine && is_here { Cancelled::Yes(command) } else { Cancelled::TooLate(command) })
+        Ok(match is_cancelled && had_effect {
+            true => Cancelled::Yes(command),
+            false => Cancelled::TooLate(command),
+        })
     }
 
-    /// Takes every command into care that the store holds open. Must be done before anything is submitted.
+    /// Takes every command into care that the store holds open and that is this server's. Must be done before anything is
+    /// submitted.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn resume(&self) -> Result<Resumed, StoreError> {
         let newest = self.inner.store.newest_record().await?.map_or(i64::MIN, Timestamp::as_millis);
         self.inner.newest_at_start.store(newest, Ordering::Relaxed);
-        let mut found = Vec::new();
-        let mut after = None;
-        loop {
-            let page = self.inner.store.open_commands(after, RESUME_PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.spec.id);
-            found.extend(page);
-        }
-        let boot = self.inner.clock.boot();
-        found.sort_by_key(|command| acceptance(&command.spec, boot));
-        let mut resumed = Resumed { open: 0, unclear: 0 };
-        for command in found {
-            resumed.open += 1;
-            resumed.unclear += usize::from(command.life.phase == Phase::Sending);
-            self.inner.take_over(command).await?;
-        }
-        self.link_is_up();
-        Ok(resumed)
+        self.resume_held().await
     }
 }
 
@@ -279,20 +267,34 @@ impl Inner {
         if !urgent && waiting >= self.limits.waiting_per_gateway_max {
             return self.refuse_full(nonce, spec, waiting).await;
         }
-        let new = self.begin(&key, caller, &spec);
+        let (new, is_awaited) = self.begin(&key, caller, &spec);
         let life = new.life.clone();
-        let is_claimed = life.phase == Phase::Sending;
-        let expected = (!is_claimed).then(|| Expected { inner: self.clone(), key: key.clone() });
+        let expected = is_awaited.then(|| Expected { inner: self.clone(), key: key.clone() });
         self.lock().doubts.ask(spec.id);
         let accepted = self.figures.accept.of(self.store.accept(nonce, new)).await;
         let command = Command { spec: spec.clone(), life };
         match self.what_is_in_doubt(&spec, &accepted) {
             Some(doubt) => self.doubt(key, command, doubt),
             None => {
+                match accepted {
+                    Ok(Accepted::New) => {
+                        crash_point::reached("accepted");
+                        self.take_on(&key, command);
+                    }
+                    Ok(Accepted::Elsewhere) => Self::count(&self.figures.accepted),
+                    Ok(
+                        Accepted::Replayed { .. }
+                        | Accepted::Conflict { .. }
+                        | Accepted::Busy { .. }
+                        | Accepted::NonceReplayed,
+                    )
+                    | Err(_) => {}
+                }
+                // After it is under care: in between, nobody else must take it for one that nobody has.
                 self.lock().doubts.answered(spec.id);
-                if matches!(accepted, Ok(Accepted::New)) {
-                    crash_point::reached("accepted");
-                    self.take_on(&key, command);
+                let is_new = matches!(accepted, Ok(Accepted::New | Accepted::Elsewhere));
+                if is_new && !self.holdings.holds(&spec.gateway) {
+                    self.holdings.tell(|| News::Handed);
                 }
             }
         }
@@ -354,8 +356,8 @@ impl Inner {
 
     /// How a command's life begins. Where nothing is before it and its gateway is there, it is claimed in the transaction
     /// that accepts it: one write less before it leaves, and no longer between the claim and the publish than otherwise.
-    /// One that has to wait is counted in, so that nothing accepted after it overtakes it.
-    fn begin(&self, key: &LaneKey, caller: &Caller, spec: &Arc<Spec>) -> NewCommand {
+    /// One that has to wait here is counted in, so that nothing accepted after it overtakes it; answers whether it was.
+    fn begin(&self, key: &LaneKey, caller: &Caller, spec: &Arc<Spec>) -> (NewCommand, bool) {
         let accepted = Entry {
             at: spec.accepted_at,
             from: Status::Accepted,
@@ -371,21 +373,23 @@ impl Inner {
         let state = &mut *guard;
         let presence = state.presence.of(&spec.gateway, moment.now);
         // Emergencies wait for nobody, each other included.
-        let is_free =
-            key.urgent || state.lanes.get(key).is_none_or(|lane| lane.is_free(spec.channel));
+        let is_free = key.urgent
+            || self.holdings.may_send(&spec.gateway)
+                && state.lanes.get(key).is_none_or(|lane| lane.is_free(spec.channel));
         let turn = Input::Turn(presence);
         let claim = (is_free && presence == Presence::Online)
             .then(|| decide_all(&command, [&turn], moment))
             .flatten()
             .filter(|folded| folded.effect == Some(Effect::Publish));
+        let is_awaited = claim.is_none() && (key.urgent || self.holdings.holds(&spec.gateway));
         let (life, entries) = match claim {
             Some(claim) => (claim.life, std::iter::once(accepted).chain(claim.entries).collect()),
-            None => {
-                state.lanes.entry(key.clone()).or_default().expect_one();
-                (command.life, vec![accepted])
-            }
+            None => (command.life, vec![accepted]),
         };
-        NewCommand { spec: spec.clone(), life, entries }
+        if is_awaited {
+            state.lanes.entry(key.clone()).or_default().expect_one();
+        }
+        (NewCommand { spec: spec.clone(), life, entries }, is_awaited)
     }
 
     /// What was counted in is there, or will not come.
@@ -462,7 +466,7 @@ impl Inner {
     }
 
     /// Puts a command of an earlier process under care.
-    async fn take_over(self: &Arc<Self>, command: Command) -> Result<(), StoreError> {
+    pub(super) async fn take_over(self: &Arc<Self>, command: Command) -> Result<(), StoreError> {
         let spec = command.spec.clone();
         let input = match command.life.phase {
             Phase::Sending => Some(Input::FoundAfterRestart),

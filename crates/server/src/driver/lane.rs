@@ -17,7 +17,9 @@ use utmos_core::{
     life::{Effect, Folded, Input, Presence, decide_all},
     method::{Channel, CompletesBy, Risk},
     ports::{Advance, Advanced, StoreError},
+    replica::News,
     reply::Progress,
+    time::Deadline,
 };
 
 use super::{
@@ -94,7 +96,7 @@ pub(super) struct Work {
     pub(super) inputs: Vec<Input>,
     done: Vec<oneshot::Sender<Arc<Command>>>,
     /// Of messages of devices among the inputs.
-    bytes: usize,
+    pub(super) bytes: usize,
     pub(super) folded: Folded,
     pub(super) advance: Advance,
 }
@@ -218,13 +220,32 @@ impl Lane {
         !std::mem::replace(&mut self.sending, true)
     }
 
+    /// What is looked after.
+    pub(super) fn ids(&self) -> Vec<CommandId> {
+        self.commands.keys().copied().collect()
+    }
+
+    /// Looks after a command no more, and keeps it from leaving. Answers when it would have been due.
+    pub(super) fn forget(&mut self, id: CommandId) -> Option<Deadline> {
+        let kept = self.commands.remove(&id)?;
+        kept.withdrawn.store(true, Ordering::SeqCst);
+        self.queue.remove(&(kept.order, id));
+        kept.command.life.due
+    }
+
+    /// Whether a save or a publish is under way, or about to be.
+    pub(super) fn is_at_work(&self) -> bool {
+        let is_under_way = |kept: &Kept| kept.publishing || kept.confirmed.is_some();
+        self.running || self.sending || self.commands.values().any(is_under_way)
+    }
+
     /// Whether something a device said still finds room.
     pub(super) fn has_room_for(&self, bytes: usize) -> bool {
         self.unsaved_bytes == 0 || self.unsaved_bytes + bytes <= UNSAVED_BYTES_MAX
     }
 
     /// So many bytes of what a device said wait no longer.
-    fn settled(&mut self, bytes: usize) {
+    pub(super) fn settled(&mut self, bytes: usize) {
         self.unsaved_bytes = self.unsaved_bytes.saturating_sub(bytes);
     }
 
@@ -367,9 +388,8 @@ impl Inner {
             for (work, saved) in batch.into_iter().zip(saved) {
                 match saved {
                     Ok(Advanced::Yes) => self.adopt(&key, work),
-                    Ok(Advanced::Lost | Advanced::Elsewhere) => {
-                        self.reload(&key, work, &mut unsaved).await
-                    }
+                    Ok(Advanced::Lost) => self.reload(&key, work, &mut unsaved).await,
+                    Ok(Advanced::Elsewhere) => self.leave_to_others(&key, &work),
                     Err(error @ StoreError::Unavailable(_)) => {
                         if unsaved.is_empty() {
                             tracing::error!(gateway.sn = %key.gateway, %error, "could not save; trying again");
@@ -419,7 +439,8 @@ impl Inner {
             // Those who wait come in their order, and none is claimed while one before it for the same channel goes on
             // waiting. A movement for a gateway nobody has heard of does not count: others may be tried meanwhile.
             let mut held_up = Vec::new();
-            for Gathered { id, mut inputs, done, bytes } in gather(told, lane, presence) {
+            let may_send = key.urgent || self.holdings.may_send(&key.gateway);
+            for Gathered { id, mut inputs, done, bytes } in gather(told, lane, presence, may_send) {
                 let Some(kept) = lane.commands.get_mut(&id) else {
                     lane.settled(bytes);
                     // Let go between the telling and now: it is fetched again, or a device's answer would be lost.
@@ -511,6 +532,7 @@ impl Inner {
         state.watchers.tell(&command);
         let_go_if_done(lane, &mut state.homes, id);
         drop(guard);
+        self.holdings.tell(|| News::Changed(vec![id]));
         // Not under the lock: whoever reads the log may be slow.
         if has_just_ended {
             tracing::debug!(
@@ -603,12 +625,14 @@ impl Inner {
         let inner = self.clone();
         self.tasks.spawn(async move {
             match inner.store.command(id).await {
-                Ok(Some(command)) => {
+                Ok(Some(command)) if !inner.is_anothers(&command) => {
                     inner.keep(command);
                     for input in inputs {
                         inner.tell_here(id, Told::Input { id, input: Box::new(input), done: None });
                     }
                 }
+                // Its holder heard what came late as well.
+                Ok(Some(_)) => {}
                 Ok(None) => tracing::error!(command.id = %id, "a command vanished from the store"),
                 Err(error) => {
                     tracing::error!(command.id = %id, %error, "could not keep what came late")

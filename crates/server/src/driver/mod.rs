@@ -8,6 +8,7 @@
 //! still needs care.
 
 mod doubt;
+mod elsewhere;
 mod emergencies;
 mod failures;
 mod gather;
@@ -46,7 +47,7 @@ pub use self::{
     intake::{Cancelled, Draft, Resumed, SubmitError, Submitted},
     watch::Watch,
 };
-use crate::{directory::Directory, durations::Durations};
+use crate::{directory::Directory, durations::Durations, replicas::Holdings};
 
 /// How often it is looked for answers before a stop.
 const ANSWER_LOOK_WAIT: Duration = Duration::from_millis(5);
@@ -91,6 +92,8 @@ pub struct DriverParts {
     pub directory: Arc<Directory>,
     /// The name of this server on timelines.
     pub replica: String,
+    /// Which gateways are this server's.
+    pub holdings: Arc<Holdings>,
     /// How presence is known.
     pub presence: PresenceBook,
     /// Bounds.
@@ -147,6 +150,7 @@ struct Inner {
     catalogue: Arc<Catalogue>,
     directory: Arc<Directory>,
     replica: String,
+    holdings: Arc<Holdings>,
     limits: Limits,
     state: Mutex<State>,
     figures: Figures,
@@ -231,6 +235,7 @@ impl Driver {
             catalogue: parts.catalogue,
             directory: parts.directory,
             replica: parts.replica,
+            holdings: parts.holdings,
             limits: parts.limits,
             state: Mutex::new(State {
                 lanes: BTreeMap::new(),

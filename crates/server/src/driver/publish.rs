@@ -1,7 +1,10 @@
 //! The one publish of a command.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -102,12 +105,17 @@ impl Inner {
         let payload = Bytes::from(self.to_bytes(&spec, seq, now.wall));
         let topic = to_topic(&spec).to_string();
         let (clock, deadline) = (self.clock.clone(), spec.deadline);
+        let (holdings, gateway, urgent) = (self.holdings.clone(), spec.gateway.clone(), key.urgent);
+        let is_kept_from_us = Arc::new(AtomicBool::new(false));
+        let kept_from_us = is_kept_from_us.clone();
         let mut message = Publish::new(topic.clone(), payload.clone())
             .with_qos(self.limits.command_qos)
             .with_expiry(deadline.left(now))
             .with_gate(move || {
                 crash_point::reached("writing");
-                !withdrawn.load(Ordering::SeqCst) && !deadline.passed(clock.now())
+                let may_send = urgent || holdings.may_send(&gateway);
+                kept_from_us.store(!may_send, Ordering::SeqCst);
+                may_send && !withdrawn.load(Ordering::SeqCst) && !deadline.passed(clock.now())
             });
         if key.urgent {
             message = message.with_urgent();
@@ -115,7 +123,13 @@ impl Inner {
         Self::count(&self.figures.published);
         tracing::debug!(gateway.sn = %spec.gateway, command.id = %spec.id, "publishing {} to {}", spec.method, spec.gateway);
         let sent = self.figures.publish.of(self.outlet.publish(message)).await;
-        self.settle(&spec, sent, topic, payload.len());
+        match sent {
+            Sent::Withheld if is_kept_from_us.load(Ordering::SeqCst) => {
+                crash_point::reached("written");
+                self.settle_as(&spec, Input::NotSent(NotSent::NotOurs));
+            }
+            sent => self.settle(&spec, sent, topic, payload.len()),
+        }
     }
 
     /// What the broker said goes to the command like anything else.

@@ -17,6 +17,15 @@ struct Watched {
 }
 
 impl Watchers {
+    /// The commands that somebody waits for.
+    pub(super) fn ids(&self) -> impl Iterator<Item = CommandId> {
+        self.0.keys().copied()
+    }
+
+    pub(super) fn has(&self, id: CommandId) -> bool {
+        self.0.contains_key(&id)
+    }
+
     pub(super) fn tell(&self, command: &Arc<Command>) {
         if let Some(watched) = self.0.get(&command.spec.id) {
             watched.sender.send_replace(Some(command.clone()));

@@ -19,6 +19,8 @@ pub struct Said<'a> {
     pub bytes: usize,
     /// When it came.
     pub at: Now,
+    /// Whether this server holds the gateway, and is to answer it.
+    pub is_ours: bool,
 }
 
 /// Takes note of what devices say. Called on the way in, one message after another: it must not wait for anything.

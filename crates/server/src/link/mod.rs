@@ -45,6 +45,7 @@ use crate::{
     directory::Directory,
     driver::{Driver, FlightMode, Matched},
     presence_topics::{PresenceTopics, Word},
+    replicas::{self, Holdings, Missed},
 };
 
 pub use self::listener::{Listener, Said};
@@ -76,6 +77,10 @@ pub struct LinkParts {
     pub clock: Arc<dyn Clock>,
     /// Fresh ids.
     pub ids: Arc<dyn Ids>,
+    /// Which gateways are this server's: what the others say has no effect here but that they were heard.
+    pub holdings: Arc<Holdings>,
+    /// What gateways of other servers said of commands.
+    pub missed: Arc<Missed>,
     /// Where an outside broker tells of connections.
     pub presence_topics: PresenceTopics,
     /// Who else wants to know what devices say.
@@ -284,11 +289,18 @@ impl Link {
             Ok((uplink, _)) => uplink,
             Err(error) => return stray(Some(tenant), Some(&gateway), &error.to_string()),
         };
-        self.acknowledge(&uplink);
+        let is_ours = self.parts.holdings.holds(&gateway);
+        if is_ours {
+            self.acknowledge(&uplink);
+        }
         let at = self.parts.clock.now();
-        let said = Said { tenant, gateway: &gateway, uplink: &uplink, bytes: payload.len(), at };
+        let bytes = payload.len();
+        let said = Said { tenant, gateway: &gateway, uplink: &uplink, bytes, at, is_ours };
         self.parts.listeners.iter().for_each(|listener| listener.said(&said));
         match uplink {
+            Uplink::Reply(reply) | Uplink::PropertyReply(reply) if !is_ours => {
+                self.reply_to_another(tenant, reply, payload.len());
+            }
             Uplink::Reply(reply) | Uplink::PropertyReply(reply) => {
                 // At our own broker it is that gateway which answers, and the command is told so.
                 if user.is_none() && self.went_to_another(tenant, &reply) {
@@ -342,6 +354,10 @@ impl Link {
 
     /// Keeps a message that belongs to nothing as evidence.
     fn keep(&self, stray: Stray<'_>) {
+        // Whoever holds its gateway keeps it.
+        if stray.gateway.is_some_and(|gateway| !self.parts.holdings.holds(gateway)) {
+            return;
+        }
         let (gateway, reason) = (stray.gateway.cloned(), stray.reason);
         let Some(unmatched) = self.evidence.of(stray) else { return };
         // As often as evidence is kept, and no oftener.
@@ -390,6 +406,17 @@ impl Link {
         }
     }
 
+    /// An answer of a gateway that another server holds. It may be to an emergency that was accepted here; else it is kept for
+    /// the case that its holder is dying.
+    fn reply_to_another(&self, tenant: TenantId, answer: ReplyTo, bytes: usize) {
+        let Some(id) = command_of(&answer) else { return };
+        let gateway = answer.reply.gateway.clone();
+        if self.say(tenant, id, Input::Reply(answer.reply.clone()), bytes) == Matched::NotHere {
+            let word = replicas::Word::Reply(id, answer.reply);
+            self.parts.missed.keep(tenant, &gateway, word, bytes);
+        }
+    }
+
     fn unmatched(&self, tenant: TenantId, answer: ReplyTo, topic: &str, payload: &[u8]) {
         Self::count(&self.figures.unmatched);
         let gateway = answer.reply.gateway;
@@ -424,8 +451,14 @@ impl Link {
     fn event(&self, tenant: TenantId, gateway: GatewaySn, event: Event, bytes: usize) {
         let Some(mut progress) = event.progress else { return };
         progress.gateway = gateway;
-        if let Some(id) = self.parts.driver.find_job(&progress) {
-            self.say(tenant, id, Input::Progress(*progress), bytes);
+        match self.parts.driver.find_job(&progress) {
+            Some(id) => drop(self.say(tenant, id, Input::Progress(*progress), bytes)),
+            None if !self.parts.holdings.holds(&progress.gateway) => {
+                let gateway = progress.gateway.clone();
+                let word = replicas::Word::Progress(progress);
+                self.parts.missed.keep(tenant, &gateway, word, bytes);
+            }
+            None => {}
         }
     }
 

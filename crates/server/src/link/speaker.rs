@@ -58,6 +58,9 @@ impl Link {
         topic: &str,
         payload: &[u8],
     ) {
+        if !self.parts.holdings.holds(gateway) {
+            return;
+        }
         let uplink = match uplink::read(parsed, payload, &self.meanings_for(gateway)) {
             Ok(uplink) => uplink,
             Err(error) => {
@@ -80,7 +83,8 @@ impl Link {
             }
             Uplink::Request(_) => {
                 let at = self.parts.clock.now();
-                let said = Said { tenant, gateway, uplink: &uplink, bytes: payload.len(), at };
+                let bytes = payload.len();
+                let said = Said { tenant, gateway, uplink: &uplink, bytes, at, is_ours: true };
                 self.parts.listeners.iter().for_each(|listener| listener.said(&said));
             }
             Uplink::Topology(_) => self.acknowledge(&uplink),
@@ -115,6 +119,9 @@ impl Link {
         payload: &[u8],
     ) {
         Self::count(&self.figures.unclear);
+        if !self.parts.holdings.holds(candidate) {
+            return;
+        }
         let meanings = self.meanings_for(candidate);
         let now = self.parts.clock.now().wall;
         let answer = uplink::read(parsed, payload, &meanings)

@@ -126,6 +126,10 @@ struct Inner {
 
 impl Listener for Desk {
     fn said(&self, said: &Said<'_>) {
+        // Whoever holds the gateway answers it.
+        if !said.is_ours {
+            return;
+        }
         if let Uplink::Request(request) = said.uplink {
             self.inner.asked(said, request);
         }

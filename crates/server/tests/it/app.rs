@@ -200,6 +200,7 @@ async fn start_server(
         requests,
         fleet: store.clone(),
         history: history.clone(),
+        sharing: None,
         clock: Arc::new(SystemClock::new()),
         ids: Arc::new(SystemIds::new()),
         catalogue: Arc::new(Catalogue::embedded().unwrap()),

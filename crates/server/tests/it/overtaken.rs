@@ -24,6 +24,7 @@ use utmos_server::{
         presence::{Knowledge, PresenceBook},
     },
     ids::SystemIds,
+    replicas::Holdings,
 };
 use utmos_store::{MasterKey, SqliteConfig, SqliteStore};
 
@@ -74,6 +75,7 @@ async fn driver(store: Arc<dyn Store>, outlet: Arc<Told>, replica: &str) -> Driv
         catalogue: Arc::new(Catalogue::embedded().unwrap()),
         directory: Arc::new(Directory::load(store).await.unwrap()),
         replica: replica.to_owned(),
+        holdings: Holdings::alone(Arc::new(SystemClock::new())),
         presence: PresenceBook::new(Knowledge::Heard { window: Duration::from_secs(3_600) }),
         limits: Limits::default(),
     });

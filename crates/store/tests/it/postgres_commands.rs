@@ -133,7 +133,8 @@ async fn one_movement_of_an_aircraft_starts_at_two_servers() {
             match task.await.unwrap() {
                 Accepted::New => made += 1,
                 Accepted::Busy { .. } => {}
-                other @ (Accepted::Replayed { .. }
+                other @ (Accepted::Elsewhere
+                | Accepted::Replayed { .. }
                 | Accepted::Conflict { .. }
                 | Accepted::NonceReplayed) => panic!("{other:?}"),
             }

@@ -64,6 +64,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         requests: store.clone(),
         fleet: store.clone(),
         history: history.clone(),
+        sharing: opened::sharing(&store, &config)?,
         clock: Arc::new(SystemClock::new()),
         ids: Arc::new(SystemIds::new()),
         catalogue: catalogue.clone(),

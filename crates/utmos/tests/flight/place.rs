@@ -206,6 +206,7 @@ impl Place {
             requests: store.clone(),
             fleet: store.clone(),
             history: Arc::new(HistoryFile::open(&config.store.history_path).unwrap()),
+            sharing: None,
             clock,
             ids: Arc::new(SystemIds::new()),
             catalogue: CATALOGUE.clone(),

@@ -1,0 +1,242 @@
+//! Commands in which other servers have a part: taken over from one that is gone, let go to another, and those that
+//! nobody here looks after.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use utmos_core::{
+    command::{Command, Phase},
+    evidence::Proof,
+    id::{CommandId, GatewaySn},
+    life::{Input, decide_all},
+    method::Risk,
+    ports::{Advance, Advanced, StoreError},
+    replica::{Handed, News},
+};
+
+use super::{
+    Driver, Inner, LaneKey, Resumed,
+    intake::{RESUME_PAGE, acceptance},
+    lane::Work,
+};
+use crate::replicas::{MissedWord, Word};
+
+impl Driver {
+    /// Takes every open command into care that is this server's and is not yet: of the gateways it holds, and the
+    /// emergencies of servers that are gone.
+    ///
+    /// # Errors
+    /// When the store cannot be read; then it must be tried again.
+    pub async fn resume_held(&self) -> Result<Resumed, StoreError> {
+        let resumed = self.inner.resume_held().await?;
+        self.link_is_up();
+        Ok(resumed)
+    }
+
+    /// Looks no more after what is no emergency of these gateways: another server does. What stands at the gate does not
+    /// leave.
+    pub fn let_go(&self, is_theirs: impl Fn(&GatewaySn) -> bool) {
+        let mut guard = self.inner.lock();
+        let state = &mut *guard;
+        for (key, lane) in &mut state.lanes {
+            if key.urgent || !is_theirs(&key.gateway) {
+                continue;
+            }
+            for id in lane.ids() {
+                if let Some(due) = lane.forget(id) {
+                    state.timers.remove(&(due.mono, id));
+                }
+                state.homes.remove(&id);
+            }
+        }
+        state.lanes.retain(|_, lane| !lane.is_idle());
+    }
+
+    /// Whether nothing is under way of these gateways that only this server knows how it ends: no save, and no publish.
+    #[must_use]
+    pub fn is_settled(&self, of: impl Fn(&GatewaySn) -> bool) -> bool {
+        let state = self.inner.lock();
+        let mut lanes = state.lanes.iter().filter(|(key, _)| !key.urgent && of(&key.gateway));
+        !lanes.any(|(_, lane)| lane.is_at_work())
+    }
+
+    /// Another server accepted a command for a gateway that is ours.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn take_in(&self, handed: Handed) -> Result<(), StoreError> {
+        let Some(command) = self.inner.store.command(handed.id).await? else { return Ok(()) };
+        if handed.urgent {
+            self.inner.preempt(&command.spec);
+            return Ok(());
+        }
+        let gateway = command.spec.gateway.clone();
+        if !self.inner.is_known(handed.id) && command.life.needs_care() {
+            self.inner.take_over(command).await?;
+        }
+        self.inner.give_turn(&gateway);
+        Ok(())
+    }
+
+    /// What a device said before its gateway was ours. What is known already is not told twice.
+    pub fn remind(&self, missed: MissedWord) {
+        let MissedWord { tenant, word, bytes, .. } = missed;
+        let (id, input) = match word {
+            Word::Reply(id, reply) => (Some(id), Input::Reply(reply)),
+            Word::Progress(progress) => (self.find_job(&progress), Input::Progress(*progress)),
+        };
+        let is_open = |command: &Command| match (command.life.phase, &input) {
+            (Phase::Sending, _) => true,
+            (Phase::Delivered, Input::Reply(_)) => command.life.response.is_none(),
+            (Phase::Delivered, _) => true,
+            (Phase::Waiting | Phase::Ended(_), _) => false,
+        };
+        if let Some(id) = id
+            && self.cared_for(id).is_some_and(|command| is_open(&command))
+        {
+            self.tell_now(tenant, id, input, bytes);
+        }
+    }
+
+    /// Tells those who wait for changes of commands that other servers look after how they stand: of these, or of all.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn look_again(&self, changed: Option<&[CommandId]>) -> Result<(), StoreError> {
+        let watched: Vec<CommandId> = {
+            let state = self.inner.lock();
+            let is_elsewhere = |id: &CommandId| !state.homes.contains_key(id);
+            match changed {
+                None => state.watchers.ids().filter(is_elsewhere).collect(),
+                Some(ids) => {
+                    let is_watched = |id: &CommandId| state.watchers.has(*id) && is_elsewhere(id);
+                    ids.iter().copied().filter(is_watched).collect()
+                }
+            }
+        };
+        for id in watched {
+            if let Some(command) = self.inner.store.command(id).await? {
+                self.inner.lock().watchers.tell(&Arc::new(command));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// See [`Driver::resume_held`].
+    pub(super) async fn resume_held(self: &Arc<Self>) -> Result<Resumed, StoreError> {
+        let mut found = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.store.open_commands(after, RESUME_PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.spec.id);
+            let is_here = |command: &Command| self.holdings.holds(&command.spec.gateway);
+            found.extend(page.into_iter().filter(is_here));
+        }
+        // Read last: one that was accepted since the pages were read is not taken for that of nobody.
+        let elsewhere = self.holdings.emergencies_elsewhere().await?;
+        found.retain(|command| self.is_to_keep(command, &elsewhere));
+        let boot = self.clock.boot();
+        found.sort_by_key(|command| acceptance(&command.spec, boot));
+        let mut resumed = Resumed { open: 0, unclear: 0 };
+        for command in found {
+            resumed.open += 1;
+            resumed.unclear += usize::from(command.life.phase == Phase::Sending);
+            self.take_over(command).await?;
+        }
+        Ok(resumed)
+    }
+
+    fn is_to_keep(&self, command: &Command, elsewhere: &BTreeSet<CommandId>) -> bool {
+        let is_anothers =
+            command.spec.risk == Risk::Emergency && elsewhere.contains(&command.spec.id);
+        !is_anothers && !self.is_known(command.spec.id)
+    }
+
+    /// Whether another server holds a command's gateway, and it is no emergency, after which whoever accepted it looks.
+    pub(super) fn is_anothers(&self, command: &Command) -> bool {
+        command.spec.risk != Risk::Emergency && !self.holdings.holds(&command.spec.gateway)
+    }
+
+    /// Whether a command is under care, is being accepted here, or is in doubt.
+    pub(super) fn is_known(&self, id: CommandId) -> bool {
+        let state = self.lock();
+        state.homes.contains_key(&id) || state.doubts.knows(id)
+    }
+
+    /// The store says that a command is another server's to send.
+    pub(super) fn leave_to_others(&self, key: &LaneKey, work: &Work) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let Some(lane) = state.lanes.get_mut(key) else { return };
+        lane.settled(work.bytes);
+        if let Some(due) = lane.forget(work.id) {
+            state.timers.remove(&(due.mono, work.id));
+        }
+        state.homes.remove(&work.id);
+        tracing::info!(command.id = %work.id, gateway.sn = %key.gateway, "another server sends this command");
+    }
+
+    /// A command that was in doubt and that the store is known to hold goes on from here, if it stands as it was to be stored
+    /// here. Otherwise its holder has it.
+    pub(super) async fn verify(self: Arc<Self>, key: LaneKey, command: Command) {
+        match self.is_as_stored(&command).await {
+            Ok(true) => self.take_on(&key, command),
+            Ok(false) => {
+                tracing::debug!(command.id = %command.spec.id, "another server has this command");
+            }
+            Err(error) => {
+                // Whoever holds its gateway finds it at its next look, and it ends at its deadline there.
+                tracing::warn!(command.id = %command.spec.id, %error, "a command in doubt stays so");
+            }
+        }
+    }
+
+    async fn is_as_stored(&self, command: &Command) -> Result<bool, StoreError> {
+        let id = command.spec.id;
+        let stored = self.store.command(id).await?;
+        if stored.is_none_or(|stored| stored.life != command.life) {
+            return Ok(false);
+        }
+        if command.life.phase == Phase::Waiting {
+            return Ok(self.holdings.holds(&command.spec.gateway));
+        }
+        let is_ours = |proof: &Proof| matches!(proof, Proof::SendingClaimed { replica } if *replica == self.replica);
+        Ok(self.store.timeline(id).await?.iter().any(|entry| is_ours(&entry.proof)))
+    }
+
+    /// Decides about a command that is not under care here, on what the store holds of it: who was quicker counts. `None`
+    /// when there is no such command; with whether the input had an effect.
+    pub(super) async fn decide_elsewhere(
+        self: &Arc<Self>,
+        id: CommandId,
+        input: &Input,
+    ) -> Result<Option<(Arc<Command>, bool)>, StoreError> {
+        loop {
+            let Some(command) = self.store.command(id).await? else { return Ok(None) };
+            let mut command = self.in_this_boot(command);
+            let Some(folded) = decide_all(&command, [input], self.moment()) else {
+                return Ok(Some((Arc::new(command), false)));
+            };
+            let (seen, life) = (command.life.version, folded.life.clone());
+            let advance = Advance { id, seen, life, entries: folded.entries };
+            match self.store.advance(advance).await? {
+                Advanced::Yes => {
+                    command.life = folded.life;
+                    let command = Arc::new(command);
+                    self.lock().watchers.tell(&command);
+                    self.holdings.tell(|| News::Changed(vec![id]));
+                    return Ok(Some((command, true)));
+                }
+                Advanced::Lost => {}
+                Advanced::Elsewhere => return Ok(Some((Arc::new(command), false))),
+            }
+        }
+    }
+
+    /// Whether a command in doubt may go on at once: nobody else can have it.
+    pub(super) fn goes_on_at_once(&self, key: &LaneKey) -> bool {
+        key.urgent || self.holdings.is_alone()
+    }
+}

@@ -1,0 +1,164 @@
+//! Which gateways are this server's.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    },
+};
+
+use utmos_core::{
+    id::{CommandId, GatewaySn},
+    ports::{ReplicaStore, StoreError},
+    replica::{News, ReplicaId, SHARDS, Shard},
+    time::{Clock, Mono},
+};
+
+const NOT_HELD: u8 = 0;
+const HELD: u8 = 1;
+const LEAVING: u8 = 2;
+
+/// The shards of this server, and until when it may send to them.
+pub struct Holdings {
+    clock: Arc<dyn Clock>,
+    /// `None` for a server that works alone: everything is its own, for good.
+    shared: Option<Shared>,
+}
+
+struct Shared {
+    me: ReplicaId,
+    store: Arc<dyn ReplicaStore>,
+    shards: [AtomicU8; SHARDS as usize],
+    /// In milliseconds of the running time.
+    until: AtomicU64,
+    /// Whether there are other servers to be told anything.
+    has_others: AtomicBool,
+}
+
+impl Holdings {
+    /// Those of a server that has its store to itself: everything.
+    #[must_use]
+    pub fn alone(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self { clock, shared: None })
+    }
+
+    /// Those of a server that shares its store: nothing yet.
+    #[must_use]
+    pub fn shared(clock: Arc<dyn Clock>, store: Arc<dyn ReplicaStore>, me: ReplicaId) -> Arc<Self> {
+        let shared = Shared {
+            me,
+            store,
+            shards: std::array::from_fn(|_| AtomicU8::new(NOT_HELD)),
+            until: AtomicU64::new(0),
+            has_others: AtomicBool::new(true),
+        };
+        Arc::new(Self { clock, shared: Some(shared) })
+    }
+
+    /// Whether nobody else is at work on the store.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.shared.is_none()
+    }
+
+    /// Whether what a gateway says and asks is this server's to deal with.
+    #[must_use]
+    pub fn holds(&self, gateway: &GatewaySn) -> bool {
+        self.shared.as_ref().is_none_or(|shared| shared.state(Shard::of(gateway)) != NOT_HELD)
+    }
+
+    /// Whether this server may send to a gateway now.
+    #[must_use]
+    pub fn may_send(&self, gateway: &GatewaySn) -> bool {
+        self.shared.as_ref().is_none_or(|shared| {
+            shared.state(Shard::of(gateway)) == HELD && self.is_in_time(shared)
+        })
+    }
+
+    /// Whether the last sign of life is young enough to send on.
+    #[must_use]
+    pub fn is_lease_on(&self) -> bool {
+        self.shared.as_ref().is_none_or(|shared| self.is_in_time(shared))
+    }
+
+    fn is_in_time(&self, shared: &Shared) -> bool {
+        self.clock.now().mono < Mono::from_millis(shared.until.load(Ordering::SeqCst))
+    }
+
+    /// Shards that are held and not on their way to others.
+    #[must_use]
+    pub fn held(&self) -> Vec<Shard> {
+        match &self.shared {
+            None => Shard::all().collect(),
+            Some(shared) => Shard::all().filter(|shard| shared.state(*shard) == HELD).collect(),
+        }
+    }
+
+    /// Shards that are on their way to others.
+    pub(super) fn leaving(&self) -> Vec<Shard> {
+        let shared = self.shared.iter();
+        shared.flat_map(|it| Shard::all().filter(|shard| it.state(*shard) == LEAVING)).collect()
+    }
+
+    pub(super) fn hold(&self, shards: &[Shard]) {
+        self.set(shards, HELD);
+    }
+
+    pub(super) fn begin_to_leave(&self, shards: &[Shard]) {
+        self.set(shards, LEAVING);
+    }
+
+    pub(super) fn let_go(&self, shards: &[Shard]) {
+        self.set(shards, NOT_HELD);
+    }
+
+    fn set(&self, shards: &[Shard], state: u8) {
+        let Some(shared) = &self.shared else { return };
+        for shard in shards {
+            if let Some(own) = shared.shards.get(usize::from(shard.number())) {
+                own.store(state, Ordering::SeqCst);
+            }
+        }
+    }
+
+    pub(super) fn extend(&self, until: Mono) {
+        if let Some(shared) = &self.shared {
+            shared.until.fetch_max(until.as_millis(), Ordering::SeqCst);
+        }
+    }
+
+    pub(super) fn has_others(&self, has_others: bool) {
+        if let Some(shared) = &self.shared {
+            shared.has_others.store(has_others, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells the other servers, if there are any.
+    pub fn tell(&self, news: impl FnOnce() -> News) {
+        if let Some(shared) = &self.shared
+            && shared.has_others.load(Ordering::Relaxed)
+        {
+            shared.store.tell(news());
+        }
+    }
+
+    /// Open emergencies that other servers look after.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn emergencies_elsewhere(&self) -> Result<BTreeSet<CommandId>, StoreError> {
+        match &self.shared {
+            None => Ok(BTreeSet::new()),
+            Some(shared) => shared.store.emergencies_elsewhere(shared.me).await,
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self, shard: Shard) -> u8 {
+        self.shards
+            .get(usize::from(shard.number()))
+            .map_or(NOT_HELD, |state| state.load(Ordering::SeqCst))
+    }
+}
