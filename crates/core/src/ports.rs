@@ -135,6 +135,10 @@ pub enum Advanced {
     Lost,
     /// It would begin a sending that is another server's to begin; nothing is stored.
     Elsewhere,
+    /// It would begin the sending of a movement, and this emergency of its aircraft was accepted after that, perhaps by
+    /// another server; nothing is stored. Only where several servers share a store. One that is being stored at the same
+    /// moment is not seen.
+    Preempted(CommandId),
 }
 
 /// Which commands to list.

@@ -230,7 +230,9 @@ impl Inner {
                     return Ok(Some((command, true)));
                 }
                 Advanced::Lost => {}
-                Advanced::Elsewhere => return Ok(Some((Arc::new(command), false))),
+                Advanced::Elsewhere | Advanced::Preempted(_) => {
+                    return Ok(Some((Arc::new(command), false)));
+                }
             }
         }
     }

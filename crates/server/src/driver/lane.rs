@@ -385,11 +385,16 @@ impl Inner {
             let saves = batch.iter().map(save);
             let saved = join_all(saves).await;
             let mut unsaved = Vec::new();
-            for (work, saved) in batch.into_iter().zip(saved) {
+            for (mut work, saved) in batch.into_iter().zip(saved) {
                 match saved {
                     Ok(Advanced::Yes) => self.adopt(&key, work),
                     Ok(Advanced::Lost) => self.reload(&key, work, &mut unsaved).await,
                     Ok(Advanced::Elsewhere) => self.leave_to_others(&key, &work),
+                    Ok(Advanced::Preempted(emergency)) => {
+                        let emergency_command_id = emergency.to_string();
+                        work.inputs.push(Input::Preempt { emergency_command_id });
+                        self.reload(&key, work, &mut unsaved).await;
+                    }
                     Err(error @ StoreError::Unavailable(_)) => {
                         if unsaved.is_empty() {
                             tracing::error!(gateway.sn = %key.gateway, %error, "could not save; trying again");

@@ -145,8 +145,8 @@ impl JournalledStore {
                 return Ok(());
             };
             match self.inner.advance(fitting).await? {
-                // No emergency is another server's to send.
-                Advanced::Yes | Advanced::Elsewhere => return Ok(()),
+                // No emergency is another server's to send, and none gives way to another.
+                Advanced::Yes | Advanced::Elsewhere | Advanced::Preempted(_) => return Ok(()),
                 Advanced::Lost => {}
             }
         }

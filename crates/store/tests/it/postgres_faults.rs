@@ -63,7 +63,9 @@ async fn keep_writing(
         loop {
             match store.advance(change(&command, life.clone())).await {
                 Ok(Advanced::Yes) => break,
-                Ok(Advanced::Elsewhere) => unreachable!("one server works alone"),
+                Ok(Advanced::Elsewhere | Advanced::Preempted(_)) => {
+                    unreachable!("one server works alone")
+                }
                 Ok(Advanced::Lost) => {
                     assert!(in_doubt, "nobody else moves it");
                     break;
