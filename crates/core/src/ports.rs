@@ -76,8 +76,9 @@ pub struct NewCommand {
 pub enum Accepted {
     /// It is stored, and its server looks after it.
     New,
-    /// It is stored unclaimed, however its life was to begin, and another server looks after it: the shard of its gateway is
-    /// not this one's. Only where several servers share a store, and never of an emergency.
+    /// It is stored unclaimed, however its life was to begin, and handed to whoever holds the shard of its gateway: another
+    /// server, or this one, where what was handed to it before for that shard has not been taken in. Only where several
+    /// servers share a store, and never of an emergency.
     Elsewhere,
     /// The key was used before with an equal body.
     Replayed {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use utmos_core::{
-    command::{Command, Phase, Spec},
+    command::{Command, Life, Phase, Spec},
     evidence::Entry,
     id::{CommandId, TenantId},
     method::Risk,
@@ -12,7 +12,11 @@ use utmos_core::{
     time::Timestamp,
 };
 
-use crate::{beside::Twin, mutation::Mutation};
+use crate::{
+    beside::Twin,
+    mutation::Mutation,
+    replicas::{Replicas, is_claim},
+};
 
 /// A command on record.
 #[derive(Debug, Clone)]
@@ -41,6 +45,7 @@ pub(crate) struct Disk {
     keys: BTreeMap<(TenantId, String), CommandId>,
     nonces: BTreeMap<[u8; 16], Timestamp>,
     newest: Option<Timestamp>,
+    pub(crate) replicas: Replicas,
     mutation: Option<Mutation>,
     /// Commands whose nonce was spent when a journal put them on record.
     spent_before: BTreeSet<CommandId>,
@@ -67,7 +72,8 @@ pub(crate) struct At {
 
 impl Disk {
     pub(crate) fn new(mutation: Option<Mutation>, twin: Option<Twin>) -> Self {
-        Self { mutation, twin, ..Self::default() }
+        let replicas = Replicas::new(mutation);
+        Self { mutation, twin, replicas, ..Self::default() }
     }
 
     pub(crate) fn accept(
@@ -92,7 +98,7 @@ impl Disk {
     fn take(
         &mut self,
         nonce: Option<NonceUse>,
-        new: NewCommand,
+        mut new: NewCommand,
         by_journal: bool,
         at: At,
     ) -> Accepted {
@@ -117,6 +123,14 @@ impl Disk {
         if let Some(same) = same {
             self.violations.push(format!("{} and {} have one key", same.command.spec.id, spec.id));
         }
+        let (id, gateway, urgent) = (spec.id, spec.gateway.clone(), spec.risk == Risk::Emergency);
+        let is_handed = !urgent && self.replicas.is_to_hand(at.life, &gateway);
+        if is_handed {
+            new.life = Life::accepted(&new.spec);
+            new.entries.truncate(1);
+        }
+        self.replicas.accepted(at.life, id, &gateway, urgent);
+        let spec = &new.spec;
         self.note(spec.accepted_at.max(new.life.updated_at));
         new.entries.iter().for_each(|entry| self.note(entry.at));
         self.keys.insert(key, spec.id);
@@ -131,7 +145,7 @@ impl Disk {
             is_damaged: false,
         };
         self.records.insert(record.command.spec.id, record);
-        Accepted::New
+        if is_handed { Accepted::Elsewhere } else { Accepted::New }
     }
 
     /// What would become of a command.
@@ -196,6 +210,9 @@ impl Disk {
     }
 
     fn change(&mut self, advance: Advance, at: At) -> Advanced {
+        if let Some(refused) = self.claim_refused(&advance, at) {
+            return refused;
+        }
         let Some(record) = self.records.get_mut(&advance.id) else { return Advanced::Lost };
         let before = &record.command.life;
         let moves = advance.life.version != advance.seen;
@@ -241,6 +258,23 @@ impl Disk {
         }
         noted.into_iter().for_each(|at| self.note(at));
         Advanced::Yes
+    }
+
+    /// Why a claim of one of several servers does not count.
+    fn claim_refused(&self, advance: &Advance, at: At) -> Option<Advanced> {
+        let known = self.records.get(&advance.id)?;
+        let spec = &known.command.spec;
+        let is_claim = is_claim(&advance.entries)
+            && known.command.life.version == advance.seen
+            && spec.risk != Risk::Emergency;
+        if !is_claim || !self.replicas.has_joined(at.life) {
+            return None;
+        }
+        if self.replicas.is_elsewhere(at.life, &spec.gateway) {
+            return Some(Advanced::Elsewhere);
+        }
+        let emergency = self.emergency_since(spec).filter(|_| spec.risk == Risk::Motion);
+        emergency.map(Advanced::Preempted)
     }
 
     pub(crate) fn spend(&mut self, nonce: NonceUse) -> Nonce {

@@ -16,6 +16,7 @@ mod life;
 mod mutation;
 mod oracle;
 mod plan;
+mod replicas;
 mod shrink;
 mod store;
 mod world;
@@ -81,7 +82,9 @@ fn run_on(
         .build()
         .unwrap_or_else(|error| panic!("no runtime can be made: {error}"));
     runtime.block_on(async {
-        let world = World::new(plan.clone(), mutation, catalogue.clone(), beside.map(Twin::new));
+        // A real store of one server knows of no others.
+        let twin = beside.filter(|_| plan.servers == 1).map(Twin::new);
+        let world = World::new(plan.clone(), mutation, catalogue.clone(), twin);
         play(&world).await;
         world.state().disk.compare_all();
         let violations = oracle::judge(&world);
@@ -168,6 +171,7 @@ fn happen(world: &Arc<World>, what: What) {
         What::JournalDamaged { server, at } => world.damage_journal(server, at),
         What::RowDamaged => world.damage_row(),
         What::StoreSlows { wait, by } => world.slow_store_down(wait, by),
+        What::ServerCutOff { server, wait } => world.cut_off(server, wait),
         What::ServerDies { server, wait } => {
             world.trouble(wait);
             life::kill(world, server, false);

@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 use utmos_core::{
-    ports::{Store, StoreError},
+    ports::{Ids, Store, StoreError},
+    replica::{InstanceId, ReplicaId},
     time::Clock,
 };
 use utmos_mqtt::{Inbound, Protocol};
@@ -16,9 +17,10 @@ use utmos_server::{
     },
     link::{Link, LinkParts},
     presence_topics::PresenceTopics,
-    replicas::{Holdings, Missed},
+    replicas::{Holdings, Membership, MembershipParts, Missed},
 };
 use utmos_store::JournalledStore;
+use uuid::Uuid;
 
 use crate::{
     air::Air,
@@ -103,7 +105,8 @@ pub(crate) async fn bring_up(world: Arc<World>, server: u8) {
 }
 
 async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platform, StoreError> {
-    let bare: Arc<dyn Store> = Arc::new(TrialStore::open(world.clone(), line.clone()));
+    let trial = Arc::new(TrialStore::open(world.clone(), line.clone()));
+    let bare: Arc<dyn Store> = trial.clone();
     let journal = match world.mutation {
         Some(Mutation::NoJournal) => None,
         _ if world.plan.servers > 1 && !world.plan.every_journal => None,
@@ -121,7 +124,13 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
         Broker::Embedded => Knowledge::OwnBroker,
         Broker::Outside => Knowledge::Heard { window: LIVENESS_WINDOW },
     };
-    let holdings = Holdings::alone(clock.clone());
+    let id = ReplicaId(world.ids.random());
+    let is_shared = world.plan.servers > 1;
+    let holdings = match is_shared {
+        true => Holdings::shared(clock.clone(), trial.clone(), id),
+        false => Holdings::alone(clock.clone()),
+    };
+    let missed = Missed::new(clock.clone());
     let driver = Driver::start(DriverParts {
         store: store.clone(),
         clock: clock.clone(),
@@ -134,6 +143,22 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
         presence: PresenceBook::new(knowledge),
         limits: Limits::default(),
     });
+    if is_shared {
+        let joining = Membership::join(MembershipParts {
+            store: trial,
+            holdings: holdings.clone(),
+            missed: missed.clone(),
+            driver: driver.clone(),
+            clock: clock.clone(),
+            id,
+            instance: InstanceId(Uuid::from_u128(u128::from(server))),
+            name: format!("life-{}", line.number),
+            alone: false,
+        });
+        let membership =
+            joining.await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        tokio::spawn(membership.run(line.dead.clone()));
+    }
     driver.resume().await?;
     let link = Link::new(LinkParts {
         driver: driver.clone(),
@@ -143,7 +168,11 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
         store,
         clock,
         ids: world.ids.clone(),
-        missed: Missed::new(world.clock.clone()),
+        missed: match world.mutation {
+            // Kept where nobody looks.
+            Some(Mutation::MissedForgotten) => Missed::new(world.clock.clone()),
+            Some(_) | None => missed,
+        },
         holdings,
         presence_topics: PresenceTopics::default(),
         // Docks of a trial ask for nothing.

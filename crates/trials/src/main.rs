@@ -43,6 +43,9 @@ struct Args {
     /// Beside the store of the trials runs SQLite on a file, which dies with the servers and must answer the same.
     #[arg(long, conflicts_with = "mutation")]
     sqlite: bool,
+    /// Passes over plans in which a server has its store to itself.
+    #[arg(long)]
+    several: bool,
     /// Gives every server an emergency journal, also where several share a store.
     #[arg(long)]
     every_journal: bool,
@@ -121,6 +124,9 @@ fn work_through(tally: &Tally, last: u64, args: &Args, catalogue: &Arc<Catalogue
             return;
         }
         let plan = drawn(seed, args);
+        if args.several && plan.servers == 1 {
+            continue;
+        }
         let report = try_it(&plan, args, catalogue);
         tally.seeds.fetch_add(1, Ordering::Relaxed);
         tally.commands.fetch_add(report.commands, Ordering::Relaxed);

@@ -73,6 +73,14 @@ pub enum Mutation {
     JournalFilledByTalk,
     /// What is in the journal stands in nobody's way.
     JournalInNobodysWay,
+    /// Several servers claim whatever they have in care.
+    ClaimsNotFenced,
+    /// What one server accepts for another's gateway is told to nobody.
+    HandedForgotten,
+    /// A server that is silent keeps what it held.
+    SilentNotExpelled,
+    /// What devices say to a server that is gone is not remembered for the next.
+    MissedForgotten,
 }
 
 impl World {

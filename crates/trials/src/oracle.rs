@@ -18,6 +18,8 @@ const EMERGENCY_WAIT_MAX: u64 = 60;
 /// Any command has left so many milliseconds after its acceptance, where nothing has been in trouble for as long: the
 /// others before it and pauses after a failure are over by then.
 const CALM_WAIT_MAX: u64 = 2_000;
+/// A server looks for what others accepted so often, and reads it, in milliseconds.
+const NEWS_WAIT_MAX: u64 = 600;
 /// A record of an emergency in its journal is not longer than this.
 const RECORD_BYTES_MAX: usize = 6 << 10;
 /// How long an emergency waits for the store.
@@ -46,12 +48,9 @@ pub(crate) fn judge(world: &World) -> Vec<String> {
         }
     }
     told_the_truth(world, &state, &mut found);
-    // Servers that share a store do not know of each other's queues.
-    if world.plan.servers == 1 {
-        kept_order(world, &state, &mut found);
-        emergencies_came_first(world, &state, &mut found);
-        emergencies_stood_in_the_way(world, &state, &mut found);
-    }
+    kept_order(world, &state, &mut found);
+    emergencies_came_first(world, &state, &mut found);
+    emergencies_stood_in_the_way(world, &state, &mut found);
     found
 }
 
@@ -332,7 +331,11 @@ fn emergencies_came_first(world: &World, state: &State, found: &mut Vec<String>)
                     (true, None) | (false, _) => other.row < emergency.row,
                 };
             let written = state.facts.get(&motion.id).and_then(|facts| facts.written.first());
-            if is_concerned && written.is_some_and(|written| *written > told) {
+            // What another server has claimed is withdrawn once that hears of the emergency.
+            let heard = if world.plan.servers > 1 { told + NEWS_WAIT_MAX } else { told };
+            let was_well = |what| state.was_well(what, told, heard);
+            let could_hear = heard == told || was_well(Trouble::Store) && was_well(Trouble::Reads);
+            if is_concerned && could_hear && written.is_some_and(|written| *written > heard) {
                 found.push(format!(
                     "{} left at {written:?}, after emergency {} of {told}",
                     motion.id, spec.id

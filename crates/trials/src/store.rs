@@ -55,11 +55,14 @@ impl TrialStore {
         Self { world, line, queue }
     }
 
-    async fn write<T: Send + 'static>(
+    pub(crate) async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Disk, At) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (tell, told) = oneshot::channel();
+        if self.world.is_cut_off(self.line.server) {
+            return Err(refused());
+        }
         let write: Write = Box::new(move |disk, at, end| {
             let answer = match end {
                 End::Written => work(disk, at),
@@ -95,14 +98,14 @@ impl TrialStore {
         answer
     }
 
-    async fn read<T>(
+    pub(crate) async fn read<T>(
         &self,
         look: impl FnOnce(&Disk) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let pause = self.world.dice(|dice| dice.random_range(0..=1));
         tokio::time::sleep(Duration::from_millis(pause)).await;
         self.line.or_never().await;
-        if self.world.reads_fail() {
+        if self.world.reads_fail() || self.world.is_cut_off(self.line.server) {
             return Err(refused());
         }
         look(&self.world.state().disk)

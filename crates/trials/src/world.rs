@@ -154,6 +154,8 @@ pub(crate) struct State {
     journal_fails: u64,
     journal_slow: (u64, u64),
     store_slow: (u64, u64),
+    /// Until when each server does not reach the store.
+    cut_off: BTreeMap<u8, u64>,
     /// Commands of which a line in a journal was damaged, on purpose: what only it knew is lost.
     pub(crate) spoiled: BTreeSet<CommandId>,
     pub(crate) facts: BTreeMap<CommandId, Facts>,
@@ -235,6 +237,7 @@ impl World {
             journal_slow: (0, 0),
             spoiled: BTreeSet::new(),
             store_slow: (0, 0),
+            cut_off: BTreeMap::new(),
             facts: BTreeMap::new(),
             asked: BTreeMap::new(),
             violations: Vec::new(),
@@ -307,6 +310,18 @@ impl World {
     pub(crate) fn store_slowness(&self) -> u64 {
         let (until, by) = self.state().store_slow;
         if self.clock.elapsed() < until { by } else { 0 }
+    }
+
+    pub(crate) fn cut_off(&self, server: u8, wait: u64) {
+        let until = self.clock.elapsed() + wait;
+        self.state().cut_off.insert(server, until);
+        self.note_trouble(Trouble::Store, wait);
+        self.note_trouble(Trouble::Reads, wait);
+    }
+
+    pub(crate) fn is_cut_off(&self, server: u8) -> bool {
+        let now = self.clock.elapsed();
+        self.state().cut_off.get(&server).is_some_and(|until| now < *until)
     }
 
     pub(crate) fn reads_fail(&self) -> bool {

@@ -51,11 +51,11 @@ pub trait ReplicaStore: Send + Sync {
     async fn emergencies_elsewhere(&self, id: ReplicaId)
     -> Result<BTreeSet<CommandId>, StoreError>;
 
-    /// What others accepted for gateways of these shards, oldest first, and nobody has taken in.
-    async fn handed(&self, shards: Vec<Shard>) -> Result<Vec<Handed>, StoreError>;
+    /// What was handed to a member for the shards that it holds, as the store knows, oldest first, and was not taken in.
+    async fn handed(&self, id: ReplicaId) -> Result<Vec<Handed>, StoreError>;
 
-    /// These were taken in by the holder of their shards.
-    async fn taken_in(&self, ids: Vec<CommandId>) -> Result<(), StoreError>;
+    /// A member has taken these in. Those of shards that it does not hold any more stay handed, to whoever holds them next.
+    async fn taken_in(&self, id: ReplicaId, taken: Vec<CommandId>) -> Result<(), StoreError>;
 
     /// Tells the other servers, as soon as it can and without being waited for.
     fn tell(&self, news: News);

@@ -91,9 +91,14 @@ impl Doubts {
         self.remove(id).map(|doubtful| doubtful.command.life)
     }
 
-    /// Whether a command is being accepted here, or in doubt.
-    pub(super) fn knows(&self, id: CommandId) -> bool {
-        self.in_flight.contains_key(&id) || self.get(id).is_some()
+    /// Whether a command is being accepted here.
+    pub(super) fn is_in_flight(&self, id: CommandId) -> bool {
+        self.in_flight.contains_key(&id)
+    }
+
+    /// The store itself gives the command to this server: there is no doubt any more.
+    pub(super) fn forget(&mut self, id: CommandId) {
+        drop(self.remove(id));
     }
 
     fn get(&self, id: CommandId) -> Option<&Doubtful> {
@@ -163,7 +168,7 @@ impl Inner {
                         given_up.is_some_and(|life| life.version == found.life.version)
                     };
                     if let Some(command) = found.filter(is_as_it_was) {
-                        self.keep_and_tell(command, Some(Input::Disowned));
+                        self.keep_and_tell(command, vec![Input::Disowned]);
                     }
                     return;
                 }

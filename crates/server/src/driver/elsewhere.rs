@@ -22,13 +22,21 @@ use crate::replicas::{MissedWord, Word};
 
 impl Driver {
     /// Takes every open command into care that is this server's and is not yet: of the gateways it holds, and the
-    /// emergencies of servers that are gone.
+    /// emergencies of servers that are gone. With what devices said while nobody may have listened.
     ///
     /// # Errors
     /// When the store cannot be read; then it must be tried again.
-    pub async fn resume_held(&self) -> Result<Resumed, StoreError> {
-        let resumed = self.inner.resume_held().await?;
+    pub async fn resume_held(&self, missed: &[MissedWord]) -> Result<Resumed, StoreError> {
+        let resumed = self.inner.resume_held(missed).await?;
         self.link_is_up();
+        // How jobs go is found by what is in care.
+        for MissedWord { tenant, word, bytes, .. } in missed {
+            if let Word::Progress(progress) = word
+                && let Some(id) = self.find_job(progress)
+            {
+                self.tell_now(*tenant, id, Input::Progress((**progress).clone()), *bytes);
+            }
+        }
         Ok(resumed)
     }
 
@@ -70,31 +78,13 @@ impl Driver {
             return Ok(());
         }
         let gateway = command.spec.gateway.clone();
-        if !self.inner.is_known(handed.id) && command.life.needs_care() {
-            self.inner.take_over(command).await?;
+        // Also where its caller has not heard of it yet: whoever accepts what is handed on does not look after it.
+        if !self.inner.is_here(handed.id) && command.life.needs_care() {
+            self.inner.lock().doubts.forget(handed.id);
+            self.inner.take_over(command, Vec::new()).await?;
         }
         self.inner.give_turn(&gateway);
         Ok(())
-    }
-
-    /// What a device said before its gateway was ours. What is known already is not told twice.
-    pub fn remind(&self, missed: MissedWord) {
-        let MissedWord { tenant, word, bytes, .. } = missed;
-        let (id, input) = match word {
-            Word::Reply(id, reply) => (Some(id), Input::Reply(reply)),
-            Word::Progress(progress) => (self.find_job(&progress), Input::Progress(*progress)),
-        };
-        let is_open = |command: &Command| match (command.life.phase, &input) {
-            (Phase::Sending, _) => true,
-            (Phase::Delivered, Input::Reply(_)) => command.life.response.is_none(),
-            (Phase::Delivered, _) => true,
-            (Phase::Waiting | Phase::Ended(_), _) => false,
-        };
-        if let Some(id) = id
-            && self.cared_for(id).is_some_and(|command| is_open(&command))
-        {
-            self.tell_now(tenant, id, input, bytes);
-        }
     }
 
     /// Tells those who wait for changes of commands that other servers look after how they stand: of these, or of all.
@@ -124,7 +114,7 @@ impl Driver {
 
 impl Inner {
     /// See [`Driver::resume_held`].
-    pub(super) async fn resume_held(self: &Arc<Self>) -> Result<Resumed, StoreError> {
+    async fn resume_held(self: &Arc<Self>, missed: &[MissedWord]) -> Result<Resumed, StoreError> {
         let mut found = Vec::new();
         let mut after = None;
         loop {
@@ -141,9 +131,16 @@ impl Inner {
         found.sort_by_key(|command| acceptance(&command.spec, boot));
         let mut resumed = Resumed { open: 0, unclear: 0 };
         for command in found {
+            self.lock().doubts.forget(command.spec.id);
             resumed.open += 1;
             resumed.unclear += usize::from(command.life.phase == Phase::Sending);
-            self.take_over(command).await?;
+            let (id, said) = (command.spec.id, said_of(&command, missed));
+            match self.take_over(command, said).await {
+                Err(error @ StoreError::Damaged(_)) => {
+                    tracing::error!(command.id = %id, %error, "a command cannot be looked after");
+                }
+                taken => taken?,
+            }
         }
         Ok(resumed)
     }
@@ -151,7 +148,9 @@ impl Inner {
     fn is_to_keep(&self, command: &Command, elsewhere: &BTreeSet<CommandId>) -> bool {
         let is_anothers =
             command.spec.risk == Risk::Emergency && elsewhere.contains(&command.spec.id);
-        !is_anothers && !self.is_known(command.spec.id)
+        let id = command.spec.id;
+        // One that is being accepted here comes under care by that, or by being handed over.
+        !is_anothers && !self.is_here(id) && !self.lock().doubts.is_in_flight(id)
     }
 
     /// Whether another server holds a command's gateway, and it is no emergency, after which whoever accepted it looks.
@@ -159,10 +158,9 @@ impl Inner {
         command.spec.risk != Risk::Emergency && !self.holdings.holds(&command.spec.gateway)
     }
 
-    /// Whether a command is under care, is being accepted here, or is in doubt.
-    pub(super) fn is_known(&self, id: CommandId) -> bool {
-        let state = self.lock();
-        state.homes.contains_key(&id) || state.doubts.knows(id)
+    /// Whether a command is under care.
+    fn is_here(&self, id: CommandId) -> bool {
+        self.lock().homes.contains_key(&id)
     }
 
     /// The store says that a command is another server's to send.
@@ -241,4 +239,22 @@ impl Inner {
     pub(super) fn goes_on_at_once(&self, key: &LaneKey) -> bool {
         key.urgent || self.holdings.is_alone()
     }
+}
+
+/// The answers among what was missed that this open command has not had.
+fn said_of(command: &Command, missed: &[MissedWord]) -> Vec<Input> {
+    let is_open = match command.life.phase {
+        Phase::Sending => true,
+        Phase::Delivered => command.life.response.is_none(),
+        Phase::Waiting | Phase::Ended(_) => false,
+    };
+    let own = |missed: &MissedWord| match &missed.word {
+        Word::Reply(id, reply)
+            if *id == command.spec.id && missed.tenant == command.spec.tenant =>
+        {
+            Some(Input::Reply(reply.clone()))
+        }
+        Word::Reply(..) | Word::Progress(_) => None,
+    };
+    missed.iter().filter(|_| is_open).filter_map(own).collect()
 }

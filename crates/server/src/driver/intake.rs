@@ -13,7 +13,6 @@ use utmos_core::{
     life::{Effect, Input, NotSent, Presence, decide_all, longest_wait},
     method::{Channel, CompleteOn, CompletesBy, IfOffline, Risk},
     ports::{Accepted, NewCommand, Nonce, StoreError},
-    replica::News,
     reply::RawJson,
     signing::{Caller, NonceUse},
     time::{BootId, Deadline, Timestamp},
@@ -249,7 +248,7 @@ impl Driver {
     pub async fn resume(&self) -> Result<Resumed, StoreError> {
         let newest = self.inner.store.newest_record().await?.map_or(i64::MIN, Timestamp::as_millis);
         self.inner.newest_at_start.store(newest, Ordering::Relaxed);
-        self.resume_held().await
+        self.resume_held(&[]).await
     }
 }
 
@@ -293,8 +292,10 @@ impl Inner {
                 // After it is under care: in between, nobody else must take it for one that nobody has.
                 self.lock().doubts.answered(spec.id);
                 let is_new = matches!(accepted, Ok(Accepted::New | Accepted::Elsewhere));
-                if is_new && !self.holdings.holds(&spec.gateway) {
-                    self.holdings.tell(|| News::Handed);
+                if matches!(accepted, Ok(Accepted::Elsewhere))
+                    || is_new && !self.holdings.holds(&spec.gateway)
+                {
+                    self.holdings.hand(&spec.gateway);
                 }
             }
         }
@@ -346,7 +347,7 @@ impl Inner {
             self.give_turn(&spec.gateway);
         } else if spec.deadline.passed(self.clock.now()) {
             // Told before its own timer can say that nobody knows.
-            self.keep_and_tell(command, Some(Input::NotSent(NotSent::Withheld)));
+            self.keep_and_tell(command, vec![Input::NotSent(NotSent::Withheld)]);
         } else {
             self.keep(command);
             self.heed_emergency(&spec);
@@ -465,8 +466,12 @@ impl Inner {
         }
     }
 
-    /// Puts a command of an earlier process under care.
-    pub(super) async fn take_over(self: &Arc<Self>, command: Command) -> Result<(), StoreError> {
+    /// Puts a command of an earlier process, or of another server, under care; with what its device has said meanwhile.
+    pub(super) async fn take_over(
+        self: &Arc<Self>,
+        command: Command,
+        said: Vec<Input>,
+    ) -> Result<(), StoreError> {
         let spec = command.spec.clone();
         let input = match command.life.phase {
             Phase::Sending => Some(Input::FoundAfterRestart),
@@ -477,7 +482,8 @@ impl Inner {
             }
             Phase::Waiting | Phase::Delivered | Phase::Ended(_) => None,
         };
-        self.keep_and_tell(command, input);
+        // Before a timer can tell that nothing was said.
+        self.keep_and_tell(command, input.into_iter().chain(said).collect());
         Ok(())
     }
 

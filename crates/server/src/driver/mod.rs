@@ -578,18 +578,18 @@ impl Inner {
 
     /// Looks after a command from now on, unless it is looked after already.
     fn keep(self: &Arc<Self>, command: Command) {
-        self.keep_and_tell(command, None);
+        self.keep_and_tell(command, Vec::new());
     }
 
     /// Looks after a command and tells it something before anybody else can.
-    fn keep_and_tell(self: &Arc<Self>, command: Command, input: Option<Input>) {
+    fn keep_and_tell(self: &Arc<Self>, command: Command, inputs: Vec<Input>) {
         let command = self.in_this_boot(command);
         let mut guard = self.lock();
         let state = &mut *guard;
         let id = command.spec.id;
         if state.homes.contains_key(&id) {
             drop(guard);
-            if let Some(input) = input {
+            for input in inputs {
                 self.tell_here(id, Told::Input { id, input: Box::new(input), done: None });
             }
             return;
@@ -602,9 +602,10 @@ impl Inner {
         let due = command.life.due.map(|due| due.mono);
         let lane = state.lanes.entry(key.clone()).or_default();
         lane.keep(command, state.order);
-        let must_run = input.is_some_and(|input| {
-            lane.take_in(Told::Input { id, input: Box::new(input), done: None })
-        });
+        let mut must_run = false;
+        for input in inputs {
+            must_run |= lane.take_in(Told::Input { id, input: Box::new(input), done: None });
+        }
         state.homes.insert(id, key.clone());
         if let Some(due) = due {
             state.timers.insert((due, id));

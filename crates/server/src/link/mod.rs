@@ -25,6 +25,7 @@ use utmos_core::{
     id::{CommandId, GatewaySn, TenantId},
     life::Input,
     ports::{Ids, Store},
+    reply::Progress,
     time::Clock,
 };
 use utmos_dji::{
@@ -289,6 +290,9 @@ impl Link {
             Ok((uplink, _)) => uplink,
             Err(error) => return stray(Some(tenant), Some(&gateway), &error.to_string()),
         };
+        if !self.parts.holdings.is_alone() {
+            self.remember(tenant, &gateway, payload.len(), &uplink);
+        }
         let is_ours = self.parts.holdings.holds(&gateway);
         if is_ours {
             self.acknowledge(&uplink);
@@ -406,14 +410,33 @@ impl Link {
         }
     }
 
-    /// An answer of a gateway that another server holds. It may be to an emergency that was accepted here; else it is kept for
-    /// the case that its holder is dying.
+    /// An answer of a gateway that another server holds: it may be to an emergency that was accepted here.
     fn reply_to_another(&self, tenant: TenantId, answer: ReplyTo, bytes: usize) {
-        let Some(id) = command_of(&answer) else { return };
-        let gateway = answer.reply.gateway.clone();
-        if self.say(tenant, id, Input::Reply(answer.reply.clone()), bytes) == Matched::NotHere {
-            let word = replicas::Word::Reply(id, answer.reply);
-            self.parts.missed.keep(tenant, &gateway, word, bytes);
+        if let Some(id) = command_of(&answer) {
+            self.say(tenant, id, Input::Reply(answer.reply), bytes);
+        }
+    }
+
+    /// Keeps what a device says of a command for a while where several servers share the store: whoever holds its gateway may
+    /// be dying, or be cut off, without having it on record.
+    fn remember(&self, tenant: TenantId, gateway: &GatewaySn, bytes: usize, uplink: &Uplink) {
+        let word = match uplink {
+            Uplink::Reply(answer) | Uplink::PropertyReply(answer) => {
+                command_of(answer).map(|id| replicas::Word::Reply(id, answer.reply.clone()))
+            }
+            Uplink::Event(event) => event.progress.as_ref().map(|progress| {
+                let gateway = gateway.clone();
+                replicas::Word::Progress(Box::new(Progress { gateway, ..(**progress).clone() }))
+            }),
+            Uplink::DrcAck(_)
+            | Uplink::DrcPush(_)
+            | Uplink::Osd(_)
+            | Uplink::Request(_)
+            | Uplink::State(_)
+            | Uplink::Topology(_) => None,
+        };
+        if let Some(word) = word {
+            self.parts.missed.keep(tenant, gateway, word, bytes);
         }
     }
 
@@ -451,14 +474,8 @@ impl Link {
     fn event(&self, tenant: TenantId, gateway: GatewaySn, event: Event, bytes: usize) {
         let Some(mut progress) = event.progress else { return };
         progress.gateway = gateway;
-        match self.parts.driver.find_job(&progress) {
-            Some(id) => drop(self.say(tenant, id, Input::Progress(*progress), bytes)),
-            None if !self.parts.holdings.holds(&progress.gateway) => {
-                let gateway = progress.gateway.clone();
-                let word = replicas::Word::Progress(progress);
-                self.parts.missed.keep(tenant, &gateway, word, bytes);
-            }
-            None => {}
+        if let Some(id) = self.parts.driver.find_job(&progress) {
+            self.say(tenant, id, Input::Progress(*progress), bytes);
         }
     }
 

@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use tokio::sync::Notify;
 use utmos_core::{
     id::{CommandId, GatewaySn},
     ports::{ReplicaStore, StoreError},
@@ -24,6 +25,7 @@ pub struct Holdings {
     clock: Arc<dyn Clock>,
     /// `None` for a server that works alone: everything is its own, for good.
     shared: Option<Shared>,
+    handed: Notify,
 }
 
 struct Shared {
@@ -40,7 +42,7 @@ impl Holdings {
     /// Those of a server that has its store to itself: everything.
     #[must_use]
     pub fn alone(clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { clock, shared: None })
+        Arc::new(Self { clock, shared: None, handed: Notify::new() })
     }
 
     /// Those of a server that shares its store: nothing yet.
@@ -53,7 +55,7 @@ impl Holdings {
             until: AtomicU64::new(0),
             has_others: AtomicBool::new(true),
         };
-        Arc::new(Self { clock, shared: Some(shared) })
+        Arc::new(Self { clock, shared: Some(shared), handed: Notify::new() })
     }
 
     /// Whether nobody else is at work on the store.
@@ -141,6 +143,19 @@ impl Holdings {
         {
             shared.store.tell(news());
         }
+    }
+
+    /// Something was handed to whoever holds a gateway.
+    pub fn hand(&self, gateway: &GatewaySn) {
+        match self.holds(gateway) {
+            true => self.handed.notify_one(),
+            false => self.tell(|| News::Handed),
+        }
+    }
+
+    /// Something was handed to this server by itself, behind what others handed to it.
+    pub(super) async fn is_handed(&self) {
+        self.handed.notified().await;
     }
 
     /// Open emergencies that other servers look after.

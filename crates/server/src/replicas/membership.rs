@@ -342,6 +342,7 @@ impl Membership {
             tokio::select! {
                 () = tokio::time::sleep(LOOK_WAIT) => {}
                 () = self.care.notified() => {}
+                () = self.parts.holdings.is_handed() => {}
             }
             if let Err(error) = self.take_care().await {
                 tracing::debug!(%error, "could not look after what is held");
@@ -368,8 +369,11 @@ impl Membership {
             (std::mem::take(&mut state.owed), std::mem::take(&mut state.is_one_gone))
         };
         if !owed.is_empty() || is_one_gone {
-            match self.parts.driver.resume_held().await {
+            let missed: Vec<_> =
+                owed.iter().flat_map(|shard| self.parts.missed.of(*shard)).collect();
+            match self.parts.driver.resume_held(&missed).await {
                 Ok(adopted) => {
+                    owed.iter().for_each(|shard| self.parts.missed.forget(*shard));
                     if adopted.open > 0 {
                         tracing::info!(
                             open = adopted.open,
@@ -385,20 +389,27 @@ impl Membership {
                     return Err(error);
                 }
             }
-            for word in owed.iter().flat_map(|shard| self.parts.missed.take(*shard)) {
-                self.parts.driver.remind(word);
+        }
+        let handed = self.parts.store.handed(self.parts.id).await?;
+        let mut taken = Vec::new();
+        let mut failed = None;
+        for one in handed {
+            match self.parts.driver.take_in(one).await {
+                Ok(()) => taken.push(one.id),
+                // It stays where it is, and holds up no other.
+                Err(error @ StoreError::Damaged(_)) => {
+                    tracing::error!(command.id = %one.id, %error, "a command cannot be looked after");
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
             }
         }
-        let handed = self.parts.store.handed(self.parts.holdings.held()).await?;
-        let mut taken = Vec::new();
-        for one in handed {
-            self.parts.driver.take_in(one).await?;
-            taken.push(one.id);
-        }
         if !taken.is_empty() {
-            self.parts.store.taken_in(taken).await?;
+            self.parts.store.taken_in(self.parts.id, taken).await?;
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     fn hear(&self, news: News) {

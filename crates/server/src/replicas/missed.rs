@@ -74,12 +74,18 @@ impl Missed {
         }
     }
 
-    /// What was said of a shard lately, oldest first. It is kept no longer.
+    /// What was said of a shard lately, oldest first.
     #[must_use]
-    pub fn take(&self, shard: Shard) -> Vec<MissedWord> {
+    pub fn of(&self, shard: Shard) -> Vec<MissedWord> {
         let now = self.clock.now().mono;
-        let heard = self.lock().remove(&shard).unwrap_or_default();
-        heard.words.into_iter().filter(|word| now.since(word.at) <= KEPT).collect()
+        let shards = self.lock();
+        let words = shards.get(&shard).map(|heard| heard.words.iter());
+        words.into_iter().flatten().filter(|word| now.since(word.at) <= KEPT).cloned().collect()
+    }
+
+    /// What was said of a shard has been heard.
+    pub fn forget(&self, shard: Shard) {
+        self.lock().remove(&shard);
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Shard, Heard>> {

@@ -123,7 +123,7 @@ impl Plan {
                     within(at("at"), (*place).into(), &(0..=100))?;
                 }
                 What::RowDamaged => {}
-                What::ServerDies { server, wait } => {
+                What::ServerDies { server, wait } | What::ServerCutOff { server, wait } => {
                     one_of("server", *server, self.servers)?;
                     ms("wait", *wait)?;
                 }

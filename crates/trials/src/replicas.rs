@@ -1,0 +1,196 @@
+//! Several servers on one disk: who is a member, who holds what, and what they hand to each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_trait::async_trait;
+use utmos_core::{
+    evidence::{Entry, Proof},
+    id::{CommandId, GatewaySn},
+    ports::{Joined, ReplicaStore, StoreError},
+    replica::{Handed, Member, News, ReplicaId, Roll, Shard},
+};
+
+use crate::{mutation::Mutation, store::TrialStore};
+
+/// What is durable of it.
+#[derive(Default)]
+pub(crate) struct Replicas {
+    roll: Roll,
+    /// As which member each run of a server joined.
+    runs: BTreeMap<u64, ReplicaId>,
+    accepted_by: BTreeMap<CommandId, ReplicaId>,
+    /// In the order of acceptance.
+    handed: Vec<(Shard, Handed)>,
+    mutation: Option<Mutation>,
+}
+
+impl Replicas {
+    pub(crate) fn new(mutation: Option<Mutation>) -> Self {
+        Self { mutation, ..Self::default() }
+    }
+
+    /// Whether a run of a server that has joined does not hold a gateway.
+    pub(crate) fn is_elsewhere(&self, life: u64, gateway: &GatewaySn) -> bool {
+        let run = self.runs.get(&life);
+        let is_checked = self.mutation != Some(Mutation::ClaimsNotFenced);
+        is_checked && run.is_some_and(|id| self.roll.holders.get(&Shard::of(gateway)) != Some(id))
+    }
+
+    /// Whether a command that is no emergency goes to the holder of its gateway: another server, or this one, where others
+    /// before it have not been taken in.
+    pub(crate) fn is_to_hand(&self, life: u64, gateway: &GatewaySn) -> bool {
+        let shard = Shard::of(gateway);
+        let is_before = |(of, one): &(Shard, Handed)| *of == shard && !one.urgent;
+        self.has_joined(life)
+            && (self.is_elsewhere(life, gateway) || self.handed.iter().any(is_before))
+    }
+
+    /// Whether a run of a server is one of several.
+    pub(crate) fn has_joined(&self, life: u64) -> bool {
+        self.runs.contains_key(&life)
+    }
+
+    pub(crate) fn accepted(&mut self, life: u64, id: CommandId, gateway: &GatewaySn, urgent: bool) {
+        let Some(run) = self.runs.get(&life).copied() else { return };
+        self.accepted_by.insert(id, run);
+        let is_handed = match urgent {
+            true => self.is_elsewhere(life, gateway),
+            false => self.is_to_hand(life, gateway),
+        };
+        if is_handed && self.mutation != Some(Mutation::HandedForgotten) {
+            self.handed.push((Shard::of(gateway), Handed { id, urgent }));
+        }
+    }
+
+    fn is_member(&self, id: ReplicaId) -> bool {
+        self.roll.members.iter().any(|member| member.id == id)
+    }
+
+    fn remove(&mut self, id: ReplicaId) {
+        self.roll.members.retain(|member| member.id != id);
+        self.roll.holders.retain(|_, holder| *holder != id);
+    }
+
+    fn join(&mut self, life: u64, member: Member) -> Roll {
+        let before = self.roll.members.iter().find(|it| it.instance == member.instance);
+        if let Some(before) = before.map(|before| before.id) {
+            self.roll.members.retain(|it| it.id != before);
+            for holder in self.roll.holders.values_mut().filter(|holder| **holder == before) {
+                *holder = member.id;
+            }
+        }
+        self.runs.insert(life, member.id);
+        self.roll.members.push(member);
+        self.roll.clone()
+    }
+
+    fn take(&mut self, id: ReplicaId, shards: &[Shard]) -> Vec<Shard> {
+        let is_free = |shard: &Shard| {
+            !self.roll.holders.get(shard).is_some_and(|holder| self.is_member(*holder))
+        };
+        let taken: Vec<Shard> = match self.is_member(id) {
+            true => shards.iter().copied().filter(is_free).collect(),
+            false => Vec::new(),
+        };
+        self.roll.holders.extend(taken.iter().map(|shard| (*shard, id)));
+        taken
+    }
+}
+
+/// Whether these lines begin a sending.
+pub(crate) fn is_claim(entries: &[Entry]) -> bool {
+    entries.iter().any(|entry| matches!(entry.proof, Proof::SendingClaimed { .. }))
+}
+
+#[async_trait]
+impl ReplicaStore for TrialStore {
+    async fn join(&self, member: Member) -> Result<Joined, StoreError> {
+        self.write(move |disk, at| Ok(Joined::Yes(disk.replicas.join(at.life, member)))).await
+    }
+
+    async fn beat(&self, id: ReplicaId) -> Result<Option<Roll>, StoreError> {
+        self.write(move |disk, _| {
+            let replicas = &mut disk.replicas;
+            let mine = replicas.roll.members.iter_mut().find(|member| member.id == id);
+            Ok(mine.map(|mine| mine.beats += 1).map(|()| replicas.roll.clone()))
+        })
+        .await
+    }
+
+    async fn roll(&self) -> Result<Roll, StoreError> {
+        self.read(|disk| Ok(disk.replicas.roll.clone())).await
+    }
+
+    async fn expel(&self, id: ReplicaId, beats: u64) -> Result<bool, StoreError> {
+        self.write(move |disk, _| {
+            let is_it = |member: &Member| member.id == id && member.beats == beats;
+            let is_silent = disk.replicas.roll.members.iter().any(is_it);
+            if is_silent && disk.replicas.mutation != Some(Mutation::SilentNotExpelled) {
+                disk.replicas.remove(id);
+            }
+            Ok(is_silent)
+        })
+        .await
+    }
+
+    async fn take(&self, id: ReplicaId, shards: Vec<Shard>) -> Result<Vec<Shard>, StoreError> {
+        self.write(move |disk, _| Ok(disk.replicas.take(id, &shards))).await
+    }
+
+    async fn release(&self, id: ReplicaId, shards: Vec<Shard>) -> Result<(), StoreError> {
+        self.write(move |disk, _| {
+            let holders = &mut disk.replicas.roll.holders;
+            holders.retain(|shard, holder| *holder != id || !shards.contains(shard));
+            Ok(())
+        })
+        .await
+    }
+
+    async fn leave(&self, id: ReplicaId) -> Result<(), StoreError> {
+        self.write(move |disk, _| {
+            disk.replicas.remove(id);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn emergencies_elsewhere(
+        &self,
+        id: ReplicaId,
+    ) -> Result<BTreeSet<CommandId>, StoreError> {
+        self.read(|disk| {
+            let replicas = &disk.replicas;
+            let is_anothers = |by: &ReplicaId| *by != id && replicas.is_member(*by);
+            let accepted = replicas.accepted_by.iter();
+            Ok(accepted.filter(|(_, by)| is_anothers(by)).map(|(id, _)| *id).collect())
+        })
+        .await
+    }
+
+    async fn handed(&self, id: ReplicaId) -> Result<Vec<Handed>, StoreError> {
+        self.read(|disk| {
+            let replicas = &disk.replicas;
+            let is_ours = |of: &(Shard, Handed)| replicas.roll.holders.get(&of.0) == Some(&id);
+            let ours = replicas.handed.iter().filter(|one| is_ours(one));
+            Ok(ours.map(|(_, handed)| *handed).collect())
+        })
+        .await
+    }
+
+    async fn taken_in(&self, id: ReplicaId, taken: Vec<CommandId>) -> Result<(), StoreError> {
+        self.write(move |disk, _| {
+            let Replicas { handed, roll, .. } = &mut disk.replicas;
+            let is_taken = |shard: &Shard, one: &Handed| {
+                roll.holders.get(shard) == Some(&id) && taken.contains(&one.id)
+            };
+            handed.retain(|(shard, one)| !is_taken(shard, one));
+            Ok(())
+        })
+        .await
+    }
+
+    /// Nothing is ever told: whoever needs news must look.
+    fn tell(&self, _: News) {}
+
+    fn listen(&self, _: Box<dyn Fn(News) + Send + Sync>) {}
+}
