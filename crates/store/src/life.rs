@@ -59,6 +59,9 @@ pub(crate) struct SealedLife {
 }
 
 impl SealedLife {
+    /// That of a life of which nothing was said.
+    pub(crate) const NOTHING: Self = Self { response: None, execution: None, texts: None };
+
     pub(crate) fn new(life: &Life, key: &DataKey) -> Result<Self, StoreError> {
         let response = life.response.as_ref().map(|response| &response.data);
         let execution = life.execution.as_ref().and_then(|execution| execution.ext.as_ref());

@@ -7,17 +7,20 @@ mod credentials;
 mod decide;
 mod examine;
 mod fault;
+mod fence;
 mod fleet;
 mod gather;
 mod job;
 mod limits;
 mod lives;
+mod news;
 mod nonces;
 mod open;
 mod partitions;
 mod rare;
 mod reads;
 mod registry;
+mod replicas;
 mod requests;
 mod requests_rules;
 mod retention;
@@ -56,8 +59,10 @@ use self::{
     condition::Condition,
     credentials::CredentialRow,
     fault::closed,
+    fence::Own,
     gather::Gather,
     job::{Acceptance, Answer, Ask, Change, Line},
+    news::Wire,
     nonces::KnownNonces,
     open::{Migrate, Named},
     partitions::Weeks,
@@ -99,10 +104,12 @@ impl PostgresConfig {
     }
 }
 
-/// The store on PostgreSQL.
+/// The store on PostgreSQL. Alone on its database until a server joins by it ([`utmos_core::ports::ReplicaStore`]).
 pub struct PostgresStore {
     url: PostgresUrl,
     pool: Pool,
+    /// One connection on which nothing but signs of life goes, so that none of them waits for those of the pool.
+    beats: Pool,
     sealer: Arc<Sealer>,
     condition: Arc<Condition>,
     nonces: KnownNonces,
@@ -112,6 +119,8 @@ pub struct PostgresStore {
     normal_line: Line,
     urgent_line: Line,
     requests: Arc<Gather<SealedRequest, RequestKept>>,
+    own: Own,
+    news: Wire,
 }
 
 impl PostgresStore {
@@ -126,11 +135,14 @@ impl PostgresStore {
         })?;
         let sealer = Sealer::new(&config.master_key);
         open::prepare(&config, &tls, &sealer, Migrate::Yes).await?;
-        let pool = open::pool(&config, &tls).map_err(|why| PostgresOpenError::Unavailable {
-            database: config.url.to_string(),
-            why,
-        })?;
-        let nonces = KnownNonces::default();
+        let pool_of = |connections| {
+            open::pool(&config, &tls, connections).map_err(|why| PostgresOpenError::Unavailable {
+                database: config.url.to_string(),
+                why,
+            })
+        };
+        let (pool, beats) = (pool_of(config.connections.max(1))?, pool_of(1)?);
+        let (nonces, own) = (KnownNonces::default(), Own::default());
         let condition = Arc::new(Condition::new(config.url.to_string()));
         let (normal_line, normal) = Line::new(QUEUE_MAX);
         let (urgent_line, urgent) = Line::new(URGENT_QUEUE_MAX);
@@ -148,6 +160,7 @@ impl PostgresStore {
                 jobs,
                 condition: condition.clone(),
                 nonces: nonces.clone(),
+                own: own.clone(),
                 id: Uuid::new_v4(),
                 is_patient,
                 session: Some(session),
@@ -167,6 +180,7 @@ impl PostgresStore {
         }
         Ok(Self {
             pool,
+            beats,
             sealer: Arc::new(sealer),
             condition,
             nonces,
@@ -175,6 +189,8 @@ impl PostgresStore {
             normal_line,
             urgent_line,
             requests: Arc::default(),
+            own,
+            news: Wire::new(config.url.clone(), tls),
             url: config.url,
         })
     }
@@ -207,6 +223,8 @@ impl PostgresStore {
     pub async fn close(&self) {
         self.urgent_line.close().await;
         self.normal_line.close().await;
+        self.news.close().await;
+        self.beats.close();
         self.pool.close();
     }
 

@@ -26,19 +26,23 @@ pub enum Joined {
 /// changes hands while a claim for it is being written.
 #[async_trait]
 pub trait ReplicaStore: Send + Sync {
-    /// Makes a server a member, and its claims and acceptances of this store known as its own.
+    /// Makes a server a member, and its claims and acceptances of this store known as its own. Before it, the store works as
+    /// one that is alone: nothing may be claimed or accepted by a server that has yet to join. Asked again under the same id,
+    /// it is a member as before.
     async fn join(&self, member: Member) -> Result<Joined, StoreError>;
 
-    /// Gives a sign of life. `None` when it is no member any more.
+    /// Gives a sign of life, and waits for the answer no longer than it would be of use. `None` when it is no member any more.
     async fn beat(&self, id: ReplicaId) -> Result<Option<Roll>, StoreError>;
 
     /// Who is there.
     async fn roll(&self) -> Result<Roll, StoreError>;
 
     /// Makes a member none whose signs of life are still as many as these; its shards are free. Answers whether it was one.
+    /// Whoever asks need be no member itself. Waits for what that member is writing, or until the store has given that up.
     async fn expel(&self, id: ReplicaId, beats: u64) -> Result<bool, StoreError>;
 
-    /// Takes shards that are free. Answers which it got; none when it is no member.
+    /// Takes shards that are free. Answers which of these are its own now; none when it is no member. What
+    /// was accepted for them before is open when this returns; what other servers accept meanwhile is handed on.
     async fn take(&self, id: ReplicaId, shards: Vec<Shard>) -> Result<Vec<Shard>, StoreError>;
 
     /// Gives shards back.
@@ -61,6 +65,7 @@ pub trait ReplicaStore: Send + Sync {
     fn tell(&self, news: News);
 
     /// From now on `heard` is called with what other servers tell, and must return at once. The last listener counts. A store
-    /// that has no way to tell keeps silent: whoever listens must look by itself as well.
+    /// that has no way to tell keeps silent: whoever listens must look by itself as well. After a time in which something may
+    /// have been missed, and when it begins to hear, it says [`News::Roll`].
     fn listen(&self, heard: Box<dyn Fn(News) + Send + Sync>);
 }

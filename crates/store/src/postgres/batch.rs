@@ -8,8 +8,8 @@
 //! - Ways of movements (aircraft, gateways) have an advisory lock each; who is moving is read after they are held.
 //! - A command that changes is locked, and its version compared, before it is written.
 //!
-//! The locks are taken in one order by every batch (nonces, keys, ways, commands; each sorted), so that two batches never
-//! wait for each other in a circle. What else is written is written under these locks.
+//! The locks are taken in one order by every batch (its member's (`fence`), nonces, keys, ways, commands; each sorted), so
+//! that two batches never wait for each other in a circle. What else is written is written under these locks.
 //!
 //! The commit is sent with the writes. Where the server refuses one of them, the transaction is aborted and its COMMIT rolls
 //! it back: that batch may run again. Where the connection breaks, nobody knows, and it never runs again.
@@ -22,13 +22,19 @@ use std::{
 
 use sha2::{Digest, Sha256};
 use tokio_postgres::{Client, Error, Row, Statement};
-use utmos_core::{id::CommandId, ports::StoreError};
+use utmos_core::{
+    id::CommandId,
+    method::Risk,
+    ports::StoreError,
+    replica::{ReplicaId, Shard},
+};
 use uuid::Uuid;
 
 use super::{
     cells::{Cells, code, millis},
-    decide::{Facts, Motion, Plan, Standing},
+    decide::{Born, Facts, Motion, Plan, Standing},
     fault::Fault,
+    fence::{self, Fence},
     job::{Acceptance, Ask},
     lives::Lives,
     rare::Params,
@@ -47,21 +53,31 @@ pub(super) struct Wanted {
     /// Tenant, gateway and aircraft of each movement.
     movements: Vec<(Uuid, String, Option<String>)>,
     changes: BTreeSet<Uuid>,
+    /// Whose shards it is about, where this server is one of several and something is accepted or claimed.
+    member: Option<Uuid>,
+    /// Commands whose sending is to begin.
+    claims: BTreeSet<Uuid>,
 }
 
 impl Wanted {
-    pub(super) fn of<'j>(asks: impl Iterator<Item = &'j Ask>) -> Self {
+    /// What these need, written for this member.
+    pub(super) fn of<'j>(asks: impl Iterator<Item = &'j Ask>, own: Option<ReplicaId>) -> Self {
         let mut wanted = Self::default();
         for ask in asks {
             match ask {
                 Ask::Accept(acceptance) => wanted.want(acceptance),
                 Ask::Advance(change) => {
                     wanted.changes.insert(change.id.uuid());
+                    if own.is_some() && change.is_claim {
+                        wanted.claims.insert(change.id.uuid());
+                    }
                 }
                 Ask::Spend(nonce) => wanted.want_nonce(nonce.key, nonce.expires_at.as_millis()),
                 Ask::Probe => {}
             }
         }
+        let is_fenced = !wanted.keys.is_empty() || !wanted.claims.is_empty();
+        wanted.member = own.map(|own| own.0).filter(|_| is_fenced);
         wanted
     }
 
@@ -153,7 +169,14 @@ pub(super) async fn learn(
     let gateways: Vec<&str> = wanted.movements.iter().map(|it| it.1.as_str()).collect();
     let aircraft: Vec<Option<&str>> = wanted.movements.iter().map(|it| it.2.as_deref()).collect();
     let changes: Vec<Uuid> = wanted.changes.iter().copied().collect();
+    let starts: Vec<Uuid> = wanted.claims.iter().copied().collect();
+    let member = wanted.member.unwrap_or_default();
+    let is_fenced = wanted.member.is_some();
+    let own_key = fence::key(member);
     let s = statements;
+    let self_params: Params<'_> = &[&own_key];
+    let member_params: Params<'_> = &[&member];
+    let start_params: Params<'_> = &[&starts];
     let nonce_params: Params<'_> = &[&nonces, &expiries];
     let claim_params: Params<'_> = &[&keys, &claims];
     let key_params: Params<'_> = &[&keys];
@@ -161,18 +184,23 @@ pub(super) async fn learn(
     let motion_params: Params<'_> = &[&tenants, &gateways, &aircraft];
     let change_params: Params<'_> = &[&changes];
     // Each is sent when it is first polled, in this order.
-    let (begun, spent, claimed, before, locked, motions, standing) = tokio::join!(
+    let (begun, guarded, shards, spent, claimed, before, locked, motions, standing, started) = tokio::join!(
         biased;
         client.batch_execute("BEGIN"),
+        query(client, &s.lock_self, is_fenced, self_params),
+        query(client, &s.own_shards, is_fenced, member_params),
         query(client, &s.spend_nonces, !nonces.is_empty(), nonce_params),
         query(client, &s.claim_keys, !keys.is_empty(), claim_params),
         query(client, &s.keys_before, !keys.is_empty(), key_params),
         query(client, &s.lock_ways, !ways.is_empty(), way_params),
         query(client, &s.motions, !ways.is_empty(), motion_params),
         query(client, &s.standing, !changes.is_empty(), change_params),
+        query(client, &s.claims, !starts.is_empty(), start_params),
     );
     begun?;
+    guarded?;
     let mut facts = Facts::default();
+    let shards = shards?;
     for row in spent? {
         facts.spent.insert(row.try_get(0)?);
     }
@@ -193,6 +221,10 @@ pub(super) async fn learn(
     for row in standing? {
         let (id, standing) = read_standing(&row)?;
         facts.standing.insert(id, standing);
+    }
+    let started = started?;
+    if is_fenced {
+        facts.fence = Some(Fence::of(&shards, &started)?);
     }
     Ok(facts)
 }
@@ -237,6 +269,7 @@ pub(super) async fn write(
     statements: &Statements,
     plan: &Plan<'_>,
     writer: Uuid,
+    own: Option<ReplicaId>,
 ) -> Result<(), Unwritten> {
     let s = statements;
     let flight = Flight { client, is_broken: AtomicBool::new(false) };
@@ -244,11 +277,10 @@ pub(super) async fn write(
     let mut born = Lives::default();
     let (mut new_motions, mut tenants, mut gateways, mut aircraft, mut methods) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for acceptance in &plan.accepted {
-        let evidence = acceptance.entries.iter().filter(|entry| entry.is_evidence()).count();
+    for Born { acceptance, life, sealed, entries } in &plan.accepted {
+        let evidence = entries.iter().filter(|entry| entry.is_evidence()).count();
         let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-        let (life, sealed) = (&acceptance.new.life, &acceptance.life);
-        born.push(acceptance.id(), life, sealed, count(acceptance.entries.len()), count(evidence));
+        born.push(acceptance.id(), life, sealed, count(entries.len()), count(evidence));
         if life.holds_motion {
             let spec = &acceptance.new.spec;
             new_motions.push(acceptance.id());
@@ -273,13 +305,20 @@ pub(super) async fn write(
     let to: Vec<i16> = lines.iter().map(|line| small(line.entry.to)).collect();
     let at: Vec<i64> = lines.iter().map(|line| line.entry.at).collect();
     let proofs: Vec<&[u8]> = lines.iter().map(|line| line.entry.proof.as_slice()).collect();
+    let own = own.map(|own| own.0);
+    let handed: Vec<Uuid> = plan.handed.iter().map(|it| it.id()).collect();
+    let specs = || plan.handed.iter().map(|it| &it.new.spec);
+    let shards: Vec<i16> =
+        specs().map(|spec| fence::shard_code(Shard::of(&spec.gateway))).collect();
+    let urgent: Vec<bool> = specs().map(|spec| spec.risk == Risk::Emergency).collect();
+    let handed_params: Params<'_> = &[&handed, &shards, &urgent];
     let freed = &plan.freed_keys;
     let corrected: Vec<Uuid> = plan.corrected_keys.iter().map(|it| it.0).collect();
     let corrections: Vec<Uuid> = plan.corrected_keys.iter().map(|it| it.1).collect();
     let held: Vec<Uuid> = plan.held.iter().copied().collect();
     let released: Vec<Uuid> = plan.released.iter().copied().collect();
     let newest = plan.newest.unwrap_or(i64::MIN);
-    let command_params = new.params();
+    let command_params = new.params(&own);
     let born_params = born.params();
     let moved_params = moved.params();
     let long_params: Params<'_> = &[&long, &entries, &evidence];
@@ -297,6 +336,7 @@ pub(super) async fn write(
         flight.execute(&s.update_lives, !plan.moved.is_empty(), &moved_params),
         flight.execute(&s.lengthen_lives, !long.is_empty(), long_params),
         flight.execute(&s.insert_lines, !lines.is_empty(), line_params),
+        flight.execute(&s.insert_handed, !handed.is_empty(), handed_params),
         flight.execute(&s.free_keys, !freed.is_empty(), freed_params),
         flight.execute(&s.correct_keys, !corrected.is_empty(), corrected_params),
         flight.execute(&s.insert_motions, !new_motions.is_empty(), motion_params),
@@ -305,13 +345,13 @@ pub(super) async fn write(
         flight.execute(&s.note_time, plan.newest.is_some(), time_params),
         flight.commit(),
     );
-    let (a, b, c, d, e, f, g, h, i, j, k, committed) = outcomes;
-    settle([a, b, c, d, e, f, g, h, i, j, k], committed)
+    let (a, b, c, d, e, f, g, h, i, j, k, l, committed) = outcomes;
+    settle([a, b, c, d, e, f, g, h, i, j, k, l], committed)
 }
 
 /// What the answers of the server say of the transaction.
 fn settle(
-    writes: [Result<u64, Error>; 11],
+    writes: [Result<u64, Error>; 12],
     committed: Option<Result<(), Error>>,
 ) -> Result<(), Unwritten> {
     let mut broken = None;
@@ -373,12 +413,12 @@ struct Commands<'j> {
 }
 
 impl<'j> Commands<'j> {
-    fn of(accepted: &[&'j Acceptance]) -> Self {
+    fn of(accepted: &[Born<'j>]) -> Self {
         macro_rules! column {
             ($of:ident => $value:expr) => {
                 accepted
                     .iter()
-                    .copied()
+                    .map(|it| it.acceptance)
                     .map(|it: &'j Acceptance| {
                         let $of = &it.new.spec;
                         $value
@@ -412,11 +452,14 @@ impl<'j> Commands<'j> {
             deadline_monos: column!(spec => spec.deadline.mono.as_millis().cast_signed()),
             deadline_walls: column!(spec => spec.deadline.wall.as_millis()),
             accepted_at: column!(spec => spec.accepted_at.as_millis()),
-            payloads: accepted.iter().map(|it| it.payload.as_slice()).collect(),
+            payloads: accepted.iter().map(|it| it.acceptance.payload.as_slice()).collect(),
         }
     }
 
-    fn params(&self) -> [&(dyn tokio_postgres::types::ToSql + Sync); 26] {
+    fn params<'p>(
+        &'p self,
+        accepted_by: &'p Option<Uuid>,
+    ) -> [&'p (dyn tokio_postgres::types::ToSql + Sync); 27] {
         [
             &self.ids,
             &self.tenants,
@@ -444,6 +487,7 @@ impl<'j> Commands<'j> {
             &self.deadline_walls,
             &self.accepted_at,
             &self.payloads,
+            accepted_by,
         ]
     }
 }

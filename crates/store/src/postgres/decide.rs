@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use utmos_core::{
+    command::Life,
     id::{CommandId, DeviceSn, GatewaySn, TenantId},
+    method::Risk,
     ports::{Accepted, Advanced, Nonce, StoreError},
     signing::NonceUse,
 };
@@ -12,11 +14,13 @@ use uuid::Uuid;
 
 use super::{
     fault::Fault,
+    fence::Fence,
     job::{Acceptance, Answer, Ask, Change},
 };
 use crate::{
     entry::EntryRow,
     idempotency::{Before, needs_free_way},
+    life::SealedLife,
     sqlite::limits::EVIDENCE_PER_COMMAND_MAX,
 };
 
@@ -33,6 +37,8 @@ pub(super) struct Facts {
     pub(super) motions: Vec<Motion>,
     /// How the commands stand that are to change.
     pub(super) standing: BTreeMap<Uuid, Standing>,
+    /// What this server may send, where it is one of several.
+    pub(super) fence: Option<Fence>,
 }
 
 /// A movement that stands in the way of others.
@@ -56,7 +62,9 @@ pub(super) struct Standing {
 #[derive(Default)]
 pub(super) struct Plan<'j> {
     pub(super) answers: Vec<Answer>,
-    pub(super) accepted: Vec<&'j Acceptance>,
+    pub(super) accepted: Vec<Born<'j>>,
+    /// Those of them that the holder of their gateway is to take in.
+    pub(super) handed: Vec<&'j Acceptance>,
     /// The last change of each command that moves.
     pub(super) moved: BTreeMap<Uuid, (&'j Change, i32, i32)>,
     /// Commands of which only lines were added: how many they have then, and how many of them are evidence.
@@ -73,6 +81,27 @@ pub(super) struct Plan<'j> {
     pub(super) newest: Option<i64>,
     /// Nonces that are known from now on.
     pub(super) nonces: Vec<NonceUse>,
+}
+
+/// A new command, and how its life begins.
+pub(super) struct Born<'j> {
+    pub(super) acceptance: &'j Acceptance,
+    pub(super) life: &'j Life,
+    pub(super) sealed: &'j SealedLife,
+    pub(super) entries: &'j [EntryRow],
+}
+
+impl<'j> Born<'j> {
+    fn as_given(acceptance: &'j Acceptance) -> Self {
+        let (life, sealed) = (&acceptance.new.life, &acceptance.life);
+        Self { acceptance, life, sealed, entries: &acceptance.entries }
+    }
+
+    /// For another server to send: whatever came with it beside the word of its acceptance was of a sending here.
+    fn unclaimed(acceptance: &'j Acceptance) -> Self {
+        let entries = acceptance.entries.get(..1).unwrap_or_default();
+        Self { acceptance, life: &acceptance.unclaimed, sealed: &SealedLife::NOTHING, entries }
+    }
 }
 
 /// A line of a timeline, with its place there.
@@ -125,7 +154,7 @@ fn accept<'j>(
     {
         return Ok(Accepted::NonceReplayed);
     }
-    let (spec, life, key) = (&acceptance.new.spec, &acceptance.new.life, acceptance.lookup);
+    let (spec, key) = (&acceptance.new.spec, acceptance.lookup);
     if let Some(before) = facts.before.get(&key) {
         let damaged = |why| StoreError::Damaged(format!("idempotency {key}: {why}"));
         return Ok(before.answer(spec).map_err(damaged)?);
@@ -140,7 +169,14 @@ fn accept<'j>(
     {
         return Ok(busy);
     }
-    let id = acceptance.id();
+    let is_handed =
+        facts.fence.as_ref().is_some_and(|fence| fence.hands_on(&spec.gateway, spec.risk));
+    let is_anothers_to_send = is_handed && spec.risk != Risk::Emergency;
+    let born = match is_anothers_to_send {
+        true => Born::unclaimed(acceptance),
+        false => Born::as_given(acceptance),
+    };
+    let (id, life) = (acceptance.id(), born.life);
     if *reserved_for != id {
         plan.corrected_keys.push((key, id));
     }
@@ -165,12 +201,15 @@ fn accept<'j>(
             method: spec.method.clone(),
         });
     }
-    for (n, entry) in (0..).zip(&acceptance.entries) {
+    for (n, entry) in (0..).zip(born.entries) {
         add_line(plan, Line { command: id, n, entry });
     }
-    plan.accepted.push(acceptance);
+    plan.accepted.push(born);
+    if is_handed {
+        plan.handed.push(acceptance);
+    }
     note_time(plan, spec.accepted_at.as_millis().max(life.updated_at.as_millis()));
-    Ok(Accepted::New)
+    Ok(if is_anothers_to_send { Accepted::Elsewhere } else { Accepted::New })
 }
 
 /// Where either of two commands does not know its aircraft, the same gateway counts as the same aircraft.
@@ -193,6 +232,11 @@ fn advance<'j>(change: &'j Change, facts: &mut Facts, plan: &mut Plan<'j>) -> Ad
     let Some(standing) = facts.standing.get_mut(&id) else { return Advanced::Lost };
     if standing.version != change.seen {
         return Advanced::Lost;
+    }
+    if let Some(refused) =
+        facts.fence.as_ref().filter(|_| change.is_claim).and_then(|fence| fence.refuses(id))
+    {
+        return refused;
     }
     let before = standing.entries;
     for entry in &change.entries {

@@ -7,7 +7,7 @@ use super::{
 use crate::sqlite::Examination;
 
 /// What must hold, and how many rows break it.
-const RULES: [(&str, &str); 7] = [
+const RULES: [(&str, &str); 9] = [
     (
         "commands without a state",
         "SELECT count(*) FROM commands c WHERE NOT EXISTS (SELECT FROM lives l WHERE l.id = c.id)",
@@ -40,6 +40,15 @@ const RULES: [(&str, &str); 7] = [
         "movements that do not stand in the way",
         "SELECT count(*) FROM lives l
          WHERE l.holds_motion AND NOT EXISTS (SELECT FROM motions m WHERE m.command = l.id)",
+    ),
+    (
+        "commands handed to another server that are not there",
+        "SELECT count(*) FROM handed h WHERE NOT EXISTS (SELECT FROM commands c WHERE c.id = h.command)",
+    ),
+    (
+        "shards that are missing or beyond the last",
+        "SELECT (SELECT count(*) FROM generate_series(0, 63) AS n LEFT JOIN shards s ON s.shard = n WHERE s.shard IS NULL)
+              + (SELECT count(*) FROM shards WHERE shard NOT BETWEEN 0 AND 63)",
     ),
 ];
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use utmos_core::{
     command::Life,
+    evidence::Proof,
     id::CommandId,
     ports::{Accepted, Advance, Advanced, NewCommand, Nonce, StoreError},
     signing::NonceUse,
@@ -25,6 +26,8 @@ pub(super) struct Acceptance {
     pub(super) new: NewCommand,
     pub(super) payload: Vec<u8>,
     pub(super) life: SealedLife,
+    /// How it begins where another server is to send it. Nothing of that is sealed.
+    pub(super) unclaimed: Life,
     pub(super) entries: Vec<EntryRow>,
     pub(super) lookup: Uuid,
 }
@@ -40,7 +43,8 @@ impl Acceptance {
         let life = SealedLife::new(&new.life, &key)?;
         let entries = EntryRow::all(&new.entries, &key)?;
         let lookup = Uuid::from_bytes(lookup_key(new.spec.tenant, &new.spec.idempotency_key));
-        Ok(Self { nonce, new, payload, life, entries, lookup })
+        let unclaimed = Life::accepted(&new.spec);
+        Ok(Self { nonce, new, payload, life, unclaimed, entries, lookup })
     }
 
     pub(super) fn id(&self) -> Uuid {
@@ -55,6 +59,8 @@ pub(super) struct Change {
     pub(super) life: Life,
     pub(super) sealed: SealedLife,
     pub(super) entries: Vec<EntryRow>,
+    /// It begins the command's sending.
+    pub(super) is_claim: bool,
 }
 
 impl Change {
@@ -62,8 +68,10 @@ impl Change {
         let key = sealer.data_key(advance.id);
         let sealed = SealedLife::new(&advance.life, &key)?;
         let entries = EntryRow::all(&advance.entries, &key)?;
+        let is_claim =
+            advance.entries.iter().any(|entry| matches!(entry.proof, Proof::SendingClaimed { .. }));
         let (id, seen, life) = (advance.id, advance.seen.0.cast_signed(), advance.life);
-        Ok(Self { id, seen, life, sealed, entries })
+        Ok(Self { id, seen, life, sealed, entries, is_claim })
     }
 }
 

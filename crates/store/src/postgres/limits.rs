@@ -24,5 +24,15 @@ pub(super) const RECONNECT_WAIT_MIN: Duration = Duration::from_millis(50);
 pub(super) const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How often a small write is tried while nothing can be written.
 pub(super) const PROBE_WAIT: Duration = Duration::from_secs(1);
+/// How long what is told to other servers waits for more of it.
+pub(super) const NEWS_GATHER_WAIT: Duration = Duration::from_millis(3);
+/// Ids of commands that wait to be told to other servers at most. What is more is dropped.
+pub(super) const NEWS_IDS_MAX: usize = 20_000;
+/// Ids in one message: PostgreSQL takes less than 8,000 bytes.
+pub(super) const NEWS_IDS_PER_MESSAGE: usize = 240;
+/// How long PostgreSQL may take for a message to other servers.
+pub(super) const NEWS_WAIT: Duration = Duration::from_secs(5);
+/// How often it is looked for whether the connection on which other servers are heard is still there.
+pub(super) const NEWS_LOOK_WAIT: Duration = Duration::from_secs(5);
 /// Connections of the pool, where nothing else is said.
 pub(super) const DEFAULT_CONNECTIONS: usize = 8;

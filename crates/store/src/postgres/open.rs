@@ -21,6 +21,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0001_first.sql"),
     include_str!("../../migrations/postgres/0002_device_requests.sql"),
     include_str!("../../migrations/postgres/0003_import.sql"),
+    include_str!("../../migrations/postgres/0004_replicas.sql"),
 ];
 
 /// Held while the schema is looked at and changed. `UTMS` and a number.
@@ -173,15 +174,19 @@ fn settings(statement: Duration) -> String {
     )
 }
 
-/// The pool of connections that read, and that write what is rare.
-pub(super) fn pool(config: &PostgresConfig, tls: &MakeTls) -> Result<Pool, String> {
+/// A pool of connections that read, and that write what is rare.
+pub(super) fn pool(
+    config: &PostgresConfig,
+    tls: &MakeTls,
+    connections: usize,
+) -> Result<Pool, String> {
     let manager = Manager::from_config(
         config.url.config().clone(),
         tls.clone(),
         ManagerConfig { recycling_method: RecyclingMethod::Fast },
     );
     Pool::builder(manager)
-        .max_size(config.connections.max(1))
+        .max_size(connections)
         .runtime(deadpool_postgres::Runtime::Tokio1)
         .wait_timeout(Some(POOL_WAIT))
         .create_timeout(Some(CONNECT_WAIT))

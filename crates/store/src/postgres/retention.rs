@@ -110,6 +110,9 @@ async fn forget_keys(client: &Client, week: Week) -> Result<(), tokio_postgres::
     let sql = "DELETE FROM idempotency WHERE key IN (
                    SELECT key FROM idempotency WHERE command >= $1 AND command < $2 LIMIT $3)";
     while client.execute(sql, &[&begin, &end, &KEYS_AT_A_TIME]).await? > 0 {}
+    // What was handed to a server and never taken in: all of it has ended.
+    let sql = "DELETE FROM handed WHERE command >= $1 AND command < $2";
+    client.execute(sql, &[&begin, &end]).await?;
     Ok(())
 }
 

@@ -31,6 +31,20 @@ macro_rules! statements {
 }
 
 statements! {
+    /// Lets nobody take shards from this member until the transaction ends.
+    lock_self = "SELECT pg_advisory_xact_lock_shared($1)";
+    /// Those of a member, each with whether commands wait there to be taken in; none of a server that is none any more.
+    own_shards = "
+        SELECT s.shard, EXISTS (SELECT FROM handed h WHERE h.shard = s.shard AND NOT h.urgent)
+        FROM shards s WHERE s.replica = $1 AND EXISTS (SELECT FROM replicas r WHERE r.id = $1)";
+    /// With the first emergency that was accepted after a movement, by its gateway or its aircraft.
+    claims = "
+        SELECT c.id, c.gateway, c.risk, CASE WHEN c.risk = 2 THEN coalesce(
+            (SELECT e.id FROM commands e WHERE e.risk = 1 AND e.gateway = c.gateway AND e.tenant = c.tenant
+                 AND e.seq > c.seq ORDER BY e.seq LIMIT 1),
+            (SELECT e.id FROM commands e WHERE e.risk = 1 AND e.aircraft = c.aircraft AND e.tenant = c.tenant
+                 AND e.seq > c.seq ORDER BY e.seq LIMIT 1)) END
+        FROM unnest($1::uuid[]) AS u (id) JOIN commands c ON c.id = u.id";
     /// Answers those that were new.
     spend_nonces = "
         INSERT INTO nonces (key, expires_at) SELECT * FROM unnest($1::uuid[], $2::bigint[])
@@ -62,8 +76,8 @@ statements! {
     insert_commands = "
         INSERT INTO commands (id, tenant, accepted_for, request_id, idempotency_key, fingerprint, device, gateway, aircraft,
             method, channel, completes_by, risk, if_offline, complete_on, starts_motion, status_optional, bid, job_ref,
-            timeout_ms, silence_wait_ms, deadline_boot, deadline_mono, deadline_wall, accepted_at, payload)
-        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[],
+            timeout_ms, silence_wait_ms, deadline_boot, deadline_mono, deadline_wall, accepted_at, payload, accepted_by)
+        SELECT *, $27::uuid FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[],
             $8::text[], $9::text[], $10::text[], $11::smallint[], $12::smallint[], $13::smallint[], $14::smallint[],
             $15::smallint[], $16::boolean[], $17::boolean[], $18::uuid[], $19::text[], $20::bigint[], $21::bigint[],
             $22::uuid[], $23::bigint[], $24::bigint[], $25::bigint[], $26::bytea[])";
@@ -90,6 +104,8 @@ statements! {
     insert_lines = "
         INSERT INTO timeline (command, n, status_from, status_to, at, proof)
         SELECT * FROM unnest($1::uuid[], $2::integer[], $3::smallint[], $4::smallint[], $5::bigint[], $6::bytea[])";
+    insert_handed = "
+        INSERT INTO handed (command, shard, urgent) SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::boolean[])";
     insert_motions = "
         INSERT INTO motions (command, tenant, gateway, aircraft, method)
         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[])";

@@ -16,6 +16,7 @@ use super::{
     condition::Condition,
     decide::decide,
     fault::{Fault, again},
+    fence::Own,
     job::{Answer, Ask, Job},
     limits::{CROSSED_MAX, PROBE_WAIT, RECONNECT_WAIT_MAX, RECONNECT_WAIT_MIN},
     nonces::KnownNonces,
@@ -71,6 +72,8 @@ pub(super) struct Writer {
     pub(super) jobs: UnboundedReceiver<Job>,
     pub(super) condition: Arc<Condition>,
     pub(super) nonces: KnownNonces,
+    /// Which member it writes for.
+    pub(super) own: Own,
     /// Whose row in `clocks` is this one's.
     pub(super) id: Uuid,
     /// Whether company is waited for, and whether the end of trouble is looked for. Not by the one for emergencies.
@@ -238,7 +241,9 @@ impl Writer {
         if let Err(fault) = self.weeks.ensure(client, &weeks).await {
             return Err(before_commit(fault, client));
         }
-        let facts = match batch::learn(client, statements, &Wanted::of(asks())).await {
+        // The same for all of the batch, whoever joins meanwhile.
+        let own = self.own.id();
+        let facts = match batch::learn(client, statements, &Wanted::of(asks(), own)).await {
             Ok(facts) => facts,
             Err(fault) => return Err(before_commit(fault, client)),
         };
@@ -246,7 +251,7 @@ impl Writer {
         if asks().any(|ask| matches!(ask, Ask::Probe)) {
             plan.newest.get_or_insert(i64::MIN);
         }
-        match batch::write(client, statements, &plan, self.id).await {
+        match batch::write(client, statements, &plan, self.id, own).await {
             Ok(()) => {}
             Err(Unwritten::RolledBack(fault)) => return Err(Failure::RolledBack(fault)),
             Err(Unwritten::Unknown(error)) => return Err(Failure::Unknown(error)),

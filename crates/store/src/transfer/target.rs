@@ -90,6 +90,9 @@ impl Target {
                 return Err(TransferError::NotEmpty { database, table: table.name });
             }
         }
+        // No server is connected; what one that was killed left would stand in the way of the next.
+        let servers = "DELETE FROM replicas; DELETE FROM handed; UPDATE shards SET replica = NULL";
+        tx.batch_execute(servers).await.map_err(explain)?;
         let sql = "INSERT INTO meta (name, value) VALUES ($1, $3), ($2, $3)";
         let params: [&(dyn ToSql + Sync); 3] =
             [&postgres::IMPORTED, &postgres::IMPORTING, &mark.as_slice()];

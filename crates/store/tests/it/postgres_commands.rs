@@ -136,7 +136,6 @@ async fn one_movement_of_an_aircraft_starts_at_two_servers() {
                 other @ (Accepted::Elsewhere
                 | Accepted::Replayed { .. }
                 | Accepted::Conflict { .. }
-                | Accepted::Elsewhere
                 | Accepted::NonceReplayed) => panic!("{other:?}"),
             }
         }

@@ -152,7 +152,7 @@ async fn until(is_so: impl Fn() -> bool) {
 /// Cuts connections at a moment of their conversation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-enum Cut {
+pub enum Cut {
     Nowhere = 0,
     /// The transaction's first word does not arrive.
     AtBegin = 1,
@@ -160,16 +160,18 @@ enum Cut {
     BeforeCommit = 2,
     /// The commit was made, and the word of it does not arrive.
     AfterCommit = 3,
+    /// The commit does not arrive, and the connection stays: as if the server's machine stood still.
+    Stall = 4,
 }
 
 /// Stands between the store and PostgreSQL. Cuts once for each time it is told to.
-struct Wire {
+pub struct Wire {
     address: SocketAddr,
     cut: Arc<AtomicU8>,
 }
 
 impl Wire {
-    async fn to(target: SocketAddr) -> Self {
+    pub async fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, cut) = (listener.local_addr().unwrap(), Arc::new(AtomicU8::new(0)));
         let at = cut.clone();
@@ -182,11 +184,16 @@ impl Wire {
         Self { address, cut }
     }
 
-    fn cut(&self, at: Cut) {
+    /// Where it is reached.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn cut(&self, at: Cut) {
         self.cut.store(at as u8, Ordering::SeqCst);
     }
 
-    fn is_cut(&self) -> bool {
+    pub fn is_cut(&self) -> bool {
         self.cut.load(Ordering::SeqCst) == Cut::Nowhere as u8
     }
 }
@@ -206,6 +213,9 @@ async fn carry(client: TcpStream, server: TcpStream, cut: Arc<AtomicU8>) {
             let count = from_client.read(&mut buffer).await.unwrap_or(0);
             said.extend_from_slice(&buffer[..count]);
             let holds = |word: &[u8]| said.windows(word.len()).any(|window| window == word);
+            if is(Cut::Stall) && holds(b"COMMIT\0") && once(Cut::Stall) {
+                return std::future::pending().await;
+            }
             if count == 0
                 || (is(Cut::AtBegin) && holds(b"BEGIN\0") && once(Cut::AtBegin))
                 || (is(Cut::BeforeCommit) && holds(b"COMMIT\0") && once(Cut::BeforeCommit))

@@ -13,7 +13,8 @@ use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use tokio::task::JoinSet;
 use utmos_core::{
     command::{Outcome, Phase},
-    ports::{Accepted, CommandStore, Nonce, RegistryStore, Store},
+    ports::{Accepted, CommandStore, Joined, Nonce, RegistryStore, ReplicaStore, Store},
+    replica::{Member, Roll},
 };
 use utmos_store::{
     Import, MasterKey, PostgresConfig, PostgresStore, PostgresUrl, TransferError, Transferred,
@@ -24,6 +25,7 @@ use crate::{
     contract::FullStore,
     given::{accepted, at, change, device, end, evidence, moved, new, nonce, record, spec, tenant},
     postgres_commands::{PostgresPlace, config},
+    postgres_replicas::{every_shard, member},
     registry::credential,
     sqlite::SqlitePlace,
 };
@@ -127,6 +129,23 @@ async fn keys_and_nonces_stay_used_and_new_commands_come_after_those_of_before()
     let life = moved(&next.life, Phase::Sending, 5);
     store.advance(change(&next, life)).await.unwrap();
     assert_eq!(store.newest_record().await.unwrap(), Some(at(4 * 7 * 24 * 3_600_000 + 19)));
+}
+
+#[tokio::test]
+async fn a_server_that_was_there_before_does_not_stand_in_the_way_of_the_next() {
+    let (from, into) = (SqlitePlace::new(), PostgresPlace::new());
+    fill(&from, 3).await;
+    let store = into.store().await;
+    let killed = Member { alone: true, ..member(1, 1) };
+    store.join(killed.clone()).await.unwrap();
+    store.take(killed.id, every_shard()).await.unwrap();
+    store.close().await;
+    drop(store);
+    run(&from, &into).await.unwrap();
+    let store = into.store().await;
+    assert_eq!(store.roll().await.unwrap(), Roll::default());
+    assert!(matches!(store.join(member(2, 2)).await.unwrap(), Joined::Yes(_)));
+    assert_eq!(store.take(member(2, 2).id, every_shard()).await.unwrap(), every_shard());
 }
 
 #[tokio::test]

@@ -1,0 +1,128 @@
+//! What keeps servers that share the database from sending to one gateway at once: each batch that accepts or claims
+//! learns, under a lock, which shards are its server's own.
+//!
+//! The lock is an advisory one with a key for each member, which writes no row. A batch takes its own member's key shared,
+//! first of all; whatever takes shards from a member, or makes it none, takes the key alone first. So no claim is being
+//! written while a shard changes hands, and the batch after that sees that it has.
+//!
+//! The shards are read by a statement of their own, behind the one that locks. In READ COMMITTED a statement sees what was
+//! committed when it began, not when it got its lock: in one statement, a batch that had waited for an expulsion would be
+//! shown the shards it held before.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use sha2::{Digest, Sha256};
+use tokio_postgres::Row;
+use utmos_core::{
+    id::{CommandId, GatewaySn},
+    method::Risk,
+    ports::{Advanced, StoreError},
+    replica::{ReplicaId, Shard},
+};
+use uuid::Uuid;
+
+use super::cells::Cells;
+
+/// Which member this store writes for; nobody until a server joined. Shared with the writers.
+#[derive(Clone, Default)]
+pub(super) struct Own(Arc<Mutex<Option<ReplicaId>>>);
+
+impl Own {
+    pub(super) fn id(&self) -> Option<ReplicaId> {
+        *self.lock()
+    }
+
+    pub(super) fn become_member(&self, id: ReplicaId) {
+        *self.lock() = Some(id);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<ReplicaId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The advisory lock of a member.
+pub(super) fn key(id: Uuid) -> i64 {
+    let hash = Sha256::new().chain_update(b"replica").chain_update(id.as_bytes()).finalize();
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash[..8]);
+    i64::from_be_bytes(first)
+}
+
+/// What a member may send, as it is while its batch holds its lock.
+#[derive(Default)]
+pub(super) struct Fence {
+    /// With whether something was handed to it there that it has not taken in.
+    holds: BTreeMap<Shard, bool>,
+    /// Commands on record whose sending is to begin.
+    claims: BTreeMap<Uuid, Claim>,
+}
+
+/// A command on record whose sending is to begin.
+struct Claim {
+    shard: Shard,
+    risk: Risk,
+    /// An emergency of its aircraft that was accepted later; looked for with movements alone.
+    emergency: Option<CommandId>,
+}
+
+impl Fence {
+    pub(super) fn of(shards: &[Row], claims: &[Row]) -> Result<Self, StoreError> {
+        let mut fence = Self::default();
+        for row in shards {
+            let mut cells = Cells::new(row, "shards");
+            let shard = read_shard(&mut cells)?;
+            fence.holds.insert(shard, cells.get("is_handed")?);
+        }
+        for row in claims {
+            let mut cells = Cells::new(row, "commands");
+            let id = cells.uuid("id")?;
+            cells.name(id);
+            let claim = Claim {
+                shard: Shard::of(&cells.gateway("gateway")?),
+                risk: cells.coded("risk")?,
+                emergency: cells.get::<Option<Uuid>>("emergency")?.map(CommandId::new),
+            };
+            fence.claims.insert(id, claim);
+        }
+        Ok(fence)
+    }
+
+    /// Whether a new command is handed to the holder of its gateway: to another server, or to this one where others that
+    /// came before it are still to be taken in, since commands of a gateway leave in the order of acceptance. Emergencies
+    /// leave from here, and only another server must hear of them.
+    pub(super) fn hands_on(&self, gateway: &GatewaySn, risk: Risk) -> bool {
+        match self.holds.get(&Shard::of(gateway)) {
+            None => true,
+            Some(is_handed) => *is_handed && risk != Risk::Emergency,
+        }
+    }
+
+    /// Why the sending of a command on record must not begin here.
+    pub(super) fn refuses(&self, command: Uuid) -> Option<Advanced> {
+        // Of one that is not there no change is stored.
+        let claim = self.claims.get(&command)?;
+        if claim.risk == Risk::Emergency {
+            return None;
+        }
+        if !self.holds.contains_key(&claim.shard) {
+            return Some(Advanced::Elsewhere);
+        }
+        claim.emergency.map(Advanced::Preempted)
+    }
+}
+
+/// Reads `shard`.
+pub(super) fn read_shard(cells: &mut Cells<'_>) -> Result<Shard, StoreError> {
+    let number: i16 = cells.get("shard")?;
+    let shard = u8::try_from(number).ok().and_then(Shard::from_number);
+    shard.ok_or_else(|| cells.damaged("shard", format!("there is no shard {number}")))
+}
+
+/// A shard as it is kept.
+pub(super) fn shard_code(shard: Shard) -> i16 {
+    shard.number().into()
+}

@@ -1,0 +1,273 @@
+//! Servers that share the database: who is there, who holds which shards, and what they hand to each other.
+//!
+//! Locks are taken in one order: the one of joining, then that of the member that something is taken from (`fence`), then
+//! rows of `shards` by their number. Each in a statement of its own, so that the statement behind it sees what others
+//! committed while it was waited for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_trait::async_trait;
+use deadpool_postgres::{Object, Transaction};
+use tokio::time::timeout;
+use tokio_postgres::Row;
+use utmos_core::{
+    id::CommandId,
+    ports::{Joined, ReplicaStore, StoreError},
+    replica::{Handed, InstanceId, LEASE, Member, News, ReplicaId, Roll, Shard},
+};
+use uuid::Uuid;
+
+use super::{
+    PostgresStore,
+    cells::Cells,
+    fault::{Fault, pool_error},
+    fence::{self, read_shard, shard_code},
+    rare::{execute, query, rarely, select},
+    text::kept,
+};
+
+/// Held by whoever joins: of two servers of which one works alone, only one comes to the other. `UTMS` and a number.
+const JOIN_LOCK: i64 = 0x5554_4D53_0000_0004;
+
+/// A row for each member, for [`read_roll`].
+macro_rules! roll {
+    ($members:literal) => {
+        concat!(
+            "SELECT m.id, m.instance, m.name, m.alone, m.beats,
+                 ARRAY(SELECT s.shard FROM shards s WHERE s.replica = m.id ORDER BY s.shard)
+             FROM (",
+            $members,
+            ") m ORDER BY m.id"
+        )
+    };
+}
+
+const ROLL: &str = roll!("SELECT id, instance, name, alone, beats FROM replicas");
+
+/// A statement sees the row as it was before its own change of it.
+const BEAT: &str = concat!(
+    "WITH me AS (UPDATE replicas SET beats = beats + 1 WHERE id = $1 RETURNING id, instance, name, alone, beats) ",
+    roll!(
+        "SELECT id, instance, name, alone, beats FROM me
+         UNION ALL SELECT id, instance, name, alone, beats FROM replicas WHERE id <> $1"
+    )
+);
+
+#[async_trait]
+impl ReplicaStore for PostgresStore {
+    async fn join(&self, member: Member) -> Result<Joined, StoreError> {
+        let joined: Result<Joined, StoreError> = rarely!(self, |tx| join(&tx, &member));
+        let is_refused = matches!(joined, Ok(Joined::NotBeside(_)));
+        if !is_refused {
+            // Also where nobody knows whether it is a member: one that is none holds nothing.
+            self.own.become_member(member.id);
+        }
+        joined
+    }
+
+    async fn beat(&self, id: ReplicaId) -> Result<Option<Roll>, StoreError> {
+        let client = self.beats.get().await.map_err(|err| pool_error(&err))?;
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&id.0];
+        let rows = match timeout(LEASE, query(&client, BEAT, &params)).await {
+            Ok(rows) => rows.map_err(Fault::into_error)?,
+            Err(_) => {
+                // Whatever it still says is not to be taken for the answer to the next one.
+                drop(Object::take(client));
+                let text = "PostgreSQL has not answered a sign of life in time".to_owned();
+                return Err(StoreError::Unavailable(text));
+            }
+        };
+        let roll = read_roll(&rows)?;
+        Ok(roll.members.iter().any(|member| member.id == id).then_some(roll))
+    }
+
+    async fn roll(&self) -> Result<Roll, StoreError> {
+        read_roll(&self.read(ROLL, &[]).await?)
+    }
+
+    async fn expel(&self, id: ReplicaId, beats: u64) -> Result<bool, StoreError> {
+        let beats = Some(beats.cast_signed());
+        rarely!(self, |tx| remove(&tx, id, beats))
+    }
+
+    async fn take(&self, id: ReplicaId, shards: Vec<Shard>) -> Result<Vec<Shard>, StoreError> {
+        rarely!(self, |tx| take(&tx, id, &shards))
+    }
+
+    async fn release(&self, id: ReplicaId, shards: Vec<Shard>) -> Result<(), StoreError> {
+        rarely!(self, |tx| release(&tx, id, &shards))
+    }
+
+    async fn leave(&self, id: ReplicaId) -> Result<(), StoreError> {
+        rarely!(self, |tx| remove(&tx, id, None)).map(drop)
+    }
+
+    async fn emergencies_elsewhere(
+        &self,
+        id: ReplicaId,
+    ) -> Result<BTreeSet<CommandId>, StoreError> {
+        let sql = "
+            SELECT c.id FROM lives l JOIN commands c ON c.id = l.id JOIN replicas r ON r.id = c.accepted_by
+            WHERE l.needs_care AND c.risk = 1 AND c.accepted_by <> $1";
+        let rows = self.read(sql, &[&id.0]).await?;
+        rows.iter().map(|row| Cells::new(row, "commands").uuid("id").map(CommandId::new)).collect()
+    }
+
+    async fn handed(&self, id: ReplicaId) -> Result<Vec<Handed>, StoreError> {
+        let sql = "
+            SELECT h.command, h.urgent FROM shards s JOIN handed h ON h.shard = s.shard
+                JOIN commands c ON c.id = h.command
+            WHERE s.replica = $1 ORDER BY c.seq";
+        let rows = self.read(sql, &[&id.0]).await?;
+        let read = |row: &Row| {
+            let mut cells = Cells::new(row, "handed");
+            let id = CommandId::new(cells.uuid("command")?);
+            Ok(Handed { id, urgent: cells.get("urgent")? })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    async fn taken_in(&self, id: ReplicaId, taken: Vec<CommandId>) -> Result<(), StoreError> {
+        // In one order, so that nobody waits for another in a circle.
+        let taken: BTreeSet<Uuid> = taken.into_iter().map(CommandId::uuid).collect();
+        let taken: Vec<Uuid> = taken.into_iter().collect();
+        rarely!(self, |tx| forget_handed(&tx, id, &taken))
+    }
+
+    fn tell(&self, news: News) {
+        self.news.tell(news);
+    }
+
+    fn listen(&self, heard: Box<dyn Fn(News) + Send + Sync>) {
+        self.news.listen(heard);
+    }
+}
+
+fn codes(shards: &[Shard]) -> Vec<i16> {
+    shards.iter().copied().map(shard_code).collect()
+}
+
+fn read_roll(rows: &[Row]) -> Result<Roll, StoreError> {
+    let mut roll = Roll { members: Vec::with_capacity(rows.len()), holders: BTreeMap::new() };
+    for row in rows {
+        let mut cells = Cells::new(row, "replicas");
+        let member = read_member(&mut cells)?;
+        let shards: Vec<i16> = cells.get("shards")?;
+        for number in shards {
+            let shard = u8::try_from(number).ok().and_then(Shard::from_number);
+            let shard = shard
+                .ok_or_else(|| cells.damaged("shards", format!("there is no shard {number}")))?;
+            roll.holders.insert(shard, member.id);
+        }
+        roll.members.push(member);
+    }
+    Ok(roll)
+}
+
+/// Reads `id, instance, name, alone, beats`.
+fn read_member(cells: &mut Cells<'_>) -> Result<Member, StoreError> {
+    let id = cells.uuid("id")?;
+    cells.name(id);
+    Ok(Member {
+        id: ReplicaId(id),
+        instance: InstanceId(cells.uuid("instance")?),
+        name: cells.text("name")?,
+        alone: cells.get("alone")?,
+        beats: cells.get::<i64>("beats")?.cast_unsigned(),
+    })
+}
+
+/// Waits for the batches that a member writes, and lets none begin, until this transaction ends.
+async fn hold_up(tx: &Transaction<'_>, id: Uuid) -> Result<(), Fault> {
+    select(tx, "SELECT pg_advisory_xact_lock($1)", &[&fence::key(id)]).await?;
+    Ok(())
+}
+
+async fn join(tx: &Transaction<'_>, member: &Member) -> Result<Joined, Fault> {
+    select(tx, "SELECT pg_advisory_xact_lock($1)", &[&JOIN_LOCK]).await?;
+    let sql = "SELECT id, instance, name, alone, beats FROM replicas
+               WHERE instance <> $1 AND (alone OR $2) ORDER BY id LIMIT 1";
+    let (id, instance) = (member.id.0, member.instance.0);
+    if let Some(row) = select(tx, sql, &[&instance, &member.alone]).await?.first() {
+        return Ok(Joined::NotBeside(read_member(&mut Cells::new(row, "replicas"))?));
+    }
+    let sql = "SELECT id FROM replicas WHERE instance = $1";
+    if let Some(row) = select(tx, sql, &[&instance]).await?.first() {
+        let before = Cells::new(row, "replicas").uuid("id")?;
+        hold_up(tx, before).await?;
+        if before != id {
+            execute(tx, "DELETE FROM replicas WHERE id = $1", &[&before]).await?;
+            lock_held(tx, before).await?;
+            let sql = "UPDATE shards SET replica = $2 WHERE replica = $1";
+            execute(tx, sql, &[&before, &id]).await?;
+        }
+    }
+    let sql = "
+        INSERT INTO replicas AS r (id, instance, name, alone, beats) VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (id) DO UPDATE SET name = excluded.name, alone = excluded.alone,
+            beats = greatest(r.beats + 1, excluded.beats)";
+    let beats = member.beats.cast_signed();
+    execute(tx, sql, &[&id, &instance, &kept(&member.name), &member.alone, &beats]).await?;
+    Ok(Joined::Yes(read_roll(&select(tx, ROLL, &[]).await?)?))
+}
+
+/// Makes a member none; with `beats`, only one that has given so many signs of life.
+async fn remove(tx: &Transaction<'_>, id: ReplicaId, beats: Option<i64>) -> Result<bool, Fault> {
+    hold_up(tx, id.0).await?;
+    let sql = "DELETE FROM replicas WHERE id = $1 AND beats = coalesce($2, beats)";
+    if execute(tx, sql, &[&id.0, &beats]).await? == 0 {
+        return Ok(false);
+    }
+    lock_held(tx, id.0).await?;
+    execute(tx, "UPDATE shards SET replica = NULL WHERE replica = $1", &[&id.0]).await?;
+    Ok(true)
+}
+
+/// In their order, so that nobody waits for another in a circle.
+async fn lock_held(tx: &Transaction<'_>, id: Uuid) -> Result<(), Fault> {
+    let sql = "SELECT shard FROM shards WHERE replica = $1 ORDER BY shard FOR UPDATE";
+    select(tx, sql, &[&id]).await?;
+    Ok(())
+}
+
+async fn take(tx: &Transaction<'_>, id: ReplicaId, shards: &[Shard]) -> Result<Vec<Shard>, Fault> {
+    let codes = codes(shards);
+    // Its own batches: what they hand to the holder of a shard is there before it becomes the holder.
+    hold_up(tx, id.0).await?;
+    let sql =
+        "SELECT shard FROM shards WHERE shard = ANY ($1::smallint[]) ORDER BY shard FOR UPDATE";
+    select(tx, sql, &[&codes]).await?;
+    // Whoever is no member has no batch under way that knew it as one: it was waited for.
+    let sql = "
+        UPDATE shards s SET replica = $2
+        WHERE s.shard = ANY ($1::smallint[]) AND EXISTS (SELECT FROM replicas r WHERE r.id = $2)
+            AND (s.replica = $2 OR NOT EXISTS (SELECT FROM replicas r WHERE r.id = s.replica))
+        RETURNING s.shard";
+    let mut taken = Vec::new();
+    for row in select(tx, sql, &[&codes, &id.0]).await? {
+        taken.push(read_shard(&mut Cells::new(&row, "shards"))?);
+    }
+    taken.sort_unstable();
+    Ok(taken)
+}
+
+async fn release(tx: &Transaction<'_>, id: ReplicaId, shards: &[Shard]) -> Result<(), Fault> {
+    hold_up(tx, id.0).await?;
+    let codes = codes(shards);
+    let sql = "SELECT shard FROM shards WHERE shard = ANY ($1::smallint[]) AND replica = $2 ORDER BY shard FOR UPDATE";
+    select(tx, sql, &[&codes, &id.0]).await?;
+    let sql =
+        "UPDATE shards SET replica = NULL WHERE shard = ANY ($1::smallint[]) AND replica = $2";
+    execute(tx, sql, &[&codes, &id.0]).await?;
+    Ok(())
+}
+
+/// One whose shard went to another server meanwhile stays for that one, which may have looked at what was open before this
+/// one was.
+async fn forget_handed(tx: &Transaction<'_>, id: ReplicaId, taken: &[Uuid]) -> Result<(), Fault> {
+    let sql = "
+        DELETE FROM handed h WHERE h.command = ANY ($1::uuid[]) AND EXISTS (
+            SELECT FROM shards s JOIN replicas r ON r.id = s.replica WHERE s.shard = h.shard AND s.replica = $2)";
+    execute(tx, sql, &[&taken, &id.0]).await?;
+    Ok(())
+}
