@@ -1,8 +1,8 @@
 //! Prints how many commands the store accepts, and how many whole lives it writes, per second.
 //!
-//! `cargo run --release -p utmos-store --example commit_rate [folder or postgres://…] [seconds] [v4|v7]`
+//! `cargo run --release -p utmos-store --example commit_rate [folder or postgres://…] [seconds] [v4|v7] [joined]`
 //!
-//! On PostgreSQL, in an empty database. The floor is then that of the folder for temporary files: name one on PostgreSQL's
+//! On PostgreSQL, in an empty database; with `joined` as a server that works with others and holds every gateway. The floor is then that of the folder for temporary files: name one on PostgreSQL's
 //! own disk with TMPDIR.
 
 #![expect(clippy::print_stdout, reason = "a program that prints its measurements")]
@@ -20,7 +20,8 @@ use utmos_core::{
     evidence::{Entry, Proof},
     id::{ApiId, Bid, CommandId, DeviceSn, GatewaySn, TenantId},
     method::{Channel, CompleteOn, CompletesBy, IfOffline, Risk},
-    ports::{Advance, CommandStore, NewCommand},
+    ports::{Accepted, Advance, Advanced, CommandStore, NewCommand, ReplicaStore},
+    replica::{InstanceId, Member, ReplicaId, Shard},
     signing::NonceUse,
     time::{BootId, Deadline, Mono, Timestamp},
 };
@@ -35,14 +36,15 @@ async fn main() {
     let temporary = tempfile::tempdir().unwrap();
     let place = args.next().unwrap_or_else(|| temporary.path().to_string_lossy().into_owned());
     let place = match place.starts_with("postgres") {
-        true => Place::Postgres(place),
+        true => Place::Postgres { url: place, is_joined },
         false => Place::Folder(place.into()),
     };
     let seconds: u64 = args.next().map_or(3, |text| text.parse().unwrap());
     let ordered = args.next().as_deref() != Some("v4");
+    let is_joined = args.next().as_deref() == Some("joined");
     fsync_floor(match &place {
         Place::Folder(folder) => folder,
-        Place::Postgres(_) => temporary.path(),
+        Place::Postgres { .. } => temporary.path(),
     });
     for (steps, name) in [(0, "accept"), (3, "accept + 3 advances")] {
         for submitters in [1, 16, 64, 256] {
@@ -70,7 +72,7 @@ fn fsync_floor(folder: &std::path::Path) {
 /// Where the store keeps its rows.
 enum Place {
     Folder(PathBuf),
-    Postgres(String),
+    Postgres { url: String, is_joined: bool },
 }
 
 async fn measure(
@@ -87,9 +89,16 @@ async fn measure(
             let path = folder.join(format!("rate-{steps}-{submitters}.db"));
             Arc::new(SqliteStore::open(SqliteConfig { path, master_key }).unwrap())
         }
-        Place::Postgres(url) => {
+        Place::Postgres { url, is_joined } => {
             let config = PostgresConfig::new(PostgresUrl::parse(url).unwrap(), master_key);
-            Arc::new(PostgresStore::open(config).await.unwrap())
+            let store = PostgresStore::open(config).await.unwrap();
+            if *is_joined {
+                let (id, instance) = (ReplicaId(Uuid::new_v4()), InstanceId(Uuid::from_u128(1)));
+                let name = "commit_rate".to_owned();
+                store.join(Member { id, instance, name, alone: false, beats: 0 }).await.unwrap();
+                assert_eq!(store.take(id, Shard::all().collect()).await.unwrap().len(), 64);
+            }
+            Arc::new(store)
         }
     };
     let (start, cpu) = (Instant::now(), cpu_seconds());
@@ -142,7 +151,7 @@ async fn one_life(store: &dyn CommandStore, number: usize, steps: usize, ordered
     let entry = Entry { at: spec.accepted_at, from: Status::Accepted, to: Status::Accepted, proof };
     let life = command.life.clone();
     let new = NewCommand { spec: spec.clone(), life, entries: vec![entry] };
-    store.accept(Some(nonce), new).await.unwrap();
+    assert_eq!(store.accept(Some(nonce), new).await.unwrap(), Accepted::New);
     let mut life = command.life;
     for step in 0..steps {
         let (seen, from) = (life.version, life.status());
@@ -179,10 +188,8 @@ async fn one_life(store: &dyn CommandStore, number: usize, steps: usize, ordered
             }
         };
         let entry = Entry { at: spec.accepted_at, from, to: life.status(), proof };
-        store
-            .advance(Advance { id: spec.id, seen, life: life.clone(), entries: vec![entry] })
-            .await
-            .unwrap();
+        let change = Advance { id: spec.id, seen, life: life.clone(), entries: vec![entry] };
+        assert_eq!(store.advance(change).await.unwrap(), Advanced::Yes);
     }
 }
 
