@@ -71,7 +71,7 @@ impl Database for PostgresStore {
     }
 
     fn replicas(self: Arc<Self>) -> Option<Arc<dyn ReplicaStore>> {
-        None
+        Some(self)
     }
 
     /// PostgreSQL looks after its own pages.

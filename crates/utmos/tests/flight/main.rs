@@ -23,6 +23,9 @@ mod nats;
 mod onboarding;
 mod outside;
 mod place;
+#[expect(dead_code, reason = "the store's tests use all of it")]
+#[path = "../../../store/tests/it/postgres_server.rs"]
+mod postgres_server;
 mod process;
 mod properties;
 mod rabbitmq;

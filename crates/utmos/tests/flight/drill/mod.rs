@@ -12,6 +12,7 @@ mod kill;
 mod load;
 mod mount;
 mod read_only;
+mod replicas;
 mod stop;
 mod unwell;
 mod way_out;
