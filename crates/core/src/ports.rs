@@ -27,8 +27,8 @@ use crate::{
 pub use self::{
     events::{EventBatch, EventFilter, EventStore},
     fleet::{
-        Bind, Bound, By, DeviceEdit, DeviceOrder, DeviceRecord, FleetStore, Ordered, Recorded,
-        Sighting,
+        Bind, Bound, BoundAnswer, By, DeviceEdit, DeviceOrder, DeviceRecord, FleetStore, Ordered,
+        Recorded, Sighting,
     },
     history::{
         DeviceTelemetry, History, SamplePlace, SampleRange, SamplesRead, TelemetryRules,

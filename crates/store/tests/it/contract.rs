@@ -59,6 +59,8 @@ macro_rules! full_contract_tests {
             a_code_lets_in_as_many_gateways_as_it_says_and_each_once,
             a_code_of_another_tenant_that_is_over_or_taken_back_binds_nothing,
             a_tenant_has_a_bounded_number_of_good_codes_and_old_ones_are_forgotten,
+            a_binding_and_the_answer_it_is_for_are_stored_both_or_neither,
+            of_many_who_answer_a_binding_at_once_one_does_and_what_it_says_is_so,
             sightings_are_kept_of_registered_devices_and_go_with_them,
         ]);
     };
