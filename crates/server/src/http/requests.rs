@@ -228,6 +228,7 @@ impl DeviceRequestView {
     }
 }
 
-fn masked(text: &str) -> Value {
+/// The `data` of an answer as it may be shown.
+pub fn masked(text: &str) -> Value {
     serde_json::from_str(text).map_or(Value::Null, |value| mask_request(&value))
 }

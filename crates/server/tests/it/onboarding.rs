@@ -25,18 +25,18 @@ const CODES: &str = "/api/v1/open/device-binding-codes";
 const FILTERS: [&str; 2] = ["thing/product/{sn}/#", "sys/product/{sn}/#"];
 
 /// A code of the caller's tenant, as shown, and its id.
-async fn code(api: &Api, asked: Value) -> (String, String) {
+pub async fn code(api: &Api, asked: Value) -> (String, String) {
     let made = api.post(CODES, &asked).await;
     assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     (text(&made.body["code"]), text(&made.body["binding_code"]["binding_code_id"]))
 }
 
-async fn newcomer(app: &TestApp, sn: &str, code: &str) -> PretendDock {
+pub async fn newcomer(app: &TestApp, sn: &str, code: &str) -> PretendDock {
     PretendDock::connect_with(app.mqtt, sn, code, &FILTERS).await
 }
 
-fn bind(code: &str, devices: &[(&str, &str, &str)]) -> Value {
+pub fn bind(code: &str, devices: &[(&str, &str, &str)]) -> Value {
     let devices: Vec<Value> = devices
         .iter()
         .map(|(sn, key, name)| {
@@ -50,7 +50,7 @@ fn bind(code: &str, devices: &[(&str, &str, &str)]) -> Value {
 }
 
 /// The `err_code` of each device.
-fn outcomes(data: &Value) -> Vec<(String, i64)> {
+pub fn outcomes(data: &Value) -> Vec<(String, i64)> {
     assert_eq!(data["result"], 0, "{data}");
     let infos = data["output"]["err_infos"].as_array().unwrap();
     infos
