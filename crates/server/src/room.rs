@@ -17,18 +17,27 @@ impl<K: Ord + Clone> Room<K> {
         Self { size, taken: 0, held: BTreeMap::new() }
     }
 
-    /// Takes so much for somebody, if that leaves as much as they hold then.
-    pub(crate) fn take(&mut self, who: &K, amount: usize) -> bool {
+    /// Whether somebody may take so much: what is left then must be as much as they hold then.
+    pub(crate) fn has(&self, who: &K, amount: usize) -> bool {
         let held = self.held.get(who).copied().unwrap_or(0) + amount;
-        let left = self.size.checked_sub(self.taken + amount);
-        if left.is_none_or(|left| left < held) {
-            return false;
+        self.size.checked_sub(self.taken + amount).is_some_and(|left| held <= left)
+    }
+
+    /// Takes so much for somebody, if they may.
+    pub(crate) fn take(&mut self, who: &K, amount: usize) -> bool {
+        let has = self.has(who, amount);
+        if has {
+            self.take_anyway(who, amount);
         }
-        if held > 0 {
-            self.held.insert(who.clone(), held);
+        has
+    }
+
+    /// Takes what cannot be refused any more.
+    pub(crate) fn take_anyway(&mut self, who: &K, amount: usize) {
+        if amount > 0 {
+            *self.held.entry(who.clone()).or_default() += amount;
+            self.taken += amount;
         }
-        self.taken += amount;
-        true
     }
 
     /// Gives back what was taken.
@@ -80,5 +89,9 @@ mod tests {
         room.give_back(&2, 9);
         assert_eq!((room.taken(), room.held.len()), (0, 0));
         assert!(!room.take(&1, usize::MAX / 4), "it does not overflow");
+        room.take_anyway(&1, 12);
+        assert!(!room.has(&2, 0) && !room.take(&2, 1));
+        room.give_back(&1, 12);
+        assert!(room.take(&2, 5));
     }
 }

@@ -23,6 +23,8 @@ pub(super) const RECORDING_MAX: usize = 8_192;
 pub(super) const RECORDED_PER_SECOND_MAX: u32 = 20;
 /// Requests of one gateway that may wait for an answer by hand.
 pub(super) const OPEN_PER_GATEWAY_MAX: usize = 64;
+/// The same of all gateways. A tenant alone has half of it, which is more than is kept on record of one.
+pub(super) const OPEN_OF_ALL_MAX: usize = 65_536;
 /// Copies of one request that wait for its answer.
 pub(super) const COPIES_MAX: usize = 8;
 /// Longest `data` of a request that is kept whole, in bytes, and how much is kept of a longer one.

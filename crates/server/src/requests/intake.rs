@@ -27,7 +27,7 @@ use super::{
     Inner,
     book::RepeatKey,
     count,
-    doors::{COPIES_MAX, Doors, OPEN_PER_GATEWAY_MAX, PAYLOAD_BYTES_MAX, PAYLOAD_HEAD_BYTES},
+    doors::{COPIES_MAX, Doors, PAYLOAD_BYTES_MAX, PAYLOAD_HEAD_BYTES},
     exchange_of, moved,
     rules::UPDATE_TOPO,
     status_of,
@@ -438,7 +438,7 @@ impl Inner {
         seat.leave();
         let asked = request.asked.clone();
         let waits = request.needs_care();
-        let is_full = waits && self.book().of_gateway(&asked.gateway) >= OPEN_PER_GATEWAY_MAX;
+        let is_full = waits && !self.book().has_room(asked.tenant, &asked.gateway);
         let Some(recording) =
             (!is_full).then(|| self.may_record(asked.tenant, &asked.gateway)).flatten()
         else {

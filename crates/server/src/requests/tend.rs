@@ -62,7 +62,7 @@ impl Inner {
         let due = request.due(now, self.parts.clock.boot());
         let waits_for_reply = request.state == RoutingDecision::AwaitingReply;
         let next = Next { due, unsent_from: (!waits_for_reply).then_some(now.mono) };
-        self.book().put(asked.id, &asked.gateway, key, next);
+        self.book().put(asked.id, asked.tenant, &asked.gateway, key, next);
         self.timers_moved.notify_one();
     }
 
