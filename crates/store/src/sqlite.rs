@@ -371,15 +371,6 @@ impl RegistryStore for SqliteStore {
         self.readers.read(move |conn| credentials::every(conn, &sealer)).await
     }
 
-    async fn put_device(&self, device: Device) -> Result<(), StoreError> {
-        self.write(Lane::Normal, move |batch| registry::put_device(batch, &device)).await
-    }
-
-    async fn remove_device(&self, sn: &DeviceSn) -> Result<bool, StoreError> {
-        let sn = sn.clone();
-        self.write(Lane::Normal, move |batch| registry::remove_device(batch, &sn)).await
-    }
-
     async fn devices(&self) -> Result<Vec<Device>, StoreError> {
         self.readers.read(registry::devices).await
     }

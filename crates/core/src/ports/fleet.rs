@@ -101,7 +101,7 @@ pub enum DeviceOrder {
         /// Whose it is from then on.
         to: TenantId,
     },
-    /// It is forgotten.
+    /// It is forgotten: where it stood behind a gateway, what stood behind it, and whose it was. Its commands stay.
     Remove {
         /// Which.
         sn: DeviceSn,

@@ -13,7 +13,7 @@ use utmos_core::{
     device::{Device, DeviceKind},
     id::{ApiId, DeviceSn, TenantId},
     method::CompleteOn,
-    ports::{RegistryStore, Tenant},
+    ports::{By, DeviceOrder, FleetStore, Ordered, RegistryStore, Tenant},
     signing::{self, SignedParts},
     time::{Clock, Timestamp},
 };
@@ -214,7 +214,12 @@ pub async fn put_tenant(store: &dyn RegistryStore, name: &str) -> TenantId {
     id
 }
 
-pub async fn put_gateway(store: &dyn RegistryStore, tenant: TenantId, sn: &str) {
+pub async fn put_gateway(store: &dyn FleetStore, tenant: TenantId, sn: &str) {
+    put_dock(store, tenant, sn, true).await;
+}
+
+/// The same, simulated or real.
+pub async fn put_dock(store: &dyn FleetStore, tenant: TenantId, sn: &str, simulated: bool) {
     let sn = DeviceSn::parse(sn).unwrap();
     let mqtt_secret_hash = Some(mqtt_secret_hash(&sn, PASSWORD.as_bytes()));
     let device = Device {
@@ -224,11 +229,18 @@ pub async fn put_gateway(store: &dyn RegistryStore, tenant: TenantId, sn: &str) 
         model_key: Some("3-2-0".to_owned()),
         label: String::new(),
         tags: BTreeSet::new(),
-        simulated: true,
+        simulated,
         mqtt_secret_hash,
         created_at: Timestamp::from_millis(0),
     };
-    store.put_device(device).await.unwrap();
+    let ordered = order(store, DeviceOrder::Register(device)).await;
+    assert!(matches!(ordered, Ordered::Done(_)), "{ordered:?}");
+}
+
+/// Changes a device past the server.
+pub async fn order(store: &dyn FleetStore, order: DeviceOrder) -> Ordered {
+    let by = By { who: "test".to_owned(), at: Timestamp::from_millis(0) };
+    store.order(order, by).await.unwrap()
 }
 
 /// What a caller holds of a credential.

@@ -6,7 +6,6 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use utmos_core::{
     binding::{BindingCode, code_hash},
-    device::Device,
     id::{BindingCodeId, DeviceSn},
     ports::{FleetStore, Recorded, RegistryStore},
     time::Timestamp,
@@ -14,7 +13,7 @@ use utmos_core::{
 use uuid::Uuid;
 
 use crate::{
-    app::{Api, PATIENCE, TestApp, put_gateway, unix_seconds},
+    app::{Api, PATIENCE, TestApp, put_dock, put_gateway, unix_seconds},
     devices_api::{DEVICES, shown},
     dock::{PretendDock, lets_in},
     requests::until_listed,
@@ -512,10 +511,7 @@ async fn a_binding_that_is_approved_by_hand_binds() {
 
 /// A dock that is not registered as simulated.
 async fn real_dock(app: &TestApp) -> PretendDock {
-    put_gateway(&*app.store, app.api.given.tenant, "REAL").await;
-    let all = app.store.devices().await.unwrap();
-    let known = all.into_iter().find(|one| one.sn.as_str() == "REAL").unwrap();
-    app.store.put_device(Device { simulated: false, ..known }).await.unwrap();
+    put_dock(&*app.store, app.api.given.tenant, "REAL", false).await;
     // Whatever comes after it in the store is known no earlier than it is.
     app.credential(|_| {}).await;
     app.dock("REAL").await

@@ -52,6 +52,12 @@ macro_rules! full_contract_tests {
             rules_are_set_replaced_taken_back_and_counted,
             a_task_is_found_by_its_newest_command_that_may_have_left,
         ]);
+        $crate::contract_tests!($place, registry: [
+            devices_come_by_serial_number_and_can_move,
+            topology_adds_only_devices_that_are_new,
+            a_device_that_is_removed_leaves_no_trace_but_its_commands,
+            the_generation_rises_with_changes_alone_and_for_everybody,
+        ]);
         $crate::contract_tests!($place, fleet: [
             a_serial_number_belongs_to_one_tenant_and_every_change_of_it_is_on_record,
             of_many_who_register_a_serial_number_at_once_one_gets_it,
@@ -108,10 +114,6 @@ macro_rules! contract_tests {
             a_name_belongs_to_one_tenant,
             a_credential_is_kept_whole_with_its_secrets,
             credentials_come_oldest_first,
-            devices_come_by_serial_number_and_can_move,
-            topology_adds_only_devices_that_are_new,
-            a_device_that_is_removed_leaves_no_trace_but_its_commands,
-            the_generation_rises_with_changes_alone_and_for_everybody,
         ]);
     };
     ($place:expr, $module:ident: [$($name:ident,)*]) => {

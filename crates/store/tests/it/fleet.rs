@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     contract::{FullPlace, FullStore},
-    given::{at, device, gateway, sn, tenant},
+    given::{at, device, gateway, register, sn, tenant},
     requests::waiting,
 };
 
@@ -203,10 +203,10 @@ pub async fn a_code_of_another_tenant_that_is_over_or_taken_back_binds_nothing(
         assert_eq!(store.bind(binding("D1", one, number, &["A1"])).await.unwrap(), Bound::NoCode);
     }
     assert!(store.devices().await.unwrap().is_empty());
-    store.put_device(device("D1", two)).await.unwrap();
+    register(&*store, device("D1", two)).await;
     assert_eq!(store.bind(binding("D1", one, 1, &["A1"])).await.unwrap(), Bound::Taken);
-    store.put_device(aircraft("A1", two)).await.unwrap();
-    store.put_device(device("D2", one)).await.unwrap();
+    register(&*store, aircraft("A1", two)).await;
+    register(&*store, device("D2", one)).await;
     let taken = Bound::Done { taken: vec![sn("A1")] };
     assert_eq!(store.bind(binding("D2", one, 1, &["A1"])).await.unwrap(), taken);
 }
@@ -233,7 +233,7 @@ pub async fn a_tenant_has_a_bounded_number_of_good_codes_and_old_ones_are_forgot
 
 pub async fn sightings_are_kept_of_registered_devices_and_go_with_them(place: &dyn FullPlace) {
     let store = place.open_full().await;
-    store.put_device(device("D1", tenant(1))).await.unwrap();
+    register(&*store, device("D1", tenant(1))).await;
     let seen = |text: &str, first, last| Sighting {
         sn: sn(text),
         tenant: tenant(1),
@@ -282,7 +282,7 @@ pub async fn a_binding_and_the_answer_it_is_for_are_stored_both_or_neither(place
     let store = place.open_full().await;
     let (one, two) = (tenant(1), tenant(2));
     store.add_binding_code(code(1, one, 1), 10).await.unwrap();
-    store.put_device(aircraft("A2", two)).await.unwrap();
+    register(&*store, aircraft("A2", two)).await;
     let asked = waiting(1, 1);
     assert_eq!(store.keep_request(asked.clone()).await.unwrap(), RequestKept::New);
     let approved = answered(&asked, "APPROVED");
