@@ -3,7 +3,8 @@
 //!
 //! [`intake`] takes what comes in and answers at once what is answered automatically; [`by_hand`] takes answers; [`tend`]
 //! looks after what waits: for such an answer, for its gateway, for its deadline. What they decide,
-//! `core::device_request` says; what binds devices as well goes through [`binding`]. Nothing here makes the way in wait, and nothing a device asks makes memory or disk grow beyond the limits of [`doors`].
+//! `core::device_request` says; what binds devices as well goes through [`binding`]. Nothing here makes the way in wait,
+//! and nothing a device asks makes memory or disk grow beyond the limits of [`doors`].
 
 mod binding;
 mod book;
