@@ -27,8 +27,8 @@ use crate::{
 pub use self::{
     events::{EventBatch, EventFilter, EventStore},
     fleet::{
-        Bind, Bound, By, DeviceEdit, DeviceOrder, DeviceRecord, FleetStore, Ordered, Recorded,
-        Sighting,
+        Bind, Bound, BoundAnswer, By, DeviceEdit, DeviceOrder, DeviceRecord, FleetStore, Ordered,
+        Recorded, Sighting,
     },
     history::{
         DeviceTelemetry, History, SamplePlace, SampleRange, SamplesRead, TelemetryRules,
@@ -316,12 +316,7 @@ pub trait RegistryStore: Send + Sync {
     /// Every credential, oldest first.
     async fn credentials(&self) -> Result<Vec<Credential>, StoreError>;
 
-    /// Adds or replaces a device.
-    async fn put_device(&self, device: Device) -> Result<(), StoreError>;
-    /// Forgets a device: where it stood behind a gateway, what stood behind it, and whose it was. Its commands stay. Answers
-    /// whether it was there.
-    async fn remove_device(&self, sn: &DeviceSn) -> Result<bool, StoreError>;
-    /// Every device, by serial number.
+    /// Every device, by serial number. What changes them is [`FleetStore::order`], which puts it on record.
     async fn devices(&self) -> Result<Vec<Device>, StoreError>;
 
     /// Remembers what stands behind a gateway, and adds the sub-devices that are new as devices of its tenant.

@@ -43,7 +43,7 @@ use utmos_core::{
     credential::Credential,
     device::{Device, SubDevice},
     evidence::Entry,
-    id::{ApiId, CommandId, DeviceSn, GatewaySn, TenantId},
+    id::{ApiId, CommandId, GatewaySn, TenantId},
     method::Risk,
     ports::{
         Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, RegistryStore,
@@ -391,14 +391,6 @@ impl RegistryStore for PostgresStore {
 
     async fn credentials(&self) -> Result<Vec<Credential>, StoreError> {
         credentials::every(self).await
-    }
-
-    async fn put_device(&self, device: Device) -> Result<(), StoreError> {
-        rarely!(self, |tx| registry::put_device(&tx, &device))
-    }
-
-    async fn remove_device(&self, sn: &DeviceSn) -> Result<bool, StoreError> {
-        rarely!(self, |tx| registry::remove_device(&tx, sn))
     }
 
     async fn devices(&self) -> Result<Vec<Device>, StoreError> {

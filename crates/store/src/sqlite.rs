@@ -47,10 +47,10 @@ use utmos_core::{
     id::{ApiId, BindingCodeId, CommandId, DeviceRequestId, DeviceSn, GatewaySn, TenantId},
     method::Risk,
     ports::{
-        Accepted, Advance, Advanced, Bind, Bound, By, CommandFilter, CommandStore, DeviceOrder,
-        DeviceRecord, FleetStore, NewCommand, Nonce, Ordered, RegistryStore, RequestChanged,
-        RequestFilter, RequestKept, RequestStore, RuleSet, Sighting, StoreDepths, StoreError,
-        TaskState, Tenant, Unmatched,
+        Accepted, Advance, Advanced, Bind, Bound, BoundAnswer, By, CommandFilter, CommandStore,
+        DeviceOrder, DeviceRecord, FleetStore, NewCommand, Nonce, Ordered, RegistryStore,
+        RequestChanged, RequestFilter, RequestKept, RequestStore, RuleSet, Sighting, StoreDepths,
+        StoreError, TaskState, Tenant, Unmatched,
     },
     reply::RawJson,
     signing::NonceUse,
@@ -371,15 +371,6 @@ impl RegistryStore for SqliteStore {
         self.readers.read(move |conn| credentials::every(conn, &sealer)).await
     }
 
-    async fn put_device(&self, device: Device) -> Result<(), StoreError> {
-        self.write(Lane::Normal, move |batch| registry::put_device(batch, &device)).await
-    }
-
-    async fn remove_device(&self, sn: &DeviceSn) -> Result<bool, StoreError> {
-        let sn = sn.clone();
-        self.write(Lane::Normal, move |batch| registry::remove_device(batch, &sn)).await
-    }
-
     async fn devices(&self) -> Result<Vec<Device>, StoreError> {
         self.readers.read(registry::devices).await
     }
@@ -513,6 +504,20 @@ impl FleetStore for SqliteStore {
     async fn bind(&self, bind: Bind) -> Result<Bound, StoreError> {
         let subs = subs_json(&bind.subs)?;
         self.write(Lane::Normal, move |batch| fleet::bind(batch, &bind, &subs)).await
+    }
+
+    async fn bind_answering(
+        &self,
+        bind: Bind,
+        seen: StatusVersion,
+        request: Arc<DeviceRequest>,
+    ) -> Result<BoundAnswer, StoreError> {
+        let subs = subs_json(&bind.subs)?;
+        let answer = SealedRequest::new(request, &self.sealer)?;
+        self.write(Lane::Normal, move |batch| {
+            fleet::bind_answering(batch, &bind, &subs, seen, &answer)
+        })
+        .await
     }
 
     async fn device_record(&self, sn: &DeviceSn) -> Result<Vec<DeviceRecord>, StoreError> {

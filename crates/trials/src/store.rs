@@ -10,7 +10,7 @@ use utmos_core::{
     credential::Credential,
     device::{Device, SubDevice},
     evidence::Entry,
-    id::{ApiId, CommandId, DeviceSn, GatewaySn, TenantId},
+    id::{ApiId, CommandId, GatewaySn, TenantId},
     ports::{
         Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, RegistryStore,
         StoreError, Tenant, Unmatched,
@@ -357,14 +357,6 @@ impl RegistryStore for TrialStore {
 
     async fn credentials(&self) -> Result<Vec<Credential>, StoreError> {
         Ok(Vec::new())
-    }
-
-    async fn put_device(&self, _: Device) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    async fn remove_device(&self, _: &DeviceSn) -> Result<bool, StoreError> {
-        Ok(false)
     }
 
     async fn devices(&self) -> Result<Vec<Device>, StoreError> {

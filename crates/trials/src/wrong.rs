@@ -9,7 +9,7 @@ use utmos_core::{
     credential::Credential,
     device::{Device, SubDevice},
     evidence::{Entry, Proof},
-    id::{ApiId, CommandId, DeviceSn, GatewaySn, TenantId},
+    id::{ApiId, CommandId, GatewaySn, TenantId},
     method::Risk,
     ports::{
         Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, RegistryStore,
@@ -203,14 +203,6 @@ impl RegistryStore for Wanted {
 
     async fn credentials(&self) -> Result<Vec<Credential>, StoreError> {
         self.store.credentials().await
-    }
-
-    async fn put_device(&self, device: Device) -> Result<(), StoreError> {
-        self.store.put_device(device).await
-    }
-
-    async fn remove_device(&self, sn: &DeviceSn) -> Result<bool, StoreError> {
-        self.store.remove_device(sn).await
     }
 
     async fn devices(&self) -> Result<Vec<Device>, StoreError> {

@@ -1,15 +1,17 @@
 //! Where what is known of the fleet beside its registration is kept: when devices were seen, who may join, and who
 //! changed what.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 
 use super::StoreError;
 use crate::{
     binding::BindingCode,
+    command::StatusVersion,
     device::{Device, SubDevice},
-    id::{BindingCodeId, DeviceSn, GatewaySn, TenantId},
+    device_request::DeviceRequest,
+    id::{ApiId, BindingCodeId, DeviceSn, GatewaySn, TenantId},
     time::Timestamp,
 };
 
@@ -32,10 +34,13 @@ pub struct Sighting {
     pub online: bool,
 }
 
+/// Stands between who does something and who approved of it. No serial number has a space.
+const APPROVED_BY: &str = ", approved by ";
+
 /// Who changes something, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct By {
-    /// An API id, `command line`, a gateway, or a binding code.
+    /// An API id, `command line`, a gateway, or a binding code; and who approved, see [`By::approved`].
     pub who: String,
     /// When.
     pub at: Timestamp,
@@ -51,7 +56,14 @@ impl By {
     /// The gateway named so.
     #[must_use]
     pub fn gateway_of(who: &str) -> Option<GatewaySn> {
-        GatewaySn::parse(who.strip_prefix("gateway ")?).ok()
+        let named = who.split(APPROVED_BY).next()?;
+        GatewaySn::parse(named.strip_prefix("gateway ")?).ok()
+    }
+
+    /// How `who` is named where somebody else had to approve.
+    #[must_use]
+    pub fn approved(who: &str, by: &ApiId) -> String {
+        format!("{who}{APPROVED_BY}{by}")
     }
 }
 
@@ -89,7 +101,7 @@ pub enum DeviceOrder {
         /// Whose it is from then on.
         to: TenantId,
     },
-    /// It is forgotten.
+    /// It is forgotten: where it stood behind a gateway, what stood behind it, and whose it was. Its commands stay.
     Remove {
         /// Which.
         sn: DeviceSn,
@@ -138,6 +150,17 @@ pub enum Bound {
     NoCode,
     /// The gateway is another tenant's; nothing is stored.
     Taken,
+}
+
+/// What became of a [`Bind`] that answers a device request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BoundAnswer {
+    /// All that it names is the tenant's, and the request is answered.
+    Done,
+    /// The request was changed by somebody else first, or is gone; nothing is stored.
+    Lost,
+    /// Not all of it can be bound, so that the answer would not be true; nothing is stored.
+    Otherwise(Bound),
 }
 
 /// What goes on record of a device.
@@ -206,6 +229,14 @@ pub trait FleetStore: Send + Sync {
     async fn order(&self, order: DeviceOrder, by: By) -> Result<Ordered, StoreError>;
     /// Binds a gateway, spends a use of its code, and puts both on record, all or nothing.
     async fn bind(&self, bind: Bind) -> Result<Bound, StoreError>;
+    /// The same where a device request asked for it, which is answered with that: both or neither. Nothing is stored unless
+    /// the request is still at the version it had and all that the binding names can be bound, as its answer says.
+    async fn bind_answering(
+        &self,
+        bind: Bind,
+        seen: StatusVersion,
+        request: Arc<DeviceRequest>,
+    ) -> Result<BoundAnswer, StoreError>;
     /// A device's record, newest first: the newest lines, to a named limit, also of one that was removed.
     async fn device_record(&self, sn: &DeviceSn) -> Result<Vec<DeviceRecord>, StoreError>;
 
@@ -224,4 +255,22 @@ pub trait FleetStore: Send + Sync {
         id: BindingCodeId,
         at: Timestamp,
     ) -> Result<bool, StoreError>;
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn a_gateway_is_known_by_its_name_also_where_somebody_approved() {
+        let gateway = GatewaySn::parse("DOCK-1").unwrap();
+        let named = By::gateway(&gateway);
+        let approved = By::approved(&named, &ApiId::new("utk_a".to_owned()));
+        assert_eq!(approved, "gateway DOCK-1, approved by utk_a");
+        for who in [named, approved] {
+            assert_eq!(By::gateway_of(&who), Some(gateway.clone()), "{who}");
+        }
+        assert_eq!(By::gateway_of("binding code x, approved by gateway DOCK-1"), None);
+    }
 }

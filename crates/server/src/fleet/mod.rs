@@ -1,6 +1,7 @@
 //! The devices as they are at this moment: which are there and by what that is known, when each was seen, and how one
 //! joins a tenant. The registry itself is the directory's.
 
+mod binding;
 mod edges;
 mod newcomers;
 mod onboarding;
@@ -38,6 +39,7 @@ use crate::{
 };
 
 pub use self::{
+    binding::{Answered, NotAnswered, Outcomes, Plan, ToAnswer},
     edges::{Edge, EdgeSink, Evidence},
     newcomers::{Newcomer, Newcomers},
     onboarding::{Onboarding, OnboardingParts},

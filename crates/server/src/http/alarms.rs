@@ -13,9 +13,8 @@ use utoipa::ToSchema;
 
 use super::{
     App, devices,
-    list::{LIMIT_DEFAULT, LIMIT_MAX},
     problem::{Problem, ProblemBody},
-    query::{InPath, Query, between},
+    query::{InPath, PageParams, Query},
     signed::Signed,
     words::AlarmLevelWord,
 };
@@ -128,10 +127,7 @@ pub async fn list_device_alarms(
     path = "/api/v1/open/alarms",
     tag = "devices",
     operation_id = "listAlarms",
-    params(
-        ("limit" = Option<u32>, Query, description = "1 to 500, 100 when absent", minimum = 1, maximum = 500),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-    ),
+    params(PageParams),
     responses(
         (status = 200, description = "A page", body = AlarmPage),
         (status = "default", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
@@ -146,25 +142,18 @@ pub async fn list_alarms(
     signed
         .reading(&app, Permission::EventRead, async |caller| {
             let mut query = Query::read(query.as_deref(), &["limit", "cursor"]);
-            let limit = query.take("limit", "a whole number from 1 to 500", between(1, LIMIT_MAX));
-            let after = query.take("cursor", "the next_cursor of a page", |text| {
+            let page = query.page(|text| {
                 let (device, key) = text.split_once(' ')?;
                 Some((device.to_owned(), key.to_owned()))
             });
             query.finish()?;
-            let limit = limit.unwrap_or(LIMIT_DEFAULT);
             let place = |alarm: &Alarm| (alarm.device.to_string(), alarm.key.clone());
             let mut alarms = app.events.alarms_of_tenant(caller.tenant());
             alarms.retain(|alarm| {
                 caller.may_touch(&alarm.device)
-                    && after.as_ref().is_none_or(|after| *after < place(alarm))
+                    && page.cursor.as_ref().is_none_or(|after| *after < place(alarm))
             });
-            let has_more = alarms.len() > limit;
-            alarms.truncate(limit);
-            let next_cursor = alarms
-                .last()
-                .filter(|_| has_more)
-                .map(|last| format!("{} {}", last.device, last.key));
+            let next_cursor = page.cut(&mut alarms, |last| format!("{} {}", last.device, last.key));
             let views = alarms.iter().filter_map(|alarm| RaisedView::of(alarm, &app.alarm_texts));
             Ok(Json(AlarmPage { items: views.map(|(_, view)| view).collect(), next_cursor }))
         })

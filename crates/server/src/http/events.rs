@@ -21,9 +21,9 @@ use super::{
     App,
     alarms::AlarmView,
     devices,
-    list::{LIMIT_DEFAULT, LIMIT_MAX, parse_time},
+    list::parse_time,
     problem::{Problem, ProblemBody},
-    query::{InPath, Query, between},
+    query::{InPath, PageParams, Query},
     signed::Signed,
     words::EventKindWord,
 };
@@ -101,8 +101,7 @@ pub struct EventView {
         ("method" = Option<String>, Query, description = "Of this method of DJI's"),
         ("from" = Option<String>, Query, description = "Received at this time (RFC 3339) or later", format = "date-time"),
         ("to" = Option<String>, Query, description = "Received before this time (RFC 3339)", format = "date-time"),
-        ("limit" = Option<u32>, Query, description = "1 to 500, 100 when absent", minimum = 1, maximum = 500),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        PageParams,
     ),
     responses(
         (status = 200, description = "A page", body = EventPage),
@@ -128,18 +127,13 @@ pub async fn list_device_events(
                 from: query.take("from", "an RFC 3339 time", parse_time),
                 to: query.take("to", "an RFC 3339 time", parse_time),
             };
-            let limit = query.take("limit", "a whole number from 1 to 500", between(1, LIMIT_MAX));
-            let before: Option<Uuid> =
-                query.take("cursor", "the next_cursor of a page", |text| text.parse().ok());
+            let page = query.page(|text| text.parse::<Uuid>().ok());
             query.finish()?;
             let device = devices::find(&app, &caller, &device)?.sn;
-            let limit = limit.unwrap_or(LIMIT_DEFAULT);
-            let store = app.events.store();
-            let found = store.events_of(caller.tenant(), device, filter, before, limit + 1).await;
+            let (store, tenant) = (app.events.store(), caller.tenant());
+            let found = store.events_of(tenant, device, filter, page.cursor, page.to_read()).await;
             let mut found = found.map_err(|error| Problem::store(&error))?;
-            let has_more = found.len() > limit;
-            found.truncate(limit);
-            let next_cursor = found.last().filter(|_| has_more).map(|last| last.id.to_string());
+            let next_cursor = page.cut(&mut found, |last| last.id.to_string());
             let items = found.iter().map(|event| EventView::of(event, &app)).collect();
             Ok(Json(EventPage { items, next_cursor }))
         })

@@ -19,16 +19,11 @@ use utoipa::ToSchema;
 use super::{
     App,
     problem::{Problem, ProblemBody},
-    query::{Query, between},
+    query::{Page, PageParams, Query},
     signed::Signed,
     view::CommandView,
     words::StatusWord,
 };
-
-/// Longest page.
-pub const LIMIT_MAX: usize = 500;
-/// A page when nobody asks.
-pub const LIMIT_DEFAULT: usize = 100;
 
 /// A page of commands.
 #[derive(Debug, Serialize, ToSchema)]
@@ -51,8 +46,7 @@ pub struct CommandPage {
         ("command_type" = Option<String>, Query, description = "Of this method"),
         ("accepted_after" = Option<String>, Query, description = "Accepted at this time (RFC 3339) or later", format = "date-time"),
         ("accepted_before" = Option<String>, Query, description = "Accepted before this time (RFC 3339)", format = "date-time"),
-        ("limit" = Option<u32>, Query, description = "1 to 500, 100 when absent", minimum = 1, maximum = 500),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        PageParams,
     ),
     responses(
         (status = 200, description = "A page", body = CommandPage),
@@ -67,15 +61,12 @@ pub async fn list_commands(
 ) -> Result<Json<CommandPage>, Problem> {
     signed
         .reading(&app, Permission::CommandRead, async |caller| {
-            let (filter, limit, before) = read(query.as_deref())?;
+            let (filter, page) = read(query.as_deref())?;
             let filter = CommandFilter { devices: caller.devices().cloned(), ..filter };
-            // One more than is shown tells whether there is another page.
-            let commands = app.store.commands_of(caller.tenant(), filter, before, limit + 1).await;
+            let (tenant, most) = (caller.tenant(), page.to_read());
+            let commands = app.store.commands_of(tenant, filter, page.cursor, most).await;
             let mut commands = commands.map_err(|error| Problem::store(&error))?;
-            let has_more = commands.len() > limit;
-            commands.truncate(limit);
-            let next_cursor =
-                commands.last().filter(|_| has_more).map(|last| last.spec.id.to_string());
+            let next_cursor = page.cut(&mut commands, |last| last.spec.id.to_string());
             let items =
                 commands.iter().map(|command| CommandView::of(command, &app.catalogue)).collect();
             Ok(Json(CommandPage { items, next_cursor }))
@@ -83,10 +74,8 @@ pub async fn list_commands(
         .await
 }
 
-/// What a query asks for: which commands, how many, and before which one.
-pub(super) fn read(
-    query: Option<&str>,
-) -> Result<(CommandFilter, usize, Option<CommandId>), Problem> {
+/// What a query asks for: which commands, and which page of them.
+pub(super) fn read(query: Option<&str>) -> Result<(CommandFilter, Page<CommandId>), Problem> {
     let known = [
         "device_id",
         "status",
@@ -105,10 +94,9 @@ pub(super) fn read(
         accepted_before: query.take("accepted_before", "an RFC 3339 time", parse_time),
         devices: None,
     };
-    let limit = query.take("limit", "a whole number from 1 to 500", between(1, LIMIT_MAX));
-    let before = query.take("cursor", "the next_cursor of a page", |text| text.parse().ok());
+    let page = query.page(|text| text.parse().ok());
     query.finish()?;
-    Ok((filter, limit.unwrap_or(LIMIT_DEFAULT), before))
+    Ok((filter, page))
 }
 
 /// Reads an RFC 3339 time.

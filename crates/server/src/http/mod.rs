@@ -217,8 +217,8 @@ pub mod try_lists {
     /// # Errors
     /// As the endpoint.
     pub fn commands(query: Option<&str>) -> Result<Listed, Problem> {
-        let (filter, limit, before) = list::read(query)?;
-        Ok(Listed { filter, limit, before: before.map(|id| id.uuid()) })
+        let (filter, page) = list::read(query)?;
+        Ok(Listed { filter, limit: page.limit, before: page.cursor.map(|id| id.uuid()) })
     }
 
     /// Of messages that belong to nothing.
@@ -226,8 +226,8 @@ pub mod try_lists {
     /// # Errors
     /// As the endpoint.
     pub fn unmatched(query: Option<&str>) -> Result<Listed, Problem> {
-        let (limit, before) = unmatched::read(query)?;
-        Ok(Listed { filter: CommandFilter::default(), limit, before })
+        let page = unmatched::read(query)?;
+        Ok(Listed { filter: CommandFilter::default(), limit: page.limit, before: page.cursor })
     }
 }
 

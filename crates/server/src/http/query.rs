@@ -6,6 +6,7 @@ use axum::{
     extract::{FromRequestParts, Path},
     http::request::Parts,
 };
+use utoipa::IntoParams;
 
 use super::problem::{Detail, Problem, cut};
 
@@ -19,6 +20,46 @@ impl<S: Send + Sync> FromRequestParts<S> for InPath {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
         let text = Path::<String>::from_request_parts(parts, state).await;
         Ok(Self(text.map_or(String::new(), |Path(text)| text)))
+    }
+}
+
+/// Longest page.
+pub const LIMIT_MAX: usize = 500;
+/// A page when nobody asks.
+const LIMIT_DEFAULT: usize = 100;
+
+/// The parameters of every list that comes in pages, as they are documented.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes the parameters in the OpenAPI document")]
+pub struct PageParams {
+    /// 1 to 500, 100 when absent
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before
+    cursor: Option<String>,
+}
+
+/// Which page of a list is asked for.
+pub struct Page<C> {
+    /// How many items it has at most.
+    pub limit: usize,
+    /// Where it begins: right after this. `None` for the first.
+    pub cursor: Option<C>,
+}
+
+impl<C> Page<C> {
+    /// How many items to look for: one more than is shown tells whether there is another page.
+    #[must_use]
+    pub fn to_read(&self) -> usize {
+        self.limit + 1
+    }
+
+    /// Cuts what was found down to the page. Answers where the next one begins, if there is one.
+    pub fn cut<T>(&self, found: &mut Vec<T>, place: impl FnOnce(&T) -> String) -> Option<String> {
+        let has_more = found.len() > self.limit;
+        found.truncate(self.limit);
+        found.last().filter(|_| has_more).map(place)
     }
 }
 
@@ -63,6 +104,13 @@ impl Query {
         parsed
     }
 
+    /// Takes `limit` and `cursor` out.
+    pub fn page<C>(&mut self, parse: impl FnOnce(&str) -> Option<C>) -> Page<C> {
+        let limit = self.take("limit", "a whole number from 1 to 500", between(1, LIMIT_MAX));
+        let cursor = self.take("cursor", "the next_cursor of a page", parse);
+        Page { limit: limit.unwrap_or(LIMIT_DEFAULT), cursor }
+    }
+
     /// Notes what is wrong with a parameter beside others.
     pub fn refuse(&mut self, name: &str, problem: &str) {
         self.flaws.push(Detail::new(format!("query:{name}"), problem));
@@ -85,6 +133,17 @@ pub fn between(least: usize, most: usize) -> impl FnOnce(&str) -> Option<usize> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_that_is_full_says_where_the_next_begins() {
+        let mut query = Query::read(Some("limit=2&cursor=7"), &["limit", "cursor"]);
+        let page: Page<u32> = query.page(|text| text.parse().ok());
+        assert_eq!((page.to_read(), page.cursor), (3, Some(7)));
+        let cut = |mut found: Vec<u32>| (page.cut(&mut found, u32::to_string), found);
+        assert_eq!(cut(vec![1, 2, 3]), (Some("2".to_owned()), vec![1, 2]));
+        assert_eq!(cut(vec![1, 2]), (None, vec![1, 2]));
+        assert_eq!(cut(vec![]), (None, vec![]));
+    }
 
     #[test]
     fn every_problem_is_named_at_once() {

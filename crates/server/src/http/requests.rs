@@ -20,9 +20,8 @@ use utoipa::ToSchema;
 
 use super::{
     App,
-    list::{LIMIT_DEFAULT, LIMIT_MAX},
     problem::{Code, Detail, Problem, ProblemBody},
-    query::{InPath, Query, between},
+    query::{InPath, PageParams, Query},
     signed::Signed,
     words::{ReplySourceWord, RoutingDecisionWord},
 };
@@ -101,8 +100,7 @@ pub struct DeviceRequestView {
         ("device_id" = Option<String>, Query, description = "Of this gateway"),
         ("request_type" = Option<String>, Query, description = "Of this type, such as `flighttask_resource_get`"),
         ("state" = Option<RoutingDecisionWord>, Query, description = "In this state"),
-        ("limit" = Option<u32>, Query, description = "1 to 500, 100 when absent", minimum = 1, maximum = 500),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        PageParams,
     ),
     responses(
         (status = 200, description = "A page", body = DeviceRequestPage),
@@ -131,9 +129,7 @@ pub async fn list_device_requests(
                 ),
                 devices: caller.devices().cloned(),
             };
-            let limit = query.take("limit", "a whole number from 1 to 500", between(1, LIMIT_MAX));
-            let before: Option<DeviceRequestId> =
-                query.take("cursor", "the next_cursor of a page", |text| text.parse().ok());
+            let page = query.page(|text| text.parse::<DeviceRequestId>().ok());
             query.finish()?;
             if let Some(other) = vendor.filter(|vendor| vendor != "dji") {
                 let detail = Detail::new("query:vendor", "must be dji").given(other.into());
@@ -142,15 +138,10 @@ pub async fn list_device_requests(
                     ..Problem::invalid(vec![detail])
                 });
             }
-            let limit = limit.unwrap_or(LIMIT_DEFAULT);
-            // One more than is shown tells whether there is another page.
-            let store = app.desk.store();
-            let found = store.requests_of(caller.tenant(), filter, before, limit + 1).await;
+            let (store, tenant) = (app.desk.store(), caller.tenant());
+            let found = store.requests_of(tenant, filter, page.cursor, page.to_read()).await;
             let mut found = found.map_err(|error| Problem::store(&error))?;
-            let has_more = found.len() > limit;
-            found.truncate(limit);
-            let next_cursor =
-                found.last().filter(|_| has_more).map(|last| last.asked.id.to_string());
+            let next_cursor = page.cut(&mut found, |last| last.asked.id.to_string());
             let items = found.iter().map(DeviceRequestView::of).collect();
             Ok(Json(DeviceRequestPage { items, next_cursor }))
         })
@@ -228,6 +219,7 @@ impl DeviceRequestView {
     }
 }
 
-fn masked(text: &str) -> Value {
+/// The `data` of an answer as it may be shown.
+pub fn masked(text: &str) -> Value {
     serde_json::from_str(text).map_or(Value::Null, |value| mask_request(&value))
 }

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utmos_core::{
     credential::Permission,
-    device_request::{CannotReply, RoutingDecision, result_of},
+    device_request::{CannotReply, DeviceRequest, Reply, RoutingDecision, result_of},
+    id::ApiId,
 };
 use utmos_dji::answer::check_reply;
 use utoipa::ToSchema;
@@ -17,7 +18,7 @@ use super::{
     App, json,
     problem::{Code, Detail, Problem, ProblemBody, cut},
     query::InPath,
-    requests::{find, unknown},
+    requests::{find, masked, unknown},
     signed::{self, Signed},
     words::ReplySourceWord,
 };
@@ -65,6 +66,31 @@ pub struct DeviceRequestReplied {
     /// When it became durable.
     #[schema(format = "date-time")]
     pub replied_at: String,
+    /// The `data` of the answer as the device gets it; secrets are masked.
+    #[schema(value_type = Object)]
+    pub standardized_reply: Value,
+    /// What an approval of `airport_organization_bind` came to; `null` for everything else.
+    pub binding: Option<BindingView>,
+}
+
+/// Which devices were bound, and which were not.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({"bound": ["7CTDM2900B00XX"], "refused": [{"device_id": "1581F5B00XX", "error_code": 210_231}]}))]
+pub struct BindingView {
+    /// These are devices of the tenant now.
+    pub bound: Vec<String>,
+    /// These were not bound, whoever approves.
+    pub refused: Vec<NotBound>,
+}
+
+/// A device that was not bound.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct NotBound {
+    /// Its serial number.
+    pub device_id: String,
+    /// What the dock is told: 210229 where organisation or code are wrong, 210231 where it is another tenant's, or none
+    /// that this gateway may have.
+    pub error_code: i64,
 }
 
 /// Answers a request of a device by hand. Sent once.
@@ -86,8 +112,9 @@ pub async fn reply_to_device_request(
     InPath(id): InPath,
     signed: Signed,
 ) -> Result<(StatusCode, Json<DeviceRequestReplied>), Problem> {
-    let (caller, by_hand) =
-        signed.checking(&app, Permission::DeviceRequestCreate, |_, body| read(body)).await?;
+    let (caller, by_hand) = signed
+        .checking(&app, Permission::DeviceRequestCreate, |caller, body| read(caller.api_id(), body))
+        .await?;
     signed::spend(&app, &caller).await?;
     let request = find(&app, &caller, &id).await?;
     // Whether it can be answered at all is said before what is wrong with the answer.
@@ -106,6 +133,9 @@ pub async fn reply_to_device_request(
         ReplyError::Cannot(CannotReply::Expired | CannotReply::Unsupported) => {
             Problem::new(Code::DeviceRequestExpired, &error)
         }
+        ReplyError::NotWhole => {
+            Problem::invalid(vec![Detail::new("/reply_code", error.to_string())])
+        }
         ReplyError::Store(cause) => Problem::store(&cause),
     })?;
     let reply = replied.reply.as_ref().ok_or_else(|| unknown(&id))?;
@@ -115,8 +145,29 @@ pub async fn reply_to_device_request(
         reply_message: reply.message.clone(),
         reply_source: reply.source.as_str(),
         replied_at: reply.at.to_string(),
+        standardized_reply: masked(&reply.data),
+        binding: binding(&replied, reply),
     };
     Ok((StatusCode::ACCEPTED, Json(answer)))
+}
+
+/// What became of the devices that were to be bound, out of what their gateway is told.
+fn binding(replied: &DeviceRequest, reply: &Reply) -> Option<BindingView> {
+    let approves =
+        replied.asked.request_type.as_deref() == Some(BIND) && result_of(&reply.code) == 0;
+    if !approves {
+        return None;
+    }
+    let data: Value = serde_json::from_str(&reply.data).unwrap_or_default();
+    let mut view = BindingView { bound: Vec::new(), refused: Vec::new() };
+    for info in data.pointer("/output/err_infos")?.as_array()? {
+        let device_id = info["sn"].as_str()?.to_owned();
+        match info["err_code"].as_i64()? {
+            0 => view.bound.push(device_id),
+            error_code => view.refused.push(NotBound { device_id, error_code }),
+        }
+    }
+    Some(view)
 }
 
 /// A body that must be a JSON object with these members and no others.
@@ -174,7 +225,7 @@ pub fn fitting(request_type: Option<&str>, by_hand: ByHand) -> Result<ByHand, Pr
 }
 
 /// Reads the body.
-pub fn read(body: &Bytes) -> Result<ByHand, Problem> {
+pub fn read(who: &ApiId, body: &Bytes) -> Result<ByHand, Problem> {
     let (members, mut details) = read_object(body, &MEMBERS)?;
     let mut text = |name: &str, most: usize| match members.get(name) {
         None | Some(Value::Null) => None,
@@ -209,7 +260,7 @@ pub fn read(body: &Bytes) -> Result<ByHand, Problem> {
         }
     };
     match code {
-        Some(code) if details.is_empty() => Ok(ByHand { code, message, payload }),
+        Some(code) if details.is_empty() => Ok(ByHand { code, message, payload, who: who.clone() }),
         Some(_) | None => Err(Problem::invalid(details)),
     }
 }

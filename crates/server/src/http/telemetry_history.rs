@@ -18,9 +18,9 @@ use utoipa::ToSchema;
 
 use super::{
     App, devices,
-    list::{LIMIT_DEFAULT, LIMIT_MAX, parse_time},
+    list::parse_time,
     problem::{Problem, ProblemBody},
-    query::{InPath, Query, between},
+    query::{InPath, PageParams, Query, between},
     signed::Signed,
     telemetry::{FIELDS_WANTED, parse_fields},
 };
@@ -72,8 +72,7 @@ pub struct SampleView {
         ("to" = Option<String>, Query, description = "Before this time (RFC 3339); now when absent", format = "date-time"),
         ("fields" = Option<String>, Query, description = "Only these properties of the top level, with commas between them, and only samples that have one", example = "battery,mode_code"),
         ("step_seconds" = Option<u32>, Query, description = "Merge into one sample for each step of so many seconds, counted from the epoch", minimum = 1, maximum = 3600),
-        ("limit" = Option<u32>, Query, description = "1 to 500, 100 when absent", minimum = 1, maximum = 500),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        PageParams,
     ),
     responses(
         (status = 200, description = "A page", body = SamplePage),
@@ -99,14 +98,19 @@ pub async fn list_samples(
                 "a whole number of seconds from 1 to 3600",
                 between(1, STEP_SECONDS_MAX),
             );
-            let limit = query.take("limit", "a whole number from 1 to 500", between(1, LIMIT_MAX));
-            let begin = query.take("cursor", "the next_cursor of a page", parse_place);
+            let page = query.page(parse_place);
             query.finish()?;
             let device = devices::find(&app, &caller, &device)?.sn;
             let asked = Asked {
-                range: SampleRange { tenant: caller.tenant(), device, from, to, begin },
+                range: SampleRange {
+                    tenant: caller.tenant(),
+                    device,
+                    from,
+                    to,
+                    begin: page.cursor,
+                },
                 fields,
-                limit: limit.unwrap_or(LIMIT_DEFAULT),
+                limit: page.limit,
             };
             let found = match step {
                 None => asked.samples(&*app.history).await,

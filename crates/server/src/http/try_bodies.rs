@@ -4,7 +4,12 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use utmos_core::{device::DeviceKind, device_request::Rule, id::DeviceSn, signing::Caller};
+use utmos_core::{
+    device::DeviceKind,
+    device_request::Rule,
+    id::{ApiId, DeviceSn},
+    signing::Caller,
+};
 
 use super::{devices, problem::Problem, requests_reply, requests_rules};
 use crate::{fleet::CodeAsked, requests::ByHand};
@@ -27,7 +32,8 @@ pub struct Registering {
 /// # Errors
 /// As the endpoint.
 pub fn reply(request_type: &str, body: &Bytes) -> Result<ByHand, Problem> {
-    requests_reply::fitting(Some(request_type), requests_reply::read(body)?)
+    let who = ApiId::new("utk_nobody");
+    requests_reply::fitting(Some(request_type), requests_reply::read(&who, body)?)
 }
 
 /// `PUT …/device-request-rules/{request_type}`.

@@ -14,9 +14,8 @@ use uuid::Uuid;
 
 use super::{
     App,
-    list::{LIMIT_DEFAULT, LIMIT_MAX},
     problem::{Problem, ProblemBody},
-    query::{Query, between},
+    query::{Page, PageParams, Query},
     signed::Signed,
 };
 
@@ -58,10 +57,7 @@ pub struct UnmatchedView {
     path = "/api/v1/open/unmatched-responses",
     tag = "commands",
     operation_id = "listUnmatchedResponses",
-    params(
-        ("limit" = Option<u32>, Query, description = "1 to 500, 100 when absent", minimum = 1, maximum = 500),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-    ),
+    params(PageParams),
     responses(
         (status = 200, description = "A page", body = UnmatchedPage),
         (status = "default", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
@@ -75,12 +71,10 @@ pub async fn list_unmatched(
 ) -> Result<Json<UnmatchedPage>, Problem> {
     signed
         .reading(&app, Permission::CommandRead, async |caller| {
-            let (limit, before) = read(query.as_deref())?;
-            let found = app.store.unmatched_of(caller.tenant(), before, limit + 1).await;
+            let page = read(query.as_deref())?;
+            let found = app.store.unmatched_of(caller.tenant(), page.cursor, page.to_read()).await;
             let mut found = found.map_err(|error| Problem::store(&error))?;
-            let has_more = found.len() > limit;
-            found.truncate(limit);
-            let next_cursor = found.last().filter(|_| has_more).map(|last| last.id.to_string());
+            let next_cursor = page.cut(&mut found, |last| last.id.to_string());
             // A credential that is limited to some devices sees the gateways among them, and nothing without one.
             let is_shown = |one: &&Unmatched| match &one.gateway {
                 Some(gateway) => caller.may_touch(&gateway.to_device()),
@@ -107,11 +101,10 @@ impl UnmatchedView {
     }
 }
 
-/// What a query asks for: how many, and before which one.
-pub(super) fn read(query: Option<&str>) -> Result<(usize, Option<Uuid>), Problem> {
+/// What a query asks for: which page.
+pub(super) fn read(query: Option<&str>) -> Result<Page<Uuid>, Problem> {
     let mut query = Query::read(query, &["limit", "cursor"]);
-    let limit = query.take("limit", "a whole number from 1 to 500", between(1, LIMIT_MAX));
-    let before = query.take("cursor", "the next_cursor of a page", |text| text.parse().ok());
+    let page = query.page(|text| text.parse().ok());
     query.finish()?;
-    Ok((limit.unwrap_or(LIMIT_DEFAULT), before))
+    Ok(page)
 }

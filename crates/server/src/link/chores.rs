@@ -1,7 +1,7 @@
 //! What the link has to do that may wait for the store, one thing after another beside the way in.
 //!
-//! The way in never waits for it: what finds no room is dropped and counted. Each gateway has a share of the room, so that
-//! one that floods us takes nothing from the others.
+//! The way in never waits for it: what finds no room is dropped and counted. Each gateway has a share of the room, and each
+//! tenant, so that one that floods us takes nothing from the others.
 
 use std::{
     collections::BTreeMap,
@@ -10,29 +10,75 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
-use utmos_core::id::GatewaySn;
+use utmos_core::id::{GatewaySn, TenantId};
 
-/// Chores that may wait in all.
-const WAITING_MAX: usize = 4_096;
+use crate::room::Room;
+
+/// Chores that may wait in all, and the bytes of the messages they hold. A tenant alone has half of both.
+const WAITING_MAX: usize = 8_192;
+const BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Chores of one gateway that may wait, and the bytes of the messages they hold.
 const PER_GATEWAY_MAX: usize = 64;
 const BYTES_PER_GATEWAY_MAX: usize = 2 * 1024 * 1024;
 
 type Chore = BoxFuture<'static, ()>;
 
-/// What waits of one gateway. `None` stands for those nobody knows.
+/// Whose chore it is. `None` stands for those nobody knows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Whose<'a> {
+    pub(super) tenant: Option<TenantId>,
+    pub(super) gateway: Option<&'a GatewaySn>,
+}
+
+/// What waits of one gateway.
 #[derive(Debug, Clone, Copy, Default)]
 struct Waiting {
     chores: usize,
     bytes: usize,
 }
 
-type Shares = Arc<Mutex<BTreeMap<Option<GatewaySn>, Waiting>>>;
+/// What waits. Pure.
+struct Shares {
+    gateways: BTreeMap<Option<GatewaySn>, Waiting>,
+    chores: Room<Option<TenantId>>,
+    bytes: Room<Option<TenantId>>,
+}
+
+impl Shares {
+    fn take(&mut self, whose: Whose<'_>, bytes: usize) -> bool {
+        let Whose { tenant, gateway } = whose;
+        let waiting = self.gateways.get(&gateway.cloned()).copied().unwrap_or_default();
+        // Of a gateway, one message alone always finds room, however large.
+        let is_full = waiting.chores >= PER_GATEWAY_MAX
+            || (waiting.chores > 0 && waiting.bytes + bytes > BYTES_PER_GATEWAY_MAX);
+        if is_full || !self.chores.take(&tenant, 1) {
+            return false;
+        }
+        if !self.bytes.take(&tenant, bytes) {
+            self.chores.give_back(&tenant, 1);
+            return false;
+        }
+        let waiting = Waiting { chores: waiting.chores + 1, bytes: waiting.bytes + bytes };
+        self.gateways.insert(gateway.cloned(), waiting);
+        true
+    }
+
+    fn give_back(&mut self, tenant: Option<TenantId>, gateway: &Option<GatewaySn>, bytes: usize) {
+        self.chores.give_back(&tenant, 1);
+        self.bytes.give_back(&tenant, bytes);
+        let Some(waiting) = self.gateways.get_mut(gateway) else { return };
+        waiting.chores -= 1;
+        waiting.bytes -= bytes;
+        if waiting.chores == 0 {
+            self.gateways.remove(gateway);
+        }
+    }
+}
 
 /// The chores that wait.
 pub(super) struct Chores {
     queue: mpsc::Sender<Chore>,
-    shares: Shares,
+    shares: Arc<Mutex<Shares>>,
 }
 
 impl Chores {
@@ -44,18 +90,23 @@ impl Chores {
                 chore.await;
             }
         });
-        Self { queue, shares: Shares::default() }
+        let shares = Shares {
+            gateways: BTreeMap::new(),
+            chores: Room::new(WAITING_MAX),
+            bytes: Room::new(BYTES_MAX),
+        };
+        Self { queue, shares: Arc::new(Mutex::new(shares)) }
     }
 
-    /// Leaves something to be done in its turn that holds so many bytes of a gateway's message. Answers whether there
-    /// was room.
+    /// Leaves something to be done in its turn that holds so many bytes of somebody's message. Answers whether there was
+    /// room.
     pub(super) fn add(
         &self,
-        gateway: Option<&GatewaySn>,
+        whose: Whose<'_>,
         bytes: usize,
         chore: impl Future<Output = ()> + Send + 'static,
     ) -> bool {
-        let Some(share) = Share::take(&self.shares, gateway, bytes) else { return false };
+        let Some(share) = Share::take(&self.shares, whose, bytes) else { return false };
         let chore = async move {
             // Held until it is done, or thrown away.
             let _share = share;
@@ -70,43 +121,29 @@ impl Chores {
     }
 }
 
-/// A chore's part of its gateway's share.
+/// A chore's part of the room.
 struct Share {
-    shares: Shares,
+    shares: Arc<Mutex<Shares>>,
+    tenant: Option<TenantId>,
     gateway: Option<GatewaySn>,
     bytes: usize,
 }
 
 impl Share {
-    fn take(shares: &Shares, gateway: Option<&GatewaySn>, bytes: usize) -> Option<Self> {
-        let mut held = lock(shares);
-        let waiting = held.get(&gateway.cloned()).copied().unwrap_or_default();
-        // One message alone always finds room, however large.
-        let is_full = waiting.chores >= PER_GATEWAY_MAX
-            || (waiting.chores > 0 && waiting.bytes + bytes > BYTES_PER_GATEWAY_MAX);
-        if is_full {
-            return None;
-        }
-        let waiting = Waiting { chores: waiting.chores + 1, bytes: waiting.bytes + bytes };
-        held.insert(gateway.cloned(), waiting);
-        drop(held);
-        Some(Self { shares: shares.clone(), gateway: gateway.cloned(), bytes })
+    fn take(shares: &Arc<Mutex<Shares>>, whose: Whose<'_>, bytes: usize) -> Option<Self> {
+        let Whose { tenant, gateway } = whose;
+        let taken = lock(shares).take(whose, bytes);
+        taken.then(|| Self { shares: shares.clone(), tenant, gateway: gateway.cloned(), bytes })
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        let mut held = lock(&self.shares);
-        let Some(waiting) = held.get_mut(&self.gateway) else { return };
-        waiting.chores -= 1;
-        waiting.bytes -= self.bytes;
-        if waiting.chores == 0 {
-            held.remove(&self.gateway);
-        }
+        lock(&self.shares).give_back(self.tenant, &self.gateway, self.bytes);
     }
 }
 
-fn lock(shares: &Shares) -> MutexGuard<'_, BTreeMap<Option<GatewaySn>, Waiting>> {
+fn lock(shares: &Mutex<Shares>) -> MutexGuard<'_, Shares> {
     shares.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -117,29 +154,53 @@ mod tests {
 
     use tokio::sync::oneshot;
 
+    use uuid::Uuid;
+
     use super::*;
+
+    fn of(tenant: u128, gateway: &GatewaySn) -> Whose<'_> {
+        Whose { tenant: Some(TenantId::new(Uuid::from_u128(tenant))), gateway: Some(gateway) }
+    }
+
+    #[tokio::test]
+    async fn a_tenant_of_many_gateways_takes_no_room_from_the_others() {
+        let chores = Chores::start();
+        let mut taken = 0;
+        for number in 0..200 {
+            let gateway = GatewaySn::parse(&format!("LOUD-{number}")).unwrap();
+            taken += (0..64).filter(|_| chores.add(of(1, &gateway), 10, pending())).count();
+        }
+        assert_eq!(taken, WAITING_MAX / 2);
+        let quiet = GatewaySn::parse("QUIET").unwrap();
+        assert!(chores.add(of(2, &quiet), 10, async {}));
+        let nobody = Whose { tenant: None, gateway: None };
+        assert!(chores.add(nobody, 10, async {}), "nobody's share is another one");
+    }
 
     #[tokio::test]
     async fn a_gateway_that_floods_takes_no_room_from_the_others() {
         let chores = Chores::start();
         let (loud, quiet) = (GatewaySn::parse("LOUD").unwrap(), GatewaySn::parse("QUIET").unwrap());
         let (release, held) = oneshot::channel::<()>();
-        assert!(chores.add(Some(&loud), 10, async { held.await.unwrap() }));
-        let taken = (0..1_000).filter(|_| chores.add(Some(&loud), 10, async {})).count();
+        assert!(chores.add(of(1, &loud), 10, async { held.await.unwrap() }));
+        let taken = (0..1_000).filter(|_| chores.add(of(1, &loud), 10, async {})).count();
         assert_eq!(taken, PER_GATEWAY_MAX - 1);
         let (done, was_done) = oneshot::channel();
-        assert!(chores.add(Some(&quiet), 10, async { done.send(()).unwrap() }));
+        assert!(chores.add(of(1, &quiet), 10, async { done.send(()).unwrap() }));
         release.send(()).unwrap();
         was_done.await.unwrap();
-        assert!(chores.add(Some(&loud), 10, async {}), "what was done made room");
+        assert!(chores.add(of(1, &loud), 10, async {}), "what was done made room");
     }
 
     #[tokio::test]
     async fn large_messages_take_more_of_the_share_and_one_always_finds_room() {
         let chores = Chores::start();
         let gateway = GatewaySn::parse("DOCK").unwrap();
-        assert!(chores.add(Some(&gateway), BYTES_PER_GATEWAY_MAX * 2, pending()));
-        assert!(!chores.add(Some(&gateway), 1, async {}));
-        assert!(chores.add(None, 1, async {}), "nobody's share is another one");
+        assert!(chores.add(of(1, &gateway), BYTES_PER_GATEWAY_MAX * 2, pending()));
+        assert!(!chores.add(of(1, &gateway), 1, async {}));
+        assert!(
+            chores.add(Whose { tenant: None, gateway: None }, 1, async {}),
+            "nobody's share is another one"
+        );
     }
 }

@@ -37,7 +37,7 @@ use utmos_dji::{
 use utmos_mqtt::{Inbound, Outlet, Publish};
 
 use self::{
-    chores::Chores,
+    chores::{Chores, Whose},
     evidence::{About, Evidence, Stray},
     speaker::Speaker,
     topology::LeftOut,
@@ -52,7 +52,7 @@ use crate::{
 pub use self::listener::{Listener, Said};
 
 /// Answers to devices are worth nothing later than this.
-const ANSWER_EXPIRY: Duration = Duration::from_secs(30);
+pub(crate) const ANSWER_EXPIRY: Duration = Duration::from_secs(30);
 
 /// DJI's `mode_code` of an aircraft on its way down or home: return home, landing, forced landing, landing on three
 /// propellers.
@@ -132,11 +132,12 @@ impl Link {
     /// Leaves something that needs the store to be done in its turn. Answers whether there was room for it.
     fn later(
         &self,
+        tenant: Option<TenantId>,
         gateway: Option<&GatewaySn>,
         bytes: usize,
         chore: impl Future<Output = ()> + Send + 'static,
     ) -> bool {
-        let is_taken = self.chores.add(gateway, bytes, chore);
+        let is_taken = self.chores.add(Whose { tenant, gateway }, bytes, chore);
         if !is_taken {
             Self::count(&self.figures.dropped);
         }
@@ -362,7 +363,7 @@ impl Link {
         if stray.gateway.is_some_and(|gateway| !self.parts.holdings.holds(gateway)) {
             return;
         }
-        let (gateway, reason) = (stray.gateway.cloned(), stray.reason);
+        let (tenant, gateway, reason) = (stray.tenant, stray.gateway.cloned(), stray.reason);
         let Some(unmatched) = self.evidence.of(stray) else { return };
         // As often as evidence is kept, and no oftener.
         tracing::warn!(
@@ -371,7 +372,7 @@ impl Link {
         );
         let store = self.parts.store.clone();
         let bytes = unmatched.raw.len();
-        self.later(gateway.as_ref(), bytes, async move {
+        self.later(tenant, gateway.as_ref(), bytes, async move {
             if let Err(error) = store.keep_unmatched(unmatched).await {
                 tracing::error!(%error, "could not keep evidence");
             }
@@ -394,7 +395,7 @@ impl Link {
             (Some(id), Some(Matched::NotHere)) => {
                 let (link, topic, payload) = (self.clone(), topic.to_owned(), payload.clone());
                 let gateway = answer.reply.gateway.clone();
-                self.later(Some(&gateway), payload.len(), async move {
+                self.later(Some(tenant), Some(&gateway), payload.len(), async move {
                     match link.parts.driver.tell(tenant, id, Input::Reply(answer.reply.clone())).await {
                         Ok(Matched::Yes | Matched::Full) => {}
                         Ok(Matched::Unknown | Matched::NotHere) => link.unmatched(tenant, answer, &topic, &payload),

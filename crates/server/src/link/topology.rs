@@ -40,7 +40,7 @@ impl Link {
                 let (link, gateway) = (self.clone(), topology.gateway.clone());
                 let new: Vec<DeviceSn> = report.new.iter().map(|it| it.sn.clone()).collect();
                 let is_ours = self.parts.holdings.holds(&topology.gateway);
-                let is_taken = is_ours && self.later(Some(&topology.gateway), 0, async move {
+                let is_taken = is_ours && self.later(Some(tenant), Some(&topology.gateway), 0, async move {
                     if let Err(error) =
                         link.parts.directory.keep_topology(&gateway, report.new, subs).await
                     {

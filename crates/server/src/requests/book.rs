@@ -3,26 +3,45 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use utmos_core::{
-    id::{DeviceRequestId, GatewaySn},
+    id::{DeviceRequestId, GatewaySn, TenantId},
     time::Mono,
 };
+
+use super::doors::{OPEN_OF_ALL_MAX, OPEN_PER_GATEWAY_MAX};
+use crate::room::Room;
 
 /// What tells a request's repetitions.
 pub(super) type RepeatKey = [u8; 16];
 
 /// Who waits for what.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Book {
     open: BTreeMap<DeviceRequestId, Open>,
     due: BTreeSet<(Mono, DeviceRequestId)>,
     by_gateway: BTreeMap<GatewaySn, BTreeSet<DeviceRequestId>>,
     by_key: BTreeMap<RepeatKey, DeviceRequestId>,
+    /// How many are open of each tenant.
+    by_tenant: Room<TenantId>,
     /// How many answers wait for their gateway.
     unsent: usize,
 }
 
+impl Default for Book {
+    fn default() -> Self {
+        Self {
+            open: BTreeMap::new(),
+            due: BTreeSet::new(),
+            by_gateway: BTreeMap::new(),
+            by_key: BTreeMap::new(),
+            by_tenant: Room::new(OPEN_OF_ALL_MAX),
+            unsent: 0,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Open {
+    tenant: TenantId,
     gateway: GatewaySn,
     key: Option<RepeatKey>,
     due: Mono,
@@ -47,9 +66,10 @@ impl Book {
         self.open.len()
     }
 
-    /// How many of this gateway are open.
-    pub(super) fn of_gateway(&self, gateway: &GatewaySn) -> usize {
-        self.by_gateway.get(gateway).map_or(0, BTreeSet::len)
+    /// Whether one more of this gateway may be open.
+    pub(super) fn has_room(&self, tenant: TenantId, gateway: &GatewaySn) -> bool {
+        let open = self.by_gateway.get(gateway).map_or(0, BTreeSet::len);
+        open < OPEN_PER_GATEWAY_MAX && self.by_tenant.has(&tenant, 1)
     }
 
     /// Whether an open request has this key.
@@ -57,10 +77,11 @@ impl Book {
         self.by_key.contains_key(key)
     }
 
-    /// Writes a request in, or when it is due next.
+    /// Writes a request in, or when it is due next; also where there is no room for it, since it is on record.
     pub(super) fn put(
         &mut self,
         id: DeviceRequestId,
+        tenant: TenantId,
         gateway: &GatewaySn,
         key: Option<RepeatKey>,
         next: Next,
@@ -75,7 +96,9 @@ impl Book {
         self.by_gateway.entry(gateway.clone()).or_default().insert(id);
         self.due.insert((next.due, id));
         self.unsent += usize::from(next.unsent_from.is_some());
+        self.by_tenant.take_anyway(&tenant, 1);
         let open = Open {
+            tenant,
             gateway: gateway.clone(),
             key,
             due: next.due,
@@ -88,8 +111,9 @@ impl Book {
 
     /// Writes in when a known request is due next.
     pub(super) fn put_off(&mut self, id: DeviceRequestId, next: Next) {
-        if let Some(gateway) = self.open.get(&id).map(|open| open.gateway.clone()) {
-            self.put(id, &gateway, None, next);
+        if let Some(open) = self.open.get(&id) {
+            let (tenant, gateway) = (open.tenant, open.gateway.clone());
+            self.put(id, tenant, &gateway, None, next);
         }
     }
 
@@ -102,6 +126,7 @@ impl Book {
     pub(super) fn remove(&mut self, id: DeviceRequestId) {
         let Some(open) = self.open.remove(&id) else { return };
         self.due.remove(&(open.due, id));
+        self.by_tenant.give_back(&open.tenant, 1);
         self.unsent -= usize::from(open.unsent_from.is_some());
         if let Some(key) = open.key.filter(|key| self.by_key.get(key) == Some(&id)) {
             self.by_key.remove(&key);
@@ -176,16 +201,40 @@ mod tests {
         Mono::from_millis(millis)
     }
 
+    fn tenant(number: u128) -> TenantId {
+        TenantId::new(Uuid::from_u128(number))
+    }
+
+    #[test]
+    fn a_tenant_of_many_gateways_leaves_room_for_the_others() {
+        let mut book = Book::default();
+        let next = Next { due: at(50), unsent_from: None };
+        let (mut number, mut full) = (0, 0);
+        for gateway in 0..2_000 {
+            let gateway = GatewaySn::parse(&format!("LOUD-{gateway}")).unwrap();
+            while book.has_room(tenant(1), &gateway) {
+                number += 1;
+                book.put(id(number), tenant(1), &gateway, None, next);
+            }
+            full += 1;
+        }
+        assert_eq!((full, book.len()), (2_000, OPEN_OF_ALL_MAX / 2));
+        let quiet = GatewaySn::parse("QUIET").unwrap();
+        assert!(book.has_room(tenant(2), &quiet));
+        book.remove(id(1));
+        assert!(book.has_room(tenant(1), &quiet), "what is done makes room");
+    }
+
     #[test]
     fn each_is_in_one_hand_at_a_time_and_news_meanwhile_is_not_lost() {
         let mut book = Book::default();
         let dock = GatewaySn::parse("DOCK").unwrap();
-        book.put(id(1), &dock, Some([1; 16]), Next { due: at(50), unsent_from: None });
+        book.put(id(1), tenant(1), &dock, Some([1; 16]), Next { due: at(50), unsent_from: None });
         assert!(book.knows(&[1; 16]));
         assert_eq!(book.take_due(at(49), 9), (vec![], Some(at(50))));
         assert_eq!(book.take_due(at(50), 9), (vec![id(1)], None));
         assert!(!book.take(id(1)), "somebody has it");
-        book.put(id(1), &dock, None, Next { due: at(90), unsent_from: Some(at(60)) });
+        book.put(id(1), tenant(1), &dock, None, Next { due: at(90), unsent_from: Some(at(60)) });
         assert!(book.knows(&[1; 16]), "it keeps its key");
         assert_eq!(book.take_unsent(&dock, at(70)), [], "it is in hand");
         assert!(book.lay_down(id(1)), "it was asked for meanwhile");
@@ -193,7 +242,7 @@ mod tests {
         assert_eq!(book.take_unsent(&dock, at(59)), [], "too early");
         assert_eq!(book.take_unsent(&dock, at(60)), [id(1)]);
         book.remove(id(1));
-        assert!(!book.knows(&[1; 16]) && book.len() == 0 && book.of_gateway(&dock) == 0);
+        assert!(!book.knows(&[1; 16]) && book.len() == 0 && book.by_gateway.is_empty());
         assert_eq!(book.take_due(at(1_000), 9), (vec![], None));
         assert!(!book.take(id(1)) && !book.lay_down(id(1)));
     }

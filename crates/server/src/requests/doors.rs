@@ -1,30 +1,43 @@
-//! How much of one gateway is in hand at once: one that floods us takes nothing from the others. Pure.
+//! How much of one gateway and of one tenant is in hand at once: one that floods us takes nothing from the others. Pure.
 
 use std::collections::BTreeMap;
 
-use utmos_core::{id::GatewaySn, time::Mono};
+use utmos_core::{
+    id::{GatewaySn, TenantId},
+    time::Mono,
+};
+
+use crate::room::Room;
 
 /// Requests of one gateway that are being answered, and the bytes they hold.
 pub(super) const IN_HAND_MAX: usize = 64;
 pub(super) const IN_HAND_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// The same of all gateways. A tenant alone has half of it.
+pub(super) const IN_HAND_OF_ALL_MAX: usize = 16_384;
+pub(super) const IN_HAND_BYTES_OF_ALL_MAX: usize = 128 * 1024 * 1024;
 /// Requests of one gateway whose record is being written.
 pub(super) const RECORDING_PER_GATEWAY_MAX: usize = 64;
-/// The same of all gateways.
-pub(super) const RECORDING_MAX: usize = 4_096;
+/// The same of all gateways. A tenant alone has half of it.
+pub(super) const RECORDING_MAX: usize = 8_192;
 /// Requests of one gateway put on record in a second.
 pub(super) const RECORDED_PER_SECOND_MAX: u32 = 20;
 /// Requests of one gateway that may wait for an answer by hand.
 pub(super) const OPEN_PER_GATEWAY_MAX: usize = 64;
+/// The same of all gateways. A tenant alone has half of it, which is more than is kept on record of one.
+pub(super) const OPEN_OF_ALL_MAX: usize = 65_536;
 /// Copies of one request that wait for its answer.
 pub(super) const COPIES_MAX: usize = 8;
 /// Longest `data` of a request that is kept whole, in bytes, and how much is kept of a longer one.
 pub(super) const PAYLOAD_BYTES_MAX: usize = 16 * 1024;
 pub(super) const PAYLOAD_HEAD_BYTES: usize = 4 * 1024;
 
-/// What is in hand of each gateway. There are no more entries than registered gateways.
-#[derive(Debug, Default)]
+/// What is in hand of each gateway and each tenant. There are no more entries than registered gateways.
+#[derive(Debug)]
 pub(super) struct Doors {
     gateways: BTreeMap<GatewaySn, InHand>,
+    requests: Room<TenantId>,
+    bytes: Room<TenantId>,
+    recording: Room<TenantId>,
 }
 
 #[derive(Debug, Default)]
@@ -36,21 +49,39 @@ struct InHand {
     recorded: u32,
 }
 
+impl Default for Doors {
+    fn default() -> Self {
+        Self {
+            gateways: BTreeMap::new(),
+            requests: Room::new(IN_HAND_OF_ALL_MAX),
+            bytes: Room::new(IN_HAND_BYTES_OF_ALL_MAX),
+            recording: Room::new(RECORDING_MAX),
+        }
+    }
+}
+
 impl Doors {
-    /// Takes a request in, if there is room. One alone always finds room, however large.
-    pub(super) fn enter(&mut self, gateway: &GatewaySn, bytes: usize) -> bool {
+    /// Takes a request in, if there is room. Of a gateway, one alone always finds room, however large.
+    pub(super) fn enter(&mut self, tenant: TenantId, gateway: &GatewaySn, bytes: usize) -> bool {
         let held = self.gateways.entry(gateway.clone()).or_default();
         let is_full = held.requests >= IN_HAND_MAX
             || (held.requests > 0 && held.bytes + bytes > IN_HAND_BYTES_MAX);
-        if !is_full {
-            held.requests += 1;
-            held.bytes += bytes;
+        if is_full || !self.requests.take(&tenant, 1) {
+            return false;
         }
-        !is_full
+        if !self.bytes.take(&tenant, bytes) {
+            self.requests.give_back(&tenant, 1);
+            return false;
+        }
+        held.requests += 1;
+        held.bytes += bytes;
+        true
     }
 
     /// A request that was taken in is answered or given up.
-    pub(super) fn leave(&mut self, gateway: &GatewaySn, bytes: usize) {
+    pub(super) fn leave(&mut self, tenant: TenantId, gateway: &GatewaySn, bytes: usize) {
+        self.requests.give_back(&tenant, 1);
+        self.bytes.give_back(&tenant, bytes);
         if let Some(held) = self.gateways.get_mut(gateway) {
             held.requests = held.requests.saturating_sub(1);
             held.bytes = held.bytes.saturating_sub(bytes);
@@ -58,14 +89,15 @@ impl Doors {
     }
 
     /// Whether a request may be put on record now; if so, it counts until [`Doors::recorded`].
-    pub(super) fn record(&mut self, gateway: &GatewaySn, now: Mono) -> bool {
+    pub(super) fn record(&mut self, tenant: TenantId, gateway: &GatewaySn, now: Mono) -> bool {
         let held = self.gateways.entry(gateway.clone()).or_default();
         if held.second.is_none_or(|second| now.since(second).as_millis() >= 1_000) {
             held.second = Some(now);
             held.recorded = 0;
         }
-        let has_room =
-            held.recorded < RECORDED_PER_SECOND_MAX && held.recording < RECORDING_PER_GATEWAY_MAX;
+        let has_room = held.recorded < RECORDED_PER_SECOND_MAX
+            && held.recording < RECORDING_PER_GATEWAY_MAX
+            && self.recording.take(&tenant, 1);
         if has_room {
             held.recorded += 1;
             held.recording += 1;
@@ -74,29 +106,72 @@ impl Doors {
     }
 
     /// A record was written, or could not be.
-    pub(super) fn recorded(&mut self, gateway: &GatewaySn) {
+    pub(super) fn recorded(&mut self, tenant: TenantId, gateway: &GatewaySn) {
+        self.recording.give_back(&tenant, 1);
         if let Some(held) = self.gateways.get_mut(gateway) {
             held.recording = held.recording.saturating_sub(1);
         }
+    }
+
+    /// Records that are being written.
+    pub(super) fn recording(&self) -> usize {
+        self.recording.taken()
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use uuid::Uuid;
+
     use super::*;
+
+    fn tenant(number: u128) -> TenantId {
+        TenantId::new(Uuid::from_u128(number))
+    }
+
+    #[test]
+    fn a_tenant_of_many_gateways_takes_no_room_from_the_others() {
+        let mut doors = Doors::default();
+        let now = Mono::from_millis(0);
+        let quiet = GatewaySn::parse("QUIET").unwrap();
+        let (mut entered, mut recorded) = (0, 0);
+        for number in 0..2_000 {
+            let gateway = GatewaySn::parse(&format!("LOUD-{number}")).unwrap();
+            entered += (0..64).filter(|_| doors.enter(tenant(1), &gateway, 10)).count();
+            recorded += (0..64).filter(|_| doors.record(tenant(1), &gateway, now)).count();
+        }
+        assert_eq!((entered, recorded), (IN_HAND_OF_ALL_MAX / 2, RECORDING_MAX / 2));
+        assert!(doors.enter(tenant(2), &quiet, 10) && doors.record(tenant(2), &quiet, now));
+        assert_eq!(doors.recording(), RECORDING_MAX / 2 + 1);
+        let large = IN_HAND_BYTES_MAX;
+        let mut doors = Doors::default();
+        let entered = (0..2_000).filter(|number| {
+            let gateway = GatewaySn::parse(&format!("LOUD-{number}")).unwrap();
+            doors.enter(tenant(1), &gateway, large)
+        });
+        assert_eq!(entered.count(), IN_HAND_BYTES_OF_ALL_MAX / 2 / large);
+        assert!(doors.enter(tenant(2), &quiet, large));
+    }
 
     #[test]
     fn a_gateway_that_floods_takes_no_room_from_the_others() {
         let mut doors = Doors::default();
         let (loud, quiet) = (GatewaySn::parse("LOUD").unwrap(), GatewaySn::parse("QUIET").unwrap());
-        let entered = (0..1_000).filter(|_| doors.enter(&loud, 10)).count();
+        let entered = (0..1_000).filter(|_| doors.enter(tenant(1), &loud, 10)).count();
         assert_eq!(entered, IN_HAND_MAX);
-        assert!(doors.enter(&quiet, IN_HAND_BYTES_MAX * 2), "one alone always finds room");
-        assert!(!doors.enter(&quiet, 1));
-        doors.leave(&quiet, IN_HAND_BYTES_MAX * 2);
-        doors.leave(&loud, 10);
-        assert!(doors.enter(&quiet, 1) && doors.enter(&loud, 1) && !doors.enter(&loud, 1));
+        assert!(
+            doors.enter(tenant(1), &quiet, IN_HAND_BYTES_MAX * 2),
+            "one alone always finds room"
+        );
+        assert!(!doors.enter(tenant(1), &quiet, 1));
+        doors.leave(tenant(1), &quiet, IN_HAND_BYTES_MAX * 2);
+        doors.leave(tenant(1), &loud, 10);
+        assert!(
+            doors.enter(tenant(1), &quiet, 1)
+                && doors.enter(tenant(1), &loud, 1)
+                && !doors.enter(tenant(1), &loud, 1)
+        );
     }
 
     #[test]
@@ -106,12 +181,12 @@ mod tests {
         let mut total = 0;
         for second in 0..10 {
             let now = Mono::from_millis(second * 1_000);
-            let recorded = (0..1_000).filter(|_| doors.record(&gateway, now)).count();
+            let recorded = (0..1_000).filter(|_| doors.record(tenant(1), &gateway, now)).count();
             assert!(recorded <= RECORDED_PER_SECOND_MAX as usize);
             total += recorded;
         }
         assert_eq!(total, RECORDING_PER_GATEWAY_MAX, "none of them was written");
-        doors.recorded(&gateway);
-        assert!(doors.record(&gateway, Mono::from_millis(20_000)));
+        doors.recorded(tenant(1), &gateway);
+        assert!(doors.record(tenant(1), &gateway, Mono::from_millis(20_000)));
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::time::Instant;
 use utmos_core::{
     device_request::{
         Asked, AskedOn, DeviceRequest, Input, Mode, Reply, ReplySource, RoutingDecision, Rule,
@@ -24,22 +24,21 @@ use utmos_dji::{
 use utmos_mqtt::Sent;
 
 use super::{
-    ANSWER_EXPIRY, Inner,
+    Inner,
     book::RepeatKey,
     count,
-    doors::{COPIES_MAX, Doors, OPEN_PER_GATEWAY_MAX, PAYLOAD_BYTES_MAX, PAYLOAD_HEAD_BYTES},
+    doors::{COPIES_MAX, Doors, PAYLOAD_BYTES_MAX, PAYLOAD_HEAD_BYTES},
     exchange_of, moved,
     rules::UPDATE_TOPO,
     status_of,
 };
-use crate::link::Said;
+use crate::link::{ANSWER_EXPIRY, Said};
 
-/// How long the records are looked through for an earlier copy of a request. Its answer would be the same, but for what was
-/// given by hand or has changed since, so a disk that is busy keeps no dock waiting longer.
-const LOOK_WAIT: Duration = Duration::from_millis(5);
-/// Automatic answers that are remembered, so that a repeated request gets the same one though its record is not written
-/// yet. The oldest go first; what is not remembered is on record by then.
+/// Answers that are remembered, so that a repeated request gets the same one though its record is not written yet, or
+/// cannot be read. The oldest go first; what is not remembered is on record by then.
 const REMEMBERED_MAX: usize = 4_096;
+/// How long the record is looked at for a copy of a request that is answered alike whatever it says.
+const ALIKE_LOOK_WAIT: Duration = Duration::from_millis(5);
 
 /// What is in hand.
 #[derive(Default)]
@@ -49,7 +48,7 @@ pub(super) struct Intake {
     remembered: Remembered,
 }
 
-/// The last automatic answers, by what tells their requests' repetitions.
+/// The last answers, by what tells their requests' repetitions.
 #[derive(Default)]
 struct Remembered {
     answers: BTreeMap<RepeatKey, (Arc<Asked>, Reply)>,
@@ -67,6 +66,17 @@ impl Remembered {
             self.answers.remove(&oldest);
         }
     }
+}
+
+/// Why nobody knows whether a request came before.
+#[derive(Debug, thiserror::Error)]
+enum NotSeen {
+    /// The record could not be read.
+    #[error("the record could not be read: {0}")]
+    Store(StoreError),
+    /// It was not read in time.
+    #[error("the record was not read within {} ms", .0.as_millis())]
+    Late(Duration),
 }
 
 /// A request between its receipt and its record.
@@ -103,7 +113,7 @@ impl Inner {
             let Intake { doors, under_way, remembered } = &mut *intake;
             match under_way.get_mut(&key) {
                 Some(first) => Some(first.copy(&request.exchange)),
-                None if !doors.enter(&request.gateway, bytes) => {
+                None if !doors.enter(said.tenant, &request.gateway, bytes) => {
                     count(&self.figures.dropped);
                     return;
                 }
@@ -124,6 +134,7 @@ impl Inner {
             None => {
                 let seat = Seat {
                     desk: self.clone(),
+                    tenant: said.tenant,
                     gateway: request.gateway.clone(),
                     bytes,
                     key,
@@ -145,7 +156,7 @@ impl Inner {
     /// A gateway told what stands behind it. The link has acknowledged that; here it is put on record.
     pub(super) fn topology_told(self: &Arc<Self>, said: &Said<'_>, topology: &Topology) {
         count(&self.figures.received);
-        let Some(recording) = self.may_record(&topology.gateway) else {
+        let Some(recording) = self.may_record(said.tenant, &topology.gateway) else {
             count(&self.figures.unrecorded);
             return;
         };
@@ -187,16 +198,30 @@ impl Inner {
         let known = self.intake().under_way.get(&key).and_then(|one| one.answered.clone());
         if let Some((asked, reply)) = known {
             count(&self.figures.repeated);
-            self.send(&asked, request.exchange, &reply, ANSWER_EXPIRY).await;
-            return seat.leave();
-        }
-        if let Some(before) = self.on_record(&request, key).await {
-            return self.repeat(&before, request.exchange, seat).await;
+            let sent = self.send(&asked, request.exchange, &reply, ANSWER_EXPIRY).await;
+            seat.leave();
+            return self.note_again(&asked, &reply, &sent).await;
         }
         let question = Question::of(&request);
         let request_type = request.method.as_deref().unwrap_or("");
         let device = request.gateway.to_device();
         let rule = self.rules.effective(tenant, Some(&device), request_type).rule;
+        match self.on_record(&request, key, rule).await {
+            Ok(Some(before)) => return self.repeat(&before, request.exchange, seat).await,
+            Ok(None) => {}
+            Err(why) if rule.mode == Mode::Auto && self.is_answered_alike(&question) => {
+                tracing::debug!(gateway.sn = %request.gateway, %why, "answered without a look at the record");
+            }
+            // Another answer than an earlier copy got is worse than none: the next copy is answered.
+            Err(why) => {
+                count(&self.figures.dropped);
+                tracing::warn!(
+                    gateway.sn = %request.gateway, %why,
+                    "could not see whether {request_type} was answered before; the device asks again"
+                );
+                return;
+            }
+        }
         let asked = self.to_asked(tenant, &request, at, rule);
         let state = match question {
             Question::NoMethod | Question::Unreadable => RoutingDecision::Unsupported,
@@ -231,11 +256,60 @@ impl Inner {
         self.leave_to_others(DeviceRequest::new(asked, state), key, seat).await;
     }
 
-    /// An earlier copy of a request, from before this run of the server or from too long ago to be remembered.
-    async fn on_record(&self, request: &Request, key: RepeatKey) -> Option<DeviceRequest> {
-        request.exchange.own_tid()?;
+    /// An earlier copy of a request, from before this run of the server or from too long ago to be remembered. Looked for
+    /// as long as the request may be answered, but where the answer cannot depend on it.
+    async fn on_record(
+        &self,
+        request: &Request,
+        key: RepeatKey,
+        rule: Rule,
+    ) -> Result<Option<DeviceRequest>, NotSeen> {
+        if request.exchange.own_tid().is_none() {
+            return Ok(None);
+        }
+        let wait = match self.is_answered_alike(&Question::of(request)) {
+            true => ALIKE_LOOK_WAIT,
+            false => rule.reply_wait,
+        };
         let looking = self.parts.store.request_repeated(key);
-        tokio::time::timeout(LOOK_WAIT, looking).await.ok()?.ok().flatten()
+        match tokio::time::timeout(wait, looking).await {
+            Ok(found) => found.map_err(NotSeen::Store),
+            Err(_) => Err(NotSeen::Late(wait)),
+        }
+    }
+
+    /// Whether every request of this kind gets the same answer, always: the server's, which depends on nothing, since
+    /// nobody has ever set a rule by which it could be left to people.
+    fn is_answered_alike(&self, question: &Question) -> bool {
+        match question {
+            Question::FlightAreas | Question::OfflineMap | Question::Storage { .. } => {
+                !self.rules.were_ever_set()
+            }
+            Question::Config { .. }
+            | Question::BindStatus { .. }
+            | Question::Organization { .. }
+            | Question::Bind { .. }
+            | Question::Resource { .. }
+            | Question::Progress { .. }
+            | Question::Unreadable
+            | Question::NoMethod
+            | Question::Other => false,
+        }
+    }
+
+    /// Remembers an answer that is about to leave, for copies of its request.
+    pub(super) fn remember(&self, request: &DeviceRequest, reply: &Reply) {
+        if let Some(key) = request.asked.repeat_key {
+            self.intake().remembered.put(key, request.asked.clone(), reply.clone());
+        }
+    }
+
+    /// An answer that waited, and of which nobody knew whether it had left, left with a copy.
+    async fn note_again(&self, asked: &Asked, reply: &Reply, sent: &Sent) {
+        let has_waited = reply.source == ReplySource::Manual || asked.automatic_after.is_some();
+        if has_waited && let Ok(Some(request)) = self.parts.store.request(asked.id).await {
+            self.note_sent(&request, sent).await;
+        }
     }
 
     /// Answers at once, and puts that on record meanwhile: a dock does not wait for the disk. What a crash can lose is a
@@ -248,7 +322,7 @@ impl Inner {
         received: Instant,
     ) {
         let request = Arc::new(DeviceRequest::answered(asked.clone(), reply.clone()));
-        let Some(recording) = self.may_record(&asked.gateway) else {
+        let Some(recording) = self.may_record(asked.tenant, &asked.gateway) else {
             count(&self.figures.unrecorded);
             self.hand_over(&asked, &reply, &mut seat, received).await;
             return;
@@ -338,6 +412,7 @@ impl Inner {
             return;
         }
         let Some(reply) = &before.reply else { return };
+        self.remember(before, reply);
         let copies = self.intake().under_way.get_mut(&seat.key).map(|under_way| {
             under_way.answered = Some((before.asked.clone(), reply.clone()));
             std::mem::take(&mut under_way.copies)
@@ -363,8 +438,10 @@ impl Inner {
         seat.leave();
         let asked = request.asked.clone();
         let waits = request.needs_care();
-        let is_full = waits && self.book().of_gateway(&asked.gateway) >= OPEN_PER_GATEWAY_MAX;
-        let Some(recording) = (!is_full).then(|| self.may_record(&asked.gateway)).flatten() else {
+        let is_full = waits && !self.book().has_room(asked.tenant, &asked.gateway);
+        let Some(recording) =
+            (!is_full).then(|| self.may_record(asked.tenant, &asked.gateway)).flatten()
+        else {
             count(&self.figures.dropped);
             return;
         };
@@ -396,11 +473,10 @@ impl Inner {
         }
     }
 
-    fn may_record(self: &Arc<Self>, gateway: &GatewaySn) -> Option<Recording> {
-        let permit = self.recording.clone().try_acquire_owned().ok()?;
+    fn may_record(self: &Arc<Self>, tenant: TenantId, gateway: &GatewaySn) -> Option<Recording> {
         let now = self.parts.clock.now().mono;
-        let may = self.intake().doors.record(gateway, now);
-        may.then(|| Recording { desk: self.clone(), gateway: gateway.clone(), _permit: permit })
+        let may = self.intake().doors.record(tenant, gateway, now);
+        may.then(|| Recording { desk: self.clone(), tenant, gateway: gateway.clone() })
     }
 
     fn to_asked(&self, tenant: TenantId, request: &Request, at: Now, rule: Rule) -> Arc<Asked> {
@@ -451,6 +527,7 @@ impl UnderWay {
 /// A request's place, given back when it is answered and on record, whatever happens.
 struct Seat {
     desk: Arc<Inner>,
+    tenant: TenantId,
     gateway: GatewaySn,
     bytes: usize,
     key: RepeatKey,
@@ -462,7 +539,7 @@ impl Seat {
     fn leave(&mut self) {
         if !self.has_left {
             self.has_left = true;
-            self.desk.intake().doors.leave(&self.gateway, self.bytes);
+            self.desk.intake().doors.leave(self.tenant, &self.gateway, self.bytes);
         }
     }
 }
@@ -477,13 +554,13 @@ impl Drop for Seat {
 /// A record that is being written.
 struct Recording {
     desk: Arc<Inner>,
+    tenant: TenantId,
     gateway: GatewaySn,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl Drop for Recording {
     fn drop(&mut self) {
-        self.desk.intake().doors.recorded(&self.gateway);
+        self.desk.intake().doors.recorded(self.tenant, &self.gateway);
     }
 }
 

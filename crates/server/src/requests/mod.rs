@@ -1,11 +1,14 @@
 //! What devices ask of the cloud (API.md section 5): answered by rule so that a dock works with nobody watching, or left
 //! to whoever integrates, on record either way.
 //!
-//! [`intake`] takes what comes in and answers at once what is answered automatically; [`tend`] looks after what waits: for
-//! an answer by hand, for its gateway, for its deadline. What they decide, `core::device_request` says. Nothing here
-//! makes the way in wait, and nothing a device asks makes memory or disk grow beyond the limits of [`doors`].
+//! [`intake`] takes what comes in and answers at once what is answered automatically; [`by_hand`] takes answers; [`tend`]
+//! looks after what waits: for such an answer, for its gateway, for its deadline. What they decide,
+//! `core::device_request` says; what binds devices as well goes through [`binding`]. Nothing here makes the way in wait,
+//! and nothing a device asks makes memory or disk grow beyond the limits of [`doors`].
 
+mod binding;
 mod book;
+mod by_hand;
 mod doors;
 mod facts;
 mod intake;
@@ -20,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utmos_core::{
     device_request::{Asked, AskedOn, DeviceRequest, Reply},
@@ -29,7 +32,7 @@ use utmos_core::{
     time::Clock,
 };
 use utmos_dji::{
-    answer::{self, CloudConfig},
+    answer::{self, CloudConfig, Question},
     topic::StatusRoot,
     uplink::{self, Exchange, Request, Uplink},
 };
@@ -37,8 +40,8 @@ use utmos_mqtt::{Outlet, Publish, Sent};
 
 use self::{book::Book, intake::Intake};
 pub use self::{
+    by_hand::{BIND, ByHand, ReplyError},
     rules::{Effective, RuleOrigin, Rules, UPDATE_TOPO},
-    tend::{BIND, ByHand, ReplyError},
 };
 use crate::{
     directory::Directory,
@@ -48,8 +51,6 @@ use crate::{
     link::{Listener, Said},
 };
 
-/// Answers to devices are worth nothing later than this.
-const ANSWER_EXPIRY: Duration = Duration::from_secs(30);
 /// How long a stop waits for answers that are under way.
 const STOP_WAIT: Duration = Duration::from_secs(1);
 /// Requests read at once when a server starts.
@@ -118,8 +119,6 @@ struct Inner {
     book: Mutex<Book>,
     /// Wakes the timers, when something is due earlier than they know.
     timers_moved: Notify,
-    /// Requests of all gateways whose record is being written.
-    recording: Arc<Semaphore>,
     tasks: TaskTracker,
     stopping: CancellationToken,
 }
@@ -157,7 +156,6 @@ impl Desk {
             intake: Mutex::default(),
             book: Mutex::default(),
             timers_moved: Notify::new(),
-            recording: Arc::new(Semaphore::new(doors::RECORDING_MAX)),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         });
@@ -190,7 +188,7 @@ impl Desk {
     /// Requests that wait for an answer by hand or for their gateway, and records that are being written.
     #[must_use]
     pub fn depths(&self) -> (usize, usize) {
-        let recording = doors::RECORDING_MAX - self.inner.recording.available_permits();
+        let recording = self.inner.intake().doors.recording();
         (self.inner.book().len(), recording)
     }
 
@@ -268,6 +266,14 @@ fn wire(asked: &Asked) -> Request {
         method: asked.request_type.clone(),
         device_time: None,
         data: asked.payload.clone(),
+    }
+}
+
+/// What a request on record asks, as far as it was kept.
+fn kept_question(asked: &Asked) -> Question {
+    match asked.payload_is_cut {
+        true => Question::Unreadable,
+        false => Question::of(&wire(asked)),
     }
 }
 

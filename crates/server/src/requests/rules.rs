@@ -95,6 +95,12 @@ impl Rules {
         })
     }
 
+    /// Whether anybody has ever set a rule, of whichever tenant, as far as this server knows: a second ago at the latest.
+    pub(super) fn were_ever_set(&self) -> bool {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.generation != Some(0)
+    }
+
     /// What somebody set for this tenant.
     #[must_use]
     pub fn of_tenant(&self, tenant: TenantId) -> Vec<SetRule> {

@@ -13,7 +13,7 @@ use utmos_core::{
     device::{Device, DeviceKind},
     id::{ApiId, DeviceSn, TenantId},
     method::CompleteOn,
-    ports::{RegistryStore, Tenant},
+    ports::{By, DeviceOrder, FleetStore, Ordered, RegistryStore, Tenant},
     signing::{self, SignedParts},
     time::{Clock, Timestamp},
 };
@@ -28,7 +28,9 @@ use utmos_server::{
 use utmos_store::{HistoryFile, JournalledStore, MasterKey, SqliteConfig, SqliteStore};
 use uuid::Uuid;
 
-use crate::{dock::PretendDock, requests_unwell::UnwellRequests, unwell::Unwell};
+use crate::{
+    dock::PretendDock, fleet_unwell::UnwellFleet, requests_unwell::UnwellRequests, unwell::Unwell,
+};
 
 /// Longest a test waits for anything.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -44,6 +46,8 @@ pub struct TestApp {
     pub history: Arc<HistoryFile>,
     /// The same before the store of device requests.
     pub unwell_requests: Arc<UnwellRequests>,
+    /// The same before the store of the fleet.
+    pub unwell_fleet: Arc<UnwellFleet>,
     pub http: SocketAddr,
     pub mqtt: SocketAddr,
     /// A credential of the first tenant that may do everything.
@@ -85,12 +89,22 @@ impl TestApp {
         let journal = folder.path().join("emergency.journal");
         let unwell = Arc::new(Unwell::new(store.clone()));
         let unwell_requests = Arc::new(UnwellRequests::new(store.clone()));
+        let unwell_fleet = Arc::new(UnwellFleet::new(store.clone()));
         let journalled =
             Arc::new(JournalledStore::open(unwell.clone(), &master_key, &journal).unwrap());
         journalled.settle().await.unwrap();
         let history = Arc::new(HistoryFile::open(&folder.path().join("history.sqlite")).unwrap());
-        let server =
-            start_server(journalled, unwell_requests.clone(), &store, &history, settings).await;
+        let parts = Parts {
+            store: journalled,
+            requests: unwell_requests.clone(),
+            fleet: unwell_fleet.clone(),
+            history: history.clone(),
+            sharing: None,
+            clock: Arc::new(SystemClock::new()),
+            ids: Arc::new(SystemIds::new()),
+            catalogue: Arc::new(Catalogue::embedded().unwrap()),
+        };
+        let server = start_server(parts, settings).await;
         let (http, mqtt) = (server.http_addr(), server.mqtt_addr().unwrap());
         let api = Api::new(http, given);
         Self {
@@ -98,6 +112,7 @@ impl TestApp {
             store,
             unwell,
             unwell_requests,
+            unwell_fleet,
             history,
             http,
             mqtt,
@@ -181,13 +196,7 @@ fn open(folder: &TempDir, master_key: &MasterKey) -> Arc<SqliteStore> {
     Arc::new(SqliteStore::open(SqliteConfig { path, master_key: master_key.clone() }).unwrap())
 }
 
-async fn start_server(
-    journalled: Arc<JournalledStore>,
-    requests: Arc<UnwellRequests>,
-    store: &Arc<SqliteStore>,
-    history: &Arc<HistoryFile>,
-    settings: Settings,
-) -> Server {
+async fn start_server(parts: Parts, settings: Settings) -> Server {
     let _ = tracing_subscriber::fmt()
         .with_test_writer()
         .with_max_level(tracing::Level::WARN)
@@ -195,16 +204,6 @@ async fn start_server(
     let own = ["http.listen=127.0.0.1:0", "mqtt.embedded.listen=127.0.0.1:0"];
     let layers = Layers::new().assignments("--set", own.iter().chain(settings).copied());
     let config = Config::load(layers).unwrap().config;
-    let parts = Parts {
-        store: journalled,
-        requests,
-        fleet: store.clone(),
-        history: history.clone(),
-        sharing: None,
-        clock: Arc::new(SystemClock::new()),
-        ids: Arc::new(SystemIds::new()),
-        catalogue: Arc::new(Catalogue::embedded().unwrap()),
-    };
     Server::start(&config, parts).await.unwrap()
 }
 
@@ -215,7 +214,12 @@ pub async fn put_tenant(store: &dyn RegistryStore, name: &str) -> TenantId {
     id
 }
 
-pub async fn put_gateway(store: &dyn RegistryStore, tenant: TenantId, sn: &str) {
+pub async fn put_gateway(store: &dyn FleetStore, tenant: TenantId, sn: &str) {
+    put_dock(store, tenant, sn, true).await;
+}
+
+/// The same, simulated or real.
+pub async fn put_dock(store: &dyn FleetStore, tenant: TenantId, sn: &str, simulated: bool) {
     let sn = DeviceSn::parse(sn).unwrap();
     let mqtt_secret_hash = Some(mqtt_secret_hash(&sn, PASSWORD.as_bytes()));
     let device = Device {
@@ -225,11 +229,18 @@ pub async fn put_gateway(store: &dyn RegistryStore, tenant: TenantId, sn: &str) 
         model_key: Some("3-2-0".to_owned()),
         label: String::new(),
         tags: BTreeSet::new(),
-        simulated: true,
+        simulated,
         mqtt_secret_hash,
         created_at: Timestamp::from_millis(0),
     };
-    store.put_device(device).await.unwrap();
+    let ordered = order(store, DeviceOrder::Register(device)).await;
+    assert!(matches!(ordered, Ordered::Done(_)), "{ordered:?}");
+}
+
+/// Changes a device past the server.
+pub async fn order(store: &dyn FleetStore, order: DeviceOrder) -> Ordered {
+    let by = By { who: "test".to_owned(), at: Timestamp::from_millis(0) };
+    store.order(order, by).await.unwrap()
 }
 
 /// What a caller holds of a credential.

@@ -7,12 +7,17 @@ use serde_json::json;
 use utmos_core::{
     device::{Device, SubDevice},
     id::DeviceSn,
-    ports::RegistryStore,
+    ports::{DeviceEdit, DeviceOrder, Ordered, RegistryStore},
     time::Timestamp,
 };
 use utmos_server::directory::{Directory, mqtt_secret_hash};
 
-use crate::app::{PATIENCE, TestApp};
+use crate::app::{PATIENCE, TestApp, order};
+
+/// Changes a device past the server.
+async fn done(app: &TestApp, change: DeviceOrder) {
+    assert!(matches!(order(&*app.store, change).await, Ordered::Done(_)));
+}
 
 /// The device as it is kept, once it is.
 async fn kept(app: &TestApp, sn: &str) -> Device {
@@ -39,17 +44,18 @@ async fn a_new_password_another_tenant_or_removal_ends_the_sessions_of_a_device(
         // Whatever comes after it in the store is known no earlier than it is.
         app.credential(|_| {}).await;
         let mut dock = app.dock(sn.as_str()).await;
-        let device = kept(&app, sn.as_str()).await;
+        let tenant = app.api.given.tenant;
         match change {
             "password" => {
                 let hash = mqtt_secret_hash(&sn, b"another password");
-                let device = Device { mqtt_secret_hash: Some(hash), ..device };
-                app.store.put_device(device).await.unwrap();
+                let edit = DeviceEdit { mqtt_secret_hash: Some(hash), ..DeviceEdit::default() };
+                done(&app, DeviceOrder::Edit { sn: sn.clone(), tenant, edit }).await;
             }
             "tenant" => {
-                app.store.put_device(Device { tenant: elsewhere, ..device }).await.unwrap();
+                let order = DeviceOrder::Move { sn: sn.clone(), from: tenant, to: elsewhere };
+                done(&app, order).await;
             }
-            _ => assert!(app.store.remove_device(&sn).await.unwrap()),
+            _ => done(&app, DeviceOrder::Remove { sn: sn.clone(), tenant }).await,
         }
         dock.cut().await;
         let answer = app
@@ -65,8 +71,9 @@ async fn a_new_password_another_tenant_or_removal_ends_the_sessions_of_a_device(
         dock.leave().await;
     }
     // What concerns nobody's login ends nobody's session.
-    let labelled = Device { label: "Roof".to_owned(), ..kept(&app, "DOCK-2").await };
-    app.store.put_device(labelled).await.unwrap();
+    let edit = DeviceEdit { label: Some("Roof".to_owned()), ..DeviceEdit::default() };
+    let (sn, tenant) = (DeviceSn::parse("DOCK-2").unwrap(), app.api.given.tenant);
+    done(&app, DeviceOrder::Edit { sn, tenant, edit }).await;
     app.credential(|_| {}).await;
     let id = app.api.create("DOCK-2", "debug_mode_open", json!({}), json!({})).await.id();
     assert_eq!(neighbour.command().await.tid(), id);
@@ -89,8 +96,8 @@ async fn an_aircraft_that_a_stranger_named_first_is_moved_to_its_owner() {
 
     let squatted = kept(&app, "AIR-1").await;
     assert_eq!(squatted.tenant, theirs.given.tenant);
-    let moved = Device { tenant: app.api.given.tenant, ..squatted };
-    app.store.put_device(moved).await.unwrap();
+    let (from, to) = (squatted.tenant, app.api.given.tenant);
+    done(&app, DeviceOrder::Move { sn: squatted.sn, from, to }).await;
     // Known once this is: it came after.
     app.credential(|_| {}).await;
     let id = send(&app.api).await.id();
@@ -124,7 +131,7 @@ async fn an_aircraft_that_is_not_on_record_yet_is_not_forgotten_when_the_registr
     assert!(is_known());
     assert_eq!(*told.lock().unwrap(), ["device DOCK-3 was added"], "nothing went and came back");
     // From then on the store's word counts; what could not be kept goes with the next change, and joins anew.
-    app.store.remove_device(&aircraft).await.unwrap();
+    done(&app, DeviceOrder::Remove { sn: aircraft.clone(), tenant }).await;
     directory.refresh().await.unwrap();
     assert!(!is_known());
     let report = directory.report_topology(&dock, &[sub], Timestamp::from_millis(2));

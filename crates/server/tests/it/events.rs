@@ -4,11 +4,15 @@ use std::collections::BTreeSet;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use utmos_core::{id::DeviceSn, ports::RegistryStore, time::Clock};
+use utmos_core::{
+    id::DeviceSn,
+    ports::{DeviceOrder, Ordered},
+    time::Clock,
+};
 use utmos_server::clock::SystemClock;
 
 use crate::{
-    app::{Api, PATIENCE, TestApp},
+    app::{Api, PATIENCE, TestApp, order},
     dock::PretendDock,
     routes::assert_refused,
 };
@@ -278,8 +282,13 @@ async fn alarms_end_with_the_device_that_listed_them_and_are_nobody_elses() {
     }
     let alarms = "/api/v1/open/alarms";
     until(&app.api, alarms, |items| items.len() == 3).await;
-    assert!(app.store.remove_device(&DeviceSn::parse("DOCK-1").unwrap()).await.unwrap());
-    crate::app::put_gateway(&*app.store, other.given.tenant, "DOCK-2").await;
+    let (from, to) = (app.api.given.tenant, other.given.tenant);
+    let (gone, moved) = (DeviceSn::parse("DOCK-1").unwrap(), DeviceSn::parse("DOCK-2").unwrap());
+    for change in
+        [DeviceOrder::Remove { sn: gone, tenant: from }, DeviceOrder::Move { sn: moved, from, to }]
+    {
+        assert!(matches!(order(&*app.store, change).await, Ordered::Done(_)));
+    }
     let left = until(&app.api, alarms, |items| items.len() == 1).await;
     assert_eq!(left[0]["device_id"], "DOCK-3");
     let shown = other.get("/api/v1/open/devices/DOCK-2/alarms").await.body;

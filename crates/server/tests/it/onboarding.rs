@@ -6,7 +6,6 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use utmos_core::{
     binding::{BindingCode, code_hash},
-    device::Device,
     id::{BindingCodeId, DeviceSn},
     ports::{FleetStore, Recorded, RegistryStore},
     time::Timestamp,
@@ -14,7 +13,7 @@ use utmos_core::{
 use uuid::Uuid;
 
 use crate::{
-    app::{Api, PATIENCE, TestApp, put_gateway, unix_seconds},
+    app::{Api, PATIENCE, TestApp, put_dock, put_gateway, unix_seconds},
     devices_api::{DEVICES, shown},
     dock::{PretendDock, lets_in},
     requests::until_listed,
@@ -25,18 +24,18 @@ const CODES: &str = "/api/v1/open/device-binding-codes";
 const FILTERS: [&str; 2] = ["thing/product/{sn}/#", "sys/product/{sn}/#"];
 
 /// A code of the caller's tenant, as shown, and its id.
-async fn code(api: &Api, asked: Value) -> (String, String) {
+pub async fn code(api: &Api, asked: Value) -> (String, String) {
     let made = api.post(CODES, &asked).await;
     assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     (text(&made.body["code"]), text(&made.body["binding_code"]["binding_code_id"]))
 }
 
-async fn newcomer(app: &TestApp, sn: &str, code: &str) -> PretendDock {
+pub async fn newcomer(app: &TestApp, sn: &str, code: &str) -> PretendDock {
     PretendDock::connect_with(app.mqtt, sn, code, &FILTERS).await
 }
 
-fn bind(code: &str, devices: &[(&str, &str, &str)]) -> Value {
+pub fn bind(code: &str, devices: &[(&str, &str, &str)]) -> Value {
     let devices: Vec<Value> = devices
         .iter()
         .map(|(sn, key, name)| {
@@ -50,7 +49,7 @@ fn bind(code: &str, devices: &[(&str, &str, &str)]) -> Value {
 }
 
 /// The `err_code` of each device.
-fn outcomes(data: &Value) -> Vec<(String, i64)> {
+pub fn outcomes(data: &Value) -> Vec<(String, i64)> {
     assert_eq!(data["result"], 0, "{data}");
     let infos = data["output"]["err_infos"].as_array().unwrap();
     infos
@@ -512,10 +511,7 @@ async fn a_binding_that_is_approved_by_hand_binds() {
 
 /// A dock that is not registered as simulated.
 async fn real_dock(app: &TestApp) -> PretendDock {
-    put_gateway(&*app.store, app.api.given.tenant, "REAL").await;
-    let all = app.store.devices().await.unwrap();
-    let known = all.into_iter().find(|one| one.sn.as_str() == "REAL").unwrap();
-    app.store.put_device(Device { simulated: false, ..known }).await.unwrap();
+    put_dock(&*app.store, app.api.given.tenant, "REAL", false).await;
     // Whatever comes after it in the store is known no earlier than it is.
     app.credential(|_| {}).await;
     app.dock("REAL").await

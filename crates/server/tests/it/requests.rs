@@ -19,7 +19,7 @@ use crate::{
 };
 
 pub const REQUESTS: &str = "/api/v1/open/device-requests";
-const RULES: &str = "/api/v1/open/device-request-rules";
+pub const RULES: &str = "/api/v1/open/device-request-rules";
 
 pub async fn ask(dock: &PretendDock, tid: &str, method: &str, data: Value) {
     let body = json!({
@@ -47,7 +47,7 @@ async fn until(api: &Api, query: &str, holds: impl Fn(&[Value]) -> bool) -> Vec<
     tokio::time::timeout(PATIENCE, looking).await.expect("it never came to that")
 }
 
-async fn until_state(api: &Api, id: &str, state: &str) -> Value {
+pub async fn until_state(api: &Api, id: &str, state: &str) -> Value {
     let looking = async {
         loop {
             let answer = api.get(&format!("{REQUESTS}/{id}")).await;
@@ -68,7 +68,7 @@ async fn reply(api: &Api, item: &Value, body: Value) -> Answer {
     api.post(&format!("{REQUESTS}/{}/reply", id_of(item)), &body).await
 }
 
-async fn put_rule(api: &Api, target: &str, body: Value) -> Answer {
+pub async fn put_rule(api: &Api, target: &str, body: Value) -> Answer {
     let body = body.to_string();
     api.request(Method::PUT, &format!("{RULES}/{target}"), Some(body.as_bytes())).await
 }

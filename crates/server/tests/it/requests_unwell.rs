@@ -6,8 +6,8 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
-use reqwest::StatusCode;
-use serde_json::json;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use utmos_core::{
     command::StatusVersion,
@@ -21,7 +21,7 @@ use utmos_core::{
 
 use crate::{
     app::{PATIENCE, TestApp},
-    requests::{REQUESTS, ask, until_listed},
+    requests::{REQUESTS, RULES, ask, put_rule, until_listed},
 };
 
 pub struct UnwellRequests {
@@ -29,12 +29,23 @@ pub struct UnwellRequests {
     held: watch::Sender<bool>,
     refuses: AtomicBool,
     refuses_reads: AtomicBool,
+    held_record: watch::Sender<bool>,
+    refuses_record: AtomicBool,
+    lies_once: AtomicBool,
 }
 
 impl UnwellRequests {
     pub fn new(inner: Arc<dyn RequestStore>) -> Self {
         let (refuses, refuses_reads) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { inner, held: watch::Sender::new(false), refuses, refuses_reads }
+        Self {
+            inner,
+            held: watch::Sender::new(false),
+            refuses,
+            refuses_reads,
+            held_record: watch::Sender::new(false),
+            refuses_record: AtomicBool::new(false),
+            lies_once: AtomicBool::new(false),
+        }
     }
 
     /// From now on writes wait, or no longer.
@@ -50,6 +61,21 @@ impl UnwellRequests {
     /// From now on what was sent for a task cannot be read, or can again.
     pub fn refuse_reads(&self, refuses: bool) {
         self.refuses_reads.store(refuses, Ordering::SeqCst);
+    }
+
+    /// The next change of a request is written, and said not to be.
+    pub fn lie_once(&self) {
+        self.lies_once.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on whoever looks whether a request came before waits, or no longer.
+    pub fn hold_record(&self, holds: bool) {
+        self.held_record.send_replace(holds);
+    }
+
+    /// From now on nobody can see whether a request came before, or can again.
+    pub fn refuse_record(&self, refuses: bool) {
+        self.refuses_record.store(refuses, Ordering::SeqCst);
     }
 
     async fn pass(&self) -> Result<(), StoreError> {
@@ -74,10 +100,18 @@ impl RequestStore for UnwellRequests {
         request: Arc<DeviceRequest>,
     ) -> Result<RequestChanged, StoreError> {
         self.pass().await?;
-        self.inner.change_request(seen, request).await
+        let changed = self.inner.change_request(seen, request).await;
+        match self.lies_once.swap(false, Ordering::SeqCst) {
+            true => Err(StoreError::Unavailable("made so by a test".to_owned())),
+            false => changed,
+        }
     }
 
     async fn request_repeated(&self, key: [u8; 16]) -> Result<Option<DeviceRequest>, StoreError> {
+        let held = self.held_record.subscribe().wait_for(|held| !held).await.map(|_| ());
+        if held.is_err() || self.refuses_record.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("made so by a test".to_owned()));
+        }
         self.inner.request_repeated(key).await
     }
 
@@ -234,5 +268,105 @@ async fn an_answer_by_hand_that_cannot_be_stored_is_no_answer() {
     app.unwell_requests.refuse(false);
     let taken = app.api.post(&reply, &json!({"reply_code": "7"})).await;
     assert_eq!(taken.status, StatusCode::ACCEPTED, "{taken:?}");
+    assert_eq!(dock.message("/requests_reply").await.body["data"], json!({"result": 7}));
+}
+
+/// A dock whose `offline_map_get` with the `tid` `t-1` was answered by hand, though the server answers that type by now.
+async fn answered_by_hand(app: &TestApp) -> Value {
+    let mut dock = app.dock("DOCK-1").await;
+    put_rule(&app.api, "offline_map_get", json!({"mode": "manual", "reply_seconds": 600})).await;
+    ask(&dock, "t-1", "offline_map_get", json!({})).await;
+    let items = until_listed(&app.api, "?state=AWAITING_REPLY", 1).await;
+    let reply = format!("{REQUESTS}/{}/reply", items[0]["request_id"].as_str().unwrap());
+    let taken = app.api.post(&reply, &json!({"reply_code": "7"})).await;
+    assert_eq!(taken.status, StatusCode::ACCEPTED, "{taken:?}");
+    let told = dock.message("/requests_reply").await;
+    dock.leave().await;
+    let rule = format!("{RULES}/offline_map_get");
+    let back = app.api.request(Method::DELETE, &rule, None).await;
+    assert_eq!(back.body["mode"], "auto");
+    told.body["data"].clone()
+}
+
+#[tokio::test]
+async fn a_request_that_was_answered_by_hand_gets_that_again_though_the_record_cannot_be_read() {
+    let app = TestApp::start().await;
+    let told = answered_by_hand(&app).await;
+    let mut dock = app.dock("DOCK-1").await;
+    app.unwell_requests.refuse_record(true);
+    ask(&dock, "t-1", "offline_map_get", json!({})).await;
+    let again = dock.message("/requests_reply").await;
+    assert_eq!((again.tid(), &again.body["data"]), ("t-1", &told));
+}
+
+#[tokio::test]
+async fn a_request_of_before_a_restart_waits_for_the_record_and_gets_no_other_answer() {
+    let app = TestApp::start().await;
+    let told = answered_by_hand(&app).await;
+    let app = app.restart().await;
+    let mut dock = app.dock("DOCK-1").await;
+    app.unwell_requests.hold_record(true);
+    for _ in 0..2 {
+        ask(&dock, "t-1", "offline_map_get", json!({})).await;
+        // Many times as long as a look at the record takes.
+        dock.drain().await;
+        app.api.get(REQUESTS).await;
+    }
+    app.unwell_requests.hold_record(false);
+    for _ in 0..2 {
+        let again = dock.message("/requests_reply").await;
+        assert_eq!((again.tid(), &again.body["data"]), ("t-1", &told));
+    }
+    assert_eq!(until_listed(&app.api, "?request_type=offline_map_get", 1).await.len(), 1);
+    assert_eq!(app.metric("utmos_device_requests_auto_replied_total").await, "1", "update_topo");
+}
+
+#[tokio::test]
+async fn what_can_have_one_answer_only_is_answered_though_the_record_cannot_be_read() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    app.unwell_requests.refuse_record(true);
+    // Whether the dock was told something else about its binding nobody can see.
+    ask(&dock, "t-1", "airport_bind_status", json!({"devices": [{"sn": "DOCK-1"}]})).await;
+    tokio::time::timeout(PATIENCE, async {
+        while app.metric("utmos_device_requests_dropped_total").await != "1" {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    for (tid, method) in
+        [("t-2", "flight_areas_get"), ("t-3", "offline_map_get"), ("t-4", "storage_config_get")]
+    {
+        ask(&dock, tid, method, json!({"module": 0})).await;
+        assert_eq!(dock.message("/requests_reply").await.tid(), tid);
+    }
+    app.unwell_requests.refuse_record(false);
+    ask(&dock, "t-1", "airport_bind_status", json!({"devices": [{"sn": "DOCK-1"}]})).await;
+    assert_eq!(dock.message("/requests_reply").await.tid(), "t-1");
+    // Once somebody has set a rule, people may have answered these as well.
+    put_rule(&app.api, "config", json!({"mode": "auto"})).await;
+    app.unwell_requests.refuse_record(true);
+    ask(&dock, "t-5", "offline_map_get", json!({})).await;
+    tokio::time::timeout(PATIENCE, async {
+        while app.metric("utmos_device_requests_dropped_total").await != "2" {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+}
+
+/// The store wrote an answer by hand and could not say so: it leaves all the same.
+#[tokio::test]
+async fn an_answer_by_hand_whose_word_was_lost_leaves() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    ask(&dock, "t-1", "something_get", json!({})).await;
+    let items = until_listed(&app.api, "?state=AWAITING_REPLY", 1).await;
+    let reply = format!("{REQUESTS}/{}/reply", items[0]["request_id"].as_str().unwrap());
+    app.unwell_requests.lie_once();
+    let lost = app.api.post(&reply, &json!({"reply_code": "7"})).await;
+    assert_eq!(lost.status, StatusCode::SERVICE_UNAVAILABLE, "{lost:?}");
     assert_eq!(dock.message("/requests_reply").await.body["data"], json!({"result": 7}));
 }

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use utmos_core::id::DeviceSn;
+use utmos_core::{
+    id::DeviceSn,
+    ports::{DeviceOrder, Ordered},
+};
 
 use crate::{
     app::{Answer, Api, PATIENCE, TestApp, unix_seconds},
@@ -309,7 +312,10 @@ async fn a_device_that_moves_shows_its_new_tenant_nothing_of_before() {
     let history = format!("{}/history", path("DOCK-1"));
     until(&app.api, &history, |body| count(body) == 1).await;
     let other = app.other_tenant("second", "DOCK-9").await;
-    crate::app::put_gateway(&*app.store, other.given.tenant, "DOCK-1").await;
+    let (from, to) = (app.api.given.tenant, other.given.tenant);
+    let order = DeviceOrder::Move { sn: DeviceSn::parse("DOCK-1").unwrap(), from, to };
+    let moved = crate::app::order(&*app.store, order).await;
+    assert!(matches!(moved, Ordered::Done(_)), "{moved:?}");
     let moving = async {
         while other.get(&path("DOCK-1")).await.status != StatusCode::OK {
             tokio::time::sleep(LOOK_WAIT).await;

@@ -12,7 +12,7 @@ use utmos_core::{
     credential::Credential,
     device::{Device, SubDevice},
     evidence::Entry,
-    id::{ApiId, CommandId, DeviceSn, GatewaySn, TenantId},
+    id::{ApiId, CommandId, GatewaySn, TenantId},
     ports::{
         Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, RegistryStore,
         Store, StoreDepths, StoreError, Tenant, Unmatched,
@@ -269,14 +269,6 @@ impl RegistryStore for Unwell {
 
     async fn credentials(&self) -> Result<Vec<Credential>, StoreError> {
         self.inner.credentials().await
-    }
-
-    async fn put_device(&self, device: Device) -> Result<(), StoreError> {
-        self.inner.put_device(device).await
-    }
-
-    async fn remove_device(&self, sn: &DeviceSn) -> Result<bool, StoreError> {
-        self.inner.remove_device(sn).await
     }
 
     async fn devices(&self) -> Result<Vec<Device>, StoreError> {

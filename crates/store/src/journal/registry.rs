@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use utmos_core::{
     credential::Credential,
     device::{Device, SubDevice},
-    id::{ApiId, DeviceSn, GatewaySn},
+    id::{ApiId, GatewaySn},
     ports::{RegistryStore, StoreError, Tenant},
 };
 
@@ -34,14 +34,6 @@ impl RegistryStore for JournalledStore {
 
     async fn credentials(&self) -> Result<Vec<Credential>, StoreError> {
         self.inner.credentials().await
-    }
-
-    async fn put_device(&self, device: Device) -> Result<(), StoreError> {
-        self.inner.put_device(device).await
-    }
-
-    async fn remove_device(&self, sn: &DeviceSn) -> Result<bool, StoreError> {
-        self.inner.remove_device(sn).await
     }
 
     async fn devices(&self) -> Result<Vec<Device>, StoreError> {

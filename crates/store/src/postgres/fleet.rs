@@ -2,20 +2,23 @@
 //!
 //! Orders and bindings lock the registry's generation first, as every change of the registry does: a serial number that
 //! two servers want for two tenants at once goes to one of them, and nobody waits for the other in a circle. Sightings
-//! come often and do without that lock; each keeps its device from being forgotten while it is written.
+//! come often and do without that lock; each keeps its device from being forgotten while it is written. A binding that
+//! answers a request changes the request's row under that lock; nobody who holds that row asks for the lock.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 use utmos_core::{
     binding::BindingCode,
+    command::StatusVersion,
     device::Device,
+    device_request::DeviceRequest,
     id::{BindingCodeId, DeviceSn, GatewaySn, TenantId},
     ports::{
-        Bind, Bound, By, DeviceOrder, DeviceRecord, FleetStore, Ordered, Recorded, Sighting,
-        StoreError,
+        Bind, Bound, BoundAnswer, By, DeviceOrder, DeviceRecord, FleetStore, Ordered, Recorded,
+        Sighting, StoreError,
     },
     time::Timestamp,
 };
@@ -30,6 +33,7 @@ use super::{
         Known, insert_device, known_device, lock, note, put_device, put_topology, record,
         remove_device,
     },
+    requests::{SealedRequest, change},
     text::kept,
 };
 use crate::sqlite::limits::BINDING_CODE_KEPT;
@@ -69,6 +73,16 @@ impl FleetStore for PostgresStore {
 
     async fn bind(&self, wanted: Bind) -> Result<Bound, StoreError> {
         rarely!(self, |tx| bind(&tx, &wanted))
+    }
+
+    async fn bind_answering(
+        &self,
+        wanted: Bind,
+        seen: StatusVersion,
+        request: Arc<DeviceRequest>,
+    ) -> Result<BoundAnswer, StoreError> {
+        let answer = SealedRequest::new(request, &self.sealer)?;
+        rarely!(self, |tx| bind_answering(&tx, &wanted, seen, &answer))
     }
 
     async fn device_record(&self, sn: &DeviceSn) -> Result<Vec<DeviceRecord>, StoreError> {
@@ -263,29 +277,75 @@ async fn add_device(
 
 async fn bind(tx: &Transaction<'_>, wanted: &Bind) -> Result<Bound, Fault> {
     lock(tx).await?;
-    let gateway = &wanted.gateway;
-    let (tenant, by) = (gateway.tenant, &wanted.by);
-    match known_device(tx, &gateway.sn).await?.transpose()? {
+    let bound = foresee(tx, wanted).await?;
+    if let Bound::Done { taken } = &bound {
+        carry_out_binding(tx, wanted, taken).await?;
+    }
+    Ok(bound)
+}
+
+/// Binds and answers the request that asked for it, or writes nothing.
+async fn bind_answering(
+    tx: &Transaction<'_>,
+    wanted: &Bind,
+    seen: StatusVersion,
+    answer: &SealedRequest,
+) -> Result<BoundAnswer, Fault> {
+    lock(tx).await?;
+    match foresee(tx, wanted).await? {
+        Bound::Done { taken } if taken.is_empty() => {}
+        otherwise @ (Bound::Done { .. } | Bound::NoCode | Bound::Taken) => {
+            return Ok(BoundAnswer::Otherwise(otherwise));
+        }
+    }
+    if change(tx, seen, answer).await? == 0 {
+        return Ok(BoundAnswer::Lost);
+    }
+    carry_out_binding(tx, wanted, &[]).await?;
+    Ok(BoundAnswer::Done)
+}
+
+/// What would become of a binding now. Whoever asks holds the registry's lock.
+async fn foresee(tx: &Transaction<'_>, wanted: &Bind) -> Result<Bound, Fault> {
+    let tenant = wanted.gateway.tenant;
+    match known_device(tx, &wanted.gateway.sn).await?.transpose()? {
         Some(known) if known.tenant != tenant => return Ok(Bound::Taken),
         Some(_) => {}
         None => {
             let Some(code) = wanted.code else { return Ok(Bound::NoCode) };
-            let sql = "UPDATE binding_codes SET uses = uses + 1
+            let sql = "SELECT 1 FROM binding_codes
                        WHERE id = $1 AND tenant = $2 AND uses < uses_max AND revoked_at IS NULL AND expires_at > $3";
-            let spent =
-                execute(tx, sql, &[&code.uuid(), &tenant.uuid(), &by.at.as_millis()]).await?;
-            if spent == 0 {
+            let at = wanted.by.at.as_millis();
+            if select(tx, sql, &[&code.uuid(), &tenant.uuid(), &at]).await?.is_empty() {
                 return Ok(Bound::NoCode);
             }
-            add_device(tx, gateway, Recorded::Bound, by).await?;
         }
     }
     let mut taken = Vec::new();
     for aircraft in &wanted.aircraft {
-        match known_device(tx, &aircraft.sn).await?.transpose()? {
-            Some(known) if known.tenant != tenant => taken.push(aircraft.sn.clone()),
-            Some(_) => {}
-            None => add_device(tx, aircraft, Recorded::Bound, by).await?,
+        let known = known_device(tx, &aircraft.sn).await?.transpose()?;
+        if known.is_some_and(|known| known.tenant != tenant) {
+            taken.push(aircraft.sn.clone());
+        }
+    }
+    Ok(Bound::Done { taken })
+}
+
+/// Binds what is nobody's yet.
+async fn carry_out_binding(
+    tx: &Transaction<'_>,
+    wanted: &Bind,
+    taken: &[DeviceSn],
+) -> Result<(), Fault> {
+    let (gateway, by) = (&wanted.gateway, &wanted.by);
+    if known_device(tx, &gateway.sn).await?.is_none() {
+        let sql = "UPDATE binding_codes SET uses = uses + 1 WHERE id = $1";
+        execute(tx, sql, &[&wanted.code.map(BindingCodeId::uuid)]).await?;
+        add_device(tx, gateway, Recorded::Bound, by).await?;
+    }
+    for aircraft in &wanted.aircraft {
+        if known_device(tx, &aircraft.sn).await?.is_none() {
+            add_device(tx, aircraft, Recorded::Bound, by).await?;
         }
     }
     let sql = "SELECT 1 FROM topologies WHERE gateway = $1";
@@ -293,7 +353,7 @@ async fn bind(tx: &Transaction<'_>, wanted: &Bind) -> Result<Bound, Fault> {
     if !has_topology && taken.is_empty() && !wanted.subs.is_empty() {
         put_topology(tx, &gateway.sn.to_gateway(), &[], &wanted.subs).await?;
     }
-    Ok(Bound::Done { taken })
+    Ok(())
 }
 
 fn read_record(row: &Row, sn: &DeviceSn) -> Result<DeviceRecord, StoreError> {

@@ -105,7 +105,7 @@ pub(super) struct SealedRequest {
 }
 
 impl SealedRequest {
-    fn new(request: Arc<DeviceRequest>, sealer: &Sealer) -> Result<Self, StoreError> {
+    pub(super) fn new(request: Arc<DeviceRequest>, sealer: &Sealer) -> Result<Self, StoreError> {
         let key = key_of(request.asked.id, sealer);
         let payload = key.seal(Slot::RequestPayload, &request.asked.payload)?;
         let reply = request.reply.as_ref().map(|it| reply::seal(it, &key)).transpose()?;
@@ -369,7 +369,8 @@ async fn make_room(tx: &Transaction<'_>, added: &BTreeMap<Uuid, i64>) -> Result<
     Ok(())
 }
 
-async fn change(
+/// Answers how many rows that were: none where somebody was quicker.
+pub(super) async fn change(
     tx: &Transaction<'_>,
     seen: StatusVersion,
     sealed: &SealedRequest,

@@ -3,9 +3,13 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use utmos_core::{
     binding::BindingCode,
+    command::StatusVersion,
     device::Device,
     id::{BindingCodeId, DeviceSn, GatewaySn, TenantId},
-    ports::{Bind, Bound, By, DeviceOrder, DeviceRecord, Ordered, Recorded, Sighting, StoreError},
+    ports::{
+        Bind, Bound, BoundAnswer, By, DeviceOrder, DeviceRecord, Ordered, Recorded, RequestChanged,
+        Sighting, StoreError,
+    },
     time::Timestamp,
 };
 
@@ -15,6 +19,7 @@ use super::{
     fault::{Fault, to_store_error},
     limits::{BINDING_CODE_KEPT, RECORDS_PER_DEVICE_MAX},
     registry::{all, known_device, note, put_device, put_topology, remove_device},
+    requests::SealedRequest,
 };
 use crate::codes::Coded;
 
@@ -134,34 +139,93 @@ pub(super) fn order(batch: &mut Batch<'_>, order: &DeviceOrder, by: &By) -> Resu
 }
 
 pub(super) fn bind(batch: &mut Batch<'_>, bind: &Bind, subs: &str) -> Result<Bound, Fault> {
-    let gateway = &bind.gateway;
-    let (tenant, by) = (gateway.tenant, &bind.by);
-    match known_device(batch, &gateway.sn)?.transpose()? {
+    let bound = foresee(batch, bind)?;
+    if let Bound::Done { taken } = &bound {
+        carry_out(batch, bind, subs, taken)?;
+    }
+    Ok(bound)
+}
+
+/// Binds and answers the request that asked for it, or writes nothing.
+pub(super) fn bind_answering(
+    batch: &mut Batch<'_>,
+    bind: &Bind,
+    subs: &str,
+    seen: StatusVersion,
+    answer: &SealedRequest,
+) -> Result<BoundAnswer, Fault> {
+    match foresee(batch, bind)? {
+        Bound::Done { taken } if taken.is_empty() => {}
+        otherwise @ (Bound::Done { .. } | Bound::NoCode | Bound::Taken) => {
+            return Ok(BoundAnswer::Otherwise(otherwise));
+        }
+    }
+    match answer.change(batch, seen)? {
+        RequestChanged::Lost => Ok(BoundAnswer::Lost),
+        RequestChanged::Yes => {
+            carry_out(batch, bind, subs, &[])?;
+            Ok(BoundAnswer::Done)
+        }
+    }
+}
+
+/// What would become of a binding now.
+fn foresee(batch: &Batch<'_>, bind: &Bind) -> Result<Bound, Fault> {
+    let tenant = bind.gateway.tenant;
+    match known_device(batch, &bind.gateway.sn)?.transpose()? {
         Some(known) if known.tenant != tenant => return Ok(Bound::Taken),
         Some(_) => {}
         None => {
             let Some(code) = bind.code else { return Ok(Bound::NoCode) };
-            let spent = batch.execute(
-                "UPDATE binding_codes SET uses = uses + 1
-                 WHERE id = ?1 AND tenant = ?2 AND uses < uses_max AND revoked_at IS NULL AND expires_at > ?3",
-                params![code.uuid().as_bytes(), tenant.uuid().as_bytes(), by.at.as_millis()],
-            )?;
-            if spent == 0 {
+            let good: Option<i64> = batch
+                .statement(
+                    "SELECT 1 FROM binding_codes
+                     WHERE id = ?1 AND tenant = ?2 AND uses < uses_max AND revoked_at IS NULL AND expires_at > ?3",
+                )?
+                .query_row(
+                    params![
+                        code.uuid().as_bytes(),
+                        tenant.uuid().as_bytes(),
+                        bind.by.at.as_millis()
+                    ],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            if good.is_none() {
                 return Ok(Bound::NoCode);
             }
-            put_device(batch, gateway)?;
-            record(batch, &gateway.sn, Recorded::Bound, None, Some(tenant), by)?;
         }
     }
     let mut taken = Vec::new();
     for aircraft in &bind.aircraft {
-        match known_device(batch, &aircraft.sn)?.transpose()? {
-            Some(known) if known.tenant != tenant => taken.push(aircraft.sn.clone()),
-            Some(_) => {}
-            None => {
-                put_device(batch, aircraft)?;
-                record(batch, &aircraft.sn, Recorded::Bound, None, Some(tenant), by)?;
-            }
+        let known = known_device(batch, &aircraft.sn)?.transpose()?;
+        if known.is_some_and(|known| known.tenant != tenant) {
+            taken.push(aircraft.sn.clone());
+        }
+    }
+    Ok(Bound::Done { taken })
+}
+
+/// Binds what is nobody's yet.
+fn carry_out(
+    batch: &mut Batch<'_>,
+    bind: &Bind,
+    subs: &str,
+    taken: &[DeviceSn],
+) -> Result<(), Fault> {
+    let gateway = &bind.gateway;
+    let (tenant, by) = (gateway.tenant, &bind.by);
+    if known_device(batch, &gateway.sn)?.is_none() {
+        let code = bind.code.map(|code| *code.uuid().as_bytes());
+        let sql = "UPDATE binding_codes SET uses = uses + 1 WHERE id = ?1";
+        batch.execute(sql, params![code])?;
+        put_device(batch, gateway)?;
+        record(batch, &gateway.sn, Recorded::Bound, None, Some(tenant), by)?;
+    }
+    for aircraft in &bind.aircraft {
+        if known_device(batch, &aircraft.sn)?.is_none() {
+            put_device(batch, aircraft)?;
+            record(batch, &aircraft.sn, Recorded::Bound, None, Some(tenant), by)?;
         }
     }
     let has_topology: Option<i64> = batch
@@ -171,7 +235,7 @@ pub(super) fn bind(batch: &mut Batch<'_>, bind: &Bind, subs: &str) -> Result<Bou
     if has_topology.is_none() && taken.is_empty() && !bind.subs.is_empty() {
         put_topology(batch, &gateway.sn.to_gateway(), &[], subs)?;
     }
-    Ok(Bound::Done { taken })
+    Ok(())
 }
 
 /// Puts a line on a device's record; of too many, the oldest go.

@@ -77,10 +77,8 @@ pub enum Step {
 #[derive(Debug, Clone)]
 pub enum FleetStep {
     Tenant { number: u8, name: u8 },
-    Device { device: u8, tenant: u8, label: u8 },
-    RemoveDevice(u8),
     Topology { gateway: u8, subs: Vec<u8>, tenant: u8 },
-    Register { device: u8, tenant: u8 },
+    Register { device: u8, tenant: u8, label: u8 },
     Edit { device: u8, tenant: u8, label: Option<u8>, tag: Option<u8>, password: bool },
     Move { device: u8, from: u8, to: u8 },
     Remove { device: u8, tenant: u8 },
@@ -185,18 +183,16 @@ fn command_step() -> impl Strategy<Value = Step> {
 fn fleet_step() -> impl Strategy<Value = FleetStep> {
     prop_oneof![
         (few(), few()).prop_map(|(number, name)| FleetStep::Tenant { number, name }),
-        (few(), few(), few()).prop_map(|(device, tenant, label)| FleetStep::Device {
-            device,
-            tenant,
-            label
-        }),
-        few().prop_map(FleetStep::RemoveDevice),
         (few(), vec(few(), 0..3), few()).prop_map(|(gateway, subs, tenant)| FleetStep::Topology {
             gateway,
             subs,
             tenant
         }),
-        (few(), few()).prop_map(|(device, tenant)| FleetStep::Register { device, tenant }),
+        (few(), few(), few()).prop_map(|(device, tenant, label)| FleetStep::Register {
+            device,
+            tenant,
+            label
+        }),
         (few(), few(), option::of(few()), option::of(few()), any::<bool>()).prop_map(
             |(device, tenant, label, tag, password)| FleetStep::Edit {
                 device,
@@ -422,19 +418,15 @@ impl Told {
                 let named = Tenant { id: owner(*number), name: format!("name {name}"), created_at };
                 said(store.put_tenant(named).await)
             }
-            FleetStep::Device { device: which, tenant, label } => {
-                let device = device(&format!("D{which}"), owner(*tenant));
-                said(store.put_device(Device { label: format!("label {label}\0"), ..device }).await)
-            }
-            FleetStep::RemoveDevice(device) => said(store.remove_device(&named(*device)).await),
             FleetStep::Topology { gateway: which, subs, tenant } => {
                 let unique: BTreeSet<u8> = subs.iter().copied().collect();
                 let new = unique.iter().map(|number| aircraft(*number, *tenant)).collect();
                 let subs = unique.iter().map(|number| sub(*number)).collect();
                 said(store.put_topology(&gateway(&format!("D{which}")), new, subs).await)
             }
-            FleetStep::Register { device: which, tenant } => {
+            FleetStep::Register { device: which, tenant, label } => {
                 let device = device(&format!("D{which}"), owner(*tenant));
+                let device = Device { label: format!("label {label}\0"), ..device };
                 said(store.order(DeviceOrder::Register(device), self.by()).await)
             }
             FleetStep::Edit { device, tenant, label, tag, password } => {

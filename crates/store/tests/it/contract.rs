@@ -52,6 +52,12 @@ macro_rules! full_contract_tests {
             rules_are_set_replaced_taken_back_and_counted,
             a_task_is_found_by_its_newest_command_that_may_have_left,
         ]);
+        $crate::contract_tests!($place, registry: [
+            devices_come_by_serial_number_and_can_move,
+            topology_adds_only_devices_that_are_new,
+            a_device_that_is_removed_leaves_no_trace_but_its_commands,
+            the_generation_rises_with_changes_alone_and_for_everybody,
+        ]);
         $crate::contract_tests!($place, fleet: [
             a_serial_number_belongs_to_one_tenant_and_every_change_of_it_is_on_record,
             of_many_who_register_a_serial_number_at_once_one_gets_it,
@@ -59,6 +65,8 @@ macro_rules! full_contract_tests {
             a_code_lets_in_as_many_gateways_as_it_says_and_each_once,
             a_code_of_another_tenant_that_is_over_or_taken_back_binds_nothing,
             a_tenant_has_a_bounded_number_of_good_codes_and_old_ones_are_forgotten,
+            a_binding_and_the_answer_it_is_for_are_stored_both_or_neither,
+            of_many_who_answer_a_binding_at_once_one_does_and_what_it_says_is_so,
             sightings_are_kept_of_registered_devices_and_go_with_them,
         ]);
     };
@@ -106,10 +114,6 @@ macro_rules! contract_tests {
             a_name_belongs_to_one_tenant,
             a_credential_is_kept_whole_with_its_secrets,
             credentials_come_oldest_first,
-            devices_come_by_serial_number_and_can_move,
-            topology_adds_only_devices_that_are_new,
-            a_device_that_is_removed_leaves_no_trace_but_its_commands,
-            the_generation_rises_with_changes_alone_and_for_everybody,
         ]);
     };
     ($place:expr, $module:ident: [$($name:ident,)*]) => {

@@ -11,7 +11,7 @@ use utmos_core::{
 use utmos_store::{JournalledStore, OpenError, SqliteStore, back_up, examine};
 
 use crate::{
-    given::{device, new, nonce, spec, tenant},
+    given::{device, new, nonce, register, spec, tenant},
     registry::credential,
     sqlite::{SqlitePlace, config},
 };
@@ -22,7 +22,7 @@ async fn filled() -> SqlitePlace {
     let place = SqlitePlace::new();
     let store = place.store();
     store.put_credential(credential("ak_1", 0)).await.unwrap();
-    store.put_device(device("D1", tenant(1))).await.unwrap();
+    register(&store, device("D1", tenant(1))).await;
     for number in 0..60_i64 {
         let spent = nonce(u128::from(number.unsigned_abs()), 9);
         store.accept(Some(spent), new(spec(number, &format!("k{number}")))).await.unwrap();
@@ -95,7 +95,7 @@ async fn a_store_that_has_met_damage_takes_no_new_commands() {
     let known = store.accept(None, new(spec(501, "again"))).await;
     assert!(known.is_err(), "{known:?}");
     // What was begun is brought to its end where it can be.
-    store.put_device(device("D2", tenant(1))).await.unwrap();
+    register(&store, device("D2", tenant(1))).await;
     assert!(store.trouble().is_some(), "damage does not go away");
 }
 

@@ -1,19 +1,25 @@
 //! The contract's cases about sightings, binding codes, and changes of devices that go on record.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use utmos_core::{
     binding::BindingCode,
+    command::StatusVersion,
     device::{Device, DeviceKind, SubDevice},
+    device_request::{DeviceRequest, Reply, ReplySource, RoutingDecision},
     id::{BindingCodeId, TenantId},
-    ports::{Bind, Bound, By, DeviceEdit, DeviceOrder, Ordered, Recorded, Sighting},
+    ports::{
+        Bind, Bound, BoundAnswer, By, DeviceEdit, DeviceOrder, Ordered, Recorded, RequestChanged,
+        RequestKept, Sighting,
+    },
 };
 use utmos_store::RECORDS_PER_DEVICE_MAX;
 use uuid::Uuid;
 
 use crate::{
     contract::{FullPlace, FullStore},
-    given::{at, device, gateway, sn, tenant},
+    given::{at, device, gateway, register, sn, tenant},
+    requests::waiting,
 };
 
 fn by(who: &str, millis: i64) -> By {
@@ -197,10 +203,10 @@ pub async fn a_code_of_another_tenant_that_is_over_or_taken_back_binds_nothing(
         assert_eq!(store.bind(binding("D1", one, number, &["A1"])).await.unwrap(), Bound::NoCode);
     }
     assert!(store.devices().await.unwrap().is_empty());
-    store.put_device(device("D1", two)).await.unwrap();
+    register(&*store, device("D1", two)).await;
     assert_eq!(store.bind(binding("D1", one, 1, &["A1"])).await.unwrap(), Bound::Taken);
-    store.put_device(aircraft("A1", two)).await.unwrap();
-    store.put_device(device("D2", one)).await.unwrap();
+    register(&*store, aircraft("A1", two)).await;
+    register(&*store, device("D2", one)).await;
     let taken = Bound::Done { taken: vec![sn("A1")] };
     assert_eq!(store.bind(binding("D2", one, 1, &["A1"])).await.unwrap(), taken);
 }
@@ -227,7 +233,7 @@ pub async fn a_tenant_has_a_bounded_number_of_good_codes_and_old_ones_are_forgot
 
 pub async fn sightings_are_kept_of_registered_devices_and_go_with_them(place: &dyn FullPlace) {
     let store = place.open_full().await;
-    store.put_device(device("D1", tenant(1))).await.unwrap();
+    register(&*store, device("D1", tenant(1))).await;
     let seen = |text: &str, first, last| Sighting {
         sn: sn(text),
         tenant: tenant(1),
@@ -253,4 +259,107 @@ pub async fn sightings_are_kept_of_registered_devices_and_go_with_them(place: &d
     let theirs = Sighting { tenant: tenant(2), ..seen("D1", 11, 12) };
     store.keep_sightings(vec![theirs.clone()]).await.unwrap();
     assert_eq!(store.sightings().await.unwrap(), [theirs]);
+}
+
+/// How a request stands after an answer by hand.
+fn answered(request: &DeviceRequest, code: &str) -> Arc<DeviceRequest> {
+    let reply = Reply {
+        code: code.to_owned(),
+        message: None,
+        source: ReplySource::Manual,
+        data: "{}".into(),
+        at: at(9),
+    };
+    Arc::new(DeviceRequest {
+        state: RoutingDecision::Replied,
+        reply: Some(reply),
+        version: request.version.next(),
+        ..request.clone()
+    })
+}
+
+pub async fn a_binding_and_the_answer_it_is_for_are_stored_both_or_neither(place: &dyn FullPlace) {
+    let store = place.open_full().await;
+    let (one, two) = (tenant(1), tenant(2));
+    store.add_binding_code(code(1, one, 1), 10).await.unwrap();
+    register(&*store, aircraft("A2", two)).await;
+    let asked = waiting(1, 1);
+    assert_eq!(store.keep_request(asked.clone()).await.unwrap(), RequestKept::New);
+    let approved = answered(&asked, "APPROVED");
+    let bind = async |bind: Bind, seen: StatusVersion| {
+        store.bind_answering(bind, seen, approved.clone()).await.unwrap()
+    };
+    let untouched = async || {
+        let names: Vec<String> =
+            store.devices().await.unwrap().iter().map(|one| one.sn.to_string()).collect();
+        assert_eq!(names, ["A2"]);
+        assert_eq!(store.binding_codes().await.unwrap()[0].uses, 0);
+        assert_eq!(store.request(asked.asked.id).await.unwrap().as_ref(), Some(&*asked));
+        assert!(store.topologies().await.unwrap().is_empty());
+        assert!(store.device_record(&sn("D1")).await.unwrap().is_empty());
+    };
+    let otherwise = BoundAnswer::Otherwise;
+    let taken = Bound::Done { taken: vec![sn("A2")] };
+    let seen = asked.version;
+    assert_eq!(bind(binding("D1", one, 1, &["A1", "A2"]), seen).await, otherwise(taken));
+    untouched().await;
+    assert_eq!(bind(binding("D1", one, 7, &["A1"]), seen).await, otherwise(Bound::NoCode));
+    untouched().await;
+    assert_eq!(bind(binding("A2", one, 1, &["A1"]), seen).await, otherwise(Bound::Taken));
+    untouched().await;
+    assert_eq!(bind(binding("D1", one, 1, &["A1"]), seen.next()).await, BoundAnswer::Lost);
+    untouched().await;
+    assert_eq!(bind(binding("D1", one, 1, &["A1"]), seen).await, BoundAnswer::Done);
+    let store = place.open_full().await;
+    assert_eq!(store.request(asked.asked.id).await.unwrap().as_ref(), Some(&*approved));
+    assert_eq!(store.devices().await.unwrap().len(), 3);
+    assert_eq!(store.binding_codes().await.unwrap()[0].uses, 1);
+    assert_eq!(store.topologies().await.unwrap().len(), 1);
+    let bound = (Recorded::Bound, None, Some(one), "binding code".to_owned());
+    assert_eq!(record(&*store, "D1").await, [bound]);
+    // What is the tenant's already asks for no code.
+    let again = waiting(2, 2);
+    store.keep_request(again.clone()).await.unwrap();
+    let without_code = Bind { code: None, ..binding("D1", one, 1, &["A1", "A3"]) };
+    let done = store.bind_answering(without_code, again.version, answered(&again, "0")).await;
+    assert_eq!(done.unwrap(), BoundAnswer::Done);
+    assert_eq!(store.devices().await.unwrap().len(), 4);
+}
+
+pub async fn of_many_who_answer_a_binding_at_once_one_does_and_what_it_says_is_so(
+    place: &dyn FullPlace,
+) {
+    let stores = [place.open_full().await, place.open_full().await];
+    let one = tenant(1);
+    stores[0].add_binding_code(code(1, one, 20), 10).await.unwrap();
+    for number in 0..10_u64 {
+        let asked = waiting(1, number);
+        stores[0].keep_request(asked.clone()).await.unwrap();
+        let dock = format!("D{number}");
+        let all = (0..4_usize).map(|who| {
+            let (store, asked, dock) = (stores[who % 2].clone(), asked.clone(), dock.clone());
+            tokio::spawn(async move {
+                let to = answered(&asked, if who < 2 { "APPROVED" } else { "1" });
+                if who < 2 {
+                    let bind = binding(&dock, one, 1, &[]);
+                    let became = store.bind_answering(bind, asked.version, to).await.unwrap();
+                    assert!(matches!(became, BoundAnswer::Done | BoundAnswer::Lost), "{became:?}");
+                    became == BoundAnswer::Done
+                } else {
+                    let changed = store.change_request(asked.version, to).await.unwrap();
+                    changed == RequestChanged::Yes
+                }
+            })
+        });
+        let mut won = 0;
+        for one in all.collect::<Vec<_>>() {
+            won += usize::from(one.await.unwrap());
+        }
+        assert_eq!(won, 1);
+        let stands = stores[1].request(asked.asked.id).await.unwrap().unwrap();
+        let is_approved = stands.reply.unwrap().code == "APPROVED";
+        let devices = stores[1].devices().await.unwrap();
+        let is_bound = devices.iter().any(|device| device.sn.as_str() == dock);
+        assert_eq!(is_approved, is_bound, "{dock}");
+    }
 }

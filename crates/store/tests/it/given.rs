@@ -8,7 +8,10 @@ use utmos_core::{
     evidence::{Entry, Proof},
     id::{ApiId, Bid, CommandId, DeviceSn, GatewaySn, TenantId},
     method::{Channel, CompleteOn, CompletesBy, IfOffline, Risk},
-    ports::{Accepted, Advance, Advanced, NewCommand, Store, Unmatched},
+    ports::{
+        Accepted, Advance, Advanced, By, DeviceOrder, FleetStore, NewCommand, Ordered, Store,
+        Unmatched,
+    },
     signing::NonceUse,
     time::{BootId, Deadline, Mono, Timestamp},
 };
@@ -172,6 +175,13 @@ pub fn unmatched(number: u64, tenant: Option<TenantId>) -> Unmatched {
         raw: format!("{{\"n\":{number}}}"),
         received_at: at(i64::try_from(number).unwrap()),
     }
+}
+
+/// Registers a device that is not there yet.
+pub async fn register(store: &dyn FleetStore, device: Device) {
+    let by = By { who: "test".to_owned(), at: at(0) };
+    let ordered = store.order(DeviceOrder::Register(device.clone()), by).await.unwrap();
+    assert_eq!(ordered, Ordered::Done(device));
 }
 
 pub fn device(text: &str, tenant: TenantId) -> Device {

@@ -7,7 +7,7 @@ use utmos_core::ports::{CommandStore, RegistryStore};
 use utmos_store::{MasterKey, OpenError, SqliteConfig, SqliteStore};
 
 use crate::{
-    given::{device, new, spec, tenant},
+    given::{device, new, register, spec, tenant},
     registry::credential,
     sqlite::{SqlitePlace, config},
 };
@@ -134,7 +134,7 @@ async fn two_stores_at_once_see_each_others_work() {
         server.accept(None, new(spec(number, &format!("s{number}")))).await.unwrap();
         admin.accept(None, new(spec(number, &format!("a{number}")))).await.unwrap();
     }
-    admin.put_device(device("D1", tenant(1))).await.unwrap();
+    register(&admin, device("D1", tenant(1))).await;
     assert_eq!(server.open_commands(None, 100).await.unwrap().len(), 40);
     assert_eq!(server.devices().await.unwrap().len(), 1);
     admin.close().await;

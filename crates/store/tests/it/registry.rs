@@ -4,17 +4,21 @@ use std::{collections::BTreeSet, time::Duration};
 
 use utmos_core::{
     credential::{Credential, CredentialSecret, CredentialStatus, IpRange, Permission, Secret},
-    device::{DeviceKind, SubDevice},
+    device::{Device, DeviceKind, SubDevice},
     id::ApiId,
     method::CompleteOn,
-    ports::{StoreError, Tenant},
+    ports::{By, DeviceOrder, Ordered, StoreError, Tenant},
 };
 use uuid::Uuid;
 
 use crate::{
-    contract::Place,
-    given::{at, device, gateway, sn, tenant},
+    contract::{FullPlace, Place},
+    given::{at, device, gateway, register, sn, tenant},
 };
+
+fn by() -> By {
+    By { who: "test".to_owned(), at: at(0) }
+}
 
 fn named(number: u128, name: &str) -> Tenant {
     Tenant { id: tenant(number), name: name.to_owned(), created_at: at(0) }
@@ -98,25 +102,29 @@ pub async fn credentials_come_oldest_first(place: &dyn Place) {
     same(&all[2], &credential("a", 3));
 }
 
-pub async fn devices_come_by_serial_number_and_can_move(place: &dyn Place) {
-    let store = place.open().await;
-    let mut moved = device("B", tenant(1));
-    store.put_device(moved.clone()).await.unwrap();
-    store.put_device(device("A", tenant(1))).await.unwrap();
-    moved.tenant = tenant(2);
-    moved.model_key = None;
-    moved.mqtt_secret_hash = None;
-    moved.kind = DeviceKind::RemoteController;
-    moved.simulated = true;
-    store.put_device(moved.clone()).await.unwrap();
-    assert_eq!(place.open().await.devices().await.unwrap(), [device("A", tenant(1)), moved]);
+pub async fn devices_come_by_serial_number_and_can_move(place: &dyn FullPlace) {
+    let store = place.open_full().await;
+    let bare = Device {
+        model_key: None,
+        mqtt_secret_hash: None,
+        kind: DeviceKind::RemoteController,
+        simulated: true,
+        ..device("B", tenant(1))
+    };
+    register(&*store, bare.clone()).await;
+    register(&*store, device("A", tenant(1))).await;
+    let order = DeviceOrder::Move { sn: sn("B"), from: tenant(1), to: tenant(2) };
+    let moved = Device { tenant: tenant(2), ..bare };
+    let ordered = store.order(order, by()).await.unwrap();
+    assert_eq!(ordered, Ordered::Done(moved.clone()));
+    assert_eq!(place.open_full().await.devices().await.unwrap(), [device("A", tenant(1)), moved]);
 }
 
-pub async fn topology_adds_only_devices_that_are_new(place: &dyn Place) {
-    let store = place.open().await;
+pub async fn topology_adds_only_devices_that_are_new(place: &dyn FullPlace) {
+    let store = place.open_full().await;
     let mut known = device("A1", tenant(1));
     known.label = "named by hand".to_owned();
-    store.put_device(known.clone()).await.unwrap();
+    register(&*store, known.clone()).await;
     let sub = |text: &str| SubDevice {
         sn: sn(text),
         model_key: Some("0-91-0".to_owned()),
@@ -127,40 +135,44 @@ pub async fn topology_adds_only_devices_that_are_new(place: &dyn Place) {
     store.put_topology(&gateway("D0"), Vec::new(), vec![sub("A1")]).await.unwrap();
     assert_eq!(store.devices().await.unwrap(), [known, device("A2", tenant(1))]);
     let expected = [(gateway("D0"), vec![sub("A1")]), (gateway("D1"), vec![sub("A1"), sub("A2")])];
-    assert_eq!(place.open().await.topologies().await.unwrap(), expected);
+    assert_eq!(place.open_full().await.topologies().await.unwrap(), expected);
     store.put_topology(&gateway("D1"), Vec::new(), Vec::new()).await.unwrap();
     assert_eq!(store.topologies().await.unwrap()[1], (gateway("D1"), Vec::new()));
 }
 
-pub async fn a_device_that_is_removed_leaves_no_trace_but_its_commands(place: &dyn Place) {
-    let store = place.open().await;
+pub async fn a_device_that_is_removed_leaves_no_trace_but_its_commands(place: &dyn FullPlace) {
+    let store = place.open_full().await;
     let sub = |text: &str| SubDevice { sn: sn(text), model_key: None, index: None };
     let new = ["A1", "A10", "A2"].map(|text| device(text, tenant(1)));
-    store.put_device(device("D1", tenant(1))).await.unwrap();
+    register(&*store, device("D1", tenant(1))).await;
     store.put_topology(&gateway("D1"), new.to_vec(), vec![sub("A1"), sub("A10")]).await.unwrap();
     store.put_topology(&gateway("D2"), Vec::new(), vec![sub("A2"), sub("A1")]).await.unwrap();
-    let command = crate::given::accepted(&store, crate::given::spec(0, "k")).await;
+    let command = crate::given::accepted(&place.open().await, crate::given::spec(0, "k")).await;
     let before = store.generation().await.unwrap();
 
-    assert!(store.remove_device(&sn("A1")).await.unwrap());
+    let remove = async |text: &str| {
+        let order = DeviceOrder::Remove { sn: sn(text), tenant: tenant(1) };
+        store.order(order, by()).await.unwrap()
+    };
+    assert_eq!(remove("A1").await, Ordered::Done(device("A1", tenant(1))));
     let rest = [device("A10", tenant(1)), device("A2", tenant(1)), device("D1", tenant(1))];
-    assert_eq!(place.open().await.devices().await.unwrap(), rest);
+    assert_eq!(place.open_full().await.devices().await.unwrap(), rest);
     let expected = [(gateway("D1"), vec![sub("A10")]), (gateway("D2"), vec![sub("A2")])];
     assert_eq!(store.topologies().await.unwrap(), expected);
     assert_eq!(store.command(command.spec.id).await.unwrap(), Some(command));
     let after = store.generation().await.unwrap();
     assert!(after > before);
 
-    assert!(!store.remove_device(&sn("A1")).await.unwrap());
+    assert_eq!(remove("A1").await, Ordered::Unknown);
     assert_eq!(store.generation().await.unwrap(), after, "nothing changed");
     // A gateway takes with it what stood behind it, and no aircraft.
-    assert!(store.remove_device(&sn("D1")).await.unwrap());
+    assert_eq!(remove("D1").await, Ordered::Done(device("D1", tenant(1))));
     assert_eq!(store.topologies().await.unwrap(), expected[1..]);
     assert_eq!(store.devices().await.unwrap(), rest[..2]);
 }
 
-pub async fn the_generation_rises_with_changes_alone_and_for_everybody(place: &dyn Place) {
-    let (store, other) = (place.open().await, place.open().await);
+pub async fn the_generation_rises_with_changes_alone_and_for_everybody(place: &dyn FullPlace) {
+    let (store, other) = (place.open_full().await, place.open_full().await);
     let mut before = store.generation().await.unwrap();
     let mut rose = async |name: &str, expected: bool| {
         let now = other.generation().await.unwrap();
@@ -172,9 +184,10 @@ pub async fn the_generation_rises_with_changes_alone_and_for_everybody(place: &d
     rose("a tenant", true).await;
     store.put_tenant(named(1, "airport")).await.unwrap();
     rose("the same tenant", false).await;
-    store.put_device(device("D1", tenant(1))).await.unwrap();
+    register(&*store, device("D1", tenant(1))).await;
     rose("a device", true).await;
-    store.put_device(device("D1", tenant(1))).await.unwrap();
+    let again = store.order(DeviceOrder::Register(device("D1", tenant(1))), by()).await.unwrap();
+    assert_eq!(again, Ordered::Known(device("D1", tenant(1))));
     rose("the same device", false).await;
     store.put_credential(credential("ak_1", 0)).await.unwrap();
     rose("a credential", true).await;

@@ -39,7 +39,7 @@ fn asked(millis: i64, number: u64) -> Asked {
     }
 }
 
-fn waiting(millis: i64, number: u64) -> Arc<DeviceRequest> {
+pub fn waiting(millis: i64, number: u64) -> Arc<DeviceRequest> {
     Arc::new(DeviceRequest::new(Arc::new(asked(millis, number)), RoutingDecision::AwaitingReply))
 }
 

@@ -25,7 +25,8 @@ use crate::{
     contract::{FullPlace, FullStore, Place},
     contract_tests, full_contract_tests,
     given::{
-        accepted, at, change, device, end, moved, new, nonce, spec, takeoff, tenant, unmatched,
+        accepted, at, change, device, end, moved, new, nonce, register, spec, takeoff, tenant,
+        unmatched,
     },
     registry::credential,
 };
@@ -152,7 +153,7 @@ async fn everything_is_there_after_closing_and_opening_again() {
     let command = accepted(&port, takeoff(0, "k")).await;
     let command = end(&port, &command, Outcome::Delivered, 10).await;
     store.spend_nonce(nonce(1, 100)).await.unwrap();
-    store.put_device(device("D1", tenant(1))).await.unwrap();
+    register(&*store, device("D1", tenant(1))).await;
     store.put_credential(credential("ak_1", 0)).await.unwrap();
     let generation = store.generation().await.unwrap();
     store.close().await;

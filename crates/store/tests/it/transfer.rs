@@ -23,7 +23,10 @@ use utmos_store::{
 use crate::{
     agreement::{everything, follow, steps},
     contract::FullStore,
-    given::{accepted, at, change, device, end, evidence, moved, new, nonce, record, spec, tenant},
+    given::{
+        accepted, at, change, device, end, evidence, moved, new, nonce, record, register, spec,
+        tenant,
+    },
     postgres_commands::{PostgresPlace, config},
     postgres_replicas::{every_shard, member},
     registry::credential,
@@ -74,7 +77,7 @@ async fn fill(place: &SqlitePlace, commands: u32) {
         .collect();
     all.join_all().await;
     store.put_credential(credential("ak_1", 0)).await.unwrap();
-    store.put_device(device("D1", tenant(1))).await.unwrap();
+    register(&*store, device("D1", tenant(1))).await;
     drop(port);
     store.close().await;
 }
@@ -171,7 +174,7 @@ async fn a_target_that_holds_something_else_is_refused_and_left_as_it_was() {
     fill(&other, 2).await;
     let store = into.store().await;
     assert!(refusal(&from, &into).await.contains("stop every server"), "it is open");
-    store.put_device(device("D1", tenant(1))).await.unwrap();
+    register(&store, device("D1", tenant(1))).await;
     store.close().await;
     drop(store);
     let told = refusal(&from, &into).await;

@@ -9,7 +9,9 @@ use utmos_core::{
 use utmos_store::SqliteStore;
 
 use crate::{
-    given::{accepted, change, device, moved, new, nonce, spec, takeoff, tenant, unmatched},
+    given::{
+        accepted, change, device, moved, new, nonce, register, spec, takeoff, tenant, unmatched,
+    },
     registry::credential,
     sqlite::SqlitePlace,
 };
@@ -196,7 +198,7 @@ async fn damaged_rows_are_errors_that_name_table_and_row() {
 async fn fill(store: &SqliteStore) {
     store.accept(None, new(spec(0, "k"))).await.unwrap();
     store.keep_unmatched(unmatched(1, Some(tenant(1)))).await.unwrap();
-    store.put_device(device("D1", tenant(1))).await.unwrap();
+    register(store, device("D1", tenant(1))).await;
     store.put_credential(credential("ak_1", 0)).await.unwrap();
     let subs = Vec::new();
     store.put_topology(&crate::given::gateway("D1"), Vec::new(), subs).await.unwrap();

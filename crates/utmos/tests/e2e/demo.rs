@@ -161,3 +161,30 @@ fn the_doctor_says_that_a_server_has_the_data() {
     assert!(other.out.contains("a server with other data answers"), "{other:?}");
     drop(demo);
 }
+
+#[test]
+fn the_demo_registers_its_docks_on_record_and_takes_none_of_another_tenant() {
+    let shell = Shell::new();
+    for _ in 0..2 {
+        assert_eq!(Demo::start(&shell).stop(), Some(0));
+    }
+    let in_demo = |arguments: &[&'static str]| {
+        let all = arguments.iter().chain(&["--data-dir", "utmos-demo"]).copied();
+        all.collect::<Vec<&str>>()
+    };
+    let lines = shell.json(in_demo(&["device", "history", "SIM-DOCK-0001", "--json"]));
+    let told: Vec<_> = lines.as_array().unwrap().iter().map(|line| line["what"].clone()).collect();
+    assert_eq!(told, ["password", "registered"], "{lines:#}");
+    shell.ok(in_demo(&["tenant", "create", "other"]));
+    shell.ok(in_demo(&["device", "move", "--sn", "SIM-DOCK-0001", "--tenant", "other"]));
+    let refused = shell.run([
+        "serve",
+        "--demo",
+        "--http-listen",
+        "127.0.0.1:0",
+        "--mqtt-listen",
+        "127.0.0.1:0",
+    ]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.err.contains("SIM-DOCK-0001 belongs to another tenant"), "{refused:?}");
+}

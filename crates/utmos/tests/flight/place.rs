@@ -19,7 +19,7 @@ use utmos_core::{
     device::{Device, DeviceKind, SubDevice},
     id::{ApiId, DeviceSn, TenantId},
     method::CompleteOn,
-    ports::{RegistryStore, Tenant},
+    ports::{By, DeviceOrder, FleetStore, RegistryStore, Tenant},
     time::{Clock, Timestamp},
 };
 use utmos_dji::catalogue::Catalogue;
@@ -274,7 +274,9 @@ async fn put_gateway(
         mqtt_secret_hash,
         created_at: Timestamp::from_millis(0),
     };
-    store.put_device(device(&sn, kind, Some(hash))).await.unwrap();
+    let order = DeviceOrder::Register(device(&sn, kind, Some(hash)));
+    let by = By { who: "test".to_owned(), at: Timestamp::from_millis(0) };
+    store.order(order, by).await.unwrap();
     let behind: Vec<DeviceSn> = aircraft.iter().map(|sn| DeviceSn::parse(sn).unwrap()).collect();
     let new = behind.iter().map(|sn| device(sn, DeviceKind::Aircraft, None)).collect();
     let subs =

@@ -20,9 +20,8 @@ use utoipa::ToSchema;
 use super::{
     super::{
         App,
-        list::{LIMIT_DEFAULT, LIMIT_MAX},
         problem::{Code, Problem, ProblemBody},
-        query::{InPath, Query, between},
+        query::{InPath, PageParams, Query},
         signed::{self, Signed},
         words::CodeStateWord,
     },
@@ -170,10 +169,7 @@ pub fn read(caller: &Caller, body: &axum::body::Bytes) -> Result<CodeAsked, Prob
     path = "/api/v1/open/device-binding-codes",
     tag = "devices",
     operation_id = "listBindingCodes",
-    params(
-        ("limit" = Option<u32>, Query, description = "1 to 500, 100 when absent", minimum = 1, maximum = 500),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-    ),
+    params(PageParams),
     responses(
         (status = 200, description = "A page", body = BindingCodePage),
         (status = "default", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
@@ -189,18 +185,13 @@ pub async fn list_binding_codes(
         .reading(&app, Permission::DeviceRead, async |caller| {
             must_touch_all(&caller)?;
             let mut query = Query::read(query.as_deref(), &["limit", "cursor"]);
-            let limit = query.take("limit", "a whole number from 1 to 500", between(1, LIMIT_MAX));
-            let before: Option<BindingCodeId> =
-                query.take("cursor", "the next_cursor of a page", |text| text.parse().ok());
+            let page = query.page(|text| text.parse::<BindingCodeId>().ok());
             query.finish()?;
-            let limit = limit.unwrap_or(LIMIT_DEFAULT);
             let codes = app.fleet.codes(caller.tenant()).await;
             let mut codes = codes.map_err(|error| Problem::store(&error))?;
             codes.sort_by_key(|code| std::cmp::Reverse(code.id));
-            codes.retain(|code| before.is_none_or(|before| code.id < before));
-            let has_more = codes.len() > limit;
-            codes.truncate(limit);
-            let next_cursor = codes.last().filter(|_| has_more).map(|last| last.id.to_string());
+            codes.retain(|code| page.cursor.is_none_or(|before| code.id < before));
+            let next_cursor = page.cut(&mut codes, |last| last.id.to_string());
             let now = app.clock.now().wall;
             let items = codes.iter().map(|code| BindingCodeView::of(code, now)).collect();
             Ok(Json(BindingCodePage { items, next_cursor }))

@@ -17,9 +17,8 @@ use utoipa::ToSchema;
 use super::{
     super::{
         App,
-        list::{LIMIT_DEFAULT, LIMIT_MAX},
         problem::{Problem, ProblemBody},
-        query::{Query, between},
+        query::{LIMIT_MAX, PageParams, Query},
         signed::Signed,
         words::DeviceKindWord,
     },
@@ -46,8 +45,7 @@ pub struct DevicePage {
         ("online" = Option<bool>, Query, description = "`true`: those that are there now; `false`: the others"),
         ("label" = Option<String>, Query, description = "With this text in the label, capitals or not"),
         ("tag" = Option<String>, Query, description = "With this tag"),
-        ("limit" = Option<u32>, Query, description = "1 to 500, 100 when absent", minimum = 1, maximum = 500),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        PageParams,
     ),
     responses(
         (status = 200, description = "A page", body = DevicePage),
@@ -68,11 +66,8 @@ pub async fn list_devices(
             let online = query.take("online", "true or false", |text| text.parse::<bool>().ok());
             let label = query.take("label", "a text", |text| Some(text.to_lowercase()));
             let tag = query.take("tag", "a tag", |text| Some(text.to_owned()));
-            let limit = query.take("limit", "a whole number from 1 to 500", between(1, LIMIT_MAX));
-            let after = query
-                .take("cursor", "the next_cursor of a page", |text| DeviceSn::parse(text).ok());
+            let asked = query.page(|text| DeviceSn::parse(text).ok());
             query.finish()?;
-            let limit = limit.unwrap_or(LIMIT_DEFAULT);
             let fits = |device: &&Device| {
                 kind.is_none_or(|kind| device.kind == kind)
                     && tag.as_ref().is_none_or(|tag| device.tags.contains(tag))
@@ -80,10 +75,9 @@ pub async fn list_devices(
                     && caller.may_touch(&device.sn)
             };
             let mut items = Vec::new();
-            let mut after = after;
-            // Whether a device is there is looked up outside of the registry, a page at a time. One more than is shown
-            // tells whether there is another page.
-            while items.len() <= limit {
+            let mut after = asked.cursor.clone();
+            // Whether a device is there is looked up outside of the registry, a page at a time.
+            while items.len() < asked.to_read() {
                 let page: Vec<Device> = app.directory.with_registry(|registry| {
                     let all = registry.devices_of(caller.tenant(), after.as_ref());
                     all.filter(fits).take(LIMIT_MAX + 1).cloned().collect()
@@ -93,12 +87,10 @@ pub async fn list_devices(
                 let is_wanted = |device: &&Device| {
                     online.is_none_or(|online| app.fleet.shown(device).online == online)
                 };
-                let room = limit + 1 - items.len();
+                let room = asked.to_read() - items.len();
                 items.extend(page.iter().filter(is_wanted).take(room).cloned());
             }
-            let has_more = items.len() > limit;
-            items.truncate(limit);
-            let next_cursor = items.last().filter(|_| has_more).map(|last| last.sn.to_string());
+            let next_cursor = asked.cut(&mut items, |last| last.sn.to_string());
             let items = items.iter().map(|device| DeviceView::of(&app, &caller, device)).collect();
             Ok(Json(DevicePage { items, next_cursor }))
         })

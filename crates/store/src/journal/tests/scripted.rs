@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use utmos_core::{
     credential::Credential,
     device::{Device, SubDevice},
-    id::{ApiId, DeviceSn, GatewaySn},
+    id::{ApiId, GatewaySn},
     ports::{RegistryStore, Tenant},
 };
 
@@ -188,14 +188,6 @@ impl RegistryStore for Scripted {
 
     async fn credentials(&self) -> Result<Vec<Credential>, StoreError> {
         self.inner.credentials().await
-    }
-
-    async fn put_device(&self, device: Device) -> Result<(), StoreError> {
-        self.inner.put_device(device).await
-    }
-
-    async fn remove_device(&self, sn: &DeviceSn) -> Result<bool, StoreError> {
-        self.inner.remove_device(sn).await
     }
 
     async fn devices(&self) -> Result<Vec<Device>, StoreError> {

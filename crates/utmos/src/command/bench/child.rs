@@ -15,6 +15,7 @@ use utmos_core::{
     credential::Role,
     device::{Device, DeviceKind},
     id::{DeviceSn, TenantId},
+    ports::{By, DeviceOrder},
 };
 use utmos_server::{
     config::{Config, Layers},
@@ -167,7 +168,8 @@ impl Prepared {
         let docks: Vec<DockConfig> =
             (1..=docks + 1).map(|number| DockConfig::numbered(SEED, number)).collect();
         for dock in &docks {
-            store.put_device(device(tenant.id, dock)?).await?;
+            let by = By { who: "bench".to_owned(), at: now() };
+            store.order(DeviceOrder::Register(device(tenant.id, dock)?), by).await?;
         }
         Ok(Self { access, docks })
     }

@@ -17,7 +17,7 @@ use utmos_core::{
     credential::{CredentialStatus, Role},
     device::{Device, DeviceKind},
     id::DeviceSn,
-    ports::Tenant,
+    ports::{By, DeviceEdit, DeviceOrder, Ordered, Tenant},
 };
 use utmos_dji::catalogue::Catalogue;
 use utmos_server::{
@@ -43,6 +43,8 @@ use crate::{
 
 const TENANT: &str = "demo";
 const CREDENTIAL: &str = "demo";
+/// Who registers the docks, on their record.
+const BY: &str = "demo";
 const DOCKS: u32 = 2;
 const SEED: u64 = 1;
 const SPEED: f64 = 5.0;
@@ -157,22 +159,32 @@ async fn prepare_docks(store: &dyn Database, tenant: &Tenant) -> anyhow::Result<
         for (sn, kind, mqtt_secret_hash) in
             [(sn, DeviceKind::Dock, Some(hash)), (aircraft, DeviceKind::Aircraft, None)]
         {
-            let kept = known.iter().find(|device| device.sn == sn && device.tenant == tenant.id);
-            let device = match kept {
-                Some(kept) => Device { mqtt_secret_hash, ..kept.clone() },
-                None => Device {
-                    sn,
-                    tenant: tenant.id,
-                    kind,
-                    model_key: None,
-                    label: format!("Demo {} {number}", kind.as_str()),
-                    tags: std::collections::BTreeSet::new(),
-                    simulated: true,
-                    mqtt_secret_hash,
-                    created_at: now(),
-                },
+            let device = Device {
+                sn: sn.clone(),
+                tenant: tenant.id,
+                kind,
+                model_key: None,
+                label: format!("Demo {} {number}", kind.as_str()),
+                tags: std::collections::BTreeSet::new(),
+                simulated: true,
+                mqtt_secret_hash,
+                created_at: now(),
             };
-            store.put_device(device).await?;
+            let order = match known.iter().any(|device| device.sn == sn) {
+                false => DeviceOrder::Register(device),
+                true => {
+                    let edit = DeviceEdit { mqtt_secret_hash, ..DeviceEdit::default() };
+                    DeviceOrder::Edit { sn: sn.clone(), tenant: tenant.id, edit }
+                }
+            };
+            let by = By { who: BY.to_owned(), at: now() };
+            match store.order(order, by).await? {
+                Ordered::Done(_) | Ordered::Known(_) => {}
+                Ordered::Taken | Ordered::Unknown => bail!(
+                    "{sn} belongs to another tenant, and the demo wants it; see utmos device list, and give the demo a data \
+                     folder of its own with --data-dir"
+                ),
+            }
         }
         docks.push(dock);
     }
