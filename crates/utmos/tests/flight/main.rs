@@ -22,6 +22,7 @@ mod mosquitto_tls;
 mod nats;
 mod onboarding;
 mod outside;
+mod outside_presence;
 mod place;
 mod process;
 mod properties;
