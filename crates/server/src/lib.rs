@@ -18,6 +18,7 @@ pub mod link;
 pub mod presence_topics;
 pub mod replicas;
 pub mod requests;
+mod shares;
 mod start;
 pub mod telemetry;
 

@@ -316,7 +316,7 @@ impl Events {
 
     fn push(&self, state: &mut State, pending: Pending) -> bool {
         let pending = self.shorten(pending);
-        let has_room = state.queue.push(pending);
+        let has_room = state.queue.push(pending, self.parts.directory.tenants());
         if has_room {
             self.wake.notify_one();
         } else {
