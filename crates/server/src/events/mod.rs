@@ -229,7 +229,10 @@ impl Events {
     pub fn changed(&self, changes: &[DeviceChange]) {
         for change in changes {
             match change.what {
-                Changed::Moved { .. } | Changed::Removed => self.belongs_now(&change.sn),
+                Changed::Moved { .. } | Changed::Removed => {
+                    self.lock().repeats.forget(&change.sn);
+                    self.belongs_now(&change.sn);
+                }
                 Changed::Added | Changed::AddedOverNewcomer | Changed::Login => {}
             }
         }
