@@ -343,7 +343,7 @@ async fn telemetry_of_a_mebibyte_is_counted_and_leaves_the_rest_as_it_was() {
     tell(&dock, "DOCK-1", "osd", json!({"mode_code": 0, "huge": 1})).await;
     let dropped = metric(&app, "utmos_telemetry_dropped_total").await;
     for topic in ["osd", "state"] {
-        tell(&dock, "DOCK-1", topic, json!({"huge": "x".repeat(1 << 20), topic: 1})).await;
+        tell(&dock, "DOCK-1", topic, json!({"huge": "x".repeat(1_000_000), topic: 1})).await;
     }
     tell(&dock, "DOCK-1", "osd", json!({"mode_code": 4})).await;
     let latest = until(&app.api, &path("DOCK-1"), |body| value_of(body, "mode_code") == 4).await;
