@@ -14,6 +14,7 @@ pub mod device_request;
 pub mod evidence;
 pub mod id;
 pub mod idempotency;
+pub mod json;
 pub mod life;
 pub mod method;
 mod nearest;

@@ -12,18 +12,13 @@ mod samples;
 mod step;
 mod track;
 
-use std::{borrow::Cow, fmt};
-
-use serde::de::{Deserializer as _, MapAccess, Visitor};
-use serde_json::value::RawValue;
-
 pub use self::{
     latest::{BLOCKS_MAX, BYTES_MAX, Block, KEY_BYTES_MAX, Latest, Merged},
     samples::{DamagedSamples, SPAN_MAX, Samples},
     step::{Steps, merge_by_step},
     track::{POSITIONS_MAX, Position, Track, position_of},
 };
-use crate::{reply::RawJson, time::Timestamp};
+use crate::{json, reply::RawJson, time::Timestamp};
 
 /// Where values come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,9 +91,7 @@ pub fn each_block<'a>(
     data: &'a str,
     each: &mut dyn FnMut(&str, &'a str),
 ) -> Result<(), NotAnObject> {
-    let mut reader = serde_json::Deserializer::from_str(data);
-    reader.deserialize_map(Blocks { each }).map_err(|_| NotAnObject)?;
-    reader.end().map_err(|_| NotAnObject)
+    json::each_field(data, &mut |key, value| each(key, value.get())).map_err(|_| NotAnObject)
 }
 
 /// The blocks of these names, as one object; nothing where there is none of them.
@@ -123,52 +116,6 @@ fn push_member(text: &mut String, key: &str, value: &str) {
     text.push_str(&serde_json::Value::from(key).to_string());
     text.push(':');
     text.push_str(value);
-}
-
-struct Blocks<'f, 'a> {
-    each: &'f mut dyn FnMut(&str, &'a str),
-}
-
-impl<'a> Visitor<'a> for Blocks<'_, 'a> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(Key(key)) = map.next_key::<Key<'a>>()? {
-            (self.each)(&key, map.next_value::<&RawValue>()?.get());
-        }
-        Ok(())
-    }
-}
-
-/// A key, borrowed unless it is written with escapes.
-struct Key<'a>(Cow<'a, str>);
-
-impl<'de: 'a, 'a> serde::Deserialize<'de> for Key<'a> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(KeyVisitor).map(Key)
-    }
-}
-
-struct KeyVisitor;
-
-impl<'a> Visitor<'a> for KeyVisitor {
-    type Value = Cow<'a, str>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_borrowed_str<E>(self, key: &'a str) -> Result<Self::Value, E> {
-        Ok(Cow::Borrowed(key))
-    }
-
-    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(Cow::Owned(key.to_owned()))
-    }
 }
 
 #[cfg(test)]

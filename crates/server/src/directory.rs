@@ -137,6 +137,8 @@ struct Held {
     models: BTreeMap<GatewaySn, String>,
     /// Devices that joined with a report and that the store did not list yet, when it was read last.
     joining: BTreeMap<DeviceSn, Joining>,
+    /// How many tenants have devices.
+    tenants: usize,
 }
 
 /// A device that counts before it is on record.
@@ -213,12 +215,14 @@ impl Directory {
         held.generation = Some(generation);
         held.credentials = keyed;
         let mut changes = changes(&held.registry, &devices);
+        let listed: BTreeMap<&DeviceSn, &Device> = devices.iter().map(|it| (&it.sn, it)).collect();
         for change in changes.iter_mut().filter(|change| change.what == Changed::Added) {
-            let device = devices.iter().find(|device| device.sn == change.sn);
+            let device = listed.get(&change.sn);
             if device.is_some_and(|device| self.newcomers.gives_way_to(device)) {
                 change.what = Changed::AddedOverNewcomer;
             }
         }
+        held.tenants = devices.iter().map(|device| device.tenant).collect::<BTreeSet<_>>().len();
         held.registry.replace_devices(devices);
         drop(held);
         if let Some(told) = self.told.get() {
@@ -264,6 +268,12 @@ impl Directory {
     /// Looks at the registry.
     pub fn with_registry<T>(&self, look: impl FnOnce(&Registry) -> T) -> T {
         look(&self.read().registry)
+    }
+
+    /// How many tenants have devices.
+    #[must_use]
+    pub fn tenants(&self) -> usize {
+        self.read().tenants
     }
 
     /// The tenant of a gateway.

@@ -19,6 +19,7 @@ pub mod presence_topics;
 pub mod replicas;
 pub mod requests;
 mod room;
+mod shares;
 mod start;
 pub mod telemetry;
 

@@ -1,6 +1,9 @@
 //! Which gateways are there (LIFECYCLE.md, "Only to a device that is there"). Pure.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use utmos_core::{
     id::GatewaySn,
@@ -35,14 +38,109 @@ struct Seen {
     /// Client ids that are connected, and whether each listens for commands. A take-over under the same id is told as
     /// another `joined` and no `left`.
     connections: BTreeMap<String, bool>,
-    /// Sessions that an outside broker told of and not of their end, each with when it began in that broker's count.
-    sessions: BTreeMap<String, Option<i64>>,
-    /// The session in which it was heard is over, as an outside broker says, and nothing was heard since.
-    is_over: bool,
+    /// The last session of each client that an outside broker told of.
+    sessions: BTreeMap<String, Session>,
+    /// An outside broker said that the session in which it was heard is over, and nothing proves another yet.
+    doubt: Option<Doubt>,
+    /// When the last sessions ended that an outside broker told of.
+    ends: VecDeque<Mono>,
+}
+
+/// A session at an outside broker.
+#[derive(Debug, Clone, Copy)]
+struct Session {
+    /// When it began in that broker's count.
+    began_at: Option<i64>,
+    /// Whether its end was not told.
+    is_live: bool,
+}
+
+impl Session {
+    /// Whether a word tells something new of its client. Words may come twice, and the word of a session's beginning after
+    /// that of its end.
+    fn is_news(self, word: &Word) -> bool {
+        let (Some(known), Some(told)) = (self.began_at, word.began_at) else { return true };
+        match word.what {
+            Connection::Began => known < told,
+            Connection::Ended if self.is_live => known <= told,
+            Connection::Ended | Connection::TakenOver => known < told,
+        }
+    }
 }
 
 /// Sessions of one gateway at an outside broker that are told apart; nobody has as many.
 const SESSIONS_MAX: usize = 8;
+/// What was on its way when a session ended, its last will among it, is here after so long. Nothing orders messages of a
+/// client and what its broker tells of it: a will leaves before or after the word of the end, as the broker likes.
+const UNDER_WAY_WAIT: Duration = Duration::from_secs(5);
+
+/// A gateway's session is over. A session leaves one last will at most, and its client may have asked for it to be held
+/// back: so one message more is needed than sessions have ended lately before the gateway counts as there again.
+#[derive(Debug, Clone, Copy, Default)]
+struct Doubt {
+    /// Whether a session ended, or one only began in which nothing was heard yet.
+    has_ended: bool,
+    /// Messages count from then on: from `UNDER_WAY_WAIT` after the last end, or at once in a new session.
+    from: Option<Mono>,
+    /// Those that counted, how many of them may be wills, and when the last of them came.
+    heard: usize,
+    wills: usize,
+    heard_at: Option<Mono>,
+}
+
+impl Doubt {
+    /// A message came, after so many ends lately. Answers whether it takes the doubt away.
+    fn is_over_with(&mut self, ends: usize, now: Mono, window: Duration) -> bool {
+        if self.from.is_some_and(|from| now < from) {
+            return false;
+        }
+        if self.heard_at.is_some_and(|at| now.since(at) > window) {
+            (self.heard, self.wills) = (0, 0);
+        }
+        self.heard_at = Some(now);
+        self.heard += 1;
+        self.wills = self.wills.max(ends).max(usize::from(self.has_ended));
+        self.heard > self.wills
+    }
+}
+
+impl Seen {
+    fn told(&mut self, word: &Word, now: Mono) {
+        let former = self.sessions.remove(&word.client_id);
+        let has_another = self.sessions.values().any(|session| session.is_live);
+        let (ends, begins) = (
+            word.what == Connection::Ended || former.is_some_and(|former| former.is_live),
+            word.what == Connection::Began,
+        );
+        if self.sessions.len() >= SESSIONS_MAX {
+            let over = self.sessions.iter().find(|(_, session)| !session.is_live);
+            let goes = over.or_else(|| self.sessions.first_key_value()).map(|one| one.0.clone());
+            goes.and_then(|goes| self.sessions.remove(&goes));
+        }
+        let session = Session { began_at: word.began_at, is_live: begins };
+        self.sessions.insert(word.client_id.clone(), session);
+        // The first session of one that was never heard ends nothing.
+        let casts_doubt = !has_another && (ends || self.last_heard.is_some());
+        if !casts_doubt && self.doubt.is_none() {
+            return;
+        }
+        if ends {
+            self.ends.push_back(now);
+            if self.ends.len() > SESSIONS_MAX {
+                self.ends.pop_front();
+            }
+        }
+        let has_ended = ends || self.doubt.is_some_and(|doubt| doubt.has_ended);
+        let from = (!begins && !has_another).then(|| now.plus(UNDER_WAY_WAIT));
+        self.doubt = Some(Doubt { has_ended, from, ..Doubt::default() });
+    }
+
+    fn heard(&mut self, now: Now, window: Duration) {
+        self.last_heard = Some((now.mono, now.wall));
+        let ends = self.ends.iter().filter(|at| now.mono.since(**at) <= window).count();
+        self.doubt.take_if(|doubt| doubt.is_over_with(ends, now.mono, window));
+    }
+}
 
 impl PresenceBook {
     /// An empty book.
@@ -64,10 +162,10 @@ impl PresenceBook {
                 Presence::Online
             }
             (Knowledge::OwnBroker, _) => Presence::Absent { last_heard_at },
-            (Knowledge::Heard { .. }, None) => Presence::NeverHeard,
-            (Knowledge::Heard { .. }, Some(_)) if seen.is_some_and(|seen| seen.is_over) => {
+            (Knowledge::Heard { .. }, _) if seen.is_some_and(|seen| seen.doubt.is_some()) => {
                 Presence::Absent { last_heard_at }
             }
+            (Knowledge::Heard { .. }, None) => Presence::NeverHeard,
             (Knowledge::Heard { window }, Some((at, _))) if now.mono.since(at) <= window => {
                 Presence::Online
             }
@@ -83,33 +181,24 @@ impl PresenceBook {
 
     /// A message came. Answers whether the gateway came with it.
     pub fn heard(&mut self, gateway: &GatewaySn, now: Now) -> bool {
-        self.edge(gateway, now, |seen| {
-            seen.last_heard = Some((now.mono, now.wall));
-            seen.is_over = false;
-        })
+        let window = match self.knowledge {
+            Knowledge::OwnBroker => Duration::ZERO,
+            Knowledge::Heard { window } => window,
+        };
+        self.edge(gateway, now, |seen| seen.heard(now, window))
     }
 
     /// An outside broker tells that a session began or ended. Either way the one in which the gateway was heard is over,
-    /// unless it has another that is not: a session begins without subscriptions, so what is heard next counts. A word
-    /// that is lost, or comes late, costs no more than that: silence ends presence all the same.
+    /// unless it has another that is not: a session begins without subscriptions, so what is heard in it counts. A word
+    /// that is lost, or comes late, costs a few messages more: silence ends presence all the same, and whoever goes on to
+    /// speak is there again.
     pub fn told(&mut self, word: &Word, now: Now) {
         let known =
             self.gateways.get(&word.gateway).and_then(|seen| seen.sessions.get(&word.client_id));
-        let is_older =
-            matches!((known, word.began_at), (Some(Some(known)), Some(told)) if told < *known);
-        if is_older || word.what == Connection::TakenOver {
+        if known.is_some_and(|known| !known.is_news(word)) || word.what == Connection::TakenOver {
             return;
         }
-        self.edge(&word.gateway, now, |seen| {
-            seen.sessions.remove(&word.client_id);
-            seen.is_over |= seen.sessions.is_empty();
-            if word.what == Connection::Began {
-                if seen.sessions.len() >= SESSIONS_MAX {
-                    seen.sessions.pop_first();
-                }
-                seen.sessions.insert(word.client_id.clone(), word.began_at);
-            }
-        });
+        self.edge(&word.gateway, now, |seen| seen.told(word, now.mono));
     }
 
     /// The link to the outside broker was cut: how sessions ended meanwhile nobody tells.
@@ -117,10 +206,10 @@ impl PresenceBook {
         self.gateways.values_mut().for_each(|seen| seen.sessions.clear());
     }
 
-    /// Whether an outside broker said that the session is over in which a gateway was heard last.
+    /// Whether an outside broker said that the session of a gateway is over, and nothing heard since proves another.
     #[must_use]
     pub fn is_over(&self, gateway: &GatewaySn) -> bool {
-        self.gateways.get(gateway).is_some_and(|seen| seen.is_over)
+        self.gateways.get(gateway).is_some_and(|seen| seen.doubt.is_some())
     }
 
     /// It connected to our broker. A session begins empty, so it does not listen yet.
@@ -240,47 +329,177 @@ mod tests {
         assert!(book.heard(&dock, at(70_000)));
     }
 
+    fn behind_another() -> PresenceBook {
+        PresenceBook::new(Knowledge::Heard { window: Duration::from_secs(60) })
+    }
+
+    fn word(client_id: &str, began_at: impl Into<Option<i64>>, what: Connection) -> Word {
+        let (gateway, began_at) = (GatewaySn::parse("DOCK").unwrap(), began_at.into());
+        Word { gateway, client_id: client_id.to_owned(), began_at, what }
+    }
+
     #[test]
-    fn what_another_broker_tells_of_sessions_ends_presence_until_the_gateway_is_heard_again() {
+    fn what_another_broker_tells_of_sessions_ends_presence_until_the_gateway_is_heard_in_a_new_one()
+    {
         let dock = GatewaySn::parse("DOCK").unwrap();
-        let mut book = PresenceBook::new(Knowledge::Heard { window: Duration::from_secs(60) });
-        let word = |client_id: &str, began_at, what| Word {
-            gateway: dock.clone(),
-            client_id: client_id.to_owned(),
-            began_at,
-            what,
-        };
+        let mut book = behind_another();
         let is_there = |book: &PresenceBook, at_ms| book.of(&dock, at(at_ms)) == Presence::Online;
         // That it connected is not that it listens.
-        book.told(&word("a", Some(1), Connection::Began), at(0));
+        book.told(&word("a", 1, Connection::Began), at(0));
         assert_eq!(book.of(&dock, at(0)), Presence::NeverHeard);
         assert!(book.heard(&dock, at(0)));
-        book.told(&word("a", Some(1), Connection::Ended), at(1));
+        // A word that comes twice is no news.
+        book.told(&word("a", 1, Connection::Began), at(0));
+        assert!(is_there(&book, 0));
+        book.told(&word("a", 1, Connection::Ended), at(1));
         assert!(!is_there(&book, 1) && book.is_over(&dock));
+        // A new session under the same id begins without subscriptions, and the will of the former may come after it.
+        book.told(&word("a", 5, Connection::Began), at(3));
+        assert!(!is_there(&book, 3));
+        assert!(!book.heard(&dock, at(4)), "that may be the will");
         assert!(
-            book.heard(&dock, at(2)),
+            book.heard(&dock, at(5)),
             "heard again is an edge, or nothing would wake what waits"
         );
-        // A new session under the same id begins without subscriptions; the end of the old one, told late, is no news.
-        book.told(&word("a", Some(5), Connection::Began), at(3));
-        assert!(!is_there(&book, 3));
-        book.heard(&dock, at(4));
-        for what in [Connection::Ended, Connection::TakenOver] {
-            book.told(&word("a", Some(1), what), at(5));
-            assert!(is_there(&book, 5), "{what:?}");
+        // The end of the old one, told late, is no news, nor is its beginning.
+        for what in [Connection::Ended, Connection::TakenOver, Connection::Began] {
+            book.told(&word("a", 1, what), at(6));
+            assert!(is_there(&book, 6), "{what:?}");
         }
         // With another session it is not over.
         book.told(&word("b", None, Connection::Began), at(6));
         book.told(&word("b", None, Connection::Ended), at(7));
         assert!(is_there(&book, 7));
         // An end that was lost is found out by silence.
-        assert!(is_there(&book, 60_004) && !is_there(&book, 60_005));
+        assert!(is_there(&book, 60_005) && !is_there(&book, 60_006));
         // While the link was cut nobody told of ends, so that one more may be the last.
         book.heard(&dock, at(70_000));
         book.told(&word("c", None, Connection::Began), at(70_001));
         book.link_was_cut();
         book.told(&word("c", None, Connection::Ended), at(70_002));
         assert!(!is_there(&book, 70_002));
+    }
+
+    #[test]
+    fn a_will_and_what_was_on_its_way_bring_nobody_back_and_who_goes_on_to_speak_is_there() {
+        let dock = GatewaySn::parse("DOCK").unwrap();
+        let wait = u64::try_from(UNDER_WAY_WAIT.as_millis()).unwrap();
+        let mut book = behind_another();
+        book.heard(&dock, at(0));
+        book.told(&word("a", 1, Connection::Ended), at(10));
+        let on_their_way = (11..wait + 10).step_by(100);
+        assert!(on_their_way.into_iter().all(|millis| !book.heard(&dock, at(millis))));
+        // A will that was held back.
+        assert!(!book.heard(&dock, at(wait + 20_000)));
+        assert!(matches!(book.of(&dock, at(wait + 20_000)), Presence::Absent { .. }));
+        // That of another session of it, long after.
+        assert!(!book.heard(&dock, at(wait + 80_001)));
+        // Its beginning, told after its end, begins nothing.
+        book.told(&word("a", 1, Connection::Began), at(wait + 80_002));
+        assert!(matches!(book.of(&dock, at(wait + 80_002)), Presence::Absent { .. }));
+        // No broker told of a new session; but nobody who is gone says that much.
+        assert!(book.heard(&dock, at(wait + 81_000)));
+        // It is the same where nobody had heard it before.
+        let mut book = behind_another();
+        book.told(&word("a", None, Connection::Ended), at(0));
+        assert_eq!(book.of(&dock, at(0)), Presence::Absent { last_heard_at: None });
+        assert!(!book.heard(&dock, at(1)) && !book.heard(&dock, at(wait)));
+        assert!(book.heard(&dock, at(wait + 2_000)));
+        // Two sessions leave two wills.
+        for client_id in ["a", "b"] {
+            book.told(&word(client_id, None, Connection::Ended), at(100_000));
+        }
+        assert!(!book.heard(&dock, at(110_000)) && !book.heard(&dock, at(111_000)));
+        assert!(book.heard(&dock, at(112_000)));
+    }
+
+    /// One number after another, from a seed.
+    fn dice(seed: u64) -> impl FnMut(u64) -> u64 {
+        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        move |below| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % below
+        }
+    }
+
+    /// A dock behind a broker that tells of connections, late and not of all that begin, whose messages take seconds and
+    /// whose wills take a minute: once it is told that the last session has ended, it is not there; in a session that goes
+    /// on it is.
+    #[test]
+    fn whatever_the_order_nobody_is_there_whose_end_was_told_and_whoever_is_is_found() {
+        #[derive(Debug)]
+        enum Came {
+            Message,
+            Word(Word),
+        }
+        let dock = GatewaySn::parse("DOCK").unwrap();
+        let (mut absences, mut presences) = (0, 0);
+        for seed in 1..=400 {
+            let mut roll = dice(seed);
+            let (names_begin, counts) = (roll(4) > 0, roll(3) > 0);
+            let mut book = behind_another();
+            let mut coming: BTreeMap<(u64, u64), Came> = BTreeMap::new();
+            let mut number = 0;
+            let mut put = |coming: &mut BTreeMap<(u64, u64), Came>, at_ms: u64, came: Came| {
+                number += 1;
+                coming.insert((at_ms, number), came);
+            };
+            // When each session ended, and when that was told.
+            let mut sessions: Vec<(u64, u64, u64)> = Vec::new();
+            let mut now = 1_000;
+            for session in 0..6 {
+                let (begins, lasts) = (now, 1_000 + roll(60_000));
+                let ends = begins + lasts;
+                let client_id =
+                    if roll(2) == 0 { "same".to_owned() } else { format!("c{session}") };
+                let began_at = counts.then_some(session);
+                let told_at = ends + roll(1_500);
+                if names_begin && roll(5) > 0 {
+                    let word = word(&client_id, began_at, Connection::Began);
+                    put(&mut coming, begins + roll(900), Came::Word(word));
+                }
+                for said in (begins..ends).step_by(2_000) {
+                    let latest = u64::try_from(UNDER_WAY_WAIT.as_millis()).unwrap() - 100;
+                    put(&mut coming, said + roll(latest), Came::Message);
+                }
+                put(
+                    &mut coming,
+                    told_at,
+                    Came::Word(word(&client_id, began_at, Connection::Ended)),
+                );
+                if roll(2) == 0 {
+                    put(&mut coming, ends + roll(59_000), Came::Message);
+                }
+                sessions.push((begins, ends, told_at));
+                // A session that begins before the end of the former is told is another's word against its own.
+                now = told_at + 1 + roll(90_000);
+            }
+            for ((at_ms, _), came) in coming {
+                match &came {
+                    Came::Message => drop(book.heard(&dock, at(at_ms))),
+                    Came::Word(word) => book.told(word, at(at_ms)),
+                }
+                let is_there = book.of(&dock, at(at_ms)) == Presence::Online;
+                let is_over =
+                    sessions.iter().rfind(|one| one.0 <= at_ms).is_some_and(|one| one.2 < at_ms);
+                if is_over {
+                    absences += 1;
+                    assert!(
+                        !is_there,
+                        "seed {seed}: there at {at_ms} after {came:?}: {sessions:?}"
+                    );
+                }
+                let goes_on = |one: &&(u64, u64, u64)| one.0 + 45_000 < at_ms && at_ms < one.1;
+                if sessions.iter().find(goes_on).is_some() {
+                    presences += 1;
+                    assert!(
+                        is_there,
+                        "seed {seed}: not there at {at_ms} after {came:?}: {sessions:?}"
+                    );
+                }
+            }
+        }
+        assert!(absences > 1_000 && presences > 1_000, "{absences} {presences}");
     }
 
     #[test]

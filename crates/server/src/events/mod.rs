@@ -229,7 +229,10 @@ impl Events {
     pub fn changed(&self, changes: &[DeviceChange]) {
         for change in changes {
             match change.what {
-                Changed::Moved { .. } | Changed::Removed => self.belongs_now(&change.sn),
+                Changed::Moved { .. } | Changed::Removed => {
+                    self.lock().repeats.forget(&change.sn);
+                    self.belongs_now(&change.sn);
+                }
                 Changed::Added | Changed::AddedOverNewcomer | Changed::Login => {}
             }
         }
@@ -316,7 +319,7 @@ impl Events {
 
     fn push(&self, state: &mut State, pending: Pending) -> bool {
         let pending = self.shorten(pending);
-        let has_room = state.queue.push(pending);
+        let has_room = state.queue.push(pending, self.parts.directory.tenants());
         if has_room {
             self.wake.notify_one();
         } else {

@@ -1,4 +1,4 @@
-//! Events on their way to the store: so many in all, so many of each gateway, so many bytes.
+//! Events on their way to the store: so many in all, so many of each tenant and each gateway, so many bytes.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,6 +10,8 @@ use utmos_core::{
     device_event::{Alarm, DeviceEvent},
     id::{DeviceSn, GatewaySn},
 };
+
+use crate::shares::Room;
 
 /// Events that may wait.
 const EVENTS_MAX: usize = 8_192;
@@ -38,29 +40,41 @@ struct Share {
 }
 
 /// What waits for the store.
-#[derive(Default)]
 pub struct Queue {
     events: VecDeque<Pending>,
-    bytes: usize,
+    places: Room,
+    bytes: Room,
     of_gateway: BTreeMap<GatewaySn, Share>,
     /// The newest of each device is enough.
     alarms: BTreeMap<DeviceSn, Vec<Alarm>>,
 }
 
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            events: VecDeque::new(),
+            places: Room::new(EVENTS_MAX),
+            bytes: Room::new(BYTES_MAX),
+            of_gateway: BTreeMap::new(),
+            alarms: BTreeMap::new(),
+        }
+    }
+}
+
 impl Queue {
-    /// Adds an event, if there is room.
-    pub fn push(&mut self, pending: Pending) -> bool {
+    /// Adds an event, if there is room for its tenant, of so many, and its gateway.
+    pub fn push(&mut self, pending: Pending, tenants: usize) -> bool {
         let bytes = pending.event.data.len();
-        let gateway = &pending.event.gateway;
+        let (tenant, gateway) = (pending.event.tenant, &pending.event.gateway);
         let share = self.of_gateway.get(gateway).copied().unwrap_or_default();
-        let fits = self.events.len() < EVENTS_MAX
-            && share.events < GATEWAY_EVENTS_MAX
+        let fits = share.events < GATEWAY_EVENTS_MAX
             && bytes <= GATEWAY_BYTES_MAX.saturating_sub(share.bytes)
-            && bytes <= BYTES_MAX.saturating_sub(self.bytes);
+            && bytes <= self.bytes.left(tenant, tenants)
+            && self.places.take(tenant, 1, tenants);
         if fits {
+            self.bytes.put(tenant, bytes, tenants);
             let share = Share { events: share.events + 1, bytes: share.bytes + bytes };
             self.of_gateway.insert(gateway.clone(), share);
-            self.bytes += bytes;
             self.events.push_back(pending);
         }
         fits
@@ -77,7 +91,8 @@ impl Queue {
         let events: Vec<Pending> = self.events.drain(..count).collect();
         for pending in &events {
             let bytes = pending.event.data.len();
-            self.bytes -= bytes;
+            self.places.give_back(pending.event.tenant, 1);
+            self.bytes.give_back(pending.event.tenant, bytes);
             if let Some(share) = self.of_gateway.get_mut(&pending.event.gateway) {
                 share.events -= 1;
                 share.bytes -= bytes;
@@ -105,9 +120,13 @@ mod tests {
     use super::*;
 
     fn pending(gateway: &str, bytes: usize) -> Pending {
+        of_tenant(0, gateway, bytes)
+    }
+
+    fn of_tenant(tenant: u128, gateway: &str, bytes: usize) -> Pending {
         let event = DeviceEvent {
             id: Uuid::nil(),
-            tenant: TenantId::new(Uuid::nil()),
+            tenant: TenantId::new(Uuid::from_u128(tenant)),
             device: DeviceSn::parse(gateway).unwrap(),
             gateway: GatewaySn::parse(gateway).unwrap(),
             kind: EventKind::Event,
@@ -127,34 +146,54 @@ mod tests {
     fn a_noisy_gateway_fills_its_own_share_and_no_more() {
         let mut queue = Queue::default();
         for _ in 0..GATEWAY_EVENTS_MAX {
-            assert!(queue.push(pending("NOISY", 10)));
+            assert!(queue.push(pending("NOISY", 10), 1));
         }
-        assert!(!queue.push(pending("NOISY", 10)));
-        assert!(queue.push(pending("QUIET", 10)));
+        assert!(!queue.push(pending("NOISY", 10), 1));
+        assert!(queue.push(pending("QUIET", 10), 1));
         let (taken, _) = queue.take();
         assert_eq!(taken.len(), BATCH_MAX);
-        assert!(queue.push(pending("NOISY", 10)), "its share is free again");
+        assert!(queue.push(pending("NOISY", 10), 1), "its share is free again");
         while !queue.take().0.is_empty() {}
-        assert_eq!((queue.len(), queue.bytes, queue.of_gateway.len()), (0, 0, 0));
+        assert_eq!(
+            (queue.len(), queue.bytes.taken() + queue.places.taken(), queue.of_gateway.len()),
+            (0, 0, 0)
+        );
     }
 
     #[test]
     fn large_events_of_one_gateway_leave_room_for_the_others() {
         let mut queue = Queue::default();
-        let large = (0..100).filter(|_| queue.push(pending("NOISY", 1024 * 1024)));
+        let large = (0..100).filter(|_| queue.push(pending("NOISY", 1024 * 1024), 1));
         assert_eq!(large.count(), GATEWAY_BYTES_MAX / (1024 * 1024));
-        assert!(queue.push(pending("QUIET", 1024 * 1024)));
+        assert!(queue.push(pending("QUIET", 1024 * 1024), 1));
         while !queue.take().0.is_empty() {}
-        assert!(queue.push(pending("NOISY", 1024 * 1024)), "its share is free again");
+        assert!(queue.push(pending("NOISY", 1024 * 1024), 1), "its share is free again");
     }
 
     #[test]
     fn neither_number_nor_size_grows_without_bound() {
         let mut queue = Queue::default();
-        let taken = (0..EVENTS_MAX + 100).filter(|n| queue.push(pending(&format!("G{n}"), 1)));
+        let taken = (0..EVENTS_MAX + 100).filter(|n| queue.push(pending(&format!("G{n}"), 1), 1));
         assert_eq!(taken.count(), EVENTS_MAX);
         let mut queue = Queue::default();
-        let big = (0..100).filter(|n| queue.push(pending(&format!("G{n}"), 1024 * 1024)));
+        let big = (0..100).filter(|n| queue.push(pending(&format!("G{n}"), 1024 * 1024), 1));
         assert_eq!(big.count(), 32);
+    }
+
+    #[test]
+    fn a_tenant_with_many_gateways_fills_its_share_and_leaves_the_others_theirs() {
+        let mut queue = Queue::default();
+        for bytes in [1, 200_000] {
+            let loud = (0..100_000)
+                .filter(|n| queue.push(of_tenant(1, &format!("LOUD-{}", n % 1_000), bytes), 4));
+            assert!(loud.count() > 10);
+            for tenant in 2..5 {
+                let quiet = (0..50).filter(|_| {
+                    queue.push(of_tenant(tenant, &format!("QUIET-{tenant}"), 10_000), 4)
+                });
+                assert_eq!(quiet.count(), 50, "{tenant} beside events of {bytes}");
+            }
+            while !queue.take().0.is_empty() {}
+        }
     }
 }

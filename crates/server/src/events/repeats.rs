@@ -58,6 +58,11 @@ impl Repeats {
         }
         marks.push_back(mark);
     }
+
+    /// A device is another tenant's, or nobody's: what it says is news to whoever has it next.
+    pub fn forget(&mut self, device: &DeviceSn) {
+        self.0.remove(device);
+    }
 }
 
 #[cfg(test)]

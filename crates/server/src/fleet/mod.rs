@@ -80,6 +80,8 @@ pub struct Figures {
     pub came: AtomicU64,
     /// How often a device went.
     pub went: AtomicU64,
+    /// How often it was looked whether a device had come or gone.
+    pub looks: AtomicU64,
 }
 
 /// The fleet.
@@ -289,6 +291,7 @@ impl Fleet {
 
     /// Looks at a device, and tells if it has come or gone.
     fn look_at(&self, sn: &DeviceSn) {
+        self.figures.looks.fetch_add(1, Ordering::Relaxed);
         let Some(device) = self.parts.directory.device(sn) else {
             return self.lock().book.forget(sn);
         };

@@ -36,7 +36,7 @@ fn render(app: &App) -> String {
     let events = app.events.figures();
     let mut text = String::new();
     let (fleet, onboarding) = (app.fleet.figures(), app.onboarding.figures());
-    let counters: [(&str, &str, &AtomicU64); 32] = [
+    let counters: [(&str, &str, &AtomicU64); 33] = [
         ("commands_accepted", "Commands stored", &driver.accepted),
         ("commands_published", "Messages handed to the broker", &driver.published),
         ("commands_ended", "Commands that ended", &driver.ended),
@@ -58,6 +58,11 @@ fn render(app: &App) -> String {
         ),
         ("devices_came", "How often a device came", &fleet.came),
         ("devices_went", "How often a device went", &fleet.went),
+        (
+            "devices_looked_at",
+            "How often it was looked whether a device had come or gone",
+            &fleet.looks,
+        ),
         ("devices_bound", "Gateways that joined with a binding code", &onboarding.bound),
         ("bindings_refused", "Devices whose binding was refused", &onboarding.refused),
         ("uplink_answered", "Answers sent to devices", &link.answered),

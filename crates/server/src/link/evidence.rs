@@ -66,6 +66,11 @@ impl Evidence {
         })
     }
 
+    /// Whether the log may be told of something else of a gateway: it counts as evidence does.
+    pub(super) fn may_tell(&self, gateway: &GatewaySn) -> bool {
+        self.has_room(Some(gateway), self.clock.now().mono)
+    }
+
     fn has_room(&self, gateway: Option<&GatewaySn>, now: Mono) -> bool {
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         let rate = rates.entry(gateway.cloned()).or_insert((now, 0));

@@ -27,16 +27,20 @@ impl Link {
         }
         let Some(subs) = to_core_subs(topology) else { return LeftOut::NothingForeign };
         let report = self.parts.directory.report_topology(&topology.gateway, &subs, now);
-        for sn in &report.left_out {
+        // A report may come as often as its gateway likes, and so may a change of it.
+        let may_tell = self.evidence.may_tell(&topology.gateway);
+        if let Some(sn) = report.left_out.first().filter(|_| may_tell) {
             tracing::warn!(
-                gateway.sn = %topology.gateway, device.sn = %sn,
+                gateway.sn = %topology.gateway, device.sn = %sn, count = report.left_out.len(),
                 "a gateway reports a sub-device it may not have: of another tenant, a gateway, or one too many; \
                  utmos device list shows whose it is, utmos device move gives it to the gateway's tenant"
             );
         }
         match report.change {
             TopologyChange::Changed(subs) => {
-                tracing::info!(gateway.sn = %topology.gateway, aircraft = subs.len(), "topology changed");
+                if may_tell {
+                    tracing::info!(gateway.sn = %topology.gateway, aircraft = subs.len(), "topology changed");
+                }
                 let (link, gateway) = (self.clone(), topology.gateway.clone());
                 let new: Vec<DeviceSn> = report.new.iter().map(|it| it.sn.clone()).collect();
                 let is_ours = self.parts.holdings.holds(&topology.gateway);

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use utmos_core::{
     id::{DeviceSn, TenantId},
     ports::{DeviceTelemetry, StoreError},
+    telemetry::Samples,
 };
 
 use super::{SHARDS, Telemetry};
@@ -85,15 +86,17 @@ impl Telemetry {
         if told.is_empty() {
             return;
         }
-        let (mut count, mut bytes) = (0, 0);
-        for piece in told.iter().flat_map(|one| &one.samples) {
-            count += piece.count();
-            bytes += piece.bytes().len();
-        }
+        let bytes =
+            |one: &DeviceTelemetry| one.samples.iter().map(|piece| piece.bytes().len()).sum();
+        let waited: Vec<(TenantId, usize)> =
+            told.iter().map(|one| (one.tenant, bytes(one))).collect();
+        let count = told.iter().flat_map(|one| &one.samples).map(Samples::count).sum();
         let newest: Vec<DeviceSn> = latest_of(&told);
         let kept = self.parts.store.keep_telemetry(told).await;
         // Only now do they wait no more: while the disk is slow, nothing else takes their place.
-        self.pending_bytes.fetch_sub(bytes.min(self.pending_bytes()), Ordering::Relaxed);
+        let mut pending = self.pending();
+        waited.into_iter().for_each(|(tenant, bytes)| pending.give_back(tenant, bytes));
+        drop(pending);
         match kept {
             Ok(()) => {
                 self.figures.kept.fetch_add(count as u64, Ordering::Relaxed);

@@ -12,7 +12,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -30,6 +30,7 @@ use self::entry::{Entry, Heard};
 use crate::{
     directory::Directory,
     link::{Listener, Said},
+    shares::Room,
 };
 
 /// Parts of the devices: each is locked, and kept, by itself.
@@ -42,7 +43,7 @@ const DRC_OSD: &str = "osd_info_push";
 pub struct Settings {
     /// How often everything is kept.
     pub flush: Duration,
-    /// Most bytes that may wait to be kept.
+    /// Most bytes that may wait to be kept; half of it is parted between the tenants.
     pub pending_bytes_max: usize,
     /// What is kept for how long.
     pub rules: TelemetryRules,
@@ -79,7 +80,7 @@ pub struct Telemetry {
     figures: Figures,
     shards: Vec<Mutex<BTreeMap<DeviceSn, Entry>>>,
     /// Bytes of samples that wait to be kept.
-    pending_bytes: AtomicUsize,
+    pending: Mutex<Room>,
     /// What waits of devices that have moved to another tenant meanwhile.
     left_over: Mutex<Vec<DeviceTelemetry>>,
     /// Whether the last flush failed: said once, not every few seconds.
@@ -117,10 +118,10 @@ impl Telemetry {
     #[must_use]
     pub fn new(parts: TelemetryParts) -> Arc<Self> {
         Arc::new(Self {
+            pending: Mutex::new(Room::new(parts.settings.pending_bytes_max)),
             parts,
             figures: Figures::default(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            pending_bytes: AtomicUsize::new(0),
             left_over: Mutex::default(),
             unwell: AtomicBool::new(false),
         })
@@ -135,7 +136,7 @@ impl Telemetry {
     /// Bytes of samples that wait to be kept.
     #[must_use]
     pub fn pending_bytes(&self) -> usize {
-        self.pending_bytes.load(Ordering::Relaxed)
+        self.pending().taken()
     }
 
     /// Devices in memory.
@@ -200,9 +201,10 @@ impl Telemetry {
         }
         let Some(entry) = shard.get_mut(device) else { return };
         let keeps = !self.parts.settings.rules.kept(entry.kind).is_zero();
-        let room = self.parts.settings.pending_bytes_max.saturating_sub(self.pending_bytes());
-        let taken = entry.take(&heard, said.at, if keeps { Some(room) } else { None });
-        self.pending_bytes.fetch_add(taken.pending_bytes, Ordering::Relaxed);
+        let tenants = self.parts.directory.tenants();
+        let room = keeps.then(|| self.pending().left(said.tenant, tenants));
+        let taken = entry.take(&heard, said.at, room);
+        self.pending().put(said.tenant, taken.pending_bytes, tenants);
         self.figures.taken.fetch_add(1, Ordering::Relaxed);
         self.figures.dropped.fetch_add(taken.dropped, Ordering::Relaxed);
     }
@@ -225,6 +227,10 @@ impl Telemetry {
 
     fn shard(&self, number: usize) -> MutexGuard<'_, BTreeMap<DeviceSn, Entry>> {
         self.shards[number].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Room> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) -> Now {

@@ -115,6 +115,30 @@ async fn every_copy_of_an_event_is_answered_and_it_is_kept_once() {
 }
 
 #[tokio::test]
+async fn what_a_device_says_again_after_it_was_moved_is_news_to_its_new_tenant() {
+    let app = TestApp::start().await;
+    let other = app.other_tenant("second", "DOCK-9").await;
+    let mut dock = app.dock("DOCK-1").await;
+    let said = message("2ae97470", "airsense_warning", 1, &json!([]));
+    say(&dock, &said).await;
+    dock.message("/events_reply").await;
+    dock.leave().await;
+    let target = events_of("DOCK-1", "?method=airsense_warning");
+    until(&app.api, &target, |items| items.len() == 1).await;
+    crate::app::put_gateway(&*app.store, other.given.tenant, "DOCK-1").await;
+    let moving = async {
+        while other.get(&target).await.status != StatusCode::OK {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, moving).await.unwrap();
+    let mut dock = app.dock("DOCK-1").await;
+    say(&dock, &said).await;
+    assert_eq!(dock.message("/events_reply").await.tid(), "2ae97470");
+    assert_eq!(until(&other, &target, |items| !items.is_empty()).await.len(), 1);
+}
+
+#[tokio::test]
 async fn zeros_for_ids_tell_no_events_apart_and_what_they_say_does() {
     let app = TestApp::start().await;
     let dock = app.dock("DOCK-1").await;

@@ -305,6 +305,61 @@ async fn commands_and_the_latest_go_on_while_the_history_cannot_be_written() {
 }
 
 #[tokio::test]
+async fn a_tenant_that_fills_what_waits_for_the_history_takes_nothing_from_another() {
+    let app = TestApp::start_with(&[
+        "telemetry.flush_seconds=300",
+        "telemetry.pending_bytes_max=1048576",
+    ])
+    .await;
+    let other = app.other_tenant("second", "DOCK-9").await;
+    let (loud, quiet) = (app.dock("DOCK-1").await, app.dock("DOCK-9").await);
+    let noise = json!({"noise": "x".repeat(16_000)});
+    for _ in 0..60 {
+        tell(&loud, "DOCK-1", "osd", noise.clone()).await;
+    }
+    let taken = async |count: u64| {
+        let taking = async {
+            while metric(&app, "utmos_telemetry_messages_total").await < count {
+                tokio::time::sleep(LOOK_WAIT).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, taking).await.expect("not all of it is heard");
+        metric(&app, "utmos_telemetry_dropped_total").await
+    };
+    let dropped = taken(60).await;
+    assert!((1..59).contains(&dropped), "{dropped}");
+    for _ in 0..14 {
+        tell(&quiet, "DOCK-9", "osd", noise.clone()).await;
+    }
+    assert_eq!(taken(74).await, dropped);
+    // What waits is kept in the end.
+    let app = app.restart().await;
+    let other = Api::new(app.http, other.given);
+    let history = format!("{}/history", path("DOCK-9"));
+    assert_eq!(count(&other.get(&history).await.body), 14);
+}
+
+#[tokio::test]
+async fn telemetry_of_a_mebibyte_is_counted_and_leaves_the_rest_as_it_was() {
+    let app = TestApp::start_with(OFTEN).await;
+    let mut dock = app.dock("DOCK-1").await;
+    tell(&dock, "DOCK-1", "osd", json!({"mode_code": 0, "huge": 1})).await;
+    let dropped = metric(&app, "utmos_telemetry_dropped_total").await;
+    for topic in ["osd", "state"] {
+        tell(&dock, "DOCK-1", topic, json!({"huge": "x".repeat(1_000_000), topic: 1})).await;
+    }
+    tell(&dock, "DOCK-1", "osd", json!({"mode_code": 4})).await;
+    let latest = until(&app.api, &path("DOCK-1"), |body| value_of(body, "mode_code") == 4).await;
+    assert_eq!((value_of(&latest, "osd"), value_of(&latest, "state")), (json!(1), json!(1)));
+    assert_eq!(value_of(&latest, "huge"), Value::Null, "its former value is not true any more");
+    assert!(metric(&app, "utmos_telemetry_dropped_total").await >= dropped + 2);
+    let id = app.api.create("DOCK-1", "debug_mode_open", json!({}), json!({})).await.id();
+    let command = dock.command().await;
+    dock.reply(&command, json!({"result": 0})).await;
+    assert_eq!(app.api.ended(&id).await["status"], "SUCCEEDED");
+}
+
+#[tokio::test]
 async fn a_device_that_moves_shows_its_new_tenant_nothing_of_before() {
     let app = TestApp::start_with(OFTEN).await;
     let dock = app.dock("DOCK-1").await;

@@ -87,7 +87,7 @@ fn keep(tx: &Transaction<'_>, batch: &EventBatch) -> rusqlite::Result<usize> {
         tx.prepare_cached("DELETE FROM alarms WHERE device = ?1")?
             .execute(params![device.as_str()])?;
         let mut insert = tx.prepare_cached(
-            "INSERT OR REPLACE INTO alarms (device, key, tenant, gateway, entry, since)
+            "INSERT OR IGNORE INTO alarms (device, key, tenant, gateway, entry, since)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?;
         for alarm in alarms {
@@ -132,10 +132,11 @@ fn cut(
     Ok(())
 }
 
-/// Rows stand in the order they came, so what is old stands first.
+/// By age, not by row: what came while the clock was ahead must not hide what is old.
 fn forget(tx: &Transaction<'_>, before: Timestamp, limit: usize) -> rusqlite::Result<usize> {
     tx.prepare_cached(
-        "DELETE FROM events WHERE row IN (SELECT row FROM events ORDER BY row LIMIT ?2) AND received_at < ?1",
+        "DELETE FROM events WHERE row IN
+             (SELECT row FROM events INDEXED BY events_by_age WHERE received_at < ?1 ORDER BY received_at LIMIT ?2)",
     )?
     .execute(params![before.as_millis(), i64::try_from(limit).unwrap_or(i64::MAX)])
 }

@@ -34,6 +34,7 @@ const SCHEMA: Schema = Schema {
         include_str!("../../migrations/history/0002_telemetry.sql"),
         include_str!("../../migrations/history/0003_events.sql"),
         include_str!("../../migrations/history/0004_held.sql"),
+        include_str!("../../migrations/history/0005_charged.sql"),
     ],
 };
 

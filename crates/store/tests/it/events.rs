@@ -159,6 +159,24 @@ async fn what_a_device_tells_all_the_time_pushes_out_itself_and_no_alarm() {
 }
 
 #[tokio::test]
+async fn what_is_old_is_forgotten_whatever_came_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let history = open(&folder);
+    // A clock that was ahead for a while: more than are looked at in one go stand before what is old.
+    let ahead = (1..=60)
+        .map(|n| DeviceEvent { received_at: Timestamp::from_millis(i64::MAX / 4), ..event(n) });
+    history.keep_events(batch(ahead.collect())).await.unwrap();
+    history.keep_events(batch((61..=90).map(event).collect())).await.unwrap();
+    let before = Timestamp::from_millis(81_000);
+    assert_eq!(history.forget_events(before, 15).await.unwrap(), 15);
+    assert_eq!(history.forget_events(before, 15).await.unwrap(), 5);
+    assert_eq!(history.forget_events(before, 15).await.unwrap(), 0);
+    let left = numbers(&listed(&history, EventFilter::default()).await);
+    assert_eq!((left.len(), left[0], left[9], left[10]), (70, 90, 81, 60));
+    history.close().await;
+}
+
+#[tokio::test]
 async fn what_happened_in_another_tenants_time_is_neither_pushed_out_nor_in_the_way() {
     let folder = tempfile::tempdir().unwrap();
     let history = open(&folder);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use utmos_core::{
     device::DeviceKind,
-    device_event::{DeviceEvent, EventKind},
+    device_event::{Alarm, DeviceEvent, EventKind},
     id::{DeviceSn, TenantId},
     ports::{
         DeviceTelemetry, EventBatch, EventFilter, EventStore, SamplePlace, SampleRange,
@@ -242,10 +242,71 @@ async fn who_talks_much_pushes_out_itself_and_neither_a_neighbour_nor_another_te
         // Nothing is left of what counts when nothing is left.
         tidy(file, &small(0), 0).await;
         let conn = rusqlite::Connection::open(file.path()).unwrap();
-        for table in ["held", "event_counts", "events", "telemetry"] {
+        for table in ["held", "event_counts", "events", "telemetry", "telemetry_latest", "alarms"] {
             let sql = format!("SELECT COUNT(*) FROM {table}");
             assert_eq!(conn.query_row(&sql, [], |row| row.get(0)), Ok(0), "{table}");
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_devices_told_last_and_their_alarms_are_charged_to_their_tenant() {
+    with_file(async |file| {
+        let now = Now { wall: at(0), mono: Mono::from_millis(0) };
+        let latest = |n: i64, bytes: usize| {
+            let mut latest = Latest::default();
+            let parts = (0..bytes.div_ceil(8_000)).map(|part| noise(n * 100 + part as i64));
+            for (number, part) in parts.enumerate() {
+                let text = part.values.replace("noise", &format!("noise_{number}"));
+                latest.merge(&text, Source::Osd, now).unwrap();
+            }
+            latest
+        };
+        // A tenant with many devices, of which hardly more than the latest is kept.
+        for n in 0..40 {
+            let of = told(2, &format!("MANY-{n}"), DeviceKind::Dock, vec![]);
+            let of = DeviceTelemetry { latest: Some(latest(n, 100_000)), ..of };
+            // Kept again, it is charged once.
+            file.keep_telemetry(vec![of.clone()]).await.unwrap();
+            file.keep_telemetry(vec![of]).await.unwrap();
+        }
+        let alarm = |key: usize| Alarm {
+            tenant: tenant(2),
+            device: sn("MANY-0"),
+            gateway: sn("MANY-0").to_gateway(),
+            key: key.to_string(),
+            entry: "x".repeat(1_000).into(),
+            since: at(0),
+        };
+        let alarms = vec![(sn("MANY-0"), (0..64).map(alarm).collect())];
+        let batch = EventBatch { events: Vec::new(), alarms, per_device_max: 10 };
+        file.keep_events(batch.clone()).await.unwrap();
+        file.keep_events(batch).await.unwrap();
+        let quiet = told(1, "QUIET", DeviceKind::Dock, (0..100).map(noise).collect());
+        let quiet = DeviceTelemetry { latest: Some(latest(900, 8_000)), ..quiet };
+        file.keep_telemetry(vec![quiet]).await.unwrap();
+        let held = |what: &str, owner: u128| -> i64 {
+            let conn = rusqlite::Connection::open(file.path()).unwrap();
+            let sql = format!("SELECT COALESCE(SUM({what}), 0) FROM held WHERE tenant = ?1");
+            conn.query_row(&sql, [tenant(owner).uuid().as_bytes()], |row| row.get(0)).unwrap()
+        };
+        let used = file.history_bytes().await.unwrap();
+        assert_eq!(held("alarms", 2), 64 * 1_150);
+        let charged = held("telemetry + events + latest + alarms", 1)
+            + held("telemetry + events + latest + alarms", 2);
+        let charged = u64::try_from(charged).unwrap();
+        assert!(used * 8 / 10 < charged && charged < used * 11 / 10, "{charged} of {used}");
+        // All that is too much is theirs, and the other tenant loses nothing.
+        let small = |bytes_max| TelemetryRules { bytes_max, ..rules() };
+        tidy(file, &small(used / 2), 0).await;
+        assert!(file.history_bytes().await.unwrap() <= used / 2);
+        assert_eq!(all_of(file, 1, "QUIET").await.len(), 100);
+        let asked = vec![(tenant(1), sn("QUIET"))];
+        assert_eq!(file.latest_telemetry(asked).await.unwrap().len(), 1);
+        tidy(file, &small(0), 0).await;
+        assert_eq!((held("1", 1), held("1", 2)), (0, 0));
+        assert_eq!(file.alarms().await.unwrap(), []);
     })
     .await;
 }

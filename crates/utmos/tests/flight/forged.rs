@@ -13,7 +13,7 @@ use crate::{
     place::Place,
 };
 
-async fn until(api: &Api, sn: &str, holds: impl Fn(&Value) -> bool) -> Value {
+pub async fn until(api: &Api, sn: &str, holds: impl Fn(&Value) -> bool) -> Value {
     let asking = async {
         loop {
             let answer = api.get(&format!("/api/v1/open/devices/{sn}")).await;
@@ -107,7 +107,7 @@ async fn what_names_another_gateway_is_dropped_counted_and_kept_and_silence_ends
 }
 
 /// A server with two docks behind Mosquitto, and a connection that may publish anything there: no access rules.
-async fn outside(more: &[&str]) -> (Mosquitto, Place, crate::place::Running) {
+pub async fn outside(more: &[&str]) -> (Mosquitto, Place, crate::place::Running) {
     let mosquitto = Mosquitto::start().await;
     let mut place = Place::with_gateways(&["DOCK-1", "DOCK-2"]).await;
     behind(&mut place, &mosquitto, "5");
@@ -117,7 +117,7 @@ async fn outside(more: &[&str]) -> (Mosquitto, Place, crate::place::Running) {
 }
 
 /// Publishes until the server, whose link may not be up yet, knows it.
-async fn is_heard(api: &Api, dock: &mut PretendDock, sn: &str) {
+pub async fn is_heard(api: &Api, dock: &mut PretendDock, sn: &str) {
     let body =
         json!({"tid": "t", "bid": "b", "timestamp": 1, "gateway": sn, "data": {"mode_code": 0}});
     let heard = async {
@@ -189,76 +189,5 @@ async fn requests_topologies_and_replies_of_another_gateway_have_no_effect_behin
     // The command knows nothing of them, and ends by its own gateway's word.
     first.reply(&command, json!({"result": 0})).await;
     assert_eq!(api.ended(&id).await["status"], "SUCCEEDED");
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn what_an_outside_broker_tells_of_connections_ends_presence_and_begins_none() {
-    let (mosquitto, _place, server) = outside(&[
-        "mqtt.external.liveness_seconds=5",
-        "presence.offline_after_seconds=1",
-        "mqtt.external.presence_connected=told/{client_id}/connected",
-        "mqtt.external.presence_disconnected=told/{client_id}/disconnected",
-        "mqtt.external.presence_gateway=username",
-    ])
-    .await;
-    let api = &server.api;
-    let broker = mosquitto.address();
-    // In the place of the broker's plugin, in EMQX's words.
-    let plugin = PretendDock::connect(broker, "PLUGIN").await;
-    let mut dock = PretendDock::connect(broker, "DOCK-1").await;
-    is_heard(api, &mut dock, "DOCK-1").await;
-    let word = |began: i64| json!({"clientid": "c", "username": "DOCK-1", "connected_at": began, "reason": "tcp_closed"});
-    plugin.publish("told/c/disconnected", &word(1)).await;
-    let gone = until(api, "DOCK-1", |one| one["online"] == false).await;
-    assert_eq!(gone["online_evidence"]["kind"], "disconnected", "long before it is silent");
-    // It comes back: that it connected is not yet that it listens.
-    let other = json!({"clientid": "d", "username": "DOCK-2", "connected_at": 1});
-    plugin.publish("told/c/connected", &word(2)).await;
-    plugin.publish("told/d/connected", &other).await;
-    // What is told of no gateway of ours is passed over; what tells nothing is kept.
-    plugin.publish("told/x/connected", &json!({"username": "SOMEBODY"})).await;
-    plugin.publish("told/c/connected", &json!({"clientid": "c"})).await;
-    let malformed = async {
-        while api.figure("uplink_malformed_total").await == 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, malformed).await.expect("the last word is never heard");
-    let (first, second) =
-        (until(api, "DOCK-1", |_| true).await, until(api, "DOCK-2", |_| true).await);
-    assert_eq!((&first["online"], &second["online"]), (&json!(false), &json!(false)));
-    assert_eq!(second["online_evidence"]["kind"], "never");
-    // Heard, it is there, and what waits goes out; the end of the session before, told late, is no news.
-    let id = api
-        .create("DOCK-1", "debug_mode_open", json!({}), json!({"if_offline": "wait"}))
-        .await
-        .id();
-    is_heard(api, &mut dock, "DOCK-1").await;
-    let command = dock.command().await;
-    assert_eq!(command.tid(), id);
-    plugin.publish("told/c/disconnected", &word(1)).await;
-    plugin.publish("told/c/connected", &json!({"clientid": "c"})).await;
-    let heard = async {
-        while api.figure("uplink_malformed_total").await < 2 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, heard).await.expect("the last word is never heard");
-    let shown = until(api, "DOCK-1", |_| true).await;
-    assert_ne!(shown["online_evidence"]["kind"], "disconnected", "{shown:#}");
-    dock.reply(&command, json!({"result": 0})).await;
-    assert_eq!(api.ended(&id).await["status"], "SUCCEEDED");
-    // An end that nobody tells of is found out by silence.
-    dock.leave().await;
-    let silent = until(api, "DOCK-1", |one| one["online"] == false).await;
-    assert_eq!(silent["online_evidence"]["kind"], "silent");
-    tokio::time::timeout(PATIENCE, async {
-        while api.figure("devices_online").await > 0 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await
-    .expect("it never goes");
     server.stop().await;
 }

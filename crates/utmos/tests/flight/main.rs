@@ -22,6 +22,7 @@ mod mosquitto_tls;
 mod nats;
 mod onboarding;
 mod outside;
+mod outside_presence;
 mod place;
 #[expect(dead_code, reason = "the store's tests use all of it")]
 #[path = "../../../store/tests/it/postgres_server.rs"]

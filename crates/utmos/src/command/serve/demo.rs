@@ -16,7 +16,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use utmos_core::{
     credential::{CredentialStatus, Role},
     device::{Device, DeviceKind},
-    id::DeviceSn,
+    id::{DeviceSn, TenantId},
     ports::{By, DeviceEdit, DeviceOrder, Ordered, Tenant},
 };
 use utmos_dji::catalogue::Catalogue;
@@ -43,7 +43,7 @@ use crate::{
 
 const TENANT: &str = "demo";
 const CREDENTIAL: &str = "demo";
-/// Who registers the docks, on their record.
+/// Who stands on the record of its devices.
 const BY: &str = "demo";
 const DOCKS: u32 = 2;
 const SEED: u64 = 1;
@@ -160,7 +160,7 @@ async fn prepare_docks(store: &dyn Database, tenant: &Tenant) -> anyhow::Result<
             [(sn, DeviceKind::Dock, Some(hash)), (aircraft, DeviceKind::Aircraft, None)]
         {
             let device = Device {
-                sn: sn.clone(),
+                sn,
                 tenant: tenant.id,
                 kind,
                 model_key: None,
@@ -170,25 +170,34 @@ async fn prepare_docks(store: &dyn Database, tenant: &Tenant) -> anyhow::Result<
                 mqtt_secret_hash,
                 created_at: now(),
             };
-            let order = match known.iter().any(|device| device.sn == sn) {
-                false => DeviceOrder::Register(device),
-                true => {
-                    let edit = DeviceEdit { mqtt_secret_hash, ..DeviceEdit::default() };
-                    DeviceOrder::Edit { sn: sn.clone(), tenant: tenant.id, edit }
-                }
-            };
-            let by = By { who: BY.to_owned(), at: now() };
-            match store.order(order, by).await? {
-                Ordered::Done(_) | Ordered::Known(_) => {}
-                Ordered::Taken | Ordered::Unknown => bail!(
-                    "{sn} belongs to another tenant, and the demo wants it; see utmos device list, and give the demo a data \
-                     folder of its own with --data-dir"
-                ),
-            }
+            let has_it = known.iter().find(|known| known.sn == device.sn);
+            take(store, device, has_it.map(|known| known.tenant)).await?;
         }
         docks.push(dock);
     }
     Ok(docks)
+}
+
+/// Makes a device the demo's, whoever has it now, with a line on its record for each change.
+async fn take(store: &dyn Database, device: Device, whose: Option<TenantId>) -> anyhow::Result<()> {
+    let Device { sn, tenant, mqtt_secret_hash, .. } = device.clone();
+    let edit = DeviceEdit { mqtt_secret_hash, ..DeviceEdit::default() };
+    let edited = mqtt_secret_hash.map(|_| DeviceOrder::Edit { sn: sn.clone(), tenant, edit });
+    let orders = match whose {
+        None => [Some(DeviceOrder::Register(device)), None],
+        Some(from) if from != tenant => [Some(DeviceOrder::Move { sn, from, to: tenant }), edited],
+        Some(_) => [edited, None],
+    };
+    for order in orders.into_iter().flatten() {
+        let by = By { who: BY.to_owned(), at: now() };
+        match store.order(order, by).await? {
+            Ordered::Done(_) => {}
+            Ordered::Known(_) | Ordered::Taken | Ordered::Unknown => {
+                bail!("somebody else has just changed a device of the demo; start it again")
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The docks, and who tells of them.
@@ -336,7 +345,47 @@ fn curl_lines(file: &str, dock: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use utmos_core::ports::{
+        FleetStore as _,
+        Recorded::{Moved, Password, Registered},
+        RegistryStore as _,
+    };
+    use utmos_store::{MasterKey, SqliteConfig, SqliteStore};
+
     use super::*;
+
+    #[tokio::test]
+    async fn what_the_demo_takes_stands_on_the_record_of_its_devices() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("utmos.sqlite");
+        let master_key = MasterKey::from_hex(&"07".repeat(32)).unwrap();
+        let store = SqliteStore::open(SqliteConfig { path, master_key }).unwrap();
+        let demo = tenant::create(&store, TENANT).await.unwrap();
+        let other = tenant::create(&store, "other").await.unwrap();
+        let docks = prepare_docks(&store, &demo).await.unwrap();
+        let sn = DeviceSn::parse(&docks[0].sn).unwrap();
+        let of = By { who: "somebody".to_owned(), at: now() };
+        let away = DeviceOrder::Move { sn: sn.clone(), from: demo.id, to: other.id };
+        assert!(matches!(store.order(away, of).await.unwrap(), Ordered::Done(_)));
+        let edit = DeviceEdit { label: Some("Mine".to_owned()), ..DeviceEdit::default() };
+        let named = DeviceOrder::Edit { sn: sn.clone(), tenant: other.id, edit };
+        let of = By { who: "somebody".to_owned(), at: now() };
+        assert!(matches!(store.order(named, of).await.unwrap(), Ordered::Done(_)));
+
+        let again = prepare_docks(&store, &demo).await.unwrap();
+        assert_ne!(again[0].password, docks[0].password);
+        let device = store.devices().await.unwrap().into_iter().find(|one| one.sn == sn).unwrap();
+        assert_eq!((device.tenant, &*device.label), (demo.id, "Mine"), "it stays as it was");
+        let hash = mqtt_secret_hash(&sn, again[0].password.as_bytes());
+        assert_eq!(device.mqtt_secret_hash, Some(hash));
+        let record = store.device_record(&sn).await.unwrap();
+        let by_us: Vec<_> = record.iter().filter(|line| line.by.who == BY).collect();
+        let what: Vec<_> = by_us.iter().map(|line| line.what).collect();
+        assert_eq!(what, [Password, Moved, Registered], "newest first");
+        assert_eq!((by_us[1].from, by_us[1].to), (Some(other.id), Some(demo.id)));
+        store.close().await;
+    }
 
     #[test]
     fn a_path_can_be_pasted_into_a_shell() {
