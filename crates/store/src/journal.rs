@@ -136,6 +136,11 @@ impl JournalledStore {
         self.pending().unsettled_nonces()
     }
 
+    /// What the store knows of a key, or what is known here of the copy that went while the store could not say.
+    fn or_instead(&self, known: Accepted, spec: &Spec) -> Accepted {
+        self.pending().answer_instead(&known, spec).unwrap_or(known)
+    }
+
     /// Asks the store to take an emergency, and where it does not do so at once also whether its key was used before: that is
     /// read, and answered also while nothing can be written. Nothing of either when it takes too long.
     async fn accept_or_foresee(
@@ -379,7 +384,7 @@ impl CommandStore for JournalledStore {
             None => self.accept_or_foresee(nonce, &new, patience).await,
         };
         if let Some(answer) = accepted {
-            return answer;
+            return answer.map(|known| self.or_instead(known, &new.spec));
         }
         match foreseen {
             // It was written, and the store was too slow to say so.
@@ -389,6 +394,7 @@ impl CommandStore for JournalledStore {
             }
             Some(Ok(known @ (Accepted::Replayed { .. } | Accepted::Conflict { .. }))) => {
                 drop(turn);
+                let known = self.or_instead(known, &new.spec);
                 // The store was asked to spend it, and may do so yet.
                 Ok(self.answer(nonce, known, Duration::ZERO).await)
             }
@@ -452,7 +458,10 @@ impl CommandStore for JournalledStore {
         let known = self.pending().refusal(&new);
         match known {
             Some(known) => Ok(known),
-            None => self.inner.foresee(new).await,
+            None => {
+                let spec = new.spec.clone();
+                self.inner.foresee(new).await.map(|known| self.or_instead(known, &spec))
+            }
         }
     }
 

@@ -148,6 +148,8 @@ pub(super) struct Pending {
     /// Emergencies that the store was asked to accept and has not answered: it may still write them. With those of them
     /// that were refused, since the journal could not take them either.
     asked: BTreeMap<CommandId, Option<(Option<NonceUse>, NewCommand)>>,
+    /// Emergencies whose callers were told that neither took them, and the copy that went by the journal since.
+    refused: VecDeque<(Arc<Spec>, Option<CommandId>)>,
     /// Emergencies that the store failed to accept, which it may have done all the same.
     unclear: BTreeSet<CommandId>,
     /// Changes of emergencies that are under care which the store did not take, as far as it said, and the journal neither.
@@ -166,6 +168,9 @@ pub(super) struct Pending {
 
 /// Emergencies that have ended and whose keys are known without the store.
 const ENDED_KEYS_MAX: usize = 1_024;
+
+/// Emergencies that were refused and are remembered.
+const REFUSED_MAX: usize = 1_024;
 
 /// Nonces in the file.
 pub(super) const NOTED_MAX: usize = 1_024;
@@ -187,6 +192,9 @@ impl Pending {
         match (record.id(), record) {
             (_, Record::Nonce { nonce }) => drop(self.noted.insert(nonce.key, nonce)),
             (Some(id), record) => {
+                if let Record::Accept { new, .. } = &record {
+                    self.goes_instead(&new.spec);
+                }
                 self.records.entry(id).or_default().push((self.count, record));
             }
             (None, Record::Accept { .. } | Record::Advance { .. }) => {}
@@ -268,15 +276,44 @@ impl Pending {
 
     /// It was refused. Whoever asks again gets it going, not a second one beside it.
     pub(super) fn refuse(&mut self, nonce: Option<NonceUse>, new: NewCommand) {
+        self.refused.push_back((new.spec.clone(), None));
+        if self.refused.len() > REFUSED_MAX {
+            self.refused.pop_front();
+        }
         if let Some(asked) = self.asked.get_mut(&new.spec.id) {
             *asked = Some((nonce, new));
         }
+    }
+
+    /// Whatever was refused before under its key must not go as well, should the store have written it.
+    fn goes_instead(&mut self, spec: &Spec) {
+        let others = self.refused.iter_mut().filter(|(known, instead)| {
+            known.id != spec.id && instead.is_none() && has_same_key(known, spec)
+        });
+        others.for_each(|(_, instead)| *instead = Some(spec.id));
+    }
+
+    /// The copy that went instead of a command that was refused.
+    fn instead_of(&self, id: CommandId) -> Option<CommandId> {
+        self.refused.iter().rev().find(|(known, _)| known.id == id)?.1
+    }
+
+    /// What a request is told whose key leads to a command that must not go any more: of the copy that went instead.
+    pub(super) fn answer_instead(&self, known: &Accepted, spec: &Spec) -> Option<Accepted> {
+        let Accepted::Replayed { id, .. } = known else { return None };
+        let instead = self.instead_of(*id)?;
+        let journalled = self.command(instead).map(|known| (known.spec, known.life.status()));
+        let stored = self.stored.get(&instead).cloned();
+        let ended = || self.ended_keys.iter().find(|(known, _)| known.id == instead).cloned();
+        let (known, status) = journalled.or(stored).or_else(ended)?;
+        Some(answer(&known, status, spec))
     }
 
     /// What was refused, may still be written, is the same request, and can still leave before its deadline.
     pub(super) fn refused(&self, spec: &Spec) -> Option<(Option<NonceUse>, NewCommand)> {
         let is_same = |(_, new): &&(Option<NonceUse>, NewCommand)| {
             has_same_key(&new.spec, spec)
+                && self.instead_of(new.spec.id).is_none()
                 && new.spec.fingerprint == spec.fingerprint
                 && has_time(&new.spec, spec)
         };
@@ -518,7 +555,9 @@ impl Pending {
     /// The same of a key, and what the store has been heard of.
     pub(super) fn same_key(&self, spec: &Spec) -> Option<Accepted> {
         self.journalled_key(spec).or_else(|| {
-            let is_same = |(known, _): &&(Arc<Spec>, Status)| has_same_key(known, spec);
+            let is_same = |(known, _): &&(Arc<Spec>, Status)| {
+                has_same_key(known, spec) && self.instead_of(known.id).is_none()
+            };
             let (known, status) = self.stored.values().chain(&self.ended_keys).find(is_same)?;
             Some(answer(known, *status, spec))
         })
