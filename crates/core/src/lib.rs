@@ -17,6 +17,8 @@ pub mod idempotency;
 pub mod life;
 pub mod method;
 mod nearest;
+#[doc(hidden)]
+pub mod planted;
 pub mod ports;
 pub mod replica;
 pub mod reply;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use utmos_core::{
+    planted::{self, Fault},
     ports::{Accepted, Nonce, StoreError},
     signing::NonceUse,
 };
@@ -59,7 +60,8 @@ impl JournalledStore {
     }
 
     async fn keep_nonce(&self, nonce: NonceUse) {
-        let has_room = self.pending().has_room_for_nonces();
+        let has_room =
+            self.pending().has_room_for_nonces() && !planted::is_planted(Fault::NonceInMemoryOnly);
         if !has_room || self.note(nonce).await.is_err() {
             self.pending().remember(nonce);
         }
