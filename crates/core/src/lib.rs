@@ -18,6 +18,8 @@ pub mod json;
 pub mod life;
 pub mod method;
 mod nearest;
+#[doc(hidden)]
+pub mod planted;
 pub mod ports;
 pub mod replica;
 pub mod reply;

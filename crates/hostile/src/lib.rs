@@ -44,6 +44,8 @@ targets! {
     trial_plan: "a plan of a trial",
     dock_logins: "the file of what simulated docks connect with",
     emergency_journal: "lines of the emergency journal; one that begins with { is sealed first",
+    journal_file: "how many lines were set aside, a line feed, and the whole file of the emergency journal; a line that begins with { is sealed first",
+    presence_topics: "a filter, a line feed, a topic, a line feed, and what an outside broker says there of a connection",
     mqtt_packets: "the length of a piece, and packets in such pieces",
     mqtt_hello: "the first bytes of a client of the embedded broker",
     list_queries: "the query of a list",

@@ -89,6 +89,8 @@ pub fn make() -> anyhow::Result<BTreeMap<&'static str, Seeds>> {
         ),
         ("dock_logins", dock_logins()),
         ("emergency_journal", emergency_journal()?),
+        ("journal_file", journal_file()?),
+        ("presence_topics", named(&PRESENCE)),
         ("mqtt_packets", mqtt_packets()),
         ("mqtt_hello", mqtt_hello()),
         ("list_queries", named(&LIST_QUERIES)),
@@ -465,13 +467,49 @@ fn emergency_journal() -> anyhow::Result<Seeds> {
     };
     let claimed = advance(&accepted, &sending, Proof::NotSent { reason: "a reason".to_owned() });
     let done = advance(&sending, &ended, Proof::Timer { limit: "a limit".to_owned() });
+    let asked_again = json!({"record": "nonce", "nonce": nonce});
     Ok(Seeds::from([
+        ("asked-again".to_owned(), format!("{accept}\n{asked_again}\n").into_bytes()),
         ("accepted".to_owned(), accept.to_string().into_bytes()),
         ("whole".to_owned(), format!("{accept}\n{claimed}\n{done}\n").into_bytes()),
         ("advanced".to_owned(), format!("{claimed}\n").into_bytes()),
         ("no-hex".to_owned(), b"zz\n0123456789abcdef\n\n01\n".to_vec()),
     ]))
 }
+
+/// Whole files: as they should be, with something set aside, torn, damaged, and while they are emptied.
+fn journal_file() -> anyhow::Result<Seeds> {
+    let lines = emergency_journal()?;
+    let of = |name: &str| lines.get(name).cloned().ok_or_else(|| anyhow!("there is no {name}"));
+    let whole = of("whole")?;
+    let files: [(&str, Vec<Vec<u8>>); 7] = [
+        ("empty", vec![b"0\n".to_vec(), vec![0; 64]]),
+        ("whole", vec![b"0\n".to_vec(), whole.clone(), vec![0; 64]]),
+        ("aside", vec![b"1\n".to_vec(), whole.clone()]),
+        ("twice", vec![b"3\n".to_vec(), whole.clone(), whole.clone()]),
+        ("torn", vec![b"0\n".to_vec(), whole.clone(), b"00ff00".to_vec(), vec![0; 8]]),
+        ("damaged", vec![b"0\n".to_vec(), of("asked-again")?, b"zz\n\x00\x01\n".to_vec()]),
+        ("emptied", vec![b"0\n\xcf00ff\n".to_vec(), whole]),
+    ];
+    Ok(files.map(|(name, parts)| (name.to_owned(), parts.concat())).into())
+}
+
+const PRESENCE: [(&str, &str); 8] = [
+    (
+        "emqx-came",
+        "$SYS/brokers/+/clients/{client_id}/connected\n$SYS/brokers/emqx@127.0.0.1/clients/DOCK-1/connected\n{\"username\":\"DOCK-1\",\"connected_at\":1790000000000}",
+    ),
+    (
+        "emqx-gone",
+        "$SYS/brokers/+/clients/{client_id}/disconnected\n$SYS/brokers/n/clients/c-1/disconnected\n{\"username\":\"DOCK-1\",\"reason\":\"takenover\",\"connected_at\":7}",
+    ),
+    ("word", "presence/{client_id}\npresence/DOCK-1\n Online"),
+    ("json", "presence/{client_id}\npresence/DOCK-1\n{\"status\":\"disconnected\"}"),
+    ("number", "a/{client_id}/+/b\na/DOCK-1//b\n{\"online\":1}"),
+    ("unclear", "presence/{client_id}\npresence/DOCK-1\n{\"state\":[]}"),
+    ("of-devices", "thing/product/{client_id}/osd\nthing/product/DOCK-1/osd\n1"),
+    ("all", "+/{client_id}\nthing/DOCK-1\n0"),
+];
 
 fn mqtt_packets() -> Seeds {
     let connect_5: &[u8] =

@@ -22,6 +22,7 @@ fn inputs(target: &Target) -> usize {
     match target.name {
         "catalogue_override" => 60,
         "trial_plan" => 400,
+        "journal_file" => 600,
         "config" => 600,
         "command_body" | "emergency_journal" | "device_bodies" => 2_000,
         _ => 4_000,

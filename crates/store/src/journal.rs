@@ -5,10 +5,11 @@
 //! well again, everything in the file is stored there. Other commands never take this way, and the file is asked about
 //! them first: its emergencies hold their keys, their nonces and their aircraft before the store knows of them.
 //!
-//! A nonce that was spent, and a key that was used, are known all the same: nonces are in memory, and keys are read as
-//! long as the database can be read. Only where it cannot, a key that was used before cannot be known; a stop that is sent
+//! A nonce that was spent, and a key that was used, are known all the same: nonces are in memory and, where the store has
+//! not taken them, in the file; keys are read as long as the database can be read. Only where it cannot, a key that was used before cannot be known; a stop that is sent
 //! twice is better than one that is not sent.
 
+mod answering;
 mod disk;
 mod file;
 mod fitting;
@@ -129,29 +130,15 @@ impl JournalledStore {
         lock(&self.pending)
     }
 
-    /// An answer leaves, and the store may not have the nonce of its request.
-    fn remember(&self, nonce: Option<NonceUse>) {
-        if let Some(nonce) = nonce {
-            self.pending().remember(nonce);
-        }
+    /// How many nonces are to be put on record.
+    #[must_use]
+    pub fn unsettled_nonces(&self) -> usize {
+        self.pending().unsettled_nonces()
     }
 
-    /// A copy is answered with what came of the first. Its nonce goes on record, as far as it has time to wait for that.
-    async fn spend_of_copy(
-        &self,
-        nonce: Option<NonceUse>,
-        known: Accepted,
-        patience: Duration,
-    ) -> Accepted {
-        let Some(nonce) = nonce else { return known };
-        match tokio::time::timeout(patience, self.inner.spend_nonce(nonce)).await {
-            Ok(Ok(Nonce::Spent)) => known,
-            Ok(Ok(Nonce::Replayed)) => Accepted::NonceReplayed,
-            Ok(Err(_)) | Err(_) => {
-                self.remember(Some(nonce));
-                known
-            }
-        }
+    /// What the store knows of a key, or what is known here of the copy that went while the store could not say.
+    fn or_instead(&self, known: Accepted, spec: &Spec) -> Accepted {
+        self.pending().answer_instead(&known, spec).unwrap_or(known)
     }
 
     /// Asks the store to take an emergency, and where it does not do so at once also whether its key was used before: that is
@@ -270,7 +257,8 @@ impl JournalledStore {
             drop(caller.send(answer));
         });
         let answer = answer.await?;
-        tracing::warn!(command.id = %id, "the store is unwell: an emergency goes by the journal");
+        let id = id.map(tracing::field::display);
+        tracing::warn!(command.id = id, "the store is unwell: an emergency goes by the journal");
         Ok(answer)
     }
 }
@@ -304,7 +292,9 @@ fn put_in<T>(
         return;
     }
     known.add(record);
-    if caller.send(Ok(done)).is_err() {
+    if caller.send(Ok(done)).is_err()
+        && let Some(id) = id
+    {
         known.take_back(id);
         drop(known);
         file.take_back();
@@ -368,8 +358,11 @@ impl CommandStore for JournalledStore {
         }
         let known = self.pending().refusal(&new);
         if let Some(known) = known {
-            self.remember(nonce);
-            return Ok(known);
+            drop(turn);
+            return match is_emergency {
+                true => Ok(self.answer(nonce, known, KEY_READ_WAIT).await),
+                false => self.refuse(nonce, known).await,
+            };
         }
         // The store need not be asked for the command, and be waited for, once more for each copy that came at once.
         let has_waited = turn.as_ref().is_some_and(Turn::has_waited);
@@ -378,7 +371,7 @@ impl CommandStore for JournalledStore {
         let patience = STORE_PATIENCE.saturating_sub(came.elapsed()).max(KEY_READ_WAIT);
         if let Some(known) = copied {
             drop(turn);
-            return Ok(self.spend_of_copy(nonce, known, patience).await);
+            return Ok(self.answer(nonce, known, patience).await);
         }
         if !is_emergency {
             return self.inner.accept(nonce, new).await;
@@ -391,7 +384,7 @@ impl CommandStore for JournalledStore {
             None => self.accept_or_foresee(nonce, &new, patience).await,
         };
         if let Some(answer) = accepted {
-            return answer;
+            return answer.map(|known| self.or_instead(known, &new.spec));
         }
         match foreseen {
             // It was written, and the store was too slow to say so.
@@ -400,8 +393,10 @@ impl CommandStore for JournalledStore {
                 Ok(Accepted::New)
             }
             Some(Ok(known @ (Accepted::Replayed { .. } | Accepted::Conflict { .. }))) => {
-                self.remember(nonce);
-                Ok(known)
+                drop(turn);
+                let known = self.or_instead(known, &new.spec);
+                // The store was asked to spend it, and may do so yet.
+                Ok(self.answer(nonce, known, Duration::ZERO).await)
             }
             Some(
                 Ok(
@@ -433,8 +428,8 @@ impl CommandStore for JournalledStore {
                     // The store has told meanwhile.
                     Ok(Accepted::Replayed { id: stored, .. }) if stored == id => Ok(Accepted::New),
                     Ok(known @ (Accepted::Replayed { .. } | Accepted::Conflict { .. })) => {
-                        self.remember(nonce);
-                        Ok(known)
+                        drop(turn);
+                        Ok(self.answer(nonce, known, Duration::ZERO).await)
                     }
                     Err(error) => {
                         self.pending().refuse(given.0, given.1);
@@ -463,7 +458,10 @@ impl CommandStore for JournalledStore {
         let known = self.pending().refusal(&new);
         match known {
             Some(known) => Ok(known),
-            None => self.inner.foresee(new).await,
+            None => {
+                let spec = new.spec.clone();
+                self.inner.foresee(new).await.map(|known| self.or_instead(known, &spec))
+            }
         }
     }
 

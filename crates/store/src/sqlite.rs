@@ -195,6 +195,13 @@ impl SqliteStore {
         .await
     }
 
+    /// Its connection writes nothing from now on, until it is opened anew, as it is after a write that failed so: for tests.
+    #[doc(hidden)]
+    pub async fn turn_read_only(&self) -> Result<(), StoreError> {
+        self.write(Lane::Normal, |batch| Ok(batch.conn.execute_batch("PRAGMA query_only = ON")?))
+            .await
+    }
+
     async fn write<T, F>(&self, lane: Lane, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,

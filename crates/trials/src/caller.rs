@@ -17,7 +17,7 @@ use utmos_server::driver::{Draft, SubmitError, Submitted};
 use crate::{
     journal::WRITE_WAIT_MAX,
     life::Platform,
-    plan::{Kind, Wish},
+    plan::{Copying, Kind, Same, What, Wish},
     world::{Trouble, World, aircraft, gateway, tenant},
 };
 
@@ -42,10 +42,43 @@ enum Outcome {
     Unknown,
 }
 
+/// The nonce of a request that was answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spent {
+    asked_at: u64,
+    /// It had somewhere to go where it outlives the process.
+    is_durable: bool,
+}
+
+/// How one of several callers asks.
+#[derive(Default)]
+struct Manner {
+    /// Its body differs from that of others.
+    is_another: bool,
+    /// What it sends first; else it signs for itself.
+    signed: Option<Caller>,
+}
+
 /// Lives the life of a wish.
 pub(crate) async fn ask(world: Arc<World>, number: usize, wish: Wish) {
+    let copying = wish.copying.unwrap_or(Copying { every: 0, same: Same::Body });
+    // Signed once, where all are one request.
+    let signed = (copying.same == Same::Request).then(|| sign(&world)).flatten();
     let copies: Vec<_> = (0..wish.copies)
-        .map(|_| tokio::spawn(insist(world.clone(), number, wish.clone())))
+        .map(|copy| {
+            let manner = Manner {
+                is_another: copying.same == Same::Key && copy % 2 == 1,
+                signed: signed.clone(),
+            };
+            let wait = Duration::from_millis(copying.every * u64::from(copy));
+            let (world, wish) = (world.clone(), wish.clone());
+            tokio::spawn(async move {
+                if !wait.is_zero() {
+                    tokio::time::sleep(wait).await;
+                }
+                insist(world, number, wish, manner).await
+            })
+        })
         .collect();
     let mut first = None;
     for copy in copies {
@@ -60,7 +93,8 @@ pub(crate) async fn ask(world: Arc<World>, number: usize, wish: Wish) {
         let (world, wish) = (world.clone(), wish.clone());
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(after)).await;
-            insist(world, number, Wish { replays_nonce: false, ..wish }).await
+            let wish = Wish { replays_nonce: false, ..wish };
+            insist(world, number, wish, Manner::default()).await
         })
     });
     change_mind(&world, number, &wish, first).await;
@@ -82,21 +116,46 @@ async fn change_mind(world: &Arc<World>, number: usize, wish: &Wish, told: Optio
 }
 
 /// Asks until it is told.
-async fn insist(world: Arc<World>, number: usize, wish: Wish) -> Option<Submitted> {
+async fn insist(
+    world: Arc<World>,
+    number: usize,
+    wish: Wish,
+    mut manner: Manner,
+) -> Option<Submitted> {
     for _ in 0..TRIES_MAX {
-        if let Some((platform, caller)) = standing(&world) {
-            match request(&world, &platform, &caller, number, &wish).await {
+        if let Some((platform, own)) = standing(&world) {
+            let caller = match manner.signed.take() {
+                Some(signed) => {
+                    world.state().rare.identical += 1;
+                    signed
+                }
+                None => own,
+            };
+            let asked_at = world.clock.elapsed();
+            let has_room = world.state().has_room_for_nonces();
+            match request(&world, &platform, &caller, number, &wish, manner.is_another).await {
                 Outcome::Told(submitted) => {
                     let now = world.clock.elapsed();
                     world.trace(|| format!("wish {number} is {}", submitted.id));
-                    {
+                    let (spent, before) = {
                         let mut state = world.state();
+                        // That of a repeated request goes into the journal, as far as that takes it.
+                        let is_durable = !submitted.replayed
+                            || (has_room
+                                && state.has_room_for_nonces()
+                                && state.was_well(Trouble::JournalGivenUp, asked_at, now));
                         let asked = state.asked.entry(number).or_default();
                         asked.told.push((submitted.id, now));
-                        asked.nonces.extend((!submitted.replayed).then(|| caller.nonce()));
+                        asked.nonces.extend(is_durable.then(|| caller.nonce()));
+                        let spent = Spent { asked_at, is_durable };
+                        (spent, state.answered_nonces.insert(caller.nonce().key, spent))
+                    };
+                    if before.is_some_and(|before| !may_be_lost(&world, number, &caller, before)) {
+                        let found = format!("a nonce of wish {number} was answered twice");
+                        world.state().violations.push(found);
                     }
                     if wish.replays_nonce {
-                        replay(&world, &platform, &caller, number, &wish).await;
+                        replay(&world, &platform, &caller, number, &wish, spent).await;
                     }
                     return Some(submitted);
                 }
@@ -120,8 +179,8 @@ async fn replay(
     caller: &Caller,
     number: usize,
     wish: &Wish,
+    spent: Spent,
 ) {
-    let told = world.clock.elapsed();
     let pause = world.dice(|dice| dice.random_range(0..3_000));
     tokio::time::sleep(Duration::from_millis(pause)).await;
     let platform = standing(world).map_or_else(|| platform.clone(), |(platform, _)| platform);
@@ -132,18 +191,25 @@ async fn replay(
         () = platform.line.died() => return,
         answer = platform.driver.submit(caller, other, Some(caller.nonce())) => answer,
     };
-    let now = world.clock.elapsed();
-    let may_be_lost = wish.is_urgent() && {
-        // The nonce of an emergency that was answered without the store is known to that process alone.
-        let state = world.state();
-        let from = told.saturating_sub(URGENT_ANSWER_WAIT_MAX);
-        let may_be_another = world.plan.servers > 1 || !state.was_well(Trouble::World, from, now);
-        let is_spoiled = state.is_spoiled(number);
-        is_spoiled || (!state.was_well(Trouble::Store, from, now) && may_be_another)
-    };
-    if answer.is_ok() && !may_be_lost {
+    if answer.is_ok() && !may_be_lost(world, number, caller, spent) {
         world.state().violations.push(format!("the nonce of wish {number} was good twice"));
     }
+}
+
+/// Whether a nonce that was spent may be good once more.
+fn may_be_lost(world: &World, number: usize, caller: &Caller, spent: Spent) -> bool {
+    let Spent { asked_at, is_durable } = spent;
+    let now = world.clock.elapsed();
+    let wish = world.plan.happenings.get(number).map(|one| &one.what);
+    let is_urgent = matches!(wish, Some(What::Command(wish)) if wish.is_urgent());
+    let state = world.state();
+    // That of an emergency that was answered without the store is known to the process alone where its journal did not
+    // take it either, and to its own server alone as long as it stands there.
+    let is_in_memory = !is_durable && !state.was_well(Trouble::World, asked_at, now);
+    let is_elsewhere = world.plan.servers > 1 && world.plan.every_journal;
+    let is_spoiled = state.is_spoiled(number) || state.spoiled_nonces.contains(&caller.nonce().key);
+    let was_unwell = !state.was_well(Trouble::Store, asked_at, now);
+    is_urgent && (is_spoiled || (was_unwell && (is_in_memory || is_elsewhere)))
 }
 
 async fn request(
@@ -152,10 +218,14 @@ async fn request(
     caller: &Caller,
     number: usize,
     wish: &Wish,
+    is_another: bool,
 ) -> Outcome {
     let now = world.clock.elapsed();
     world.state().asked.entry(number).or_default().tries.push(now);
-    let draft = draft(world, number, wish);
+    let mut draft = draft(world, number, wish);
+    if is_another {
+        draft.fingerprint = fingerprint(&json!({"another": number}), &[]);
+    }
     let answer = tokio::select! {
         biased;
         () = platform.line.died() => return Outcome::Unknown,

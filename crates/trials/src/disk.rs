@@ -1,13 +1,16 @@
 //! What is durable, and what must hold of it after every write.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use utmos_core::{
     command::{Command, Life, Phase, Spec},
     evidence::Entry,
     id::{CommandId, TenantId},
     method::Risk,
-    ports::{Accepted, Advance, Advanced, NewCommand, Nonce},
+    ports::{Accepted, Advance, Advanced, NewCommand, Nonce, Store, StoreError},
     signing::NonceUse,
     time::Timestamp,
 };
@@ -41,6 +44,8 @@ pub(crate) struct Record {
 pub(crate) struct Disk {
     /// A real store that is asked the same.
     twin: Option<Twin>,
+    /// The store beside refuses something just now.
+    is_upset: bool,
     pub(crate) records: BTreeMap<CommandId, Record>,
     keys: BTreeMap<(TenantId, String), CommandId>,
     nonces: BTreeMap<[u8; 16], Timestamp>,
@@ -84,13 +89,28 @@ impl Disk {
         at: At,
     ) -> Accepted {
         let asked = self.twin.is_some().then(|| new.clone());
+        let (id, is_urgent) = (new.spec.id, new.spec.risk == Risk::Emergency);
+        let ask = |new: Option<NewCommand>| {
+            move |store: Arc<dyn Store>| async move {
+                match new {
+                    Some(new) => store.accept(nonce, new).await,
+                    None => Err(StoreError::Unavailable(String::new())),
+                }
+            }
+        };
+        if let Some(twin) = self.twin.as_ref().filter(|_| self.is_upset) {
+            // Nobody is told of it.
+            let Some(written) = twin.write_upset(ask(asked)) else {
+                return Accepted::NonceReplayed;
+            };
+            let answer = self.take(nonce, new, by_journal, at);
+            self.must_agree(|| format!("accepting {id} while it is upset"), &answer, &written);
+            return answer;
+        }
         let answer = self.take(nonce, new, by_journal, at);
         if let (Some(twin), Some(new)) = (&self.twin, asked) {
-            let what = || format!("accepting {} with {nonce:?}", new.spec.id);
-            twin.compare(what, &answer, |store| {
-                let new = new.clone();
-                async move { store.accept(nonce, new).await }
-            });
+            let what = format!("accepting {id} with {nonce:?}");
+            twin.write(what, is_urgent, answer.clone(), ask(Some(new)));
         }
         answer
     }
@@ -198,13 +218,27 @@ impl Disk {
 
     pub(crate) fn advance(&mut self, advance: Advance, at: At) -> Advanced {
         let asked = self.twin.is_some().then(|| advance.clone());
+        let (id, seen) = (advance.id, advance.seen);
+        let record = self.records.get(&id);
+        let is_urgent = record.is_some_and(|record| record.command.spec.risk == Risk::Emergency);
+        let ask = |advance: Option<Advance>| {
+            move |store: Arc<dyn Store>| async move {
+                match advance {
+                    Some(advance) => store.advance(advance).await,
+                    None => Err(StoreError::Unavailable(String::new())),
+                }
+            }
+        };
+        if let Some(twin) = self.twin.as_ref().filter(|_| self.is_upset) {
+            let Some(written) = twin.write_upset(ask(asked)) else { return Advanced::Lost };
+            let answer = self.change(advance, at);
+            self.must_agree(|| format!("moving {id} while it is upset"), &answer, &written);
+            return answer;
+        }
         let answer = self.change(advance, at);
         if let (Some(twin), Some(advance)) = (&self.twin, asked) {
-            let what = || format!("moving {} from {:?}", advance.id, advance.seen);
-            twin.compare(what, &answer, |store| {
-                let advance = advance.clone();
-                async move { store.advance(advance).await }
-            });
+            let what = format!("moving {id} from {seen:?}");
+            twin.write(what, is_urgent, answer, ask(Some(advance)));
         }
         answer
     }
@@ -278,12 +312,66 @@ impl Disk {
     }
 
     pub(crate) fn spend(&mut self, nonce: NonceUse) -> Nonce {
+        let ask = move |store: Arc<dyn Store>| async move { store.spend_nonce(nonce).await };
+        if let Some(twin) = self.twin.as_ref().filter(|_| self.is_upset) {
+            let Some(written) = twin.write_upset(ask) else { return Nonce::Replayed };
+            let answer = self.remember(nonce);
+            self.must_agree(|| format!("spending {nonce:?} while it is upset"), &answer, &written);
+            return answer;
+        }
         let answer = self.remember(nonce);
         if let Some(twin) = &self.twin {
-            let what = || format!("spending {nonce:?}");
-            twin.compare(what, &answer, |store| async move { store.spend_nonce(nonce).await });
+            twin.write(format!("spending {nonce:?}"), false, answer, ask);
         }
         answer
+    }
+
+    /// Whether a real store is beside it.
+    pub(crate) fn has_twin(&self) -> bool {
+        self.twin.is_some()
+    }
+
+    /// Writes of one group: the store beside is asked for all of them at once.
+    pub(crate) fn as_one<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        if let Some(twin) = &self.twin {
+            twin.depart();
+        }
+        let done = work(self);
+        if let Some(twin) = &self.twin {
+            twin.arrive();
+        }
+        done
+    }
+
+    /// Writes while the store beside is upset: what that refuses is not written.
+    pub(crate) fn while_upset<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        let upset = |disk: &mut Self, is_upset| {
+            disk.is_upset = is_upset;
+            disk.twin.iter().for_each(|twin| twin.upset(is_upset));
+        };
+        upset(self, true);
+        let done = work(self);
+        upset(self, false);
+        done
+    }
+
+    fn must_agree<T: PartialEq + std::fmt::Debug>(
+        &mut self,
+        what: impl FnOnce() -> String,
+        answer: &T,
+        other: &T,
+    ) {
+        if answer != other {
+            let what = what();
+            self.violations.push(format!(
+                "of {what}, the trial's store says {answer:?}, the one beside {other:?}"
+            ));
+        }
+    }
+
+    /// What the store beside refused while it is upset and what it wrote there, and how much it did at once.
+    pub(crate) fn figures_beside(&self) -> (usize, usize, usize) {
+        self.twin.as_ref().map(Twin::figures).unwrap_or_default()
     }
 
     fn remember(&mut self, nonce: NonceUse) -> Nonce {

@@ -22,6 +22,9 @@ use crate::{
 /// Longest that a record takes, in milliseconds.
 pub(crate) const WRITE_WAIT_MAX: u64 = 4;
 
+/// The line of a nonce is not longer than this.
+const TALK_BYTES_MAX: usize = 1 << 10;
+
 /// The platter under a journal.
 #[derive(Debug, Default)]
 pub(crate) struct Platter {
@@ -58,8 +61,8 @@ impl Platter {
     }
 
     /// Puts another byte in the place of the one that stands so many hundredths after the beginning of what is written.
-    /// Answers the commands that a line has been lost of.
-    pub(crate) fn damage(&mut self, at: usize) -> Vec<CommandId> {
+    /// Answers the records that are lost.
+    pub(crate) fn damage(&mut self, at: usize) -> Vec<Value> {
         let before = self.records();
         let place = self.bytes.len().saturating_sub(1) * at / 100;
         // Without its end a line would take the next one with it, which nobody has written yet.
@@ -78,31 +81,47 @@ impl Platter {
         }
         let left = self.records();
         let lost = before.into_iter().filter(|record| !left.contains(record));
-        lost.filter_map(|(_, record)| id_of(&record)).collect()
+        lost.map(|(_, record)| record).collect()
     }
 
     /// What is taken by records that change how a command stands, in bytes, and the room there is.
     pub(crate) fn used(&self) -> (usize, usize) {
         let changes = |record: &Value| {
             let advance = &record["advance"];
-            advance.is_null() || advance["seen"] != advance["life"]["version"]
+            match advance.is_null() {
+                true => !record["new"].is_null(),
+                false => advance["seen"] != advance["life"]["version"],
+            }
         };
         let records = self.records();
         let changes = records.iter().filter(|(_, record)| changes(record));
         (changes.map(|(bytes, _)| bytes).sum(), self.space)
     }
 
+    /// Whether what somebody can bring about as often as they like finds room, in the half that is there for it.
+    pub(crate) fn has_room_for_talk(&self) -> bool {
+        self.bytes.len() + TALK_BYTES_MAX < self.space / 2
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         is_zero(&self.bytes)
     }
 
-    /// Each write that was not synced is there, or not, or in part.
-    pub(crate) fn power_is_cut(&mut self, dice: &mut StdRng) {
+    /// Each write that was not synced is there, or not, or in part. Answers how many in part.
+    pub(crate) fn power_is_cut(&mut self, dice: &mut StdRng) -> usize {
+        let mut torn = 0;
         for (at, bytes) in std::mem::take(&mut self.unsynced) {
             let parts = dice.random_range(0..=150).min(100);
+            torn += usize::from((1..100).contains(&parts) && !is_zero(&bytes));
             put(&mut self.synced, at, &bytes[..bytes.len() * parts / 100], self.space);
         }
         self.bytes = self.synced.clone();
+        torn
+    }
+
+    /// How many nonces stand in it.
+    pub(crate) fn nonces(&self) -> usize {
+        self.records().iter().filter(|(_, record)| record["record"] == "nonce").count()
     }
 
     fn wipe(&mut self) {
@@ -110,7 +129,8 @@ impl Platter {
     }
 }
 
-fn id_of(record: &Value) -> Option<CommandId> {
+/// The command that a record is of.
+pub(crate) fn id_of(record: &Value) -> Option<CommandId> {
     let (new, advance) = (&record["new"]["spec"]["id"], &record["advance"]["id"]);
     [new, advance].into_iter().find_map(|id| id.as_str()?.parse().ok())
 }
@@ -182,6 +202,7 @@ impl Medium for TrialMedium {
 
     fn write(&mut self, at: usize, bytes: &[u8]) -> io::Result<()> {
         let (life, fails) = (self.life, self.world.journal_fails());
+        self.world.state().rare.torn += usize::from(fails);
         let write = |platter: &mut Platter, dice: &mut StdRng| {
             if platter.owner != life {
                 return Err(Self::gone());
@@ -279,9 +300,13 @@ pub(crate) async fn keep_writing(
             biased;
             () = line.died() => {
                 let parts = world.dice(|dice| dice.random_range(0..=150));
-                if let Some(post) = world.state().posts.get_mut(usize::from(server)) {
+                let mut guard = world.state();
+                let State { posts, rare, .. } = &mut *guard;
+                if let Some(post) = posts.get_mut(usize::from(server)) {
                     post.platter.parts_left = Some(parts);
+                    rare.torn += usize::from((1..100).contains(&parts));
                 }
+                drop(guard);
                 writer.perform(job);
                 world.trace(|| format!("server {} died with a record in its hand", line.number));
                 return;

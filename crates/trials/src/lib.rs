@@ -16,6 +16,7 @@ mod life;
 mod mutation;
 mod oracle;
 mod plan;
+mod rare;
 mod replicas;
 mod shrink;
 mod store;
@@ -24,18 +25,25 @@ mod wrong;
 
 use std::{sync::Arc, time::Duration};
 
+use utmos_core::planted;
 use utmos_dji::catalogue::Catalogue;
+use utmos_store::JournalledStore;
 
 pub use self::{
     beside::{Beside, SqliteBeside},
     mutation::Mutation,
-    plan::{Answer, Broker, Happening, Kind, Plan, PlanError, VERSION, Weather, What, Wish},
+    plan::{
+        Answer, Broker, Copying, Happening, Kind, Plan, PlanError, Same, VERSION, Weather, What,
+        Wish,
+    },
+    rare::Rare,
     shrink::shrink,
 };
 use crate::{
     beside::Twin,
     world::{Post, Trouble, World},
 };
+pub use utmos_core::planted::Fault;
 
 /// A plan is given so long to come to its end after its last happening, in milliseconds of its own time.
 const PATIENCE: u64 = 90_000;
@@ -49,6 +57,8 @@ pub struct Report {
     pub trace: Vec<String>,
     /// How many commands were stored.
     pub commands: usize,
+    /// What of the rare things came about.
+    pub rare: Rare,
 }
 
 /// Runs a plan. The same plan and mutation always give the same report.
@@ -68,6 +78,21 @@ pub fn run(plan: &Plan, mutation: Option<Mutation>, catalogue: &Arc<Catalogue>) 
 #[must_use]
 pub fn run_beside(plan: &Plan, catalogue: &Arc<Catalogue>, beside: Box<dyn Beside>) -> Report {
     run_on(plan, None, catalogue, Some(beside))
+}
+
+/// The same with a fault in the platform's own code, in a debug build.
+///
+/// # Panics
+/// When no runtime can be made.
+#[must_use]
+pub fn run_planted(
+    plan: &Plan,
+    fault: Fault,
+    catalogue: &Arc<Catalogue>,
+    beside: Option<Box<dyn Beside>>,
+) -> Report {
+    let _planted = planted::plant(fault);
+    run_on(plan, None, catalogue, beside)
 }
 
 fn run_on(
@@ -90,7 +115,10 @@ fn run_on(
         let violations = oracle::judge(&world);
         oracle::tell_lives(&world);
         let commands = world.state().disk.records.len();
-        Report { violations, trace: world.take_trace(), commands }
+        let rare = world.state().all_rare();
+        // Servers hold the world, and the world would hold them.
+        drop(std::mem::take(&mut world.state().posts));
+        Report { violations, trace: world.take_trace(), commands, rare }
     })
 }
 
@@ -136,7 +164,10 @@ fn has_settled(world: &World) -> bool {
     }
     let is_empty = |post: &Post| match &post.platform {
         Some(platform) => {
-            platform.journal.as_ref().is_none_or(|journal| journal.unsettled() <= damaged)
+            let is_settled = |journal: &Arc<JournalledStore>| {
+                journal.unsettled() <= damaged && journal.unsettled_nonces() == 0
+            };
+            platform.journal.as_ref().is_none_or(is_settled)
         }
         None => post.platter.is_empty(),
     };
@@ -186,7 +217,10 @@ fn happen(world: &Arc<World>, what: What) {
                 tokio::spawn(server_comes_back(world.clone(), server, wait));
             }
         }
-        What::ClockJumps { by } => world.clock.set_wall(by),
+        What::ClockJumps { by } => {
+            world.state().clock_is_set();
+            world.clock.set_wall(by);
+        }
     }
 }
 

@@ -28,7 +28,7 @@ use crate::{
     mutation::Mutation,
     plan::Broker,
     store::TrialStore,
-    world::World,
+    world::{State, World},
     wrong::{self, Wanted},
 };
 
@@ -159,7 +159,8 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
             joining.await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
         tokio::spawn(membership.run(line.dead.clone()));
     }
-    driver.resume().await?;
+    let found = driver.resume().await?;
+    world.found(found.open, found.unclear);
     let link = Link::new(LinkParts {
         driver: driver.clone(),
         directory,
@@ -210,7 +211,9 @@ pub(crate) fn kill(world: &Arc<World>, server: u8, power_too: bool) {
     let (line, platform) = {
         let mut state = world.state();
         state.disk.server_died(power_too);
-        let Some(post) = state.posts.get_mut(usize::from(server)) else { return };
+        let State { posts, rare, .. } = &mut *state;
+        let Some(post) = posts.get_mut(usize::from(server)) else { return };
+        rare.nonces_left += post.platter.nonces();
         post.launches += 1;
         (post.line.take(), post.platform.take())
     };

@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
     process::ExitCode,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
@@ -16,7 +16,9 @@ use std::{
 use anyhow::Context;
 use clap::Parser;
 use utmos_dji::catalogue::Catalogue;
-use utmos_trials::{Mutation, Plan, Report, SqliteBeside, run, run_beside, shrink};
+use utmos_trials::{
+    Beside, Fault, Mutation, Plan, Rare, Report, SqliteBeside, run, run_beside, run_planted, shrink,
+};
 
 /// After so many seeds that fail, no more are run.
 const FAILURES_SHOWN_MAX: u64 = 5;
@@ -52,6 +54,17 @@ struct Args {
     /// Makes this wrong in the platform, so that the trials have something to find.
     #[arg(long, value_enum)]
     mutation: Option<Mutation>,
+    /// Plants this fault in the platform's own code, in a debug build.
+    #[arg(long, value_parser = fault, conflicts_with = "mutation")]
+    planted: Option<Fault>,
+}
+
+fn fault(text: &str) -> Result<Fault, String> {
+    let found = Fault::ALL.into_iter().find(|fault| fault.name() == text);
+    found.ok_or_else(|| {
+        let names: Vec<_> = Fault::ALL.iter().map(|fault| fault.name()).collect();
+        format!("there is no such fault; there are {}", names.join(", "))
+    })
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -69,6 +82,7 @@ fn main() -> anyhow::Result<ExitCode> {
     if let Some(plan) = only {
         let report = try_it(&plan, &args, &catalogue);
         report.trace.iter().for_each(|line| println!("{line}"));
+        println!("{}", report.rare);
         report.violations.iter().for_each(|line| println!("VIOLATED: {line}"));
         return Ok(if report.violations.is_empty() {
             ExitCode::SUCCESS
@@ -85,6 +99,8 @@ fn main() -> anyhow::Result<ExitCode> {
         }
     });
     let (seeds, failed) = (tally.seeds.into_inner(), tally.failed.into_inner());
+    let rare = tally.rare.into_inner().unwrap_or_else(PoisonError::into_inner);
+    println!("{rare}");
     println!("{seeds} seeds, {} commands, {failed} failed", tally.commands.into_inner());
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -96,6 +112,7 @@ struct Tally {
     seeds: AtomicU64,
     commands: AtomicUsize,
     failed: AtomicU64,
+    rare: Mutex<Rare>,
 }
 
 fn drawn(seed: u64, args: &Args) -> Plan {
@@ -104,15 +121,21 @@ fn drawn(seed: u64, args: &Args) -> Plan {
 }
 
 fn try_it(plan: &Plan, args: &Args, catalogue: &Arc<Catalogue>) -> Report {
+    let run_it = |beside: Option<Box<dyn Beside>>| match (args.planted, beside) {
+        (Some(fault), beside) => run_planted(plan, fault, catalogue, beside),
+        (None, Some(beside)) => run_beside(plan, catalogue, beside),
+        (None, None) => run(plan, args.mutation, catalogue),
+    };
     if !args.sqlite {
-        return run(plan, args.mutation, catalogue);
+        return run_it(None);
     }
     match SqliteBeside::new() {
-        Ok(beside) => run_beside(plan, catalogue, Box::new(beside)),
+        Ok(beside) => run_it(Some(Box::new(beside))),
         Err(error) => Report {
             violations: vec![format!("there is no folder for SQLite: {error}")],
             trace: Vec::new(),
             commands: 0,
+            rare: Rare::default(),
         },
     }
 }
@@ -130,6 +153,7 @@ fn work_through(tally: &Tally, last: u64, args: &Args, catalogue: &Arc<Catalogue
         let report = try_it(&plan, args, catalogue);
         tally.seeds.fetch_add(1, Ordering::Relaxed);
         tally.commands.fetch_add(report.commands, Ordering::Relaxed);
+        *tally.rare.lock().unwrap_or_else(PoisonError::into_inner) += report.rare;
         if report.violations.is_empty() {
             continue;
         }

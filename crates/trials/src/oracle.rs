@@ -5,6 +5,7 @@ use utmos_core::{
     evidence::{Entry, Proof},
     id::{CommandId, GatewaySn},
     method::Risk,
+    signing::NonceUse,
 };
 
 use crate::{
@@ -206,7 +207,10 @@ fn was_sent_in_calm(
 fn told_the_truth(world: &World, state: &State, found: &mut Vec<String>) {
     for (number, asked) in &state.asked {
         let is_spoiled = state.is_spoiled(*number);
-        if !is_spoiled && asked.nonces.iter().any(|nonce| !state.disk.knows(nonce)) {
+        let is_lost = |nonce: &NonceUse| {
+            !state.spoiled_nonces.contains(&nonce.key) && !state.disk.knows(nonce)
+        };
+        if !is_spoiled && asked.nonces.iter().any(is_lost) {
             found.push(format!("a nonce of wish {number} is not on record"));
         }
         let mut ids: Vec<CommandId> = asked.told.iter().map(|(id, _)| *id).collect();
@@ -278,6 +282,11 @@ impl State {
         };
         let mut rows = self.disk.records.iter().filter(|(_, record)| record.is_damaged);
         self.spoiled.iter().any(is_of_it) || rows.any(|(id, _)| is_of_it(id))
+    }
+
+    /// Whether every journal has room for the nonces of requests that come again.
+    pub(crate) fn has_room_for_nonces(&self) -> bool {
+        self.posts.iter().all(|post| post.platter.has_room_for_talk())
     }
 
     /// Whether an emergency may be refused although the journals can be written: its row cannot be read, or others have

@@ -161,6 +161,9 @@ pub struct Wish {
     pub waits: bool,
     /// How many callers ask for the same under one key.
     pub copies: u8,
+    /// How they do. All at once, each with a nonce of its own, where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copying: Option<Copying>,
     /// Asks again with the nonce of before.
     pub replays_nonce: bool,
     /// Wants it gone so many milliseconds after its acceptance.
@@ -171,6 +174,28 @@ pub struct Wish {
     pub answer: Answer,
     /// How long the dock takes, in milliseconds.
     pub after: u64,
+}
+
+/// How several callers ask for the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Copying {
+    /// So many milliseconds after each other.
+    pub every: u64,
+    /// What they have in common.
+    pub same: Same,
+}
+
+/// What copies have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Same {
+    /// The key and the body; each is signed anew.
+    Body,
+    /// The key; every second one has another body.
+    Key,
+    /// The whole request, to the letter.
+    Request,
 }
 
 impl Wish {
@@ -267,6 +292,11 @@ impl Plan {
             let at = dice.random_range(0..end);
             happenings.extend(unwell(&mut dice, at, docks, servers));
         }
+        // What may be in doubt is too rare as well.
+        if dice.random_bool(0.2) {
+            let at = dice.random_range(0..end);
+            happenings.extend(flickers(&mut dice, at, docks, servers));
+        }
         happenings.sort_by_key(|one| one.at);
         // What several servers with journals do is not good yet (docs/trials.md).
         let every_journal = false;
@@ -323,6 +353,52 @@ fn unwell(dice: &mut StdRng, at: u64, docks: u8, servers: u8) -> Vec<Happening> 
     all
 }
 
+/// Copies of a request, one after another, while the store is well and unwell by turns and mostly writes what it refuses.
+fn flickers(dice: &mut StdRng, at: u64, docks: u8, servers: u8) -> Vec<Happening> {
+    let mut all = Vec::new();
+    for _ in 0..dice.random_range(2..=6) {
+        let wait = dice.random_range(5..700);
+        let what = match dice.random_range(0..4) {
+            0 => What::StoreSlows { wait, by: dice.random_range(50..1_200) },
+            1 => What::StoreFails { wait, lies: 100, reads: dice.random_bool(0.5) },
+            _ => What::StoreFails {
+                wait,
+                lies: dice.random_range(40..=100),
+                reads: dice.random_bool(0.5),
+            },
+        };
+        all.push(Happening { at: at + dice.random_range(0..2_000), what });
+    }
+    for _ in 0..dice.random_range(1..=2) {
+        let What::Command(wish) = command(dice, docks) else { continue };
+        let kind = match dice.random_range(0..5) {
+            0 => Kind::Home,
+            1 => Kind::Stop,
+            _ => wish.kind,
+        };
+        let same = match dice.random_range(0..4) {
+            0 => Same::Key,
+            1 => Same::Request,
+            _ => Same::Body,
+        };
+        let copying = Some(Copying { every: dice.random_range(0..400), same });
+        let asks_later = dice.random_bool(0.4).then(|| dice.random_range(0..6_000));
+        let copies = dice.random_range(2..=5);
+        let what = What::Command(Wish { kind, copies, copying, asks_later, ..wish });
+        all.push(Happening { at: at + dice.random_range(0..2_000), what });
+    }
+    let also = match dice.random_range(0..10) {
+        0 | 1 => Some(What::ServerDies { server: dice.random_range(0..servers), wait: 100 }),
+        2 => Some(What::ClockJumps { by: 60_000 }),
+        3..=5 => Some(What::JournalFails { wait: 1_500 }),
+        6 => Some(What::JournalSlows { wait: 1_500, by: 900 }),
+        _ => None,
+    };
+    let later = at + dice.random_range(0..3_000);
+    all.extend(also.map(|what| Happening { at: later, what }));
+    all
+}
+
 fn store_fails(dice: &mut StdRng, wait: u64) -> What {
     What::StoreFails { wait, lies: dice.random_range(0..=50), reads: dice.random_bool(0.5) }
 }
@@ -365,6 +441,7 @@ fn command(dice: &mut StdRng, docks: u8) -> What {
         timeout: dice.random_range(1..=8),
         waits: dice.random_bool(0.5),
         copies: if dice.random_bool(0.15) { dice.random_range(2..=4) } else { 1 },
+        copying: None,
         replays_nonce: dice.random_bool(0.15),
         cancelled_after: dice.random_bool(0.1).then(|| dice.random_range(0..500)),
         asks_later: dice.random_bool(0.15).then(|| dice.random_range(0..4_000)),

@@ -66,7 +66,13 @@ impl TrialStore {
         let write: Write = Box::new(move |disk, at, end| {
             let answer = match end {
                 End::Written => work(disk, at),
-                End::Refused => Err(refused()),
+                End::Refused => {
+                    // A real store says itself what it cannot write.
+                    if disk.has_twin() {
+                        drop(work(disk, at));
+                    }
+                    Err(refused())
+                }
                 End::Lied => {
                     drop(work(disk, at));
                     Err(refused())
@@ -162,7 +168,12 @@ async fn write_groups(
         let at = At { elapsed: world.clock.elapsed(), life: line.number };
         let tells: Vec<Tell> = {
             let mut state = world.state();
-            group.into_iter().map(|write| write(&mut state.disk, at, end)).collect()
+            let write_all =
+                |disk: &mut Disk| group.into_iter().map(|write| write(disk, at, end)).collect();
+            match end {
+                End::Written | End::Lied => state.disk.as_one(write_all),
+                End::Refused => state.disk.while_upset(write_all),
+            }
         };
         tokio::time::sleep(Duration::from_millis(tell)).await;
         if line.is_dead() {

@@ -6,10 +6,13 @@ use std::{
 };
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+use serde::Deserialize;
+use serde_json::Value;
 use utmos_core::{
-    command::Spec,
+    command::{Phase, Spec},
     device::{Device, DeviceKind, SubDevice},
     id::{CommandId, DeviceSn, GatewaySn, TenantId},
+    method::Risk,
     ports::Ids,
     signing::NonceUse,
     time::Timestamp,
@@ -20,16 +23,20 @@ use uuid::Uuid;
 
 use crate::{
     beside::Twin,
+    caller::Spent,
     clock::TrialClock,
-    disk::Disk,
-    journal::Platter,
+    disk::{Disk, Record},
+    journal::{Platter, id_of},
     life::{LifeLine, Platform},
     mutation::Mutation,
     plan::{Broker, Plan, What, Wish},
+    rare::Rare,
 };
 
 /// How many records may stand in line before a slow journal.
 const SLOW_LINE: u64 = 8;
+/// How long an emergency waits for its journal, in milliseconds.
+const JOURNAL_PATIENCE: u64 = 2_000;
 
 /// The tenant of every trial.
 pub(crate) fn tenant() -> TenantId {
@@ -76,7 +83,7 @@ pub(crate) struct Asked {
     pub(crate) tries: Vec<u64>,
     /// Which commands it was told, and when.
     pub(crate) told: Vec<(CommandId, u64)>,
-    /// Nonces of requests that made a command.
+    /// Nonces of requests that were answered, as far as they had somewhere to go.
     pub(crate) nonces: Vec<NonceUse>,
     /// It was told that its command could not be stored, and has not been told otherwise.
     pub(crate) cancelled: bool,
@@ -137,8 +144,10 @@ pub(crate) enum Trouble {
     Store,
     /// The store cannot be read either.
     Reads,
-    /// The journals refuse.
+    /// The journals refuse, or are slow.
     Journal,
+    /// The journals refuse, or are so slow that nobody waits for them.
+    JournalGivenUp,
     /// Servers, machines, links, docks.
     World,
 }
@@ -158,6 +167,8 @@ pub(crate) struct State {
     cut_off: BTreeMap<u8, u64>,
     /// Commands of which a line in a journal was damaged, on purpose: what only it knew is lost.
     pub(crate) spoiled: BTreeSet<CommandId>,
+    /// The same of nonces.
+    pub(crate) spoiled_nonces: BTreeSet<[u8; 16]>,
     pub(crate) facts: BTreeMap<CommandId, Facts>,
     pub(crate) asked: BTreeMap<usize, Asked>,
     pub(crate) violations: Vec<String>,
@@ -167,9 +178,38 @@ pub(crate) struct State {
     troubles: Vec<(Trouble, u64, u64)>,
     pub(crate) dice: StdRng,
     trace: Vec<String>,
+    /// Commands whose callers were told that the store could not say whether it holds them.
+    pub(crate) unsaid: BTreeSet<CommandId>,
+    /// Nonces of requests that were answered with a command.
+    pub(crate) answered_nonces: BTreeMap<[u8; 16], Spent>,
+    pub(crate) rare: Rare,
 }
 
 impl State {
+    /// What of the rare things came about.
+    pub(crate) fn all_rare(&self) -> Rare {
+        let mut rare = self.rare;
+        (rare.refused_beside, rare.written_beside, rare.at_once_beside) =
+            self.disk.figures_beside();
+        for (id, record) in &self.disk.records {
+            let is_urgent = record.command.spec.risk == Risk::Emergency;
+            let was_written = self.facts.get(id).is_some_and(|facts| !facts.written.is_empty());
+            rare.journalled += usize::from(record.by_journal && is_urgent);
+            if self.unsaid.contains(id) {
+                rare.doubted += 1;
+                rare.doubted_emergencies += usize::from(is_urgent);
+                rare.doubted_and_sent += usize::from(was_written);
+            }
+        }
+        rare
+    }
+
+    pub(crate) fn clock_is_set(&mut self) {
+        let records = self.disk.records.values();
+        let waits = |record: &&Record| record.command.life.phase == Phase::Waiting;
+        self.rare.waited_over_jump += records.filter(waits).count();
+    }
+
     pub(crate) fn broker_stands(&self, now: u64) -> bool {
         now >= self.broker_down_until
     }
@@ -236,6 +276,7 @@ impl World {
             journal_fails: 0,
             journal_slow: (0, 0),
             spoiled: BTreeSet::new(),
+            spoiled_nonces: BTreeSet::new(),
             store_slow: (0, 0),
             cut_off: BTreeMap::new(),
             facts: BTreeMap::new(),
@@ -245,6 +286,9 @@ impl World {
             troubles: Vec::new(),
             dice,
             trace: Vec::new(),
+            unsaid: BTreeSet::new(),
+            answered_nonces: BTreeMap::new(),
+            rare: Rare::default(),
         };
         let clock = TrialClock::new(mutation);
         Arc::new(Self { plan, mutation, clock, ids, catalogue, state: Mutex::new(state) })
@@ -266,6 +310,13 @@ impl World {
 
     pub(crate) fn take_trace(&self) -> Vec<String> {
         std::mem::take(&mut self.state().trace)
+    }
+
+    /// A process has found commands that others accepted.
+    pub(crate) fn found(&self, open: usize, unclear: usize) {
+        let mut state = self.state();
+        state.rare.taken_over += open;
+        state.rare.taken_over_unclear += unclear;
     }
 
     pub(crate) fn begin_launch(&self, server: u8) -> Option<u64> {
@@ -341,13 +392,19 @@ impl World {
         self.state().journal_slow = (self.clock.elapsed() + wait, by);
         // Those that wait for it wait one after another.
         self.note_trouble(Trouble::Journal, wait + SLOW_LINE * by);
+        if by * SLOW_LINE >= JOURNAL_PATIENCE {
+            self.note_trouble(Trouble::JournalGivenUp, wait + SLOW_LINE * by);
+        }
     }
 
     pub(crate) fn damage_journal(&self, server: u8, at: u8) {
         let mut guard = self.state();
-        let State { posts, spoiled, .. } = &mut *guard;
+        let State { posts, spoiled, spoiled_nonces, .. } = &mut *guard;
         if let Some(post) = posts.get_mut(usize::from(server)) {
-            spoiled.extend(post.platter.damage(usize::from(at)));
+            let lost = post.platter.damage(usize::from(at));
+            spoiled.extend(lost.iter().filter_map(id_of));
+            let nonce = |record: &Value| NonceUse::deserialize(&record["nonce"]).ok();
+            spoiled_nonces.extend(lost.iter().filter_map(nonce).map(|nonce| nonce.key));
         }
         drop(guard);
         self.note_trouble(Trouble::Journal, 0);
@@ -372,13 +429,14 @@ impl World {
     pub(crate) fn let_journal_fail(&self, wait: u64) {
         self.state().journal_fails = self.clock.elapsed() + wait;
         self.note_trouble(Trouble::Journal, wait);
+        self.note_trouble(Trouble::JournalGivenUp, wait);
     }
 
     /// What was not synced may be gone.
     pub(crate) fn cut_power(&self) {
         let mut guard = self.state();
-        let State { posts, dice, .. } = &mut *guard;
-        posts.iter_mut().for_each(|post| post.platter.power_is_cut(dice));
+        let State { posts, dice, rare, .. } = &mut *guard;
+        posts.iter_mut().for_each(|post| rare.torn += post.platter.power_is_cut(dice));
     }
 
     pub(crate) fn slow_store_down(&self, wait: u64, by: u64) {

@@ -94,7 +94,12 @@ impl CommandStore for Wanted {
         let forgets = self.is_mutated(Mutation::JournalAnswerNotRemembered)
             && self.world.store_fails().is_some()
             && self.world.is_asked_again(&new.spec);
-        self.before(&new).accept(nonce.filter(|_| !forgets), new).await
+        let id = new.spec.id;
+        let answer = self.before(&new).accept(nonce.filter(|_| !forgets), new).await;
+        if answer.is_err() {
+            self.world.state().unsaid.insert(id);
+        }
+        answer
     }
 
     async fn foresee(&self, new: NewCommand) -> Result<Accepted, StoreError> {

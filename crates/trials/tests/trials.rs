@@ -12,7 +12,9 @@ use std::{
 
 use clap::ValueEnum;
 use utmos_dji::catalogue::Catalogue;
-use utmos_trials::{Mutation, Plan, SqliteBeside, What, run, run_beside, shrink};
+use utmos_trials::{
+    Beside, Fault, Mutation, Plan, Rare, SqliteBeside, What, run, run_beside, run_planted, shrink,
+};
 
 /// Seeds that SQLite is tried on.
 const SQLITE_SEEDS: u64 = 60;
@@ -26,9 +28,26 @@ fn catalogue() -> Arc<Catalogue> {
 #[test]
 fn nothing_that_must_hold_is_violated() {
     let catalogue = catalogue();
+    let mut rare = Rare::default();
     for seed in 1..=300 {
         let report = run(&Plan::of(seed), None, &catalogue);
         assert!(report.violations.is_empty(), "seed {seed}: {:#?}", report.violations);
+        rare += report.rare;
+    }
+    // What the trials are there for comes about, and a change of the generator that loses sight of it is noticed.
+    for (what, count, floor) in [
+        ("in doubt", rare.doubted, 40),
+        ("emergencies in doubt", rare.doubted_emergencies, 8),
+        ("in doubt, and sent when asked for again", rare.doubted_and_sent, 20),
+        ("by a journal", rare.journalled, 30),
+        ("nonces that a journal was left with", rare.nonces_left, 8),
+        ("torn writes", rare.torn, 20),
+        ("taken over", rare.taken_over, 150),
+        ("taken over, and unclear", rare.taken_over_unclear, 80),
+        ("waiting while the clock was set", rare.waited_over_jump, 3),
+        ("identical requests", rare.identical, 40),
+    ] {
+        assert!(count >= floor, "{what}: {count} in 300 seeds, and not {floor}: {rare}");
     }
 }
 
@@ -59,24 +78,47 @@ fn kept(folder: &str) -> BTreeMap<String, Plan> {
 #[test]
 fn sqlite_answers_as_the_store_of_the_trials() {
     let catalogue = catalogue();
-    let commands = std::thread::scope(|scope| {
+    let (commands, rare) = std::thread::scope(|scope| {
         let half = |first: u64| {
             let catalogue = catalogue.clone();
             move || {
-                let mut commands = 0;
+                let (mut commands, mut rare) = (0, Rare::default());
                 for seed in (first..=SQLITE_SEEDS).step_by(2) {
                     let beside = Box::new(SqliteBeside::new().unwrap());
                     let report = run_beside(&Plan::of(seed), &catalogue, beside);
                     assert!(report.violations.is_empty(), "seed {seed}: {:#?}", report.violations);
                     commands += report.commands;
+                    rare += report.rare;
                 }
-                commands
+                (commands, rare)
             }
         };
         let (one, other) = (scope.spawn(half(1)), scope.spawn(half(2)));
-        one.join().unwrap() + other.join().unwrap()
+        let (one, other) = (one.join().unwrap(), other.join().unwrap());
+        let mut rare = one.1;
+        rare += other.1;
+        (one.0 + other.0, rare)
     });
     assert!(commands > 100, "{commands}");
+    assert!(rare.refused_beside > 20, "it refused by itself: {rare}");
+    assert!(rare.at_once_beside > 2, "it had several to do at once: {rare}");
+}
+
+/// Store and journal refuse a stop, and the store has written it. Who asks again under its key after its deadline is told of
+/// that one, as of any key that was used: it is dead, says so, and nothing is sent so late.
+#[test]
+fn a_repeat_after_the_deadline_of_what_was_refused_and_written_finds_it_unsent() {
+    let text = r#"{"version":4,"seed":7,"docks":1,"broker":"embedded","servers":1,"journal_kib":256,"every_journal":false,
+        "weather":"clear","happenings":[{"at":2000,"what":{"journal_fails":{"wait":4000}}},
+        {"at":2000,"what":{"store_fails":{"wait":2500,"lies":100,"reads":false}}},
+        {"at":2100,"what":{"command":{"dock":0,"aircraft":0,"kind":"stop","timeout":1,"waits":true,"copies":1,
+        "replays_nonce":false,"cancelled_after":null,"asks_later":null,"answer":"does","after":10}}}]}"#;
+    let report = run(&Plan::read(text).unwrap(), None, &catalogue());
+    assert!(report.violations.is_empty(), "{:#?}", report.violations);
+    assert_eq!((report.rare.doubted_emergencies, report.rare.doubted_and_sent), (1, 0));
+    let has = |what: &str| report.trace.iter().any(|line| line.contains(what));
+    assert!(has("wish 2 is ") && has("ACCEPTED TIMED_OUT NotSent"), "{:#?}", report.trace);
+    assert!(!has("is written to"), "{:#?}", report.trace);
 }
 
 #[test]
@@ -148,6 +190,28 @@ fn every_mutation_is_caught() {
     });
     assert!(survivors.is_empty(), "not caught: {survivors:?}");
     assert_eq!(Mutation::value_variants().len(), 32);
+}
+
+/// Those in the platform's own code, which only a debug build can hold.
+#[test]
+#[cfg_attr(not(debug_assertions), ignore = "nothing can be planted in a release")]
+fn every_fault_that_is_planted_is_caught() {
+    let catalogue = catalogue();
+    let kept = kept("caught");
+    let survives = |fault: &&Fault| {
+        if let Some(plan) = kept.get(&format!("planted-{}", fault.name())) {
+            return run_planted(plan, **fault, &catalogue, None).violations.is_empty();
+        }
+        let caught = (1..=SEEDS_MAX).find(|seed| {
+            // The store of the trials compares by itself.
+            let beside = (**fault == Fault::VersionNotCompared)
+                .then(|| Box::new(SqliteBeside::new().unwrap()) as Box<dyn Beside>);
+            !run_planted(&Plan::of(*seed), **fault, &catalogue, beside).violations.is_empty()
+        });
+        caught.is_none()
+    };
+    let survivors: Vec<_> = Fault::ALL.iter().filter(survives).collect();
+    assert!(survivors.is_empty(), "not caught: {survivors:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::{Case, Decision};
 use crate::{
     command::{Execution, FailureCode, Life, Outcome, Phase, Response},
     method::CompletesBy,
+    planted::{self, Fault},
     reply::{JobState, Reply, Verdict},
 };
 
@@ -126,7 +127,8 @@ impl Case<'_> {
 
     /// Why this cannot be the command's answer.
     fn mismatch(self, reply: &Reply) -> Option<String> {
-        if reply.gateway != self.spec.gateway {
+        let is_elsewhere = reply.gateway != self.spec.gateway;
+        if is_elsewhere && !planted::is_planted(Fault::GatewayNotCompared) {
             return Some(format!(
                 "the answer came from gateway {}, the command went to {}",
                 reply.gateway, self.spec.gateway

@@ -5,6 +5,7 @@ mod devices;
 mod files;
 mod journal;
 mod packets;
+mod presence;
 mod reports;
 mod requests;
 mod simulator;
@@ -18,8 +19,9 @@ pub use self::{
     commands::{command_body, payload, signed_headers},
     devices::{device_bodies, device_request_bodies, joining},
     files::{catalogue_override, config},
-    journal::emergency_journal,
+    journal::{emergency_journal, journal_file},
     packets::{mqtt_hello, mqtt_packets},
+    presence::presence_topics,
     reports::{alarms, telemetry},
     requests::{list_queries, sim_control},
     simulator::{dock_logins, fault_flag, scenario, trial_plan},

@@ -15,6 +15,7 @@ use utmos_core::{
     id::CommandId,
     life::{Input, NotSent},
     method::{Channel, CompletesBy, IfOffline},
+    planted::{self, Fault},
     time::Timestamp,
 };
 use utmos_dji::{
@@ -115,7 +116,9 @@ impl Inner {
                 crash_point::reached("writing");
                 let may_send = urgent || holdings.may_send(&gateway);
                 kept_from_us.store(!may_send, Ordering::SeqCst);
-                may_send && !withdrawn.load(Ordering::SeqCst) && !deadline.passed(clock.now())
+                let is_late =
+                    deadline.passed(clock.now()) && !planted::is_planted(Fault::DeadlineNotAsked);
+                may_send && !withdrawn.load(Ordering::SeqCst) && !is_late
             });
         if key.urgent {
             message = message.with_urgent();
@@ -146,6 +149,9 @@ impl Inner {
             Sent::Refused(reason) => Input::NotSent(NotSent::Refused(reason)),
             Sent::Withheld => Input::NotSent(NotSent::Withheld),
             Sent::NotConnected => Input::NotSent(NotSent::NotConnected),
+            Sent::Unknown if planted::is_planted(Fault::ResentOnReconnect) => {
+                Input::NotSent(NotSent::NotConnected)
+            }
             Sent::Unknown => Input::SendUnclear {
                 reason: "the connection was lost, or the time was over, before the message was confirmed".to_owned(),
             },

@@ -14,7 +14,7 @@ const RESERVED_PART: usize = 2;
 
 /// Stands where the first line begins, and nothing in the file counts any more: emptying it has begun. One byte, so that it is
 /// there or not, and none that a line has.
-const EMPTIED: u8 = 0xcf;
+pub(super) const EMPTIED: u8 = 0xcf;
 
 /// Why the journal cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -40,13 +40,20 @@ pub(super) enum Record {
         /// The change.
         advance: Advance,
     },
+    /// A request was answered with what came of another.
+    Nonce {
+        /// Its nonce.
+        nonce: NonceUse,
+    },
 }
 
 impl Record {
-    pub(super) fn id(&self) -> CommandId {
+    /// The command it is of.
+    pub(super) fn id(&self) -> Option<CommandId> {
         match self {
-            Self::Accept { new, .. } => new.spec.id,
-            Self::Advance { advance } => advance.id,
+            Self::Accept { new, .. } => Some(new.spec.id),
+            Self::Advance { advance } => Some(advance.id),
+            Self::Nonce { .. } => None,
         }
     }
 
@@ -59,13 +66,14 @@ impl Record {
             Self::Advance { advance } => {
                 Self::Advance { advance: Advance { entries: kept(advance.entries)?, ..advance } }
             }
+            Self::Nonce { nonce } => Self::Nonce { nonce },
         })
     }
 
     /// Whether nobody looks after its command any more.
     fn ends(&self) -> bool {
         match self {
-            Self::Accept { .. } => false,
+            Self::Accept { .. } | Self::Nonce { .. } => false,
             Self::Advance { advance } => !advance.life.needs_care(),
         }
     }
@@ -73,14 +81,19 @@ impl Record {
     /// Whether it changes nothing but the timeline.
     pub(super) fn is_evidence(&self) -> bool {
         match self {
-            Self::Accept { .. } => false,
+            Self::Accept { .. } | Self::Nonce { .. } => false,
             Self::Advance { advance } => advance.life.version == advance.seen,
         }
     }
 
-    /// Whether a device can bring about as many of them as it likes: what it says, and no state changes by it.
+    /// Whether somebody can bring about as many of them as they like: a device by what it says, as far as no state changes
+    /// by it, and a caller by asking again.
     pub(super) fn is_talk(&self) -> bool {
-        let Self::Advance { advance } = self else { return false };
+        let advance = match self {
+            Self::Accept { .. } => return false,
+            Self::Advance { advance } => advance,
+            Self::Nonce { .. } => return true,
+        };
         let is_talk = |entry: &Entry| {
             let is_said = matches!(entry.proof, Proof::Reply { .. } | Proof::Progress { .. });
             is_said && entry.from == entry.to
@@ -88,10 +101,11 @@ impl Record {
         !advance.entries.is_empty() && advance.entries.iter().all(is_talk)
     }
 
-    fn version(&self) -> StatusVersion {
+    fn version(&self) -> Option<StatusVersion> {
         match self {
-            Self::Accept { new, .. } => new.life.version,
-            Self::Advance { advance } => advance.life.version,
+            Self::Accept { new, .. } => Some(new.life.version),
+            Self::Advance { advance } => Some(advance.life.version),
+            Self::Nonce { .. } => None,
         }
     }
 }
@@ -134,19 +148,32 @@ pub(super) struct Pending {
     /// Emergencies that the store was asked to accept and has not answered: it may still write them. With those of them
     /// that were refused, since the journal could not take them either.
     asked: BTreeMap<CommandId, Option<(Option<NonceUse>, NewCommand)>>,
+    /// Emergencies whose callers were told that neither took them, and the copy that went by the journal since.
+    refused: VecDeque<(Arc<Spec>, Option<CommandId>)>,
     /// Emergencies that the store failed to accept, which it may have done all the same.
     unclear: BTreeSet<CommandId>,
     /// Changes of emergencies that are under care which the store did not take, as far as it said, and the journal neither.
     unsaid: BTreeMap<CommandId, Advance>,
-    /// Nonces of requests that were answered with a command of before, and that the store may not have. In memory only:
-    /// where the process dies before the store is well, such a request is good once more, for the same answer.
+    /// Nonces of requests that were answered with a command of before, and that the store may not have: those that stand in
+    /// the file, by their keys,
+    noted: BTreeMap<[u8; 16], NonceUse>,
+    /// those in memory only, where the file did not take them either: where the process dies before the store is well, such
+    /// a request is good once more, for the same answer;
     nonces: Nonces,
+    /// and those that are under way to one of the three.
+    claimed: BTreeSet<[u8; 16]>,
     /// Commands that could not be settled for what the store holds already.
     passed_over: BTreeSet<CommandId>,
 }
 
 /// Emergencies that have ended and whose keys are known without the store.
 const ENDED_KEYS_MAX: usize = 1_024;
+
+/// Emergencies that were refused and are remembered.
+const REFUSED_MAX: usize = 1_024;
+
+/// Nonces in the file.
+pub(super) const NOTED_MAX: usize = 1_024;
 
 /// Records of a command in the journal that change nothing but its timeline; later ones are dropped.
 pub(super) const EVIDENCE_PER_COMMAND_MAX: usize = 32;
@@ -162,7 +189,16 @@ impl Pending {
     pub(super) fn add(&mut self, record: Record) {
         self.count += 1;
         self.changes += 1;
-        self.records.entry(record.id()).or_default().push((self.count, record));
+        match (record.id(), record) {
+            (_, Record::Nonce { nonce }) => drop(self.noted.insert(nonce.key, nonce)),
+            (Some(id), record) => {
+                if let Record::Accept { new, .. } = &record {
+                    self.goes_instead(&new.spec);
+                }
+                self.records.entry(id).or_default().push((self.count, record));
+            }
+            (None, Record::Accept { .. } | Record::Advance { .. }) => {}
+        }
     }
 
     /// Takes the last record of a command back.
@@ -217,7 +253,7 @@ impl Pending {
         let records = self.records.get(&command.spec.id).into_iter().flatten().rev();
         let last = records.into_iter().find_map(|(_, record)| match record {
             Record::Advance { advance } => Some(&advance.life),
-            Record::Accept { .. } => None,
+            Record::Accept { .. } | Record::Nonce { .. } => None,
         });
         if let Some(life) = last.filter(|life| life.version > command.life.version) {
             command.life = life.clone();
@@ -240,15 +276,44 @@ impl Pending {
 
     /// It was refused. Whoever asks again gets it going, not a second one beside it.
     pub(super) fn refuse(&mut self, nonce: Option<NonceUse>, new: NewCommand) {
+        self.refused.push_back((new.spec.clone(), None));
+        if self.refused.len() > REFUSED_MAX {
+            self.refused.pop_front();
+        }
         if let Some(asked) = self.asked.get_mut(&new.spec.id) {
             *asked = Some((nonce, new));
         }
+    }
+
+    /// Whatever was refused before under its key must not go as well, should the store have written it.
+    fn goes_instead(&mut self, spec: &Spec) {
+        let others = self.refused.iter_mut().filter(|(known, instead)| {
+            known.id != spec.id && instead.is_none() && has_same_key(known, spec)
+        });
+        others.for_each(|(_, instead)| *instead = Some(spec.id));
+    }
+
+    /// The copy that went instead of a command that was refused.
+    fn instead_of(&self, id: CommandId) -> Option<CommandId> {
+        self.refused.iter().rev().find(|(known, _)| known.id == id)?.1
+    }
+
+    /// What a request is told whose key leads to a command that must not go any more: of the copy that went instead.
+    pub(super) fn answer_instead(&self, known: &Accepted, spec: &Spec) -> Option<Accepted> {
+        let Accepted::Replayed { id, .. } = known else { return None };
+        let instead = self.instead_of(*id)?;
+        let journalled = self.command(instead).map(|known| (known.spec, known.life.status()));
+        let stored = self.stored.get(&instead).cloned();
+        let ended = || self.ended_keys.iter().find(|(known, _)| known.id == instead).cloned();
+        let (known, status) = journalled.or(stored).or_else(ended)?;
+        Some(answer(&known, status, spec))
     }
 
     /// What was refused, may still be written, is the same request, and can still leave before its deadline.
     pub(super) fn refused(&self, spec: &Spec) -> Option<(Option<NonceUse>, NewCommand)> {
         let is_same = |(_, new): &&(Option<NonceUse>, NewCommand)| {
             has_same_key(&new.spec, spec)
+                && self.instead_of(new.spec.id).is_none()
                 && new.spec.fingerprint == spec.fingerprint
                 && has_time(&new.spec, spec)
         };
@@ -258,6 +323,16 @@ impl Pending {
     /// Whether the store may still write it.
     pub(super) fn is_asked(&self, id: CommandId) -> bool {
         self.asked.contains_key(&id)
+    }
+
+    /// A request is about to be answered with what came of another. Whether nobody else was with this nonce.
+    pub(super) fn claim(&mut self, nonce: NonceUse) -> bool {
+        !self.knows_nonce(&nonce) && self.claimed.insert(nonce.key)
+    }
+
+    /// The nonce is wherever it is to be.
+    pub(super) fn unclaim(&mut self, nonce: &NonceUse) {
+        self.claimed.remove(&nonce.key);
     }
 
     /// Remembers the nonce of a request that was answered without the store.
@@ -270,9 +345,23 @@ impl Pending {
         self.nonces.any()
     }
 
+    /// The nonces in the file that the store may not have.
+    pub(super) fn noted(&self) -> Vec<NonceUse> {
+        self.noted.values().copied().collect()
+    }
+
+    pub(super) fn has_room_for_nonces(&self) -> bool {
+        self.noted.len() < NOTED_MAX
+    }
+
+    pub(super) fn unsettled_nonces(&self) -> usize {
+        self.noted.len() + self.nonces.len()
+    }
+
     /// The store has this nonce.
     pub(super) fn has_nonce(&mut self, nonce: &NonceUse) {
         self.nonces.remove(&nonce.key);
+        self.changes += u64::from(self.noted.remove(&nonce.key).is_some());
     }
 
     pub(super) fn len(&self) -> usize {
@@ -339,8 +428,10 @@ impl Pending {
     /// number for [`Pending::tidied`].
     pub(super) fn to_tidy(&self) -> Option<(Vec<Record>, u64)> {
         let is_left = self.records.keys().all(|id| self.passed_over.contains(id));
-        let records = || self.records.values().flatten().map(|(_, record)| record.clone());
-        (is_left && self.changes != self.tidied_at).then(|| (records().collect(), self.changes))
+        let nonces = self.noted.values().map(|nonce| Record::Nonce { nonce: *nonce });
+        let records = self.records.values().flatten().map(|(_, record)| record.clone());
+        (is_left && self.changes != self.tidied_at)
+            .then(|| (records.chain(nonces).collect(), self.changes))
     }
 
     /// The file holds nothing more than it had to at this number.
@@ -377,7 +468,7 @@ impl Pending {
     /// The way of a change of a command that was decided on a version of it.
     pub(super) fn way(&self, id: CommandId, seen: StatusVersion) -> Way {
         match self.records.get(&id).and_then(|records| records.last()) {
-            Some((_, last)) if last.version() == seen => Way::Journal,
+            Some((_, last)) if last.version() == Some(seen) => Way::Journal,
             Some(_) => Way::Lost,
             None if self.watched.contains(&id) || self.ended.contains(id) => Way::Either,
             None => Way::Store,
@@ -397,7 +488,7 @@ impl Pending {
         let Some((_, Record::Accept { new, .. })) = records.first() else { return None };
         let life = records.iter().rev().find_map(|(_, record)| match record {
             Record::Advance { advance } => Some(advance.life.clone()),
-            Record::Accept { .. } => None,
+            Record::Accept { .. } | Record::Nonce { .. } => None,
         });
         Some(Command { spec: new.spec.clone(), life: life.unwrap_or_else(|| new.life.clone()) })
     }
@@ -406,8 +497,9 @@ impl Pending {
     pub(super) fn timeline(&self, id: CommandId) -> (bool, Vec<Entry>) {
         let records = self.records.get(&id).map_or(&[][..], Vec::as_slice);
         let entries = records.iter().flat_map(|(_, record)| match record {
-            Record::Accept { new, .. } => &new.entries,
+            Record::Accept { new, .. } => new.entries.as_slice(),
             Record::Advance { advance } => &advance.entries,
+            Record::Nonce { .. } => &[],
         });
         (matches!(records.first(), Some((_, Record::Accept { .. }))), entries.cloned().collect())
     }
@@ -415,11 +507,13 @@ impl Pending {
     /// Whether the request of an emergency in the journal had this nonce, or one that was answered meanwhile.
     pub(super) fn knows_nonce(&self, nonce: &NonceUse) -> bool {
         self.nonces.contains(&nonce.key)
+            || self.noted.contains_key(&nonce.key)
+            || self.claimed.contains(&nonce.key)
             || self.records.values().flatten().any(|(_, record)| match record {
                 Record::Accept { nonce: spent, .. } => {
                     spent.is_some_and(|spent| spent.key == nonce.key)
                 }
-                Record::Advance { .. } => false,
+                Record::Advance { .. } | Record::Nonce { .. } => false,
             })
     }
 
@@ -461,7 +555,9 @@ impl Pending {
     /// The same of a key, and what the store has been heard of.
     pub(super) fn same_key(&self, spec: &Spec) -> Option<Accepted> {
         self.journalled_key(spec).or_else(|| {
-            let is_same = |(known, _): &&(Arc<Spec>, Status)| has_same_key(known, spec);
+            let is_same = |(known, _): &&(Arc<Spec>, Status)| {
+                has_same_key(known, spec) && self.instead_of(known.id).is_none()
+            };
             let (known, status) = self.stored.values().chain(&self.ended_keys).find(is_same)?;
             Some(answer(known, *status, spec))
         })

@@ -36,6 +36,10 @@ impl Nonces {
         self.by_key.contains_key(key)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
     pub(super) fn any(&self) -> Option<NonceUse> {
         self.by_key.values().next().copied()
     }

@@ -48,8 +48,8 @@ impl JournalledStore {
                 Err(unwell @ StoreError::Unavailable(_)) => return Err(unwell),
             }
         }
-        self.tidy().await;
         self.spend_remembered().await?;
+        self.tidy().await;
         Ok(settled)
     }
 
@@ -60,21 +60,38 @@ impl JournalledStore {
         Ok(())
     }
 
-    /// Puts some of the nonces on record that are remembered: not all at once, since more may come all the while.
+    /// Puts the nonces in the file on record, and some of those in memory only: not all at once, since more may come all the
+    /// while.
     async fn spend_remembered(&self) -> Result<(), StoreError> {
+        let noted = self.pending().noted();
+        for nonce in noted {
+            if !self.spend(nonce).await? {
+                return Ok(());
+            }
+        }
         for _ in 0..NONCES_PER_ROUND_MAX {
             let remembered = self.pending().remembered();
             let Some(nonce) = remembered else { break };
-            match self.inner.spend_nonce(nonce).await {
-                Ok(_) => self.pending().has_nonce(&nonce),
-                Err(StoreError::Damaged(why)) => {
-                    tracing::error!(why, "the nonce of an emergency cannot be put on record");
-                    break;
-                }
-                Err(unwell @ StoreError::Unavailable(_)) => return Err(unwell),
+            if !self.spend(nonce).await? {
+                break;
             }
         }
         Ok(())
+    }
+
+    /// Whether the store has this nonce now.
+    async fn spend(&self, nonce: NonceUse) -> Result<bool, StoreError> {
+        match self.inner.spend_nonce(nonce).await {
+            Ok(_) => {
+                self.pending().has_nonce(&nonce);
+                Ok(true)
+            }
+            Err(StoreError::Damaged(why)) => {
+                tracing::error!(why, "the nonce of an emergency cannot be put on record");
+                Ok(false)
+            }
+            Err(unwell @ StoreError::Unavailable(_)) => Err(unwell),
+        }
     }
 
     /// Gives the space in the file back as far as nothing in it is still to be settled: what the store cannot take for now
@@ -122,6 +139,7 @@ impl JournalledStore {
         match record {
             Record::Accept { nonce, new } => self.store_accept(*nonce, new.clone()).await,
             Record::Advance { advance } => self.store_advance(advance).await,
+            Record::Nonce { nonce } => self.inner.spend_nonce(*nonce).await.map(drop),
         }
     }
 

@@ -12,7 +12,10 @@ use utmos_core::{
 
 use self::given::{at, change, moved, new, nonce, record, spec, tenant};
 use super::{
-    pending::EVIDENCE_PER_COMMAND_MAX, remembered::LATEST_MAX, settling::NONCES_PER_ROUND_MAX, *,
+    pending::{EVIDENCE_PER_COMMAND_MAX, NOTED_MAX},
+    remembered::LATEST_MAX,
+    settling::NONCES_PER_ROUND_MAX,
+    *,
 };
 use crate::{MasterKey, SqliteConfig, SqliteStore};
 
@@ -20,6 +23,7 @@ use crate::{MasterKey, SqliteConfig, SqliteStore};
 #[path = "../../tests/it/given.rs"]
 pub(super) mod given;
 mod medium;
+mod nonces;
 mod scripted;
 mod slow;
 
@@ -471,7 +475,7 @@ async fn records_do_not_wait_for_nonces_and_those_are_put_on_record_by_and_by() 
     let store = place.open();
     journalled(&store, None, emergency(0, "k")).await;
     let count = u128::try_from(NONCES_PER_ROUND_MAX).unwrap() + 1;
-    (0..count).for_each(|number| store.remember(Some(nonce(number, 900))));
+    (0..count).for_each(|number| store.pending().remember(nonce(number, 900)));
     assert_eq!(store.settle().await.unwrap(), 1);
     assert!(store.pending().remembered().is_some(), "one is left for the next time");
     assert_eq!(store.settle().await.unwrap(), 0);

@@ -140,6 +140,7 @@ impl Plan {
 fn examine_wish(wish: &Wish, at: &dyn Fn(&str) -> String) -> Result<(), PlanError> {
     within(at("timeout"), wish.timeout.into(), &TIMEOUT)?;
     within(at("copies"), wish.copies.into(), &COPIES)?;
+    within(at("copying.every"), wish.copying.map_or(0, |copying| copying.every), &MS)?;
     within(at("cancelled_after"), wish.cancelled_after.unwrap_or(0), &MS)?;
     within(at("asks_later"), wish.asks_later.unwrap_or(0), &MS)?;
     within(at("after"), wish.after, &MS)
@@ -207,6 +208,13 @@ mod tests {
                 "happenings[0].lies: must be from 0 to 100",
             ),
             (plan("1", jump).replace(":64,", ":7,"), "journal_kib: must be from 8 to 1024, not 7"),
+            (
+                plan(
+                    "1",
+                    r#"{"command":{"dock":0,"aircraft":0,"kind":"stop","timeout":6,"waits":true,"copies":2,"copying":{"every":3600001,"same":"key"},"replays_nonce":true,"cancelled_after":null,"asks_later":null,"answer":"does","after":1}}"#,
+                ),
+                "happenings[0].copying.every: must be from 0 to 3600000",
+            ),
             (
                 plan("1", r#"{"journal_damaged":{"server":0,"at":101}}"#),
                 "happenings[0].at: must be from 0 to 100",

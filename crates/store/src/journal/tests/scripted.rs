@@ -2,7 +2,7 @@
 
 use std::sync::{
     Mutex,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use tokio::sync::watch;
@@ -31,6 +31,8 @@ pub(super) struct Scripted {
     pub(super) inner: Arc<dyn Store>,
     mood: Mutex<Mood>,
     released: watch::Sender<bool>,
+    /// Nonces alone are refused; else they are taken whatever the mood.
+    refuses_nonces: AtomicBool,
     /// Keys that were read.
     pub(super) foreseen: AtomicUsize,
     /// Writes that were begun.
@@ -43,6 +45,7 @@ impl Scripted {
             inner,
             mood: Mutex::new(Mood::Well),
             released: watch::Sender::new(false),
+            refuses_nonces: AtomicBool::new(false),
             foreseen: AtomicUsize::new(0),
             begun: watch::Sender::new(0),
         }
@@ -51,6 +54,11 @@ impl Scripted {
     /// What becomes of writes that begin from now on.
     pub(super) fn is(&self, mood: Mood) {
         *self.mood.lock().unwrap() = mood;
+    }
+
+    /// Whether nonces alone are refused from now on.
+    pub(super) fn refuses_nonces(&self, refuses: bool) {
+        self.refuses_nonces.store(refuses, Ordering::SeqCst);
     }
 
     /// Whatever waits goes on.
@@ -96,6 +104,9 @@ impl CommandStore for Scripted {
     }
 
     async fn spend_nonce(&self, nonce: NonceUse) -> Result<Nonce, StoreError> {
+        if self.refuses_nonces.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("made so by a test".to_owned()));
+        }
         self.inner.spend_nonce(nonce).await
     }
 

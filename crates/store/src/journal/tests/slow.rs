@@ -299,3 +299,34 @@ fn a_copy_whose_turn_comes_late_knows_the_key_of_one_that_has_ended() {
         "{known:?}"
     );
 }
+
+/// Found by a trial: it was refused and written, had no time left, and another went; asked for again, it went as well.
+#[tokio::test]
+async fn what_was_refused_does_not_go_once_a_copy_of_it_went() {
+    let slow = slow();
+    let of = |millis| Spec { id: emergency(millis, "copy").id, ..emergency(millis, "k") };
+    slow.scripted.is(Mood::Slow);
+    slow.platter.fails(true);
+    let refused = of(0);
+    slow.store.accept(None, new(refused.clone())).await.unwrap_err();
+    slow.platter.fails(false);
+    // Too late for the first to leave by the journal.
+    let goes = of(28_500);
+    assert_eq!(slow.store.accept(None, new(goes.clone())).await.unwrap(), Accepted::New);
+    // The store has written the first, and its key leads there; it has told nobody yet.
+    slow.scripted.is(Mood::Well);
+    let written = slow.scripted.inner.accept(None, new(refused.clone())).await.unwrap();
+    assert_eq!(written, Accepted::New);
+    let is_told = |told: &Accepted| matches!(told, Accepted::Replayed { id, .. } if *id == goes.id);
+    for settles in [false, true] {
+        if settles {
+            assert_eq!(slow.store.settle().await.unwrap(), 1);
+        }
+        let told = slow.store.accept(None, new(of(28_600))).await.unwrap();
+        assert!(is_told(&told), "{told:?}");
+        let told = slow.store.foresee(new(of(28_700))).await.unwrap();
+        assert!(is_told(&told), "{told:?}");
+    }
+    let in_store = slow.scripted.inner.foresee(new(of(28_800))).await.unwrap();
+    assert!(matches!(in_store, Accepted::Replayed { id, .. } if id == refused.id), "{in_store:?}");
+}

@@ -1,0 +1,89 @@
+//! Faults that a trial plants in the code itself, to see that it would find them. Only a debug build can hold one, on the
+//! thread that planted it; in a release the question is answered by the compiler, and nothing of this is left.
+
+use std::cell::Cell;
+
+/// What can be planted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// What may have left goes out once more when the gateway is back.
+    ResentOnReconnect,
+    /// The deadline is not asked for at the write.
+    DeadlineNotAsked,
+    /// Answers are matched without their gateway.
+    GatewayNotCompared,
+    /// A change is saved whatever the version it was decided on.
+    VersionNotCompared,
+    /// The nonce of a repeated request is in memory only until the store is well.
+    NonceInMemoryOnly,
+}
+
+impl Fault {
+    /// Every one of them.
+    pub const ALL: [Self; 5] = [
+        Self::ResentOnReconnect,
+        Self::DeadlineNotAsked,
+        Self::GatewayNotCompared,
+        Self::VersionNotCompared,
+        Self::NonceInMemoryOnly,
+    ];
+
+    /// What it is called.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ResentOnReconnect => "resent-on-reconnect",
+            Self::DeadlineNotAsked => "deadline-not-asked",
+            Self::GatewayNotCompared => "gateway-not-compared",
+            Self::VersionNotCompared => "version-not-compared",
+            Self::NonceInMemoryOnly => "nonce-in-memory-only",
+        }
+    }
+}
+
+thread_local! {
+    static PLANTED: Cell<Option<Fault>> = const { Cell::new(None) };
+}
+
+/// Whether this fault is planted here. Never in a release.
+#[must_use]
+pub fn is_planted(fault: Fault) -> bool {
+    cfg!(debug_assertions) && PLANTED.get() == Some(fault)
+}
+
+/// It is planted as long as this lives.
+#[derive(Debug)]
+pub struct Planted(());
+
+/// Plants a fault on this thread, in a debug build.
+#[must_use]
+pub fn plant(fault: Fault) -> Planted {
+    PLANTED.set(Some(fault));
+    Planted(())
+}
+
+impl Drop for Planted {
+    fn drop(&mut self) {
+        PLANTED.set(None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_there_on_its_thread_for_a_while_and_in_no_release() {
+        let fault = Fault::DeadlineNotAsked;
+        assert!(!is_planted(fault));
+        let planted = plant(fault);
+        assert_eq!(is_planted(fault), cfg!(debug_assertions));
+        assert!(!is_planted(Fault::ResentOnReconnect));
+        std::thread::scope(|scope| {
+            let elsewhere = scope.spawn(move || is_planted(fault)).join();
+            assert!(matches!(elsewhere, Ok(false)));
+        });
+        drop(planted);
+        assert!(!is_planted(fault));
+    }
+}

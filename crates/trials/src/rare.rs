@@ -1,0 +1,81 @@
+//! How often what is rare came about. A trial that never meets what it is there for proves nothing of it.
+
+use std::{fmt, ops::AddAssign};
+
+/// What came about in a trial, or in many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rare {
+    /// Commands that the store held though their callers were told that it could not say so.
+    pub doubted: usize,
+    /// Those of them that were emergencies.
+    pub doubted_emergencies: usize,
+    /// Those of them that somebody asked for again, and that were sent.
+    pub doubted_and_sent: usize,
+    /// Emergencies that were put on record by a journal.
+    pub journalled: usize,
+    /// Nonces that stood in a journal when its process died.
+    pub nonces_left: usize,
+    /// Writes to a journal of which a part may be there, since its process, its machine or its disk failed with it.
+    pub torn: usize,
+    /// Open commands that a process found which did not accept them.
+    pub taken_over: usize,
+    /// Those of them of which nobody knew whether they had left.
+    pub taken_over_unclear: usize,
+    /// Commands that waited while somebody set the clock.
+    pub waited_over_jump: usize,
+    /// Requests that came with a nonce of before, to the letter.
+    pub identical: usize,
+    /// Writes that the store beside refused.
+    pub refused_beside: usize,
+    /// Writes that it made although it refused others.
+    pub written_beside: usize,
+    /// How many it had under way at once.
+    pub at_once_beside: usize,
+}
+
+impl AddAssign for Rare {
+    fn add_assign(&mut self, other: Self) {
+        self.doubted += other.doubted;
+        self.doubted_emergencies += other.doubted_emergencies;
+        self.doubted_and_sent += other.doubted_and_sent;
+        self.journalled += other.journalled;
+        self.nonces_left += other.nonces_left;
+        self.torn += other.torn;
+        self.taken_over += other.taken_over;
+        self.taken_over_unclear += other.taken_over_unclear;
+        self.waited_over_jump += other.waited_over_jump;
+        self.identical += other.identical;
+        self.refused_beside += other.refused_beside;
+        self.written_beside += other.written_beside;
+        self.at_once_beside = self.at_once_beside.max(other.at_once_beside);
+    }
+}
+
+impl fmt::Display for Rare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "commands in doubt: {} ({} emergencies, {} sent when asked for again); emergencies by a journal: {}; \
+             nonces that a journal was left with: {}; torn writes: {}; commands taken over: {} ({} unclear); \
+             waiting while the clock was set: {}; identical requests: {}",
+            self.doubted,
+            self.doubted_emergencies,
+            self.doubted_and_sent,
+            self.journalled,
+            self.nonces_left,
+            self.torn,
+            self.taken_over,
+            self.taken_over_unclear,
+            self.waited_over_jump,
+            self.identical,
+        )?;
+        if self.at_once_beside > 0 {
+            write!(
+                f,
+                "; beside: writes refused: {}, written all the same: {}, at once: {}",
+                self.refused_beside, self.written_beside, self.at_once_beside
+            )?;
+        }
+        Ok(())
+    }
+}
