@@ -51,6 +51,8 @@ pub struct Config {
     pub dji: Dji,
     /// The catalogue of methods.
     pub catalogue: CatalogueFile,
+    /// Who may load it.
+    pub bench: Bench,
     /// The log.
     pub log: Log,
 }
@@ -236,6 +238,13 @@ pub struct CatalogueFile {
     pub override_file: Option<PathBuf>,
 }
 
+/// Who may load it.
+#[derive(Debug, Clone, Copy)]
+pub struct Bench {
+    /// Whether `utmos bench --server` may.
+    pub allow: bool,
+}
+
 /// The log.
 #[derive(Debug, Clone)]
 pub struct Log {
@@ -353,6 +362,7 @@ impl Config {
         };
         let catalogue =
             CatalogueFile { override_file: reader.optional_path("catalogue.override_file") };
+        let bench = Bench { allow: reader.flag("bench.allow") };
         let log = Log {
             level: reader.choice(
                 "log.level",
@@ -379,6 +389,7 @@ impl Config {
             presence,
             dji,
             catalogue,
+            bench,
             log,
         }
     }

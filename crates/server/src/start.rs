@@ -298,6 +298,7 @@ impl Server {
             inbound: waiting,
             body_bytes_max: config.http.body_bytes_max,
             body_read_wait: config.http.body_read_wait,
+            load_allowed: config.bench.allow,
         });
         let limits = ServeLimits {
             connections_max: config.http.connections_max,

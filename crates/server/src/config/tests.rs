@@ -47,6 +47,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.http.body_bytes_max, 1024 * 1024);
     assert_eq!(config.http.header_read_wait, Duration::from_secs(10));
     assert_eq!(config.commands.waiting_per_gateway_max, 1000);
+    assert!(!config.bench.allow, "nobody may load a server that was not told so");
     let Mqtt::Embedded(broker) = config.mqtt else { panic!("embedded is the default") };
     assert_eq!(broker.listen.to_string(), "127.0.0.1:1883");
     assert!(broker.tls.is_none());

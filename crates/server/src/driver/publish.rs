@@ -126,13 +126,11 @@ impl Inner {
         Self::count(&self.figures.published);
         tracing::debug!(gateway.sn = %spec.gateway, command.id = %spec.id, "publishing {} to {}", spec.method, spec.gateway);
         let sent = self.figures.publish.of(self.outlet.publish(message)).await;
-        match sent {
-            Sent::Withheld if is_kept_from_us.load(Ordering::SeqCst) => {
-                crash_point::reached("written");
-                self.settle_as(&spec, Input::NotSent(NotSent::NotOurs));
-            }
-            sent => self.settle(&spec, sent, topic, payload.len()),
+        if matches!(sent, Sent::Withheld) && is_kept_from_us.load(Ordering::SeqCst) {
+            crash_point::reached("written");
+            return self.settle_as(&spec, Input::NotSent(NotSent::NotOurs));
         }
+        self.settle(&spec, sent, topic, payload.len());
     }
 
     /// What the broker said goes to the command like anything else.

@@ -103,6 +103,8 @@ pub struct App {
     pub body_bytes_max: usize,
     /// Longest wait for a body.
     pub body_read_wait: Duration,
+    /// Whether a bench may load this server.
+    pub load_allowed: bool,
 }
 
 #[derive(OpenApi)]

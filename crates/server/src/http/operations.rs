@@ -19,6 +19,14 @@ pub struct Health {
     pub status: &'static str,
     /// The version of the server.
     pub version: &'static str,
+    /// Whether `utmos bench --server` may load this server (`bench.allow`); never one with real devices.
+    pub load_allowed: bool,
+}
+
+impl Health {
+    fn of(app: &App) -> Self {
+        Self { status: "ok", version: env!("CARGO_PKG_VERSION"), load_allowed: app.load_allowed }
+    }
 }
 
 /// Says that the process is alive. Touches nothing else.
@@ -29,8 +37,8 @@ pub struct Health {
     operation_id = "healthz",
     responses((status = 200, description = "Alive", body = Health))
 )]
-pub async fn healthz() -> Json<Health> {
-    std::future::ready(Json(Health { status: "ok", version: env!("CARGO_PKG_VERSION") })).await
+pub async fn healthz(State(app): State<Arc<App>>) -> Json<Health> {
+    std::future::ready(Json(Health::of(&app))).await
 }
 
 /// Says whether commands can be accepted and sent: the store answers, what was written last was written, and an outside broker is
@@ -55,5 +63,5 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Health>, Problem
         let message = format!("commands cannot be sent now: {why}");
         return Err(Problem::new(Code::Overloaded, message).retry_after(1));
     }
-    Ok(Json(Health { status: "ok", version: env!("CARGO_PKG_VERSION") }))
+    Ok(Json(Health::of(&app)))
 }

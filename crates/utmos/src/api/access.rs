@@ -39,7 +39,7 @@ pub struct CredentialArgs {
     #[arg(long, value_name = "ID", env = "UTMOS_API_ID", hide_env_values = true)]
     api_id: Option<String>,
     /// File with UTMOS_URL=, UTMOS_API_ID= and UTMOS_API_KEY= [default: ./utmos-demo/credential.env, which the demo writes]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", visible_alias = "credential")]
     credential_file: Option<PathBuf>,
 }
 

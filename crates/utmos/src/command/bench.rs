@@ -1,22 +1,28 @@
 //! `utmos bench`: measures this build on this machine, and prints the floors of the same minute beside every figure.
 //!
 //! The server runs as `utmos serve` in a process of its own, with the defaults and a fresh database. The load and the
-//! simulated docks run in this process, and talk to it over real sockets. Every loop's end is compared with what the
-//! dock really did; a run with a wrong one fails.
+//! simulated docks run in this process, and talk to it over real sockets. With `--server` it is one that runs already and
+//! is marked as one that may be loaded. Every loop's end is compared with what the dock really did; a run with a wrong one
+//! fails.
 
 mod child;
 mod compare;
 mod docks;
+mod engine;
 mod floors;
+mod growth;
 mod http;
 mod instructions;
 mod load;
 mod machine;
+mod measure;
 mod paced;
 mod race;
 mod report;
+mod running;
 mod stored;
 mod telemetry;
+mod under_load;
 
 use std::{
     path::{Path, PathBuf},
@@ -25,36 +31,39 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::sleep,
+};
 
 use self::{
-    child::{Place, Prepared, Server},
+    child::{Place, Prepared},
     docks::Docks,
-    load::{Load, Loaded, Until},
-    machine::Busy,
-    report::{Measure, Report, Sample},
+    engine::{Around, Choice, Engine},
+    measure::Measure,
+    report::{Report, Sample},
+    running::Running,
+    stored::Fill,
+    under_load::{Measured, UnderLoad},
 };
 use crate::{exit::Exit, opened, output};
 
 /// Docks the load is spread over.
 const DOCKS: u32 = 100;
+/// What is stored before a start with much stored.
+const STORED: Fill = Fill { ended: 100_000, open: 1_000, with_nonces: true };
 /// How long each measurement of a first impression takes.
 const QUICK_TIME: Duration = Duration::from_millis(400);
-/// Loops before anything is measured.
-const WARM_UP: Duration = Duration::from_millis(300);
 /// Time to rest before the memory of an idle server is read.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
-/// Longest to wait for the commands of one measurement to end.
-const DRAIN_WAIT: Duration = Duration::from_secs(60);
-
-/// In the order of time.
-const PHASES: [Measure; 3] = [Measure::PhaseAccept, Measure::PhaseHandOver, Measure::PhaseSeen];
 
 /// What is measured beside speed.
 #[derive(Debug, clap::Subcommand)]
 enum What {
     /// Count the commands whose final state is what the dock did, under faults of every kind and kill -9
     Race(race::Args),
+    /// Hold what a command costs when much is stored, connected and shared against what it costs when little is
+    Growth(growth::Args),
     /// Compare the figures of two files that --json wrote
     Compare(compare::Args),
     /// Count the instructions the server executes for a command, which hardly depend on what else runs; needs valgrind
@@ -86,6 +95,11 @@ pub struct Args {
     /// Folder for the databases, on the disk that is to be measured; what is made in it is removed
     #[arg(long, value_name = "DIR", default_value = ".")]
     data_dir: PathBuf,
+    /// What the server works with. Mosquitto and PostgreSQL are started for it, and ended
+    #[arg(long, value_name = "NAME", default_value = "embedded", conflicts_with = "server")]
+    engine: Choice,
+    #[command(flatten)]
+    running: running::RunningArgs,
 }
 
 /// What is measured, and for how long.
@@ -110,6 +124,14 @@ impl Plan {
         Self { runs, time, floor_time: time / 2, only: args.only.clone() }
     }
 
+    /// The server that runs already and is to be loaded.
+    async fn at(&self, args: &running::RunningArgs) -> anyhow::Result<Running> {
+        if let Some(measure) = self.only.iter().find(|measure| measure.is_of_own_server()) {
+            bail!("--only {} needs a server of the bench's own: leave --server out", measure.key());
+        }
+        args.find().await
+    }
+
     fn wants(&self, measure: Measure) -> bool {
         self.only.is_empty() || self.only.contains(&measure)
     }
@@ -119,6 +141,7 @@ impl Plan {
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
     match args.what {
         Some(What::Race(race)) => return race::run(race).await,
+        Some(What::Growth(growth)) => return growth::run(growth).await,
         Some(What::Compare(compare)) => return compare::run(&compare),
         Some(What::Instructions(instructions)) => return instructions::run(instructions).await,
         None => {}
@@ -128,60 +151,148 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     if cfg!(debug_assertions) {
         output::note("this is a debug build; only a release build is worth measuring");
     }
-    let mut report = Report::new(plan.runs, plan.time);
-    for run in 1..=plan.runs {
-        output::note(format_args!("run {run} of {}", plan.runs));
-        let dir = folder.0.join(format!("run-{run}"));
-        tokio::select! {
-            measured = measure(&plan, &dir, &mut report) => measured.with_context(|| format!("run {run}"))?,
-            stopped = tokio::signal::ctrl_c() => {
-                stopped?;
-                bail!("stopped");
-            }
+    let work = async {
+        match args.running.is_given() {
+            true => plan.load_running(&args.running, folder.path()).await.map(|it| vec![it]),
+            false => plan.measure_engines(args.engine, folder.path()).await,
         }
-        drop(std::fs::remove_dir_all(&dir));
+    };
+    let reports = until_stopped(work).await?;
+    for report in &reports {
+        report.print();
+        output::line("");
     }
-    report.print();
+    report::print_beside(&reports);
     if let Some(file) = &args.json {
-        let text = format!("{:#}\n", report.to_json());
-        std::fs::write(file, text)
+        let figures = match reports.as_slice() {
+            [only] => only.to_json(),
+            several => serde_json::json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "engines": several.iter().map(Report::to_json).collect::<Vec<_>>(),
+            }),
+        };
+        std::fs::write(file, format!("{figures:#}\n"))
             .with_context(|| format!("{} cannot be written", file.display()))?;
     }
-    if report.is_true() {
+    if reports.iter().all(Report::is_true) {
         return Ok(Exit::Done);
     }
     output::note("failed: a command's final state was not what the dock did");
     Ok(Exit::Failure)
 }
 
+/// Does it until somebody ends it; what was begun for it ends with it.
+async fn until_stopped<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        done = work => done,
+        stopped = tokio::signal::ctrl_c() => {
+            stopped?;
+            bail!("stopped");
+        }
+        _ = terminate.recv() => bail!("stopped"),
+    }
+}
+
+impl Plan {
+    /// Every run of every engine. The engines take turns, so that what else the machine does befalls all of them.
+    async fn measure_engines(&self, choice: Choice, folder: &Path) -> anyhow::Result<Vec<Report>> {
+        let engines = choice.engines();
+        let mut reports: Vec<Report> =
+            engines.iter().map(|engine| Report::new(Some(*engine), self.runs, self.time)).collect();
+        for run in 1..=self.runs {
+            for (engine, report) in engines.iter().zip(&mut reports) {
+                let with = if engines.len() > 1 { engine.title() } else { "" };
+                output::note(format_args!("run {run} of {} {with}", self.runs));
+                let dir = folder.join(format!("run-{run}-{}", engine.key()));
+                let measured = measure(self, *engine, &dir, report).await;
+                measured.with_context(|| format!("run {run} with {}", engine.title()))?;
+                drop(std::fs::remove_dir_all(&dir));
+            }
+        }
+        Ok(reports)
+    }
+
+    /// Every run at a server that runs already.
+    async fn load_running(
+        &self,
+        args: &running::RunningArgs,
+        folder: &Path,
+    ) -> anyhow::Result<Report> {
+        let running = self.at(args).await?;
+        let prepared = running.prepare(DOCKS).await?;
+        let mut report = Report::new(None, self.runs, self.time);
+        for run in 1..=self.runs {
+            output::note(format_args!("run {run} of {}", self.runs));
+            if running.is_here {
+                floors(self, None, &folder.join("floors"), &mut report).await?;
+            }
+            let docks = Docks::start(running.mqtt, &prepared).await?;
+            let site = Arc::new(load::Site::new(running.http, &prepared));
+            let mut under_load = UnderLoad {
+                plan: self,
+                server: Measured::Elsewhere,
+                docks,
+                site,
+                report: &mut report,
+            };
+            under_load.measure().await.with_context(|| format!("run {run}"))?;
+            under_load.docks.stop().await;
+        }
+        if let Some((first, last)) = prepared.docks.first().zip(prepared.docks.last()) {
+            output::note(format_args!(
+                "the docks {} to {} stay registered for the next bench, and their commands stay stored",
+                first.sn, last.sn
+            ));
+        }
+        Ok(report)
+    }
+}
+
 /// One run: a fresh server, every measurement once.
-async fn measure(plan: &Plan, dir: &Path, report: &mut Report) -> anyhow::Result<()> {
-    floors(plan, dir, report).await?;
+async fn measure(
+    plan: &Plan,
+    engine: Engine,
+    dir: &Path,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    opened::make_folder(dir)?;
+    let around = Around::start(engine, dir).await?;
+    floors(plan, Some(&around), dir, report).await?;
+    let place = |name: &str| {
+        let dir = dir.join(name);
+        opened::make_folder(&dir)?;
+        let mut place = Place::new(&dir)?;
+        around.serve(&mut place);
+        anyhow::Ok(place)
+    };
     if plan.only.contains(&Measure::RestartStored) {
-        restarts(&dir.join("stored"), report).await?;
+        restarts(&place("stored")?, report).await?;
     }
     if plan.only.contains(&Measure::Telemetry) {
-        telemetry::measure(plan, &dir.join("telemetry"), report).await?;
+        telemetry::measure(plan, &place("telemetry")?, report).await?;
     }
     let apart = [Measure::RestartStored, Measure::Telemetry];
-    if !plan.only.is_empty() && plan.only.iter().all(|one| apart.contains(one)) {
+    if !plan.only.is_empty() && plan.only.iter().all(|one| apart.contains(one) || one.is_floor()) {
         return Ok(());
     }
-    let place = Place::new(dir)?;
+    let place = place("server")?;
     let prepared = Prepared::new(&place, DOCKS).await?;
     let server = place.start().await?.server;
     sleep(IDLE_WAIT.min(plan.time)).await;
     report.add(Measure::MemoryIdle, Sample::value(server.resident_mb()?));
-    let docks = Docks::start(&place, &prepared).await?;
+    let docks = Docks::start(place.mqtt, &prepared).await?;
     sleep(IDLE_WAIT.min(plan.time)).await;
     report.add(Measure::MemoryDocks, Sample::value(server.resident_mb()?));
 
-    let site = Arc::new(load::Site::new(&place, &prepared));
+    let site = Arc::new(load::Site::new(place.http, &prepared));
+    let server = Measured::Own { server, around };
     let mut under_load = UnderLoad { plan, server, docks, site, report };
     under_load.measure().await?;
     let UnderLoad { server, docks, .. } = under_load;
 
     docks.stop().await;
+    let Measured::Own { server, around: _around } = server else { return Ok(()) };
     server.stop().await?;
     let started = place.start().await?;
     report.add(Measure::Restart, Sample::value(started.took.as_secs_f64() * 1_000.0));
@@ -190,19 +301,17 @@ async fn measure(plan: &Plan, dir: &Path, report: &mut Report) -> anyhow::Result
 
 /// A start with an old database, after an orderly stop and twice after `kill -9`. Only when it is asked for by name: to
 /// write it takes longer than everything else together.
-async fn restarts(dir: &Path, report: &mut Report) -> anyhow::Result<()> {
-    opened::make_folder(dir)?;
-    let place = Place::new(dir)?;
-    let prepared = Prepared::new(&place, DOCKS).await?;
-    output::note(format_args!("writing {} commands", stored::ENDED + stored::OPEN));
-    stored::fill(dir, &prepared).await?;
+async fn restarts(place: &Place, report: &mut Report) -> anyhow::Result<()> {
+    let prepared = Prepared::new(place, DOCKS).await?;
+    output::note(format_args!("writing {} commands", STORED.ended + STORED.open));
+    stored::fill(place, &prepared, STORED).await?;
     for how in ["a stop", "kill -9", "kill -9"] {
         let started = place.start().await?;
         let millis = started.took.as_secs_f64() * 1_000.0;
         output::note(format_args!(
             "ready {millis:.0} ms after {how}, with {} commands stored, {} open",
-            stored::ENDED + stored::OPEN,
-            stored::OPEN
+            STORED.ended + STORED.open,
+            STORED.open
         ));
         report.add(Measure::RestartStored, Sample::value(millis));
         // Dropped, it is killed.
@@ -211,127 +320,35 @@ async fn restarts(dir: &Path, report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn floors(plan: &Plan, dir: &Path, report: &mut Report) -> anyhow::Result<()> {
+async fn floors(
+    plan: &Plan,
+    around: Option<&Around>,
+    dir: &Path,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     opened::make_folder(dir)?;
     if plan.wants(Measure::Sync) {
         report.add(Measure::Sync, Sample::of(&floors::sync(dir, plan.floor_time).await?));
     }
+    let database = around.and_then(Around::database);
+    for (rows, measure) in [(1, Measure::Commit1), (floors::AT_ONCE, Measure::Commit64)] {
+        if plan.wants(measure) {
+            let commits = floors::commits(dir, database.as_deref(), rows, plan.floor_time).await?;
+            report.add(measure, Sample::of(&commits));
+        }
+    }
+    let broker = around.and_then(Around::broker);
     for (in_flight, measure) in [(1, Measure::Mqtt1), (64, Measure::Mqtt64)] {
         if plan.wants(measure) {
-            report.add(measure, Sample::of(&floors::mqtt(in_flight, plan.floor_time).await?));
+            let trips = floors::mqtt(broker, in_flight, plan.floor_time).await?;
+            report.add(measure, Sample::of(&trips));
         }
     }
     Ok(())
 }
 
-/// A server with its docks, to be loaded.
-struct UnderLoad<'a> {
-    plan: &'a Plan,
-    server: Server,
-    docks: Docks,
-    site: Arc<load::Site>,
-    report: &'a mut Report,
-}
-
-impl UnderLoad<'_> {
-    async fn measure(&mut self) -> anyhow::Result<()> {
-        if self.plan.wants(Measure::Healthz) {
-            let healthz = load::healthz(&self.site, 64, self.plan.floor_time).await?;
-            self.report.add(Measure::Healthz, Sample::of(&healthz));
-        }
-        Load { clients: 64, time: WARM_UP, until: Until::Ended }.run(&self.site).await?;
-        for (clients, measure) in [(1, Measure::Accept1), (64, Measure::Accept64)] {
-            if self.plan.wants(measure) {
-                self.accepts(clients, measure).await?;
-            }
-        }
-        for (clients, measure) in [
-            (1, Measure::Loop1),
-            (16, Measure::Loop16),
-            (64, Measure::Loop64),
-            (256, Measure::Loop256),
-        ] {
-            if self.plan.wants(measure) {
-                self.loops(clients, measure).await?;
-            }
-        }
-        for (a_second, measure) in [(500, Measure::Paced500), (2_000, Measure::Paced2000)] {
-            if self.plan.wants(measure) {
-                self.paced(a_second, measure).await?;
-            }
-        }
-        if PHASES.into_iter().any(|phase| self.plan.wants(phase)) {
-            let (phases, judged) = self.docks.phases(&self.site, self.plan.time).await?;
-            let docks::Phases { accept, hand_over, seen } = phases;
-            for (measure, times) in PHASES.into_iter().zip([accept, hand_over, seen]) {
-                self.report.add(measure, Sample::of_times(&times));
-            }
-            self.report.judge(judged);
-        }
-        if self.plan.wants(Measure::Emergency) {
-            let (times, judged) = self.docks.emergencies(&self.site, self.plan.time).await?;
-            self.report.add(Measure::Emergency, Sample::of_times(&times));
-            self.report.judge(judged);
-        }
-        drain(&self.site).await?;
-        self.report.add(Measure::MemoryLoad, Sample::value(self.server.resident_mb()?));
-        self.report.stored(load::accepted_so_far(&self.site).await?);
-        Ok(())
-    }
-
-    async fn accepts(&mut self, clients: usize, measure: Measure) -> anyhow::Result<()> {
-        let load = Load { clients, time: self.plan.time, until: Until::Accepted };
-        let loaded = load.run(&self.site).await?;
-        self.report.add(measure, Sample::of(&loaded));
-        drain(&self.site).await?;
-        self.report.judge(self.docks.arrived_once(&loaded.commands));
-        Ok(())
-    }
-
-    async fn paced(&mut self, a_second: u32, measure: Measure) -> anyhow::Result<()> {
-        let paced = paced::run(&self.site, a_second, self.plan.time).await?;
-        self.report.add(measure, Sample::of(&paced));
-        self.report.judge(self.docks.compare(&paced.commands));
-        Ok(())
-    }
-
-    async fn loops(&mut self, clients: usize, measure: Measure) -> anyhow::Result<()> {
-        let load = Load { clients, time: self.plan.time, until: Until::Ended };
-        let (cpu, busy) = (self.server.cpu()?, Busy::read()?);
-        let written = self.server.written()?;
-        let loaded = load.run(&self.site).await?;
-        let used = self.server.cpu()?.saturating_sub(cpu);
-        let (own, others) = Busy::read()?.since(&busy, used);
-        self.report.disturbed(others);
-        self.report.add(measure, Sample::of(&loaded));
-        if measure == Measure::Loop64 {
-            self.report.add(Measure::Cpu, Sample::value(per_loop(used, &loaded)));
-            self.report.add(Measure::OwnCpu, Sample::value(per_loop(own, &loaded)));
-            let written = self.server.written()?.saturating_sub(written) as f64 / 1_024.0;
-            let each = written / loaded.commands.len().max(1) as f64;
-            self.report.add(Measure::Written, Sample::value(each));
-        }
-        self.report.judge(self.docks.compare(&loaded.commands));
-        Ok(())
-    }
-}
-
-/// Waits until no command is open.
-async fn drain(site: &load::Site) -> anyhow::Result<()> {
-    let by = Instant::now() + DRAIN_WAIT;
-    while load::open_now(site).await? > 0 {
-        if by < Instant::now() {
-            bail!("commands were still open after {} s", DRAIN_WAIT.as_secs());
-        }
-        sleep(Duration::from_millis(10)).await;
-    }
-    Ok(())
-}
-
-/// Microseconds of processor time for each loop.
-fn per_loop(used: Duration, loaded: &Loaded) -> f64 {
-    used.as_secs_f64() * 1e6 / loaded.commands.len().max(1) as f64
-}
+/// How a bench's own folders begin.
+const FOLDER_START: &str = "utmos-bench-";
 
 /// A folder of our own, gone when we are.
 struct Folder(PathBuf);
@@ -341,7 +358,7 @@ impl Folder {
         let under = under
             .canonicalize()
             .with_context(|| format!("there is no folder {}", under.display()))?;
-        let folder = under.join(format!("utmos-bench-{}", std::process::id()));
+        let folder = under.join(format!("{FOLDER_START}{}", std::process::id()));
         opened::make_folder(&folder)?;
         Ok(Self(folder))
     }

@@ -51,6 +51,13 @@ impl Demo {
         lines.map(|value| value.trim().to_owned()).next().unwrap()
     }
 
+    /// Host and port of what it names so.
+    pub fn address(&self, name: &str) -> String {
+        let told = self.value(name);
+        let address = told.split_whitespace().next().unwrap();
+        address.trim_start_matches("http://").to_owned()
+    }
+
     pub fn stop(mut self) -> Option<i32> {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         kill_process(pid, Signal::TERM).unwrap();
@@ -146,12 +153,7 @@ fn the_doctor_says_that_a_server_has_the_data() {
     let elsewhere = doctor("127.0.0.1:0", "127.0.0.1:0");
     assert_eq!(elsewhere.code, 1, "{elsewhere:?}");
     assert!(elsewhere.out.contains("another server has the data in ./utmos-demo"), "{elsewhere:?}");
-    let address = |name| {
-        let told = demo.value(name);
-        let address = told.split_whitespace().next().unwrap();
-        address.trim_start_matches("http://").to_owned()
-    };
-    let (http, mqtt) = (address("API"), address("MQTT"));
+    let (http, mqtt) = (demo.address("API"), demo.address("MQTT"));
     let itself = doctor(&http, &mqtt);
     assert_eq!(itself.code, 0, "{itself:?}");
     assert!(itself.out.contains("A second server cannot start on this data."), "{itself:?}");

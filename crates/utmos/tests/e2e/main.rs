@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod administration;
+mod bench;
 mod broker;
 mod config;
 mod demo;

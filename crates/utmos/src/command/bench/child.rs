@@ -52,12 +52,15 @@ pub struct Place {
     /// A program, with its arguments, that runs the server.
     under: Vec<String>,
     pub http: SocketAddr,
+    /// Where docks connect: the broker inside the server, or one outside.
     pub mqtt: SocketAddr,
 }
 
 /// What the server was given before it started.
 pub struct Prepared {
     pub access: Access,
+    /// Of further tenants. The tenants have the docks in turn.
+    pub others: Vec<Access>,
     /// The docks of the load, and as the last one the dock that emergencies go to.
     pub docks: Vec<DockConfig>,
 }
@@ -81,6 +84,11 @@ impl Place {
         Ok(Self { dir: dir.to_owned(), settings: Vec::new(), under: Vec::new(), http, mqtt })
     }
 
+    /// A file in its folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
     /// Lets another program run the server, to look at it.
     pub fn run_under(&mut self, program: Vec<String>) {
         self.under = program;
@@ -89,6 +97,27 @@ impl Place {
     /// Gives the server a setting that is not the default, as `--set` takes it.
     pub fn set(&mut self, assignment: String) {
         self.settings.push(assignment);
+    }
+
+    /// Has the server and its docks meet at a broker outside.
+    pub fn meet_at(&mut self, broker: SocketAddr) {
+        self.mqtt = broker;
+        let settings = [
+            ("mode", "external".to_owned()),
+            ("external.host", broker.ip().to_string()),
+            ("external.port", broker.port().to_string()),
+            // Quiet docks are there all the same.
+            ("external.liveness_seconds", "3600".to_owned()),
+        ];
+        self.settings
+            .extend(settings.into_iter().map(|(key, value)| format!("mqtt.{key}={value}")));
+    }
+
+    /// The configuration of the server, for what is done to its database while it does not run.
+    pub fn config(&self) -> anyhow::Result<Config> {
+        let assignments = [format!("data_dir={}", self.dir.display())];
+        let assignments = assignments.iter().chain(&self.settings).map(String::as_str);
+        Ok(Config::load(Layers::new().assignments("--set", assignments))?.config)
     }
 
     /// Starts the server and waits until it is ready.
@@ -147,31 +176,43 @@ impl Place {
 impl Prepared {
     /// A tenant, a credential, and `docks` docks and one more.
     pub async fn new(place: &Place, docks: u32) -> anyhow::Result<Self> {
-        let assignments = [format!("data_dir={}", place.dir.display())];
-        let layers = Layers::new().assignments("--set", assignments.iter().map(String::as_str));
-        let store = opened::store(&Config::load(layers)?.config).await?;
-        let prepared = Self::fill(&*store, place, docks).await;
+        Self::of_tenants(place, 1, docks).await
+    }
+
+    /// So many tenants, each with a credential, which have `docks` docks and one more in turn.
+    pub async fn of_tenants(place: &Place, tenants: u32, docks: u32) -> anyhow::Result<Self> {
+        let store = opened::store(&place.config()?).await?;
+        let prepared = Self::fill(&*store, place, tenants, docks).await;
         store.close().await;
         prepared
     }
 
-    async fn fill(store: &dyn Database, place: &Place, docks: u32) -> anyhow::Result<Self> {
-        let tenant = tenant::create(store, "bench").await?;
-        let (credential, key) =
-            credential::make(&NewArgs::of("bench", Role::TenantAdmin), &tenant, now())?;
-        let access = Access {
-            url: format!("http://{}", place.http),
-            api_id: credential.api_id.clone(),
-            key,
-        };
-        store.put_credential(credential).await?;
+    async fn fill(
+        store: &dyn Database,
+        place: &Place,
+        tenants: u32,
+        docks: u32,
+    ) -> anyhow::Result<Self> {
+        let (mut ids, mut accesses) = (Vec::new(), Vec::new());
+        for number in 1..=tenants.max(1) {
+            let name = if number == 1 { "bench".to_owned() } else { format!("bench-{number}") };
+            let tenant = tenant::create(store, &name).await?;
+            let (credential, key) =
+                credential::make(&NewArgs::of("bench", Role::TenantAdmin), &tenant, now())?;
+            let url = format!("http://{}", place.http);
+            accesses.push(Access { url, api_id: credential.api_id.clone(), key });
+            store.put_credential(credential).await?;
+            ids.push(tenant.id);
+        }
         let docks: Vec<DockConfig> =
             (1..=docks + 1).map(|number| DockConfig::numbered(SEED, number)).collect();
-        for dock in &docks {
+        for (dock, tenant) in docks.iter().zip(ids.iter().cycle()) {
             let by = By { who: "bench".to_owned(), at: now() };
-            store.order(DeviceOrder::Register(device(tenant.id, dock)?), by).await?;
+            store.order(DeviceOrder::Register(device(*tenant, dock)?), by).await?;
         }
-        Ok(Self { access, docks })
+        let mut accesses = accesses.into_iter();
+        let access = accesses.next().context("a bench without a tenant")?;
+        Ok(Self { access, others: accesses.collect(), docks })
     }
 }
 
@@ -242,6 +283,7 @@ impl Drop for Server {
     }
 }
 
-fn free_address() -> anyhow::Result<SocketAddr> {
+/// An address of this machine that nobody listens on.
+pub fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }

@@ -22,7 +22,16 @@ pub struct Args {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Several { engines: Vec<Figures> },
+    One(Figures),
+}
+
+#[derive(Debug, Deserialize)]
 struct Figures {
+    #[serde(default)]
+    engine: Option<String>,
     runs: u32,
     seconds: f64,
     measures: Vec<Measured>,
@@ -97,8 +106,29 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
 fn read(file: &Path) -> anyhow::Result<Figures> {
     let text =
         fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
-    serde_json::from_str(&text)
+    parse(&text)
         .with_context(|| format!("{} is not what utmos bench --json writes", file.display()))
+}
+
+/// Figures of one engine, or those of several, of which each has names of its own.
+fn parse(text: &str) -> anyhow::Result<Figures> {
+    let written: Written = serde_json::from_str(text)?;
+    let several = match written {
+        Written::One(figures) => return Ok(figures),
+        Written::Several { engines } => engines,
+    };
+    let (runs, seconds) =
+        several.first().map(|first| (first.runs, first.seconds)).context("no engine")?;
+    let mut measures = Vec::new();
+    for mut figures in several {
+        let engine = figures.engine.take().unwrap_or_default();
+        for measured in &mut figures.measures {
+            measured.name = format!("{engine} {}", measured.name);
+            measured.title = format!("{engine}: {}", measured.title);
+        }
+        measures.extend(figures.measures);
+    }
+    Ok(Figures { engine: None, runs, seconds, measures })
 }
 
 fn rows(old: &[Measured], new: &[Measured]) -> Vec<[String; 7]> {
@@ -122,6 +152,7 @@ fn rows(old: &[Measured], new: &[Measured]) -> Vec<[String; 7]> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
     fn measured(name: &str, of: &str, [min, median, max]: [f64; 3]) -> Measured {
@@ -143,6 +174,23 @@ mod tests {
         for (old, new, verdict) in verdicts {
             assert_eq!(Verdict::of(&old, &new), verdict, "{old:?} {new:?}");
         }
+    }
+
+    #[test]
+    fn engines_in_one_file_are_told_apart() {
+        let one = r#"{"engine": "ENGINE", "runs": 3, "seconds": 1.0, "measures": [{"name": "n", "title": "t",
+            "unit": "u", "of": "value", "median": 1.0, "min": 1.0, "max": 1.0}]}"#;
+        let names = |text: &str| {
+            let figures = parse(text).unwrap();
+            let names =
+                figures.measures.into_iter().map(|one| format!("{} {}", one.name, one.title));
+            names.collect::<Vec<_>>()
+        };
+        assert_eq!(names(one), ["n t"]);
+        let (a, b) = (one.replace("ENGINE", "a"), one.replace("ENGINE", "b"));
+        let both = format!(r#"{{"version": "1", "engines": [{a}, {b}]}}"#);
+        assert_eq!(names(&both), ["a n a: t", "b n b: t"]);
+        assert!(parse(r#"{"engines": []}"#).is_err() && parse("{}").is_err());
     }
 
     #[test]

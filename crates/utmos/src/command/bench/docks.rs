@@ -18,6 +18,7 @@ use tokio::{
 use utmos_core::{id::GatewaySn, time::Clock};
 use utmos_dji::{
     device_side::{self, Downlink},
+    downlink::Heading,
     topic::{DownlinkTopic, UplinkTopic},
 };
 use utmos_mqtt::{Client, ClientConfig, Inbound, Password, Publish, Qos};
@@ -25,7 +26,7 @@ use utmos_server::clock::SystemClock;
 use utmos_sim::{BrokerAddress, DockConfig, Fleet, FleetConfig, Outcome, ReplyTiming};
 
 use super::{
-    child::{Place, Prepared, SEED},
+    child::{Prepared, SEED},
     load::{self, Load, Site, Told, Until},
 };
 
@@ -89,9 +90,10 @@ impl Drop for Apart {
 }
 
 impl Docks {
-    pub async fn start(place: &Place, prepared: &Prepared) -> anyhow::Result<Self> {
+    /// Connects them to a broker.
+    pub async fn start(mqtt: SocketAddr, prepared: &Prepared) -> anyhow::Result<Self> {
         let (last, docks) = prepared.docks.split_last().context("there are no docks")?;
-        let broker = BrokerAddress::new(place.mqtt.ip().to_string(), place.mqtt.port());
+        let broker = BrokerAddress::new(mqtt.ip().to_string(), mqtt.port());
         let mut config = FleetConfig::new(broker, 0, SEED);
         config.docks = docks.to_vec();
         config.quiet = true;
@@ -99,7 +101,7 @@ impl Docks {
         let fleet = Fleet::start(config).context("the docks do not start")?;
         timeout(ONLINE_WAIT, fleet.ready()).await.context("the docks do not come online")?;
         let apart = Apart::new()?;
-        let last = apart.handle.spawn(LastDock::start(place.mqtt, last.clone()));
+        let last = apart.handle.spawn(LastDock::start(mqtt, last.clone()));
         let last =
             timeout(ONLINE_WAIT, last).await.context("the last dock does not come online")???;
         Ok(Self { fleet, last, apart })
@@ -219,6 +221,11 @@ impl LastDock {
             inbound.recv().await.context("the last dock's client ended")?,
             Inbound::LinkUp { .. }
         ) {}
+        // Behind a broker outside, who was never heard is not there.
+        let heard = UplinkTopic::Osd { device: gateway.to_device() }.to_string();
+        let (tid, at) = ("bench-last-dock", SystemClock::new().now().wall);
+        let osd = device_side::osd(Heading { tid, bid: tid, at }, &gateway, r#"{"mode_code":0}"#);
+        client.outlet().publish(Publish::new(heard, osd)).await;
         let received = Arc::new(Mutex::new(BTreeMap::new()));
         let reply_topic = UplinkTopic::ServicesReply { gateway }.to_string();
         let (outlet, ledger, clock) = (client.outlet(), Arc::clone(&received), SystemClock::new());

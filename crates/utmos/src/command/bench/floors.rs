@@ -1,4 +1,6 @@
-//! What the disk and the broker do with nothing of ours around them. No figure of the server can be better.
+//! What the disk, the broker and the database do with nothing of ours around them. No figure of the server can be better.
+
+mod commits;
 
 use std::{
     fs::File,
@@ -16,6 +18,7 @@ use utmos_mqtt::{
     Publish, Qos, Sent,
 };
 
+pub use self::commits::{AT_ONCE, commits};
 use super::load::{Loaded, record, times};
 
 const BLOCK: [u8; 4096] = [7; 4096];
@@ -72,13 +75,20 @@ impl Doorkeeper for Open {
     }
 }
 
-/// Round trips at QoS 1 both ways: from the embedded broker's own outlet to a client on a socket and back. Each of
-/// `in_flight` clients has one message under way.
-pub async fn mqtt(in_flight: usize, time: Duration) -> anyhow::Result<Loaded> {
+/// Round trips at QoS 1 both ways: from where the server stands to a client on a socket and back. Each of `in_flight`
+/// clients has one message under way. The broker is the embedded one, in this process as it is in the server's, unless
+/// another is named, which the server's side reaches over a socket too.
+pub async fn mqtt(
+    outside: Option<SocketAddr>,
+    in_flight: usize,
+    time: Duration,
+) -> anyhow::Result<Loaded> {
     let (inbound, mut came) = mpsc::channel(INBOUND_MAX);
-    let config = BrokerConfig::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-    let broker = Broker::start(config, Arc::new(Open), inbound).await?;
-    let address = broker.local_addr();
+    let side = match outside {
+        Some(address) => ServerSide::at(address, inbound, &mut came).await?,
+        None => ServerSide::embedded(inbound).await?,
+    };
+    let address = side.address;
     let mut echoes = Vec::new();
     let mut backs = Vec::new();
     for number in 0..in_flight {
@@ -99,7 +109,7 @@ pub async fn mqtt(in_flight: usize, time: Duration) -> anyhow::Result<Loaded> {
     let began = Instant::now();
     let mut running = JoinSet::new();
     for (number, back) in backs.into_iter().enumerate() {
-        running.spawn(round_trips(broker.outlet(), number, back, began, time));
+        running.spawn(round_trips(side.outlet(), number, back, began, time));
     }
     let mut all = times();
     while let Some(one) = running.join_next().await {
@@ -109,9 +119,62 @@ pub async fn mqtt(in_flight: usize, time: Duration) -> anyhow::Result<Loaded> {
     for echo in echoes {
         echo.stop().await;
     }
-    broker.shutdown().await;
+    side.stop().await;
     handing_out.abort();
     Ok(Loaded { done: all.len(), times: all, took, commands: Vec::new() })
+}
+
+/// Where the server stands.
+struct ServerSide {
+    address: SocketAddr,
+    how: How,
+}
+
+enum How {
+    Embedded(Broker),
+    Outside(Client),
+}
+
+impl ServerSide {
+    async fn embedded(inbound: mpsc::Sender<Inbound>) -> anyhow::Result<Self> {
+        let config = BrokerConfig::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let broker = Broker::start(config, Arc::new(Open), inbound).await?;
+        Ok(Self { address: broker.local_addr(), how: How::Embedded(broker) })
+    }
+
+    async fn at(
+        address: SocketAddr,
+        inbound: mpsc::Sender<Inbound>,
+        came: &mut mpsc::Receiver<Inbound>,
+    ) -> anyhow::Result<Self> {
+        let mut config =
+            ClientConfig::new(address.ip().to_string(), address.port(), "bench-server");
+        config.subscriptions = vec![("bench/+/up".to_owned(), Qos::AtLeastOnce)];
+        let client = Client::start(config, inbound);
+        linked(came).await?;
+        Ok(Self { address, how: How::Outside(client) })
+    }
+
+    fn outlet(&self) -> Arc<dyn Outlet> {
+        match &self.how {
+            How::Embedded(broker) => broker.outlet(),
+            How::Outside(client) => client.outlet(),
+        }
+    }
+
+    async fn stop(self) {
+        match self.how {
+            How::Embedded(broker) => broker.shutdown().await,
+            How::Outside(client) => client.shutdown().await,
+        }
+    }
+}
+
+/// Waits for a client's connection.
+async fn linked(inbound: &mut mpsc::Receiver<Inbound>) -> anyhow::Result<()> {
+    while !matches!(inbound.recv().await.context("an MQTT client ended")?, Inbound::LinkUp { .. }) {
+    }
+    Ok(())
 }
 
 async fn round_trips(
@@ -151,10 +214,7 @@ impl Echo {
         config.subscriptions = vec![(down(number), Qos::AtLeastOnce)];
         let (sender, mut inbound) = mpsc::channel(INBOUND_MAX);
         let client = Client::start(config, sender);
-        while !matches!(
-            inbound.recv().await.context("an MQTT client ended")?,
-            Inbound::LinkUp { .. }
-        ) {}
+        linked(&mut inbound).await?;
         let (outlet, up) = (client.outlet(), format!("bench/{number}/up"));
         let task = tokio::spawn(async move {
             while let Some(message) = inbound.recv().await {

@@ -51,11 +51,43 @@ struct Counted {
     instructions_per_command: u64,
     /// Commands that were counted.
     commands: u64,
+    /// How the program was built: counts of different builds say nothing of each other.
+    build: String,
+    /// The processors it was built for.
+    architecture: String,
+}
+
+impl Counted {
+    fn new(instructions_per_command: u64, commands: u64) -> Self {
+        let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+        Self {
+            instructions_per_command,
+            commands,
+            build: build.to_owned(),
+            architecture: std::env::consts::ARCH.to_owned(),
+        }
+    }
+
+    fn of(&self) -> String {
+        format!("a {} build for {}", self.build, self.architecture)
+    }
+
+    /// How much more than before, in per cent.
+    fn growth(&self, before: &Self) -> f64 {
+        let old = before.instructions_per_command.max(1) as f64;
+        (self.instructions_per_command as f64 / old - 1.0) * 100.0
+    }
 }
 
 /// Counts them.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let before: Option<Counted> = args.against.as_deref().map(read).transpose()?;
+    let own = Counted::new(0, args.commands).of();
+    if let Some(other) = before.as_ref().map(Counted::of).filter(|other| *other != own) {
+        bail!(
+            "the figures to compare with are of {other}, and this is {own}; count them anew with --json"
+        );
+    }
     if cfg!(debug_assertions) {
         output::note("this is a debug build; only a release build is worth measuring");
     }
@@ -65,15 +97,14 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         "{each} instructions for each command, from its POST until its end was seen ({} commands)",
         args.commands
     ));
-    let counted = Counted { instructions_per_command: each, commands: args.commands };
+    let counted = Counted::new(each, args.commands);
     if let Some(file) = &args.json {
         let text = format!("{}\n", serde_json::to_string_pretty(&counted)?);
         fs::write(file, text).with_context(|| format!("{} cannot be written", file.display()))?;
     }
     let Some(before) = before else { return Ok(Exit::Done) };
-    let old = before.instructions_per_command;
-    let growth = (each as f64 / old.max(1) as f64 - 1.0) * 100.0;
-    output::line(format_args!("{old} before: {growth:+.1} %"));
+    let growth = counted.growth(&before);
+    output::line(format_args!("{} before: {growth:+.1} %", before.instructions_per_command));
     if growth > args.growth_max {
         output::note(format_args!("failed: more than {} % growth", args.growth_max));
         return Ok(Exit::Failure);
@@ -102,8 +133,8 @@ async fn count(dir: &Path, commands: u64) -> anyhow::Result<u64> {
     ]);
     let prepared = Prepared::new(&place, DOCKS).await?;
     let server = place.start().await.context("is valgrind installed?")?.server;
-    let docks = Docks::start(&place, &prepared).await?;
-    let site = load::Site::new(&place, &prepared);
+    let docks = Docks::start(place.mqtt, &prepared).await?;
+    let site = load::Site::new(place.http, &prepared);
     let mut told = load::some(&site, COMMANDS_BEFORE).await?;
     switch("on", server.id()).await?;
     told.extend(load::some(&site, commands).await?);
@@ -143,6 +174,15 @@ fn total(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn growth_is_told_in_per_cent_and_builds_are_told_apart() {
+        let (before, now) = (Counted::new(1_000_000, 400), Counted::new(1_050_000, 400));
+        assert!((now.growth(&before) - 5.0).abs() < 1e-9 && before.growth(&now) < 0.0);
+        assert_eq!(before.of(), now.of());
+        let elsewhere = Counted { architecture: "pdp11".to_owned(), ..Counted::new(1, 400) };
+        assert_ne!(before.of(), elsewhere.of());
+    }
 
     #[test]
     fn the_sum_is_found_in_what_valgrind_writes() {

@@ -1,6 +1,7 @@
 //! Clients that send commands as fast as they are answered.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,13 +17,16 @@ use utmos_core::{ports::Ids, signing::SignedParts, time::Clock};
 use utmos_server::ids::SystemIds;
 
 use super::{
-    child::{Place, Prepared},
+    child::Prepared,
     http::{Answer, Connection, Signer},
 };
 
-const COMMANDS: &str = "/api/v1/open/downlink/commands";
+/// Where commands are.
+pub const COMMANDS: &str = "/api/v1/open/downlink/commands";
 /// A request of about 450 bytes.
 const VALUE_CHARS: usize = 220;
+/// The longest that the API allows for an answer.
+const TIMEOUT_SECONDS: u32 = 300;
 /// One of so many commands is one that the docks refuse.
 const REFUSED_EVERY: u64 = 4;
 /// The docks have no camera there.
@@ -31,11 +35,15 @@ const NO_CAMERA: &str = "52-0-0";
 /// Where the load goes, and in whose name.
 pub struct Site {
     signer: Signer,
-    address: std::net::SocketAddr,
+    /// Of further tenants, which have the docks in turn.
+    others: Vec<Signer>,
+    address: SocketAddr,
     docks: Vec<String>,
     /// The dock beside the load's, for emergencies.
     pub last_dock: String,
     ids: SystemIds,
+    /// Of this bench alone: the server may know the nonces of an earlier one.
+    nonce_start: String,
     nonces: AtomicU64,
 }
 
@@ -83,14 +91,18 @@ struct Seen<'a> {
 }
 
 impl Site {
-    pub fn new(place: &Place, prepared: &Prepared) -> Self {
+    /// A server's API, and who is at it.
+    pub fn new(http: SocketAddr, prepared: &Prepared) -> Self {
         let mut docks: Vec<String> = prepared.docks.iter().map(|dock| dock.sn.clone()).collect();
+        let ids = SystemIds::new();
         Self {
             signer: Signer::new(&prepared.access),
-            address: place.http,
+            others: prepared.others.iter().map(Signer::new).collect(),
+            address: http,
             last_dock: docks.pop().unwrap_or_default(),
             docks,
-            ids: SystemIds::new(),
+            nonce_start: ids.random().simple().to_string(),
+            ids,
             nonces: AtomicU64::new(0),
         }
     }
@@ -98,19 +110,31 @@ impl Site {
     pub async fn connect(&self) -> anyhow::Result<Client<'_>> {
         let connection =
             Connection::open(self.address).await.context("the server takes no connection")?;
-        Ok(Client { site: self, connection })
+        Ok(Client { site: self, signer: &self.signer, connection })
     }
 
     /// The n-th dock of the load, round and round.
     pub fn dock(&self, n: u64) -> &str {
-        let at = usize::try_from(n).unwrap_or(0).checked_rem(self.docks.len()).unwrap_or(0);
-        self.docks.get(at).map_or("", String::as_str)
+        self.docks.get(self.at(n)).map_or("", String::as_str)
+    }
+
+    fn at(&self, n: u64) -> usize {
+        usize::try_from(n).unwrap_or(0).checked_rem(self.docks.len()).unwrap_or(0)
+    }
+
+    /// Who commands the n-th dock.
+    fn signer_of(&self, n: u64) -> &Signer {
+        match self.at(n) % (self.others.len() + 1) {
+            0 => &self.signer,
+            other => self.others.get(other - 1).unwrap_or(&self.signer),
+        }
     }
 }
 
 /// One client with its connection.
 pub struct Client<'a> {
     site: &'a Site,
+    signer: &'a Signer,
     connection: Connection,
 }
 
@@ -122,15 +146,19 @@ impl Client<'_> {
         query: Option<&str>,
         body: &[u8],
     ) -> anyhow::Result<Answer<'_>> {
-        let nonce = format!("bench-{}", self.site.nonces.fetch_add(1, Ordering::Relaxed));
-        self.connection
-            .signed(&self.site.signer, &nonce, SignedParts { method, path, query, body })
-            .await
+        let number = self.site.nonces.fetch_add(1, Ordering::Relaxed);
+        let nonce = format!("{}-{number}", self.site.nonce_start);
+        self.connection.signed(self.signer, &nonce, SignedParts { method, path, query, body }).await
+    }
+
+    /// Goes on in the name of the tenant that has the n-th dock.
+    pub fn act_for(&mut self, n: u64) {
+        self.signer = self.site.signer_of(n);
     }
 
     /// Reads something.
-    pub async fn read(&mut self, path: &str) -> anyhow::Result<()> {
-        let answer = self.call("GET", path, None, b"").await?;
+    pub async fn read(&mut self, path: &str, query: Option<&str>) -> anyhow::Result<()> {
+        let answer = self.call("GET", path, query, b"").await?;
         if answer.status != 200 {
             let told = String::from_utf8_lossy(answer.body);
             bail!("GET {path} was answered {}: {told}", answer.status);
@@ -170,6 +198,13 @@ impl Client<'_> {
             return self.send(dock, "camera_recording_stop", &payload).await;
         }
         let payload = format!(r#"{{"value":"{:-<VALUE_CHARS$}"}}"#, "");
+        self.send(dock, "custom_data_transmission_to_psdk", &payload).await
+    }
+
+    /// A command that is given the longest time there is to be answered.
+    pub async fn send_unanswered(&mut self, dock: &str) -> anyhow::Result<String> {
+        let payload =
+            format!(r#"{{"value":"{:-<VALUE_CHARS$}"}},"timeout_seconds":{TIMEOUT_SECONDS}"#, "");
         self.send(dock, "custom_data_transmission_to_psdk", &payload).await
     }
 
@@ -236,6 +271,9 @@ impl Load {
         let mut n = number as u64;
         while began.elapsed() < self.time {
             let dock = if fixed { &site.last_dock } else { site.dock(n) };
+            if !fixed {
+                client.act_for(n);
+            }
             let start = Instant::now();
             let id = client.send_load(dock, n).await?;
             let end = match self.until {

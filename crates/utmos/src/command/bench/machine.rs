@@ -22,6 +22,46 @@ fn parse_cpu(stat: &str) -> Option<Duration> {
     Some(of_ticks(user + system))
 }
 
+/// Processor time that a process has used with all that it has begun, those that have ended included.
+pub fn cpu_of_all(id: u32) -> anyhow::Result<Duration> {
+    let mut stats = Vec::new();
+    for entry in std::fs::read_dir("/proc").context("/proc cannot be read")? {
+        // One that ends meanwhile is counted by whoever waited for it, at the next look.
+        let stat = entry.ok().and_then(|it| std::fs::read_to_string(it.path().join("stat")).ok());
+        stats.extend(stat.as_deref().and_then(Kin::parse));
+    }
+    Ok(of_ticks(ticks_of_all(id, &stats)))
+}
+
+/// A process, who began it, and what both it and those it waited for have used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Kin {
+    id: u32,
+    parent: u32,
+    ticks: u64,
+}
+
+impl Kin {
+    fn parse(stat: &str) -> Option<Self> {
+        let (head, fields) = stat.rsplit_once(')')?;
+        let id = head.split_once(' ')?.0.parse().ok()?;
+        let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+        let parent = fields.get(1)?.parse().ok()?;
+        let used: Option<Vec<u64>> =
+            fields.get(11..15)?.iter().map(|field| field.parse().ok()).collect();
+        Some(Self { id, parent, ticks: used?.iter().sum() })
+    }
+}
+
+fn ticks_of_all(root: u32, all: &[Kin]) -> u64 {
+    let (mut ticks, mut to_do) = (0, vec![root]);
+    while let Some(id) = to_do.pop() {
+        ticks += all.iter().filter(|kin| kin.id == id).map(|kin| kin.ticks).sum::<u64>();
+        to_do.extend(all.iter().filter(|kin| kin.parent == id && kin.id != id).map(|kin| kin.id));
+    }
+    ticks
+}
+
 fn of_ticks(ticks: u64) -> Duration {
     Duration::from_millis(ticks * (1_000 / TICKS))
 }
@@ -86,6 +126,17 @@ mod tests {
         let stat = "7 (a ) b) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 3 0 1";
         assert_eq!(parse_cpu(stat), Some(Duration::from_secs(2)));
         assert_eq!(parse_cpu("7 (x) S 1"), None);
+    }
+
+    #[test]
+    fn a_process_counts_with_all_that_it_has_begun() {
+        let stat = "7 (a ) b) S 1 2 3 4 5 6 7 8 9 10 150 50 3 4 20 0 3 0 1";
+        assert_eq!(Kin::parse(stat), Some(Kin { id: 7, parent: 1, ticks: 207 }));
+        assert_eq!(Kin::parse("7 (x) S 1"), None);
+        let kin = |id, parent, ticks| Kin { id, parent, ticks };
+        let all = [kin(0, 0, 1), kin(7, 1, 10), kin(8, 7, 20), kin(9, 8, 40), kin(10, 1, 80)];
+        assert_eq!(ticks_of_all(7, &all), 70);
+        assert_eq!(ticks_of_all(99, &all), 0);
     }
 
     #[test]

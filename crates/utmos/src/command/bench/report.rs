@@ -5,249 +5,13 @@ use std::{collections::BTreeMap, time::Duration};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use super::{docks::Judged, load::Loaded};
+use super::{
+    docks::Judged,
+    engine::Engine,
+    load::Loaded,
+    measure::{Figure, Floor, Measure},
+};
 use crate::{output, time::now};
-
-/// Everything that is measured, in the order of the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Measure {
-    Sync,
-    Mqtt1,
-    Mqtt64,
-    Healthz,
-    Accept1,
-    Accept64,
-    Loop1,
-    Loop16,
-    Loop64,
-    Loop256,
-    Cpu,
-    OwnCpu,
-    Written,
-    PhaseAccept,
-    PhaseHandOver,
-    PhaseSeen,
-    Paced500,
-    Paced2000,
-    Emergency,
-    MemoryIdle,
-    MemoryDocks,
-    MemoryLoad,
-    Restart,
-    RestartStored,
-    Telemetry,
-    TelemetryCpu,
-    TelemetryCommandsSilent,
-    TelemetryCommands,
-    TelemetryRepliesSilent,
-    TelemetryReplies,
-    TelemetryLatest,
-    TelemetryMemory,
-    TelemetryDisk,
-}
-
-/// Which figure of a measure its goals and its spread are about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Figure {
-    PerSecond,
-    P50,
-    P99,
-    Value,
-}
-
-impl Measure {
-    const ALL: [Self; 33] = [
-        Self::Sync,
-        Self::Mqtt1,
-        Self::Mqtt64,
-        Self::Healthz,
-        Self::Accept1,
-        Self::Accept64,
-        Self::Loop1,
-        Self::Loop16,
-        Self::Loop64,
-        Self::Loop256,
-        Self::Cpu,
-        Self::OwnCpu,
-        Self::Written,
-        Self::PhaseAccept,
-        Self::PhaseHandOver,
-        Self::PhaseSeen,
-        Self::Paced500,
-        Self::Paced2000,
-        Self::Emergency,
-        Self::MemoryIdle,
-        Self::MemoryDocks,
-        Self::MemoryLoad,
-        Self::Restart,
-        Self::RestartStored,
-        Self::Telemetry,
-        Self::TelemetryCpu,
-        Self::TelemetryCommandsSilent,
-        Self::TelemetryCommands,
-        Self::TelemetryRepliesSilent,
-        Self::TelemetryReplies,
-        Self::TelemetryLatest,
-        Self::TelemetryMemory,
-        Self::TelemetryDisk,
-    ];
-
-    fn key(self) -> &'static str {
-        match self {
-            Self::Sync => "floor_fdatasync",
-            Self::Mqtt1 => "floor_mqtt_1",
-            Self::Mqtt64 => "floor_mqtt_64",
-            Self::Healthz => "floor_http_64",
-            Self::Accept1 => "accept_1",
-            Self::Accept64 => "accept_64",
-            Self::Loop1 => "loop_1",
-            Self::Loop16 => "loop_16",
-            Self::Loop64 => "loop_64",
-            Self::Loop256 => "loop_256",
-            Self::Cpu => "server_cpu_per_loop_64",
-            Self::OwnCpu => "bench_cpu_per_loop_64",
-            Self::Written => "written_per_loop_64",
-            Self::PhaseAccept => "phase_accept",
-            Self::PhaseHandOver => "phase_hand_over",
-            Self::PhaseSeen => "phase_seen",
-            Self::Paced500 => "paced_500",
-            Self::Paced2000 => "paced_2000",
-            Self::Emergency => "emergency",
-            Self::MemoryIdle => "memory_idle",
-            Self::MemoryDocks => "memory_100_docks",
-            Self::MemoryLoad => "memory_after_load",
-            Self::Restart => "restart",
-            Self::RestartStored => "restart_stored_100k",
-            Self::Telemetry => "telemetry",
-            Self::TelemetryCpu => "telemetry_cpu",
-            Self::TelemetryCommandsSilent => "telemetry_commands_silent",
-            Self::TelemetryCommands => "telemetry_commands",
-            Self::TelemetryRepliesSilent => "telemetry_replies_silent",
-            Self::TelemetryReplies => "telemetry_replies",
-            Self::TelemetryLatest => "telemetry_latest",
-            Self::TelemetryMemory => "telemetry_memory",
-            Self::TelemetryDisk => "telemetry_disk",
-        }
-    }
-
-    /// Reads a name as it stands in the JSON.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|measure| measure.key() == text);
-        found.ok_or_else(|| format!("is none of {}", Self::ALL.map(Self::key).join(", ")))
-    }
-
-    fn title(self) -> &'static str {
-        match self {
-            Self::Sync => "floor: 4 KiB written and synced",
-            Self::Mqtt1 => "floor: MQTT QoS 1 round trip, 1 in flight",
-            Self::Mqtt64 => "floor: MQTT QoS 1 round trips, 64 in flight",
-            Self::Healthz => "floor: GET /healthz, 64 clients",
-            Self::Accept1 => "POST to 202, 1 client",
-            Self::Accept64 => "POST to 202, 64 clients",
-            Self::Loop1 => "POST to outcome, 1 client",
-            Self::Loop16 => "POST to outcome, 16 clients",
-            Self::Loop64 => "POST to outcome, 64 clients",
-            Self::Loop256 => "POST to outcome, 256 clients",
-            Self::Cpu => "server CPU for each loop, 64 clients",
-            Self::OwnCpu => "this program's CPU for each loop (load, docks)",
-            Self::Written => "server's writes to the disk for each loop, 64 clients",
-            Self::PhaseAccept => "1 client: POST to its 202",
-            Self::PhaseHandOver => "1 client: POST to bytes at the dock",
-            Self::PhaseSeen => "1 client: bytes at the dock to outcome seen",
-            Self::Paced500 => "POST to outcome, 500 a second",
-            Self::Paced2000 => "POST to outcome, 2,000 a second",
-            Self::Emergency => "emergency POST to bytes at the dock, under load",
-            Self::MemoryIdle => "server memory, idle",
-            Self::MemoryDocks => "server memory, 101 docks online",
-            Self::MemoryLoad => "server memory, after the load",
-            Self::Restart => "restart until ready",
-            Self::RestartStored => "restart until ready, 100,000 commands stored and 1,000 open",
-            Self::Telemetry => "osd of 1,000 docks taken in",
-            Self::TelemetryCpu => "server CPU meanwhile, of one processor",
-            Self::TelemetryCommandsSilent => "POST to outcome, 100 a second, 1,000 silent docks",
-            Self::TelemetryCommands => "POST to outcome, 100 a second, under their osd",
-            Self::TelemetryRepliesSilent => "request of a dock to answer, 1,000 silent docks",
-            Self::TelemetryReplies => "request of a dock to answer, under their osd",
-            Self::TelemetryLatest => "GET of a device's latest, 1 client, under their osd",
-            Self::TelemetryMemory => {
-                "server memory, 10,001 docks registered, 1,000 of them telling"
-            }
-            Self::TelemetryDisk => "history of a device for a day, two messages a second",
-        }
-    }
-
-    fn figure(self) -> (Figure, &'static str) {
-        match self {
-            Self::Accept1
-            | Self::Loop1
-            | Self::Mqtt1
-            | Self::PhaseAccept
-            | Self::PhaseHandOver
-            | Self::PhaseSeen => (Figure::P50, "ms"),
-            Self::Emergency
-            | Self::Paced500
-            | Self::Paced2000
-            | Self::TelemetryCommandsSilent
-            | Self::TelemetryCommands
-            | Self::TelemetryRepliesSilent
-            | Self::TelemetryReplies => (Figure::P99, "ms"),
-            Self::TelemetryLatest => (Figure::P50, "ms"),
-            Self::TelemetryCpu => (Figure::Value, "%"),
-            Self::TelemetryMemory | Self::TelemetryDisk => (Figure::Value, "MB"),
-            Self::Sync
-            | Self::Telemetry
-            | Self::Mqtt64
-            | Self::Healthz
-            | Self::Accept64
-            | Self::Loop16
-            | Self::Loop64
-            | Self::Loop256 => (Figure::PerSecond, "/s"),
-            Self::Cpu | Self::OwnCpu => (Figure::Value, "µs"),
-            Self::Written => (Figure::Value, "KiB"),
-            Self::MemoryIdle | Self::MemoryDocks | Self::MemoryLoad => (Figure::Value, "MB"),
-            Self::Restart | Self::RestartStored => (Figure::Value, "ms"),
-        }
-    }
-
-    /// First stop and target, in the unit of [`Measure::figure`].
-    fn goals(self) -> (Option<f64>, Option<f64>) {
-        match self {
-            Self::Accept1 => (Some(1.5), Some(0.7)),
-            Self::Accept64 => (Some(5_000.0), Some(15_000.0)),
-            Self::Loop1 => (Some(3.0), Some(1.2)),
-            Self::Loop64 => (Some(3_000.0), Some(8_000.0)),
-            Self::Loop256 => (Some(3_000.0), Some(10_000.0)),
-            Self::Cpu => (Some(350.0), Some(120.0)),
-            Self::Emergency => (Some(20.0), Some(10.0)),
-            Self::Paced2000 => (Some(50.0), Some(10.0)),
-            Self::MemoryIdle => (Some(50.0), Some(40.0)),
-            Self::RestartStored => (Some(1_000.0), Some(1_000.0)),
-            Self::Telemetry => (None, Some(2_000.0)),
-            Self::TelemetryReplies => (None, Some(10.0)),
-            Self::TelemetryLatest => (None, Some(1.0)),
-            Self::TelemetryMemory => (None, Some(200.0)),
-            Self::Sync
-            | Self::TelemetryCpu
-            | Self::TelemetryCommandsSilent
-            | Self::TelemetryCommands
-            | Self::TelemetryRepliesSilent
-            | Self::TelemetryDisk
-            | Self::Mqtt1
-            | Self::Mqtt64
-            | Self::Healthz
-            | Self::Loop16
-            | Self::OwnCpu
-            | Self::Written
-            | Self::PhaseAccept
-            | Self::PhaseHandOver
-            | Self::PhaseSeen
-            | Self::Paced500
-            | Self::MemoryDocks
-            | Self::MemoryLoad
-            | Self::Restart => (None, None),
-        }
-    }
-}
 
 /// What one run measured. Times are milliseconds.
 #[derive(Debug, Clone, Copy, Default)]
@@ -328,6 +92,8 @@ impl Middle {
 
 /// Everything that was measured.
 pub struct Report {
+    /// What the server worked with; `None` where nobody knows.
+    engine: Option<Engine>,
     runs: u32,
     time: Duration,
     began_at: String,
@@ -338,8 +104,9 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn new(runs: u32, time: Duration) -> Self {
+    pub fn new(engine: Option<Engine>, runs: u32, time: Duration) -> Self {
         Self {
+            engine,
             runs,
             time,
             began_at: now().to_string(),
@@ -375,6 +142,9 @@ impl Report {
     }
 
     pub fn print(&self) {
+        if let Some(engine) = self.engine {
+            output::line(format_args!("{}:", engine.title()));
+        }
         let rows: Vec<_> =
             Measure::ALL.into_iter().filter_map(|measure| self.row(measure)).collect();
         output::table(
@@ -391,6 +161,7 @@ impl Report {
             ],
             &rows,
         );
+        self.print_shares();
         let Judged { right, all } = self.judged;
         output::line(format_args!(
             "\ncommands that arrived once and ended as the dock did: {right} of {all}"
@@ -408,6 +179,44 @@ impl Report {
             "runs: {}, of {:?} each measurement; medians of runs",
             self.runs, self.time
         ));
+    }
+
+    /// How much of what the floors of the same runs allow.
+    fn print_shares(&self) {
+        let rows: Vec<_> = Measure::ALL
+            .into_iter()
+            .flat_map(|measure| {
+                let shares = self.shares(measure).into_iter();
+                shares.map(move |(floor, share)| {
+                    [measure.title().to_owned(), floor, format!("{:.0} %", share * 100.0)]
+                })
+            })
+            .collect();
+        if !rows.is_empty() {
+            output::line("");
+            output::table(["MEASURE", "FLOOR", "SHARE OF IT"], &rows);
+        }
+    }
+
+    /// The names of the floors of a measure, and its share of each: 1 would be as good as the floor alone.
+    fn shares(&self, measure: Measure) -> Vec<(String, f64)> {
+        let of = |measure: Measure, figure: Figure| {
+            self.middle(measure, |sample| sample.figure(figure)).map(|middle| middle.median)
+        };
+        let share = |floor: &Floor| match floor {
+            Floor::Rate(floor) => {
+                let share = of(measure, Figure::PerSecond)? / of(*floor, Figure::PerSecond)?;
+                Some((floor.key().to_owned(), share))
+            }
+            Floor::Times(floors) => {
+                let times: Option<Vec<f64>> =
+                    floors.iter().map(|floor| of(*floor, Figure::P50)).collect();
+                let share = times?.iter().sum::<f64>() / of(measure, Figure::P50)?;
+                let names: Vec<&str> = floors.iter().map(|floor| floor.key()).collect();
+                Some((names.join(" + "), share))
+            }
+        };
+        measure.floors().iter().filter_map(share).filter(|(_, share)| share.is_finite()).collect()
     }
 
     fn middle(&self, measure: Measure, figure: impl Fn(&Sample) -> Option<f64>) -> Option<Middle> {
@@ -451,22 +260,21 @@ impl Report {
                 "name": measure.key(),
                 "title": measure.title(),
                 "unit": unit,
-                "of": match figure {
-                    Figure::PerSecond => "per_second",
-                    Figure::P50 => "p50_ms",
-                    Figure::P99 => "p99_ms",
-                    Figure::Value => "value",
-                },
+                "of": figure.key(),
                 "median": main.median,
                 "min": main.min,
                 "max": main.max,
                 "first_stop": first_stop,
                 "target": target,
+                "shares_of_floors": self.shares(measure).into_iter()
+                    .map(|(floor, share)| json!({"floor": floor, "share": share}))
+                    .collect::<Vec<_>>(),
                 "runs": samples,
             }))
         });
         json!({
             "version": env!("CARGO_PKG_VERSION"),
+            "engine": self.engine.map(Engine::key),
             "began_at": self.began_at,
             "processors": std::thread::available_parallelism().map_or(0, usize::from),
             "runs": self.runs,
@@ -478,6 +286,40 @@ impl Report {
             "measures": measures.collect::<Vec<_>>(),
         })
     }
+}
+
+/// Several engines side by side: each one's figure, and how it stands to the first one's.
+pub fn print_beside(reports: &[Report]) {
+    let [first, others @ ..] = reports else { return };
+    if others.is_empty() {
+        return;
+    }
+    let title = |report: &Report| report.engine.map_or("", Engine::title);
+    output::line(format_args!("side by side, and in brackets the ratio to {}:", title(first)));
+    let figure = |report: &Report, measure: Measure| {
+        report.middle(measure, |sample| sample.figure(measure.figure().0)).map(|it| it.median)
+    };
+    let rows: Vec<_> = Measure::ALL
+        .into_iter()
+        .filter_map(|measure| {
+            let cells = reports.iter().enumerate().map(|(at, report)| {
+                let Some(own) = figure(report, measure) else { return String::new() };
+                let unit = measure.figure().1;
+                match figure(first, measure).filter(|_| at > 0) {
+                    Some(of) if of > 0.0 => format!("{} {unit} ({:.2})", short(own), own / of),
+                    Some(_) | None => format!("{} {unit}", short(own)),
+                }
+            });
+            let cells: Vec<String> = cells.collect();
+            let is_measured = cells.iter().any(|cell| !cell.is_empty());
+            let mut row = vec![measure.title().to_owned()];
+            row.extend(cells);
+            row.resize(4, String::new());
+            <[String; 4]>::try_from(row).ok().filter(|_| is_measured)
+        })
+        .collect();
+    let name = |at: usize| reports.get(at).map_or("", title);
+    output::table(["MEASURE", name(0), name(1), name(2)], &rows);
 }
 
 /// Three digits that count.
@@ -503,7 +345,7 @@ mod tests {
 
     #[test]
     fn every_measure_has_its_row_once_it_is_measured() {
-        let mut report = Report::new(1, Duration::from_secs(1));
+        let mut report = Report::new(Some(Engine::Embedded), 1, Duration::from_secs(1));
         for measure in Measure::ALL {
             let times = Sample {
                 p50: Some(1.0),
@@ -513,6 +355,9 @@ mod tests {
             };
             report.add(measure, times);
         }
+        let shares = report.shares(Measure::Loop1);
+        assert_eq!(shares, [("floor_commit + floor_mqtt_1".to_owned(), 2.0)]);
+        assert_eq!(report.shares(Measure::Loop64).len(), 2);
         assert!(Measure::ALL.into_iter().all(|measure| report.row(measure).is_some()));
         assert_eq!(report.to_json()["measures"].as_array().map(Vec::len), Some(Measure::ALL.len()));
     }

@@ -1,7 +1,7 @@
 //! A database that is old: so many commands are written into it as a server would have, so that a start with them can be
 //! timed.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use tokio::task::JoinSet;
@@ -16,18 +16,13 @@ use utmos_core::{
     signing::NonceUse,
     time::{Clock, Deadline},
 };
-use utmos_server::{
-    clock::SystemClock,
-    config::{Config, Layers},
-    ids::SystemIds,
-};
+use utmos_server::{clock::SystemClock, ids::SystemIds};
 
-use super::child::Prepared;
+use super::child::{Place, Prepared};
 use crate::opened::{self, Database};
 
-/// Commands that have ended, and commands that have not.
-pub const ENDED: u64 = 100_000;
-pub const OPEN: u64 = 1_000;
+/// So many ids are answered.
+const SOME: u64 = 1_000;
 /// Written at a time.
 const AT_ONCE: u64 = 500;
 /// The longest deadline there is: those that are open stay so.
@@ -45,14 +40,30 @@ enum Stage {
     Ended,
 }
 
-/// Fills the database of a server that does not run.
-pub async fn fill(dir: &Path, prepared: &Prepared) -> anyhow::Result<()> {
-    let assignments = [format!("data_dir={}", dir.display())];
-    let layers = Layers::new().assignments("--set", assignments.iter().map(String::as_str));
-    let store = opened::store(&Config::load(layers)?.config).await?;
+/// What is written.
+#[derive(Debug, Clone, Copy)]
+pub struct Fill {
+    /// Commands that have ended.
+    pub ended: u64,
+    /// Commands that have not: a half waits, a quarter is claimed, a quarter is delivered.
+    pub open: u64,
+    /// Whether the nonces of all must still be remembered, as when all came within minutes.
+    pub with_nonces: bool,
+}
+
+impl Fill {
+    fn all(self) -> u64 {
+        self.ended + self.open
+    }
+}
+
+/// Fills the database of a server that does not run; answers the ids of some, evenly spread.
+pub async fn fill(place: &Place, prepared: &Prepared, fill: Fill) -> anyhow::Result<Vec<String>> {
+    let store = opened::store(&place.config()?).await?;
     let tenants = store.tenants().await?;
     let tenant = tenants.first().context("the bench has no tenant")?.id;
     let writer = Arc::new(Writer {
+        fill,
         store: store.clone(),
         tenant,
         api_id: prepared.access.api_id.clone(),
@@ -64,24 +75,29 @@ pub async fn fill(dir: &Path, prepared: &Prepared) -> anyhow::Result<()> {
         clock: SystemClock::new(),
         ids: SystemIds::new(),
     });
-    let mut number = 0;
-    while number < ENDED + OPEN {
+    let every = (fill.all() / SOME).max(1);
+    let (mut number, mut some) = (0, Vec::new());
+    while number < fill.all() {
         let mut tasks = JoinSet::new();
-        for number in number..(number + AT_ONCE).min(ENDED + OPEN) {
+        for number in number..(number + AT_ONCE).min(fill.all()) {
             let writer = writer.clone();
-            tasks.spawn(async move { writer.write(number).await });
+            tasks.spawn(async move { anyhow::Ok((number, writer.write(number).await?)) });
         }
         for done in tasks.join_all().await {
-            done?;
+            let (number, id) = done?;
+            if number.is_multiple_of(every) {
+                some.push(id.to_string());
+            }
         }
         number += AT_ONCE;
     }
     drop(writer);
     store.close().await;
-    Ok(())
+    Ok(some)
 }
 
 struct Writer {
+    fill: Fill,
     store: Arc<dyn Database>,
     tenant: TenantId,
     api_id: utmos_core::id::ApiId,
@@ -91,8 +107,8 @@ struct Writer {
 }
 
 impl Writer {
-    async fn write(&self, number: u64) -> anyhow::Result<()> {
-        let stage = match number.checked_sub(ENDED) {
+    async fn write(&self, number: u64) -> anyhow::Result<CommandId> {
+        let stage = match number.checked_sub(self.fill.ended) {
             None => Stage::Ended,
             Some(open) if open % 2 == 0 => Stage::Waiting,
             Some(open) if open % 4 == 1 => Stage::Claimed,
@@ -120,7 +136,7 @@ impl Writer {
             expires_at: spec.accepted_at.plus(NONCE_KEPT),
         };
         let new = NewCommand { spec: spec.clone(), life: command.life.clone(), entries };
-        match self.store.accept(Some(nonce), new).await? {
+        match self.store.accept(self.fill.with_nonces.then_some(nonce), new).await? {
             Accepted::New => {}
             refused @ (Accepted::Elsewhere
             | Accepted::Replayed { .. }
@@ -129,14 +145,14 @@ impl Writer {
             | Accepted::NonceReplayed) => bail!("a command was not stored: {refused:?}"),
         }
         let told = match stage {
-            Stage::Waiting | Stage::Claimed => return Ok(()),
+            Stage::Waiting | Stage::Claimed => return Ok(spec.id),
             Stage::Delivered => vec![confirmed(&spec)],
             Stage::Ended => vec![confirmed(&spec), Input::Reply(reply(&spec))],
         };
         let (life, entries) = self.decide(&command, &told)?;
         let seen = command.life.version;
         self.store.advance(Advance { id: spec.id, seen, life, entries }).await?;
-        Ok(())
+        Ok(spec.id)
     }
 
     fn decide(&self, command: &Command, told: &[Input]) -> anyhow::Result<(Life, Vec<Entry>)> {
@@ -151,7 +167,7 @@ impl Writer {
         let dock = usize::try_from(number)? % self.docks.len();
         let device = self.docks.get(dock).context("the bench has no docks")?.clone();
         // Some of those that wait are movements, for which a start looks for later emergencies.
-        let is_motion = ENDED <= number && number.is_multiple_of(8);
+        let is_motion = self.fill.ended <= number && number.is_multiple_of(8);
         Ok(Spec {
             id: CommandId::new(self.ids.ordered(now.wall)),
             tenant: self.tenant,

@@ -1,10 +1,10 @@
 //! Commands, requests of devices and reads while a thousand docks tell of themselves: measured silent first, then under
 //! their messages, so that what telemetry costs can be seen.
 
-mod live;
+pub mod live;
 mod osd;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use hdrhistogram::Histogram;
@@ -16,9 +16,10 @@ use super::{
     child::{Place, Prepared},
     docks::Judged,
     load::{self, Site},
-    report::{Measure, Report, Sample},
+    measure::Measure,
+    report::{Report, Sample},
 };
-use crate::{open_files, opened, output};
+use crate::{open_files, output};
 
 /// Docks that are registered.
 const REGISTERED: u32 = 10_000;
@@ -45,17 +46,15 @@ struct Beside {
 }
 
 /// One run, with a server of its own.
-pub async fn measure(plan: &Plan, dir: &Path, report: &mut Report) -> anyhow::Result<()> {
+pub async fn measure(plan: &Plan, place: &Place, report: &mut Report) -> anyhow::Result<()> {
     open_files::raise();
-    opened::make_folder(dir)?;
-    let place = Place::new(dir)?;
     output::note(format_args!("registering {REGISTERED} docks"));
-    let prepared = Prepared::new(&place, REGISTERED).await?;
+    let prepared = Prepared::new(place, REGISTERED).await?;
     let server = place.start().await?.server;
     output::note(format_args!("connecting {LIVE} docks"));
     let docks = prepared.docks.iter().take(LIVE).cloned().collect();
     let live = Arc::new(Live::connect(place.mqtt, docks).await?);
-    let site = Arc::new(Site::new(&place, &prepared));
+    let site = Arc::new(Site::new(place.http, &prepared));
 
     let silent = beside(plan.time, &site, &live).await?;
     report.add(Measure::TelemetryCommandsSilent, Sample::of_times(&silent.commands));
@@ -83,7 +82,7 @@ pub async fn measure(plan: &Plan, dir: &Path, report: &mut Report) -> anyhow::Re
     output::note(format_args!("messages taken in: {all}, dropped: {dropped}"));
     live.leave().await;
     server.stop().await?;
-    let file = dir.join("history.sqlite");
+    let file = place.file("history.sqlite");
     let bytes = std::fs::metadata(&file).with_context(|| format!("{}", file.display()))?.len();
     let a_day = bytes as f64 / all.max(1) as f64 * MESSAGES_A_DAY / 1e6;
     report.add(Measure::TelemetryDisk, Sample::value(a_day));
@@ -159,7 +158,7 @@ async fn read(
         sleep_until(intended).await;
         let path = format!("/api/v1/open/devices/{}/telemetry", live.sn(n));
         let began = Instant::now();
-        client.read(&path).await?;
+        client.read(&path, None).await?;
         load::record(&mut times, began.elapsed());
         intended += pace;
         n += 1;

@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -45,7 +48,15 @@ struct Ledger {
     asked: BTreeMap<String, oneshot::Sender<Instant>>,
 }
 
-type Shared = Arc<Mutex<Ledger>>;
+/// What all docks have in common.
+#[derive(Default)]
+struct Common {
+    ledger: Mutex<Ledger>,
+    /// They take commands and answer none.
+    is_mute: AtomicBool,
+}
+
+type Shared = Arc<Common>;
 
 /// All of them.
 pub struct Live {
@@ -100,6 +111,16 @@ impl Live {
     /// How often a command has come.
     pub fn count(&self, tid: &str) -> usize {
         lock(&self.ledger).commands.get(tid).copied().unwrap_or(0)
+    }
+
+    /// How many commands have come in all.
+    pub fn commands(&self) -> usize {
+        lock(&self.ledger).commands.values().sum()
+    }
+
+    /// Has them take commands from now on and answer none.
+    pub fn fall_silent(&self) {
+        self.ledger.is_mute.store(true, Ordering::Relaxed);
     }
 
     /// Has every dock tell of itself from now on, evenly spread over time.
@@ -231,6 +252,9 @@ async fn answer(
         };
         let tid = exchange.tid.clone().unwrap_or_default();
         *lock(&ledger).commands.entry(tid).or_insert(0) += 1;
+        if ledger.is_mute.load(Ordering::Relaxed) {
+            continue;
+        }
         let method = method.unwrap_or_default();
         let reply =
             device_side::services_reply(&exchange, &method, r#"{"result":0}"#, clock.now().wall);
@@ -246,5 +270,5 @@ struct Answered<'a> {
 }
 
 fn lock(ledger: &Shared) -> MutexGuard<'_, Ledger> {
-    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    ledger.ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,0 +1,125 @@
+//! What stands around the server: the broker and the database inside it, or others, in processes of the bench's own.
+
+mod mosquitto;
+mod postgres;
+
+use std::{net::SocketAddr, path::Path, time::Duration};
+
+use anyhow::Context;
+
+use self::{mosquitto::Mosquitto, postgres::Postgres};
+use super::{child::Place, machine};
+
+/// What the server works with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Engine {
+    /// The embedded broker and SQLite.
+    Embedded,
+    /// Mosquitto and SQLite.
+    Mosquitto,
+    /// Mosquitto and PostgreSQL.
+    Postgres,
+}
+
+/// Which of them are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Choice {
+    /// The embedded broker and SQLite
+    Embedded,
+    /// Mosquitto and SQLite
+    Mosquitto,
+    /// Mosquitto and PostgreSQL
+    Postgres,
+    /// Each of them in turn, side by side
+    All,
+}
+
+impl Choice {
+    pub fn engines(self) -> &'static [Engine] {
+        match self {
+            Self::Embedded => &[Engine::Embedded],
+            Self::Mosquitto => &[Engine::Mosquitto],
+            Self::Postgres => &[Engine::Postgres],
+            Self::All => &[Engine::Embedded, Engine::Mosquitto, Engine::Postgres],
+        }
+    }
+}
+
+impl Engine {
+    /// Its name in arguments and in the JSON.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Mosquitto => "mosquitto",
+            Self::Postgres => "postgres",
+        }
+    }
+
+    /// For people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded broker + SQLite",
+            Self::Mosquitto => "Mosquitto + SQLite",
+            Self::Postgres => "Mosquitto + PostgreSQL",
+        }
+    }
+}
+
+/// The processes beside a server. They end with this.
+pub struct Around {
+    mosquitto: Option<Mosquitto>,
+    postgres: Option<Postgres>,
+}
+
+impl Around {
+    /// Starts what an engine needs, on free ports, with its files in `dir`.
+    pub async fn start(engine: Engine, dir: &Path) -> anyhow::Result<Self> {
+        let mosquitto = match engine {
+            Engine::Embedded => None,
+            Engine::Mosquitto | Engine::Postgres => {
+                Some(Mosquitto::start(dir).await.context("Mosquitto")?)
+            }
+        };
+        let postgres = match engine {
+            Engine::Embedded | Engine::Mosquitto => None,
+            Engine::Postgres => Some(Postgres::start(dir).await.context("PostgreSQL")?),
+        };
+        Ok(Self { mosquitto, postgres })
+    }
+
+    /// Has a server work with them.
+    pub fn serve(&self, place: &mut Place) {
+        if let Some(mosquitto) = &self.mosquitto {
+            place.meet_at(mosquitto.address);
+        }
+        if let Some(postgres) = &self.postgres {
+            place.set(format!("store.url={}", postgres.url()));
+        }
+    }
+
+    /// The broker, where it is not inside the server.
+    pub fn broker(&self) -> Option<SocketAddr> {
+        self.mosquitto.as_ref().map(|mosquitto| mosquitto.address)
+    }
+
+    /// The database, where it is not SQLite.
+    pub fn database(&self) -> Option<String> {
+        self.postgres.as_ref().map(Postgres::url)
+    }
+
+    /// Processor time that they have used.
+    pub fn cpu(&self) -> anyhow::Result<Duration> {
+        let mosquitto = self.mosquitto.as_ref().map(Mosquitto::id);
+        let postgres = self.postgres.as_ref().map(Postgres::id);
+        let mut all = Duration::ZERO;
+        for id in mosquitto.into_iter().chain(postgres) {
+            all += machine::cpu_of_all(id)?;
+        }
+        Ok(all)
+    }
+
+    /// Whether there is anything beside the server.
+    pub fn is_some(&self) -> bool {
+        self.mosquitto.is_some() || self.postgres.is_some()
+    }
+}
