@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use reqwest::StatusCode;
 use serde_json::json;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -12,8 +11,6 @@ use crate::{
     dock::PretendDock,
     requests::{ask, until_listed},
 };
-
-const UNMATCHED: &str = "/api/v1/open/unmatched-responses";
 
 /// So many docks of the first tenant, connected.
 async fn docks(app: &TestApp, count: usize) -> Vec<PretendDock> {
@@ -74,28 +71,19 @@ async fn question(dock: Arc<PretendDock>, number: usize) {
 #[tokio::test]
 async fn chores_of_a_tenant_with_many_gateways_leave_room_for_another_tenants() {
     let app = TestApp::start().await;
-    let other = app.other_tenant("second", "DOCK-9").await;
+    app.other_tenant("second", "DOCK-9").await;
     let loud: Vec<_> = docks(&app, 66).await.into_iter().map(Arc::new).collect();
     let quiet = Arc::new(app.dock("DOCK-9").await);
     app.unwell.hold_everything();
     all_say(&loud, 64, late_reply).await;
     // Half of the room, and the one that is being done.
     until_metric(&app, "utmos_uplink_chores", "4095").await;
-    assert_ne!(app.metric("utmos_uplink_dropped_total").await, "0");
+    let dropped = app.metric("utmos_uplink_dropped_total").await;
+    assert_ne!(dropped, "0");
     late_reply(quiet, 0).await;
     until_metric(&app, "utmos_uplink_chores", "4096").await;
+    assert_eq!(app.metric("utmos_uplink_dropped_total").await, dropped, "it found room");
     app.unwell.release();
-    let kept = async {
-        loop {
-            let page = other.get(UNMATCHED).await;
-            assert_eq!(page.status, StatusCode::OK, "{page:?}");
-            if page.body["items"].as_array().is_some_and(|items| items.len() == 1) {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, kept).await.expect("it is evidence of the other tenant's");
 }
 
 #[tokio::test]
