@@ -35,13 +35,13 @@ async fn main() {
     let mut args = std::env::args().skip(1);
     let temporary = tempfile::tempdir().unwrap();
     let place = args.next().unwrap_or_else(|| temporary.path().to_string_lossy().into_owned());
+    let seconds: u64 = args.next().map_or(3, |text| text.parse().unwrap());
+    let ordered = args.next().as_deref() != Some("v4");
+    let is_joined = args.next().as_deref() == Some("joined");
     let place = match place.starts_with("postgres") {
         true => Place::Postgres { url: place, is_joined },
         false => Place::Folder(place.into()),
     };
-    let seconds: u64 = args.next().map_or(3, |text| text.parse().unwrap());
-    let ordered = args.next().as_deref() != Some("v4");
-    let is_joined = args.next().as_deref() == Some("joined");
     fsync_floor(match &place {
         Place::Folder(folder) => folder,
         Place::Postgres { .. } => temporary.path(),

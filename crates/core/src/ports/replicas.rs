@@ -41,8 +41,8 @@ pub trait ReplicaStore: Send + Sync {
     /// Whoever asks need be no member itself. Waits for what that member is writing, or until the store has given that up.
     async fn expel(&self, id: ReplicaId, beats: u64) -> Result<bool, StoreError>;
 
-    /// Takes shards that are free. Answers which of these are its own now; none when it is no member. What
-    /// was accepted for them before is open when this returns; what other servers accept meanwhile is handed on.
+    /// Takes shards that are free. Answers which of these are its own now; none when it is no member. What was accepted for
+    /// them before is open when this returns; what other servers accept meanwhile is handed on.
     async fn take(&self, id: ReplicaId, shards: Vec<Shard>) -> Result<Vec<Shard>, StoreError>;
 
     /// Gives shards back.
