@@ -77,8 +77,6 @@ pub enum Mutation {
     ClaimsNotFenced,
     /// What one server accepts for another's gateway is told to nobody.
     HandedForgotten,
-    /// A server that is silent keeps what it held.
-    SilentNotExpelled,
     /// What devices say to a server that is gone is not remembered for the next.
     MissedForgotten,
 }

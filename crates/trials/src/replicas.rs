@@ -125,7 +125,7 @@ impl ReplicaStore for TrialStore {
         self.write(move |disk, _| {
             let is_it = |member: &Member| member.id == id && member.beats == beats;
             let is_silent = disk.replicas.roll.members.iter().any(is_it);
-            if is_silent && disk.replicas.mutation != Some(Mutation::SilentNotExpelled) {
+            if is_silent {
                 disk.replicas.remove(id);
             }
             Ok(is_silent)
