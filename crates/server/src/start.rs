@@ -43,6 +43,8 @@ const METRICS_CONNECTIONS_MAX: usize = 64;
 const INBOUND_WAITING_MAX: usize = 4_096;
 /// How long a stop waits for the answers of devices; most come within some tens of milliseconds.
 const ANSWERS_WAIT: Duration = Duration::from_secs(1);
+/// Before device requests of a server that is gone are read again.
+const RETRY_WAIT: Duration = Duration::from_secs(1);
 /// How often nonces that need not be remembered are forgotten.
 const FORGET_WAIT: Duration = Duration::from_secs(30);
 
@@ -264,6 +266,7 @@ impl Server {
         tasks.spawn(link.clone().run(inbound, stopping.clone()));
         if let Some(membership) = &membership {
             tasks.spawn(membership.clone().run(stopping.clone()));
+            tasks.spawn(take_requests_over(membership.clone(), desk.clone(), stopping.clone()));
         }
         tasks.spawn(telemetry.clone().keep(stopping.clone()));
         tasks.spawn(telemetry.clone().tidy(stopping.clone()));
@@ -549,6 +552,28 @@ fn tell_of_changes(
             events.changed(changes);
         }
     });
+}
+
+/// What waits for an answer by hand, or for its time, at a server that is gone is looked after here.
+async fn take_requests_over(
+    membership: Arc<Membership>,
+    desk: Arc<Desk>,
+    stopping: CancellationToken,
+) {
+    let follow = async {
+        loop {
+            membership.takes_over().await;
+            while let Err(error) = desk.look_after_all().await {
+                tracing::warn!(%error, "could not look after device requests of another server");
+                tokio::time::sleep(RETRY_WAIT).await;
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        () = stopping.cancelled() => {}
+        () = follow => {}
+    }
 }
 
 /// Follows what an administrator changes.

@@ -80,6 +80,8 @@ pub struct Membership {
     care: Notify,
     /// The next sign of life need not be waited for.
     beat: Notify,
+    /// More gateways are held, or a server is gone: for whoever looks after more than commands.
+    taken_over: Notify,
 }
 
 #[derive(Default)]
@@ -108,6 +110,7 @@ impl Membership {
             state: Mutex::default(),
             care: Notify::new(),
             beat: Notify::new(),
+            taken_over: Notify::new(),
         });
         // Not to keep the membership alive by its own listener.
         let listener = Arc::downgrade(&this);
@@ -166,6 +169,11 @@ impl Membership {
             () = beating => {}
             () = self.look_after() => {}
         }
+    }
+
+    /// Returns when this server has taken something over from another since it was asked last.
+    pub async fn takes_over(&self) {
+        self.taken_over.notified().await;
     }
 
     /// Gives everything to the others: what is under way settles first, as far as that does not take too long.
@@ -374,6 +382,7 @@ impl Membership {
             match self.parts.driver.resume_held(&missed).await {
                 Ok(adopted) => {
                     owed.iter().for_each(|shard| self.parts.missed.forget(*shard));
+                    self.taken_over.notify_one();
                     if adopted.open > 0 {
                         tracing::info!(
                             open = adopted.open,

@@ -192,6 +192,15 @@ impl Desk {
         (self.inner.book().len(), recording)
     }
 
+    /// Looks after whatever waits on record, also what another server was to look after that is gone. What two servers decide
+    /// about one request, the store compares.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn look_after_all(&self) -> Result<(), StoreError> {
+        self.inner.resume().await
+    }
+
     /// Waits until the answers that are under way have left, for a moment. What has not left is on record.
     pub async fn stop(&self) {
         self.inner.stopping.cancel();
