@@ -145,6 +145,22 @@ impl Server {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: &Config, parts: Parts) -> Result<Self, StartError> {
+        let mut joined = None;
+        let started = Self::assemble(config, parts, &mut joined).await;
+        if started.is_err()
+            && let Some(membership) = joined
+        {
+            // Nobody must wait for a server that did not come up.
+            membership.leave().await;
+        }
+        started
+    }
+
+    async fn assemble(
+        config: &Config,
+        parts: Parts,
+        joined: &mut Option<Arc<Membership>>,
+    ) -> Result<Self, StartError> {
         let alarm_texts = hms::Meanings::embedded().map_err(StartError::AlarmTexts)?;
         let stopping = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -196,10 +212,16 @@ impl Server {
                     name: replica,
                     alone: matches!(broker, Broking::Own(_)),
                 });
-                Some(joining.await.map_err(StartError::Join)?)
+                let membership = joining.await.map_err(StartError::Join)?;
+                tasks.spawn(membership.clone().beat());
+                *joined = Some(membership.clone());
+                Some(membership)
             }
         };
         let resumed = driver.resume().await.map_err(StartError::Store)?;
+        if let Some(membership) = &membership {
+            membership.has_resumed();
+        }
         let onboarding = Arc::new(Onboarding::new(OnboardingParts {
             directory: directory.clone(),
             store: parts.fleet.clone(),
@@ -387,7 +409,7 @@ impl Server {
     pub async fn stop_by(self, by: Instant) {
         if let Some(membership) = &self.membership {
             // While requests are still answered: what comes from now on is the other servers' to send.
-            let leaving = membership.leave();
+            let leaving = membership.hand_over();
             if tokio::time::timeout_at(halfway(by), leaving).await.is_err() {
                 tracing::warn!("could not give everything to the other servers in time");
             }
@@ -402,6 +424,9 @@ impl Server {
         let answers = ANSWERS_WAIT.min(halfway(by).duration_since(Instant::now()));
         self.driver.answers_come(answers).await;
         self.driver.stop(halfway(by).duration_since(Instant::now())).await;
+        if let Some(membership) = &self.membership {
+            membership.leave().await;
+        }
         self.stopping.cancel();
         self.tasks.close();
         let rest = async {

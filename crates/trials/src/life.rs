@@ -143,6 +143,7 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
         presence: PresenceBook::new(knowledge),
         limits: Limits::default(),
     });
+    let mut membership = None;
     if is_shared {
         let joining = Membership::join(MembershipParts {
             store: trial,
@@ -155,11 +156,22 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
             name: format!("life-{}", line.number),
             alone: false,
         });
-        let membership =
-            joining.await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        tokio::spawn(membership.run(line.dead.clone()));
+        let joined = joining.await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let (beating, line) = (joined.clone().beat(), line.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                () = line.died() => {}
+                () = beating => {}
+            }
+        });
+        membership = Some(joined);
     }
     let found = driver.resume().await?;
+    if let Some(membership) = membership {
+        membership.has_resumed();
+        tokio::spawn(membership.run(line.dead.clone()));
+    }
     world.found(found.open, found.unclear);
     let link = Link::new(LinkParts {
         driver: driver.clone(),

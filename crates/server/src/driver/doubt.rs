@@ -168,7 +168,7 @@ impl Inner {
                         given_up.is_some_and(|life| life.version == found.life.version)
                     };
                     if let Some(command) = found.filter(is_as_it_was) {
-                        self.keep_and_tell(command, vec![Input::Disowned]);
+                        self.keep_and_tell(command, vec![Input::Disowned], None);
                     }
                     return;
                 }
@@ -179,7 +179,7 @@ impl Inner {
     }
 
     /// Waits; answers whether the server stops meanwhile.
-    async fn is_stopping_within(&self, wait: Duration) -> bool {
+    pub(super) async fn is_stopping_within(&self, wait: Duration) -> bool {
         tokio::select! {
             biased;
             () = self.stopping.cancelled() => true,

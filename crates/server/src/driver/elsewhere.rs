@@ -75,6 +75,11 @@ impl Driver {
         let Some(command) = self.inner.store.command(handed.id).await? else { return Ok(()) };
         if handed.urgent {
             self.inner.preempt(&command.spec);
+            // Whoever accepted it may be gone, or was no member.
+            let elsewhere = self.inner.holdings.emergencies_elsewhere().await?;
+            if command.life.needs_care() && self.inner.is_to_keep(&command, &elsewhere) {
+                self.inner.take_over(command, Vec::new()).await?;
+            }
             return Ok(());
         }
         let gateway = command.spec.gateway.clone();
@@ -104,8 +109,10 @@ impl Driver {
             }
         };
         for id in watched {
-            if let Some(command) = self.inner.store.command(id).await? {
-                self.inner.lock().watchers.tell(&Arc::new(command));
+            match self.inner.store.command(id).await {
+                Ok(Some(command)) => self.inner.lock().watchers.tell(&Arc::new(command)),
+                Ok(None) | Err(StoreError::Damaged(_)) => {}
+                Err(error @ StoreError::Unavailable(_)) => return Err(error),
             }
         }
         Ok(())
@@ -130,12 +137,15 @@ impl Inner {
         let boot = self.clock.boot();
         found.sort_by_key(|command| acceptance(&command.spec, boot));
         let mut resumed = Resumed { open: 0, unclear: 0 };
+        // Before whatever was accepted here meanwhile.
+        let mut order = self.lock().orders_before(found.len());
         for command in found {
+            order += 1;
             self.lock().doubts.forget(command.spec.id);
             resumed.open += 1;
             resumed.unclear += usize::from(command.life.phase == Phase::Sending);
             let (id, said) = (command.spec.id, said_of(&command, missed));
-            match self.take_over(command, said).await {
+            match self.take_over_as(command, said, Some(order)).await {
                 Err(error @ StoreError::Damaged(_)) => {
                     tracing::error!(command.id = %id, %error, "a command cannot be looked after");
                 }
@@ -169,6 +179,11 @@ impl Inner {
         let state = &mut *guard;
         let Some(lane) = state.lanes.get_mut(key) else { return };
         lane.settled(work.bytes);
+        // It may have been given back, and read anew, meanwhile.
+        let is_as_it_was = |it: &Command| it.life.version == work.advance.seen;
+        if !lane.command(work.id).is_some_and(is_as_it_was) {
+            return;
+        }
         if let Some(due) = lane.forget(work.id) {
             state.timers.remove(&(due.mono, work.id));
         }
@@ -179,14 +194,21 @@ impl Inner {
     /// A command that was in doubt and that the store is known to hold goes on from here, if it stands as it was to be stored
     /// here. Otherwise its holder has it.
     pub(super) async fn verify(self: Arc<Self>, key: LaneKey, command: Command) {
-        match self.is_as_stored(&command).await {
-            Ok(true) => self.take_on(&key, command),
-            Ok(false) => {
-                tracing::debug!(command.id = %command.spec.id, "another server has this command");
+        let id = command.spec.id;
+        loop {
+            match self.is_as_stored(&command).await {
+                Ok(true) => return self.take_on(&key, command),
+                Ok(false) => {
+                    return tracing::debug!(command.id = %id, "another server has this command");
+                }
+                Err(StoreError::Damaged(what)) => {
+                    return tracing::error!(command.id = %id, what, "a command in doubt cannot be read");
+                }
+                Err(error) => tracing::debug!(command.id = %id, %error, "not known yet"),
             }
-            Err(error) => {
-                // Whoever holds its gateway finds it at its next look, and it ends at its deadline there.
-                tracing::warn!(command.id = %command.spec.id, %error, "a command in doubt stays so");
+            // Nobody else looks after it, if it is this server's.
+            if self.is_stopping_within(self.limits.store_retry_wait_max).await {
+                return;
             }
         }
     }

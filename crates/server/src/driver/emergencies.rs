@@ -49,8 +49,15 @@ impl Inner {
     /// Withdraws every movement of the aircraft that has not left, before the emergency gets its own turn. What is being
     /// claimed or stands in line at the broker is stopped at its gate.
     pub(super) fn preempt(self: &Arc<Self>, emergency: &Spec) {
-        let concerns = |spec: &Spec| spec.shares_aircraft_with(emergency);
         let boot = self.clock.boot();
+        // One that another server accepted may be heard of late: a movement that came after it goes on.
+        let is_before = |spec: &Spec| match (spec.deadline.boot, emergency.deadline.boot) {
+            (one, other) if one == boot && other == boot => {
+                acceptance(spec, boot) <= acceptance(emergency, boot)
+            }
+            _ => spec.accepted_at <= emergency.accepted_at,
+        };
+        let concerns = |spec: &Spec| spec.shares_aircraft_with(emergency) && is_before(spec);
         self.withdraw(emergency.id, concerns, |state| state.last_emergencies.note(emergency, boot));
     }
 

@@ -347,7 +347,7 @@ impl Inner {
             self.give_turn(&spec.gateway);
         } else if spec.deadline.passed(self.clock.now()) {
             // Told before its own timer can say that nobody knows.
-            self.keep_and_tell(command, vec![Input::NotSent(NotSent::Withheld)]);
+            self.keep_and_tell(command, vec![Input::NotSent(NotSent::Withheld)], None);
         } else {
             self.keep(command);
             self.heed_emergency(&spec);
@@ -472,6 +472,16 @@ impl Inner {
         command: Command,
         said: Vec<Input>,
     ) -> Result<(), StoreError> {
+        self.take_over_as(command, said, None).await
+    }
+
+    /// The same, at a place in its lane.
+    pub(super) async fn take_over_as(
+        self: &Arc<Self>,
+        command: Command,
+        said: Vec<Input>,
+        order: Option<u64>,
+    ) -> Result<(), StoreError> {
         let spec = command.spec.clone();
         let input = match command.life.phase {
             Phase::Sending => Some(Input::FoundAfterRestart),
@@ -483,7 +493,7 @@ impl Inner {
             Phase::Waiting | Phase::Delivered | Phase::Ended(_) => None,
         };
         // Before a timer can tell that nothing was said.
-        self.keep_and_tell(command, input.into_iter().chain(said).collect());
+        self.keep_and_tell(command, input.into_iter().chain(said).collect(), order);
         Ok(())
     }
 

@@ -180,6 +180,8 @@ struct State {
     watchers: watch::Watchers,
     /// Counts insertions, so that lanes keep the order of acceptance.
     order: u64,
+    /// Below what was given so far: for what comes under care later and was accepted before.
+    order_before: u64,
     last_emergencies: LastEmergencies,
     /// The last `seq` of each gateway's drc/down.
     drc_seq: BTreeMap<GatewaySn, u64>,
@@ -243,7 +245,8 @@ impl Driver {
                 timers: BTreeSet::new(),
                 presence: parts.presence,
                 watchers: watch::Watchers::default(),
-                order: 0,
+                order: FIRST_ORDER,
+                order_before: FIRST_ORDER,
                 last_emergencies: LastEmergencies::default(),
                 drc_seq: BTreeMap::new(),
                 flights: BTreeMap::new(),
@@ -508,6 +511,17 @@ impl Driver {
     }
 }
 
+/// Where counting begins, with as much room before it.
+const FIRST_ORDER: u64 = u64::MAX / 2;
+
+impl State {
+    /// Room for so many before everything that has a place; answers the place before the first of them.
+    fn orders_before(&mut self, count: usize) -> u64 {
+        self.order_before -= u64::try_from(count).unwrap_or(0) + 1;
+        self.order_before
+    }
+}
+
 impl Inner {
     /// No code path leaves the state half changed, so a poisoned lock still guards a whole one.
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -578,11 +592,11 @@ impl Inner {
 
     /// Looks after a command from now on, unless it is looked after already.
     fn keep(self: &Arc<Self>, command: Command) {
-        self.keep_and_tell(command, Vec::new());
+        self.keep_and_tell(command, Vec::new(), None);
     }
 
     /// Looks after a command and tells it something before anybody else can.
-    fn keep_and_tell(self: &Arc<Self>, command: Command, inputs: Vec<Input>) {
+    fn keep_and_tell(self: &Arc<Self>, command: Command, inputs: Vec<Input>, order: Option<u64>) {
         let command = self.in_this_boot(command);
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -599,9 +613,10 @@ impl Inner {
             urgent: command.spec.risk == utmos_core::method::Risk::Emergency,
         };
         state.order += 1;
+        let order = order.unwrap_or(state.order);
         let due = command.life.due.map(|due| due.mono);
         let lane = state.lanes.entry(key.clone()).or_default();
-        lane.keep(command, state.order);
+        lane.keep(command, order);
         let mut must_run = false;
         for input in inputs {
             must_run |= lane.take_in(Told::Input { id, input: Box::new(input), done: None });

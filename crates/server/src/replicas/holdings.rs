@@ -19,6 +19,8 @@ use utmos_core::{
 const NOT_HELD: u8 = 0;
 const HELD: u8 = 1;
 const LEAVING: u8 = 2;
+/// Held, and what is open there has not been taken into care: older commands come first.
+const TAKING: u8 = 3;
 
 /// The shards of this server, and until when it may send to them.
 pub struct Holdings {
@@ -93,7 +95,9 @@ impl Holdings {
     pub fn held(&self) -> Vec<Shard> {
         match &self.shared {
             None => Shard::all().collect(),
-            Some(shared) => Shard::all().filter(|shard| shared.state(*shard) == HELD).collect(),
+            Some(shared) => {
+                Shard::all().filter(|shard| matches!(shared.state(*shard), HELD | TAKING)).collect()
+            }
         }
     }
 
@@ -103,8 +107,18 @@ impl Holdings {
         shared.flat_map(|it| Shard::all().filter(|shard| it.state(*shard) == LEAVING)).collect()
     }
 
+    pub(super) fn begin_to_hold(&self, shards: &[Shard]) {
+        self.set(shards, TAKING);
+    }
+
+    /// What is open in these shards is in care: from now on they are sent to. Those that were let go meanwhile stay so.
     pub(super) fn hold(&self, shards: &[Shard]) {
-        self.set(shards, HELD);
+        let Some(shared) = &self.shared else { return };
+        for shard in shards {
+            if let Some(own) = shared.shards.get(usize::from(shard.number())) {
+                let _other = own.compare_exchange(TAKING, HELD, Ordering::SeqCst, Ordering::SeqCst);
+            }
+        }
     }
 
     pub(super) fn begin_to_leave(&self, shards: &[Shard]) {

@@ -16,8 +16,7 @@ use utmos_core::{
     id::{CommandId, GatewaySn},
     ports::{Joined, ReplicaStore, StoreError},
     replica::{
-        BEAT_WAIT, InstanceId, LEASE, Member, News, ReplicaId, Roll, SILENCE_MAX, Shard, Share,
-        Silences,
+        BEAT_WAIT, InstanceId, LEASE, Member, News, ReplicaId, Roll, Shard, Share, Silences,
     },
     time::{Clock, Mono},
 };
@@ -34,6 +33,10 @@ const WATCH_WAIT: Duration = Duration::from_secs(1);
 /// How long what is under way at a gateway may take to settle before its shard is given back.
 const SETTLE_WAIT: Duration = Duration::from_secs(2);
 const SETTLE_LOOK_WAIT: Duration = Duration::from_millis(5);
+/// Changes of shards may not hold up signs of life.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long whoever joins looks whether one that works alone still lives.
+const ALONE_LOOK_WAIT: Duration = Duration::from_secs(1);
 /// Commands that are looked at again for one piece of news at most; a second later all are.
 const CHANGED_MAX: usize = 4_096;
 
@@ -80,6 +83,8 @@ pub struct Membership {
     care: Notify,
     /// The next sign of life need not be waited for.
     beat: Notify,
+    /// Commands of other servers stand otherwise.
+    changed: Notify,
     /// More gateways are held, or a server is gone: for whoever looks after more than commands.
     taken_over: Notify,
 }
@@ -92,15 +97,28 @@ struct State {
     owed: BTreeSet<Shard>,
     /// When shards were given back: a roll from before that says no more of them.
     given_back: BTreeMap<Shard, Mono>,
-    /// A member is gone, and what it looked after is nobody's.
-    is_one_gone: bool,
+    /// Members came or went: what one looked after, or put on record before it joined, may be nobody's.
+    has_changed: bool,
     /// What others told of commands, and that more was told than is remembered.
     changed: Vec<CommandId>,
     is_told_off: bool,
+    leaving: Leaving,
+}
+
+/// How far a server is on its way out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Leaving {
+    #[default]
+    No,
+    /// It only shows that it lives, and takes nothing more.
+    Begun,
+    /// It is a member no more.
+    Done,
 }
 
 impl Membership {
-    /// Makes this server a member and takes its part. Nothing is in care yet: [`Driver::resume`] must follow.
+    /// Makes this server a member and takes its part. Nothing is in care yet: [`Driver::resume`] and
+    /// [`Membership::has_resumed`] must follow, and signs of life at once ([`Membership::beat`]).
     ///
     /// # Errors
     /// When the store cannot be asked, or another server is there that shares nothing.
@@ -110,6 +128,7 @@ impl Membership {
             state: Mutex::default(),
             care: Notify::new(),
             beat: Notify::new(),
+            changed: Notify::new(),
             taken_over: Notify::new(),
         });
         // Not to keep the membership alive by its own listener.
@@ -120,30 +139,32 @@ impl Membership {
             }
         }));
         let mut silences = Silences::default();
+        let mut seen = None;
         loop {
             let began = this.parts.clock.now().mono;
             let other = match this.parts.store.join(this.member()).await? {
                 Joined::Yes(roll) => {
                     this.parts.holdings.extend(began.plus(LEASE));
                     this.follow(roll, began).await?;
-                    this.lock().owed.clear();
                     this.parts.store.tell(News::Roll);
                     return Ok(this);
                 }
                 Joined::NotBeside(other) => other,
             };
             // It may have died: whoever does not beat is gone.
-            let roll = this.parts.store.roll().await?;
-            let now = this.parts.clock.now().mono;
-            let is_alive =
-                roll.members.iter().any(|it| it.id == other.id && it.beats > other.beats);
-            if is_alive {
-                return Err(JoinError::NotBeside(other.name));
+            match seen {
+                Some((id, beats)) if id == other.id && other.beats > beats => {
+                    return Err(JoinError::NotBeside(other.name));
+                }
+                Some(_) => {}
+                None => tracing::info!("waiting to see whether server {} still lives", other.name),
             }
-            for (id, beats) in silences.note(this.parts.id, &roll, now) {
+            seen = Some((other.id, other.beats));
+            let roll = this.parts.store.roll().await?;
+            for (id, beats) in silences.note(this.parts.id, &roll, this.parts.clock.now().mono) {
                 this.parts.store.expel(id, beats).await?;
             }
-            tokio::time::sleep(BEAT_WAIT.min(SILENCE_MAX)).await;
+            tokio::time::sleep(ALONE_LOOK_WAIT).await;
         }
     }
 
@@ -152,22 +173,31 @@ impl Membership {
         Member { id: *id, instance: *instance, name: name.clone(), alone: *alone, beats: 0 }
     }
 
-    /// Is a member until `stopping`.
-    pub async fn run(self: Arc<Self>, stopping: CancellationToken) {
-        let beating = async {
-            loop {
-                tokio::select! {
-                    () = tokio::time::sleep(BEAT_WAIT) => {}
-                    () = self.beat.notified() => {}
-                }
-                self.round().await;
+    /// What is open in the shards that were held from the start is in care.
+    pub fn has_resumed(&self) {
+        let owed: Vec<Shard> = std::mem::take(&mut self.lock().owed).into_iter().collect();
+        self.parts.holdings.hold(&owed);
+        self.parts.driver.link_is_up();
+    }
+
+    /// Gives signs of life until it has left.
+    pub async fn beat(self: Arc<Self>) {
+        while self.lock().leaving != Leaving::Done {
+            tokio::select! {
+                () = tokio::time::sleep(BEAT_WAIT) => {}
+                () = self.beat.notified() => {}
             }
-        };
+            self.round().await;
+        }
+    }
+
+    /// Looks after what it holds until `stopping`.
+    pub async fn run(self: Arc<Self>, stopping: CancellationToken) {
         tokio::select! {
             biased;
             () = stopping.cancelled() => {}
-            () = beating => {}
             () = self.look_after() => {}
+            () = self.look_for_others() => {}
         }
     }
 
@@ -176,24 +206,48 @@ impl Membership {
         self.taken_over.notified().await;
     }
 
-    /// Gives everything to the others: what is under way settles first, as far as that does not take too long.
-    pub async fn leave(&self) {
+    /// Gives everything to the others, if there are any: what is under way settles first, as far as that does not take too
+    /// long. A server that is the only one keeps what it has to its end, and hears the answers to it.
+    pub async fn hand_over(&self) {
+        {
+            let mut state = self.lock();
+            if state.leaving != Leaving::No {
+                return;
+            }
+            state.leaving = Leaving::Begun;
+            if state.members.len() <= 1 {
+                return;
+            }
+        }
         let held = self.parts.holdings.held();
         self.parts.holdings.begin_to_leave(&held);
         self.settle(&held).await;
+        self.leave().await;
+    }
+
+    /// Is a member no more. Whoever could not say so is expelled by the others some seconds later.
+    pub async fn leave(&self) {
+        if std::mem::replace(&mut self.lock().leaving, Leaving::Done) == Leaving::Done {
+            return;
+        }
         let left = tokio::time::timeout(BEAT_PATIENCE, self.parts.store.leave(self.parts.id)).await;
-        if let Ok(Ok(())) = left {
-            self.drop_shards(&Shard::all().collect::<Vec<_>>());
-            self.parts.store.tell(News::Roll);
-        } else {
-            tracing::warn!(
-                "could not tell the other servers of the stop; they notice in some seconds"
-            );
+        self.drop_shards(&Shard::all().collect::<Vec<_>>());
+        self.beat.notify_one();
+        match left {
+            Ok(Ok(())) => self.parts.store.tell(News::Roll),
+            Ok(Err(_)) | Err(_) => {
+                tracing::warn!(
+                    "could not tell other servers of the stop; they notice in some seconds"
+                );
+            }
         }
     }
 
     /// One sign of life, and what follows from the answer.
     async fn round(self: &Arc<Self>) {
+        if self.lock().leaving == Leaving::Done {
+            return;
+        }
         let began = self.parts.clock.now().mono;
         let beat = tokio::time::timeout(BEAT_PATIENCE, self.parts.store.beat(self.parts.id)).await;
         let roll = match beat {
@@ -217,11 +271,25 @@ impl Membership {
 
     /// The others took this server for dead.
     async fn join_again(self: &Arc<Self>) {
+        if self.lock().leaving != Leaving::No {
+            return;
+        }
         tracing::warn!(
             "the other servers have not heard of this one and took over what it held; joining again"
         );
         self.drop_shards(&Shard::all().collect::<Vec<_>>());
         let began = self.parts.clock.now().mono;
+        // Two runs of one server cannot live on one machine, so this is a copy of its folder.
+        let is_copy = |it: &Member| it.instance == self.parts.instance && it.id != self.parts.id;
+        if let Ok(roll) = self.parts.store.roll().await
+            && let Some(copy) = roll.members.iter().find(|it| is_copy(it))
+        {
+            return tracing::error!(
+                "server {} works under the same instance.id, and nothing is sent from here: give each server a data_dir of its \
+                 own, and remove instance.id from one that was copied",
+                copy.name
+            );
+        }
         match self.parts.store.join(self.member()).await {
             Ok(Joined::Yes(roll)) => {
                 self.parts.holdings.extend(began.plus(LEASE));
@@ -264,14 +332,14 @@ impl Membership {
             let silent = state.silences.note(*me, &roll, clock.now().mono);
             let there: BTreeSet<ReplicaId> = roll.members.iter().map(|it| it.id).collect();
             let before = std::mem::replace(&mut state.members, there);
-            state.is_one_gone |= before.iter().any(|id| !state.members.contains(id));
+            state.has_changed |= before != state.members;
             (silent, state.members.len())
         };
         holdings.has_others(members > 1);
         self.hold(&gained);
         for (id, beats) in silent {
             let name = roll.members.iter().find(|it| it.id == id).map_or("", |it| it.name.as_str());
-            if store.expel(id, beats).await? {
+            if patiently(store.expel(id, beats)).await? {
                 tracing::warn!(
                     "server {name} gives no sign of life; others take over what it held"
                 );
@@ -279,9 +347,12 @@ impl Membership {
                 store.tell(News::Roll);
             }
         }
+        if self.lock().leaving != Leaving::No {
+            return Ok(());
+        }
         let share = Share::of(*me, &roll);
         if !share.take.is_empty() {
-            gained = store.take(*me, share.take).await?;
+            gained = patiently(store.take(*me, share.take)).await?;
             self.hold(&gained);
         }
         let is_leaving = !holdings.leaving().is_empty();
@@ -290,7 +361,7 @@ impl Membership {
             let this = self.clone();
             tokio::spawn(async move { this.give_back(share.release).await });
         }
-        if self.lock().is_one_gone {
+        if self.lock().has_changed {
             self.care.notify_one();
         }
         Ok(())
@@ -302,7 +373,7 @@ impl Membership {
         }
         tracing::info!(shards = gained.len(), "this server holds more gateways");
         self.lock().owed.extend(gained);
-        self.parts.holdings.hold(gained);
+        self.parts.holdings.begin_to_hold(gained);
         self.care.notify_one();
     }
 
@@ -343,9 +414,8 @@ impl Membership {
         }
     }
 
-    /// Takes into care what came to be held, what others accepted for it, and tells those who wait.
+    /// Takes into care what came to be held, and what others accepted for it.
     async fn look_after(&self) {
-        let mut watched_at = tokio::time::Instant::now();
         loop {
             tokio::select! {
                 () = tokio::time::sleep(LOOK_WAIT) => {}
@@ -354,6 +424,17 @@ impl Membership {
             }
             if let Err(error) = self.take_care().await {
                 tracing::debug!(%error, "could not look after what is held");
+            }
+        }
+    }
+
+    /// Tells those who wait for commands of other servers.
+    async fn look_for_others(&self) {
+        let mut watched_at = tokio::time::Instant::now();
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(WATCH_WAIT) => {}
+                () = self.changed.notified() => {}
             }
             let changed = {
                 let mut state = self.lock();
@@ -372,16 +453,19 @@ impl Membership {
     }
 
     async fn take_care(&self) -> Result<(), StoreError> {
-        let (owed, is_one_gone) = {
+        let (owed, has_changed) = {
             let mut state = self.lock();
-            (std::mem::take(&mut state.owed), std::mem::take(&mut state.is_one_gone))
+            (std::mem::take(&mut state.owed), std::mem::take(&mut state.has_changed))
         };
-        if !owed.is_empty() || is_one_gone {
+        if !owed.is_empty() || has_changed {
             let missed: Vec<_> =
                 owed.iter().flat_map(|shard| self.parts.missed.of(*shard)).collect();
             match self.parts.driver.resume_held(&missed).await {
                 Ok(adopted) => {
                     owed.iter().for_each(|shard| self.parts.missed.forget(*shard));
+                    let owed: Vec<Shard> = owed.into_iter().collect();
+                    self.parts.holdings.hold(&owed);
+                    self.parts.driver.link_is_up();
                     self.taken_over.notify_one();
                     if adopted.open > 0 {
                         tracing::info!(
@@ -394,7 +478,7 @@ impl Membership {
                 Err(error) => {
                     let mut state = self.lock();
                     state.owed.extend(owed);
-                    state.is_one_gone |= is_one_gone;
+                    state.has_changed |= has_changed;
                     return Err(error);
                 }
             }
@@ -433,7 +517,7 @@ impl Membership {
                         false => state.is_told_off = true,
                     }
                 }
-                self.care.notify_one();
+                self.changed.notify_one();
             }
         }
     }
@@ -441,4 +525,13 @@ impl Membership {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A change of shards that takes no longer than signs of life allow. Should it be made all the same, the next roll tells.
+async fn patiently<T>(
+    change: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout(CHANGE_PATIENCE, change).await.unwrap_or_else(|_| {
+        Err(StoreError::Unavailable("a change of shards took too long".to_owned()))
+    })
 }

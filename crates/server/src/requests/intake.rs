@@ -34,6 +34,8 @@ use super::{
 };
 use crate::link::{ANSWER_EXPIRY, Said};
 
+/// Bytes of what was asked and answered that is remembered.
+const REMEMBERED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Answers that are remembered, so that a repeated request gets the same one though its record is not written yet, or
 /// cannot be read. The oldest go first; what is not remembered is on record by then.
 const REMEMBERED_MAX: usize = 4_096;
@@ -53,19 +55,31 @@ pub(super) struct Intake {
 struct Remembered {
     answers: BTreeMap<RepeatKey, (Arc<Asked>, Reply)>,
     order: VecDeque<RepeatKey>,
+    /// Of what was asked and answered.
+    bytes: usize,
 }
 
 impl Remembered {
     fn put(&mut self, key: RepeatKey, asked: Arc<Asked>, reply: Reply) {
-        if self.answers.insert(key, (asked, reply)).is_none() {
-            self.order.push_back(key);
+        self.bytes += weight(&asked, &reply);
+        match self.answers.insert(key, (asked, reply)) {
+            None => self.order.push_back(key),
+            Some((asked, reply)) => self.bytes -= weight(&asked, &reply),
         }
-        if self.order.len() > REMEMBERED_MAX
+        // The newest stays, however large.
+        while (self.order.len() > REMEMBERED_MAX || self.bytes > REMEMBERED_BYTES_MAX)
+            && self.order.len() > 1
             && let Some(oldest) = self.order.pop_front()
         {
-            self.answers.remove(&oldest);
+            if let Some((asked, reply)) = self.answers.remove(&oldest) {
+                self.bytes -= weight(&asked, &reply);
+            }
         }
     }
+}
+
+fn weight(asked: &Asked, reply: &Reply) -> usize {
+    asked.payload.len() + reply.data.len()
 }
 
 /// Why nobody knows whether a request came before.
@@ -223,7 +237,7 @@ impl Inner {
             }
         }
         let asked = self.to_asked(tenant, &request, at, rule);
-        let state = match question {
+        let state = match &question {
             Question::NoMethod | Question::Unreadable => RoutingDecision::Unsupported,
             Question::Config { .. }
             | Question::BindStatus { .. }
@@ -238,7 +252,11 @@ impl Inner {
         };
         if state == RoutingDecision::AwaitingReply && rule.mode == Mode::Auto {
             match self.automatic(tenant, &request.gateway, &question).await {
-                Ok(reply) => return self.answer(asked, reply, seat, received).await,
+                Ok(reply) => {
+                    // Of its message no more is kept in memory than goes on record, however long that takes.
+                    drop((request, question));
+                    return self.answer(asked, reply, seat, received).await;
+                }
                 // A record would take every copy for a repetition: without one the next copy is answered.
                 Err(why) if why.may_pass() => {
                     count(&self.figures.dropped);
@@ -253,6 +271,7 @@ impl Inner {
                 }
             }
         }
+        drop((request, question));
         self.leave_to_others(DeviceRequest::new(asked, state), key, seat).await;
     }
 

@@ -92,7 +92,7 @@ async fn an_approval_that_is_refused_by_another_meanwhile_binds_nothing() {
 
 #[tokio::test]
 async fn an_approval_that_comes_too_late_to_the_store_binds_nothing() {
-    let it = Waiting::start(json!({"mode": "manual", "reply_seconds": 2})).await;
+    let it = Waiting::start(json!({"mode": "manual", "reply_seconds": 8})).await;
     let approving = it.approve().await;
     until_state(&it.app.api, &it.id, "EXPIRED").await;
     it.app.unwell_fleet.hold(false);

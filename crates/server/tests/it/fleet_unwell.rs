@@ -19,6 +19,8 @@ use utmos_core::{
     time::Timestamp,
 };
 
+use crate::app::PATIENCE;
+
 pub struct UnwellFleet {
     inner: Arc<dyn FleetStore>,
     held: watch::Sender<bool>,
@@ -56,7 +58,9 @@ impl UnwellFleet {
 
     /// Returns once so many bindings wait.
     pub async fn until_waiting(&self, count: usize) {
-        self.waiting.subscribe().wait_for(|waiting| *waiting >= count).await.unwrap();
+        let mut waiting = self.waiting.subscribe();
+        let wait = waiting.wait_for(|waiting| *waiting >= count);
+        tokio::time::timeout(PATIENCE, wait).await.expect("too few bindings came").unwrap();
     }
 
     async fn around<T>(

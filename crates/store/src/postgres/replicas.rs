@@ -13,7 +13,7 @@ use tokio_postgres::Row;
 use utmos_core::{
     id::CommandId,
     ports::{Joined, ReplicaStore, StoreError},
-    replica::{Handed, InstanceId, LEASE, Member, News, ReplicaId, Roll, Shard},
+    replica::{BEAT_WAIT, Handed, InstanceId, Member, News, ReplicaId, Roll, Shard},
 };
 use uuid::Uuid;
 
@@ -68,7 +68,7 @@ impl ReplicaStore for PostgresStore {
     async fn beat(&self, id: ReplicaId) -> Result<Option<Roll>, StoreError> {
         let client = self.beats.get().await.map_err(|err| pool_error(&err))?;
         let params: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&id.0];
-        let rows = match timeout(LEASE, query(&client, BEAT, &params)).await {
+        let rows = match timeout(BEAT_WAIT * 3, query(&client, BEAT, &params)).await {
             Ok(rows) => rows.map_err(Fault::into_error)?,
             Err(_) => {
                 // Whatever it still says is not to be taken for the answer to the next one.
