@@ -220,7 +220,10 @@ impl Inner {
             return Ok(false);
         }
         if command.life.phase == Phase::Waiting {
-            return Ok(self.holdings.holds(&command.spec.gateway));
+            // What was handed on comes under care in the order of acceptance, behind those that were handed on before it.
+            let is_handed = self.holdings.handed().await?.iter().any(|handed| handed.id == id);
+            let is_ours = self.holdings.holds(&command.spec.gateway);
+            return Ok(is_ours && !is_handed && !self.is_here(id));
         }
         let is_ours = |proof: &Proof| matches!(proof, Proof::SendingClaimed { replica } if *replica == self.replica);
         Ok(self.store.timeline(id).await?.iter().any(|entry| is_ours(&entry.proof)))

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use utmos_core::{
     id::{CommandId, GatewaySn},
     ports::{ReplicaStore, StoreError},
-    replica::{News, ReplicaId, SHARDS, Shard},
+    replica::{Handed, News, ReplicaId, SHARDS, Shard},
     time::{Clock, Mono},
 };
 
@@ -170,6 +170,17 @@ impl Holdings {
     /// Something was handed to this server by itself, behind what others handed to it.
     pub(super) async fn is_handed(&self) {
         self.handed.notified().await;
+    }
+
+    /// What was handed to this server and that it has not taken in.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn handed(&self) -> Result<Vec<Handed>, StoreError> {
+        match &self.shared {
+            None => Ok(Vec::new()),
+            Some(shared) => shared.store.handed(shared.me).await,
+        }
     }
 
     /// Open emergencies that other servers look after.
