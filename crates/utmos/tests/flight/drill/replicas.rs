@@ -1,5 +1,5 @@
-//! Three servers on one PostgreSQL and one broker, and whatever can happen to them. A server that dies, stands still or loses
-//! its database is replaced by the others; no command is sent twice, none is stuck, none is said to be what it was not.
+//! Three servers on one PostgreSQL and one broker. One that dies, stands still or is stopped is replaced by the others, and
+//! database and broker restart under them all; no command is sent twice, none is stuck, none is said to be what it was not.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
