@@ -178,26 +178,25 @@ async fn prepare_docks(store: &dyn Database, tenant: &Tenant) -> anyhow::Result<
     Ok(docks)
 }
 
-/// Makes a device the demo's, whoever has it now, with a line on its record for each change.
+/// Makes a device the demo's, with a line on its record. One of another tenant stays that tenant's.
 async fn take(store: &dyn Database, device: Device, whose: Option<TenantId>) -> anyhow::Result<()> {
     let Device { sn, tenant, mqtt_secret_hash, .. } = device.clone();
-    let edit = DeviceEdit { mqtt_secret_hash, ..DeviceEdit::default() };
-    let edited = mqtt_secret_hash.map(|_| DeviceOrder::Edit { sn: sn.clone(), tenant, edit });
-    let orders = match whose {
-        None => [Some(DeviceOrder::Register(device)), None],
-        Some(from) if from != tenant => [Some(DeviceOrder::Move { sn, from, to: tenant }), edited],
-        Some(_) => [edited, None],
-    };
-    for order in orders.into_iter().flatten() {
-        let by = By { who: BY.to_owned(), at: now() };
-        match store.order(order, by).await? {
-            Ordered::Done(_) => {}
-            Ordered::Known(_) | Ordered::Taken | Ordered::Unknown => {
-                bail!("somebody else has just changed a device of the demo; start it again")
-            }
+    let order = match (whose, mqtt_secret_hash) {
+        (None, _) => DeviceOrder::Register(device),
+        (Some(_), Some(_)) => {
+            let edit = DeviceEdit { mqtt_secret_hash, ..DeviceEdit::default() };
+            DeviceOrder::Edit { sn: sn.clone(), tenant, edit }
         }
+        (Some(whose), None) if whose == tenant => return Ok(()),
+        (Some(_), None) => DeviceOrder::Register(device),
+    };
+    match store.order(order, By { who: BY.to_owned(), at: now() }).await? {
+        Ordered::Done(_) | Ordered::Known(_) => Ok(()),
+        Ordered::Taken | Ordered::Unknown => bail!(
+            "{sn} belongs to another tenant, and the demo wants it; see utmos device list, and give the demo a data folder of \
+             its own with --data-dir"
+        ),
     }
-    Ok(())
 }
 
 /// The docks, and who tells of them.
@@ -348,7 +347,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use utmos_core::ports::{
         FleetStore as _,
-        Recorded::{Moved, Password, Registered},
+        Recorded::{Password, Registered},
         RegistryStore as _,
     };
     use utmos_store::{MasterKey, SqliteConfig, SqliteStore};
@@ -365,13 +364,10 @@ mod tests {
         let other = tenant::create(&store, "other").await.unwrap();
         let docks = prepare_docks(&store, &demo).await.unwrap();
         let sn = DeviceSn::parse(&docks[0].sn).unwrap();
-        let of = By { who: "somebody".to_owned(), at: now() };
-        let away = DeviceOrder::Move { sn: sn.clone(), from: demo.id, to: other.id };
-        assert!(matches!(store.order(away, of).await.unwrap(), Ordered::Done(_)));
+        let of = || By { who: "somebody".to_owned(), at: now() };
         let edit = DeviceEdit { label: Some("Mine".to_owned()), ..DeviceEdit::default() };
-        let named = DeviceOrder::Edit { sn: sn.clone(), tenant: other.id, edit };
-        let of = By { who: "somebody".to_owned(), at: now() };
-        assert!(matches!(store.order(named, of).await.unwrap(), Ordered::Done(_)));
+        let named = DeviceOrder::Edit { sn: sn.clone(), tenant: demo.id, edit };
+        assert!(matches!(store.order(named, of()).await.unwrap(), Ordered::Done(_)));
 
         let again = prepare_docks(&store, &demo).await.unwrap();
         assert_ne!(again[0].password, docks[0].password);
@@ -379,11 +375,20 @@ mod tests {
         assert_eq!((device.tenant, &*device.label), (demo.id, "Mine"), "it stays as it was");
         let hash = mqtt_secret_hash(&sn, again[0].password.as_bytes());
         assert_eq!(device.mqtt_secret_hash, Some(hash));
-        let record = store.device_record(&sn).await.unwrap();
-        let by_us: Vec<_> = record.iter().filter(|line| line.by.who == BY).collect();
-        let what: Vec<_> = by_us.iter().map(|line| line.what).collect();
-        assert_eq!(what, [Password, Moved, Registered], "newest first");
-        assert_eq!((by_us[1].from, by_us[1].to), (Some(other.id), Some(demo.id)));
+        let by_us = async || {
+            let record = store.device_record(&sn).await.unwrap();
+            let by_us = record.iter().filter(|line| line.by.who == BY);
+            by_us.map(|line| line.what).collect::<Vec<_>>()
+        };
+        assert_eq!(by_us().await, [Password, Registered], "newest first");
+
+        let away = DeviceOrder::Move { sn: sn.clone(), from: demo.id, to: other.id };
+        assert!(matches!(store.order(away, of()).await.unwrap(), Ordered::Done(_)));
+        let refused = prepare_docks(&store, &demo).await.unwrap_err();
+        assert!(refused.to_string().contains("belongs to another tenant"), "{refused}");
+        let device = store.devices().await.unwrap().into_iter().find(|one| one.sn == sn).unwrap();
+        assert_eq!(device.tenant, other.id);
+        assert_eq!(by_us().await, [Password, Registered]);
         store.close().await;
     }
 
