@@ -125,7 +125,9 @@ async fn what_a_device_says_again_after_it_was_moved_is_news_to_its_new_tenant()
     dock.leave().await;
     let target = events_of("DOCK-1", "?method=airsense_warning");
     until(&app.api, &target, |items| items.len() == 1).await;
-    crate::app::put_gateway(&*app.store, other.given.tenant, "DOCK-1").await;
+    let (from, to) = (app.api.given.tenant, other.given.tenant);
+    let moved = DeviceOrder::Move { sn: DeviceSn::parse("DOCK-1").unwrap(), from, to };
+    assert!(matches!(order(&*app.store, moved).await, Ordered::Done(_)));
     let moving = async {
         while other.get(&target).await.status != StatusCode::OK {
             tokio::task::yield_now().await;
