@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 /// Who holds how much. One alone may hold half of it, two that come together a third each, and so on: there is always
-/// as much left as the last of them took, and whoever comes next finds half of that.
+/// as much left as the last of them took, and whoever comes next finds half of that. Where many take all they may, the
+/// last find little, or nothing.
 #[derive(Debug)]
 pub(crate) struct Room<K> {
     size: usize,

@@ -1,8 +1,8 @@
 //! How a server is one of several: it gives signs of life, takes its part of the shards and gives back what is too much,
 //! expels who has fallen silent, and looks after what it has come to hold.
 //!
-//! Two tasks: one only beats and decides who holds what, so that nothing slow delays a sign of life; the other takes
-//! commands into care.
+//! One task only beats and decides who holds what; a change of shards may hold up a sign of life by a second, and no longer.
+//! Others take commands into care, and tell those who wait.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

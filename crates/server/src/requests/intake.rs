@@ -37,7 +37,7 @@ use crate::link::{ANSWER_EXPIRY, Said};
 /// Bytes of what was asked and answered that is remembered.
 const REMEMBERED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Answers that are remembered, so that a repeated request gets the same one though its record is not written yet, or
-/// cannot be read. The oldest go first; what is not remembered is on record by then.
+/// cannot be read. The oldest go first. What is not remembered is on record by then, but for answers that could not be recorded.
 const REMEMBERED_MAX: usize = 4_096;
 /// How long the record is looked at for a copy of a request that is answered alike whatever it says.
 const ALIKE_LOOK_WAIT: Duration = Duration::from_millis(5);
