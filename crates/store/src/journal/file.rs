@@ -16,6 +16,9 @@ const RESERVED_PART: usize = 2;
 /// there or not, and none that a line has.
 pub(super) const EMPTIED: u8 = 0xcf;
 
+/// Written over a byte that was damaged into the mark. No line has it either.
+const NO_MARK: u8 = b'!';
+
 /// Why the journal cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -90,8 +93,16 @@ impl JournalFile {
             let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
             (journal.last, journal.end) = (end, end);
             let (own, is_whole) = journal.read(&bytes[..end]);
+            let is_marked = bytes.first() == Some(&EMPTIED);
             if !is_whole && journal.found_damaged(bytes) && own.is_empty() {
                 (journal.last, journal.end) = (0, 0);
+            } else if is_marked && end > 0 {
+                // Damage, and no mark. Without the torn last line, which goes now, the next start would take it for one.
+                journal
+                    .medium
+                    .write(0, &[NO_MARK])
+                    .and_then(|()| journal.medium.sync())
+                    .map_err(io)?;
             }
             add_new(&mut records, own);
         }

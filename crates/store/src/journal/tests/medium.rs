@@ -229,6 +229,25 @@ fn a_mark_before_something_else_than_lines_is_damage() {
 }
 
 #[test]
+fn a_byte_damaged_into_the_mark_costs_its_line_and_no_other_at_any_start() {
+    let platter = Platter::new(64 << 10);
+    let (mut file, _) = open(&platter);
+    file.append(&accept("damaged")).unwrap();
+    file.append(&accept("good")).unwrap();
+    drop(file);
+    let mut state = platter.state();
+    let end = state.bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    state.bytes[0] = 0xcf;
+    state.bytes[end..end + 4].copy_from_slice(b"torn");
+    drop(state);
+    // The first start takes the torn line away, which told the byte from the mark.
+    for start in 0..3 {
+        let (_, records) = open(&platter);
+        assert_eq!(records.len(), 1, "start {start}");
+    }
+}
+
+#[test]
 fn what_is_set_aside_is_there_once_whoever_dies_in_between() {
     for left in 1..9 {
         let platter = Platter::new(64 << 10);
