@@ -53,7 +53,7 @@ coded! {
 pub(crate) const WAITING: i64 = 1;
 pub(crate) const SENDING: i64 = 2;
 const DELIVERED: i64 = 3;
-const ENDED_DELIVERED: i64 = 4;
+pub(crate) const ENDED_DELIVERED: i64 = 4;
 const SUCCEEDED: i64 = 5;
 const FAILED: i64 = 6;
 const TIMED_OUT: i64 = 7;
@@ -102,6 +102,14 @@ pub(crate) fn phases_of(status: Status) -> &'static [i64] {
         Status::TimedOut => &[TIMED_OUT],
         Status::UnmatchedResponse => &[UNMATCHED],
     }
+}
+
+/// The ends that few commands come to.
+pub(crate) const RARE_ENDS: [i64; 4] = [ENDED_DELIVERED, FAILED, TIMED_OUT, UNMATCHED];
+
+/// Whether a command ended as few do, so that lists of those must not read all the others.
+pub(crate) fn is_rare_end(phase: Phase) -> bool {
+    RARE_ENDS.contains(&phase_codes(phase).0)
 }
 
 /// Whether a command that stands so may have reached its device.

@@ -42,7 +42,7 @@ use super::{
     statements::Statements,
     text::kept,
 };
-use crate::idempotency::needs_free_way;
+use crate::{codes::is_rare_end, idempotency::needs_free_way};
 
 /// What a batch fights for, sorted.
 #[derive(Default)]
@@ -274,12 +274,15 @@ pub(super) async fn write(
     let s = statements;
     let flight = Flight { client, is_broken: AtomicBool::new(false) };
     let new = Commands::of(&plan.accepted);
-    let mut born = Lives::default();
+    let (mut born, mut rare) = (Lives::default(), Vec::new());
     let (mut new_motions, mut tenants, mut gateways, mut aircraft, mut methods) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for Born { acceptance, life, sealed, entries } in &plan.accepted {
         let evidence = entries.iter().filter(|entry| entry.is_evidence()).count();
         let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        if is_rare_end(life.phase) {
+            rare.push(acceptance.id());
+        }
         born.push(acceptance.id(), life, sealed, count(entries.len()), count(evidence));
         if life.holds_motion {
             let spec = &acceptance.new.spec;
@@ -292,6 +295,9 @@ pub(super) async fn write(
     }
     let mut moved = Lives::default();
     for (id, (change, entries, evidence)) in &plan.moved {
+        if is_rare_end(change.life.phase) {
+            rare.push(*id);
+        }
         moved.push(*id, &change.life, &change.sealed, *entries, *evidence);
     }
     let long: Vec<Uuid> = plan.lengthened.keys().copied().collect();
@@ -321,6 +327,7 @@ pub(super) async fn write(
     let command_params = new.params(&own);
     let born_params = born.params();
     let moved_params = moved.params();
+    let rare_params: Params<'_> = &[&rare];
     let long_params: Params<'_> = &[&long, &entries, &evidence];
     let line_params: Params<'_> = &[&line_of, &numbers, &from, &to, &at, &proofs];
     let freed_params: Params<'_> = &[freed];
@@ -334,6 +341,7 @@ pub(super) async fn write(
         flight.execute(&s.insert_commands, !plan.accepted.is_empty(), &command_params),
         flight.execute(&s.insert_lives, !plan.accepted.is_empty(), &born_params),
         flight.execute(&s.update_lives, !plan.moved.is_empty(), &moved_params),
+        flight.execute(&s.mark_rare_ends, !rare.is_empty(), rare_params),
         flight.execute(&s.lengthen_lives, !long.is_empty(), long_params),
         flight.execute(&s.insert_lines, !lines.is_empty(), line_params),
         flight.execute(&s.insert_handed, !handed.is_empty(), handed_params),
@@ -345,13 +353,13 @@ pub(super) async fn write(
         flight.execute(&s.note_time, plan.newest.is_some(), time_params),
         flight.commit(),
     );
-    let (a, b, c, d, e, f, g, h, i, j, k, l, committed) = outcomes;
-    settle([a, b, c, d, e, f, g, h, i, j, k, l], committed)
+    let (a, b, c, d, e, f, g, h, i, j, k, l, m, committed) = outcomes;
+    settle([a, b, c, d, e, f, g, h, i, j, k, l, m], committed)
 }
 
 /// What the answers of the server say of the transaction.
 fn settle(
-    writes: [Result<u64, Error>; 12],
+    writes: [Result<u64, Error>; 13],
     committed: Option<Result<(), Error>>,
 ) -> Result<(), Unwritten> {
     let mut broken = None;

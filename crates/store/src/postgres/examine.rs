@@ -7,7 +7,7 @@ use super::{
 use crate::sqlite::Examination;
 
 /// What must hold, and how many rows break it.
-const RULES: [(&str, &str); 9] = [
+const RULES: [(&str, &str); 10] = [
     (
         "commands without a state",
         "SELECT count(*) FROM commands c WHERE NOT EXISTS (SELECT FROM lives l WHERE l.id = c.id)",
@@ -40,6 +40,11 @@ const RULES: [(&str, &str); 9] = [
         "movements that do not stand in the way",
         "SELECT count(*) FROM lives l
          WHERE l.holds_motion AND NOT EXISTS (SELECT FROM motions m WHERE m.command = l.id)",
+    ),
+    (
+        "commands that lists of rare ends miss or should not have",
+        "SELECT count(*) FROM lives l JOIN commands c ON c.id = l.id
+         WHERE l.rare_of IS DISTINCT FROM CASE WHEN l.phase IN (4, 6, 7, 8) THEN c.tenant END",
     ),
     (
         "commands handed to another server that are not there",

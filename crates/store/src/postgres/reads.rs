@@ -17,7 +17,7 @@ use super::{
     text::kept,
 };
 use crate::{
-    codes::phases_of,
+    codes::{ENDED_DELIVERED, phases_of},
     idempotency::{lookup_key, needs_free_way},
 };
 
@@ -153,10 +153,6 @@ pub(super) async fn page(
     if let Some(status) = filter.status {
         let phases: Vec<String> = phases_of(status).iter().map(i64::to_string).collect();
         query.tests.push_str(&format!(" AND l.phase IN ({})", phases.join(", ")));
-        if status == Status::Accepted {
-            // What is still to be sent is found by its index of open commands, of which there are few.
-            query.tests.push_str(" AND l.needs_care");
-        }
     }
     if let Some(method) = &filter.method {
         query.and("c.method = ", kept(method).into_owned());
@@ -164,15 +160,34 @@ pub(super) async fn page(
     let tests = query.tests.clone();
     let limit = query.param(rows_max(limit));
     let from = "FROM commands c JOIN lives l ON l.id = c.id WHERE true";
-    let sql = match devices {
-        None => format!("SELECT {COMMAND} {from} {tests} ORDER BY c.id DESC LIMIT {limit}"),
-        // Each device has an order of its own in the index; the page is the newest of all of theirs together.
-        Some(devices) => {
-            let devices = query.param(devices);
+    let first = |more: &str, id: &str| {
+        format!("SELECT {COMMAND} {from} {tests} {more} ORDER BY {id} DESC LIMIT {limit}")
+    };
+    // What is open is found by its index, and so is what ended as few do; of neither there is much.
+    let open = " AND l.needs_care";
+    let rare_end = |phase: &i64| format!(" AND l.rare_of = $1 AND l.phase = {phase}");
+    let sql = match (devices, filter.status) {
+        (None, None | Some(Status::Succeeded)) => first("", "c.id"),
+        (None, Some(Status::Accepted)) => first(open, "c.id"),
+        (None, Some(Status::Delivered)) => {
+            let open = first(&format!("{open} AND l.phase <> {ENDED_DELIVERED}"), "l.id");
+            let ended = first(&rare_end(&ENDED_DELIVERED), "l.id");
             format!(
-                "SELECT p.* FROM unnest({devices}::text[]) AS d (sn) CROSS JOIN LATERAL (
-                     SELECT {COMMAND} {from} {tests} AND c.device = d.sn ORDER BY c.id DESC LIMIT {limit}
-                 ) p ORDER BY p.id DESC LIMIT {limit}"
+                "SELECT p.* FROM (({open}) UNION ALL ({ended})) p ORDER BY p.id DESC LIMIT {limit}"
+            )
+        }
+        (None, Some(status @ (Status::Failed | Status::TimedOut | Status::UnmatchedResponse))) => {
+            let ends: String = phases_of(status).iter().map(rare_end).collect();
+            first(&ends, "l.id")
+        }
+        // Each device has an order of its own in the index; the page is the newest of all of theirs together.
+        (Some(devices), status) => {
+            let devices = query.param(devices);
+            let open = if status == Some(Status::Accepted) { open } else { "" };
+            let of_device = first(&format!("{open} AND c.device = d.sn"), "c.id");
+            format!(
+                "SELECT p.* FROM unnest({devices}::text[]) AS d (sn) CROSS JOIN LATERAL ({of_device}) p
+                 ORDER BY p.id DESC LIMIT {limit}"
             )
         }
     };

@@ -98,6 +98,8 @@ statements! {
             completed_at, updated_at, execution_updated_at, entries, evidence, phase, failure, execution_percent,
             execution_open, holds_motion, needs_care, response_code, response_data, execution_ext, texts)
          WHERE l.id = u.id");
+    mark_rare_ends = "
+        UPDATE lives l SET rare_of = c.tenant FROM commands c WHERE c.id = l.id AND l.id = ANY ($1::uuid[])";
     lengthen_lives = "
         UPDATE lives l SET entries = u.entries, evidence = u.evidence
         FROM unnest($1::uuid[], $2::integer[], $3::integer[]) AS u (id, entries, evidence) WHERE l.id = u.id";

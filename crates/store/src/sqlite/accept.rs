@@ -16,7 +16,7 @@ use super::{
     timeline,
 };
 use crate::{
-    codes::Coded,
+    codes::{Coded, is_rare_end},
     entry::EntryRow,
     idempotency::{Before, lookup_key, needs_free_way},
     life::SealedLife,
@@ -114,6 +114,9 @@ impl Acceptance {
         )?;
         if life.holds_motion {
             hold_motion(batch, row)?;
+        }
+        if is_rare_end(life.phase) {
+            mark_rare_end(batch, row)?;
         }
         for (number, entry) in (0..).zip(&self.entries) {
             timeline::append(batch, row, number, entry)?;
@@ -232,6 +235,14 @@ const INSERT_LIFE: &str = "
         entries, evidence, id, texts)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
         ?24, ?25, ?26, ?27)";
+
+/// Has lists of what few commands come to find this one.
+pub(super) fn mark_rare_end(batch: &Batch<'_>, row: i64) -> Result<(), Fault> {
+    let sql =
+        "UPDATE lives SET rare_of = (SELECT tenant FROM commands WHERE row = ?1) WHERE row = ?1";
+    batch.execute(sql, params![row])?;
+    Ok(())
+}
 
 /// Makes a command stand in the way of other movements.
 pub(super) fn hold_motion(batch: &Batch<'_>, row: i64) -> Result<(), Fault> {

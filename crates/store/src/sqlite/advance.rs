@@ -7,10 +7,14 @@ use utmos_core::{
 };
 
 use super::{
-    accept::hold_motion, batch::Batch, fault::Fault, limits::EVIDENCE_PER_COMMAND_MAX,
-    rows::execute_with_life, timeline,
+    accept::{hold_motion, mark_rare_end},
+    batch::Batch,
+    fault::Fault,
+    limits::EVIDENCE_PER_COMMAND_MAX,
+    rows::execute_with_life,
+    timeline,
 };
-use crate::{entry::EntryRow, life::SealedLife, seal::Sealer};
+use crate::{codes::is_rare_end, entry::EntryRow, life::SealedLife, seal::Sealer};
 
 /// A change ready to be written.
 pub(super) struct Change {
@@ -123,6 +127,9 @@ impl Change {
         }
         if !life.holds_motion && standing.holds_motion {
             batch.execute("DELETE FROM motions WHERE row = ?1", params![standing.row])?;
+        }
+        if is_rare_end(life.phase) {
+            mark_rare_end(batch, standing.row)?;
         }
         batch.record_time(life.updated_at.as_millis());
         Ok(())

@@ -10,7 +10,7 @@ use super::open::{self, OpenError, explain};
 const FAULTS_MAX: u32 = 20;
 
 /// What must hold between the tables, and how many rows break it.
-const RULES: [(&str, &str); 6] = [
+const RULES: [(&str, &str); 7] = [
     (
         "commands without a state",
         "SELECT count(*) FROM commands c WHERE NOT EXISTS (SELECT 1 FROM lives l WHERE l.row = c.row AND l.id = c.id)",
@@ -34,6 +34,11 @@ const RULES: [(&str, &str); 6] = [
     (
         "movements that do not stand in the way",
         "SELECT count(*) FROM lives l WHERE l.holds_motion = 1 AND NOT EXISTS (SELECT 1 FROM motions m WHERE m.row = l.row)",
+    ),
+    (
+        "commands that lists of rare ends miss or should not have",
+        "SELECT count(*) FROM lives l JOIN commands c ON c.row = l.row
+         WHERE l.rare_of IS NOT CASE WHEN l.phase IN (4, 6, 7, 8) THEN c.tenant END",
     ),
 ];
 

@@ -44,6 +44,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0005_sealed_texts.sql"),
     include_str!("../../migrations/sqlite/0006_device_requests.sql"),
     include_str!("../../migrations/sqlite/0007_fleet.sql"),
+    include_str!("../../migrations/sqlite/0008_rare_ends.sql"),
 ];
 
 /// Tables that are checked at every start: small ones, without which nothing works.

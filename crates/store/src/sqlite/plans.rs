@@ -15,8 +15,8 @@ use utmos_core::{
 use uuid::Uuid;
 
 use super::{
-    accept, advance, checkpoint::WalSize, nonces, open, reads, requests, requests_rules, timeline,
-    unmatched,
+    accept, advance, checkpoint::WalSize, nonces, open, reads, reads::Way, requests,
+    requests_rules, timeline, unmatched,
 };
 use crate::{key::MasterKey, seal::Sealer};
 
@@ -104,13 +104,14 @@ fn statements() -> Vec<(String, &'static str)> {
     all.push((requests_rules::of_task_sql(), "commands_by_job"));
     all.extend(request_pages());
     let device = DeviceSn::parse("D1").unwrap();
-    for status in [None, Some(Status::Accepted), Some(Status::Failed)] {
+    for status in [None, Some(Status::Accepted), Some(Status::Delivered), Some(Status::Failed)] {
         for (device, before, time) in
-            [(None, false, false), (None, true, true), (Some(&device), false, true)]
+            [(None, false, false), (None, true, true), (Some(device.clone()), false, true)]
         {
             let at = time.then(|| Timestamp::from_millis(1));
             let filter = CommandFilter {
                 status,
+                device,
                 method: time.then(|| "m".to_owned()),
                 accepted_after: at,
                 accepted_before: at,
@@ -122,12 +123,15 @@ fn statements() -> Vec<(String, &'static str)> {
                 before: before.then(|| CommandId::new(Uuid::nil())),
                 limit: 10,
             };
-            let index = match (status, device) {
-                (Some(Status::Accepted), _) => "lives_in_care",
-                (_, None) => "commands_by_tenant",
-                (_, Some(_)) => "commands_by_device",
-            };
-            all.push((page.query(device, 10).sql, index));
+            for way in page.ways() {
+                let index = match way {
+                    Way::Open(_) => "lives_in_care",
+                    Way::RareEnd(_) => "lives_rare (rare_of=? AND phase=?",
+                    Way::Device(_) => "commands_by_device",
+                    Way::Tenant => "commands_by_tenant",
+                };
+                all.push((page.query(way, 10).sql, index));
+            }
         }
     }
     all

@@ -15,7 +15,10 @@ use super::{
     fault::to_store_error,
     rows::{self, SELECT_COMMAND},
 };
-use crate::{codes::phases_of, seal::Sealer};
+use crate::{
+    codes::{ENDED_DELIVERED, RARE_ENDS, phases_of},
+    seal::Sealer,
+};
 
 /// How far an id's time may be from the time of acceptance, for the search by time. Both are read from one clock.
 const ID_TIME_SLACK_MS: i64 = 60 * 60 * 1000;
@@ -97,6 +100,19 @@ pub(super) const EMERGENCY_OF_GATEWAY: &str = emergency_after!("gateway", "comma
 pub(super) const EMERGENCY_OF_AIRCRAFT: &str =
     emergency_after!("aircraft", "commands_emergencies_of_aircraft");
 
+/// What leads to the commands of a page.
+#[derive(Clone, Copy)]
+pub(super) enum Way<'a> {
+    /// All that are open, and of them the device's.
+    Open(Option<&'a DeviceSn>),
+    /// The tenant's that came to an end few come to; its phase.
+    RareEnd(i64),
+    /// The device's.
+    Device(&'a DeviceSn),
+    /// The tenant's.
+    Tenant,
+}
+
 /// A page of a tenant's commands.
 pub(super) struct Page {
     pub(super) tenant: TenantId,
@@ -112,18 +128,34 @@ impl Page {
         sealer: &Sealer,
     ) -> Result<Vec<Command>, StoreError> {
         let limit = self.limit;
-        let Some(devices) = self.devices() else {
-            return many_of(conn, sealer, &self.query(None, limit));
-        };
-        // Each device has an index of its own order; the page is the newest of all of theirs together.
+        // Each has an order of its own; the page is the newest of all of theirs together.
         let moment = conn.unchecked_transaction().map_err(|err| to_store_error(&err))?;
         let mut page = Vec::new();
-        for device in devices {
-            page.extend(many_of(&moment, sealer, &self.query(Some(device), limit))?);
+        for way in self.ways() {
+            page.extend(many_of(&moment, sealer, &self.query(way, limit))?);
             page.sort_by_key(|command: &Command| std::cmp::Reverse(command.spec.id));
             page.truncate(limit);
         }
         Ok(page)
+    }
+
+    /// What finds all of it and reads little else.
+    pub(super) fn ways(&self) -> Vec<Way<'_>> {
+        let devices = self.devices();
+        match (self.filter.status, devices) {
+            // What is still to be sent is found among the open ones, of which there are few.
+            (Some(Status::Accepted), None) => vec![Way::Open(None)],
+            (Some(Status::Accepted), Some(devices)) => {
+                devices.into_iter().map(|device| Way::Open(Some(device))).collect()
+            }
+            (_, Some(devices)) => devices.into_iter().map(Way::Device).collect(),
+            (None | Some(Status::Succeeded), None) => vec![Way::Tenant],
+            (Some(Status::Delivered), None) => vec![Way::Open(None), Way::RareEnd(ENDED_DELIVERED)],
+            (
+                Some(status @ (Status::Failed | Status::TimedOut | Status::UnmatchedResponse)),
+                None,
+            ) => phases_of(status).iter().map(|phase| Way::RareEnd(*phase)).collect(),
+        }
     }
 
     /// The devices to look for; `None` for all.
@@ -138,22 +170,42 @@ impl Page {
         }
     }
 
-    pub(super) fn query<'a>(&'a self, device: Option<&'a DeviceSn>, limit: usize) -> Query<'a> {
-        let mut query = Query { sql: String::new(), params: Vec::new() };
-        let is_open = self.filter.status == Some(Status::Accepted);
-        // What is still to be sent is found by its index of open commands, of which there are few.
-        // SQLite has no statistics to choose an index by, so it is told.
-        let index = if device.is_some() { "commands_by_device" } else { "commands_by_tenant" };
-        let from = if is_open {
-            "FROM lives l INDEXED BY lives_in_care CROSS JOIN commands c ON c.row = l.row WHERE l.needs_care = 1".to_owned()
-        } else {
+    /// SQLite has no statistics to choose an index by, so it is told.
+    pub(super) fn query<'a>(&'a self, way: Way<'a>, limit: usize) -> Query<'a> {
+        let mut query = Query { sql: SELECT_COMMAND.to_owned(), params: Vec::new() };
+        let tenant = || self.tenant.uuid().as_bytes().to_vec();
+        let by_lives = |index| {
             format!(
-                "FROM commands c INDEXED BY {index} CROSS JOIN lives l ON l.row = c.row WHERE true"
+                " FROM lives l INDEXED BY {index} CROSS JOIN commands c ON c.row = l.row WHERE "
             )
         };
-        let id = if is_open { "l.id" } else { "c.id" };
-        query.sql = format!("{SELECT_COMMAND} {from}");
-        query.and("c.tenant = ", self.tenant.uuid().as_bytes().to_vec());
+        let by_commands = |index| {
+            format!(
+                " FROM commands c INDEXED BY {index} CROSS JOIN lives l ON l.row = c.row WHERE true"
+            )
+        };
+        let (id, device) = match way {
+            Way::Open(device) => {
+                query.sql.push_str(&by_lives("lives_in_care"));
+                query.sql.push_str("l.needs_care = 1");
+                ("l.id", device)
+            }
+            Way::RareEnd(phase) => {
+                query.sql.push_str(&by_lives("lives_rare"));
+                query.sql.push_str(&format!("l.phase = {phase}"));
+                query.and("l.rare_of = ", tenant());
+                ("l.id", None)
+            }
+            Way::Device(device) => {
+                query.sql.push_str(&by_commands("commands_by_device"));
+                ("c.id", Some(device))
+            }
+            Way::Tenant => {
+                query.sql.push_str(&by_commands("commands_by_tenant"));
+                ("c.id", None)
+            }
+        };
+        query.and("c.tenant = ", tenant());
         if let Some(device) = device {
             query.and("c.device = ", device.as_str());
         }
@@ -169,7 +221,11 @@ impl Page {
             query.and("c.accepted_at < ", before.as_millis());
         }
         if let Some(status) = self.filter.status {
-            let phases: Vec<String> = phases_of(status).iter().map(i64::to_string).collect();
+            // Rare ends have a way of their own.
+            let is_sought =
+                |phase: &&i64| !(matches!(way, Way::Open(_)) && RARE_ENDS.contains(phase));
+            let phases: Vec<String> =
+                phases_of(status).iter().filter(is_sought).map(i64::to_string).collect();
             query.sql.push_str(&format!(" AND l.phase IN ({})", phases.join(", ")));
         }
         if let Some(method) = &self.filter.method {

@@ -259,6 +259,7 @@ pub(super) const TABLES: [Table; 17] = [
             ("response_data", Bytes, "l.response_data"),
             ("execution_ext", Bytes, "l.execution_ext"),
             ("texts", Bytes, "l.texts"),
+            ("rare_of", Uuid, "l.rare_of"),
         ],
         from: "lives l",
         order: "l.row",

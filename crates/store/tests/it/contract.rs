@@ -105,6 +105,7 @@ macro_rules! contract_tests {
             open_commands_are_those_in_need_of_care_oldest_first,
             a_tenants_commands_come_newest_first_in_pages,
             commands_are_filtered,
+            what_ended_as_few_do_is_listed_once_and_for_its_tenant,
             a_command_is_shown_to_its_tenant_alone,
             only_the_newest_unmatched_messages_are_kept,
             unmatched_messages_come_in_pages_and_once,

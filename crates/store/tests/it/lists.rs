@@ -167,6 +167,33 @@ pub async fn commands_are_filtered(place: &dyn Place) {
     }
 }
 
+pub async fn what_ended_as_few_do_is_listed_once_and_for_its_tenant(place: &dyn Place) {
+    let store = place.open().await;
+    let outcomes = [
+        (Outcome::Delivered, Status::Delivered),
+        (Outcome::Failed(FailureCode::DeviceExecutionFailed), Status::Failed),
+        (Outcome::TimedOut(FailureCode::NoResponse), Status::TimedOut),
+        (Outcome::Unmatched, Status::UnmatchedResponse),
+    ];
+    for (number, (outcome, status)) in (0..).zip(outcomes) {
+        let mut foreign = spec(number * 100, &format!("k{number}"));
+        foreign.tenant = tenant(2);
+        let foreign = accepted(&store, foreign).await;
+        end(&store, &foreign, outcome, 1000).await;
+        let command = accepted(&store, spec(number * 100 + 1, &format!("k{number}"))).await;
+        // Ended, and its job still runs: it is open as well.
+        let runs_on =
+            Life { due: command.life.due, ..moved(&command.life, Phase::Ended(outcome), 1000) };
+        store.advance(change(&command, runs_on)).await.unwrap();
+        let filter = CommandFilter { status: Some(status), ..CommandFilter::default() };
+        for (tenant, expected) in [(tenant(1), command.spec.id), (tenant(2), foreign.spec.id)] {
+            let found = store.commands_of(tenant, filter.clone(), None, 10).await.unwrap();
+            let found: Vec<_> = found.iter().map(|command| command.spec.id).collect();
+            assert_eq!(found, [expected], "{status:?}");
+        }
+    }
+}
+
 pub async fn a_command_is_shown_to_its_tenant_alone(place: &dyn Place) {
     let store = place.open().await;
     let command = accepted(&store, spec(0, "k")).await;
