@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const MQTT: &str = "127.0.0.1:1883";
 /// Stands in the documents for the demo's process id.
 const PROCESS: &str = "kill -9 12345";
-const DOCUMENTS: [&str; 16] = [
+const DOCUMENTS: [&str; 19] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -36,10 +36,13 @@ const DOCUMENTS: [&str; 16] = [
     "docs/errors.md",
     "docs/events.md",
     "docs/outside-broker.md",
+    "docs/postgresql.md",
     "docs/race.md",
     "docs/recovery.md",
+    "docs/scale.md",
     "docs/simulator.md",
     "docs/states.md",
+    "docs/telemetry.md",
     "docs/trials.md",
 ];
 
@@ -320,6 +323,20 @@ fn every_test_that_holds_a_behaviour_of_devices_is_there() {
             assert!(sources.contains(&format!("fn {test}(")), "{}: no test {test}", cells[1]);
         }
     }
+}
+
+#[test]
+fn the_scale_plan_says_what_the_model_works_out() {
+    let text = read("docs/scale.md");
+    for (docks, groups, machines) in [("10000", 1, 4), ("1000000", 35, 140)] {
+        let mut model = Command::new(PROGRAM);
+        let answers = output(model.args(["bench", "capacity", "--json", "--docks", docks]));
+        let answers: Value = serde_json::from_str(&answers).unwrap();
+        let several = &answers[2];
+        assert_eq!((&several["groups"], &several["machines"]), (&groups.into(), &machines.into()));
+        assert_eq!(several["first_limit"], "processors of a server");
+    }
+    assert!(text.contains("| 35 groups of two servers") && text.contains("| 140 |"));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! is marked as one that may be loaded. Every loop's end is compared with what the dock really did; a run with a wrong one
 //! fails.
 
+mod capacity;
 mod child;
 mod compare;
 mod docks;
@@ -64,6 +65,8 @@ enum What {
     Race(race::Args),
     /// Hold what a command costs when much is stored, connected and shared against what it costs when little is
     Growth(growth::Args),
+    /// Work out what a fleet needs from what one command, one message and one dock cost, and what there is too little of first
+    Capacity(capacity::Args),
     /// Compare the figures of two files that --json wrote
     Compare(compare::Args),
     /// Count the instructions the server executes for a command, which hardly depend on what else runs; needs valgrind
@@ -142,6 +145,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     match args.what {
         Some(What::Race(race)) => return race::run(race).await,
         Some(What::Growth(growth)) => return growth::run(growth).await,
+        Some(What::Capacity(capacity)) => return capacity::run(&capacity),
         Some(What::Compare(compare)) => return compare::run(&compare),
         Some(What::Instructions(instructions)) => return instructions::run(instructions).await,
         None => {}

@@ -1,0 +1,177 @@
+//! What one command, one message and one dock cost: as measured before (docs/scale.md), or as files of the bench say.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use anyhow::{Context, ensure};
+use serde::Deserialize;
+
+use super::model::Setup;
+
+/// Costs of one of each.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Unit {
+    /// Processor time of the server for a command from its POST to its outcome, 64 at once, in µs.
+    pub command_server_us: f64,
+    /// The same of the broker and the database beside it.
+    pub command_beside_us: f64,
+    /// Memory of a server that has nothing to do, in MB.
+    pub idle_mb: f64,
+}
+
+/// What everything costs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Costs {
+    /// With each setup.
+    pub units: BTreeMap<Setup, Unit>,
+    /// Processor time of the server for a message of telemetry, in µs. Above the truth: a hundred commands a second, which
+    /// were measured beside it, are in it.
+    pub message_us: f64,
+    /// Disk for a message that is kept as it came, in bytes.
+    pub message_bytes: f64,
+    /// Memory of the server for a connected dock, its own broker included, in KiB.
+    pub dock_kib: f64,
+    /// Disk for a command that has ended, in KiB.
+    pub command_kib: f64,
+}
+
+/// Messages a second under which `telemetry_cpu` and `telemetry_disk` are measured.
+const MESSAGES_MEASURED: f64 = 2_000.0;
+/// Messages of a device a second for which `telemetry_disk` says what a day takes.
+const OF_A_DEVICE: f64 = 2.0;
+const SECONDS_OF_A_DAY: f64 = 86_400.0;
+
+impl Costs {
+    /// What docs/scale.md says of two cores of a small machine; builds of November 2026.
+    pub fn measured_before() -> Self {
+        let unit = |command_server_us, command_beside_us, idle_mb| Unit {
+            command_server_us,
+            command_beside_us,
+            idle_mb,
+        };
+        Self {
+            units: BTreeMap::from([
+                (Setup::Embedded, unit(325.0, 0.0, 41.6)),
+                (Setup::Mosquitto, unit(251.0, 48.0, 42.1)),
+                (Setup::Postgres, unit(209.0, 203.0, 40.0)),
+            ]),
+            message_us: 163.5,
+            message_bytes: 161.0,
+            dock_kib: 47.0,
+            command_kib: 1.3,
+        }
+    }
+
+    /// Takes what a file of the bench says.
+    pub fn take_from(&mut self, file: &Path) -> anyhow::Result<()> {
+        let text = fs::read_to_string(file)
+            .with_context(|| format!("{} cannot be read", file.display()))?;
+        self.take(&text).with_context(|| {
+            format!(
+                "{} is nothing that `utmos bench --json` or `utmos bench growth --json` wrote",
+                file.display()
+            )
+        })
+    }
+
+    fn take(&mut self, text: &str) -> anyhow::Result<()> {
+        let Written { engines, facts, one } = serde_json::from_str(text)?;
+        let mut measured = engines;
+        measured.extend(one.measures.is_some().then_some(one));
+        ensure!(!(measured.is_empty() && facts.is_empty()), "it has no figures");
+        for engine in measured {
+            self.take_engine(&engine);
+        }
+        for Fact { name, value } in facts {
+            match name.as_str() {
+                "memory_per_dock" => self.dock_kib = value,
+                "disk_per_command" => self.command_kib = value,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn take_engine(&mut self, engine: &Engine) {
+        let setup =
+            Setup::ALL.into_iter().find(|setup| engine.engine.as_deref() == Some(setup.key()));
+        let unit = setup.and_then(|setup| self.units.get_mut(&setup));
+        let mut ignored = Unit { command_server_us: 0.0, command_beside_us: 0.0, idle_mb: 0.0 };
+        let unit = unit.unwrap_or(&mut ignored);
+        for Measured { name, median } in engine.measures.iter().flatten() {
+            match name.as_str() {
+                "server_cpu_per_loop_64" => unit.command_server_us = *median,
+                "cpu_beside_per_loop_64" => unit.command_beside_us = *median,
+                "memory_idle" => unit.idle_mb = *median,
+                // Of one processor, in per cent.
+                "telemetry_cpu" => self.message_us = median / 100.0 * 1e6 / MESSAGES_MEASURED,
+                "telemetry_disk" => {
+                    self.message_bytes = median * 1e6 / (OF_A_DEVICE * SECONDS_OF_A_DAY);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Written {
+    #[serde(default)]
+    engines: Vec<Engine>,
+    #[serde(default)]
+    facts: Vec<Fact>,
+    #[serde(flatten)]
+    one: Engine,
+}
+
+#[derive(Deserialize)]
+struct Engine {
+    engine: Option<String>,
+    measures: Option<Vec<Measured>>,
+}
+
+#[derive(Deserialize)]
+struct Measured {
+    name: String,
+    median: f64,
+}
+
+#[derive(Deserialize)]
+struct Fact {
+    name: String,
+    value: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn files_of_the_bench_are_read_and_nothing_else() {
+        let mut costs = Costs::measured_before();
+        let engine = |key: &str, cpu: f64| {
+            format!(
+                r#"{{"engine": "{key}", "measures": [{{"name": "server_cpu_per_loop_64", "median": {cpu}, "unit": "µs"}},
+                    {{"name": "telemetry_cpu", "median": 50.0}}, {{"name": "something_new", "median": 1.0}}]}}"#
+            )
+        };
+        costs.take(&engine("embedded", 100.0)).unwrap();
+        let both = format!(
+            r#"{{"version": "0.1.0", "engines": [{}, {}]}}"#,
+            engine("mosquitto", 200.0),
+            engine("postgres", 300.0)
+        );
+        costs.take(&both).unwrap();
+        costs
+            .take(r#"{"facts": [{"name": "memory_per_dock", "value": 9.0, "unit": "KiB"}]}"#)
+            .unwrap();
+        let server = |setup| costs.units[&setup].command_server_us.round();
+        assert_eq!(Setup::ALL.map(server), [100.0, 200.0, 300.0]);
+        assert_eq!((costs.message_us.round(), costs.dock_kib.round()), (250.0, 9.0));
+        let before = costs.clone();
+        for nothing in ["{}", "[]", "", r#"{"engines": []}"#, r#"{"facts": {}}"#] {
+            assert!(costs.take(nothing).is_err(), "{nothing}");
+        }
+        assert_eq!(costs, before);
+    }
+}
