@@ -243,10 +243,16 @@ impl Registry {
     /// nobody has, while there is room for one more.
     #[must_use]
     pub fn may_be_bound(&self, gateway: &GatewaySn, tenant: TenantId, sn: &DeviceSn) -> bool {
-        let joined = || self.behind.get(gateway).map_or(0, |behind| behind.joined.len());
         *sn != gateway.to_device()
             && (self.is_aircraft_of(tenant, sn)
-                || (self.is_unclaimed(sn) && joined() < AIRCRAFT_PER_GATEWAY_MAX))
+                || (self.is_unclaimed(sn) && self.may_still_join(gateway) > 0))
+    }
+
+    /// How many aircraft may still join by a gateway.
+    #[must_use]
+    pub fn may_still_join(&self, gateway: &GatewaySn) -> usize {
+        let joined = self.behind.get(gateway).map_or(0, |behind| behind.joined.len());
+        AIRCRAFT_PER_GATEWAY_MAX.saturating_sub(joined)
     }
 
     /// These were bound with a gateway: they count among those that joined through it.

@@ -36,11 +36,13 @@ pub struct Sighting {
 
 /// Stands between who does something and who approved of it. No serial number has a space.
 const APPROVED_BY: &str = ", approved by ";
+/// Stands between a gateway and the binding code it came with.
+const WITH_CODE: &str = ", binding code ";
 
 /// Who changes something, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct By {
-    /// An API id, `command line`, a gateway, or a binding code; and who approved, see [`By::approved`].
+    /// An API id, `command line`, or a gateway, with the binding code it came with; and who approved, see [`By::approved`].
     pub who: String,
     /// When.
     pub at: Timestamp,
@@ -53,11 +55,25 @@ impl By {
         format!("gateway {gateway}")
     }
 
+    /// How a gateway is named that came with a binding code.
+    #[must_use]
+    pub fn gateway_with_code(gateway: &GatewaySn, code: BindingCodeId) -> String {
+        format!("{}{WITH_CODE}{code}", Self::gateway(gateway))
+    }
+
     /// The gateway named so.
     #[must_use]
     pub fn gateway_of(who: &str) -> Option<GatewaySn> {
-        let named = who.split(APPROVED_BY).next()?;
+        let named = who.split(APPROVED_BY).next()?.split(WITH_CODE).next()?;
         GatewaySn::parse(named.strip_prefix("gateway ")?).ok()
+    }
+
+    /// Which device joined through which gateway, by a line of that device's record that says who had it join. A gateway
+    /// does not join through itself.
+    #[must_use]
+    pub fn joined(who: &str, sn: DeviceSn) -> Option<(GatewaySn, DeviceSn)> {
+        let gateway = Self::gateway_of(who)?;
+        (gateway.as_str() != sn.as_str()).then_some((gateway, sn))
     }
 
     /// How `who` is named where somebody else had to approve.
@@ -183,6 +199,16 @@ pub enum Recorded {
 }
 
 impl Recorded {
+    /// Whether a tenant can have as many of these lines written as it likes: of them the newest are kept. The others say
+    /// whose a device was and through whom it joined, and stay for good.
+    #[must_use]
+    pub fn is_passing(self) -> bool {
+        match self {
+            Self::Edited | Self::Password => true,
+            Self::Registered | Self::Bound | Self::Joined | Self::Moved | Self::Removed => false,
+        }
+    }
+
     /// What happened, as it is written.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -221,8 +247,8 @@ pub trait FleetStore: Send + Sync {
     async fn keep_sightings(&self, seen: Vec<Sighting>) -> Result<(), StoreError>;
     /// What is known of every device.
     async fn sightings(&self) -> Result<Vec<Sighting>, StoreError>;
-    /// Which devices joined or were bound through which gateway by its own word ([`By::gateway`]), as far as it is on record;
-    /// those that were removed since as well.
+    /// Which devices joined or were bound through which gateway by its own word ([`By::gateway`],
+    /// [`By::gateway_with_code`]), as far as it is on record; those that were removed since as well.
     async fn joined(&self) -> Result<Vec<(GatewaySn, DeviceSn)>, StoreError>;
 
     /// Carries out a change and puts it on record, both or neither.
@@ -237,7 +263,8 @@ pub trait FleetStore: Send + Sync {
         seen: StatusVersion,
         request: Arc<DeviceRequest>,
     ) -> Result<BoundAnswer, StoreError>;
-    /// A device's record, newest first: the newest lines, to a named limit, also of one that was removed.
+    /// A device's record, newest first, also of one that was removed. Of the lines that pass ([`Recorded::is_passing`]) the
+    /// newest, to a named limit.
     async fn device_record(&self, sn: &DeviceSn) -> Result<Vec<DeviceRecord>, StoreError>;
 
     /// Adds a binding code, unless the tenant has `active_max` that are good. Answers whether it did.
@@ -268,8 +295,18 @@ mod tests {
         let named = By::gateway(&gateway);
         let approved = By::approved(&named, &ApiId::new("utk_a".to_owned()));
         assert_eq!(approved, "gateway DOCK-1, approved by utk_a");
-        for who in [named, approved] {
+        let code = BindingCodeId::new(uuid::Uuid::from_u128(7));
+        let with_code = By::gateway_with_code(&gateway, code);
+        assert_eq!(with_code, format!("gateway DOCK-1, binding code {code}"));
+        let both = By::approved(&with_code, &ApiId::new("utk_a".to_owned()));
+        let aircraft = DeviceSn::parse("AIR").unwrap();
+        for who in [named, approved, with_code, both] {
             assert_eq!(By::gateway_of(&who), Some(gateway.clone()), "{who}");
+            assert_eq!(
+                By::joined(&who, aircraft.clone()),
+                Some((gateway.clone(), aircraft.clone()))
+            );
+            assert_eq!(By::joined(&who, gateway.to_device()), None, "it is no aircraft of its own");
         }
         assert_eq!(By::gateway_of("binding code x, approved by gateway DOCK-1"), None);
     }

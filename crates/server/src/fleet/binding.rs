@@ -124,15 +124,21 @@ impl Onboarding {
         let (itself, others): (Vec<&BindDevice>, Vec<&BindDevice>) =
             wanted.into_iter().partition(|one| one.sn.as_str() == gateway.as_str());
         let mut aircraft: Vec<&BindDevice> = Vec::new();
+        // Those that nobody has yet take the places of aircraft that may still join.
+        let mut places =
+            self.parts.directory.with_registry(|registry| registry.may_still_join(gateway));
         for one in &others {
             // It speaks for itself and for what stands behind it, and for no other gateway.
             let is_aircraft =
                 product::kind_of(&one.model_key).is_none_or(|kind| kind == DeviceKind::Aircraft);
-            let may = self.parts.directory.with_registry(|registry| {
-                is_aircraft && registry.may_be_bound(gateway, tenant, &one.sn)
-            });
             let is_double = aircraft.iter().any(|known| known.sn == one.sn);
+            let (is_new, may) = self.parts.directory.with_registry(|registry| {
+                let is_new = registry.device(&one.sn).is_none();
+                let may = is_aircraft && registry.may_be_bound(gateway, tenant, &one.sn);
+                (is_new, may && (is_double || !is_new || places > 0))
+            });
             if may && !is_double {
+                places = places.saturating_sub(usize::from(is_new));
                 aircraft.push(one);
             } else if !may {
                 decided.insert(one.sn.clone(), BindingOutcome::AlreadyBound);
@@ -189,7 +195,7 @@ impl Onboarding {
             Asker::Nobody => return None,
         };
         let who = match code {
-            Some(code) => format!("binding code {code}"),
+            Some(code) => By::gateway_with_code(gateway, code),
             None => By::gateway(gateway),
         };
         let sub =

@@ -180,7 +180,8 @@ async fn who_approved_is_on_the_devices_record_and_who_was_bound_in_the_answer()
     bound["bound"].as_array_mut().unwrap().sort_by_key(|sn| sn.to_string());
     assert_eq!(bound, json!({"bound": ["NEW-AIR", "NEW-DOCK"], "refused": []}));
     assert_eq!(approved.body["reply_message"], Value::Null);
-    let who = format!("binding code {}, approved by {}", it.code_id, it.app.api.given.api_id);
+    let (code, by) = (&it.code_id, &it.app.api.given.api_id);
+    let who = format!("gateway NEW-DOCK, binding code {code}, approved by {by}");
     for (sn, _, _) in DEVICES_ASKED {
         let record = it.app.store.device_record(&DeviceSn::parse(sn).unwrap()).await.unwrap();
         let lines: Vec<_> = record.iter().map(|line| (line.what, line.by.who.clone())).collect();

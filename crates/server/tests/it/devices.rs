@@ -12,7 +12,10 @@ use utmos_core::{
 };
 use utmos_server::directory::{Directory, mqtt_secret_hash};
 
-use crate::app::{PATIENCE, TestApp, order};
+use crate::{
+    app::{PATIENCE, TestApp, order},
+    onboarding::{bind, code, newcomer, outcomes},
+};
 
 /// Changes a device past the server.
 async fn done(app: &TestApp, change: DeviceOrder) {
@@ -140,6 +143,40 @@ async fn an_aircraft_that_is_not_on_record_yet_is_not_forgotten_when_the_registr
     crate::app::put_gateway(&*app.store, tenant, "DOCK-4").await;
     directory.refresh().await.unwrap();
     assert!(!is_known());
+}
+
+#[tokio::test]
+async fn what_was_bound_with_a_code_counts_among_those_that_may_join_over_a_restart_as_well() {
+    let app = TestApp::start().await;
+    let (code, _) = code(&app.api, json!({})).await;
+    let mut dock = newcomer(&app, "NEW-DOCK", &code).await;
+    let names: Vec<String> = (1..=7).map(|number| format!("AIR-{number}")).collect();
+    let aircraft = names.iter().map(|sn| (sn.as_str(), "0-91-0", ""));
+    let devices: Vec<_> = std::iter::once(("NEW-DOCK", "3-2-0", "x")).chain(aircraft).collect();
+    let bound = dock.ask("airport_organization_bind", bind(&code, &devices)).await;
+    assert!(outcomes(&bound).iter().all(|(_, code)| *code == 0), "{bound}");
+    // Nor does one request bind more than may join.
+    let (own, _) = self::code(&app.api, json!({})).await;
+    let mut other = newcomer(&app, "NEW-2", &own).await;
+    let others: Vec<String> = (0..12).map(|number| format!("B-{number}")).collect();
+    let aircraft = others.iter().map(|sn| (sn.as_str(), "0-91-0", ""));
+    let asked: Vec<_> = std::iter::once(("NEW-2", "3-2-0", "x")).chain(aircraft).collect();
+    let bound = other.ask("airport_organization_bind", bind(&own, &asked)).await;
+    let refused: Vec<_> = outcomes(&bound).into_iter().filter(|(_, code)| *code != 0).collect();
+    assert_eq!(refused.len(), 4, "{bound}");
+    assert!(refused.iter().all(|(_, code)| *code == 210_231), "{bound}");
+    other.leave().await;
+    dock.leave().await;
+    let app = app.restart().await;
+    let mut dock = newcomer(&app, "NEW-DOCK", &code).await;
+    for (number, joins) in [(8, true), (9, false), (1, true)] {
+        let sn = format!("AIR-{number}");
+        dock.report_aircraft(&sn).await;
+        dock.drain().await;
+        let known = app.api.get(&format!("/api/v1/open/devices/{sn}")).await.status;
+        assert_eq!(known == StatusCode::OK, joins, "{sn}");
+    }
+    dock.leave().await;
 }
 
 #[tokio::test]

@@ -131,7 +131,7 @@ async fn a_factory_new_dock_joins_with_a_code_and_is_commanded_on_the_connection
         assert_eq!(record.len(), 1, "{record:?}");
         assert_eq!(
             (record[0].what, record[0].by.who.clone()),
-            (Recorded::Bound, format!("binding code {id}"))
+            (Recorded::Bound, format!("gateway NEW-DOCK, binding code {id}"))
         );
     }
 }

@@ -60,9 +60,7 @@ impl FleetStore for PostgresStore {
         for row in &self.read(sql, &[&whats.as_slice()]).await? {
             let mut cells = Cells::new(row, "device_records");
             let sn = cells.device("sn")?;
-            if let Some(gateway) = By::gateway_of(&cells.text("who")?) {
-                joined.push((gateway, sn));
-            }
+            joined.extend(By::joined(&cells.text("who")?, sn));
         }
         Ok(joined)
     }

@@ -221,7 +221,7 @@ pub(super) async fn topologies(
     rows.iter().map(topology).collect()
 }
 
-/// Adds a line to a device's record; its oldest go beyond their limit.
+/// Adds a line to a device's record; of those that pass, the oldest go beyond their limit.
 pub(super) async fn record(
     tx: &Transaction<'_>,
     sn: &DeviceSn,
@@ -234,8 +234,13 @@ pub(super) async fn record(
     let (before, after) = (before.map(|it| it.uuid()), after.map(|it| it.uuid()));
     let (at, who) = (by.at.as_millis(), kept(&by.who));
     execute(tx, sql, &[&sn.as_str(), &at, &code(what), &before, &after, &who]).await?;
-    let sql = "DELETE FROM device_records WHERE sn = $1 AND n <=
-                   (SELECT n FROM device_records WHERE sn = $1 ORDER BY n DESC OFFSET $2 LIMIT 1)";
-    execute(tx, sql, &[&sn.as_str(), &i64::from(RECORDS_PER_DEVICE_MAX)]).await?;
+    if what.is_passing() {
+        let sql = "DELETE FROM device_records WHERE sn = $1 AND what = ANY($3::smallint[]) AND n <=
+                       (SELECT n FROM device_records WHERE sn = $1 AND what = ANY($3::smallint[])
+                        ORDER BY n DESC OFFSET $2 LIMIT 1)";
+        let passing = [code(Recorded::Edited), code(Recorded::Password)];
+        let most = i64::from(RECORDS_PER_DEVICE_MAX);
+        execute(tx, sql, &[&sn.as_str(), &most, &passing.as_slice()]).await?;
+    }
     Ok(())
 }

@@ -77,9 +77,7 @@ pub(super) fn joined(conn: &Connection) -> Result<Vec<(GatewaySn, DeviceSn)>, St
     while let Some(row) = found.next().map_err(fault)? {
         let mut cells = Cells::new(row, "device_records");
         let sn: DeviceSn = cells.device("sn")?;
-        if let Some(gateway) = By::gateway_of(&cells.get::<String>("who")?) {
-            joined.push((gateway, sn));
-        }
+        joined.extend(By::joined(&cells.get::<String>("who")?, sn));
     }
     Ok(joined)
 }
@@ -238,7 +236,7 @@ fn carry_out(
     Ok(())
 }
 
-/// Puts a line on a device's record; of too many, the oldest go.
+/// Puts a line on a device's record; of too many that pass, the oldest go.
 pub(super) fn record(
     batch: &Batch<'_>,
     sn: &DeviceSn,
@@ -253,11 +251,15 @@ pub(super) fn record(
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         params![sn.as_str(), by.at.as_millis(), what.code(), bytes(from), bytes(to), by.who],
     )?;
-    batch.execute(
-        "DELETE FROM device_records WHERE sn = ?1 AND row <= (
-             SELECT row FROM device_records WHERE sn = ?1 ORDER BY row DESC LIMIT 1 OFFSET ?2)",
-        params![sn.as_str(), RECORDS_PER_DEVICE_MAX],
-    )?;
+    if what.is_passing() {
+        let (edited, password) = (Recorded::Edited.code(), Recorded::Password.code());
+        batch.execute(
+            "DELETE FROM device_records WHERE sn = ?1 AND what IN (?3, ?4) AND row <= (
+                 SELECT row FROM device_records WHERE sn = ?1 AND what IN (?3, ?4)
+                 ORDER BY row DESC LIMIT 1 OFFSET ?2)",
+            params![sn.as_str(), RECORDS_PER_DEVICE_MAX, edited, password],
+        )?;
+    }
     Ok(())
 }
 

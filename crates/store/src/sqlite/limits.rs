@@ -14,7 +14,7 @@ pub const UNMATCHED_PER_TENANT_MAX: u32 = 1000;
 pub const REQUESTS_PER_TENANT_MAX: u32 = 10_000;
 /// Rules for device requests per tenant.
 pub const RULES_PER_TENANT_MAX: u32 = 1000;
-/// Lines of a device's record; the oldest go first.
+/// Lines of a device's record about changes that leave it with its tenant; the oldest go first. The others stay.
 pub const RECORDS_PER_DEVICE_MAX: u32 = 200;
 /// How long a binding code is shown after its end.
 pub(crate) const BINDING_CODE_KEPT: Duration = Duration::from_hours(24 * 30);

@@ -61,7 +61,8 @@ macro_rules! full_contract_tests {
         $crate::contract_tests!($place, fleet: [
             a_serial_number_belongs_to_one_tenant_and_every_change_of_it_is_on_record,
             of_many_who_register_a_serial_number_at_once_one_gets_it,
-            a_record_keeps_its_newest_lines_and_an_aircraft_that_joins_is_on_record,
+            a_record_keeps_its_newest_changes_and_everything_of_whose_the_device_was,
+            what_was_bound_with_a_code_counts_for_its_gateway_as_what_it_reported_does,
             a_code_lets_in_as_many_gateways_as_it_says_and_each_once,
             a_code_of_another_tenant_that_is_over_or_taken_back_binds_nothing,
             a_tenant_has_a_bounded_number_of_good_codes_and_old_ones_are_forgotten,

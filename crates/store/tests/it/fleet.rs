@@ -7,7 +7,7 @@ use utmos_core::{
     command::StatusVersion,
     device::{Device, DeviceKind, SubDevice},
     device_request::{DeviceRequest, Reply, ReplySource, RoutingDecision},
-    id::{BindingCodeId, TenantId},
+    id::{ApiId, BindingCodeId, TenantId},
     ports::{
         Bind, Bound, BoundAnswer, By, DeviceEdit, DeviceOrder, Ordered, Recorded, RequestChanged,
         RequestKept, Sighting,
@@ -136,22 +136,57 @@ pub async fn of_many_who_register_a_serial_number_at_once_one_gets_it(place: &dy
     assert_eq!(done, 1);
 }
 
-pub async fn a_record_keeps_its_newest_lines_and_an_aircraft_that_joins_is_on_record(
+/// A tenant may change labels and passwords as often as it likes: whose the device was, and through whom it joined, which
+/// counts against how many may, is on record all the same.
+pub async fn a_record_keeps_its_newest_changes_and_everything_of_whose_the_device_was(
     place: &dyn FullPlace,
 ) {
     let store = place.open_full().await;
     store.put_topology(&gateway("D1"), vec![aircraft("A1", tenant(1))], Vec::new()).await.unwrap();
     store.put_topology(&gateway("D2"), vec![aircraft("A1", tenant(1))], Vec::new()).await.unwrap();
     let joined = (Recorded::Joined, None, Some(tenant(1)), "gateway D1".to_owned());
-    assert_eq!(record(&*store, "A1").await, [joined]);
-    for number in 0..RECORDS_PER_DEVICE_MAX + 5 {
-        let edit = DeviceEdit { label: Some(format!("{number}")), ..DeviceEdit::default() };
-        let order = DeviceOrder::Edit { sn: sn("A1"), tenant: tenant(1), edit };
+    assert_eq!(record(&*store, "A1").await, std::slice::from_ref(&joined));
+    let moving = DeviceOrder::Move { sn: sn("A1"), from: tenant(1), to: tenant(2) };
+    store.order(moving, by("command line", 0)).await.unwrap();
+    let change = async |number: u32, edit: DeviceEdit| {
+        let order = DeviceOrder::Edit { sn: sn("A1"), tenant: tenant(2), edit };
         store.order(order, by(&number.to_string(), 0)).await.unwrap();
+    };
+    for number in 0..RECORDS_PER_DEVICE_MAX + 5 {
+        let mut edit = DeviceEdit::default();
+        match number % 2 {
+            0 => edit.label = Some(format!("{number}")),
+            _ => edit.mqtt_secret_hash = Some([u8::try_from(number % 7).unwrap(); 32]),
+        }
+        change(number, edit).await;
     }
-    let lines = record(&*store, "A1").await;
-    assert_eq!(lines.len(), RECORDS_PER_DEVICE_MAX as usize);
-    assert_eq!(lines.last().unwrap().3, "5");
+    let lines = record(&*place.open_full().await, "A1").await;
+    assert_eq!(lines.len(), RECORDS_PER_DEVICE_MAX as usize + 2);
+    let (changes, whose) = lines.split_at(RECORDS_PER_DEVICE_MAX as usize);
+    assert_eq!(changes.last().unwrap().3, "5", "of the changes the oldest went");
+    let moved = (Recorded::Moved, Some(tenant(1)), Some(tenant(2)), "command line".to_owned());
+    assert_eq!(whose, [moved, joined]);
+    assert_eq!(store.joined().await.unwrap(), [(gateway("D1"), sn("A1"))]);
+}
+
+pub async fn what_was_bound_with_a_code_counts_for_its_gateway_as_what_it_reported_does(
+    place: &dyn FullPlace,
+) {
+    let store = place.open_full().await;
+    let one = tenant(1);
+    assert!(store.add_binding_code(code(1, one, 2), 10).await.unwrap());
+    let id = BindingCodeId::new(Uuid::from_u128(1));
+    let who = By::gateway_with_code(&gateway("D1"), id);
+    let approved = By::approved(&who, &ApiId::new("utk_a".to_owned()));
+    let bind = Bind { by: by(&who, 5), ..binding("D1", one, 1, &["A1"]) };
+    store.bind(bind).await.unwrap();
+    let bind = Bind { code: None, by: by(&approved, 5), ..binding("D1", one, 1, &["A2"]) };
+    store.bind(bind).await.unwrap();
+    store.put_topology(&gateway("D1"), vec![aircraft("A3", one)], Vec::new()).await.unwrap();
+    let mut joined = place.open_full().await.joined().await.unwrap();
+    joined.sort();
+    let expected = ["A1", "A2", "A3"].map(|aircraft| (gateway("D1"), sn(aircraft)));
+    assert_eq!(joined, expected, "without the gateway itself");
 }
 
 pub async fn a_code_lets_in_as_many_gateways_as_it_says_and_each_once(place: &dyn FullPlace) {
