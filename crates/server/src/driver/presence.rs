@@ -44,6 +44,8 @@ struct Seen {
     doubt: Option<Doubt>,
     /// When the last sessions ended that an outside broker told of.
     ends: VecDeque<Mono>,
+    /// Nothing is to be kept of it once its last connection is gone.
+    is_forgotten: bool,
 }
 
 /// A session at an outside broker.
@@ -53,6 +55,8 @@ struct Session {
     began_at: Option<i64>,
     /// Whether its end was not told.
     is_live: bool,
+    /// When that was told.
+    told_at: Mono,
 }
 
 impl Session {
@@ -105,7 +109,18 @@ impl Doubt {
 }
 
 impl Seen {
-    fn told(&mut self, word: &Word, now: Mono) {
+    /// The word of an end may be lost. Nothing of that session holds up the end of another once nothing was heard for longer
+    /// than the window: one that goes on all the same proves that with a few messages.
+    fn forget_what_fell_silent(&mut self, now: Mono, window: Duration) {
+        let heard = self.last_heard.map(|(at, _)| at);
+        let fell_silent = |at: Mono| now.since(at) > window;
+        if heard.is_none_or(fell_silent) {
+            self.sessions.retain(|_, session| !session.is_live || !fell_silent(session.told_at));
+        }
+    }
+
+    fn told(&mut self, word: &Word, now: Mono, window: Duration) {
+        self.forget_what_fell_silent(now, window);
         let former = self.sessions.remove(&word.client_id);
         let has_another = self.sessions.values().any(|session| session.is_live);
         let (ends, begins) = (
@@ -117,18 +132,19 @@ impl Seen {
             let goes = over.or_else(|| self.sessions.first_key_value()).map(|one| one.0.clone());
             goes.and_then(|goes| self.sessions.remove(&goes));
         }
-        let session = Session { began_at: word.began_at, is_live: begins };
+        let session = Session { began_at: word.began_at, is_live: begins, told_at: now };
         self.sessions.insert(word.client_id.clone(), session);
-        // The first session of one that was never heard ends nothing.
-        let casts_doubt = !has_another && (ends || self.last_heard.is_some());
-        if !casts_doubt && self.doubt.is_none() {
-            return;
-        }
+        // Each leaves a will, that of one beside another as well.
         if ends {
             self.ends.push_back(now);
             if self.ends.len() > SESSIONS_MAX {
                 self.ends.pop_front();
             }
+        }
+        // The first session of one that was never heard ends nothing.
+        let casts_doubt = !has_another && (ends || self.last_heard.is_some());
+        if !casts_doubt && self.doubt.is_none() {
+            return;
         }
         let has_ended = ends || self.doubt.is_some_and(|doubt| doubt.has_ended);
         let from = (!begins && !has_another).then(|| now.plus(UNDER_WAY_WAIT));
@@ -136,6 +152,7 @@ impl Seen {
     }
 
     fn heard(&mut self, now: Now, window: Duration) {
+        self.forget_what_fell_silent(now.mono, window);
         self.last_heard = Some((now.mono, now.wall));
         let ends = self.ends.iter().filter(|at| now.mono.since(**at) <= window).count();
         self.doubt.take_if(|doubt| doubt.is_over_with(ends, now.mono, window));
@@ -181,24 +198,39 @@ impl PresenceBook {
 
     /// A message came. Answers whether the gateway came with it.
     pub fn heard(&mut self, gateway: &GatewaySn, now: Now) -> bool {
-        let window = match self.knowledge {
-            Knowledge::OwnBroker => Duration::ZERO,
-            Knowledge::Heard { window } => window,
-        };
+        let window = self.window();
         self.edge(gateway, now, |seen| seen.heard(now, window))
     }
 
     /// An outside broker tells that a session began or ended. Either way the one in which the gateway was heard is over,
-    /// unless it has another that is not: a session begins without subscriptions, so what is heard in it counts. A word
-    /// that is lost, or comes late, costs a few messages more: silence ends presence all the same, and whoever goes on to
-    /// speak is there again.
+    /// unless it has another that is not: a session begins without subscriptions, so what is heard in it counts. A word of
+    /// a beginning that is lost, or comes late, costs a few messages more. One of an end that is lost has the next end wait
+    /// for silence, which ends presence all the same, and with that it is over.
     pub fn told(&mut self, word: &Word, now: Now) {
+        let window = self.window();
         let known =
             self.gateways.get(&word.gateway).and_then(|seen| seen.sessions.get(&word.client_id));
         if known.is_some_and(|known| !known.is_news(word)) || word.what == Connection::TakenOver {
             return;
         }
-        self.edge(&word.gateway, now, |seen| seen.told(word, now.mono));
+        self.edge(&word.gateway, now, |seen| seen.told(word, now.mono, window));
+    }
+
+    fn window(&self) -> Duration {
+        match self.knowledge {
+            Knowledge::OwnBroker => Duration::ZERO,
+            Knowledge::Heard { window } => window,
+        }
+    }
+
+    /// A gateway is registered no more, or does not wait to be: nothing is kept of it once its last connection is gone.
+    pub fn forget(&mut self, gateway: &GatewaySn) {
+        if let Some(seen) = self.gateways.get_mut(gateway) {
+            seen.is_forgotten = true;
+            if seen.connections.is_empty() {
+                self.gateways.remove(gateway);
+            }
+        }
     }
 
     /// The link to the outside broker was cut: how sessions ended meanwhile nobody tells.
@@ -217,6 +249,7 @@ impl PresenceBook {
         self.edge(gateway, now, |seen| {
             seen.connections.insert(client_id.to_owned(), false);
             seen.last_heard = Some((now.mono, now.wall));
+            seen.is_forgotten = false;
         })
     }
 
@@ -230,10 +263,12 @@ impl PresenceBook {
     }
 
     /// A connection of it is gone.
-    pub fn left(&mut self, gateway: &GatewaySn, client_id: &str, now: Now) {
-        self.edge(gateway, now, |seen| {
-            seen.connections.remove(client_id);
-        });
+    pub fn left(&mut self, gateway: &GatewaySn, client_id: &str) {
+        let Some(seen) = self.gateways.get_mut(gateway) else { return };
+        seen.connections.remove(client_id);
+        if seen.is_forgotten && seen.connections.is_empty() {
+            self.gateways.remove(gateway);
+        }
     }
 
     fn edge(&mut self, gateway: &GatewaySn, now: Now, change: impl FnOnce(&mut Seen)) -> bool {
@@ -270,7 +305,7 @@ mod tests {
             Presence::Online,
             "silence alone does not end a connection"
         );
-        book.left(&dock, "c", at(3));
+        book.left(&dock, "c");
         assert!(matches!(book.of(&dock, at(3)), Presence::Absent { last_heard_at: Some(_) }));
     }
 
@@ -290,7 +325,7 @@ mod tests {
             book.listens(&dock, "c", at(2)),
             "that is an edge again, or nothing would wake what waits"
         );
-        book.left(&dock, "c", at(3));
+        book.left(&dock, "c");
         assert!(matches!(book.of(&dock, at(3)), Presence::Absent { .. }));
     }
 
@@ -307,14 +342,14 @@ mod tests {
         book.joined(&dock, "listens", at(0));
         assert!(!is_there(&book));
         assert!(book.listens(&dock, "listens", at(0)));
-        book.left(&dock, "listens", at(0));
+        book.left(&dock, "listens");
         assert!(!is_there(&book), "the one that is left does not listen");
         assert!(book.listens(&dock, "deaf", at(0)));
         book.joined(&dock, "third", at(0));
-        book.left(&dock, "third", at(0));
+        book.left(&dock, "third");
         assert!(is_there(&book));
         // Told after its end.
-        book.left(&dock, "deaf", at(0));
+        book.left(&dock, "deaf");
         assert!(!book.listens(&dock, "deaf", at(0)) && !is_there(&book));
     }
 
@@ -422,9 +457,56 @@ mod tests {
         }
     }
 
-    /// A dock behind a broker that tells of connections, late and not of all that begin, whose messages take seconds and
-    /// whose wills take a minute: once it is told that the last session has ended, it is not there; in a session that goes
-    /// on it is.
+    #[test]
+    fn one_end_that_was_lost_holds_up_no_other_once_the_gateway_fell_silent() {
+        let dock = GatewaySn::parse("DOCK").unwrap();
+        for counts in [true, false] {
+            let mut book = behind_another();
+            let is_there =
+                |book: &PresenceBook, at_ms| book.of(&dock, at(at_ms)) == Presence::Online;
+            let began_at = |count: i64| counts.then_some(count);
+            book.told(&word("a", began_at(1), Connection::Began), at(0));
+            book.heard(&dock, at(10));
+            // Of the end of `a` nobody tells. The next end, soon after, waits for silence.
+            book.told(&word("b", began_at(2), Connection::Began), at(20_000));
+            book.heard(&dock, at(21_000));
+            book.told(&word("b", began_at(2), Connection::Ended), at(30_000));
+            assert!(is_there(&book, 81_000) && !is_there(&book, 81_001));
+            // From then on every end counts at once.
+            for round in 0..3 {
+                let from = 200_000 + i64::from(round) * 100_000;
+                let millis = |plus: u64| u64::try_from(from).unwrap() + plus;
+                book.told(&word("c", began_at(from), Connection::Began), at(millis(0)));
+                assert!((1..9).any(|n| book.heard(&dock, at(millis(n)))), "{round}");
+                book.told(&word("c", began_at(from), Connection::Ended), at(millis(10)));
+                assert!(!is_there(&book, millis(10)), "{round}");
+            }
+        }
+    }
+
+    /// A session of a dock in the property below.
+    #[derive(Debug)]
+    struct Played {
+        begins: u64,
+        ends: u64,
+        /// When its end was told; nobody tells where that word is lost.
+        told_at: Option<u64>,
+    }
+
+    impl Played {
+        /// Whether at `at_ms` everybody may know that it is over: from the word, or from a silence noticed after it.
+        fn is_known_to_be_over(&self, at_ms: u64, silence_at: u64) -> bool {
+            match self.told_at {
+                Some(told_at) => told_at < at_ms,
+                None => self.ends < silence_at,
+            }
+        }
+    }
+
+    /// A dock behind a broker that tells of connections, late, not of all that begin and not of all that end, several of
+    /// them beside each other, whose messages take seconds and whose wills take a minute: once it is told that the last
+    /// session has ended, it is not there; in a session that goes on it is. A word of an end that was lost counts for
+    /// nothing any more after a silence longer than the window.
     #[test]
     fn whatever_the_order_nobody_is_there_whose_end_was_told_and_whoever_is_is_found() {
         #[derive(Debug)]
@@ -433,8 +515,8 @@ mod tests {
             Word(Word),
         }
         let dock = GatewaySn::parse("DOCK").unwrap();
-        let (mut absences, mut presences) = (0, 0);
-        for seed in 1..=400 {
+        let (mut absences, mut after_lost, mut beside, mut presences) = (0, 0, 0, 0);
+        for seed in 1..=800 {
             let mut roll = dice(seed);
             let (names_begin, counts) = (roll(4) > 0, roll(3) > 0);
             let mut book = behind_another();
@@ -444,16 +526,24 @@ mod tests {
                 number += 1;
                 coming.insert((at_ms, number), came);
             };
-            // When each session ended, and when that was told.
-            let mut sessions: Vec<(u64, u64, u64)> = Vec::new();
-            let mut now = 1_000;
-            for session in 0..6 {
-                let (begins, lasts) = (now, 1_000 + roll(60_000));
-                let ends = begins + lasts;
-                let client_id =
-                    if roll(2) == 0 { "same".to_owned() } else { format!("c{session}") };
+            let mut sessions: Vec<Played> = Vec::new();
+            // A session that begins before the end of the former is told is another's word against its own, unless it
+            // goes by another client id.
+            let mut free_from = 1_000;
+            for session in 0..8 {
+                let before = sessions.last().filter(|_| roll(4) == 0);
+                let is_beside = before.is_some();
+                let begins = match before {
+                    Some(before) => before.begins + 1_000 + roll(before.ends - before.begins),
+                    None => free_from + roll(150_000),
+                };
+                let ends = begins + 1_000 + roll(120_000);
+                let client_id = match !is_beside && roll(2) == 0 {
+                    true => "same".to_owned(),
+                    false => format!("c{session}"),
+                };
                 let began_at = counts.then_some(session);
-                let told_at = ends + roll(1_500);
+                let told_at = (roll(5) > 0).then(|| ends + roll(1_500));
                 if names_begin && roll(5) > 0 {
                     let word = word(&client_id, began_at, Connection::Began);
                     put(&mut coming, begins + roll(900), Came::Word(word));
@@ -462,36 +552,53 @@ mod tests {
                     let latest = u64::try_from(UNDER_WAY_WAIT.as_millis()).unwrap() - 100;
                     put(&mut coming, said + roll(latest), Came::Message);
                 }
-                put(
-                    &mut coming,
-                    told_at,
-                    Came::Word(word(&client_id, began_at, Connection::Ended)),
-                );
+                if let Some(told_at) = told_at {
+                    let word = word(&client_id, began_at, Connection::Ended);
+                    put(&mut coming, told_at, Came::Word(word));
+                }
                 if roll(2) == 0 {
                     put(&mut coming, ends + roll(59_000), Came::Message);
                 }
-                sessions.push((begins, ends, told_at));
-                // A session that begins before the end of the former is told is another's word against its own.
-                now = told_at + 1 + roll(90_000);
+                free_from = free_from.max(told_at.unwrap_or(ends) + 1);
+                sessions.push(Played { begins, ends, told_at });
             }
+            let (mut heard_at, mut silence_at) = (0, 0);
             for ((at_ms, _), came) in coming {
+                // With a margin for the word of a beginning, which comes after its first message.
+                if at_ms - heard_at > 62_000 {
+                    silence_at = at_ms;
+                }
                 match &came {
-                    Came::Message => drop(book.heard(&dock, at(at_ms))),
+                    Came::Message => {
+                        heard_at = at_ms;
+                        book.heard(&dock, at(at_ms));
+                    }
                     Came::Word(word) => book.told(word, at(at_ms)),
                 }
                 let is_there = book.of(&dock, at(at_ms)) == Presence::Online;
-                let is_over =
-                    sessions.iter().rfind(|one| one.0 <= at_ms).is_some_and(|one| one.2 < at_ms);
-                if is_over {
+                let begun: Vec<&Played> =
+                    sessions.iter().filter(|one| one.begins <= at_ms).collect();
+                let is_over = begun.iter().all(|one| one.is_known_to_be_over(at_ms, silence_at));
+                let was_told = begun.iter().filter_map(|one| one.told_at).max();
+                // A silence after the last word says nothing of what comes later.
+                if is_over && was_told.is_some_and(|told_at| silence_at <= told_at) {
                     absences += 1;
+                    after_lost += usize::from(begun.iter().any(|one| one.told_at.is_none()));
                     assert!(
                         !is_there,
                         "seed {seed}: there at {at_ms} after {came:?}: {sessions:?}"
                     );
                 }
-                let goes_on = |one: &&(u64, u64, u64)| one.0 + 45_000 < at_ms && at_ms < one.1;
-                if sessions.iter().find(goes_on).is_some() {
+                let settled = |from: u64| from + 45_000 < at_ms;
+                // Whatever was told last has been outlived by messages.
+                let is_quiet = begun.iter().all(|one| {
+                    let told_at = one.told_at.filter(|told_at| *told_at <= at_ms);
+                    settled(one.begins) && told_at.is_none_or(settled)
+                });
+                let mut going_on = begun.iter().filter(|one| at_ms < one.ends);
+                if is_quiet && going_on.next().is_some() {
                     presences += 1;
+                    beside += usize::from(going_on.next().is_some());
                     assert!(
                         is_there,
                         "seed {seed}: not there at {at_ms} after {came:?}: {sessions:?}"
@@ -500,6 +607,33 @@ mod tests {
             }
         }
         assert!(absences > 1_000 && presences > 1_000, "{absences} {presences}");
+        assert!(after_lost > 100 && beside > 100, "{after_lost} {beside}");
+    }
+
+    #[test]
+    fn what_is_forgotten_is_kept_until_its_last_connection_is_gone_and_no_longer() {
+        let dock = GatewaySn::parse("DOCK").unwrap();
+        let mut book = PresenceBook::new(Knowledge::OwnBroker);
+        for client_id in ["a", "b"] {
+            book.joined(&dock, client_id, at(0));
+            book.listens(&dock, client_id, at(0));
+        }
+        book.left(&dock, "a");
+        book.forget(&dock);
+        assert_eq!(book.of(&dock, at(1)), Presence::Online, "it is connected still");
+        book.left(&dock, "b");
+        assert!(book.gateways.is_empty());
+        book.left(&dock, "b");
+        assert!(book.gateways.is_empty(), "what is told late brings nothing back");
+        // One that comes again is kept again.
+        book.joined(&dock, "a", at(2));
+        book.forget(&dock);
+        book.joined(&dock, "b", at(3));
+        book.left(&dock, "a");
+        book.left(&dock, "b");
+        assert_eq!(book.gateways.len(), 1);
+        book.forget(&dock);
+        assert!(book.gateways.is_empty());
     }
 
     #[test]

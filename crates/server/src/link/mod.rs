@@ -188,8 +188,8 @@ impl Link {
             Inbound::Subscribed { user, client_id, filter } => {
                 self.subscribed(&user, &client_id, &filter);
             }
-            Inbound::Left { user, client_id } => self.edge(&user, |book, gateway, now| {
-                book.left(gateway, &client_id, now);
+            Inbound::Left { user, client_id } => self.edge(&user, |book, gateway, _| {
+                book.left(gateway, &client_id);
                 false
             }),
             Inbound::LinkUp { protocol } => {
