@@ -34,7 +34,7 @@ pub enum RoutingDecision {
     Replied,
     /// Nobody answered it in time.
     Expired,
-    /// It cannot be answered: it names no method, or does not say what it is about.
+    /// It cannot be answered: it names no method.
     Unsupported,
 }
 

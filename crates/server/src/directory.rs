@@ -282,11 +282,17 @@ impl Directory {
         self.read().registry.tenant_of(gateway)
     }
 
+    /// Whose a gateway is, or will be once it has joined. Of one that came with a code nothing is known after a restart until
+    /// it comes again.
+    #[must_use]
+    pub fn is_or_will_be_of(&self, gateway: &GatewaySn) -> Option<TenantId> {
+        self.tenant_of(gateway).or_else(|| self.newcomers.tenant_of(gateway))
+    }
+
     /// Whether a gateway is this tenant's, or will be once it has joined.
     #[must_use]
     pub fn is_to_be_of(&self, gateway: &GatewaySn, tenant: TenantId) -> bool {
-        let registered = self.tenant_of(gateway);
-        registered.or_else(|| self.newcomers.tenant_of(gateway)) == Some(tenant)
+        self.is_or_will_be_of(gateway) == Some(tenant)
     }
 
     /// The model of a gateway, where it is known and documented.
@@ -301,6 +307,11 @@ impl Directory {
     /// Takes the model a gateway says it is. It says so at every connect, so memory is enough.
     pub fn learn_model(&self, gateway: &GatewaySn, key: String) {
         self.write().models.insert(gateway.clone(), key);
+    }
+
+    /// Forgets what a gateway said it is, which is none of ours any more.
+    pub fn forget_model(&self, gateway: &GatewaySn) {
+        self.write().models.remove(gateway);
     }
 
     /// A device, of whichever tenant.

@@ -15,6 +15,7 @@ pub mod fleet;
 pub mod http;
 pub mod ids;
 pub mod link;
+mod passing;
 pub mod presence_topics;
 pub mod replicas;
 pub mod requests;

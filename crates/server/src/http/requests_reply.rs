@@ -133,7 +133,7 @@ pub async fn reply_to_device_request(
         ReplyError::Cannot(CannotReply::Expired | CannotReply::Unsupported) => {
             Problem::new(Code::DeviceRequestExpired, &error)
         }
-        ReplyError::NotWhole => {
+        ReplyError::NotWhole | ReplyError::NamesNobody | ReplyError::Away => {
             Problem::invalid(vec![Detail::new("/reply_code", error.to_string())])
         }
         ReplyError::Store(cause) => Problem::store(&cause),

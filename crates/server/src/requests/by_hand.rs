@@ -13,7 +13,7 @@ use utmos_core::{
 use utmos_dji::answer::{self, Question};
 
 use super::{
-    Desk, Inner,
+    Desk, Inner, Whose,
     binding::{Approval, Settled},
     count, kept_question,
 };
@@ -53,6 +53,18 @@ pub enum ReplyError {
          bind the devices it names; answer with another reply_code, and have the device name fewer devices"
     )]
     NotWhole,
+    /// It approves a binding that does not say what is to be bound.
+    #[error(
+        "cannot be approved: it cannot be read from the request's data which devices are to be bound; answer with another \
+         reply_code"
+    )]
+    NamesNobody,
+    /// It approves the binding of a dock that nobody has registered and that is not known to be there.
+    #[error(
+        "cannot be approved now: nobody has registered this dock, and it has not come again with its binding code since the \
+         server started or the code was taken back; approve it once the dock is connected, or register it"
+    )]
+    Away,
     /// It could not be stored, or its word was lost.
     #[error("the answer could not be stored")]
     Store(#[source] StoreError),
@@ -94,7 +106,7 @@ impl Inner {
         for _ in 0..TRIES_MAX {
             let found = self.parts.store.request(id).await.map_err(ReplyError::Store)?;
             let request = found.ok_or(ReplyError::Unknown)?;
-            if !self.is_of_tenant(&request.asked) {
+            if self.whose(&request.asked) == Whose::Anothers {
                 match self.settle(&request, Input::Gone).await.map_err(ReplyError::Store)? {
                     Settled::Lost => continue,
                     Settled::Moved { to, .. } => {
@@ -141,8 +153,14 @@ impl Inner {
             other @ (Decision::Refuse(_) | Decision::Ignore) => return Ok(Settled::Not(other)),
         }
         let Question::Bind { devices } = kept_question(&request.asked) else {
-            return Err(ReplyError::NotWhole);
+            return Err(match request.asked.payload_is_cut {
+                true => ReplyError::NotWhole,
+                false => ReplyError::NamesNobody,
+            });
         };
+        if self.whose(&request.asked) == Whose::Nobodys {
+            return Err(ReplyError::Away);
+        }
         let approval = Approval::ByHand(by_hand);
         self.answer_binding(request, &devices, approval).await.map_err(ReplyError::Store)
     }

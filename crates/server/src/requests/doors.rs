@@ -1,13 +1,11 @@
 //! How much of one gateway and of one tenant is in hand at once: one that floods us takes nothing from the others. Pure.
 
-use std::collections::BTreeMap;
-
 use utmos_core::{
     id::{GatewaySn, TenantId},
     time::Mono,
 };
 
-use crate::room::Room;
+use crate::{passing::Passing, room::Room};
 
 /// Requests of one gateway that are being answered, and the bytes they hold.
 pub(super) const IN_HAND_MAX: usize = 64;
@@ -31,10 +29,10 @@ pub(super) const COPIES_MAX: usize = 8;
 pub(super) const PAYLOAD_BYTES_MAX: usize = 16 * 1024;
 pub(super) const PAYLOAD_HEAD_BYTES: usize = 4 * 1024;
 
-/// What is in hand of each gateway and each tenant. There are no more entries than registered gateways.
+/// What is in hand of each gateway and each tenant. Gateways of which nothing was in hand lately take no room.
 #[derive(Debug)]
 pub(super) struct Doors {
-    gateways: BTreeMap<GatewaySn, InHand>,
+    gateways: Passing<GatewaySn, InHand>,
     requests: Room<TenantId>,
     bytes: Room<TenantId>,
     recording: Room<TenantId>,
@@ -49,10 +47,18 @@ struct InHand {
     recorded: u32,
 }
 
+impl InHand {
+    /// Whether nothing of it counts any more.
+    fn has_passed(&self, now: Mono) -> bool {
+        let is_over = |second| now.since(second).as_millis() >= 1_000;
+        self.requests == 0 && self.recording == 0 && self.second.is_none_or(is_over)
+    }
+}
+
 impl Default for Doors {
     fn default() -> Self {
         Self {
-            gateways: BTreeMap::new(),
+            gateways: Passing::default(),
             requests: Room::new(IN_HAND_OF_ALL_MAX),
             bytes: Room::new(IN_HAND_BYTES_OF_ALL_MAX),
             recording: Room::new(RECORDING_MAX),
@@ -62,8 +68,14 @@ impl Default for Doors {
 
 impl Doors {
     /// Takes a request in, if there is room. Of a gateway, one alone always finds room, however large.
-    pub(super) fn enter(&mut self, tenant: TenantId, gateway: &GatewaySn, bytes: usize) -> bool {
-        let held = self.gateways.entry(gateway.clone()).or_default();
+    pub(super) fn enter(
+        &mut self,
+        tenant: TenantId,
+        gateway: &GatewaySn,
+        bytes: usize,
+        now: Mono,
+    ) -> bool {
+        let held = self.gateways.of(gateway, |held| held.has_passed(now));
         let is_full = held.requests >= IN_HAND_MAX
             || (held.requests > 0 && held.bytes + bytes > IN_HAND_BYTES_MAX);
         if is_full || !self.requests.take(&tenant, 1) {
@@ -90,7 +102,7 @@ impl Doors {
 
     /// Whether a request may be put on record now; if so, it counts until [`Doors::recorded`].
     pub(super) fn record(&mut self, tenant: TenantId, gateway: &GatewaySn, now: Mono) -> bool {
-        let held = self.gateways.entry(gateway.clone()).or_default();
+        let held = self.gateways.of(gateway, |held| held.has_passed(now));
         if held.second.is_none_or(|second| now.since(second).as_millis() >= 1_000) {
             held.second = Some(now);
             held.recorded = 0;
@@ -126,6 +138,8 @@ mod tests {
 
     use super::*;
 
+    const NOW: Mono = Mono::from_millis(0);
+
     fn tenant(number: u128) -> TenantId {
         TenantId::new(Uuid::from_u128(number))
     }
@@ -138,40 +152,58 @@ mod tests {
         let (mut entered, mut recorded) = (0, 0);
         for number in 0..2_000 {
             let gateway = GatewaySn::parse(&format!("LOUD-{number}")).unwrap();
-            entered += (0..64).filter(|_| doors.enter(tenant(1), &gateway, 10)).count();
+            entered += (0..64).filter(|_| doors.enter(tenant(1), &gateway, 10, NOW)).count();
             recorded += (0..64).filter(|_| doors.record(tenant(1), &gateway, now)).count();
         }
         assert_eq!((entered, recorded), (IN_HAND_OF_ALL_MAX / 2, RECORDING_MAX / 2));
-        assert!(doors.enter(tenant(2), &quiet, 10) && doors.record(tenant(2), &quiet, now));
+        assert!(doors.enter(tenant(2), &quiet, 10, NOW) && doors.record(tenant(2), &quiet, now));
         assert_eq!(doors.recording(), RECORDING_MAX / 2 + 1);
         let large = IN_HAND_BYTES_MAX;
         let mut doors = Doors::default();
         let entered = (0..2_000).filter(|number| {
             let gateway = GatewaySn::parse(&format!("LOUD-{number}")).unwrap();
-            doors.enter(tenant(1), &gateway, large)
+            doors.enter(tenant(1), &gateway, large, NOW)
         });
         assert_eq!(entered.count(), IN_HAND_BYTES_OF_ALL_MAX / 2 / large);
-        assert!(doors.enter(tenant(2), &quiet, large));
+        assert!(doors.enter(tenant(2), &quiet, large, NOW));
     }
 
     #[test]
     fn a_gateway_that_floods_takes_no_room_from_the_others() {
         let mut doors = Doors::default();
         let (loud, quiet) = (GatewaySn::parse("LOUD").unwrap(), GatewaySn::parse("QUIET").unwrap());
-        let entered = (0..1_000).filter(|_| doors.enter(tenant(1), &loud, 10)).count();
+        let entered = (0..1_000).filter(|_| doors.enter(tenant(1), &loud, 10, NOW)).count();
         assert_eq!(entered, IN_HAND_MAX);
         assert!(
-            doors.enter(tenant(1), &quiet, IN_HAND_BYTES_MAX * 2),
+            doors.enter(tenant(1), &quiet, IN_HAND_BYTES_MAX * 2, NOW),
             "one alone always finds room"
         );
-        assert!(!doors.enter(tenant(1), &quiet, 1));
+        assert!(!doors.enter(tenant(1), &quiet, 1, NOW));
         doors.leave(tenant(1), &quiet, IN_HAND_BYTES_MAX * 2);
         doors.leave(tenant(1), &loud, 10);
         assert!(
-            doors.enter(tenant(1), &quiet, 1)
-                && doors.enter(tenant(1), &loud, 1)
-                && !doors.enter(tenant(1), &loud, 1)
+            doors.enter(tenant(1), &quiet, 1, NOW)
+                && doors.enter(tenant(1), &loud, 1, NOW)
+                && !doors.enter(tenant(1), &loud, 1, NOW)
         );
+    }
+
+    #[test]
+    fn gateways_of_which_nothing_is_in_hand_take_no_room() {
+        let mut doors = Doors::default();
+        let held = GatewaySn::parse("HELD").unwrap();
+        assert!(doors.enter(tenant(1), &held, 10, NOW));
+        for number in 0..50_000 {
+            let gateway = GatewaySn::parse(&format!("PASSING-{number}")).unwrap();
+            let now = Mono::from_millis(number);
+            assert!(
+                doors.enter(tenant(1), &gateway, 10, now) && doors.record(tenant(1), &gateway, now)
+            );
+            doors.leave(tenant(1), &gateway, 10);
+            doors.recorded(tenant(1), &gateway);
+        }
+        assert!(doors.gateways.len() < 5_000, "{}", doors.gateways.len());
+        assert_eq!(doors.gateways.get(&held).map(|held| held.requests), Some(1));
     }
 
     #[test]

@@ -1,10 +1,6 @@
 //! What comes in: repetitions are told apart, what is answered automatically leaves at once, the rest is left to others.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -29,16 +25,12 @@ use super::{
     count,
     doors::{COPIES_MAX, Doors, PAYLOAD_BYTES_MAX, PAYLOAD_HEAD_BYTES},
     exchange_of, moved,
+    remembered::Remembered,
     rules::UPDATE_TOPO,
     status_of,
 };
 use crate::link::{ANSWER_EXPIRY, Said};
 
-/// Bytes of what was asked and answered that is remembered.
-const REMEMBERED_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Answers that are remembered, so that a repeated request gets the same one though its record is not written yet, or
-/// cannot be read. The oldest go first. What is not remembered is on record by then, but for answers that could not be recorded.
-const REMEMBERED_MAX: usize = 4_096;
 /// How long the record is looked at for a copy of a request that is answered alike whatever it says.
 const ALIKE_LOOK_WAIT: Duration = Duration::from_millis(5);
 
@@ -48,38 +40,6 @@ pub(super) struct Intake {
     pub(super) doors: Doors,
     under_way: BTreeMap<RepeatKey, UnderWay>,
     remembered: Remembered,
-}
-
-/// The last answers, by what tells their requests' repetitions.
-#[derive(Default)]
-struct Remembered {
-    answers: BTreeMap<RepeatKey, (Arc<Asked>, Reply)>,
-    order: VecDeque<RepeatKey>,
-    /// Of what was asked and answered.
-    bytes: usize,
-}
-
-impl Remembered {
-    fn put(&mut self, key: RepeatKey, asked: Arc<Asked>, reply: Reply) {
-        self.bytes += weight(&asked, &reply);
-        match self.answers.insert(key, (asked, reply)) {
-            None => self.order.push_back(key),
-            Some((asked, reply)) => self.bytes -= weight(&asked, &reply),
-        }
-        // The newest stays, however large.
-        while (self.order.len() > REMEMBERED_MAX || self.bytes > REMEMBERED_BYTES_MAX)
-            && self.order.len() > 1
-            && let Some(oldest) = self.order.pop_front()
-        {
-            if let Some((asked, reply)) = self.answers.remove(&oldest) {
-                self.bytes -= weight(&asked, &reply);
-            }
-        }
-    }
-}
-
-fn weight(asked: &Asked, reply: &Reply) -> usize {
-    asked.payload.len() + reply.data.len()
 }
 
 /// Why nobody knows whether a request came before.
@@ -127,12 +87,12 @@ impl Inner {
             let Intake { doors, under_way, remembered } = &mut *intake;
             match under_way.get_mut(&key) {
                 Some(first) => Some(first.copy(&request.exchange)),
-                None if !doors.enter(said.tenant, &request.gateway, bytes) => {
+                None if !doors.enter(said.tenant, &request.gateway, bytes, said.at.mono) => {
                     count(&self.figures.dropped);
                     return;
                 }
                 None => {
-                    let answered = remembered.answers.get(&key).cloned();
+                    let answered = remembered.get(&key);
                     under_way.insert(key, UnderWay { answered, ..UnderWay::default() });
                     None
                 }
@@ -238,8 +198,11 @@ impl Inner {
         }
         let asked = self.to_asked(tenant, &request, at, rule);
         let state = match &question {
-            Question::NoMethod | Question::Unreadable => RoutingDecision::Unsupported,
-            Question::Config { .. }
+            // Nobody could say what is answered.
+            Question::NoMethod => RoutingDecision::Unsupported,
+            // What the server cannot read, people may.
+            Question::Unreadable
+            | Question::Config { .. }
             | Question::BindStatus { .. }
             | Question::Organization { .. }
             | Question::Bind { .. }
@@ -319,8 +282,13 @@ impl Inner {
     /// Remembers an answer that is about to leave, for copies of its request.
     pub(super) fn remember(&self, request: &DeviceRequest, reply: &Reply) {
         if let Some(key) = request.asked.repeat_key {
-            self.intake().remembered.put(key, request.asked.clone(), reply.clone());
+            self.remember_by(key, request.asked.clone(), reply.clone());
         }
+    }
+
+    fn remember_by(&self, key: RepeatKey, asked: Arc<Asked>, reply: Reply) {
+        let tenants = self.parts.directory.tenants();
+        self.intake().remembered.put(key, asked, reply, tenants);
     }
 
     /// An answer that waited, and of which nobody knew whether it had left, left with a copy.
@@ -355,7 +323,7 @@ impl Inner {
                 count(&self.figures.repeated);
                 // From now on copies get the answer that is on record.
                 if let Some(first) = before.reply {
-                    self.intake().remembered.put(seat.key, before.asked, first);
+                    self.remember_by(seat.key, before.asked, first);
                 }
             }
             Err(error) => self.could_not_record(&asked, &error),
@@ -379,10 +347,11 @@ impl Inner {
         received: Instant,
     ) -> Sent {
         count(&self.figures.automatic);
+        let tenants = self.parts.directory.tenants();
         let copies = {
             let mut intake = self.intake();
             if asked.repeat_key.is_some() {
-                intake.remembered.put(seat.key, asked.clone(), reply.clone());
+                intake.remembered.put(seat.key, asked.clone(), reply.clone(), tenants);
             }
             intake.under_way.get_mut(&seat.key).map(|under_way| {
                 under_way.answered = Some((asked.clone(), reply.clone()));
@@ -613,59 +582,4 @@ fn cut(text: &str) -> Option<String> {
         end -= 1;
     }
     text.get(..end).map(str::to_owned)
-}
-
-#[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use utmos_core::{id::GatewaySn, time::Timestamp};
-    use uuid::Uuid;
-
-    use super::*;
-
-    #[test]
-    fn so_many_answers_are_remembered_and_the_oldest_go() {
-        let gateway = GatewaySn::parse("DOCK").unwrap();
-        let at = Timestamp::from_millis(0);
-        let asked = Arc::new(Asked {
-            id: DeviceRequestId::new(Uuid::nil()),
-            tenant: TenantId::new(Uuid::nil()),
-            device: gateway.to_device(),
-            gateway,
-            request_type: None,
-            tid: None,
-            bid: None,
-            asked_on: AskedOn::Requests,
-            repeat_key: None,
-            payload: "{}".into(),
-            payload_is_cut: false,
-            received_at: at,
-            deadline: Deadline {
-                boot: utmos_core::time::BootId([0; 16]),
-                mono: utmos_core::time::Mono::from_millis(0),
-                wall: at,
-            },
-            reply_wait: Duration::ZERO,
-            automatic_after: None,
-        });
-        let reply = Reply {
-            code: "0".to_owned(),
-            message: None,
-            source: ReplySource::Auto,
-            data: "{}".into(),
-            at,
-        };
-        let mut remembered = Remembered::default();
-        for number in 0..=REMEMBERED_MAX {
-            for _ in 0..2 {
-                let key = u128::try_from(number).unwrap().to_be_bytes();
-                remembered.put(key, asked.clone(), reply.clone());
-            }
-        }
-        assert_eq!(
-            (remembered.answers.len(), remembered.order.len()),
-            (REMEMBERED_MAX, REMEMBERED_MAX)
-        );
-        assert!(!remembered.answers.contains_key(&[0; 16]));
-    }
 }

@@ -12,6 +12,7 @@ mod by_hand;
 mod doors;
 mod facts;
 mod intake;
+mod remembered;
 mod rules;
 mod tend;
 
@@ -104,6 +105,18 @@ pub struct Figures {
     pub dropped: AtomicU64,
     /// From the receipt of a request to its automatic answer being handed to the broker.
     pub answer: Durations,
+}
+
+/// Whose a gateway is that asked for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// The tenant's whom it asked, or it came with a code of that.
+    Theirs,
+    /// Another tenant's, or it came with a code of that.
+    Anothers,
+    /// Nobody's, as far as is known here. It was removed; or it came with a code, and has not come again since the server
+    /// started, so that what it asked waits for it.
+    Nobodys,
 }
 
 /// Takes requests and answers them.
@@ -235,9 +248,13 @@ impl Inner {
         }
     }
 
-    /// Whether the gateway that asked is still, or would be, the tenant's: what a tenant answers is for no other's dock.
-    fn is_of_tenant(&self, asked: &Asked) -> bool {
-        self.parts.directory.is_to_be_of(&asked.gateway, asked.tenant)
+    /// Whose the gateway that asked is by now, or would be: what a tenant answers is for no other's dock.
+    fn whose(&self, asked: &Asked) -> Whose {
+        match self.parts.directory.is_or_will_be_of(&asked.gateway) {
+            Some(tenant) if tenant == asked.tenant => Whose::Theirs,
+            Some(_) => Whose::Anothers,
+            None => Whose::Nobodys,
+        }
     }
 
     /// Sends an answer and waits for the broker's word on it.

@@ -13,7 +13,7 @@ use utmos_dji::answer::{BindDevice, Question};
 use utmos_mqtt::Sent;
 
 use super::{
-    Inner,
+    Inner, Whose,
     binding::{Approval, Settled},
     book::{Next, RepeatKey},
     count, exchange_of,
@@ -178,11 +178,18 @@ impl Inner {
     async fn what_now(&self, request: &DeviceRequest, now: Now) -> Result<ToDo, Next> {
         let (asked, boot) = (&request.asked, self.parts.clock.boot());
         let end = request.end(now, boot);
-        if !self.is_of_tenant(asked) {
+        let whose = self.whose(asked);
+        if whose == Whose::Anothers {
             return Ok(ToDo::Decide(Input::Gone));
         }
         if end <= now.mono {
             return Ok(ToDo::Decide(Input::Tick));
+        }
+        let is_due =
+            request.state != RoutingDecision::AwaitingReply || request.due(now, boot) <= now.mono;
+        if whose == Whose::Nobodys && is_due {
+            // Nothing can be bound or sent until it comes again with its code.
+            return Err(Next { due: end, unsent_from: Some(now.mono) });
         }
         if request.state != RoutingDecision::AwaitingReply {
             return match self.parts.driver.is_present(&asked.gateway) {

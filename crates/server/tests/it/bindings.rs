@@ -13,7 +13,7 @@ use crate::{
     devices_api::{DEVICES, shown},
     dock::PretendDock,
     onboarding::{bind, code, newcomer, outcomes},
-    requests::{REQUESTS, ask, until_listed, until_state},
+    requests::{REQUESTS, ask, put_rule, until_listed, until_state},
     routes::assert_refused,
 };
 
@@ -26,6 +26,7 @@ struct Waiting {
     app: TestApp,
     dock: PretendDock,
     id: String,
+    code: String,
     code_id: String,
 }
 
@@ -42,7 +43,7 @@ impl Waiting {
         ask(&dock, "b-1", "airport_organization_bind", bind(&code, &DEVICES_ASKED)).await;
         let items = until_listed(&app.api, "?state=AWAITING_REPLY", 1).await;
         let id = items[0]["request_id"].as_str().unwrap().to_owned();
-        Self { app, dock, id, code_id }
+        Self { app, dock, id, code, code_id }
     }
 
     async fn by_hand() -> Self {
@@ -231,4 +232,76 @@ async fn a_binding_that_is_too_long_can_be_refused_only_and_that_is_said() {
     let taken = reply(&app.api, id, json!({"reply_code": "3"})).await;
     assert_eq!(taken.status, StatusCode::ACCEPTED, "{taken:?}");
     assert_eq!(dock.message("/requests_reply").await.body["data"], json!({"result": 3}));
+}
+
+/// After a restart nobody knows of a dock that has not joined whose it will be, until it comes again. What it asked waits.
+#[tokio::test]
+async fn what_a_factory_new_dock_asked_waits_over_a_restart_and_is_answered_when_it_is_back() {
+    let it = Waiting::by_hand().await;
+    it.app.unwell_fleet.hold(false);
+    let code = it.code.clone();
+    // A second question of it, answered by hand while it is away.
+    let rule = json!({"mode": "manual", "reply_seconds": 600});
+    put_rule(&it.app.api, "airport_organization_get", rule).await;
+    let get = json!({"device_binding_code": "x", "organization_id": "utmos"});
+    ask(&it.dock, "g-1", "airport_organization_get", get).await;
+    until_listed(&it.app.api, "?state=AWAITING_REPLY", 2).await;
+    it.dock.leave().await;
+    let app = it.app.restart().await;
+    let waiting = until_listed(&app.api, "?state=AWAITING_REPLY", 2).await;
+    let get = waiting.iter().find(|one| one["request_type"] == "airport_organization_get");
+    let get = get.unwrap()["request_id"].as_str().unwrap();
+    // What only the dock can show cannot be approved without it, and stays to be approved.
+    let approved = reply(&app.api, &it.id, json!({"reply_code": "APPROVED"})).await;
+    assert_refused(&approved, 400, "VALIDATION_FAILED");
+    assert_eq!(approved.body["details"][0]["field"], "/reply_code", "{approved:?}");
+    let told = reply(&app.api, get, json!({"reply_code": "7"})).await;
+    assert_eq!(told.status, StatusCode::ACCEPTED, "{told:?}");
+    until_state(&app.api, &it.id, "AWAITING_REPLY").await;
+    assert_nothing_is_bound(&app).await;
+
+    let mut dock = newcomer(&app, "NEW-DOCK", &code).await;
+    let down = dock.message("/requests_reply").await;
+    assert_eq!((down.tid(), &down.body["data"]), ("g-1", &json!({"result": 7})));
+    let approved = reply(&app.api, &it.id, json!({"reply_code": "APPROVED"})).await;
+    assert_eq!(approved.status, StatusCode::ACCEPTED, "{approved:?}");
+    let told = dock.message("/requests_reply").await;
+    assert!(outcomes(&told.body["data"]).iter().all(|(_, code)| *code == 0), "{}", told.raw);
+    shown(&app.api, "NEW-DOCK", |_| true).await;
+}
+
+#[tokio::test]
+async fn a_rule_answers_what_a_factory_new_dock_asked_before_a_restart_once_it_is_back() {
+    let rule = json!({"mode": "auto_after", "after_seconds": 1, "reply_seconds": 600});
+    let it = Waiting::start(rule).await;
+    // The store holds the rule's answer up until the server is gone.
+    it.app.unwell_fleet.until_waiting(1).await;
+    it.app.unwell_fleet.refuse(true);
+    it.app.unwell_fleet.hold(false);
+    it.dock.leave().await;
+    let app = it.app.restart().await;
+    // Its time is over, and nothing happens but that it waits for the dock.
+    assert_eq!(app.metric("utmos_device_requests_waiting").await, "1");
+    until_state(&app.api, &it.id, "AWAITING_REPLY").await;
+    assert_nothing_is_bound(&app).await;
+    let mut dock = newcomer(&app, "NEW-DOCK", &it.code).await;
+    let told = dock.message("/requests_reply").await;
+    assert!(outcomes(&told.body["data"]).iter().all(|(_, code)| *code == 0), "{}", told.raw);
+    until_state(&app.api, &it.id, "AUTO_REPLIED").await;
+}
+
+/// Who comes under the serial number after a restart with another tenant's code is told nothing of the first's answers.
+#[tokio::test]
+async fn what_a_factory_new_dock_asked_expires_when_it_comes_with_another_tenants_code() {
+    let it = Waiting::by_hand().await;
+    it.app.unwell_fleet.hold(false);
+    let other = it.app.other_tenant("second", "DOCK-9").await;
+    let (theirs, _) = code(&other, json!({})).await;
+    it.dock.leave().await;
+    let app = it.app.restart().await;
+    let dock = newcomer(&app, "NEW-DOCK", &theirs).await;
+    let refused = reply(&app.api, &it.id, json!({"reply_code": "7"})).await;
+    assert_refused(&refused, 409, "DEVICE_REQUEST_EXPIRED");
+    until_state(&app.api, &it.id, "EXPIRED").await;
+    dock.leave().await;
 }
