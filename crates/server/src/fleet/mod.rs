@@ -192,11 +192,20 @@ impl Fleet {
             }
         }
         drop(held);
+        for change in changes.iter().filter(|change| change.what == Changed::Removed) {
+            self.forget(&change.sn.to_gateway());
+        }
         // Of one that has joined while it was connected, nothing else may be heard for a while.
         for change in changes.iter().filter(|change| change.what == Changed::Added) {
             self.look_at(&change.sn);
         }
         self.codes.notify_one();
+    }
+
+    /// A gateway is none of ours any more, or never came to be: what was held of it in memory goes.
+    fn forget(&self, gateway: &GatewaySn) {
+        self.parts.driver.presence(|book, _| (book.forget(gateway), Vec::new()));
+        self.parts.directory.forget_model(gateway);
     }
 
     /// How a device stands.

@@ -116,19 +116,42 @@ fn speaks(uplink: &Uplink) -> Option<&DeviceSn> {
 }
 
 impl Fleet {
-    /// Looks at those whose time has come, writes what was seen, and follows binding codes, until `stopping`.
+    /// Looks at those whose time has come, writes what was seen, and follows binding codes, until `stopping`. None of the
+    /// three waits for another: while the store hangs, whoever goes is told of all the same.
     pub async fn run(self: Arc<Self>, stopping: CancellationToken) {
-        let mut write_at = Instant::now() + WRITE_WAIT;
+        tokio::join!(self.watch(&stopping), self.write(&stopping), self.learn_codes(&stopping));
+    }
+
+    async fn watch(&self, stopping: &CancellationToken) {
         loop {
             tokio::select! {
                 biased;
                 () = stopping.cancelled() => return,
                 () = self.until_due() => self.look_at_due(),
+            }
+        }
+    }
+
+    async fn write(&self, stopping: &CancellationToken) {
+        let mut write_at = Instant::now() + WRITE_WAIT;
+        loop {
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => return,
                 () = self.write.notified() => write_at = write_at.min(Instant::now() + SOON),
                 () = tokio::time::sleep_until(write_at) => {
                     self.keep_all().await;
                     write_at = Instant::now() + WRITE_WAIT;
                 }
+            }
+        }
+    }
+
+    async fn learn_codes(&self, stopping: &CancellationToken) {
+        loop {
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => return,
                 () = self.codes.notified() => self.follow_codes().await,
             }
         }
@@ -185,6 +208,10 @@ impl Fleet {
                 for gateway in self.parts.directory.newcomers().take_codes(codes) {
                     tracing::info!(gateway.sn = %gateway, "the binding code of {gateway} was taken back");
                     self.dismiss(&gateway);
+                    // Not if somebody has registered it meanwhile.
+                    if self.parts.directory.tenant_of(&gateway).is_none() {
+                        self.forget(&gateway);
+                    }
                 }
             }
             Err(error) => tracing::warn!(%error, "could not look for changed binding codes"),

@@ -24,6 +24,9 @@ use crate::app::PATIENCE;
 pub struct UnwellFleet {
     inner: Arc<dyn FleetStore>,
     held: watch::Sender<bool>,
+    held_sightings: watch::Sender<bool>,
+    /// Writes of sightings that stand before the gate now.
+    sightings_waiting: watch::Sender<usize>,
     /// Bindings that stand before the gate now.
     waiting: watch::Sender<usize>,
     refuses: AtomicBool,
@@ -35,6 +38,8 @@ impl UnwellFleet {
         Self {
             inner,
             held: watch::Sender::new(false),
+            held_sightings: watch::Sender::new(false),
+            sightings_waiting: watch::Sender::new(0),
             waiting: watch::Sender::new(0),
             refuses: AtomicBool::new(false),
             lies: AtomicBool::new(false),
@@ -44,6 +49,18 @@ impl UnwellFleet {
     /// From now on bindings wait, or no longer.
     pub fn hold(&self, holds: bool) {
         self.held.send_replace(holds);
+    }
+
+    /// From now on writes of sightings wait, or no longer.
+    pub fn hold_sightings(&self, holds: bool) {
+        self.held_sightings.send_replace(holds);
+    }
+
+    /// Returns once a write of sightings waits.
+    pub async fn until_sightings_wait(&self) {
+        let mut waiting = self.sightings_waiting.subscribe();
+        let wait = waiting.wait_for(|waiting| *waiting > 0);
+        tokio::time::timeout(PATIENCE, wait).await.expect("nothing is written").unwrap();
     }
 
     /// From now on bindings are refused, or no longer.
@@ -85,6 +102,10 @@ impl UnwellFleet {
 #[async_trait]
 impl FleetStore for UnwellFleet {
     async fn keep_sightings(&self, seen: Vec<Sighting>) -> Result<(), StoreError> {
+        self.sightings_waiting.send_modify(|waiting| *waiting += 1);
+        let held = self.held_sightings.subscribe().wait_for(|held| !held).await.map(|_| ());
+        self.sightings_waiting.send_modify(|waiting| *waiting -= 1);
+        held.map_err(|_| StoreError::Unavailable("made so by a test".to_owned()))?;
         self.inner.keep_sightings(seen).await
     }
 

@@ -73,6 +73,24 @@ async fn a_dock_and_its_aircraft_come_and_go_once_however_often_they_say_so() {
     }
 }
 
+/// That a device has gone is known here, and waits for no store.
+#[tokio::test]
+async fn whoever_goes_while_a_write_of_sightings_hangs_is_told_of_all_the_same() {
+    let app = TestApp::start_with(&["presence.offline_after_seconds=1"]).await;
+    app.unwell_fleet.hold_sightings(true);
+    let dock = app.dock("DOCK-1").await;
+    until(&app, "devices_online", 1).await;
+    app.unwell_fleet.until_sightings_wait().await;
+    dock.leave().await;
+    until(&app, "devices_online", 0).await;
+    let target = "/api/v1/open/devices/DOCK-1/events?types=device.offline";
+    let told = async {
+        while app.api.get(target).await.body["items"].as_array().is_none_or(Vec::is_empty) {}
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("nobody is told");
+    app.unwell_fleet.hold_sightings(false);
+}
+
 #[tokio::test]
 async fn one_that_is_back_soon_was_never_away_also_over_a_restart() {
     let app = TestApp::start_with(&["presence.offline_after_seconds=60"]).await;
