@@ -189,7 +189,7 @@ impl Inner {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::sync::Arc;
 
@@ -203,7 +203,7 @@ mod tests {
 
     use super::*;
 
-    fn command(number: usize, risk: Risk) -> (LaneKey, Command) {
+    pub(in crate::driver) fn command(number: usize, risk: Risk) -> (LaneKey, Command) {
         let device = DeviceSn::parse("DOCK-1").unwrap();
         let at = Timestamp::from_millis(0);
         let id = |number: usize| Uuid::from_u128(u128::try_from(number).unwrap() | 7 << 76);

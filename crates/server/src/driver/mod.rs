@@ -7,6 +7,7 @@
 //! The driver must never publish what is not claimed on disk, never publish twice, and never let go of a command that
 //! still needs care.
 
+mod confided;
 mod doubt;
 mod elsewhere;
 mod emergencies;
@@ -155,6 +156,7 @@ struct Inner {
     state: Mutex<State>,
     figures: Figures,
     failures: failures::Failures,
+    confided: confided::Confided,
     /// The latest wall time on record when this process started, in Unix milliseconds.
     newest_at_start: AtomicI64,
     /// The earliest timer has changed.
@@ -254,6 +256,7 @@ impl Driver {
             }),
             figures: Figures::default(),
             failures: failures::Failures::default(),
+            confided: confided::Confided::default(),
             newest_at_start: AtomicI64::new(i64::MIN),
             timer_moved: Notify::new(),
             tasks: TaskTracker::new(),
@@ -598,6 +601,7 @@ impl Inner {
     /// Looks after a command and tells it something before anybody else can.
     fn keep_and_tell(self: &Arc<Self>, command: Command, inputs: Vec<Input>, order: Option<u64>) {
         let command = self.in_this_boot(command);
+        self.confided.note(&command.spec, &self.catalogue, self.clock.now().mono);
         let mut guard = self.lock();
         let state = &mut *guard;
         let id = command.spec.id;

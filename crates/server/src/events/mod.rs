@@ -19,8 +19,9 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utmos_core::{
+    command::Spec,
     device_event::{Alarm, DeviceEvent, EventKind},
-    id::{DeviceSn, TenantId},
+    id::{DeviceSn, GatewaySn, TenantId},
     ports::{EventBatch, EventStore, History, Ids},
     reply::RawJson,
     time::{Clock, Timestamp},
@@ -112,6 +113,8 @@ pub struct Events {
 struct State {
     queue: Queue,
     repeats: Repeats,
+    /// Lists of alarms, which come every 2 s: they push out nothing of what else was said.
+    lists: Repeats,
     raised: Raised,
 }
 
@@ -230,7 +233,10 @@ impl Events {
         for change in changes {
             match change.what {
                 Changed::Moved { .. } | Changed::Removed => {
-                    self.lock().repeats.forget(&change.sn);
+                    let mut state = self.lock();
+                    state.repeats.forget(&change.sn);
+                    state.lists.forget(&change.sn);
+                    drop(state);
                     self.belongs_now(&change.sn);
                 }
                 Changed::Added | Changed::AddedOverNewcomer | Changed::Login => {}
@@ -282,6 +288,14 @@ impl Events {
         if device.is_none_or(|device| device.tenant != said.tenant) {
             return count(&self.figures.dropped, 1);
         }
+        // A copy that comes late would take the place of newer lists. Without an id of its own a list is what it says.
+        if event.exchange.own_tid().is_some() {
+            let mark = Mark::of(event, said.at.mono);
+            if state.lists.knows(&event.device, mark, said.at.mono) {
+                return count(&self.figures.repeated, 1);
+            }
+            state.lists.note(&event.device, mark);
+        }
         let change = state.raised.listed(&by, list);
         if change.raised.is_empty() && change.cleared.is_empty() {
             return count(&self.figures.repeated, 1);
@@ -332,7 +346,10 @@ impl Events {
         loop {
             let (events, alarms) = self.lock().queue.take();
             if !events.is_empty() || !alarms.is_empty() {
-                self.save(events, alarms).await;
+                let is_kept = self.save(events, alarms).await;
+                if !is_kept && self.stopping.is_cancelled() {
+                    return;
+                }
                 continue;
             }
             if self.stopping.is_cancelled() {
@@ -346,19 +363,32 @@ impl Events {
         }
     }
 
-    async fn save(&self, pending: Vec<Pending>, alarms: Vec<(DeviceSn, Vec<Alarm>)>) {
+    /// Stores this. Of what the store does not take, events are dropped; alarms wait on, one list for each device, for
+    /// without them it would go on to say what is over.
+    async fn save(&self, pending: Vec<Pending>, alarms: Vec<(DeviceSn, Vec<Alarm>)>) -> bool {
         let count_of = pending.len();
         let events = pending.into_iter().map(|pending| self.fit(pending)).collect();
+        let mut alarms = alarms;
+        for alarm in alarms.iter_mut().flat_map(|(_, alarms)| alarms) {
+            if let Some(shown) = self.hide(&alarm.gateway, None, &alarm.entry) {
+                alarm.entry = shown;
+            }
+        }
         let batch =
             EventBatch { events, alarms, per_device_max: self.parts.settings.per_device_max };
         for attempt in 1..=TRIES_MAX {
             match self.parts.store.keep_events(batch.clone()).await {
                 Ok(new) => {
                     count(&self.figures.stored, new);
-                    return count(&self.figures.repeated, count_of.saturating_sub(new));
+                    count(&self.figures.repeated, count_of.saturating_sub(new));
+                    return true;
                 }
                 Err(error) => {
-                    tracing::error!(%error, attempt, "could not store {count_of} device events");
+                    let devices = batch.alarms.len();
+                    tracing::error!(
+                        %error, attempt,
+                        "could not store {count_of} device events, and the alarms of {devices} devices"
+                    );
                 }
             }
             if attempt < TRIES_MAX {
@@ -370,24 +400,32 @@ impl Events {
             }
         }
         count(&self.figures.dropped, count_of);
+        self.lock().queue.keep_alarms(batch.alarms);
+        false
     }
 
-    /// The history is not sealed: no secret may get there, and nothing that is too long.
+    /// What a device says as it may be kept, where that is not as it says it: the history is not sealed. Hidden are the
+    /// secrets of its command, those that were told to its gateway lately, and whatever is a secret by its name.
+    fn hide(&self, gateway: &GatewaySn, spec: Option<&Spec>, data: &str) -> Option<RawJson> {
+        let Ok(data) = serde_json::from_str::<Value>(data) else {
+            return Some(Value::from(TOO_DEEP).to_string().into());
+        };
+        let mut shown = match spec {
+            Some(spec) => Hidden::of(spec, &self.parts.catalogue).data(&data),
+            None => data.clone(),
+        };
+        for secrets in self.parts.driver.confided_to(gateway) {
+            secrets.hide_in(&mut shown);
+        }
+        let shown = catalogue::mask_by_name(&shown);
+        (shown != data).then(|| shown.to_string().into())
+    }
+
+    /// No secret may get into the history, and nothing that is too long.
     fn fit(&self, pending: Pending) -> DeviceEvent {
         let Pending { mut event, spec } = pending;
-        let shown = match serde_json::from_str::<Value>(&event.data) {
-            Ok(data) => {
-                let shown = match &spec {
-                    Some(spec) => Hidden::of(spec, &self.parts.catalogue).data(&data),
-                    None => data.clone(),
-                };
-                let shown = catalogue::mask_by_name(&shown);
-                (shown != data).then(|| shown.to_string())
-            }
-            Err(_) => Some(Value::from(TOO_DEEP).to_string()),
-        };
-        if let Some(shown) = shown {
-            event.data = shown.into();
+        if let Some(shown) = self.hide(&event.gateway, spec.as_deref(), &event.data) {
+            event.data = shown;
         }
         if !event.is_cut && DATA_BYTES_MAX < event.data.len() {
             event.data = Value::from(beginning(&event.data)).to_string().into();
@@ -397,12 +435,13 @@ impl Events {
     }
 
     /// What is too long to be kept takes no room from what waits, so it is cut before. Of a text that is cut, what may be
-    /// secret is known by its name alone; what a command's own secrets are is looked for before.
+    /// secret is known by its name alone; what the secrets of commands are is looked for before.
     fn shorten(&self, pending: Pending) -> Pending {
         if pending.event.data.len() <= DATA_BYTES_MAX {
             return pending;
         }
-        if pending.spec.is_some() {
+        let has_secrets = || !self.parts.driver.confided_to(&pending.event.gateway).is_empty();
+        if pending.spec.is_some() || has_secrets() {
             return Pending { event: self.fit(pending), spec: None };
         }
         Pending { event: cut(pending.event), spec: None }

@@ -85,6 +85,13 @@ impl Queue {
         self.alarms.insert(device.clone(), alarms);
     }
 
+    /// Which alarms devices had when the store did not take them, where nothing newer is to be said.
+    pub fn keep_alarms(&mut self, alarms: Vec<(DeviceSn, Vec<Alarm>)>) {
+        for (device, alarms) in alarms {
+            self.alarms.entry(device).or_insert(alarms);
+        }
+    }
+
     /// Takes out what is to be stored next.
     pub fn take(&mut self) -> (Vec<Pending>, Vec<(DeviceSn, Vec<Alarm>)>) {
         let count = self.events.len().min(BATCH_MAX);

@@ -1,5 +1,7 @@
 //! What of a command is not shown: the secrets of its payload, wherever a device repeats them.
 
+use std::fmt;
+
 use serde_json::Value;
 use utmos_core::command::Spec;
 use utmos_dji::catalogue::{Catalogue, MASKED, Method};
@@ -14,6 +16,28 @@ const PIECE_CHARS_MIN: usize = 8;
 
 /// A command's secrets, hidden.
 pub struct Hidden<'a>(Kind<'a>);
+
+/// What a command was told in confidence, to be hidden wherever its device repeats it.
+pub struct Secrets(Vec<String>);
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secrets(…)")
+    }
+}
+
+impl Secrets {
+    /// Hides them in what a device says. Short ones are passed over: they are found in most texts.
+    pub fn hide_in(&self, value: &mut Value) {
+        walk(&self.0, value);
+    }
+
+    /// How much memory they take, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.0.iter().map(String::len).sum()
+    }
+}
 
 enum Kind<'a> {
     /// It has none.
@@ -39,6 +63,15 @@ impl<'a> Hidden<'a> {
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         secrets.dedup();
         Self(Kind::Secrets { payload: shown, method, secrets })
+    }
+
+    /// The secrets themselves, where there are any and they are known.
+    #[must_use]
+    pub fn secrets(self) -> Option<Secrets> {
+        match self.0 {
+            Kind::Secrets { secrets, .. } if !secrets.is_empty() => Some(Secrets(secrets)),
+            Kind::Secrets { .. } | Kind::Nothing { .. } | Kind::All => None,
+        }
     }
 
     /// Whether all may be shown as it is.

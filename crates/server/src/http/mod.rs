@@ -53,7 +53,7 @@ use utmos_mqtt::Inbound;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub(crate) use self::hidden::Hidden;
+pub(crate) use self::hidden::{Hidden, Secrets};
 pub use self::serve::{HttpServer, Limits as ServeLimits};
 use crate::{
     directory::Directory,

@@ -29,7 +29,8 @@ use utmos_store::{HistoryFile, JournalledStore, MasterKey, SqliteConfig, SqliteS
 use uuid::Uuid;
 
 use crate::{
-    dock::PretendDock, fleet_unwell::UnwellFleet, requests_unwell::UnwellRequests, unwell::Unwell,
+    dock::PretendDock, fleet_unwell::UnwellFleet, history_unwell::UnwellHistory,
+    requests_unwell::UnwellRequests, unwell::Unwell,
 };
 
 /// Longest a test waits for anything.
@@ -44,6 +45,8 @@ pub struct TestApp {
     pub unwell: Arc<Unwell>,
     /// Where telemetry is kept.
     pub history: Arc<HistoryFile>,
+    /// The same before that.
+    pub unwell_history: Arc<UnwellHistory>,
     /// The same before the store of device requests.
     pub unwell_requests: Arc<UnwellRequests>,
     /// The same before the store of the fleet.
@@ -94,11 +97,12 @@ impl TestApp {
             Arc::new(JournalledStore::open(unwell.clone(), &master_key, &journal).unwrap());
         journalled.settle().await.unwrap();
         let history = Arc::new(HistoryFile::open(&folder.path().join("history.sqlite")).unwrap());
+        let unwell_history = Arc::new(UnwellHistory::new(history.clone()));
         let parts = Parts {
             store: journalled,
             requests: unwell_requests.clone(),
             fleet: unwell_fleet.clone(),
-            history: history.clone(),
+            history: unwell_history.clone(),
             sharing: None,
             clock: Arc::new(SystemClock::new()),
             ids: Arc::new(SystemIds::new()),
@@ -113,6 +117,7 @@ impl TestApp {
             unwell,
             unwell_requests,
             unwell_fleet,
+            unwell_history,
             history,
             http,
             mqtt,

@@ -6,7 +6,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use utmos_core::{
     id::DeviceSn,
-    ports::{DeviceOrder, Ordered},
+    ports::{DeviceOrder, EventStore, Ordered},
     time::Clock,
 };
 use utmos_server::clock::SystemClock;
@@ -465,4 +465,122 @@ async fn a_flood_of_events_is_answered_whole_and_kept_as_far_as_there_is_room() 
     assert!((1..=110).contains(&kept), "{kept}");
     let alarm = app.api.get(&events_of("DOCK-1", "?types=device.alarm_raised")).await;
     assert_eq!(alarm.body["items"].as_array().unwrap().len(), 1, "no flood pushes an alarm out");
+}
+
+/// Docks send a list again until it is answered: one that comes late says how things were.
+#[tokio::test]
+async fn a_late_copy_of_a_list_of_alarms_brings_nothing_back() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    let raised = message("l-1", "hms", 1, &json!({"list": [{"code": "0x19110014"}]}));
+    let over = message("l-2", "hms", 1, &json!({"list": []}));
+    for (body, tid) in [(&raised, "l-1"), (&over, "l-2"), (&raised, "l-1"), (&raised, "l-1")] {
+        say(&dock, body).await;
+        assert_eq!(dock.message("/events_reply").await.tid(), tid, "every copy is answered");
+    }
+    let alarms = "/api/v1/open/devices/DOCK-1/alarms";
+    assert_eq!(app.api.get(alarms).await.body["items"], json!([]));
+    let items = until(&app.api, &events_of("DOCK-1", ""), |items| items.len() >= 2).await;
+    assert_eq!(
+        field(&items, "/type"),
+        [&json!("device.alarm_cleared"), &json!("device.alarm_raised")]
+    );
+    // It may be raised again, by a list of its own. Lists without ids of their own are told apart by nothing.
+    say(&dock, &message("l-3", "hms", 1, &json!({"list": [{"code": "0x19110014"}]}))).await;
+    assert_eq!(dock.message("/events_reply").await.tid(), "l-3");
+    assert_eq!(app.api.get(alarms).await.body["items"].as_array().unwrap().len(), 1);
+    for list in [json!([]), json!([{"code": "0x19111800"}]), json!([])] {
+        say(&dock, &message(ZEROS, "hms", 1, &json!({ "list": list }))).await;
+        dock.message("/events_reply").await;
+    }
+    assert_eq!(app.api.get(alarms).await.body["items"], json!([]));
+}
+
+/// What a command was told in confidence is hidden in whatever its gateway says later, also once the command has ended and
+/// in messages that name no command.
+#[tokio::test]
+async fn what_was_told_in_confidence_is_hidden_after_the_command_ended_and_in_every_event() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    let payload = json!({
+        "bucket": "logs", "region": "us-east-1", "endpoint": "https://storage.example", "provider": "minio",
+        "credentials": {
+            "access_key_id": "hush-key-id", "access_key_secret": "hush-key", "expire": 3600,
+            "security_token": "hush-session",
+        },
+        "params": {"files": [
+            {"object_key": "logs/a.log", "module": "3", "list": [{"boot_index": 321}]},
+        ]},
+    });
+    let created = app.api.create("DOCK-1", "fileupload_start", payload, json!({})).await;
+    let command = dock.command().await;
+    let note =
+        json!({"ext": {"note": "logged in as hush-key-id with hush-key, hush-session"}, "n": 1});
+    // While the command is under way, in an event of something else.
+    say(&dock, &message("before", "track", 0, &note)).await;
+    dock.reply(&command, json!({"result": 314_000})).await;
+    assert_eq!(app.api.ended(&created.id()).await["status"], "FAILED");
+    // And after it: the progress of a command that is over, another event, one that is too long, an alarm.
+    let progress = json!({"result": 0, "output": {"status": "in_progress", "progress": {"percent": 7}, "note": note}});
+    dock.event("fileupload_progress", &command.body["bid"], progress, 0).await;
+    say(&dock, &message("after", "track", 0, &note)).await;
+    let long = json!({"a": "hush-key", "b": "x".repeat(40_000)});
+    say(&dock, &message("long", "track", 0, &long)).await;
+    list_alarms(
+        &mut dock,
+        json!([{"code": "0x19110014", "args": {"component_index": 0, "who": "hush-key"}}]),
+    )
+    .await;
+    let items = until(&app.api, &events_of("DOCK-1", ""), |items| items.len() >= 5).await;
+    assert!(!Value::from(items.clone()).to_string().contains("hush"), "{items:#?}");
+    assert_eq!(items[4]["data"]["n"], 1, "nothing else is hidden: {:#}", items[4]);
+    assert!(items[1]["data"].as_str().unwrap().starts_with(r#"{"a":"***","b":"xxx"#));
+    // Another gateway was told nothing: the same word of it is none of those.
+    let other = app.dock("DOCK-2").await;
+    let mut body = message("other", "track", 0, &json!({"word": "hush-key"}));
+    body["gateway"] = json!("DOCK-2");
+    say(&other, &body).await;
+    let theirs = until(&app.api, &events_of("DOCK-2", ""), |items| !items.is_empty()).await;
+    assert_eq!(theirs[0]["data"]["word"], "hush-key");
+    let kept = async {
+        while app.history.alarms().await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, kept).await.unwrap();
+    let alarm = &app.history.alarms().await.unwrap()[0];
+    assert!(alarm.entry.contains("***") && !alarm.entry.contains("hush"), "{}", &*alarm.entry);
+}
+
+/// The store may refuse for long: what is raised now is kept once it takes it, or it would go on to say what is over.
+#[tokio::test]
+async fn alarms_outlast_a_history_that_refuses_for_long() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    list_alarms(&mut dock, json!([{"code": "0x19110014"}])).await;
+    until(&app.api, &events_of("DOCK-1", ""), |items| items.len() == 1).await;
+    app.unwell_history.refuse_events(true);
+    list_alarms(&mut dock, json!([{"code": "0x19111800"}])).await;
+    // Long enough for the events to be given up.
+    app.unwell_history.until_refused(6).await;
+    assert!(metric(&app, "utmos_events_dropped_total").await >= 2);
+    app.unwell_history.refuse_events(false);
+    let kept = async {
+        loop {
+            let alarms = app.history.alarms().await.unwrap();
+            if let [alarm] = alarms.as_slice()
+                && alarm.entry.contains("0x19111800")
+            {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, kept).await.expect("the store still says what is over");
+    // A stop does not wait for a store that refuses.
+    app.unwell_history.refuse_events(true);
+    list_alarms(&mut dock, json!([])).await;
+    app.unwell_history.until_refused(7).await;
+    let app = tokio::time::timeout(PATIENCE, app.restart()).await.expect("it does not stop");
+    drop(app);
 }

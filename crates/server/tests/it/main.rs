@@ -16,6 +16,7 @@ mod emergency;
 mod error_codes;
 mod events;
 mod fleet_unwell;
+mod history_unwell;
 mod life;
 mod metrics;
 mod onboarding;
