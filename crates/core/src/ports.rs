@@ -193,7 +193,7 @@ pub struct Tenant {
     pub created_at: Timestamp,
 }
 
-/// How much waits in a store, for metrics.
+/// How much waits in a store and how much it has done, for metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StoreDepths {
     /// Writes of emergencies that are not answered yet.
@@ -202,6 +202,8 @@ pub struct StoreDepths {
     pub writes: usize,
     /// Emergencies that went out while the store was unwell and are not on record yet.
     pub unsettled: usize,
+    /// Transactions that were committed, each of them one sync of the database's log.
+    pub commits: u64,
 }
 
 /// Commands and what is known of them.
@@ -213,7 +215,7 @@ pub trait CommandStore: Send + Sync {
         None
     }
 
-    /// How much waits in it. Nothing in one without queues.
+    /// How much waits in it, and how much it has done. Nothing in one without queues.
     fn depths(&self) -> StoreDepths {
         StoreDepths::default()
     }

@@ -254,7 +254,7 @@ impl CommandStore for PostgresStore {
 
     fn depths(&self) -> StoreDepths {
         let (urgent_writes, writes) = (self.urgent_line.depth(), self.normal_line.depth());
-        StoreDepths { urgent_writes, writes, unsettled: 0 }
+        StoreDepths { urgent_writes, writes, unsettled: 0, commits: self.condition.commits() }
     }
 
     async fn accept(

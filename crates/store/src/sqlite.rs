@@ -235,7 +235,7 @@ impl CommandStore for SqliteStore {
 
     fn depths(&self) -> StoreDepths {
         let (urgent_writes, writes) = self.queue.depth();
-        StoreDepths { urgent_writes, writes, unsettled: 0 }
+        StoreDepths { urgent_writes, writes, unsettled: 0, commits: self.condition.commits() }
     }
 
     async fn accept(

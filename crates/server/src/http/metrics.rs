@@ -95,14 +95,21 @@ fn render(app: &App) -> String {
         ("events_stored", "Events of devices that were stored", &events.stored),
         ("events_dropped", "Events of devices that could not be stored", &events.dropped),
     ];
+    let store = app.store.depths();
     for (name, help, counter) in counters {
         let value = counter.load(Ordering::Relaxed);
         let _ =
             writeln!(text, "# HELP utmos_{name}_total {help}\n# TYPE utmos_{name}_total counter");
         let _ = writeln!(text, "utmos_{name}_total {value}");
     }
+    let _ = writeln!(
+        text,
+        "# HELP utmos_store_commits_total Transactions of the database, each of them one sync of its log\n\
+         # TYPE utmos_store_commits_total counter\nutmos_store_commits_total {}",
+        store.commits
+    );
     let (requests_open, requests_recording) = app.desk.depths();
-    let (lanes, store) = (app.driver.depths(), app.store.depths());
+    let lanes = app.driver.depths();
     let gauges = [
         ("commands_open", "Commands that are looked after", lanes.open),
         ("commands_waiting", "Commands that wait to be sent", lanes.waiting),

@@ -1,7 +1,10 @@
 //! How the database is: whether what was written last was written, and why not.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,6 +15,7 @@ use super::limits::SILENCE_WAIT;
 
 pub(super) struct Condition {
     database: String,
+    commits: AtomicU64,
     /// Why the last batch could not be written.
     unwritable: Mutex<Option<String>>,
     /// Since when each of the two writers waits for PostgreSQL. What waits for a standby has no end of PostgreSQL's own.
@@ -32,14 +36,21 @@ impl Drop for UnderWay<'_> {
 
 impl Condition {
     pub(super) fn new(database: String) -> Self {
-        Self { database, unwritable: Mutex::default(), under_way: Mutex::default() }
+        let commits = AtomicU64::new(0);
+        Self { database, commits, unwritable: Mutex::default(), under_way: Mutex::default() }
     }
 
     /// Something was written.
     pub(super) fn written(&self) {
+        self.commits.fetch_add(1, Ordering::Relaxed);
         if self.lock().take().is_some() {
             tracing::warn!(database = %self.database, "the database can be written again");
         }
+    }
+
+    /// How many batches were written.
+    pub(super) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
     }
 
     /// Nothing can be written. Told once for each cause: it is tried again and again.

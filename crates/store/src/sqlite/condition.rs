@@ -3,7 +3,10 @@
 
 use std::{
     path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use utmos_core::ports::StoreError;
@@ -16,6 +19,7 @@ use super::{
 
 pub(crate) struct Condition {
     path: PathBuf,
+    commits: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -29,14 +33,20 @@ struct State {
 
 impl Condition {
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, state: Mutex::default() }
+        Self { path, commits: AtomicU64::new(0), state: Mutex::default() }
     }
 
     /// A batch was written.
     pub(crate) fn written(&self) {
+        self.commits.fetch_add(1, Ordering::Relaxed);
         if self.lock().unwritable.take().is_some() {
             tracing::warn!(path = %self.path.display(), "the database can be written again");
         }
+    }
+
+    /// How many batches were written.
+    pub(crate) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
     }
 
     /// A batch could not be written. Told once for each cause: it is tried again and again.

@@ -1,6 +1,8 @@
 //! `utmos bench instructions`: how many instructions the server executes for a command, counted by valgrind. Unlike times
 //! they hardly depend on what else the machine does, so that a growth of some per cent can be seen.
 
+mod callgrind;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -11,6 +13,7 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
+use self::callgrind::Sums;
 use super::{
     Folder,
     child::{Place, Prepared},
@@ -49,6 +52,9 @@ pub struct Args {
 struct Counted {
     /// For each command, from its POST until its caller has seen its end.
     instructions_per_command: u64,
+    /// Times memory was asked for meanwhile, for each command; unknown in files of earlier versions.
+    #[serde(default)]
+    allocations_per_command: Option<u64>,
     /// Commands that were counted.
     commands: u64,
     /// How the program was built: counts of different builds say nothing of each other.
@@ -58,10 +64,11 @@ struct Counted {
 }
 
 impl Counted {
-    fn new(instructions_per_command: u64, commands: u64) -> Self {
+    fn new(sums: Sums, commands: u64) -> Self {
         let build = if cfg!(debug_assertions) { "debug" } else { "release" };
         Self {
-            instructions_per_command,
+            instructions_per_command: sums.instructions / commands.max(1),
+            allocations_per_command: Some(sums.allocations / commands.max(1)),
             commands,
             build: build.to_owned(),
             architecture: std::env::consts::ARCH.to_owned(),
@@ -82,7 +89,7 @@ impl Counted {
 /// Counts them.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let before: Option<Counted> = args.against.as_deref().map(read).transpose()?;
-    let own = Counted::new(0, args.commands).of();
+    let own = Counted::new(Sums { instructions: 0, allocations: 0 }, 1).of();
     if let Some(other) = before.as_ref().map(Counted::of).filter(|other| *other != own) {
         bail!(
             "the figures to compare with are of {other}, and this is {own}; count them anew with --json"
@@ -92,12 +99,13 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         output::note("this is a debug build; only a release build is worth measuring");
     }
     let folder = Folder::make(&args.data_dir)?;
-    let each = count(folder.path(), args.commands).await? / args.commands;
+    let counted = Counted::new(count(folder.path(), args.commands).await?, args.commands);
     output::line(format_args!(
-        "{each} instructions for each command, from its POST until its end was seen ({} commands)",
+        "{} instructions and {} allocations for each command, from its POST until its end was seen ({} commands)",
+        counted.instructions_per_command,
+        counted.allocations_per_command.unwrap_or_default(),
         args.commands
     ));
-    let counted = Counted::new(each, args.commands);
     if let Some(file) = &args.json {
         let text = format!("{}\n", serde_json::to_string_pretty(&counted)?);
         fs::write(file, text).with_context(|| format!("{} cannot be written", file.display()))?;
@@ -121,7 +129,7 @@ fn read(file: &Path) -> anyhow::Result<Counted> {
 }
 
 /// The instructions of a server while it serves so many commands.
-async fn count(dir: &Path, commands: u64) -> anyhow::Result<u64> {
+async fn count(dir: &Path, commands: u64) -> anyhow::Result<Sums> {
     let counts = dir.join("callgrind.out");
     let mut place = Place::new(dir)?;
     place.run_under(vec![
@@ -148,7 +156,7 @@ async fn count(dir: &Path, commands: u64) -> anyhow::Result<u64> {
     }
     let text = fs::read_to_string(&counts)
         .with_context(|| format!("valgrind left no {}", counts.display()))?;
-    total(&text).context("valgrind's file has no sum")
+    callgrind::read(&text).context("valgrind's file has no sum")
 }
 
 /// Lets valgrind count, or not.
@@ -164,30 +172,17 @@ async fn switch(how: &'static str, server: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The sum over all functions.
-fn total(text: &str) -> Option<u64> {
-    // What it calls its summary knows nothing of counting that was switched on.
-    let line = text.lines().rev().find_map(|line| line.strip_prefix("totals: "))?;
-    line.split_ascii_whitespace().next()?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn growth_is_told_in_per_cent_and_builds_are_told_apart() {
-        let (before, now) = (Counted::new(1_000_000, 400), Counted::new(1_050_000, 400));
+        let counted = |instructions| Counted::new(Sums { instructions, allocations: 0 }, 1);
+        let (before, now) = (counted(1_000_000), counted(1_050_000));
         assert!((now.growth(&before) - 5.0).abs() < 1e-9 && before.growth(&now) < 0.0);
         assert_eq!(before.of(), now.of());
-        let elsewhere = Counted { architecture: "pdp11".to_owned(), ..Counted::new(1, 400) };
+        let elsewhere = Counted { architecture: "pdp11".to_owned(), ..counted(1) };
         assert_ne!(before.of(), elsewhere.of());
-    }
-
-    #[test]
-    fn the_sum_is_found_in_what_valgrind_writes() {
-        let text = "# callgrind format\nversion: 1\nevents: Ir\nsummary: 0\n\nfn=(1) main\n0 5\n\ntotals: 5678\n";
-        assert_eq!(total(text), Some(5678));
-        assert_eq!(total("events: Ir\nsummary: 0\n"), None);
     }
 }

@@ -19,6 +19,7 @@ pub enum Measure {
     OwnCpu,
     CpuBeside,
     Written,
+    Commits,
     PhaseAccept,
     PhaseHandOver,
     PhaseSeen,
@@ -73,7 +74,7 @@ pub enum Floor {
 
 impl Measure {
     /// All of them.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::Sync,
         Self::Commit1,
         Self::Commit64,
@@ -90,6 +91,7 @@ impl Measure {
         Self::OwnCpu,
         Self::CpuBeside,
         Self::Written,
+        Self::Commits,
         Self::PhaseAccept,
         Self::PhaseHandOver,
         Self::PhaseSeen,
@@ -131,6 +133,7 @@ impl Measure {
             Self::OwnCpu => "bench_cpu_per_loop_64",
             Self::CpuBeside => "cpu_beside_per_loop_64",
             Self::Written => "written_per_loop_64",
+            Self::Commits => "commits_per_loop_64",
             Self::PhaseAccept => "phase_accept",
             Self::PhaseHandOver => "phase_hand_over",
             Self::PhaseSeen => "phase_seen",
@@ -172,6 +175,7 @@ impl Measure {
             | Self::OwnCpu
             | Self::CpuBeside
             | Self::Written
+            | Self::Commits
             | Self::MemoryIdle
             | Self::MemoryDocks
             | Self::MemoryLoad
@@ -226,6 +230,7 @@ impl Measure {
             Self::OwnCpu => "this program's CPU for each loop (load, docks)",
             Self::CpuBeside => "CPU of broker and database beside it for each loop",
             Self::Written => "server's writes to the disk for each loop, 64 clients",
+            Self::Commits => "commits of the database for each loop, each one sync",
             Self::PhaseAccept => "1 client: POST to its 202",
             Self::PhaseHandOver => "1 client: POST to bytes at the dock",
             Self::PhaseSeen => "1 client: bytes at the dock to outcome seen",
@@ -282,6 +287,7 @@ impl Measure {
             | Self::Loop256 => (Figure::PerSecond, "/s"),
             Self::Cpu | Self::OwnCpu | Self::CpuBeside => (Figure::Value, "µs"),
             Self::Written => (Figure::Value, "KiB"),
+            Self::Commits => (Figure::Value, ""),
             Self::MemoryIdle | Self::MemoryDocks | Self::MemoryLoad => (Figure::Value, "MB"),
             Self::Restart | Self::RestartStored => (Figure::Value, "ms"),
         }
@@ -319,6 +325,7 @@ impl Measure {
             | Self::Loop16
             | Self::OwnCpu
             | Self::Written
+            | Self::Commits
             | Self::PhaseAccept
             | Self::PhaseHandOver
             | Self::PhaseSeen
@@ -348,6 +355,7 @@ impl Measure {
             | Self::OwnCpu
             | Self::CpuBeside
             | Self::Written
+            | Self::Commits
             | Self::PhaseHandOver
             | Self::PhaseSeen
             | Self::Paced500

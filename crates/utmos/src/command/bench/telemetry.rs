@@ -157,9 +157,8 @@ async fn read(
     while intended < until {
         sleep_until(intended).await;
         let path = format!("/api/v1/open/devices/{}/telemetry", live.sn(n));
-        let began = Instant::now();
         client.read(&path, None).await?;
-        load::record(&mut times, began.elapsed());
+        load::record(&mut times, intended.elapsed());
         intended += pace;
         n += 1;
     }

@@ -143,6 +143,7 @@ impl UnderLoad<'_> {
         };
         let (cpu, busy) = (server.cpu()?, Busy::read()?);
         let (written, cpu_beside) = (server.written()?, around.cpu()?);
+        let commits = load::metric(&self.site, "utmos_store_commits_total").await?;
         let loaded = load.run(&self.site).await?;
         let used = server.cpu()?.saturating_sub(cpu);
         let beside = around.cpu()?.saturating_sub(cpu_beside);
@@ -158,6 +159,9 @@ impl UnderLoad<'_> {
             let written = server.written()?.saturating_sub(written) as f64 / 1_024.0;
             let each = written / loaded.commands.len().max(1) as f64;
             self.report.add(Measure::Written, Sample::value(each));
+            let since = load::metric(&self.site, "utmos_store_commits_total").await? - commits;
+            let each = since as f64 / loaded.commands.len().max(1) as f64;
+            self.report.add(Measure::Commits, Sample::value(each));
         }
         self.report.judge(self.docks.compare(&loaded.commands));
         Ok(())
