@@ -55,16 +55,17 @@ impl Air {
             let session = known.filter(|dock| dock.is_connected).map(|dock| dock.session);
             (state.broker_stands(now), session)
         };
-        if world.plan.broker == Broker::Outside && !stands {
+        if world.plan.broker.is_outside() && !stands {
             return Sent::NotConnected;
         }
-        let Some(session) = session else {
-            if !is_mutated(Mutation::QueueForAbsentDock) {
-                return Sent::NoSubscriber;
-            }
+        let tells_of_absent = world.plan.broker != Broker::Outside311;
+        if session.is_none() && is_mutated(Mutation::QueueForAbsentDock) {
             world.store_at_broker(dock, id);
             return Sent::Confirmed { packet_id: None };
-        };
+        }
+        if session.is_none() && tells_of_absent {
+            return Sent::NoSubscriber;
+        }
         let may_leave = message.gate.take().is_none_or(|gate| gate());
         if !may_leave && !is_mutated(Mutation::GateIgnored) {
             return Sent::Withheld;
@@ -74,8 +75,15 @@ impl Air {
             let facts = state.facts(id);
             facts.written.push(now);
             facts.writers.push(self.line.server);
+            facts.lost_at_broker |= session.is_none();
         }
         world.trace(|| format!("{id} is written to {}", gateway(dock)));
+        let Some(session) = session else {
+            let back = world.dice(|dice| dice.random_range(0..=5));
+            tokio::time::sleep(Duration::from_millis(back)).await;
+            self.line.or_never().await;
+            return Sent::Confirmed { packet_id: Some(1) };
+        };
         if is_mutated(Mutation::ResendOnReconnect) {
             world.store_at_broker(dock, id);
         }

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long a started job may be silent.
-const SILENCE_WAIT: Duration = Duration::from_secs(5);
+pub(crate) const SILENCE_WAIT: Duration = Duration::from_secs(5);
 /// How often a caller asks again.
 const TRIES_MAX: u32 = 40;
 /// How long it waits in between.
@@ -232,8 +232,10 @@ async fn request(
         answer = platform.driver.submit(caller, draft, Some(caller.nonce())) => answer,
     };
     let then = world.clock.elapsed();
-    let has_journal = world.plan.servers == 1 || world.plan.every_journal;
-    if wish.is_urgent() && has_journal && world.state().was_well(Trouble::Journal, now, then) {
+    if wish.is_urgent()
+        && world.has_journals()
+        && world.state().was_well(Trouble::Journal, now, then)
+    {
         if let Err(why @ SubmitError::Store(_)) = &answer
             && !world.state().may_refuse(number)
         {

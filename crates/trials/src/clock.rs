@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicI64, Ordering},
+    atomic::{AtomicI64, AtomicU64, Ordering},
 };
 
 use tokio::time::Instant;
@@ -15,11 +15,25 @@ const WALL_AT_START: i64 = 1_780_000_000_000;
 /// What a machine's running time shows when it has just started.
 const MONO_AT_BOOT: u64 = 1_000;
 
+/// What the time of a trial shows, for whoever looks from outside.
+#[derive(Debug, Default)]
+pub(crate) struct Progress(AtomicU64);
+
+impl Progress {
+    /// In milliseconds, as of the last time that somebody in the trial asked.
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Ticks with the runtime's paused clock.
 #[derive(Debug)]
 pub(crate) struct TrialClock {
     start: Instant,
+    progress: Arc<Progress>,
     wall_off_by: AtomicI64,
+    /// When somebody set the clock, in milliseconds of the trial.
+    set_at: Mutex<Vec<u64>>,
     /// When each run of the machine began, in milliseconds of the trial.
     boots: Mutex<Vec<u64>>,
     mutation: Option<Mutation>,
@@ -29,7 +43,9 @@ impl TrialClock {
     pub(crate) fn new(mutation: Option<Mutation>) -> Arc<Self> {
         Arc::new(Self {
             start: Instant::now(),
+            progress: Arc::default(),
             wall_off_by: AtomicI64::new(0),
+            set_at: Mutex::default(),
             boots: Mutex::new(vec![0]),
             mutation,
         })
@@ -37,11 +53,30 @@ impl TrialClock {
 
     /// Milliseconds since the trial began: the only time that nothing moves.
     pub(crate) fn elapsed(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+        let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.progress.0.store(elapsed, Ordering::Relaxed);
+        elapsed
+    }
+
+    pub(crate) fn progress(&self) -> Arc<Progress> {
+        self.progress.clone()
     }
 
     pub(crate) fn set_wall(&self, by: i64) {
         self.wall_off_by.fetch_add(by, Ordering::Relaxed);
+        if by != 0 {
+            let now = self.elapsed();
+            self.set_at.lock().unwrap_or_else(PoisonError::into_inner).push(now);
+        }
+    }
+
+    /// Whether nobody can know how much time passed between the two: the machine restarted, after which only the wall can
+    /// tell, and somebody has moved the wall meanwhile.
+    pub(crate) fn is_lost_between(&self, from: u64, to: u64) -> bool {
+        let is_between = |at: &u64| (from..=to).contains(at);
+        let mut restarts = self.boots().clone().into_iter().skip(1);
+        let set_at = self.set_at.lock().unwrap_or_else(PoisonError::into_inner);
+        restarts.any(|at| is_between(&at)) && set_at.iter().any(is_between)
     }
 
     pub(crate) fn reboot(&self) {

@@ -28,10 +28,7 @@ pub(crate) async fn live(world: Arc<World>, dock: u8) {
         let now = world.clock.elapsed();
         let may_connect = {
             let state = world.state();
-            let is_there = match world.plan.broker {
-                Broker::Embedded => state.is_served(),
-                Broker::Outside => true,
-            };
+            let is_there = world.plan.broker.is_outside() || state.is_served();
             let known = state.docks.get(usize::from(dock));
             is_there
                 && state.broker_stands(now)
@@ -41,7 +38,7 @@ pub(crate) async fn live(world: Arc<World>, dock: u8) {
             let pause = world.dice(|dice| dice.random_range(0..400));
             tokio::time::sleep(Duration::from_millis(pause)).await;
             connect(&world, dock).await;
-        } else if world.plan.broker == Broker::Outside
+        } else if world.plan.broker.is_outside()
             && now >= reported + TELEMETRY_WAIT
             && world.session_of(dock).is_some()
         {
@@ -56,10 +53,8 @@ async fn connect(world: &Arc<World>, dock: u8) {
     let now = world.clock.elapsed();
     let stored = {
         let mut state = world.state();
-        let is_there = match world.plan.broker {
-            Broker::Embedded => state.is_served(),
-            Broker::Outside => true,
-        } && state.broker_stands(now);
+        let is_there =
+            (world.plan.broker.is_outside() || state.is_served()) && state.broker_stands(now);
         let Some(known) = state.docks.get_mut(usize::from(dock)) else { return };
         if !is_there || now < known.away_until {
             return;
@@ -83,7 +78,7 @@ async fn connect(world: &Arc<World>, dock: u8) {
                 world.tell_servers(&Inbound::Subscribed { user, client_id, filter });
             }
         }
-        Broker::Outside => report(world, dock),
+        Broker::Outside | Broker::Outside311 => report(world, dock),
     }
     // Only a broker of a mutation has any.
     for id in stored {
@@ -155,12 +150,8 @@ impl Acting {
                 // Whoever takes the first word of it for the last is right.
                 self.become_true(Truth::Done);
                 for _ in 0..TALK_MAX {
-                    self.reply(
-                        self.dock,
-                        self.method(),
-                        json!({"result": 0, "output": {"status": "in_progress"}}),
-                        true,
-                    );
+                    let data = json!({"result": 0, "output": {"status": "in_progress"}});
+                    self.reply(self.dock, self.method(), data, Says::Something);
                     tokio::time::sleep(TALK_WAIT).await;
                 }
                 match is_job {
@@ -177,7 +168,7 @@ impl Acting {
             Answer::Refuses | Answer::FailsLater => {
                 self.pause(1).await;
                 self.become_true(Truth::Refused);
-                self.reply(self.dock, self.method(), json!({"result": 319_016}), true);
+                self.reply(self.dock, self.method(), json!({"result": 319_016}), Says::Last);
             }
             Answer::IsSilent | Answer::FallsSilent => self.become_true(Truth::Done),
             Answer::Ignores => {}
@@ -185,17 +176,17 @@ impl Acting {
                 self.pause(1).await;
                 let other = (self.dock + 1) % self.world.plan.docks;
                 if other != self.dock {
-                    self.reply(other, self.method(), json!({"result": 0}), false);
+                    self.reply(other, self.method(), json!({"result": 0}), Says::Odd);
                 }
             }
             Answer::NamesAnother => {
                 self.pause(1).await;
-                self.reply(self.dock, "cover_close", json!({"result": 0}), false);
+                self.reply(self.dock, "cover_close", json!({"result": 0}), Says::Odd);
             }
             Answer::SaysNothingReadable => {
                 self.become_true(Truth::Done);
                 self.pause(1).await;
-                self.reply(self.dock, self.method(), json!({"result": "?"}), false);
+                self.reply(self.dock, self.method(), json!({"result": "?"}), Says::Odd);
             }
             Answer::Babbles => {
                 self.become_true(Truth::Done);
@@ -209,7 +200,7 @@ impl Acting {
     async fn succeed(&self, times: u8) {
         self.become_true(Truth::Done);
         for _ in 0..times {
-            self.reply(self.dock, self.method(), json!({"result": 0}), true);
+            self.reply(self.dock, self.method(), json!({"result": 0}), Says::Last);
             tokio::time::sleep(Duration::from_millis(u64::from(times - 1) * 7)).await;
         }
     }
@@ -224,14 +215,10 @@ impl Acting {
                 json!({"result": 0})
             }
         };
-        self.reply(self.dock, self.method(), data, true);
+        self.reply(self.dock, self.method(), data, Says::Something);
         if self.wish.answer == Answer::SaysTwice {
-            self.reply(
-                self.dock,
-                self.method(),
-                json!({"result": 0, "output": {"status": "in_progress"}}),
-                true,
-            );
+            let data = json!({"result": 0, "output": {"status": "in_progress"}});
+            self.reply(self.dock, self.method(), data, Says::Something);
         }
         self.pause(3).await;
         self.event(false, true);
@@ -255,17 +242,15 @@ impl Acting {
         self.wish.kind.method()
     }
 
-    /// Answers; `own` when it is the dock's own readable answer.
-    fn reply(&self, from: u8, method: &str, data: Value, own: bool) {
+    fn reply(&self, from: u8, method: &str, data: Value, says: Says) {
         let body = json!({
             "tid": self.id.to_string(), "bid": self.bid, "timestamp": 1, "method": method,
             "gateway": gateway(from), "data": data,
         });
-        if !own {
+        if says == Says::Odd {
             self.world.state().facts(self.id).had_odd_answer = true;
         }
-        let answers = own.then_some(self.id);
-        send(&self.world, from, "services_reply", body.to_string(), answers);
+        send(&self.world, from, "services_reply", body.to_string(), Some((self.id, says)));
     }
 
     fn event(&self, is_last: bool, is_good: bool) {
@@ -297,7 +282,8 @@ impl Acting {
             "tid": self.id.to_string(), "bid": self.bid, "timestamp": 1, "method": method,
             "gateway": gateway(self.dock), "need_reply": 0, "data": data,
         });
-        send(&self.world, self.dock, "events", body.to_string(), None);
+        let says = is_last.then_some((self.id, Says::LastOfJob));
+        send(&self.world, self.dock, "events", body.to_string(), says);
     }
 
     fn id_of_flight(&self) -> String {
@@ -323,17 +309,30 @@ impl Kind {
 /// How long a message is under way in rough weather, at the most.
 const WAY_WAIT_MAX: u64 = 150;
 
-/// A message of a dock; `answers` names the command whose own answer it is. What it says while it is cut is lost. In
+/// What a message says of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Says {
+    /// It cannot be its answer, or not be read.
+    Odd,
+    /// Its dock's own readable answer, after which it goes on.
+    Something,
+    /// Its dock's own readable answer, by which it ends.
+    Last,
+    /// The event by which its job ends.
+    LastOfJob,
+}
+
+/// A message of a dock, which says something of a command, or of none. What it says while it is cut is lost. In
 /// rough weather messages are late, overtake each other, come twice, or do not come.
 fn send(
     world: &Arc<World>,
     dock: u8,
     topic: &'static str,
     text: String,
-    answers: Option<CommandId>,
+    says: Option<(CommandId, Says)>,
 ) {
     let Some(session) = world.session_of(dock) else { return };
-    let message = Saying { dock, session, topic, text, answers };
+    let message = Saying { dock, session, topic, text, says };
     if world.plan.weather == Weather::Clear {
         message.arrive(world);
         return;
@@ -363,7 +362,7 @@ struct Saying {
     session: u64,
     topic: &'static str,
     text: String,
-    answers: Option<CommandId>,
+    says: Option<(CommandId, Says)>,
 }
 
 impl Saying {
@@ -383,9 +382,19 @@ impl Saying {
             let came = Inbound::Message { topic, payload, user: None, acknowledgement: None };
             world.tell_servers(&came);
         }
-        if let (Some(id), false) = (self.answers, reached.is_empty()) {
-            let now = world.clock.elapsed();
-            world.state().facts(id).answered.get_or_insert((now, reached));
+        let Some((id, says)) = self.says.filter(|_| !reached.is_empty()) else { return };
+        let now = world.clock.elapsed();
+        let mut state = world.state();
+        let facts = state.facts(id);
+        let heard = (now, reached);
+        match says {
+            Says::Odd => {}
+            Says::Something => _ = facts.answered.get_or_insert(heard),
+            Says::Last => {
+                facts.answered.get_or_insert_with(|| heard.clone());
+                facts.told_end.get_or_insert(heard);
+            }
+            Says::LastOfJob => _ = facts.told_end.get_or_insert(heard),
         }
     }
 }

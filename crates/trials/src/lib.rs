@@ -11,10 +11,12 @@ mod caller;
 mod clock;
 mod disk;
 mod dock;
+mod hangs;
 mod journal;
 mod life;
 mod mutation;
 mod oracle;
+mod panics;
 mod plan;
 mod rare;
 mod replicas;
@@ -27,10 +29,12 @@ use std::{sync::Arc, time::Duration};
 
 use utmos_core::planted;
 use utmos_dji::catalogue::Catalogue;
+use utmos_mqtt::Inbound;
 use utmos_store::JournalledStore;
 
 pub use self::{
     beside::{Beside, SqliteBeside},
+    hangs::{EXIT_CODE as HANGS_EXIT_CODE, set_patience as set_hang_patience},
     mutation::Mutation,
     plan::{
         Answer, Broker, Copying, Happening, Kind, Plan, PlanError, Same, VERSION, Weather, What,
@@ -45,7 +49,7 @@ use crate::{
 };
 pub use utmos_core::planted::Fault;
 
-/// A plan is given so long to come to its end after its last happening, in milliseconds of its own time.
+/// A plan is given so long to come to its end when whatever it says of times is over, in milliseconds of its own time.
 const PATIENCE: u64 = 90_000;
 
 /// What came of a trial.
@@ -61,7 +65,8 @@ pub struct Report {
     pub rare: Rare,
 }
 
-/// Runs a plan. The same plan and mutation always give the same report.
+/// Runs a plan. The same plan and mutation always give the same report. A panic, whoever caught it, is a violation; a plan
+/// whose time stands still ends the program, which names it.
 ///
 /// # Panics
 /// When no runtime can be made.
@@ -106,20 +111,33 @@ fn run_on(
         .start_paused(true)
         .build()
         .unwrap_or_else(|error| panic!("no runtime can be made: {error}"));
-    runtime.block_on(async {
-        // A real store of one server knows of no others.
-        let twin = beside.filter(|_| plan.servers == 1).map(Twin::new);
-        let world = World::new(plan.clone(), mutation, catalogue.clone(), twin);
-        play(&world).await;
-        world.state().disk.compare_all();
-        let violations = oracle::judge(&world);
-        oracle::tell_lives(&world);
+    let mut kept = None;
+    let (judged, panics) = panics::overheard(|| {
+        runtime.block_on(async {
+            // A real store of one server knows of no others.
+            let twin = beside.filter(|_| plan.servers == 1).map(Twin::new);
+            let world = World::new(plan.clone(), mutation, catalogue.clone(), twin);
+            kept = Some(world.clone());
+            let _watch = hangs::watch(plan, world.clock.progress());
+            play(&world).await;
+            world.state().disk.compare_all();
+            let violations = oracle::judge(&world);
+            oracle::tell_lives(&world);
+            violations
+        })
+    });
+    let mut violations = judged.unwrap_or_default();
+    violations.extend(panics);
+    let (trace, commands, rare) = kept.map_or_else(Default::default, |world| {
         let commands = world.state().disk.records.len();
         let rare = world.state().all_rare();
         // Servers hold the world, and the world would hold them.
         drop(std::mem::take(&mut world.state().posts));
-        Report { violations, trace: world.take_trace(), commands, rare }
-    })
+        (world.take_trace(), commands, rare)
+    });
+    // Tasks that are still there end with the runtime.
+    violations.extend(panics::overheard(|| drop(runtime)).1);
+    Report { violations, trace, commands, rare }
 }
 
 /// The store is well for so long, in milliseconds, before journals count as settled: some of their rounds.
@@ -146,7 +164,7 @@ async fn play(world: &Arc<World>) {
     for wish in wishes {
         drop(wish.await);
     }
-    let until = world.clock.elapsed() + PATIENCE;
+    let until = world.clock.elapsed() + world.plan.longest_wait() + PATIENCE;
     while world.clock.elapsed() < until && !has_settled(world) {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
@@ -192,7 +210,7 @@ fn happen(world: &Arc<World>, what: What) {
         }
         What::BrokerFalls { wait } => {
             world.let_broker_fall(wait);
-            if world.plan.broker == Broker::Outside {
+            if world.plan.broker.is_outside() {
                 tokio::spawn(broker_comes_back(world.clone(), wait));
             }
         }
@@ -237,6 +255,6 @@ async fn server_comes_back(world: Arc<World>, server: u8, wait: u64) {
 async fn broker_comes_back(world: Arc<World>, wait: u64) {
     tokio::time::sleep(Duration::from_millis(wait)).await;
     if world.state().broker_stands(world.clock.elapsed()) {
-        world.tell_servers(&utmos_mqtt::Inbound::LinkUp { protocol: utmos_mqtt::Protocol::V5 });
+        world.tell_servers(&Inbound::LinkUp { protocol: world.plan.broker.protocol() });
     }
 }

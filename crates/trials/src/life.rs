@@ -8,7 +8,7 @@ use utmos_core::{
     replica::{InstanceId, ReplicaId},
     time::Clock,
 };
-use utmos_mqtt::{Inbound, Protocol};
+use utmos_mqtt::Inbound;
 use utmos_server::{
     directory::Directory,
     driver::{
@@ -93,10 +93,10 @@ pub(crate) async fn bring_up(world: Arc<World>, server: u8) {
                 if let Some(post) = state.posts.get_mut(usize::from(server)) {
                     post.platform = Some(platform);
                 }
-                world.plan.broker == Broker::Outside && state.broker_stands(world.clock.elapsed())
+                world.plan.broker.is_outside() && state.broker_stands(world.clock.elapsed())
             };
             if is_linked {
-                link.take_in(Inbound::LinkUp { protocol: Protocol::V5 });
+                link.take_in(Inbound::LinkUp { protocol: world.plan.broker.protocol() });
             }
             return;
         }
@@ -109,7 +109,7 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
     let bare: Arc<dyn Store> = trial.clone();
     let journal = match world.mutation {
         Some(Mutation::NoJournal) => None,
-        _ if world.plan.servers > 1 && !world.plan.every_journal => None,
+        _ if !world.has_journals() => None,
         Some(_) | None => Some(open_journal(world, server, &line, bare.clone()).await?),
     };
     let store: Arc<dyn Store> = match journal.clone() {
@@ -122,7 +122,7 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
     let clock: Arc<dyn Clock> = world.clock.clone();
     let knowledge = match world.plan.broker {
         Broker::Embedded => Knowledge::OwnBroker,
-        Broker::Outside => Knowledge::Heard { window: LIVENESS_WINDOW },
+        Broker::Outside | Broker::Outside311 => Knowledge::Heard { window: LIVENESS_WINDOW },
     };
     let id = ReplicaId(world.ids.random());
     let is_shared = world.plan.servers > 1;

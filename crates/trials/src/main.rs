@@ -11,13 +11,15 @@ use std::{
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use utmos_dji::catalogue::Catalogue;
 use utmos_trials::{
-    Beside, Fault, Mutation, Plan, Rare, Report, SqliteBeside, run, run_beside, run_planted, shrink,
+    Beside, Fault, Mutation, Plan, Rare, Report, SqliteBeside, run, run_beside, run_planted,
+    set_hang_patience, shrink,
 };
 
 /// After so many seeds that fail, no more are run.
@@ -57,6 +59,26 @@ struct Args {
     /// Plants this fault in the platform's own code, in a debug build.
     #[arg(long, value_parser = fault, conflicts_with = "mutation")]
     planted: Option<Fault>,
+    /// Takes a trial for one that hangs whose own time has stood still for so many seconds.
+    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
+    hangs_after: u64,
+}
+
+impl Args {
+    /// What is said again to run one of these seeds, or a plan, in the same way. A plan says itself who has a journal.
+    fn again(&self, is_plan: bool) -> String {
+        let mutation = self.mutation.and_then(|mutation| mutation.to_possible_value());
+        let named = |flag: &str, name: &str| format!(" {flag} {name}");
+        [
+            (self.every_journal && !is_plan).then(|| " --every-journal".to_owned()),
+            self.sqlite.then(|| " --sqlite".to_owned()),
+            mutation.map(|mutation| named("--mutation", mutation.get_name())),
+            self.planted.map(|fault| named("--planted", fault.name())),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
 }
 
 fn fault(text: &str) -> Result<Fault, String> {
@@ -69,6 +91,7 @@ fn fault(text: &str) -> Result<Fault, String> {
 
 fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
+    set_hang_patience(Duration::from_secs(args.hangs_after));
     if let Some(seed) = args.plan_of {
         println!("{}", drawn(seed, &args).write());
         return Ok(ExitCode::SUCCESS);
@@ -161,8 +184,10 @@ fn work_through(tally: &Tally, last: u64, args: &Args, catalogue: &Arc<Catalogue
         let small = shrink(&plan, |plan| !try_it(plan, args, catalogue).violations.is_empty());
         let small = small.write();
         println!(
-            "seed {seed} fails (run it with --seed {seed}):\n  {}\n  smallest plan that fails (save it and run it with --plan):\n  {small}",
-            report.violations.join("\n  ")
+            "seed {seed} fails (run it with --seed {seed}{}):\n  {}\n  smallest plan that fails (save it and run it with --plan FILE{}):\n  {small}",
+            args.again(false),
+            report.violations.join("\n  "),
+            args.again(true),
         );
     }
 }

@@ -79,6 +79,18 @@ pub enum Mutation {
     HandedForgotten,
     /// What devices say to a server that is gone is not remembered for the next.
     MissedForgotten,
+    /// How jobs go and end is not heard.
+    JobEventsDropped,
+    /// That a dock says something does not count as a sign that it is there.
+    PresenceNotHeard,
+    /// The task that accepts a command panics: its caller is told that the server stops.
+    PanicAtAccept,
+    /// Taking in an answer panics.
+    PanicAtAnswer,
+    /// A start panics.
+    PanicAtStart,
+    /// A task gives way for ever, so that time does not pass.
+    NeverIdle,
 }
 
 impl World {
@@ -90,6 +102,14 @@ impl World {
         dock: u8,
         payload: Vec<u8>,
     ) -> Option<(u8, Vec<u8>)> {
+        match (topic, self.mutation) {
+            ("events", Some(Mutation::JobEventsDropped))
+            | ("osd", Some(Mutation::PresenceNotHeard)) => return None,
+            _ => {}
+        }
+        if topic == "services_reply" && self.mutation == Some(Mutation::PanicAtAnswer) {
+            panic!("made so by the trial");
+        }
         let is_wanted = matches!(
             self.mutation,
             Some(

@@ -9,8 +9,9 @@ use utmos_core::{
 };
 
 use crate::{
+    caller::SILENCE_WAIT,
     disk::{Record, is_one_motion},
-    plan::{Broker, What},
+    plan::Weather,
     world::{Facts, State, Trouble, Truth, World, gateway, number_of},
 };
 
@@ -19,16 +20,25 @@ const EMERGENCY_WAIT_MAX: u64 = 60;
 /// Any command has left so many milliseconds after its acceptance, where nothing has been in trouble for as long: the
 /// others before it and pauses after a failure are over by then.
 const CALM_WAIT_MAX: u64 = 2_000;
+/// Docks say something at a broker of others every two seconds, and count as there for six after that: by then every server
+/// has heard of each that is there, in milliseconds.
+const HEARD_WAIT_MAX: u64 = 6_000;
+/// By then another server has what one held that is gone: three seconds of silence, up to two for what is under way when a
+/// share is given back, and what the signs of life take, in milliseconds.
+const TAKE_OVER_WAIT_MAX: u64 = 8_000;
 /// A server looks for what others accepted so often, and reads it, in milliseconds.
 const NEWS_WAIT_MAX: u64 = 600;
 /// A record of an emergency in its journal is not longer than this.
 const RECORD_BYTES_MAX: usize = 6 << 10;
+/// What was taken in is decided upon so soon, in milliseconds.
+const HEEDED_WAIT_MAX: u64 = 50;
 /// How long an emergency waits for the store.
 const URGENT_STORE_WAIT: u64 = 250;
 
 /// Everything that must hold at the end and does not.
 pub(crate) fn judge(world: &World) -> Vec<String> {
-    let state = world.state();
+    let mut state = world.state();
+    let mut due = 0;
     let mut found = state.violations.clone();
     found.extend(state.disk.violations.iter().cloned());
     let nothing = Facts::default();
@@ -44,14 +54,21 @@ pub(crate) fn judge(world: &World) -> Vec<String> {
         if let Err(why) = was_sent_lawfully(world, &state, record, facts) {
             found.push(format!("{id} ({}): {why}", record.command.spec.method));
         }
-        if let (false, Err(why)) = (is_lost, was_sent_in_calm(world, &state, record, facts)) {
-            found.push(format!("{id} ({}): {why}", record.command.spec.method));
+        match was_sent_in_calm(world, &state, record, facts) {
+            Ok(is_due) => due += usize::from(is_due && world.plan.broker.is_outside()),
+            Err(_) if is_lost => {}
+            Err(why) => found.push(format!("{id} ({}): {why}", record.command.spec.method)),
         }
     }
     told_the_truth(world, &state, &mut found);
     kept_order(world, &state, &mut found);
     emergencies_came_first(world, &state, &mut found);
     emergencies_stood_in_the_way(world, &state, &mut found);
+    if world.plan.servers > 1 {
+        state.rare.due_of_several += due;
+    } else {
+        state.rare.due_outside += due;
+    }
     found
 }
 
@@ -63,13 +80,15 @@ fn is_true(world: &World, record: &Record, facts: &Facts) -> Result<(), String> 
     if !life.phase.has_ended() {
         return Err(format!("never ended: {life:?}"));
     }
-    if life.delivered_at.is_some() && facts.received.is_empty() {
+    // A broker that confirms what nobody gets is believed: a state says no more than that.
+    let may_read_as_delivered = !facts.received.is_empty() || facts.lost_at_broker;
+    if life.delivered_at.is_some() && !may_read_as_delivered {
         return Err(format!("reads as delivered: {}", claim()));
     }
     let was_never_sent = facts.written.is_empty() && facts.received.is_empty();
     let is_borne_out = match (status, failure) {
         (Status::Accepted, _) => false,
-        (Status::Delivered, _) => !facts.received.is_empty(),
+        (Status::Delivered, _) => may_read_as_delivered,
         (Status::Succeeded, _) => facts.truth == Truth::Done,
         (Status::Failed, Some(FailureCode::DeviceExecutionFailed)) => {
             matches!(facts.truth, Truth::Refused | Truth::Failed)
@@ -85,28 +104,40 @@ fn is_true(world: &World, record: &Record, facts: &Facts) -> Result<(), String> 
     if !is_borne_out {
         return Err(claim());
     }
-    // An answer that a server took in counts if that server lived to write the end and the answer was in time.
-    let was_heard = matches!(
-        (status, failure),
-        (
-            Status::TimedOut,
-            Some(
-                FailureCode::NoResponse
-                    | FailureCode::DispatchUncertain
-                    | FailureCode::DeviceOffline
-            )
-        )
+    was_heeded(world, record, facts).map_err(|what| format!("{what} was lost: {}", claim()))
+}
+
+/// What a server took in counts if that server lived to write the end, and it came in time: of a command that reads as
+/// unanswered no answer, and of one whose job reads as unknown no word of its end.
+fn was_heeded(world: &World, record: &Record, facts: &Facts) -> Result<(), &'static str> {
+    let life = &record.command.life;
+    let failure = life.phase.failure().filter(|_| life.status() == Status::TimedOut);
+    let is_unanswered = matches!(
+        failure,
+        Some(FailureCode::NoResponse | FailureCode::DispatchUncertain | FailureCode::DeviceOffline)
     );
-    if let (true, Some((at, lives)), Some(ended), Some(by)) =
-        (was_heard, &facts.answered, record.ended, record.ended_by)
-    {
-        let deadline = world.clock.elapsed_at(record.command.spec.deadline).unwrap_or(0);
-        // A store that is slow writes later what was decided before.
-        let decided = facts.end_wanted.unwrap_or(ended).min(ended);
-        let is_in_time = at + 50 < decided && at + 50 < deadline;
-        if !facts.written.is_empty() && lives.contains(&by) && is_in_time {
-            return Err(format!("its answer was lost: {}", claim()));
-        }
+    let is_unknown = is_unanswered || failure == Some(FailureCode::ExecutionUnconfirmed);
+    let (Some(ended), Some(by)) = (record.ended, record.ended_by) else { return Ok(()) };
+    // A store that is slow writes later what was decided before.
+    let decided = facts.end_wanted.unwrap_or(ended).min(ended);
+    let counts = |(at, lives): &&(u64, Vec<u64>)| {
+        !facts.written.is_empty() && lives.contains(&by) && at + HEEDED_WAIT_MAX < decided
+    };
+    let deadline = world.clock.elapsed_at(record.command.spec.deadline).unwrap_or(0);
+    let is_in_time = |at: u64| at + HEEDED_WAIT_MAX < deadline;
+    let answered = facts.answered.as_ref().filter(counts).filter(|(at, _)| is_in_time(*at));
+    if is_unanswered && answered.is_some() {
+        return Err("its answer");
+    }
+    // A job that was said to run may be silent for a while, whatever its deadline.
+    let may_be_silent = |at: u64| {
+        answered.is_some_and(|(before, _)| {
+            at + HEEDED_WAIT_MAX < before + u64::try_from(SILENCE_WAIT.as_millis()).unwrap_or(0)
+        })
+    };
+    let told_end = facts.told_end.as_ref().filter(counts);
+    if is_unknown && told_end.is_some_and(|(at, _)| is_in_time(*at) || may_be_silent(*at)) {
+        return Err("the word of its end");
     }
     Ok(())
 }
@@ -130,12 +161,8 @@ fn was_sent_lawfully(
     if record.accepted > *written && !was_journalled {
         return Err(format!("written at {written}, accepted at {}", record.accepted));
     }
-    // After a restart of the machine only the wall can tell, and a wall that somebody moved cannot.
-    let has = |is_it: fn(&What) -> bool| world.plan.happenings.iter().any(|one| is_it(&one.what));
-    let nobody_knows = has(|what| matches!(what, What::MachineRestarts { .. }))
-        && has(|what| matches!(what, What::ClockJumps { .. }));
     match deadline(world, state, record) {
-        Some(deadline) if !nobody_knows && *written >= deadline => {
+        Some(deadline) if *written >= deadline && !world.clock.is_lost_between(asked, *written) => {
             Err(format!("written at {written}, after its deadline at {deadline}"))
         }
         Some(_) | None => Ok(()),
@@ -176,31 +203,51 @@ fn was_steady(state: &State, sn: &GatewaySn, from: u64, to: u64) -> bool {
     dock.is_some_and(|(dock, _)| dock.was_steady(from, to))
 }
 
-/// A command that nothing stood in the way of, and nobody called back, was sent.
+/// Whether servers know for certain who is there once nothing has been in trouble for a while: from our own broker, or
+/// because whatever devices say arrives.
+fn knows_who_is_there(world: &World) -> bool {
+    !world.plan.broker.is_outside() || world.plan.weather == Weather::Clear
+}
+
+/// For how long nothing must have been in trouble before a command must be sent.
+fn settled_in(world: &World) -> u64 {
+    match (world.plan.broker.is_outside(), world.plan.servers) {
+        (false, _) => CALM_WAIT_MAX,
+        (true, 0 | 1) => HEARD_WAIT_MAX,
+        (true, _) => TAKE_OVER_WAIT_MAX,
+    }
+}
+
+/// A command that nothing stood in the way of, and nobody called back, was sent. Whether it was such a one.
 fn was_sent_in_calm(
     world: &World,
     state: &State,
     record: &Record,
     facts: &Facts,
-) -> Result<(), String> {
+) -> Result<bool, String> {
     let spec = &record.command.spec;
     let is_called_back = matches!(
         record.command.life.phase.failure(),
         Some(FailureCode::Cancelled | FailureCode::PreemptedByEmergency)
     );
     let (Some(deadline), Some(ended)) = (deadline(world, state, record), record.ended) else {
-        return Ok(());
+        return Ok(false);
     };
     let until = deadline.min(ended);
     let had_time = deadline >= record.accepted + CALM_WAIT_MAX;
-    // Only our own broker knows for certain who is there.
-    let is_calm = world.plan.broker == Broker::Embedded
-        && is_calm_at(state, &spec.gateway, record.accepted.saturating_sub(CALM_WAIT_MAX), until);
-    if facts.written.is_empty() && had_time && is_calm && !is_called_back {
+    let is_calm = knows_who_is_there(world)
+        && is_calm_at(
+            state,
+            &spec.gateway,
+            record.accepted.saturating_sub(settled_in(world)),
+            until,
+        );
+    let is_due = had_time && is_calm && !is_called_back;
+    if facts.written.is_empty() && is_due {
         let life = &record.command.life;
         return Err(format!("was never sent, and nothing stood in its way: {:?}", life.phase));
     }
-    Ok(())
+    Ok(is_due)
 }
 
 /// Whoever was told of a command finds it, and under one key only one; and the nonce that made it is on record.
@@ -260,7 +307,7 @@ fn kept_order(world: &World, state: &State, found: &mut Vec<String>) {
             let (one, other) = (&first.command.spec, &second.command.spec);
             let is_later = state.told_before_asked(&one.idempotency_key, &other.idempotency_key);
             // While nobody has heard of a gateway, others are tried and movements wait.
-            let is_untried = world.plan.broker == Broker::Outside && one.risk == Risk::Motion;
+            let is_untried = world.plan.broker.is_outside() && one.risk == Risk::Motion;
             let is_same_way = one.gateway == other.gateway && one.channel == other.channel;
             if is_same_way && !is_untried && is_later && second_written < first_written {
                 found.push(format!("{} was sent before {}, which was first", other.id, one.id));
@@ -353,12 +400,17 @@ fn emergencies_came_first(world: &World, state: &State, found: &mut Vec<String>)
         }
         let facts = state.facts.get(&spec.id).unwrap_or(&none);
         // Also where the store is unwell, whatever it does: a claim of its own waits for it, and then for the journal.
-        let from = told.saturating_sub(100);
+        let from =
+            told.saturating_sub(if world.plan.broker.is_outside() { HEARD_WAIT_MAX } else { 100 });
         let is_unwell = !state.was_well(Trouble::Store, from, told + EMERGENCY_WAIT_MAX);
         let wait = EMERGENCY_WAIT_MAX + if is_unwell { URGENT_STORE_WAIT } else { 0 };
         let to = told + wait;
-        let but = &[Trouble::Store, Trouble::Reads];
-        let is_calm = world.plan.broker == Broker::Embedded
+        let but: &[Trouble] = match world.has_journals() {
+            true => &[Trouble::Store, Trouble::Reads],
+            // It can be claimed nowhere else.
+            false => &[],
+        };
+        let is_calm = knows_who_is_there(world)
             && was_steady(state, &spec.gateway, from, to)
             && state.was_calm_but_for(but, from, to);
         let is_late = facts.written.first().is_none_or(|at| *at > to);

@@ -4,11 +4,15 @@ mod file;
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
+use utmos_mqtt::Protocol;
 
 pub use self::file::PlanError;
 
 /// Rises when plans of before would mean something else.
 pub const VERSION: u32 = 4;
+
+/// When a plan begins that gives everybody the time to come, in milliseconds.
+const SETTLED_AT: u64 = 9_500;
 
 /// A trial, whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +46,26 @@ pub enum Broker {
     Embedded,
     /// Another's: it lives on, and only messages tell who is there.
     Outside,
+    /// The same that speaks only MQTT 3.1.1: what is published to an absent dock it confirms all the same, into the void.
+    #[serde(rename = "outside_3.1.1")]
+    Outside311,
+}
+
+impl Broker {
+    pub(crate) fn is_outside(self) -> bool {
+        match self {
+            Self::Embedded => false,
+            Self::Outside | Self::Outside311 => true,
+        }
+    }
+
+    /// What an outside one speaks.
+    pub(crate) fn protocol(self) -> Protocol {
+        match self {
+            Self::Embedded | Self::Outside => Protocol::V5,
+            Self::Outside311 => Protocol::V311,
+        }
+    }
 }
 
 /// How messages of docks fare on their way.
@@ -261,7 +285,13 @@ impl Plan {
         let mut dice = StdRng::seed_from_u64(seed);
         let docks = dice.random_range(1..=3);
         let broker = if dice.random_bool(0.7) { Broker::Embedded } else { Broker::Outside };
-        let is_shared = broker == Broker::Outside && dice.random_bool(0.4);
+        let is_shared = broker.is_outside() && dice.random_bool(0.4);
+        // With dice of its own, so that what was drawn before there was such a broker is drawn still.
+        let mut more = StdRng::seed_from_u64(!seed);
+        let is_older = more.random_bool(0.3);
+        let broker = if broker.is_outside() && is_older { Broker::Outside311 } else { broker };
+        // It takes some seconds until everybody there has heard of everybody, and must send.
+        let begins = if broker.is_outside() && more.random_bool(0.4) { SETTLED_AT } else { 0 };
         let servers = if is_shared { dice.random_range(2..=3) } else { 1 };
         let journal_kib = if dice.random_bool(0.3) { dice.random_range(12..64) } else { 256 };
         let weather = if dice.random_bool(0.7) { Weather::Clear } else { Weather::Rough };
@@ -297,6 +327,7 @@ impl Plan {
             let at = dice.random_range(0..end);
             happenings.extend(flickers(&mut dice, at, docks, servers));
         }
+        happenings.iter_mut().for_each(|one| one.at += begins);
         happenings.sort_by_key(|one| one.at);
         // What several servers with journals do is not good yet (docs/trials.md).
         let every_journal = false;
@@ -311,6 +342,44 @@ impl Plan {
             weather,
             happenings,
         }
+    }
+}
+
+impl Plan {
+    /// The longest that anything in it may take once everything has happened, in milliseconds: a trouble lasts, and a
+    /// command that was asked for then has its time.
+    pub(crate) fn longest_wait(&self) -> u64 {
+        let wait = |happening: &Happening| match &happening.what {
+            What::DockLeaves { wait, .. }
+            | What::BrokerFalls { wait }
+            | What::StoreFails { wait, .. }
+            | What::JournalFails { wait }
+            | What::ServerDies { wait, .. }
+            | What::ServerCutOff { wait, .. }
+            | What::MachineRestarts { wait } => *wait,
+            What::JournalSlows { wait, by } | What::StoreSlows { wait, by } => wait + by,
+            What::Command(_)
+            | What::JournalDamaged { .. }
+            | What::RowDamaged
+            | What::ClockJumps { .. } => 0,
+        };
+        let timeout = |happening: &Happening| match &happening.what {
+            What::Command(wish) => u64::from(wish.timeout) * 1_000,
+            What::DockLeaves { .. }
+            | What::BrokerFalls { .. }
+            | What::StoreFails { .. }
+            | What::StoreSlows { .. }
+            | What::JournalFails { .. }
+            | What::JournalSlows { .. }
+            | What::JournalDamaged { .. }
+            | What::RowDamaged
+            | What::ServerDies { .. }
+            | What::ServerCutOff { .. }
+            | What::MachineRestarts { .. }
+            | What::ClockJumps { .. } => 0,
+        };
+        let longest = |of: &dyn Fn(&Happening) -> u64| self.happenings.iter().map(of).max();
+        longest(&wait).unwrap_or(0) + longest(&timeout).unwrap_or(0)
     }
 }
 

@@ -25,6 +25,10 @@ pub struct Rare {
     pub waited_over_jump: usize,
     /// Requests that came with a nonce of before, to the letter.
     pub identical: usize,
+    /// Commands that had to be sent at another's broker, since nothing stood in their way.
+    pub due_outside: usize,
+    /// The same where several servers share it.
+    pub due_of_several: usize,
     /// Writes that the store beside refused.
     pub refused_beside: usize,
     /// Writes that it made although it refused others.
@@ -45,6 +49,8 @@ impl AddAssign for Rare {
         self.taken_over_unclear += other.taken_over_unclear;
         self.waited_over_jump += other.waited_over_jump;
         self.identical += other.identical;
+        self.due_outside += other.due_outside;
+        self.due_of_several += other.due_of_several;
         self.refused_beside += other.refused_beside;
         self.written_beside += other.written_beside;
         self.at_once_beside = self.at_once_beside.max(other.at_once_beside);
@@ -57,7 +63,7 @@ impl fmt::Display for Rare {
             f,
             "commands in doubt: {} ({} emergencies, {} sent when asked for again); emergencies by a journal: {}; \
              nonces that a journal was left with: {}; torn writes: {}; commands taken over: {} ({} unclear); \
-             waiting while the clock was set: {}; identical requests: {}",
+             waiting while the clock was set: {}; identical requests: {}; had to be sent at another's broker: {}, by several servers: {}",
             self.doubted,
             self.doubted_emergencies,
             self.doubted_and_sent,
@@ -68,6 +74,8 @@ impl fmt::Display for Rare {
             self.taken_over_unclear,
             self.waited_over_jump,
             self.identical,
+            self.due_outside,
+            self.due_of_several,
         )?;
         if self.at_once_beside > 0 {
             write!(

@@ -70,6 +70,10 @@ pub(crate) struct Facts {
     pub(crate) truth: Truth,
     /// When its dock's own good answer or refusal first reached a server, and which runs of servers.
     pub(crate) answered: Option<(u64, Vec<u64>)>,
+    /// The same of the first word by which it ends: the last answer, or the last event of its job.
+    pub(crate) told_end: Option<(u64, Vec<u64>)>,
+    /// The broker has confirmed it, and its dock was not there.
+    pub(crate) lost_at_broker: bool,
     /// An answer that cannot be its own was sent.
     pub(crate) had_odd_answer: bool,
     /// When a server first wanted its end on record, whichever way.
@@ -352,6 +356,11 @@ impl World {
         Some((number, wish))
     }
 
+    /// Whether emergencies have somewhere to go while the store is unwell.
+    pub(crate) fn has_journals(&self) -> bool {
+        self.plan.servers == 1 || self.plan.every_journal
+    }
+
     /// While the store fails: of a hundred failures, how many have written all the same.
     pub(crate) fn store_fails(&self) -> Option<u8> {
         let (until, lies) = self.state().store_fails;
@@ -447,7 +456,7 @@ impl World {
     pub(crate) fn let_broker_fall(&self, wait: u64) {
         self.state().broker_down_until = self.clock.elapsed() + wait;
         self.trouble(wait);
-        if self.plan.broker == Broker::Outside {
+        if self.plan.broker.is_outside() {
             self.tell_servers(&Inbound::LinkDown { reason: "the broker fell".to_owned() });
         }
         self.cut_all();

@@ -1,7 +1,7 @@
 //! What stands between the driver and the journal: it notes what the driver wanted, and where a mutation of the journal is
 //! on, it undoes what was mended there once.
 
-use std::sync::Arc;
+use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use async_trait::async_trait;
 use utmos_core::{
@@ -91,6 +91,16 @@ impl CommandStore for Wanted {
         nonce: Option<NonceUse>,
         new: NewCommand,
     ) -> Result<Accepted, StoreError> {
+        if self.is_mutated(Mutation::PanicAtAccept) {
+            panic!("made so by the trial");
+        }
+        if self.is_mutated(Mutation::NeverIdle) {
+            poll_fn(|context| {
+                context.waker().wake_by_ref();
+                Poll::<()>::Pending
+            })
+            .await;
+        }
         let forgets = self.is_mutated(Mutation::JournalAnswerNotRemembered)
             && self.world.store_fails().is_some()
             && self.world.is_asked_again(&new.spec);
@@ -159,6 +169,9 @@ impl CommandStore for Wanted {
         after: Option<CommandId>,
         limit: usize,
     ) -> Result<Vec<Command>, StoreError> {
+        if self.is_mutated(Mutation::PanicAtStart) {
+            panic!("made so by the trial");
+        }
         self.store.open_commands(after, limit).await
     }
 

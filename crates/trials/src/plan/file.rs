@@ -31,7 +31,12 @@ pub enum PlanError {
     /// Another program's plan.
     OtherVersion(String),
     /// JSON that says something else.
-    NotAPlan(String),
+    NotAPlan {
+        /// The field, such as `happenings[3].what`, or the plan as a whole.
+        field: String,
+        /// What is wrong with it, and at which line and column.
+        problem: String,
+    },
     /// A value that does not fit.
     BadField {
         /// Its place, such as `happenings[3].wait`.
@@ -49,7 +54,10 @@ impl fmt::Display for PlanError {
                 f,
                 "it is of version {version}, this program runs version {VERSION}; run it with the program that wrote it"
             ),
-            Self::NotAPlan(why) => write!(f, "it is no plan: {why}"),
+            Self::NotAPlan { field, problem } if field == "." => {
+                write!(f, "it is no plan: {problem}")
+            }
+            Self::NotAPlan { field, problem } => write!(f, "it is no plan: {field}: {problem}"),
             Self::BadField { field, problem } => write!(f, "{field}: {problem}"),
         }
     }
@@ -69,8 +77,12 @@ impl Plan {
         if *version != VERSION {
             return Err(PlanError::OtherVersion(version.to_string()));
         }
-        let plan: Self =
-            serde_json::from_value(value).map_err(|err| PlanError::NotAPlan(err.to_string()))?;
+        // From the text, which has lines.
+        let reader = &mut serde_json::Deserializer::from_str(text);
+        let plan: Self = serde_path_to_error::deserialize(reader).map_err(|err| {
+            let (field, problem) = (err.path().to_string(), err.inner().to_string());
+            PlanError::NotAPlan { field, problem }
+        })?;
         plan.examine()?;
         Ok(plan)
     }
@@ -189,7 +201,26 @@ mod tests {
             ("[]".to_owned(), "it is of version null, this program runs version "),
             (plan("1", jump).replace("\"version\":", "\"version\":9"), "it is of version 9"),
             (plan("1", jump).replace("\"servers\":1", "\"servers\":2"), "servers: must be 1"),
-            (plan("\"x\"", jump), "it is no plan: "),
+            (
+                plan("\"x\"", jump),
+                "it is no plan: docks: invalid type: string \"x\", expected u8 at line 1 column 33",
+            ),
+            (
+                plan("1", r#"{"clock_jumps":{"by":"5"}}"#),
+                "it is no plan: happenings[0].what.clock_jumps.by: invalid type: string \"5\", expected i64 at line 2 column ",
+            ),
+            (
+                plan("1", r#"{"clock_jump":{"by":5}}"#),
+                "it is no plan: happenings[0].what: unknown variant `clock_jump`, expected one of ",
+            ),
+            (
+                plan("1", jump).replace("\"docks\":1,", ""),
+                "it is no plan: missing field `docks` at line 2 column ",
+            ),
+            (
+                plan("1", jump).replace("\"docks\":1,", "\"docks\":1,\"docks\":1,"),
+                "it is no plan: duplicate field `docks` at line 1 column 39",
+            ),
             (plan("0", jump), "docks: must be from 1 to 16, not 0"),
             (
                 plan("2", r#"{"dock_leaves":{"dock":2,"wait":1}}"#),
