@@ -140,11 +140,11 @@ mod tests {
         }
         assert_eq!(confided.to(&gateway, now).len(), PER_GATEWAY_MAX);
         assert_eq!(shown(&confided, &gateway, "hush-99", now), "***");
-        let long = |of: &str| of.repeat(BYTES_PER_GATEWAY_MAX / 2);
+        let long = |of: &str| of.repeat(BYTES_PER_GATEWAY_MAX / 2 + 1);
         for (number, of) in [(200, "a"), (201, "b"), (202, "c")] {
             confided.note(&told(number, &long(of)), &catalogue, now);
         }
-        assert_eq!(confided.to(&gateway, now).len(), 1, "each counts as it is and as it is quoted");
+        assert_eq!(confided.to(&gateway, now).len(), 1, "two are too many");
         assert_eq!(shown(&confided, &gateway, &long("c"), now), "***");
     }
 }
