@@ -166,6 +166,20 @@ async fn what_was_bound_with_a_code_counts_among_those_that_may_join_over_a_rest
     assert_eq!(refused.len(), 4, "{bound}");
     assert!(refused.iter().all(|(_, code)| *code == 210_231), "{bound}");
     other.leave().await;
+    // What stands behind it now says nothing of those that stood there before.
+    dock.report_aircraft("AIR-1").await;
+    let told = async {
+        let gateway = DeviceSn::parse("NEW-DOCK").unwrap().to_gateway();
+        loop {
+            let all = app.store.topologies().await.unwrap();
+            let subs = all.into_iter().find(|(of, _)| *of == gateway).map(|(_, subs)| subs);
+            if subs.is_some_and(|subs| subs.len() == 1) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("its topology is not kept");
     dock.leave().await;
     let app = app.restart().await;
     let mut dock = newcomer(&app, "NEW-DOCK", &code).await;
