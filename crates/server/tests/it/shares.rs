@@ -90,7 +90,7 @@ async fn chores_of_a_tenant_with_many_gateways_leave_room_for_another_tenants() 
 async fn requests_of_a_tenant_with_many_gateways_leave_room_for_another_tenants() {
     let app = TestApp::start().await;
     let other = app.other_tenant("second", "DOCK-9").await;
-    let loud: Vec<_> = docks(&app, 206).await.into_iter().map(Arc::new).collect();
+    let loud: Vec<_> = docks(&app, 230).await.into_iter().map(Arc::new).collect();
     let quiet = app.dock("DOCK-9").await;
     app.unwell_requests.hold(true);
     all_say(&loud, 20, question).await;
