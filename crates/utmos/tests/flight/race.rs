@@ -12,7 +12,8 @@ const BY_CHANCE: [&str; 2] = ["never arrived", "none, server killed"];
 /// What befalls all docks at once; on a busy machine every command of that moment may be one that never arrived.
 const INCIDENTS: [&str; 3] = ["reconnect_storm", "topology_flap", "clock_skew"];
 /// What must never be.
-const FAULTS: [&str; 7] = ["wrong", "lost", "doubled", "stale", "unanswered", "untold", "unasked"];
+const FAULTS: [&str; 8] =
+    ["wrong", "lost", "doubled", "stale", "unanswered", "untold", "unasked", "unsent"];
 
 #[tokio::test]
 async fn every_state_is_what_the_dock_did_whatever_goes_wrong() {

@@ -16,6 +16,8 @@ use crate::{
 
 /// Kills of the short form.
 const FEW: u64 = 3;
+/// A kill takes answers with it. Of some dozens 93 % were known.
+const KNOWN_PERCENT_MIN: usize = 50;
 const FORGETS: &str = "persistence false";
 /// Commands that must come to the docks before the next kill.
 const GO_ON: usize = 10;
@@ -46,7 +48,7 @@ async fn the_broker_is_killed(times: u64, memory: &str, protocol: &str) {
     let made = load.end().await;
     let memory = memory.lines().next().unwrap();
     let name = format!("kill -9 of Mosquitto, {times} times, {memory}, MQTT {protocol}");
-    let ends = judge(&name, &place.api(), &fleet, &made, Times::True).await;
+    let ends = judge(&name, &place.api(), &fleet, &made, Times::True, KNOWN_PERCENT_MIN).await;
     eprintln!("drill {name}: docks get commands again: {}", back.tell());
     assert!(ends["SUCCEEDED"] > 20, "some went well, or nothing was proved: {ends:?}");
     process.stop().await;

@@ -22,6 +22,8 @@ use crate::{
 const HOUR: i64 = 3_600;
 /// Long enough for any answer on a busy machine, and short against every step of the clock.
 const TIMEOUT_SECONDS: u64 = 60;
+/// All were known.
+const KNOWN_PERCENT_MIN: usize = 90;
 const LIBRARIES: [&str; 3] = [
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
@@ -120,7 +122,7 @@ async fn a_clock_that_is_set_under_load_makes_nothing_late_or_lost() {
     load.more(30).await;
     let made = load.end().await;
     let name = "a clock set forward and back, 4 times";
-    let ends = judge(name, &place.api(), &fleet, &made, Times::Moved).await;
+    let ends = judge(name, &place.api(), &fleet, &made, Times::Moved, KNOWN_PERCENT_MIN).await;
     assert!(ends["SUCCEEDED"] > 60, "{ends:?}");
     assert!(!ends.keys().any(|end| end.starts_with("TIMED_OUT")), "no time was up: {ends:?}");
     process.stop().await;

@@ -14,6 +14,7 @@ mod mount;
 mod read_only;
 mod replicas;
 mod stop;
+mod synced;
 mod unwell;
 mod way_out;
 

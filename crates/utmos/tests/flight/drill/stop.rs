@@ -13,6 +13,8 @@ const STOPS_MAX: usize = 12;
 const ADMITTED: &str = "were not answered before the stop";
 /// Long enough for any answer that comes at all.
 const TIMEOUT_SECONDS: u64 = 60;
+/// All were known, where the docks had the time to answer.
+const KNOWN_PERCENT_MIN: usize = 70;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_told_to_stop_finishes_what_it_began() {
@@ -40,7 +42,7 @@ async fn a_server_that_is_told_to_stop_finishes_what_it_began() {
     load.more(20).await;
     let made = load.end().await;
     let name = format!("SIGTERM under load, {} times", clear + admitted);
-    let ends = judge(&name, &place.api(), &fleet, &made, Times::True).await;
+    let ends = judge(&name, &place.api(), &fleet, &made, Times::True, KNOWN_PERCENT_MIN).await;
     assert!(clear > 0, "no stop was tried in which the docks answered in time");
     let has_timed_out = ends.keys().any(|end| end.starts_with("TIMED_OUT"));
     assert!(!has_timed_out || admitted > 0, "each had its answer: {ends:?}");

@@ -29,6 +29,9 @@ const BEFORE_MAX: u64 = 12;
 /// How long a command lives: what nobody knows the end of has one in time.
 const TIMEOUT_SECONDS: u64 = 3;
 
+/// Every kill takes answers with it. Of some hundred kills 77 to 79 % were known.
+const KNOWN_PERCENT_MIN: usize = 40;
+
 /// A way in which a database takes nothing.
 struct Illness<'a> {
     name: &'a str,
@@ -86,7 +89,7 @@ async fn killed_while_unwell(times: u64, place: &Place, config: &FleetConfig, il
         made.extend(all.end().await);
     }
     let name = format!("kill -9 with emergencies in the journal, {times} times, {}", ill.name);
-    let ends = judge(&name, &api, &fleet, &made, Times::True).await;
+    let ends = judge(&name, &api, &fleet, &made, Times::True, KNOWN_PERCENT_MIN).await;
     eprintln!("drill {name}: {stopped} emergencies");
     assert!(ends["SUCCEEDED"] > 20, "some went well, or nothing was proved: {ends:?}");
     process.stop().await;

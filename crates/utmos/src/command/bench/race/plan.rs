@@ -36,6 +36,8 @@ const ROUND: Duration = Duration::from_secs(20);
 /// How long before and after an incident a command counts as touched by it.
 const TOUCH_MS: i64 = 500;
 
+/// What nobody received, although nothing befell all docks or the server.
+pub const UNSENT: &str = "never arrived";
 /// Every class of the report, in its order.
 pub const CLASSES: [&str; 39] = [
     "none",
@@ -72,7 +74,7 @@ pub const CLASSES: [&str; 39] = [
     "reconnect_storm",
     "topology_flap",
     "clock_skew",
-    "never arrived",
+    UNSENT,
     "never arrived, server killed",
     "never arrived, reconnect_storm",
     "never arrived, topology_flap",
@@ -229,7 +231,7 @@ pub fn class_of(fault: Option<&Fault>, has_arrived: bool, beside: Beside) -> &'s
             (true, Beside::Storm) => "reconnect_storm",
             (true, Beside::Flap) => "topology_flap",
             (true, Beside::Skew) => "clock_skew",
-            (false, Beside::Nothing) => "never arrived",
+            (false, Beside::Nothing) => UNSENT,
             (false, Beside::Death) => "never arrived, server killed",
             (false, Beside::Storm) => "never arrived, reconnect_storm",
             (false, Beside::Flap) => "never arrived, topology_flap",

@@ -6,10 +6,15 @@ use serde_json::{Value, json};
 
 use super::{
     judge::{Lie, Verdict, Why},
-    plan::CLASSES,
+    plan::{CLASSES, UNSENT},
 };
 use crate::{command::bench::report::Middle, output};
 
+/// Commands that nobody received although nothing befell their dock or server: what an emergency withdraws, and what waits
+/// for too long on a busy machine. More than one in so many, or than so many of a few, are a server that does not send. It is
+/// right to say that each never left.
+const UNSENT_ONE_IN: u64 = 20;
+const UNSENT_OF_FEW: u64 = 10;
 /// Wrong commands that are shown; all are in the JSON.
 const SHOWN_MAX: usize = 20;
 
@@ -99,8 +104,17 @@ impl Report {
         })
     }
 
+    /// Commands that nobody received, and nothing explains it, where they are more than may be.
+    fn unsent(&self) -> u64 {
+        let none = Count::default();
+        let Count { exact, unknown, wrong } = self.classes.get(UNSENT).unwrap_or(&none);
+        let (unsent, total) = (exact + unknown + wrong, self.total());
+        let all = total.exact + total.unknown + total.wrong;
+        if unsent > UNSENT_OF_FEW.max(all / UNSENT_ONE_IN) { unsent } else { 0 }
+    }
+
     /// What must not be, and how often it was.
-    fn faults(&self) -> [(&'static str, u64); 8] {
+    fn faults(&self) -> [(&'static str, u64); 9] {
         [
             ("wrong", self.total().wrong),
             ("lost", self.lost + self.unended),
@@ -110,6 +124,7 @@ impl Report {
             ("refused", self.refused.values().sum()),
             ("untold", self.untold),
             ("unasked", self.unasked),
+            ("unsent", self.unsent()),
         ]
     }
 
@@ -238,6 +253,7 @@ impl Report {
             "unanswered": self.unanswered,
             "untold": self.untold,
             "unasked": self.unasked,
+            "unsent": self.unsent(),
             "refused": self.refused,
             "requests": self.asked,
             "accepted": self.accepted,
@@ -292,6 +308,22 @@ mod tests {
             spoil(&mut report);
             assert!(!report.is_true(), "{report:?}");
         }
+    }
+
+    /// Each of its commands ends as it should: it never left, and says so.
+    #[test]
+    fn a_race_of_a_server_that_sends_nothing_is_not_true() {
+        let mut report = good();
+        for _ in 0..=UNSENT_OF_FEW {
+            report.count(UNSENT, Verdict::Exact);
+        }
+        assert!(!report.is_true(), "{report:?}");
+        assert_eq!(report.to_json()["unsent"], json!(UNSENT_OF_FEW + 1));
+        // Few of many.
+        for _ in 0..UNSENT_ONE_IN * (UNSENT_OF_FEW + 1) {
+            report.count("none", Verdict::Exact);
+        }
+        assert!(report.is_true(), "{report:?}");
     }
 
     #[test]
