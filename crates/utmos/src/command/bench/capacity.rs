@@ -36,6 +36,9 @@ pub struct Args {
     /// Processors of each machine
     #[arg(long, value_name = "N", default_value_t = 8.0, value_parser = a_number)]
     processors: f64,
+    /// Threads with which an outside broker passes messages on: Mosquitto has one
+    #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = a_number)]
+    broker_threads: f64,
     /// Memory of each machine, in GB
     #[arg(long, value_name = "N", default_value_t = 32.0, value_parser = a_number)]
     memory: f64,
@@ -71,8 +74,12 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         peak: args.peak,
         days_kept: args.days,
     };
-    let machine =
-        Machine { processors: args.processors, memory_gb: args.memory, disk_gb: args.disk };
+    let machine = Machine {
+        processors: args.processors,
+        broker_threads: args.broker_threads,
+        memory_gb: args.memory,
+        disk_gb: args.disk,
+    };
     let answers = Setup::ALL.map(|setup| Answer::of(setup, &fleet, &machine, &costs));
     if args.json {
         output::line(format_args!("{:#}", to_json(&answers)));
@@ -95,6 +102,7 @@ fn print(fleet: &Fleet, answers: &[Answer]) {
         let rows: Vec<_> = answer
             .needs
             .iter()
+            .filter(|need| need.needs > 0.0)
             .map(|need| {
                 [
                     need.part.title().to_owned(),

@@ -8,14 +8,21 @@ use serde::Deserialize;
 use super::model::Setup;
 
 /// Costs of one of each.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Unit {
     /// Processor time of the server for a command from its POST to its outcome, 64 at once, in µs.
     pub command_server_us: f64,
     /// The same of the broker and the database beside it.
     pub command_beside_us: f64,
+    /// Processor time of the server for a message of telemetry, in µs. Above the truth: a hundred commands a second, which
+    /// were measured beside it, are in it.
+    pub message_server_us: f64,
+    /// The same of an outside broker, for each server that takes the message in.
+    pub message_broker_us: f64,
     /// Memory of a server that has nothing to do, in MB.
     pub idle_mb: f64,
+    /// Memory of the server for a dock that is connected and tells, its connection to the embedded broker included, in KiB.
+    pub dock_kib: f64,
 }
 
 /// What everything costs.
@@ -23,19 +30,16 @@ pub struct Unit {
 pub struct Costs {
     /// With each setup.
     pub units: BTreeMap<Setup, Unit>,
-    /// Processor time of the server for a message of telemetry, in µs. Above the truth: a hundred commands a second, which
-    /// were measured beside it, are in it.
-    pub message_us: f64,
     /// Disk for a message that is kept as it came, in bytes.
     pub message_bytes: f64,
-    /// Memory of the server for a connected dock, its own broker included, in KiB.
-    pub dock_kib: f64,
     /// Disk for a command that has ended, in KiB.
     pub command_kib: f64,
 }
 
 /// Messages a second under which `telemetry_cpu` and `telemetry_disk` are measured.
 const MESSAGES_MEASURED: f64 = 2_000.0;
+/// Docks that tell while `telemetry_memory` is read.
+const DOCKS_MEASURED: f64 = 1_000.0;
 /// Messages of a device a second for which `telemetry_disk` says what a day takes.
 const OF_A_DEVICE: f64 = 2.0;
 const SECONDS_OF_A_DAY: f64 = 86_400.0;
@@ -43,20 +47,43 @@ const SECONDS_OF_A_DAY: f64 = 86_400.0;
 impl Costs {
     /// What docs/scale.md says of two cores of a small machine; builds of November 2026.
     pub fn measured_before() -> Self {
-        let unit = |command_server_us, command_beside_us, idle_mb| Unit {
-            command_server_us,
-            command_beside_us,
-            idle_mb,
-        };
         Self {
             units: BTreeMap::from([
-                (Setup::Embedded, unit(325.0, 0.0, 41.6)),
-                (Setup::Mosquitto, unit(251.0, 48.0, 42.1)),
-                (Setup::Postgres, unit(209.0, 203.0, 40.0)),
+                (
+                    Setup::Embedded,
+                    Unit {
+                        command_server_us: 325.0,
+                        command_beside_us: 0.0,
+                        message_server_us: 163.5,
+                        message_broker_us: 0.0,
+                        idle_mb: 41.6,
+                        dock_kib: 122.0,
+                    },
+                ),
+                (
+                    Setup::Mosquitto,
+                    Unit {
+                        command_server_us: 251.0,
+                        command_beside_us: 48.0,
+                        message_server_us: 96.5,
+                        message_broker_us: 27.0,
+                        idle_mb: 42.1,
+                        dock_kib: 66.0,
+                    },
+                ),
+                (
+                    Setup::Postgres,
+                    Unit {
+                        command_server_us: 209.0,
+                        command_beside_us: 203.0,
+                        message_server_us: 96.5,
+                        message_broker_us: 27.0,
+                        idle_mb: 40.0,
+                        dock_kib: 66.0,
+                    },
+                ),
             ]),
-            message_us: 163.5,
             message_bytes: 161.0,
-            dock_kib: 47.0,
             command_kib: 1.3,
         }
     }
@@ -82,10 +109,8 @@ impl Costs {
             self.take_engine(&engine);
         }
         for Fact { name, value } in facts {
-            match name.as_str() {
-                "memory_per_dock" => self.dock_kib = value,
-                "disk_per_command" => self.command_kib = value,
-                _ => {}
+            if name == "disk_per_command" {
+                self.command_kib = value;
             }
         }
         Ok(())
@@ -94,16 +119,19 @@ impl Costs {
     fn take_engine(&mut self, engine: &Engine) {
         let setup =
             Setup::ALL.into_iter().find(|setup| engine.engine.as_deref() == Some(setup.key()));
-        let unit = setup.and_then(|setup| self.units.get_mut(&setup));
-        let mut ignored = Unit { command_server_us: 0.0, command_beside_us: 0.0, idle_mb: 0.0 };
-        let unit = unit.unwrap_or(&mut ignored);
+        let Some(unit) = setup.and_then(|setup| self.units.get_mut(&setup)) else { return };
         for Measured { name, median } in engine.measures.iter().flatten() {
             match name.as_str() {
                 "server_cpu_per_loop_64" => unit.command_server_us = *median,
                 "cpu_beside_per_loop_64" => unit.command_beside_us = *median,
                 "memory_idle" => unit.idle_mb = *median,
                 // Of one processor, in per cent.
-                "telemetry_cpu" => self.message_us = median / 100.0 * 1e6 / MESSAGES_MEASURED,
+                "telemetry_cpu" => {
+                    unit.message_server_us = median / 100.0 * 1e6 / MESSAGES_MEASURED;
+                }
+                "telemetry_memory" => {
+                    unit.dock_kib = (median - unit.idle_mb) * 1e6 / 1_024.0 / DOCKS_MEASURED;
+                }
                 "telemetry_disk" => {
                     self.message_bytes = median * 1e6 / (OF_A_DEVICE * SECONDS_OF_A_DAY);
                 }
@@ -163,11 +191,12 @@ mod tests {
         );
         costs.take(&both).unwrap();
         costs
-            .take(r#"{"facts": [{"name": "memory_per_dock", "value": 9.0, "unit": "KiB"}]}"#)
+            .take(r#"{"facts": [{"name": "disk_per_command", "value": 9.0, "unit": "KiB"}]}"#)
             .unwrap();
         let server = |setup| costs.units[&setup].command_server_us.round();
         assert_eq!(Setup::ALL.map(server), [100.0, 200.0, 300.0]);
-        assert_eq!((costs.message_us.round(), costs.dock_kib.round()), (250.0, 9.0));
+        let of_message = costs.units[&Setup::Embedded].message_server_us;
+        assert_eq!((of_message.round(), costs.command_kib.round()), (250.0, 9.0));
         let before = costs.clone();
         for nothing in ["{}", "[]", "", r#"{"engines": []}"#, r#"{"facts": {}}"#] {
             assert!(costs.take(nothing).is_err(), "{nothing}");

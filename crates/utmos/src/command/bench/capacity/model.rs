@@ -1,6 +1,6 @@
 //! The model: pure.
 
-use super::costs::{Costs, Unit};
+use super::costs::Costs;
 
 /// What is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +32,14 @@ impl Setup {
             Self::Embedded => "one server with its own broker and SQLite",
             Self::Mosquitto => "one server with SQLite, and a broker",
             Self::Postgres => "two servers, a broker and PostgreSQL",
+        }
+    }
+
+    /// Servers of a group, all of which take in what docks tell.
+    fn servers(self) -> f64 {
+        match self {
+            Self::Embedded | Self::Mosquitto => 1.0,
+            Self::Postgres => 2.0,
         }
     }
 
@@ -84,6 +92,8 @@ impl Fleet {
 pub struct Machine {
     /// How many.
     pub processors: f64,
+    /// Of them, what an outside broker can use.
+    pub broker_threads: f64,
     /// In GB.
     pub memory_gb: f64,
     /// In GB.
@@ -102,6 +112,8 @@ pub enum Part {
     ServerProcessors,
     /// Of the broker and the database together, for commands alone.
     BesideProcessors,
+    /// Of the outside broker, for what docks tell.
+    BrokerThreads,
     /// Of each server.
     ServerMemory,
     /// Of each server, for what docks tell, and for commands where SQLite holds them.
@@ -114,6 +126,7 @@ impl Part {
         match self {
             Self::ServerProcessors => "processors of a server",
             Self::BesideProcessors => "processors of broker and database, for commands",
+            Self::BrokerThreads => "threads of the broker, for telemetry",
             Self::ServerMemory => "memory of a server",
             Self::ServerDisk => "disk of a server",
         }
@@ -122,7 +135,7 @@ impl Part {
     /// Of its figures.
     pub fn unit(self) -> &'static str {
         match self {
-            Self::ServerProcessors | Self::BesideProcessors => "cores",
+            Self::ServerProcessors | Self::BesideProcessors | Self::BrokerThreads => "cores",
             Self::ServerMemory | Self::ServerDisk => "GB",
         }
     }
@@ -163,7 +176,7 @@ pub struct Answer {
     /// With this.
     pub setup: Setup,
     /// If all docks were in one group.
-    pub needs: [Need; 4],
+    pub needs: [Need; 5],
     /// Docks that one group can take.
     pub docks_of_a_group: u64,
     /// Groups for all of the docks: each with its own database and broker, and a part of the tenants.
@@ -175,11 +188,7 @@ pub struct Answer {
 impl Answer {
     /// Works it out.
     pub fn of(setup: Setup, fleet: &Fleet, machine: &Machine, costs: &Costs) -> Self {
-        let unit = costs.units.get(&setup).copied().unwrap_or(Unit {
-            command_server_us: 0.0,
-            command_beside_us: 0.0,
-            idle_mb: 0.0,
-        });
+        let unit = costs.units.get(&setup).copied().unwrap_or_default();
         let (messages, commands) = (fleet.messages(), fleet.commands_at_peak());
         let history = messages * SECONDS_OF_A_DAY * fleet.days_kept * costs.message_bytes / 1e9;
         let stored = commands / fleet.peak.max(f64::MIN_POSITIVE)
@@ -198,7 +207,7 @@ impl Answer {
         let needs = [
             need(
                 Part::ServerProcessors,
-                (messages * costs.message_us + commands * unit.command_server_us) / 1e6,
+                (messages * unit.message_server_us + commands * unit.command_server_us) / 1e6,
                 machine.processors,
                 0.0,
             ),
@@ -209,8 +218,14 @@ impl Answer {
                 0.0,
             ),
             need(
+                Part::BrokerThreads,
+                messages * unit.message_broker_us * setup.servers() / 1e6,
+                machine.broker_threads,
+                0.0,
+            ),
+            need(
                 Part::ServerMemory,
-                idle + fleet.count() * costs.dock_kib * 1024.0 / 1e9,
+                idle + fleet.count() * unit.dock_kib * 1024.0 / 1e9,
                 machine.memory_gb,
                 idle,
             ),
@@ -258,16 +273,15 @@ mod tests {
         peak: 1.0,
         days_kept: 1.0,
     };
-    const MACHINE: Machine = Machine { processors: 10.0, memory_gb: 10.0, disk_gb: 1_000.0 };
+    const MACHINE: Machine =
+        Machine { processors: 10.0, broker_threads: 10.0, memory_gb: 10.0, disk_gb: 1_000.0 };
 
     fn costs() -> Costs {
-        Costs {
-            message_us: 1_000.0,
-            message_bytes: 1.0,
-            dock_kib: 1.0,
-            command_kib: 1.0,
-            ..Costs::measured_before()
+        let mut costs = Costs { message_bytes: 1.0, command_kib: 1.0, ..Costs::measured_before() };
+        for unit in costs.units.values_mut() {
+            (unit.message_server_us, unit.message_broker_us, unit.dock_kib) = (1_000.0, 1.0, 1.0);
         }
+        costs
     }
 
     #[test]
