@@ -559,6 +559,9 @@ pub struct Folded {
 /// answers nothing, and a cancellation or an emergency still comes in time. An effect therefore always belongs to the
 /// life beside it.
 ///
+/// Ticks come after everything else and before the turns: a tick asks what the time is now, and whatever was told was told
+/// before now. So an answer that a store has kept from being saved is not overtaken by its own deadline.
+///
 /// `None` when none of them means anything. The version of the result is the old one plus the number of moves; a mere
 /// record leaves it alone.
 #[must_use]
@@ -571,7 +574,9 @@ pub fn decide_all<'a>(
     let mut meant_something = false;
     let is_turn = |input: &&Input| matches!(input, Input::Turn(_));
     let (turns, others): (Vec<_>, Vec<_>) = inputs.into_iter().partition(is_turn);
-    for input in others.into_iter().chain(turns) {
+    let is_tick = |input: &&Input| matches!(input, Input::Tick(_));
+    let (ticks, words): (Vec<_>, Vec<_>) = others.into_iter().partition(is_tick);
+    for input in words.into_iter().chain(ticks).chain(turns) {
         match decide(&command.spec, &folded.life, input, moment) {
             Decision::Move { life, entries, effect } => {
                 folded.life = *life;

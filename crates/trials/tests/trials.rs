@@ -95,7 +95,7 @@ enum Guard {
     Reaches(fn(&Rare) -> bool),
 }
 
-const GUARDS: [(&str, Guard); 14] = [
+const GUARDS: [(&str, Guard); 15] = [
     (
         "a-claim-in-doubt-that-the-store-could-not-be-asked-about",
         Guard::Finds(Mutation::ClaimsNotFenced),
@@ -131,6 +131,10 @@ const GUARDS: [(&str, Guard); 14] = [
     ("copies-while-the-store-was-slow", Guard::Finds(Mutation::NoJournal)),
     ("saves-of-old-emergencies-in-the-way-of-new-ones", Guard::Finds(Mutation::JournalNotSynced)),
     ("saves-of-old-emergencies-in-the-way-of-new-ones-2", Guard::Finds(Mutation::NoJournal)),
+    (
+        "the-end-of-a-job-behind-a-deadline-that-passed-while-the-store-failed",
+        Guard::Finds(Mutation::JobEventsDropped),
+    ),
     (
         "written-after-it-was-given-up",
         Guard::Reaches(|rare| rare.doubted_emergencies >= 2 && rare.torn >= 10),

@@ -370,8 +370,10 @@ fn one_by_one(spec: &Spec, life: &Life, inputs: &[Input], now: Now) -> Option<Fo
     let is_turn = |input: &&Input| matches!(input, Input::Turn(_));
     let mut folded = Folded { life: life.clone(), entries: Vec::new(), effect: None };
     let mut meant_something = false;
-    let turns_last = inputs.iter().filter(|it| !is_turn(it)).chain(inputs.iter().filter(is_turn));
-    for input in turns_last {
+    let is_tick = |input: &&Input| matches!(input, Input::Tick(_));
+    let words = inputs.iter().filter(|it| !is_turn(it) && !is_tick(it));
+    let ticks_and_turns = inputs.iter().filter(is_tick).chain(inputs.iter().filter(is_turn));
+    for input in words.chain(ticks_and_turns) {
         let decision = decide(spec, &folded.life, input, moment(now));
         meant_something |= decision != Decision::Ignore;
         if let Decision::Move { effect: Some(effect), .. } = &decision {
@@ -407,7 +409,7 @@ proptest! {
     }
 
     #[test]
-    fn a_batch_decides_as_one_by_one_with_its_turns_last(
+    fn a_batch_decides_as_one_by_one_with_its_ticks_and_then_its_turns_last(
         spec in specs(),
         before in prop::collection::vec(inputs(), 0..6),
         batch in prop::collection::vec(inputs(), 0..8),

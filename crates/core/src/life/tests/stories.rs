@@ -633,6 +633,25 @@ fn a_cancellation_or_an_emergency_in_the_same_batch_as_the_turn_comes_in_time() 
     }
 }
 
+/// A store that could not be written has kept both waiting; when it is asked again, the time is over.
+#[test]
+fn what_was_told_is_not_overtaken_by_a_deadline_that_passed_before_it_could_be_saved() {
+    let started = Story::started(takeoff());
+    let late = started.mono + 2 * SILENCE;
+    let started = started.at(late);
+    let ended = Input::Progress(progress(&started.spec, JobState::Succeeded, 100));
+    let folded = together(&started, &[TICK, ended]);
+    assert_eq!(folded.map(|it| it.life.status()), Some(Status::Succeeded));
+    let delivered = Story::delivered(return_home()).at(DEADLINE);
+    let answer = Input::Reply(ok(&delivered.spec));
+    let folded = together(&delivered, &[TICK, answer]);
+    assert_eq!(folded.map(|it| it.life.status()), Some(Status::Succeeded));
+    // With nothing heard, its time is over.
+    let folded = together(&started, &[TICK]);
+    let failure = folded.and_then(|it| it.life.phase.failure());
+    assert_eq!(failure, Some(FailureCode::ExecutionUnconfirmed));
+}
+
 #[test]
 fn a_batch_that_means_nothing_is_nothing() {
     assert_eq!(together(&Story::new(takeoff()), &[TICK, Input::MovementOver]), None);
