@@ -121,14 +121,19 @@ pub enum NoRoute {
 /// them by hand; a gateway that makes serial numbers up fills no store.
 pub const AIRCRAFT_PER_GATEWAY_MAX: usize = 8;
 
+/// The gateways of each sub-device.
+type Ways = BTreeMap<DeviceSn, BTreeSet<GatewaySn>>;
+
 /// All devices and their topology. Pure: somebody else loads, saves and locks it.
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
     devices: BTreeMap<DeviceSn, Device>,
     /// What each gateway reported last, and what is remembered of it while its aircraft is off.
     behind: BTreeMap<GatewaySn, Behind>,
-    /// The reverse of `behind`.
-    gateways_of: BTreeMap<DeviceSn, BTreeSet<GatewaySn>>,
+    /// The reverse of what `behind` knows …
+    gateways_of: Ways,
+    /// … and of what it left out.
+    left_out_by: Ways,
     /// Counts how often a gateway lost its sub-devices.
     departures: u64,
 }
@@ -174,36 +179,57 @@ impl Registry {
         self.devices.insert(device.sn.clone(), device);
     }
 
-    /// Takes the whole list of devices anew. Topology stays as reported, except where a gateway is gone, or a sub-device
-    /// is now another tenant's or a gateway. What a gateway reports and could not have stands behind it from now on if it
-    /// has become its tenant's.
+    /// Takes the whole list of devices anew, as [`Registry::change_devices`] takes some.
     pub fn replace_devices(&mut self, devices: Vec<Device>) {
-        self.devices = devices.into_iter().map(|device| (device.sn.clone(), device)).collect();
-        let mut behind = std::mem::take(&mut self.behind);
-        behind.retain(|gateway, behind| {
-            let Some(tenant) = self.tenant_of(gateway) else { return false };
-            let may_stay = |sub: &SubDevice| self.may_stand_behind(gateway, &sub.sn);
-            let (known, gone): (Vec<SubDevice>, Vec<SubDevice>) =
-                std::mem::take(&mut behind.known).into_iter().partition(may_stay);
-            behind.known = known;
-            let is_theirs = |sub: &SubDevice| self.is_aircraft_of(tenant, &sub.sn);
-            let (theirs, mut left_out): (Vec<SubDevice>, Vec<SubDevice>) =
-                std::mem::take(&mut behind.left_out).into_iter().partition(is_theirs);
-            // It stands there all the same, and counts again once it may: its gateway will not report it anew.
-            left_out.extend(gone.into_iter().filter(|_| behind.present));
-            behind.left_out = left_out;
-            behind.present |= !theirs.is_empty();
-            behind.known.extend(theirs);
-            behind.present &= !behind.known.is_empty();
-            true
-        });
-        self.gateways_of.clear();
-        for (gateway, behind) in &behind {
-            for sub in &behind.known {
-                self.gateways_of.entry(sub.sn.clone()).or_default().insert(gateway.clone());
+        let gone = self.devices.keys().map(|sn| (sn.clone(), None));
+        let mut changed: BTreeMap<DeviceSn, Option<Device>> = gone.collect();
+        changed.extend(devices.into_iter().map(|device| (device.sn.clone(), Some(device))));
+        self.change_devices(changed);
+    }
+
+    /// Takes over what became of some devices; of one that is gone nothing is left. Topology stays as reported, except
+    /// where a gateway is gone, or a sub-device is now another tenant's or a gateway. What a gateway reports and could not
+    /// have stands behind it from now on if it has become its tenant's. Nothing goes through all devices.
+    pub fn change_devices(
+        &mut self,
+        changed: impl IntoIterator<Item = (DeviceSn, Option<Device>)>,
+    ) {
+        let mut concerned = BTreeSet::new();
+        for (sn, device) in changed {
+            for ways in [&self.gateways_of, &self.left_out_by] {
+                concerned.extend(ways.get(&sn).into_iter().flatten().cloned());
             }
+            concerned.insert(sn.to_gateway());
+            match device {
+                Some(device) => self.devices.insert(sn, device),
+                None => self.devices.remove(&sn),
+            };
         }
-        self.behind = behind;
+        concerned.iter().for_each(|gateway| self.look_again(gateway));
+    }
+
+    /// Finds out anew what may stand behind a gateway, after it or something that it named became another.
+    fn look_again(&mut self, gateway: &GatewaySn) {
+        let Some(mut behind) = self.behind.remove(gateway) else { return };
+        forget_way(&mut self.gateways_of, gateway, &behind.known);
+        forget_way(&mut self.left_out_by, gateway, &behind.left_out);
+        let Some(tenant) = self.tenant_of(gateway) else { return };
+        let may_stay = |sub: &SubDevice| self.may_stand_behind(gateway, &sub.sn);
+        let (known, gone): (Vec<SubDevice>, Vec<SubDevice>) =
+            std::mem::take(&mut behind.known).into_iter().partition(may_stay);
+        behind.known = known;
+        let is_theirs = |sub: &SubDevice| self.is_aircraft_of(tenant, &sub.sn);
+        let (theirs, mut left_out): (Vec<SubDevice>, Vec<SubDevice>) =
+            std::mem::take(&mut behind.left_out).into_iter().partition(is_theirs);
+        // It stands there all the same, and counts again once it may: its gateway will not report it anew.
+        left_out.extend(gone.into_iter().filter(|_| behind.present));
+        behind.left_out = left_out;
+        behind.present |= !theirs.is_empty();
+        behind.known.extend(theirs);
+        behind.present &= !behind.known.is_empty();
+        know_way(&mut self.gateways_of, gateway, &behind.known);
+        know_way(&mut self.left_out_by, gateway, &behind.left_out);
+        self.behind.insert(gateway.clone(), behind);
     }
 
     /// Looks a device up, of whichever tenant.
@@ -371,6 +397,8 @@ impl Registry {
         let names = left_out.iter().map(|sub| sub.sn.clone()).collect();
         let change = self.take_over(gateway, tenant, &subs, now, joined);
         if let Some(behind) = self.behind.get_mut(gateway) {
+            forget_way(&mut self.left_out_by, gateway, &behind.left_out);
+            know_way(&mut self.left_out_by, gateway, &left_out);
             behind.left_out = left_out;
         }
         TopologyReport { change, left_out: names }
@@ -400,9 +428,9 @@ impl Registry {
             return TopologyChange::Changed(Vec::new());
         }
         let before = std::mem::replace(&mut behind.known, subs.to_vec());
-        self.forget_way(gateway, &before);
+        forget_way(&mut self.gateways_of, gateway, &before);
+        know_way(&mut self.gateways_of, gateway, subs);
         for sub in subs {
-            self.gateways_of.entry(sub.sn.clone()).or_default().insert(gateway.clone());
             self.devices.entry(sub.sn.clone()).or_insert_with(|| Device {
                 sn: sub.sn.clone(),
                 tenant,
@@ -423,22 +451,27 @@ impl Registry {
     pub fn recall_topology(&mut self, gateway: &GatewaySn, mut subs: Vec<SubDevice>) {
         subs.retain(|sub| self.may_stand_behind(gateway, &sub.sn));
         let before = std::mem::take(self.behind.entry(gateway.clone()).or_default());
-        self.forget_way(gateway, &before.known);
+        forget_way(&mut self.gateways_of, gateway, &before.known);
+        forget_way(&mut self.left_out_by, gateway, &before.left_out);
+        know_way(&mut self.gateways_of, gateway, &subs);
         let mut joined = before.joined;
-        for sub in &subs {
-            self.gateways_of.entry(sub.sn.clone()).or_default().insert(gateway.clone());
-            joined.insert(sub.sn.clone());
-        }
+        joined.extend(subs.iter().map(|sub| sub.sn.clone()));
         self.behind.insert(gateway.clone(), Behind { known: subs, joined, ..Behind::default() });
     }
+}
 
-    fn forget_way(&mut self, gateway: &GatewaySn, subs: &[SubDevice]) {
-        for sub in subs {
-            if let Some(gateways) = self.gateways_of.get_mut(&sub.sn) {
-                gateways.remove(gateway);
-                if gateways.is_empty() {
-                    self.gateways_of.remove(&sub.sn);
-                }
+fn know_way(ways: &mut Ways, gateway: &GatewaySn, subs: &[SubDevice]) {
+    for sub in subs {
+        ways.entry(sub.sn.clone()).or_default().insert(gateway.clone());
+    }
+}
+
+fn forget_way(ways: &mut Ways, gateway: &GatewaySn, subs: &[SubDevice]) {
+    for sub in subs {
+        if let Some(gateways) = ways.get_mut(&sub.sn) {
+            gateways.remove(gateway);
+            if gateways.is_empty() {
+                ways.remove(&sub.sn);
             }
         }
     }

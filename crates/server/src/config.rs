@@ -183,6 +183,8 @@ pub struct Telemetry {
     pub flush: Duration,
     /// Most bytes that may wait to be kept.
     pub pending_bytes_max: usize,
+    /// Most bytes that are held of the latest of all devices.
+    pub latest_bytes_max: usize,
     /// How long and how closely it is kept.
     pub rules: TelemetryRules,
 }
@@ -433,6 +435,7 @@ impl Telemetry {
             flush: reader.seconds("telemetry.flush_seconds", 1..=300),
             pending_bytes_max: reader
                 .size("telemetry.pending_bytes_max", 1_048_576..=4_294_967_296),
+            latest_bytes_max: reader.size("telemetry.latest_bytes_max", 1_048_576..=68_719_476_736),
             rules: TelemetryRules {
                 dock,
                 remote_controller,

@@ -31,8 +31,8 @@ pub struct Directory {
     held: RwLock<Held>,
     /// Gateways that nobody has registered yet and that hold a binding code.
     newcomers: Newcomers,
-    /// One look at the store at a time: what was read first must not come last.
-    looking: tokio::sync::Mutex<()>,
+    /// The devices that the store listed last. One look at the store at a time: what was read first must not come last.
+    listed: tokio::sync::Mutex<BTreeMap<DeviceSn, Device>>,
     told: OnceLock<Box<Told>>,
 }
 
@@ -107,25 +107,35 @@ impl fmt::Display for DeviceChange {
     }
 }
 
-/// What two lists of devices differ in.
-fn changes(before: &Registry, devices: &[Device]) -> Vec<DeviceChange> {
-    let now: BTreeMap<&DeviceSn, &Device> = devices.iter().map(|it| (&it.sn, it)).collect();
-    let became = |old: &Device| match now.get(&old.sn) {
-        None => Some(Changed::Removed),
-        Some(new) if new.tenant != old.tenant => {
+/// The devices in which two lists differ.
+fn differing(
+    before: &BTreeMap<DeviceSn, Device>,
+    now: &BTreeMap<DeviceSn, Device>,
+) -> BTreeSet<DeviceSn> {
+    let gone = before.keys().filter(|sn| !now.contains_key(*sn));
+    let other = now.iter().filter(|(sn, device)| before.get(*sn) != Some(*device));
+    gone.chain(other.map(|(sn, _)| sn)).cloned().collect()
+}
+
+/// What became of devices.
+fn changes(before: &Registry, now: &[(DeviceSn, Option<Device>)]) -> Vec<DeviceChange> {
+    let became = |(sn, new): &(DeviceSn, Option<Device>)| match (before.device(sn), new) {
+        (None, None) => None,
+        (Some(_), None) => Some(Changed::Removed),
+        (None, Some(_)) => Some(Changed::Added),
+        (Some(old), Some(new)) if new.tenant != old.tenant => {
             Some(Changed::Moved { from: old.tenant, to: new.tenant })
         }
-        Some(new) if new.mqtt_secret_hash != old.mqtt_secret_hash || new.kind != old.kind => {
+        (Some(old), Some(new))
+            if new.mqtt_secret_hash != old.mqtt_secret_hash || new.kind != old.kind =>
+        {
             Some(Changed::Login)
         }
-        Some(_) => None,
+        (Some(_), Some(_)) => None,
     };
-    let known = before
-        .devices()
-        .filter_map(|old| became(old).map(|what| DeviceChange { sn: old.sn.clone(), what }));
-    let new = devices.iter().filter(|device| before.device(&device.sn).is_none());
-    let new = new.map(|device| DeviceChange { sn: device.sn.clone(), what: Changed::Added });
-    known.chain(new).collect()
+    now.iter()
+        .filter_map(|one| Some(DeviceChange { what: became(one)?, sn: one.0.clone() }))
+        .collect()
 }
 
 #[derive(Default)]
@@ -137,8 +147,10 @@ struct Held {
     models: BTreeMap<GatewaySn, String>,
     /// Devices that joined with a report and that the store did not list yet, when it was read last.
     joining: BTreeMap<DeviceSn, Joining>,
-    /// How many tenants have devices.
+    /// How many tenants have devices …
     tenants: usize,
+    /// … and how many have credentials.
+    callers: usize,
 }
 
 /// A device that counts before it is on record.
@@ -149,16 +161,32 @@ struct Joining {
 }
 
 impl Held {
-    /// What the store lists, and those that are on their way there. `settled` were so before it was read.
-    fn with_joining(
+    /// Takes over what became of some of the devices that the store lists now, and of those that are on their way there:
+    /// `settled` were so before it was read. What it costs does not grow with the number of devices.
+    fn take(
         &mut self,
-        mut devices: Vec<Device>,
+        mut differing: BTreeSet<DeviceSn>,
+        listed: &BTreeMap<DeviceSn, Device>,
         settled: &BTreeSet<DeviceSn>,
-    ) -> Vec<Device> {
-        let listed: BTreeSet<&DeviceSn> = devices.iter().map(|device| &device.sn).collect();
-        self.joining.retain(|sn, _| !settled.contains(sn) && !listed.contains(sn));
-        devices.extend(self.joining.values().map(|joining| joining.device.clone()));
-        devices
+        newcomers: &Newcomers,
+    ) -> Vec<DeviceChange> {
+        differing.extend(self.joining.keys().cloned());
+        self.joining.retain(|sn, _| !settled.contains(sn) && !listed.contains_key(sn));
+        let became = |sn: DeviceSn| {
+            let joins = || self.joining.get(&sn).map(|joining| &joining.device);
+            let device = listed.get(&sn).or_else(joins).cloned();
+            (sn, device)
+        };
+        let now: Vec<(DeviceSn, Option<Device>)> = differing.into_iter().map(became).collect();
+        let mut changes = changes(&self.registry, &now);
+        for change in changes.iter_mut().filter(|change| change.what == Changed::Added) {
+            let device = listed.get(&change.sn);
+            if device.is_some_and(|device| newcomers.gives_way_to(device)) {
+                change.what = Changed::AddedOverNewcomer;
+            }
+        }
+        self.registry.change_devices(now);
+        changes
     }
 }
 
@@ -172,7 +200,7 @@ impl Directory {
             store,
             held: RwLock::default(),
             newcomers: Newcomers::default(),
-            looking: tokio::sync::Mutex::default(),
+            listed: tokio::sync::Mutex::default(),
             told: OnceLock::new(),
         };
         directory.refresh().await?;
@@ -198,7 +226,7 @@ impl Directory {
     /// # Errors
     /// When the store cannot be read; what is held stays as it was.
     pub async fn refresh(&self) -> Result<(), StoreError> {
-        let _alone = self.looking.lock().await;
+        let mut listed = self.listed.lock().await;
         let settled = self.settled();
         let generation = self.store.generation().await?;
         if self.read().generation == Some(generation) {
@@ -206,25 +234,23 @@ impl Directory {
         }
         let credentials = self.store.credentials().await?;
         let devices = self.store.devices().await?;
-        let keyed = credentials
+        // Every message and every request needs the lock: all that grows with the fleet is done before it is held, or after.
+        let callers = credentials.iter().map(|one| one.tenant).collect::<BTreeSet<_>>().len();
+        let tenants = devices.iter().map(|device| device.tenant).collect::<BTreeSet<_>>().len();
+        let mut credentials: BTreeMap<ApiId, KeyedCredential> = credentials
             .into_iter()
             .map(|one| (one.api_id.clone(), KeyedCredential::new(one)))
             .collect();
+        let devices: BTreeMap<DeviceSn, Device> =
+            devices.into_iter().map(|device| (device.sn.clone(), device)).collect();
+        let differing = differing(&listed, &devices);
         let mut held = self.write();
-        let devices = held.with_joining(devices, &settled);
         held.generation = Some(generation);
-        held.credentials = keyed;
-        let mut changes = changes(&held.registry, &devices);
-        let listed: BTreeMap<&DeviceSn, &Device> = devices.iter().map(|it| (&it.sn, it)).collect();
-        for change in changes.iter_mut().filter(|change| change.what == Changed::Added) {
-            let device = listed.get(&change.sn);
-            if device.is_some_and(|device| self.newcomers.gives_way_to(device)) {
-                change.what = Changed::AddedOverNewcomer;
-            }
-        }
-        held.tenants = devices.iter().map(|device| device.tenant).collect::<BTreeSet<_>>().len();
-        held.registry.replace_devices(devices);
+        std::mem::swap(&mut held.credentials, &mut credentials);
+        (held.tenants, held.callers) = (tenants, callers);
+        let changes = held.take(differing, &devices, &settled, &self.newcomers);
         drop(held);
+        *listed = devices;
         if let Some(told) = self.told.get() {
             told(&changes);
         }
@@ -274,6 +300,12 @@ impl Directory {
     #[must_use]
     pub fn tenants(&self) -> usize {
         self.read().tenants
+    }
+
+    /// How many tenants have credentials.
+    #[must_use]
+    pub fn callers(&self) -> usize {
+        self.read().callers
     }
 
     /// The tenant of a gateway.
@@ -449,6 +481,9 @@ mod tests {
             device("MOVED", 2, b"old"),
             device("NEW", 1, b"old"),
         ];
+        let mut now: Vec<_> = now.map(|it| (it.sn.clone(), Some(it))).into();
+        now.push((DeviceSn::parse("GONE").unwrap(), None));
+        now.push((DeviceSn::parse("NEVER-THERE").unwrap(), None));
         let told = changes(&before, &now);
         let told: Vec<_> = told.iter().map(|one| (one.to_string(), one.ends_sessions())).collect();
         let tenant = |number| TenantId::new(Uuid::from_u128(number));
@@ -457,11 +492,90 @@ mod tests {
         assert_eq!(
             told,
             [
-                ("device GONE was removed".to_owned(), true),
-                (moved, true),
                 ("device PASSWORD has another MQTT password".to_owned(), true),
+                (moved, true),
                 ("device NEW was added".to_owned(), false),
+                ("device GONE was removed".to_owned(), true),
             ]
         );
+    }
+
+    fn list(devices: impl IntoIterator<Item = Device>) -> BTreeMap<DeviceSn, Device> {
+        devices.into_iter().map(|device| (device.sn.clone(), device)).collect()
+    }
+
+    /// As after a look at the store.
+    fn look(
+        held: &mut Held,
+        before: &BTreeMap<DeviceSn, Device>,
+        now: &BTreeMap<DeviceSn, Device>,
+        settled: &[&str],
+    ) -> Vec<String> {
+        let settled = settled.iter().map(|sn| DeviceSn::parse(sn).unwrap()).collect();
+        let changes = held.take(differing(before, now), now, &settled, &Newcomers::default());
+        changes.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn one_that_joins_counts_until_the_store_has_said_what_became_of_it() {
+        let mut held = Held::default();
+        let (none, dock) = (list([]), list([device("DOCK", 1, b"old")]));
+        assert_eq!(look(&mut held, &none, &dock, &[]), ["device DOCK was added"]);
+        let joins = |held: &mut Held, sn: &str| {
+            let device = Device { kind: DeviceKind::Aircraft, ..device(sn, 1, b"") };
+            held.registry.put(device.clone());
+            held.joining.insert(device.sn.clone(), Joining { device, is_settled: false });
+        };
+        joins(&mut held, "AIR-1");
+        joins(&mut held, "AIR-2");
+        // Not listed yet, and neither forgotten nor told of.
+        assert!(look(&mut held, &dock, &dock, &[]).is_empty());
+        assert_eq!((held.registry.devices().count(), held.joining.len()), (3, 2));
+        // One is on record, the other was refused.
+        let first = Device { kind: DeviceKind::Aircraft, ..device("AIR-1", 1, b"") };
+        let both = list([device("DOCK", 1, b"old"), first]);
+        assert_eq!(look(&mut held, &dock, &both, &["AIR-2"]), ["device AIR-2 was removed"]);
+        assert_eq!((held.registry.devices().count(), held.joining.len()), (2, 0));
+        assert_eq!(look(&mut held, &both, &dock, &[]), ["device AIR-1 was removed"]);
+    }
+
+    /// How long readers wait for a change of one label: `cargo test -p utmos-server --release --lib label_of_one -- --ignored
+    /// --nocapture`.
+    #[test]
+    #[ignore = "a measurement"]
+    #[expect(clippy::disallowed_methods, reason = "microseconds, which no clock of ours tells")]
+    fn a_label_of_one_among_ten_thousand_holds_the_lock_for_that_one() {
+        let all = || list((0..10_000).map(|n| device(&format!("DOCK-{n}"), n / 100, b"old")));
+        let mut held = Held::default();
+        let before = all();
+        look(&mut held, &list([]), &before, &[]);
+        for n in 0..10_000 {
+            let gateway = GatewaySn::parse(&format!("DOCK-{n}")).unwrap();
+            let sub = SubDevice {
+                sn: DeviceSn::parse(&format!("AIR-{n}")).unwrap(),
+                model_key: None,
+                index: None,
+            };
+            held.registry.report_topology(&gateway, &[sub], Timestamp::from_millis(0));
+        }
+        let mut now = all();
+        let one = DeviceSn::parse("DOCK-5000").unwrap();
+        now.insert(one.clone(), Device { label: "Roof".to_owned(), ..before[&one].clone() });
+        let took = |work: &mut dyn FnMut()| {
+            let begin = std::time::Instant::now();
+            work();
+            begin.elapsed()
+        };
+        let found = std::cell::RefCell::new(BTreeSet::new());
+        let beside = took(&mut || *found.borrow_mut() = differing(&before, &now));
+        let locked = took(&mut || {
+            let found = found.take();
+            held.take(found, &now, &BTreeSet::new(), &Newcomers::default());
+        });
+        let whole = took(&mut || held.registry.replace_devices(now.values().cloned().collect()));
+        eprintln!(
+            "beside the lock {beside:?}, with it {locked:?}; the whole list would take {whole:?}"
+        );
+        assert_eq!(held.registry.device(&one).unwrap().label, "Roof");
     }
 }

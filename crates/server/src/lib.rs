@@ -19,7 +19,6 @@ mod passing;
 pub mod presence_topics;
 pub mod replicas;
 pub mod requests;
-mod room;
 mod shares;
 mod start;
 pub mod telemetry;

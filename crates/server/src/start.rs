@@ -29,7 +29,7 @@ use crate::{
     },
     events::{self, Events, EventsParts},
     fleet::{Fleet, FleetParts, Onboarding, OnboardingParts},
-    http::{App, HttpServer, Metrics, ServeLimits, Waiting, metrics_router},
+    http::{App, HttpServer, Metrics, ReadingHistory, ServeLimits, Waiting, metrics_router},
     link::{Link, LinkParts, Listener},
     presence_topics::PresenceTopics,
     replicas::{Holdings, JoinError, Membership, MembershipParts, Missed},
@@ -314,6 +314,7 @@ impl Server {
             desk: desk.clone(),
             telemetry,
             history: parts.history,
+            reading: ReadingHistory::default(),
             events: events.clone(),
             alarm_texts,
             fleet: fleet.clone(),
@@ -546,8 +547,9 @@ fn settings(config: &Config) -> requests::Settings {
 }
 
 fn telemetry_settings(config: &Config) -> telemetry::Settings {
-    let config::Telemetry { flush, pending_bytes_max, rules } = config.telemetry.clone();
-    telemetry::Settings { flush, pending_bytes_max, rules }
+    let config::Telemetry { flush, pending_bytes_max, latest_bytes_max, rules } =
+        config.telemetry.clone();
+    telemetry::Settings { flush, pending_bytes_max, latest_bytes_max, rules }
 }
 
 /// Has what an administrator changes take effect. A session of our own broker that was let in under an old password, for

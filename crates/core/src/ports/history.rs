@@ -58,6 +58,10 @@ pub struct SamplePlace {
 pub struct SamplesRead {
     /// Each with its place.
     pub samples: Vec<(SamplePlace, Sample)>,
+    /// Pieces they lie in, and the bytes of these.
+    pub pieces: usize,
+    /// See `pieces`.
+    pub bytes: usize,
     /// Where the rest begins; nothing when this was all.
     pub rest: Option<SamplePlace>,
 }
@@ -116,11 +120,13 @@ pub trait TelemetryStore: Send + Sync {
         devices: Vec<(TenantId, DeviceSn)>,
     ) -> Result<BTreeMap<DeviceSn, Latest>, StoreError>;
 
-    /// Samples, oldest first, as many as lie in `pieces_max` pieces.
+    /// Samples, oldest first, as many as lie in `pieces_max` pieces and `bytes_max` bytes, but of one piece at least. Reads
+    /// and takes apart on a thread that may block.
     async fn samples(
         &self,
         range: SampleRange,
         pieces_max: usize,
+        bytes_max: usize,
     ) -> Result<SamplesRead, StoreError>;
 
     /// Does a little of what the rules want. Never holds up what is to be kept for long.

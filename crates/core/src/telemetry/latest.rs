@@ -11,6 +11,8 @@ use crate::time::{Mono, Now, Timestamp};
 pub const BLOCKS_MAX: usize = 512;
 /// Bytes of one device: keys and values together.
 pub const BYTES_MAX: usize = 256 * 1024;
+/// What holding one block takes beside its key and value, about.
+const BLOCK_BYTES: usize = 128;
 /// Bytes of one key.
 pub const KEY_BYTES_MAX: usize = 128;
 
@@ -39,6 +41,8 @@ pub struct Merged {
     pub changed: usize,
     /// Blocks that found no room.
     pub left_out: usize,
+    /// Blocks that would have found room, had others not taken it.
+    pub crowded_out: usize,
 }
 
 impl Block {
@@ -74,7 +78,22 @@ impl Latest {
     /// # Errors
     /// When `data` is not a JSON object; nothing is taken of it then.
     pub fn merge(&mut self, data: &str, source: Source, now: Now) -> Result<Merged, NotAnObject> {
-        self.take(data, source, now.wall, Some(now.mono))
+        self.merge_within(data, source, now, usize::MAX)
+    }
+
+    /// The same, where [`Latest::held_bytes`] may grow by no more than `room`.
+    ///
+    /// # Errors
+    /// As [`Latest::merge`].
+    pub fn merge_within(
+        &mut self,
+        data: &str,
+        source: Source,
+        now: Now,
+        room: usize,
+    ) -> Result<Merged, NotAnObject> {
+        let held_max = self.held_bytes().saturating_add(room);
+        self.take_within(data, source, (now.wall, Some(now.mono)), held_max)
     }
 
     /// The same for what was heard at some other time.
@@ -83,26 +102,43 @@ impl Latest {
         data: &str,
         source: Source,
         at: Timestamp,
-        heard: Option<Mono>,
+    ) -> Result<Merged, NotAnObject> {
+        self.take_within(data, source, (at, None), usize::MAX)
+    }
+
+    fn take_within(
+        &mut self,
+        data: &str,
+        source: Source,
+        (at, heard): (Timestamp, Option<Mono>),
+        held_max: usize,
     ) -> Result<Merged, NotAnObject> {
         if !data.trim_start().starts_with('{') {
             return Err(NotAnObject);
         }
         let mut merged = Merged::default();
         each_block(data, &mut |key, value| {
-            self.put(key, value, Block { value: String::new(), source, at, heard }, &mut merged);
+            let block = Block { value: String::new(), source, at, heard };
+            self.put(key, value, block, held_max, &mut merged);
         })?;
         self.updated_at = Some(at);
         Ok(merged)
     }
 
-    fn put(&mut self, key: &str, value: &str, block: Block, merged: &mut Merged) {
+    fn put(&mut self, key: &str, value: &str, block: Block, held_max: usize, merged: &mut Merged) {
+        let held = self.held_bytes();
         if let Some(known) = self.blocks.get_mut(key) {
             let rest = self.bytes - known.value.len();
-            if BYTES_MAX < rest + value.len() {
+            let grows = value.len().saturating_sub(known.value.len());
+            let is_too_long = BYTES_MAX < rest + value.len();
+            if is_too_long || (grows > 0 && held_max < held + grows) {
                 self.bytes = rest - key.len();
                 self.blocks.remove(key);
-                merged.left_out += 1;
+                if is_too_long {
+                    merged.left_out += 1
+                } else {
+                    merged.crowded_out += 1
+                }
                 return;
             }
             self.bytes = rest + value.len();
@@ -119,6 +155,10 @@ impl Latest {
             merged.left_out += 1;
             return;
         }
+        if held_max < held + key.len() + value.len() + BLOCK_BYTES {
+            merged.crowded_out += 1;
+            return;
+        }
         self.bytes = bytes;
         merged.changed += 1;
         self.blocks.insert(key.into(), Block { value: value.to_owned(), ..block });
@@ -126,14 +166,21 @@ impl Latest {
 
     /// Adds what was known earlier and has not been told anew.
     pub fn recall(&mut self, earlier: Self) {
+        self.recall_within(earlier, usize::MAX);
+    }
+
+    /// The same, where [`Latest::held_bytes`] may grow by no more than `room`.
+    pub fn recall_within(&mut self, earlier: Self, room: usize) -> Merged {
+        let held_max = self.held_bytes().saturating_add(room);
         let mut merged = Merged::default();
         for (key, block) in earlier.blocks {
             if !self.blocks.contains_key(&key) {
                 let value = block.value.clone();
-                self.put(&key, &value, block, &mut merged);
+                self.put(&key, &value, block, held_max, &mut merged);
             }
         }
         self.updated_at = self.updated_at.max(earlier.updated_at);
+        merged
     }
 
     /// Every block, by name.
@@ -151,6 +198,12 @@ impl Latest {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// What holding it takes, about.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.bytes + self.blocks.len() * BLOCK_BYTES
     }
 
     /// Whether there is nothing.
@@ -196,7 +249,7 @@ impl Latest {
             let Some(source) = Source::parse(source) else { return };
             let at = Timestamp::from_millis(at);
             let block = Block { value: String::new(), source, at, heard: None };
-            latest.put(key, value.get(), block, &mut merged);
+            latest.put(key, value.get(), block, usize::MAX, &mut merged);
             latest.updated_at = latest.updated_at.max(Some(at));
         })?;
         Ok(latest)

@@ -28,7 +28,7 @@ impl Steps {
         };
         let (_, latest) = self.open.get_or_insert_with(|| (number, Latest::default()));
         // What is no object has nothing to be merged.
-        let _ = latest.take(&sample.values, sample.source, sample.at, None);
+        let _ = latest.take(&sample.values, sample.source, sample.at);
         done
     }
 

@@ -72,7 +72,7 @@ impl Queue {
             && bytes <= self.bytes.left(tenant, tenants)
             && self.places.take(tenant, 1, tenants);
         if fits {
-            self.bytes.put(tenant, bytes, tenants);
+            self.bytes.put(tenant, bytes);
             let share = Share { events: share.events + 1, bytes: share.bytes + bytes };
             self.of_gateway.insert(gateway.clone(), share);
             self.events.push_back(pending);
@@ -181,10 +181,10 @@ mod tests {
     fn neither_number_nor_size_grows_without_bound() {
         let mut queue = Queue::default();
         let taken = (0..EVENTS_MAX + 100).filter(|n| queue.push(pending(&format!("G{n}"), 1), 1));
-        assert_eq!(taken.count(), EVENTS_MAX);
+        assert_eq!(taken.count(), EVENTS_MAX / 4 * 3, "all but the part of whoever comes next");
         let mut queue = Queue::default();
         let big = (0..100).filter(|n| queue.push(pending(&format!("G{n}"), 1024 * 1024), 1));
-        assert_eq!(big.count(), 32);
+        assert_eq!(big.count(), 24);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::{
     devices,
     list::parse_time,
     problem::{Problem, ProblemBody},
-    query::{InPath, PageParams, Query},
+    query::{InPath, Page, PageParams, Query},
     signed::Signed,
     words::EventKindWord,
 };
@@ -117,27 +117,35 @@ pub async fn list_device_events(
 ) -> Result<Json<EventPage>, Problem> {
     signed
         .reading(&app, Permission::EventRead, async |caller| {
-            let known = ["types", "method", "from", "to", "limit", "cursor"];
-            let mut query = Query::read(query.as_deref(), &known);
-            let types =
-                "types of events separated by commas, such as device.event,device.alarm_raised";
-            let filter = EventFilter {
-                kinds: query.take("types", types, kinds).unwrap_or_default(),
-                method: query.take("method", "a method name", |text| Some(text.to_owned())),
-                from: query.take("from", "an RFC 3339 time", parse_time),
-                to: query.take("to", "an RFC 3339 time", parse_time),
-            };
-            let page = query.page(|text| text.parse::<Uuid>().ok());
-            query.finish()?;
+            let (filter, page) = read(query.as_deref())?;
             let device = devices::find(&app, &caller, &device)?.sn;
             let (store, tenant) = (app.events.store(), caller.tenant());
-            let found = store.events_of(tenant, device, filter, page.cursor, page.to_read()).await;
-            let mut found = found.map_err(|error| Problem::store(&error))?;
-            let next_cursor = page.cut(&mut found, |last| last.id.to_string());
+            let read = |before, most| {
+                store.events_of(tenant, device.clone(), filter.clone(), before, most)
+            };
+            let found = page.gather(|event| event.data.len(), |last| last.id, read).await;
+            let (found, next) = found.map_err(|error| Problem::store(&error))?;
+            let next_cursor = next.map(|id| id.to_string());
             let items = found.iter().map(|event| EventView::of(event, &app)).collect();
             Ok(Json(EventPage { items, next_cursor }))
         })
         .await
+}
+
+/// What a query asks for: which events, and which page of them.
+pub fn read(query: Option<&str>) -> Result<(EventFilter, Page<Uuid>), Problem> {
+    let known = ["types", "method", "from", "to", "limit", "cursor"];
+    let mut query = Query::read(query, &known);
+    let types = "types of events separated by commas, such as device.event,device.alarm_raised";
+    let filter = EventFilter {
+        kinds: query.take("types", types, kinds).unwrap_or_default(),
+        method: query.take("method", "a method name", |text| Some(text.to_owned())),
+        from: query.take("from", "an RFC 3339 time", parse_time),
+        to: query.take("to", "an RFC 3339 time", parse_time),
+    };
+    let page = query.page(|text| text.parse::<Uuid>().ok());
+    query.finish()?;
+    Ok((filter, page))
 }
 
 fn kinds(text: &str) -> Option<BTreeSet<EventKind>> {

@@ -8,7 +8,7 @@ use axum::{
 };
 use serde::Serialize;
 use utmos_core::{
-    command::Status,
+    command::{Command, Status},
     credential::Permission,
     id::{CommandId, DeviceSn},
     ports::CommandFilter,
@@ -63,15 +63,24 @@ pub async fn list_commands(
         .reading(&app, Permission::CommandRead, async |caller| {
             let (filter, page) = read(query.as_deref())?;
             let filter = CommandFilter { devices: caller.devices().cloned(), ..filter };
-            let (tenant, most) = (caller.tenant(), page.to_read());
-            let commands = app.store.commands_of(tenant, filter, page.cursor, most).await;
-            let mut commands = commands.map_err(|error| Problem::store(&error))?;
-            let next_cursor = page.cut(&mut commands, |last| last.spec.id.to_string());
+            let (store, tenant) = (&app.store, caller.tenant());
+            let read = |before, most| store.commands_of(tenant, filter.clone(), before, most);
+            let found = page.gather(said, |last| last.spec.id, read).await;
+            let (commands, next) = found.map_err(|error| Problem::store(&error))?;
+            let next_cursor = next.map(|id| id.to_string());
             let items =
                 commands.iter().map(|command| CommandView::of(command, &app.catalogue)).collect();
             Ok(Json(CommandPage { items, next_cursor }))
         })
         .await
+}
+
+/// How much a command says.
+fn said(command: &Command) -> usize {
+    let (spec, life) = (&command.spec, &command.life);
+    let response = life.response.as_ref().map_or(0, |response| response.data.len());
+    let progress = life.execution.as_ref().and_then(|execution| execution.ext.as_ref());
+    spec.payload.len() + response + progress.map_or(0, |ext| ext.len())
 }
 
 /// What a query asks for: which commands, and which page of them.

@@ -36,7 +36,7 @@ fn render(app: &App) -> String {
     let events = app.events.figures();
     let mut text = String::new();
     let (fleet, onboarding) = (app.fleet.figures(), app.onboarding.figures());
-    let counters: [(&str, &str, &AtomicU64); 33] = [
+    let counters: [(&str, &str, &AtomicU64); 34] = [
         ("commands_accepted", "Commands stored", &driver.accepted),
         ("commands_published", "Messages handed to the broker", &driver.published),
         ("commands_ended", "Commands that ended", &driver.ended),
@@ -90,6 +90,11 @@ fn render(app: &App) -> String {
             "Telemetry that found no room or could not be written",
             &telemetry.dropped,
         ),
+        (
+            "telemetry_latest_left_out",
+            "Properties left out of the latest since their tenant's share of it was full",
+            &telemetry.crowded_out,
+        ),
         ("events_received", "Events of devices, every copy", &events.received),
         ("events_repeated", "Events of devices that told nothing new", &events.repeated),
         ("events_stored", "Events of devices that were stored", &events.stored),
@@ -133,6 +138,11 @@ fn render(app: &App) -> String {
             "telemetry_pending_bytes",
             "Bytes of samples that wait to be written",
             app.telemetry.pending_bytes(),
+        ),
+        (
+            "telemetry_latest_bytes",
+            "Bytes that are held of the latest of all devices",
+            app.telemetry.latest_bytes(),
         ),
         (
             "history_bytes",

@@ -21,6 +21,7 @@ mod operations;
 mod places;
 pub mod problem;
 mod query;
+mod reading_history;
 mod request_id;
 mod requests;
 mod requests_reply;
@@ -54,6 +55,7 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use self::hidden::{Hidden, Secrets};
+pub use self::reading_history::ReadingHistory;
 pub use self::serve::{HttpServer, Limits as ServeLimits};
 use crate::{
     directory::Directory,
@@ -85,6 +87,8 @@ pub struct App {
     pub telemetry: Arc<Telemetry>,
     /// Where that is kept.
     pub history: Arc<dyn TelemetryStore>,
+    /// Who reads it.
+    pub reading: ReadingHistory,
     /// What happens at devices.
     pub events: Arc<Events>,
     /// What alarms mean.

@@ -1,9 +1,9 @@
-//! Who may hold a connection. Any number of connections that have proved themselves, up to all places there are; those
-//! that never carried a verified request are strangers: bounded for each peer, and let go, the oldest first, when
-//! somebody else needs the place.
+//! Who may hold a connection. One that carried a verified request is its tenant's and stays, as far as the tenant's share
+//! of all places goes. Those that never carried one, and those beyond the share, are strangers: bounded for each peer, and
+//! let go, the oldest first, when somebody else needs the place.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, Ipv6Addr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -13,6 +13,9 @@ use std::{
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use utmos_core::id::TenantId;
+
+use crate::shares::Room;
 
 /// One peer's strangers hold at most this part of all places.
 const STRANGERS_OF_PEER_SHARE: usize = 8;
@@ -29,10 +32,11 @@ pub struct Places {
     freed: Notify,
 }
 
-#[derive(Default)]
 struct State {
     last: u64,
-    open: HashSet<u64>,
+    /// Each with the tenant that it was proved for.
+    open: HashMap<u64, Option<TenantId>>,
+    proved: Room,
     /// Oldest first.
     strangers: BTreeMap<u64, Stranger>,
     of_peer: HashMap<IpAddr, BTreeSet<u64>>,
@@ -59,7 +63,14 @@ impl Places {
     }
 
     fn bounded(connections_max: usize, strangers_of_peer_max: usize) -> Arc<Self> {
-        let (state, freed) = (Mutex::default(), Notify::new());
+        let state = State {
+            last: 0,
+            open: HashMap::new(),
+            proved: Room::new(connections_max),
+            strangers: BTreeMap::new(),
+            of_peer: HashMap::new(),
+        };
+        let (state, freed) = (Mutex::new(state), Notify::new());
         Arc::new(Self { connections_max, strangers_of_peer_max, state, freed })
     }
 
@@ -88,7 +99,7 @@ impl Places {
         }
         state.last += 1;
         let (id, cut) = (state.last, CancellationToken::new());
-        state.open.insert(id);
+        state.open.insert(id, None);
         state.strangers.insert(id, Stranger { peer, cut: cut.clone() });
         state.of_peer.entry(peer).or_default().insert(id);
         Some(Place { id, is_stranger: AtomicBool::new(true), cut, places: self.clone() })
@@ -103,7 +114,7 @@ impl State {
     fn evict(&mut self, id: u64) {
         self.open.remove(&id);
         if let Some(stranger) = self.forget_stranger(id) {
-            tracing::debug!(peer = %stranger.peer, "closed a connection that never carried a verified request, to make room");
+            tracing::debug!(peer = %stranger.peer, "closed a connection that carried no verified request, or was beyond its tenant's share, to make room");
             stranger.cut.cancel();
         }
     }
@@ -121,10 +132,19 @@ impl State {
 }
 
 impl Place {
-    /// The connection carried a verified request: its place is its own from now on.
-    pub fn prove(&self) {
-        if self.is_stranger.swap(false, Ordering::Relaxed) {
-            self.places.lock().forget_stranger(self.id);
+    /// The connection carried a verified request of one of so many tenants: its place is that tenant's from now on, if its
+    /// share has room for one more. Otherwise it stays a stranger, until it carries another request and there is.
+    pub fn prove(&self, tenant: TenantId, tenants: usize) {
+        if !self.is_stranger.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut guard = self.places.lock();
+        let state = &mut *guard;
+        let Some(owner @ None) = state.open.get_mut(&self.id) else { return };
+        if state.proved.take(tenant, 1, tenants) {
+            *owner = Some(tenant);
+            state.forget_stranger(self.id);
+            self.is_stranger.store(false, Ordering::Relaxed);
         }
     }
 
@@ -139,7 +159,11 @@ impl Drop for Place {
         let was_open = {
             let mut state = self.places.lock();
             state.forget_stranger(self.id);
-            state.open.remove(&self.id)
+            let owner = state.open.remove(&self.id);
+            if let Some(tenant) = owner.flatten() {
+                state.proved.give_back(tenant, 1);
+            }
+            owner.is_some()
         };
         if was_open {
             self.places.freed.notify_one();
@@ -161,11 +185,16 @@ fn whole_peer(address: IpAddr) -> IpAddr {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use futures_util::FutureExt;
+    use uuid::Uuid;
 
     use super::*;
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    fn tenant(number: u128) -> TenantId {
+        TenantId::new(Uuid::from_u128(number))
     }
 
     fn is_cut(place: &Place) -> bool {
@@ -180,7 +209,7 @@ mod tests {
         let (first, second) = (take("10.0.0.1"), take("::ffff:10.0.0.1"));
         let third = take("10.0.0.1");
         assert!(is_cut(&first) && !is_cut(&second) && !is_cut(&third) && !is_cut(&other));
-        second.prove();
+        second.prove(tenant(1), 1);
         let fourth = take("10.0.0.1");
         assert!(!is_cut(&second) && !is_cut(&third), "only strangers count");
         drop(fourth);
@@ -197,14 +226,14 @@ mod tests {
         let places = Places::bounded(3, 64);
         let take = |text: &str| places.try_take(ip(text));
         let proved = take("10.0.0.1").unwrap();
-        proved.prove();
+        proved.prove(tenant(1), 0);
         let (old, new) = (take("10.0.0.2").unwrap(), take("10.0.0.3").unwrap());
         let latest = take("10.0.0.4").unwrap();
         assert_eq!([&proved, &old, &new, &latest].map(is_cut), [false, true, false, false]);
         // Its end, later, frees no second place.
         drop(old);
-        new.prove();
-        latest.prove();
+        new.prove(tenant(1), 0);
+        latest.prove(tenant(2), 0);
         assert!(take("10.0.0.5").is_none(), "all have proved themselves");
         drop(new);
         assert!(take("10.0.0.5").is_some());
@@ -214,12 +243,47 @@ mod tests {
     async fn who_finds_no_place_gets_the_next_that_is_free() {
         let places = Places::bounded(1, 64);
         let held = places.try_take(ip("10.0.0.1")).unwrap();
-        held.prove();
+        held.prove(tenant(1), 0);
         let mut waits = Box::pin(places.take(ip("10.0.0.2")));
         assert!((&mut waits).now_or_never().is_none());
         drop(held);
         assert!(waits.now_or_never().is_some());
         assert!(places.lock().open.is_empty() && places.lock().of_peer.is_empty());
+    }
+
+    #[test]
+    fn a_tenant_holds_its_share_and_leaves_every_other_one_theirs() {
+        let places = Places::bounded(120, 120);
+        let from =
+            |last: usize| places.try_take(ip(&format!("10.0.{}.{}", last / 200, last % 200)));
+        let proved = |number: u128, last: usize| {
+            let place = from(last).unwrap();
+            place.prove(tenant(number), 2);
+            place
+        };
+        let flood: Vec<Place> = (0..1_000).map(|last| proved(1, last)).collect();
+        let kept = |flood: &[Place]| flood.iter().filter(|place| !is_cut(place)).count();
+        assert_eq!(kept(&flood), 120, "it may use what nobody needs");
+        let own = |number: u128| places.lock().proved.left(tenant(number), 2);
+        assert_eq!((own(1), own(2)), (0, 20));
+        // Another tenant comes in its place, and stays whatever the first one does.
+        let others: Vec<Place> = (0..20).map(|last| proved(2, last)).collect();
+        let more: Vec<Place> = (0..1_000).map(|last| proved(1, last)).collect();
+        assert!(!others.iter().any(is_cut));
+        assert_eq!((kept(&flood), kept(&more)), (80, 20));
+        // Whoever has not signed yet takes none of what was proved.
+        let strangers: Vec<Place> = (0..1_000).map(|last| from(last).unwrap()).collect();
+        assert_eq!((kept(&flood), kept(&more), kept(&strangers)), (80, 0, 20));
+        assert!(!others.iter().any(is_cut));
+        // One beyond its share is proved with a later request, once there is room for it.
+        let late = from(1).unwrap();
+        late.prove(tenant(1), 2);
+        drop(flood);
+        late.prove(tenant(1), 2);
+        assert_eq!(own(1), 79);
+        drop((others, more, strangers, late));
+        let left = places.lock();
+        assert_eq!((left.open.len(), left.proved.taken()), (0, 0));
     }
 
     #[test]

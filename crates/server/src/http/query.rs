@@ -6,6 +6,7 @@ use axum::{
     extract::{FromRequestParts, Path},
     http::request::Parts,
 };
+use utmos_core::ports::StoreError;
 use utoipa::IntoParams;
 
 use super::problem::{Detail, Problem, cut};
@@ -28,6 +29,11 @@ pub const LIMIT_MAX: usize = 500;
 /// A page when nobody asks.
 const LIMIT_DEFAULT: usize = 100;
 
+/// Bytes of what the items of one page say. One alone may say more.
+const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Rows that are read in one go for a page: each may be large, and is in memory before it is known how large.
+const ROWS_A_READ: usize = 32;
+
 /// The parameters of every list that comes in pages, as they are documented.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -41,11 +47,49 @@ pub struct PageParams {
 }
 
 /// Which page of a list is asked for.
+#[derive(Debug)]
 pub struct Page<C> {
     /// How many items it has at most.
     pub limit: usize,
     /// Where it begins: right after this. `None` for the first.
     pub cursor: Option<C>,
+}
+
+impl<C: Clone> Page<C> {
+    /// Reads a page a few rows at a time, until it is full or says as much as one may. Answers what is on it, and where the
+    /// next one begins, if there is one. `read` reads so many after a place, and `said` tells how much an item says.
+    ///
+    /// # Errors
+    /// As `read`.
+    pub async fn gather<T, F>(
+        self,
+        said: impl Fn(&T) -> usize,
+        place: impl Fn(&T) -> C,
+        read: impl Fn(Option<C>, usize) -> F,
+    ) -> Result<(Vec<T>, Option<C>), StoreError>
+    where
+        F: Future<Output = Result<Vec<T>, StoreError>>,
+    {
+        let (mut items, mut bytes, mut cursor) = (Vec::new(), 0, self.cursor);
+        loop {
+            let most = (self.limit + 1 - items.len()).min(ROWS_A_READ);
+            let found = read(cursor, most).await?;
+            let is_last = found.len() < most;
+            for one in found {
+                bytes += said(&one);
+                let is_full = items.len() == self.limit || PAGE_BYTES_MAX < bytes;
+                if let Some(last) = items.last().filter(|_| is_full) {
+                    let next = place(last);
+                    return Ok((items, Some(next)));
+                }
+                items.push(one);
+            }
+            cursor = items.last().map(&place);
+            if is_last {
+                return Ok((items, None));
+            }
+        }
+    }
 }
 
 impl<C> Page<C> {
@@ -132,6 +176,7 @@ pub fn between(least: usize, most: usize) -> impl FnOnce(&str) -> Option<usize> 
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
     #[test]
@@ -143,6 +188,45 @@ mod tests {
         assert_eq!(cut(vec![1, 2, 3]), (Some("2".to_owned()), vec![1, 2]));
         assert_eq!(cut(vec![1, 2]), (None, vec![1, 2]));
         assert_eq!(cut(vec![]), (None, vec![]));
+    }
+
+    /// Items of a list, from the last to the first, each as large as its number.
+    async fn pages(limit: usize, sizes: Vec<usize>) -> Vec<Vec<usize>> {
+        let (mut cursor, mut pages) = (None, Vec::new());
+        loop {
+            let page = Page { limit, cursor };
+            let read = async |after: Option<usize>, most: usize| {
+                assert!(most <= ROWS_A_READ);
+                let rest = (0..after.unwrap_or(sizes.len())).rev().take(most);
+                Ok(rest.map(|number| (number, sizes[number])).collect::<Vec<_>>())
+            };
+            let read = |after, most| Box::pin(read(after, most));
+            let found = page.gather(|(_, size)| *size, |(number, _)| *number, read).await;
+            let (items, next) = found.unwrap();
+            pages.push(items.into_iter().map(|(number, _)| number).collect());
+            cursor = next;
+            if cursor.is_none() {
+                return pages;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_page_ends_where_it_would_say_too_much_and_every_item_is_on_one() {
+        const MIB: usize = 1024 * 1024;
+        let counts = |pages: Vec<Vec<usize>>| {
+            let all: Vec<usize> = pages.concat();
+            assert_eq!(all, (0..all.len()).rev().collect::<Vec<_>>());
+            pages.iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        assert_eq!(counts(pages(500, vec![0; 100]).await), [100]);
+        assert_eq!(counts(pages(10, vec![0; 20]).await), [10, 10]);
+        assert_eq!(counts(pages(64, vec![1; 129]).await), [64, 64, 1]);
+        assert_eq!(counts(pages(500, vec![MIB; 10]).await), [4, 4, 2]);
+        assert_eq!(counts(pages(500, vec![5 * MIB; 3]).await), [1, 1, 1]);
+        let uneven = [vec![3 * MIB, 3 * MIB], vec![10; 100]].concat();
+        assert_eq!(counts(pages(500, uneven).await), [101, 1]);
+        assert_eq!(counts(pages(500, Vec::new()).await), [0]);
     }
 
     #[test]

@@ -20,8 +20,8 @@ use utoipa::ToSchema;
 
 use super::{
     App,
-    problem::{Code, Detail, Problem, ProblemBody},
-    query::{InPath, PageParams, Query},
+    problem::{Code, Detail, Problem, ProblemBody, cut},
+    query::{InPath, Page, PageParams, Query},
     signed::Signed,
     words::{ReplySourceWord, RoutingDecisionWord},
 };
@@ -115,37 +115,46 @@ pub async fn list_device_requests(
 ) -> Result<Json<DeviceRequestPage>, Problem> {
     signed
         .reading(&app, Permission::DeviceRequestRead, async |caller| {
-            let known = ["vendor", "device_id", "request_type", "state", "limit", "cursor"];
-            let mut query = Query::read(query.as_deref(), &known);
-            let vendor = query.take("vendor", "a vendor", |text| Some(text.to_owned()));
-            let filter = RequestFilter {
-                device: query
-                    .take("device_id", "a serial number", |text| DeviceSn::parse(text).ok()),
-                request_type: query.take("request_type", "a type", |text| Some(text.to_owned())),
-                state: query.take(
-                    "state",
-                    "one of the five states, such as AWAITING_REPLY",
-                    RoutingDecision::parse,
-                ),
-                devices: caller.devices().cloned(),
-            };
-            let page = query.page(|text| text.parse::<DeviceRequestId>().ok());
-            query.finish()?;
-            if let Some(other) = vendor.filter(|vendor| vendor != "dji") {
-                let detail = Detail::new("query:vendor", "must be dji").given(other.into());
-                return Err(Problem {
-                    code: Code::UnsupportedVendor,
-                    ..Problem::invalid(vec![detail])
-                });
-            }
+            let (filter, page) = read(query.as_deref())?;
+            let filter = RequestFilter { devices: caller.devices().cloned(), ..filter };
             let (store, tenant) = (app.desk.store(), caller.tenant());
-            let found = store.requests_of(tenant, filter, page.cursor, page.to_read()).await;
-            let mut found = found.map_err(|error| Problem::store(&error))?;
-            let next_cursor = page.cut(&mut found, |last| last.asked.id.to_string());
+            let read = |before, most| store.requests_of(tenant, filter.clone(), before, most);
+            let found = page.gather(said, |last| last.asked.id, read).await;
+            let (found, next) = found.map_err(|error| Problem::store(&error))?;
+            let next_cursor = next.map(|id| id.to_string());
             let items = found.iter().map(DeviceRequestView::of).collect();
             Ok(Json(DeviceRequestPage { items, next_cursor }))
         })
         .await
+}
+
+/// How much a request and its answer say.
+fn said(request: &DeviceRequest) -> usize {
+    request.asked.payload.len() + request.reply.as_ref().map_or(0, |reply| reply.data.len())
+}
+
+/// What a query asks for: which requests, and which page of them.
+pub fn read(query: Option<&str>) -> Result<(RequestFilter, Page<DeviceRequestId>), Problem> {
+    let known = ["vendor", "device_id", "request_type", "state", "limit", "cursor"];
+    let mut query = Query::read(query, &known);
+    let vendor = query.take("vendor", "a vendor", |text| Some(text.to_owned()));
+    let filter = RequestFilter {
+        device: query.take("device_id", "a serial number", |text| DeviceSn::parse(text).ok()),
+        request_type: query.take("request_type", "a type", |text| Some(text.to_owned())),
+        state: query.take(
+            "state",
+            "one of the five states, such as AWAITING_REPLY",
+            RoutingDecision::parse,
+        ),
+        devices: None,
+    };
+    let page = query.page(|text| text.parse().ok());
+    query.finish()?;
+    if let Some(other) = vendor.filter(|vendor| vendor != "dji") {
+        let detail = Detail::new("query:vendor", "must be dji").given(cut(&other).into());
+        return Err(Problem { code: Code::UnsupportedVendor, ..Problem::invalid(vec![detail]) });
+    }
+    Ok((filter, page))
 }
 
 /// Tells what a device asked, and how that was answered.

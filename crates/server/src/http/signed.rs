@@ -87,7 +87,7 @@ impl FromRequest<Arc<App>> for Signed {
         let now = app.clock.now().wall;
         let caller = signing::verify(credential.as_ref(), &head, signed, request_id, peer, now)?;
         if let Some(place) = parts.extensions.get::<Arc<Place>>() {
-            place.prove();
+            place.prove(caller.tenant(), app.directory.callers());
         }
         Ok(Self { caller, body, is_json: is_json(&parts.headers) })
     }

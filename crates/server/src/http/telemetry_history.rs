@@ -3,14 +3,14 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use axum::{
-    Json,
     extract::{RawQuery, State},
+    response::Response,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utmos_core::{
     credential::Permission,
-    ports::{SamplePlace, SampleRange, StoreError, TelemetryStore},
+    ports::{SamplePlace, SampleRange, SamplesRead, StoreError, TelemetryStore},
     telemetry::{Sample, Steps, pick_blocks},
     time::Timestamp,
 };
@@ -20,7 +20,8 @@ use super::{
     App, devices,
     list::parse_time,
     problem::{Problem, ProblemBody},
-    query::{InPath, PageParams, Query, between},
+    query::{InPath, Page, PageParams, Query, between},
+    reading_history::Question,
     signed::Signed,
     telemetry::{FIELDS_WANTED, parse_fields},
 };
@@ -29,13 +30,16 @@ use super::{
 pub const RANGE_DEFAULT: Duration = Duration::from_secs(3600);
 /// Longest step, in seconds.
 const STEP_SECONDS_MAX: usize = 3_600;
-/// Pieces of the history that are read in one go …
-pub const PIECES_A_READ: usize = 32;
-/// … and for one page: an hour at the default settings. Where that is not enough for a full page, a shorter one tells where
-/// the next begins.
+/// Bytes of values in one page. One sample alone may have more. Where a page would have more, a shorter one tells where the
+/// next begins; so it does when that much of the history was read for it:
+const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// pieces, which are an hour at the default settings of one that speaks all the time, …
 const PIECES_A_PAGE: usize = 360;
-/// The same while not even one step has come to its end.
+/// … and bytes.
+const READ_BYTES_A_PAGE: usize = 16 * 1024 * 1024;
+/// The same while not even one step has come to its end. What is kept of a device in an hour, the longest step, is less.
 const PIECES_A_STEP: usize = 4_096;
+const READ_BYTES_A_STEP: usize = 96 * 1024 * 1024;
 
 /// A page of samples.
 #[derive(Debug, Serialize, ToSchema)]
@@ -85,46 +89,56 @@ pub async fn list_samples(
     InPath(device): InPath,
     RawQuery(query): RawQuery,
     signed: Signed,
-) -> Result<Json<SamplePage>, Problem> {
+) -> Result<Response, Problem> {
     signed
         .reading(&app, Permission::TelemetryRead, async |caller| {
-            let known = ["from", "to", "fields", "step_seconds", "limit", "cursor"];
-            let mut query = Query::read(query.as_deref(), &known);
-            let times = take_times(&mut query);
-            let (from, to) = range_of(&mut query, times, app.clock.now().wall);
-            let fields = query.take("fields", FIELDS_WANTED, parse_fields);
-            let step = query.take(
-                "step_seconds",
-                "a whole number of seconds from 1 to 3600",
-                between(1, STEP_SECONDS_MAX),
-            );
-            let page = query.page(parse_place);
-            query.finish()?;
+            let wanted = read(query.as_deref(), app.clock.now().wall)?;
             let device = devices::find(&app, &caller, &device)?.sn;
-            let asked = Asked {
-                range: SampleRange {
-                    tenant: caller.tenant(),
-                    device,
-                    from,
-                    to,
-                    begin: page.cursor,
-                },
-                fields,
-                limit: page.limit,
+            let range = SampleRange {
+                tenant: caller.tenant(),
+                device,
+                from: wanted.from,
+                to: wanted.to,
+                begin: wanted.page.cursor,
             };
-            let found = match step {
-                None => asked.samples(&*app.history).await,
-                Some(seconds) => {
-                    asked.steps(&*app.history, Duration::from_secs(seconds as u64)).await
-                }
-            };
-            let (samples, next) = found.map_err(|error| Problem::store(&error))?;
-            Ok(Json(SamplePage {
-                items: samples.iter().filter_map(SampleView::of).collect(),
-                next_cursor: next.map(place_text),
-            }))
+            let question = app.reading.begin(caller.tenant()).await?;
+            let found = wanted.gather(&*app.history, &question, range).await;
+            let page = found.map_err(|error| Problem::store(&error))?;
+            Ok(question.answer("application/json", &page))
         })
         .await
+}
+
+/// What a query asks for.
+#[derive(Debug)]
+pub struct Wanted {
+    /// From this time on.
+    pub from: Timestamp,
+    /// Before this time.
+    pub to: Timestamp,
+    /// Only these blocks.
+    pub fields: Option<BTreeSet<String>>,
+    /// One sample for each so many seconds.
+    pub step: Option<usize>,
+    /// Which page.
+    pub page: Page<SamplePlace>,
+}
+
+/// Reads a query.
+pub fn read(query: Option<&str>, now: Timestamp) -> Result<Wanted, Problem> {
+    let known = ["from", "to", "fields", "step_seconds", "limit", "cursor"];
+    let mut query = Query::read(query, &known);
+    let times = take_times(&mut query);
+    let (from, to) = range_of(&mut query, times, now);
+    let fields = query.take("fields", FIELDS_WANTED, parse_fields);
+    let step = query.take(
+        "step_seconds",
+        "a whole number of seconds from 1 to 3600",
+        between(1, STEP_SECONDS_MAX),
+    );
+    let page = query.page(parse_place);
+    query.finish()?;
+    Ok(Wanted { from, to, fields, step, page })
 }
 
 /// Takes `from` and `to` out of a query.
@@ -160,71 +174,145 @@ impl SampleView {
     }
 }
 
-/// What is asked for.
-struct Asked {
-    range: SampleRange,
-    fields: Option<BTreeSet<String>>,
-    limit: usize,
-}
-
-type Found = (Vec<Sample>, Option<SamplePlace>);
-
-impl Asked {
-    async fn samples(&self, store: &dyn TelemetryStore) -> Result<Found, StoreError> {
-        let (mut items, mut begin, mut pieces) = (Vec::new(), self.range.begin, 0);
+impl Wanted {
+    async fn gather(
+        self,
+        store: &dyn TelemetryStore,
+        question: &Question,
+        range: SampleRange,
+    ) -> Result<SamplePage, StoreError> {
+        let mut begin = range.begin;
+        let mut page = Gathered::new(self);
         loop {
-            let range = SampleRange { begin, ..self.range.clone() };
-            let read = store.samples(range, PIECES_A_READ).await?;
-            pieces += PIECES_A_READ;
-            for (place, sample) in read.samples {
-                if items.len() == self.limit {
-                    return Ok((items, Some(place)));
+            let range = SampleRange { begin, ..range.clone() };
+            let work = move |read| {
+                let goes_on = page.add(read);
+                (page, goes_on)
+            };
+            let goes_on;
+            (page, goes_on) = question.read(store, range, work).await?;
+            match goes_on {
+                GoesOn::At(place) => begin = Some(place),
+                GoesOn::InNextPage(next) => {
+                    return Ok(SamplePage { items: page.items, next_cursor: next.map(place_text) });
                 }
-                items.extend(self.pick(sample));
-            }
-            match read.rest {
-                Some(rest) if pieces < PIECES_A_PAGE => begin = Some(rest),
-                rest => return Ok((items, rest)),
             }
         }
     }
+}
 
-    async fn steps(&self, store: &dyn TelemetryStore, step: Duration) -> Result<Found, StoreError> {
-        let (mut items, mut begin, mut pieces) = (Vec::new(), self.range.begin, 0);
-        let mut steps = Steps::of(step);
-        // Where the step that is being merged begins: a page that ends within it leaves it to the next.
-        let mut open: Option<SamplePlace> = None;
-        loop {
-            let range = SampleRange { begin, ..self.range.clone() };
-            let read = store.samples(range, PIECES_A_READ).await?;
-            pieces += PIECES_A_READ;
-            for (place, sample) in read.samples {
-                let Some(sample) = self.pick(sample) else { continue };
-                if let Some(done) = steps.push(&sample) {
-                    items.push(done);
-                    open = Some(place);
-                    if items.len() == self.limit {
-                        return Ok((items, open));
-                    }
-                }
-                open = open.or(Some(place));
+/// A page as far as it has come.
+struct Gathered {
+    fields: Option<BTreeSet<String>>,
+    limit: usize,
+    steps: Option<Steps>,
+    /// Where the step that is being merged begins: a page that ends within it leaves it to the next.
+    open: Option<SamplePlace>,
+    items: Vec<SampleView>,
+    bytes: usize,
+    /// What was read for it.
+    pieces: usize,
+    read_bytes: usize,
+}
+
+/// Where a page goes on.
+enum GoesOn {
+    /// There is room for more.
+    At(SamplePlace),
+    /// It has ended; the next begins there, if there is one.
+    InNextPage(Option<SamplePlace>),
+}
+
+impl Gathered {
+    fn new(wanted: Wanted) -> Self {
+        let step = |seconds| Steps::of(Duration::from_secs(seconds as u64));
+        Self {
+            fields: wanted.fields,
+            limit: wanted.page.limit,
+            steps: wanted.step.map(step),
+            open: None,
+            items: Vec::new(),
+            bytes: 0,
+            pieces: 0,
+            read_bytes: 0,
+        }
+    }
+
+    /// Takes in what was read.
+    fn add(&mut self, read: SamplesRead) -> GoesOn {
+        self.pieces += read.pieces;
+        self.read_bytes += read.bytes;
+        let had_enough = match self.steps.take() {
+            None => self.add_samples(read.samples),
+            Some(mut steps) => {
+                let had_enough = self.add_steps(&mut steps, read.samples);
+                self.steps = Some(steps);
+                had_enough
             }
-            let Some(rest) = read.rest else {
-                items.extend(steps.finish());
-                return Ok((items, None));
-            };
-            match open {
-                None if pieces >= PIECES_A_PAGE => return Ok((items, Some(rest))),
-                Some(open) if pieces >= PIECES_A_PAGE && !items.is_empty() => {
-                    return Ok((items, Some(open)));
-                }
-                Some(_) if pieces >= PIECES_A_STEP => {
-                    items.extend(steps.finish());
-                    return Ok((items, Some(rest)));
-                }
-                Some(_) | None => begin = Some(rest),
+        };
+        if let Some(next) = had_enough {
+            return GoesOn::InNextPage(Some(next));
+        }
+        let Some(rest) = read.rest else { return self.end(None) };
+        let is_long = self.pieces >= PIECES_A_PAGE || self.read_bytes >= READ_BYTES_A_PAGE;
+        let is_too_long = self.pieces >= PIECES_A_STEP || self.read_bytes >= READ_BYTES_A_STEP;
+        match self.open {
+            None if is_long => GoesOn::InNextPage(Some(rest)),
+            Some(open) if is_long && !self.items.is_empty() => GoesOn::InNextPage(Some(open)),
+            Some(_) if is_too_long => self.end(Some(rest)),
+            Some(_) | None => GoesOn::At(rest),
+        }
+    }
+
+    /// Ends with the step that is being merged, as far as it has come.
+    fn end(&mut self, rest: Option<SamplePlace>) -> GoesOn {
+        match self.steps.as_mut().and_then(Steps::finish) {
+            Some(last) if !self.push(&last) => GoesOn::InNextPage(self.open),
+            Some(_) | None => GoesOn::InNextPage(rest),
+        }
+    }
+
+    /// Answers where the next page begins, if this one is full.
+    fn add_samples(&mut self, samples: Vec<(SamplePlace, Sample)>) -> Option<SamplePlace> {
+        for (place, sample) in samples {
+            let is_full = self.items.len() == self.limit;
+            if is_full || self.pick(sample).is_some_and(|sample| !self.push(&sample)) {
+                return Some(place);
             }
         }
+        None
+    }
+
+    fn add_steps(
+        &mut self,
+        steps: &mut Steps,
+        samples: Vec<(SamplePlace, Sample)>,
+    ) -> Option<SamplePlace> {
+        for (place, sample) in samples {
+            let Some(sample) = self.pick(sample) else { continue };
+            if let Some(done) = steps.push(&sample) {
+                if !self.push(&done) {
+                    return self.open;
+                }
+                self.open = Some(place);
+                if self.items.len() == self.limit {
+                    return self.open;
+                }
+            }
+            self.open = self.open.or(Some(place));
+        }
+        None
+    }
+
+    /// Adds one, if there is room for it.
+    fn push(&mut self, sample: &Sample) -> bool {
+        let bytes = self.bytes + sample.values.len();
+        if PAGE_BYTES_MAX < bytes && !self.items.is_empty() {
+            return false;
+        }
+        self.bytes = bytes;
+        self.items.extend(SampleView::of(sample));
+        true
     }
 
     /// A sample as far as it was asked for.

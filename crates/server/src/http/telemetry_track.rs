@@ -3,10 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Json,
     extract::{RawQuery, State},
-    http::header,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -15,7 +13,7 @@ use utmos_core::{
     credential::Permission,
     evidence::{Entry, Proof},
     id::{CommandId, DeviceSn},
-    ports::{SampleRange, StoreError, TelemetryStore},
+    ports::{SampleRange, SamplesRead, StoreError, TelemetryStore},
     telemetry::{Position, Track, position_of},
     time::Timestamp,
 };
@@ -26,8 +24,9 @@ use super::{
     get::find,
     problem::{Detail, Problem, ProblemBody},
     query::{InPath, Query},
+    reading_history::Question,
     signed::Signed,
-    telemetry_history::{PIECES_A_READ, range_of, take_times},
+    telemetry_history::{range_of, take_times},
 };
 
 /// Longest range. A flight lasts less than an hour.
@@ -106,18 +105,7 @@ pub async fn get_track(
     signed
         .reading(&app, Permission::TelemetryRead, async |caller| {
             let now = app.clock.now().wall;
-            let mut query = Query::read(query.as_deref(), &["from", "to", "command_id"]);
-            let command: Option<CommandId> =
-                query.take("command_id", "the id of a command", |text| text.parse().ok());
-            let times = take_times(&mut query);
-            if command.is_some() && times != (None, None) {
-                query.refuse("command_id", "cannot be given together with from or to");
-            }
-            let (from, to) = range_of(&mut query, times, now);
-            if RANGE_MAX < to.since(from) {
-                query.refuse("to", "must be at most 6 hours after from");
-            }
-            query.finish()?;
+            let Wanted { from, to, command } = read(query.as_deref(), now)?;
             let device = devices::find(&app, &caller, &device)?.sn;
             let asked = match command {
                 None => Asked { device, from, to, command },
@@ -138,11 +126,40 @@ pub async fn get_track(
                 to: asked.to,
                 begin: None,
             };
-            let positions = positions(&*app.history, range).await;
+            let question = app.reading.begin(caller.tenant()).await?;
+            let positions = positions(&*app.history, &question, range).await;
             let track = asked.draw(&positions.map_err(|error| Problem::store(&error))?);
-            Ok(([(header::CONTENT_TYPE, "application/geo+json")], Json(track)).into_response())
+            Ok(question.answer("application/geo+json", &track))
         })
         .await
+}
+
+/// What a query asks for.
+#[derive(Debug)]
+pub struct Wanted {
+    /// From this time on.
+    pub from: Timestamp,
+    /// Before this time.
+    pub to: Timestamp,
+    /// In place of both.
+    pub command: Option<CommandId>,
+}
+
+/// Reads a query.
+pub fn read(query: Option<&str>, now: Timestamp) -> Result<Wanted, Problem> {
+    let mut query = Query::read(query, &["from", "to", "command_id"]);
+    let command: Option<CommandId> =
+        query.take("command_id", "the id of a command", |text| text.parse().ok());
+    let times = take_times(&mut query);
+    if command.is_some() && times != (None, None) {
+        query.refuse("command_id", "cannot be given together with from or to");
+    }
+    let (from, to) = range_of(&mut query, times, now);
+    if RANGE_MAX < to.since(from) {
+        query.refuse("to", "must be at most 6 hours after from");
+    }
+    query.finish()?;
+    Ok(Wanted { from, to, command })
 }
 
 struct Asked {
@@ -180,15 +197,18 @@ fn during(
 
 async fn positions(
     store: &dyn TelemetryStore,
+    question: &Question,
     mut range: SampleRange,
 ) -> Result<Vec<Position>, StoreError> {
     let mut track = Track::default();
     loop {
-        let read = store.samples(range.clone(), PIECES_A_READ).await?;
-        let found = read.samples.iter().filter_map(|(_, one)| position_of(&one.values, one.at));
-        found.for_each(|position| track.push(position));
-        range.begin = read.rest;
-        if read.rest.is_none() {
+        let work = move |read: SamplesRead| {
+            let found = read.samples.iter().filter_map(|(_, one)| position_of(&one.values, one.at));
+            found.for_each(|position| track.push(position));
+            (track, read.rest)
+        };
+        (track, range.begin) = question.read(store, range.clone(), work).await?;
+        if range.begin.is_none() {
             return Ok(track.finish());
         }
     }

@@ -72,9 +72,11 @@ pub async fn list_unmatched(
     signed
         .reading(&app, Permission::CommandRead, async |caller| {
             let page = read(query.as_deref())?;
-            let found = app.store.unmatched_of(caller.tenant(), page.cursor, page.to_read()).await;
-            let mut found = found.map_err(|error| Problem::store(&error))?;
-            let next_cursor = page.cut(&mut found, |last| last.id.to_string());
+            let (store, tenant) = (&app.store, caller.tenant());
+            let read = |before, most| store.unmatched_of(tenant, before, most);
+            let found = page.gather(|one| one.raw.len(), |last| last.id, read).await;
+            let (found, next) = found.map_err(|error| Problem::store(&error))?;
+            let next_cursor = next.map(|id| id.to_string());
             // A credential that is limited to some devices sees the gateways among them, and nothing without one.
             let is_shown = |one: &&Unmatched| match &one.gateway {
                 Some(gateway) => caller.may_touch(&gateway.to_device()),

@@ -12,9 +12,9 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use utmos_core::id::{GatewaySn, TenantId};
 
-use crate::room::Room;
+use crate::shares::Room;
 
-/// Chores that may wait in all, and the bytes of the messages they hold. A tenant alone has half of both.
+/// Chores that may wait in all, and the bytes of the messages they hold; tenants share both.
 const WAITING_MAX: usize = 8_192;
 const BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Chores of one gateway that may wait, and the bytes of the messages they hold.
@@ -28,6 +28,8 @@ type Chore = BoxFuture<'static, ()>;
 pub(super) struct Whose<'a> {
     pub(super) tenant: Option<TenantId>,
     pub(super) gateway: Option<&'a GatewaySn>,
+    /// How many tenants there are.
+    pub(super) tenants: usize,
 }
 
 /// What waits of one gateway.
@@ -46,16 +48,18 @@ struct Shares {
 
 impl Shares {
     fn take(&mut self, whose: Whose<'_>, bytes: usize) -> bool {
-        let Whose { tenant, gateway } = whose;
+        let Whose { tenant, gateway, tenants } = whose;
+        // Nobody has a part as well.
+        let tenants = tenants + 1;
         let waiting = self.gateways.get(&gateway.cloned()).copied().unwrap_or_default();
         // Of a gateway, one message alone always finds room, however large.
         let is_full = waiting.chores >= PER_GATEWAY_MAX
             || (waiting.chores > 0 && waiting.bytes + bytes > BYTES_PER_GATEWAY_MAX);
-        if is_full || !self.chores.take(&tenant, 1) {
+        if is_full || !self.chores.take(tenant, 1, tenants) {
             return false;
         }
-        if !self.bytes.take(&tenant, bytes) {
-            self.chores.give_back(&tenant, 1);
+        if !self.bytes.take(tenant, bytes, tenants) {
+            self.chores.give_back(tenant, 1);
             return false;
         }
         let waiting = Waiting { chores: waiting.chores + 1, bytes: waiting.bytes + bytes };
@@ -64,8 +68,8 @@ impl Shares {
     }
 
     fn give_back(&mut self, tenant: Option<TenantId>, gateway: &Option<GatewaySn>, bytes: usize) {
-        self.chores.give_back(&tenant, 1);
-        self.bytes.give_back(&tenant, bytes);
+        self.chores.give_back(tenant, 1);
+        self.bytes.give_back(tenant, bytes);
         let Some(waiting) = self.gateways.get_mut(gateway) else { return };
         waiting.chores -= 1;
         waiting.bytes -= bytes;
@@ -131,7 +135,7 @@ struct Share {
 
 impl Share {
     fn take(shares: &Arc<Mutex<Shares>>, whose: Whose<'_>, bytes: usize) -> Option<Self> {
-        let Whose { tenant, gateway } = whose;
+        let Whose { tenant, gateway, .. } = whose;
         let taken = lock(shares).take(whose, bytes);
         taken.then(|| Self { shares: shares.clone(), tenant, gateway: gateway.cloned(), bytes })
     }
@@ -159,21 +163,22 @@ mod tests {
     use super::*;
 
     fn of(tenant: u128, gateway: &GatewaySn) -> Whose<'_> {
-        Whose { tenant: Some(TenantId::new(Uuid::from_u128(tenant))), gateway: Some(gateway) }
+        let tenant = Some(TenantId::new(Uuid::from_u128(tenant)));
+        Whose { tenant, gateway: Some(gateway), tenants: 2 }
     }
 
     #[tokio::test]
     async fn a_tenant_of_many_gateways_takes_no_room_from_the_others() {
         let chores = Chores::start();
         let mut taken = 0;
-        for number in 0..200 {
+        for number in 0..2 * WAITING_MAX / PER_GATEWAY_MAX {
             let gateway = GatewaySn::parse(&format!("LOUD-{number}")).unwrap();
             taken += (0..64).filter(|_| chores.add(of(1, &gateway), 10, pending())).count();
         }
-        assert_eq!(taken, WAITING_MAX / 2);
+        assert_eq!(taken, WAITING_MAX / 2 + WAITING_MAX / 2 / 4);
         let quiet = GatewaySn::parse("QUIET").unwrap();
         assert!(chores.add(of(2, &quiet), 10, async {}));
-        let nobody = Whose { tenant: None, gateway: None };
+        let nobody = Whose { tenant: None, gateway: None, tenants: 2 };
         assert!(chores.add(nobody, 10, async {}), "nobody's share is another one");
     }
 
@@ -199,7 +204,7 @@ mod tests {
         assert!(chores.add(of(1, &gateway), BYTES_PER_GATEWAY_MAX * 2, pending()));
         assert!(!chores.add(of(1, &gateway), 1, async {}));
         assert!(
-            chores.add(Whose { tenant: None, gateway: None }, 1, async {}),
+            chores.add(Whose { tenant: None, gateway: None, tenants: 2 }, 1, async {}),
             "nobody's share is another one"
         );
     }

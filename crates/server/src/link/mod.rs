@@ -137,7 +137,8 @@ impl Link {
         bytes: usize,
         chore: impl Future<Output = ()> + Send + 'static,
     ) -> bool {
-        let is_taken = self.chores.add(Whose { tenant, gateway }, bytes, chore);
+        let whose = Whose { tenant, gateway, tenants: self.parts.directory.tenants() };
+        let is_taken = self.chores.add(whose, bytes, chore);
         if !is_taken {
             Self::count(&self.figures.dropped);
         }

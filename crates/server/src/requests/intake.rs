@@ -81,13 +81,20 @@ impl Inner {
             count(&self.figures.repeated);
             return;
         }
-        let bytes = request.data.len();
+        let (bytes, tenants) = (request.data.len(), self.parts.directory.tenants());
         let copy = {
             let mut intake = self.intake();
             let Intake { doors, under_way, remembered } = &mut *intake;
             match under_way.get_mut(&key) {
                 Some(first) => Some(first.copy(&request.exchange)),
-                None if !doors.enter(said.tenant, &request.gateway, bytes, said.at.mono) => {
+                None if !doors.enter(
+                    said.tenant,
+                    &request.gateway,
+                    bytes,
+                    said.at.mono,
+                    tenants,
+                ) =>
+                {
                     count(&self.figures.dropped);
                     return;
                 }
@@ -426,7 +433,8 @@ impl Inner {
         seat.leave();
         let asked = request.asked.clone();
         let waits = request.needs_care();
-        let is_full = waits && !self.book().has_room(asked.tenant, &asked.gateway);
+        let tenants = self.parts.directory.tenants();
+        let is_full = waits && !self.book().has_room(asked.tenant, &asked.gateway, tenants);
         let Some(recording) =
             (!is_full).then(|| self.may_record(asked.tenant, &asked.gateway)).flatten()
         else {
@@ -463,7 +471,8 @@ impl Inner {
 
     fn may_record(self: &Arc<Self>, tenant: TenantId, gateway: &GatewaySn) -> Option<Recording> {
         let now = self.parts.clock.now().mono;
-        let may = self.intake().doors.record(tenant, gateway, now);
+        let tenants = self.parts.directory.tenants();
+        let may = self.intake().doors.record(tenant, gateway, now, tenants);
         may.then(|| Recording { desk: self.clone(), tenant, gateway: gateway.clone() })
     }
 

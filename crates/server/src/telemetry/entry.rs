@@ -45,6 +45,8 @@ pub(super) struct Taken {
     pub(super) pending_bytes: usize,
     /// What found no room.
     pub(super) dropped: u64,
+    /// Blocks that found no room in the latest, since the tenant's share of it is full.
+    pub(super) crowded_out: u64,
 }
 
 /// One device.
@@ -53,6 +55,8 @@ pub(super) struct Entry {
     pub(super) tenant: TenantId,
     pub(super) kind: DeviceKind,
     pub(super) latest: Latest,
+    /// How much of what may be held of the latest is taken for it.
+    pub(super) charged: usize,
     /// Whether `latest` holds what an earlier process heard, too.
     pub(super) is_recalled: bool,
     /// Whether `latest` has changed since it was kept.
@@ -69,6 +73,7 @@ impl Entry {
             tenant,
             kind,
             latest: Latest::default(),
+            charged: 0,
             is_recalled: false,
             is_changed: false,
             touched: now.mono,
@@ -78,19 +83,33 @@ impl Entry {
         }
     }
 
-    /// Takes in a message. `room` is what may wait of all devices; without it nothing is kept but the latest.
-    pub(super) fn take(&mut self, heard: &Heard<'_>, now: Now, room: Option<usize>) -> Taken {
+    /// Takes in a message. `room` is what may wait of all devices; without it nothing is kept but the latest, which may
+    /// grow by `latest_room`.
+    pub(super) fn take(
+        &mut self,
+        heard: &Heard<'_>,
+        now: Now,
+        room: Option<usize>,
+        latest_room: usize,
+    ) -> Taken {
         self.touched = now.mono;
         if heard.source == Source::State && self.is_sent_again(heard.tid) {
             return Taken::default();
         }
-        let Ok(merged) = self.latest.merge(heard.data, heard.source, now) else {
+        let merged = self.latest.merge_within(heard.data, heard.source, now, latest_room);
+        let Ok(merged) = merged else {
             return Taken { dropped: 1, ..Taken::default() };
         };
         self.is_changed = true;
-        let mut taken = Taken { dropped: merged.left_out as u64, ..Taken::default() };
+        let mut taken = Taken {
+            dropped: merged.left_out as u64,
+            crowded_out: merged.crowded_out as u64,
+            ..Taken::default()
+        };
+        // What was kept earlier of something that is left out now is not the latest of it.
+        self.is_recalled |= merged.crowded_out > 0;
         // A state that says nothing new is one sent again whose exchange was forgotten.
-        let is_news = heard.source != Source::State || merged.changed > 0;
+        let is_news = heard.source != Source::State || merged.changed > 0 || merged.crowded_out > 0;
         let (Some(room), true) = (room, is_news) else { return taken };
         let bytes = heard.data.len();
         if room < bytes || !self.budget.spend(bytes, now) {
@@ -130,12 +149,14 @@ impl Entry {
         false
     }
 
-    /// Adds what was kept earlier.
-    pub(super) fn recall(&mut self, earlier: Option<Latest>) {
-        if !self.is_recalled {
-            self.latest.recall(earlier.unwrap_or_default());
-            self.is_recalled = true;
+    /// Adds what was kept earlier, as far as there is room. Answers how much of it found none.
+    pub(super) fn recall(&mut self, earlier: Option<Latest>, room: usize) -> u64 {
+        if self.is_recalled {
+            return 0;
         }
+        self.is_recalled = true;
+        let merged = self.latest.recall_within(earlier.unwrap_or_default(), room);
+        merged.crowded_out as u64
     }
 
     /// Whether there is anything to be kept.

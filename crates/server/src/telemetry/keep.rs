@@ -12,7 +12,7 @@ use utmos_core::{
     telemetry::Samples,
 };
 
-use super::{SHARDS, Telemetry};
+use super::{Entry, SHARDS, Telemetry};
 
 /// A device that has been silent for so long is known from the history alone.
 const SILENCE_MAX: Duration = Duration::from_secs(3600);
@@ -80,8 +80,11 @@ impl Telemetry {
         {
             let mut shard = self.shard(number);
             told.extend(shard.iter_mut().filter_map(|(sn, entry)| entry.hand_over(sn)));
+            let stays =
+                |entry: &Entry| entry.has_news() || now.mono.since(entry.touched) < SILENCE_MAX;
             shard
-                .retain(|_, entry| entry.has_news() || now.mono.since(entry.touched) < SILENCE_MAX);
+                .extract_if(.., |_, entry| !stays(entry))
+                .for_each(|(_, entry)| self.let_go(&entry));
         }
         if told.is_empty() {
             return;
@@ -148,7 +151,7 @@ impl Telemetry {
             if let Some(entry) = shard.get_mut(&sn)
                 && entry.tenant == tenant
             {
-                entry.recall(found.remove(&sn));
+                self.recall_into(entry, found.remove(&sn));
             }
         }
     }

@@ -45,6 +45,8 @@ pub struct Settings {
     pub flush: Duration,
     /// Most bytes that may wait to be kept; half of it is parted between the tenants.
     pub pending_bytes_max: usize,
+    /// Most bytes that are held of the latest of all devices; half of it is parted between the tenants.
+    pub latest_bytes_max: usize,
     /// What is kept for how long.
     pub rules: TelemetryRules,
 }
@@ -70,6 +72,8 @@ pub struct Figures {
     pub kept: AtomicU64,
     /// Messages and blocks that found no room, and samples that could not be kept.
     pub dropped: AtomicU64,
+    /// Blocks that found no room in the latest, since their tenant's share of it was full.
+    pub crowded_out: AtomicU64,
     /// Bytes of the history at the last look.
     pub history_bytes: AtomicU64,
 }
@@ -81,6 +85,8 @@ pub struct Telemetry {
     shards: Vec<Mutex<BTreeMap<DeviceSn, Entry>>>,
     /// Bytes of samples that wait to be kept.
     pending: Mutex<Room>,
+    /// Bytes that are held of the latest of all devices.
+    latest_held: Mutex<Room>,
     /// What waits of devices that have moved to another tenant meanwhile.
     left_over: Mutex<Vec<DeviceTelemetry>>,
     /// Whether the last flush failed: said once, not every few seconds.
@@ -119,6 +125,7 @@ impl Telemetry {
     pub fn new(parts: TelemetryParts) -> Arc<Self> {
         Arc::new(Self {
             pending: Mutex::new(Room::new(parts.settings.pending_bytes_max)),
+            latest_held: Mutex::new(Room::new(parts.settings.latest_bytes_max)),
             parts,
             figures: Figures::default(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
@@ -137,6 +144,12 @@ impl Telemetry {
     #[must_use]
     pub fn pending_bytes(&self) -> usize {
         self.pending().taken()
+    }
+
+    /// Bytes that are held of the latest of all devices.
+    #[must_use]
+    pub fn latest_bytes(&self) -> usize {
+        self.latest_held().taken()
     }
 
     /// Devices in memory.
@@ -169,7 +182,7 @@ impl Telemetry {
         if let Some(entry) = self.shard(shard).get_mut(device)
             && entry.tenant == tenant
         {
-            entry.recall(Some(earlier));
+            self.recall_into(entry, Some(earlier));
             earlier = entry.latest.clone();
         }
         Ok(earlier)
@@ -197,16 +210,45 @@ impl Telemetry {
                 shard.insert(device.clone(), Entry::new(said.tenant, kind, said.at))
             {
                 self.leave_over(device, &mut former);
+                self.let_go(&former);
             }
         }
         let Some(entry) = shard.get_mut(device) else { return };
         let keeps = !self.parts.settings.rules.kept(entry.kind).is_zero();
         let tenants = self.parts.directory.tenants();
         let room = keeps.then(|| self.pending().left(said.tenant, tenants));
-        let taken = entry.take(&heard, said.at, room);
-        self.pending().put(said.tenant, taken.pending_bytes, tenants);
+        let latest_room = self.latest_held().left(said.tenant, tenants);
+        let taken = entry.take(&heard, said.at, room, latest_room);
+        self.charge(entry);
+        self.pending().put(said.tenant, taken.pending_bytes);
         self.figures.taken.fetch_add(1, Ordering::Relaxed);
         self.figures.dropped.fetch_add(taken.dropped, Ordering::Relaxed);
+        self.figures.crowded_out.fetch_add(taken.crowded_out, Ordering::Relaxed);
+    }
+
+    /// Adds what was kept earlier of a device, as far as its tenant's share goes.
+    fn recall_into(&self, entry: &mut Entry, earlier: Option<Latest>) {
+        let tenants = self.parts.directory.tenants();
+        let room = self.latest_held().left(entry.tenant, tenants);
+        let crowded_out = entry.recall(earlier, room);
+        self.charge(entry);
+        self.figures.crowded_out.fetch_add(crowded_out, Ordering::Relaxed);
+    }
+
+    /// Takes as much of the room as is held of a device now.
+    fn charge(&self, entry: &mut Entry) {
+        let held = entry.latest.held_bytes();
+        if held != entry.charged {
+            let mut room = self.latest_held();
+            room.give_back(entry.tenant, entry.charged);
+            room.put(entry.tenant, held);
+            entry.charged = held;
+        }
+    }
+
+    /// A device is held no more.
+    fn let_go(&self, entry: &Entry) {
+        self.latest_held().give_back(entry.tenant, entry.charged);
     }
 
     /// A device of another tenant begins anew; what it told before is the former one's.
@@ -231,6 +273,10 @@ impl Telemetry {
 
     fn pending(&self) -> MutexGuard<'_, Room> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn latest_held(&self) -> MutexGuard<'_, Room> {
+        self.latest_held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) -> Now {

@@ -27,11 +27,11 @@ const ROOM: Option<usize> = Some(1 << 30);
 fn a_state_that_is_sent_again_grows_nothing_and_takes_nothing_back() {
     let mut entry = entry();
     let one = Heard::new(Source::State, Some("tid-1"), r#"{"mode_code_reason":1}"#);
-    assert!(entry.take(&one, now(0), ROOM).pending_bytes > 0);
+    assert!(entry.take(&one, now(0), ROOM, usize::MAX).pending_bytes > 0);
     let other = Heard::new(Source::State, Some("tid-2"), r#"{"mode_code_reason":2}"#);
-    entry.take(&other, now(1_000), ROOM);
+    entry.take(&other, now(1_000), ROOM, usize::MAX);
     for copy in 0..1_000 {
-        assert_eq!(entry.take(&one, now(2_000 + copy * 8_000), ROOM), Taken::default());
+        assert_eq!(entry.take(&one, now(2_000 + copy * 8_000), ROOM, usize::MAX), Taken::default());
     }
     let values = entry.latest.to_values();
     assert_eq!(values, r#"{"mode_code_reason":2}"#, "the older statement is not the latest");
@@ -39,13 +39,16 @@ fn a_state_that_is_sent_again_grows_nothing_and_takes_nothing_back() {
     let zeros = Some("00000000-0000-0000-0000-000000000000");
     let same = Heard::new(Source::State, zeros, r#"{"mode_code_reason":2}"#);
     for copy in 0..1_000 {
-        assert_eq!(entry.take(&same, now(2_000 + copy * 8_000), ROOM), Taken::default());
+        assert_eq!(
+            entry.take(&same, now(2_000 + copy * 8_000), ROOM, usize::MAX),
+            Taken::default()
+        );
     }
     assert_eq!(kept(&mut entry), 2);
     // Every osd counts, also one that says the same.
     let osd = Heard::new(Source::Osd, Some("tid-1"), r#"{"wind_speed":0}"#);
     for second in 0..3 {
-        entry.take(&osd, now(second * 1_000), ROOM);
+        entry.take(&osd, now(second * 1_000), ROOM, usize::MAX);
     }
     assert_eq!(kept(&mut entry), 3);
     assert_eq!(kept(&mut entry), 0);
@@ -55,35 +58,63 @@ fn a_state_that_is_sent_again_grows_nothing_and_takes_nothing_back() {
 fn what_finds_no_room_is_counted_and_the_latest_goes_on() {
     let mut entry = entry();
     let heard = |data| Heard::new(Source::Osd, None, data);
-    assert_eq!(entry.take(&heard(r#"{"a":1}"#), now(0), Some(3)).dropped, 1);
-    assert_eq!(entry.take(&heard(r#"{"a":2}"#), now(0), None), Taken::default());
-    assert_eq!(entry.take(&heard("[1]"), now(0), ROOM).dropped, 1);
+    assert_eq!(entry.take(&heard(r#"{"a":1}"#), now(0), Some(3), usize::MAX).dropped, 1);
+    assert_eq!(entry.take(&heard(r#"{"a":2}"#), now(0), None, usize::MAX), Taken::default());
+    assert_eq!(entry.take(&heard("[1]"), now(0), ROOM, usize::MAX).dropped, 1);
     assert_eq!((entry.latest.to_values().as_str(), kept(&mut entry)), (r#"{"a":2}"#, 0));
 
     // A device that never stops talking.
     let data = format!(r#"{{"text":"{}"}}"#, "x".repeat(10_000));
     let (mut bytes, mut dropped) = (0, 0);
     for message in 0..1_000 {
-        let taken = entry.take(&heard(&data), now(message), ROOM);
+        let taken = entry.take(&heard(&data), now(message), ROOM, usize::MAX);
         bytes += taken.pending_bytes;
         dropped += taken.dropped;
     }
     assert!((BYTES_A_MINUTE_MAX * 9 / 10..=BYTES_A_MINUTE_MAX).contains(&bytes), "{bytes}");
     assert!(dropped > 800);
-    assert!(entry.take(&heard(&data), now(60_000), ROOM).pending_bytes > 0, "a new minute");
+    assert!(
+        entry.take(&heard(&data), now(60_000), ROOM, usize::MAX).pending_bytes > 0,
+        "a new minute"
+    );
 }
 
 #[test]
 fn the_latest_is_kept_only_once_it_is_whole() {
     let mut entry = entry();
-    entry.take(&Heard::new(Source::Osd, None, r#"{"a":1}"#), now(0), ROOM);
+    entry.take(&Heard::new(Source::Osd, None, r#"{"a":1}"#), now(0), ROOM, usize::MAX);
     let sn = DeviceSn::parse("D1").unwrap();
     assert!(entry.hand_over(&sn).unwrap().latest.is_none());
     assert!(entry.has_news(), "it is not forgotten either");
     let mut earlier = Latest::default();
     earlier.merge(r#"{"a":0,"b":2}"#, Source::State, now(0)).unwrap();
-    entry.recall(Some(earlier));
+    entry.recall(Some(earlier), usize::MAX);
     let kept = entry.hand_over(&sn).unwrap().latest.unwrap();
     assert_eq!(kept.to_values(), r#"{"a":1,"b":2}"#);
     assert!(!entry.has_news());
+}
+
+#[test]
+fn what_finds_no_room_in_the_latest_is_kept_in_the_history_and_nothing_old_is_taken_for_it() {
+    let mut entry = entry();
+    let heard = |data| Heard::new(Source::Osd, None, data);
+    assert_eq!(entry.take(&heard(r#"{"a":1,"b":1}"#), now(0), ROOM, 1_000).crowded_out, 0);
+    let held = entry.latest.held_bytes();
+    let full = entry.take(&heard(r#"{"a":2,"b":"longer"}"#), now(1), ROOM, 0);
+    assert_eq!((full.crowded_out, full.dropped), (1, 0), "one that grew");
+    assert!(entry.latest.held_bytes() < held);
+    let full = entry.take(&heard(r#"{"c":3}"#), now(2), ROOM, 0);
+    assert_eq!((full.crowded_out, full.dropped), (1, 0), "a new one");
+    assert_eq!(entry.latest.to_values(), r#"{"a":2}"#);
+    // What was kept of them earlier is not the latest.
+    let mut earlier = Latest::default();
+    earlier.merge(r#"{"b":0,"c":0}"#, Source::Osd, now(0)).unwrap();
+    assert_eq!(entry.recall(Some(earlier), usize::MAX), 0);
+    assert_eq!(entry.latest.to_values(), r#"{"a":2}"#);
+    assert_eq!(kept(&mut entry), 3);
+    // Nor is more recalled than there is room for.
+    let mut earlier = Latest::default();
+    earlier.merge(r#"{"b":0,"c":0}"#, Source::Osd, now(0)).unwrap();
+    let mut entry = Entry::new(entry.tenant, entry.kind, now(2));
+    assert_eq!((entry.recall(Some(earlier), 150), entry.latest.blocks().count()), (1, 1));
 }

@@ -129,13 +129,47 @@ async fn idle_strangers_make_room_when_all_places_are_taken_and_who_signed_stays
     assert_eq!(lists_commands(&app, &mut signed).await, StatusCode::OK);
     assert_eq!(lists_commands(&app, &mut idle[1]).await, StatusCode::OK, "the younger one stayed");
 
-    // All three have signed now: one more waits until one leaves.
-    let mut waits = Wire::open(app.http).await;
-    let (status, ()) = tokio::join!(lists_commands(&app, &mut waits), async {
-        assert_eq!(lists_commands(&app, &mut idle[1]).await, StatusCode::OK);
-        drop(signed);
-    });
-    assert_eq!(status, StatusCode::OK);
+    // Two of the three places are the tenant's now; whatever is beyond its share makes room, also for itself.
+    let mut next = Wire::open(app.http).await;
+    assert_eq!(lists_commands(&app, &mut next).await, StatusCode::OK);
+    idle[1].closed().await;
+    assert_eq!(lists_commands(&app, &mut signed).await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_tenant_that_takes_every_place_keeps_no_emergency_of_another_out() {
+    let app =
+        TestApp::start_with(&["http.connections_max=60", "http.header_read_seconds=300"]).await;
+    let other = app.other_tenant("second", "DOCK-9").await;
+    let mut dock = app.dock("DOCK-9").await;
+    let wait = json!({"if_offline": "wait", "timeout_seconds": 300});
+    let waits = app.api.create("DOCK-1", "debug_mode_open", json!({}), wait).await.id();
+    let target = format!("{COMMANDS}/{waits}?wait=60");
+    let mut held = Vec::new();
+    let mut flood = async || {
+        for number in 0..90 {
+            let mut wire = Wire::open(app.http).await;
+            assert_eq!(lists_commands(&app, &mut wire).await, StatusCode::OK, "{number}");
+            if number % 2 == 0 {
+                let headers = app.api.fresh_headers("GET", &target, b"");
+                wire.send(&whole("GET", &target, &headers, b"")).await;
+            }
+            held.push(wire);
+        }
+    };
+    flood().await;
+    let fresh = Api::new(app.http, other.given.clone());
+    let stop = fresh.create("DOCK-9", "return_home", json!({}), json!({})).await;
+    assert_eq!(stop.status, StatusCode::ACCEPTED, "{stop:?}");
+    assert_eq!(dock.command().await.tid(), stop.id());
+    // And a connection of the other tenant stays, whatever the first one does.
+    let mut stays = Wire::open(app.http).await;
+    let headers = || other.fresh_headers("GET", COMMANDS, b"");
+    stays.send(&whole("GET", COMMANDS, &headers(), b"")).await;
+    assert_eq!(stays.answer().await.unwrap().status, StatusCode::OK);
+    flood().await;
+    stays.send(&whole("GET", COMMANDS, &headers(), b"")).await;
+    assert_eq!(stays.answer().await.unwrap().status, StatusCode::OK);
 }
 
 #[tokio::test]

@@ -97,8 +97,9 @@ impl TelemetryStore for UnwellHistory {
         &self,
         range: SampleRange,
         pieces_max: usize,
+        bytes_max: usize,
     ) -> Result<SamplesRead, StoreError> {
-        self.inner.samples(range, pieces_max).await
+        self.inner.samples(range, pieces_max, bytes_max).await
     }
 
     async fn tidy_telemetry(

@@ -72,16 +72,16 @@ async fn question(dock: Arc<PretendDock>, number: usize) {
 async fn chores_of_a_tenant_with_many_gateways_leave_room_for_another_tenants() {
     let app = TestApp::start().await;
     app.other_tenant("second", "DOCK-9").await;
-    let loud: Vec<_> = docks(&app, 66).await.into_iter().map(Arc::new).collect();
+    let loud: Vec<_> = docks(&app, 84).await.into_iter().map(Arc::new).collect();
     let quiet = Arc::new(app.dock("DOCK-9").await);
     app.unwell.hold_everything();
     all_say(&loud, 64, late_reply).await;
-    // Half of the room, and the one that is being done.
-    until_metric(&app, "utmos_uplink_chores", "4095").await;
+    // The common half of the room and a quarter of the other, without the one that is being done.
+    until_metric(&app, "utmos_uplink_chores", "5119").await;
     let dropped = app.metric("utmos_uplink_dropped_total").await;
     assert_ne!(dropped, "0");
     late_reply(quiet, 0).await;
-    until_metric(&app, "utmos_uplink_chores", "4096").await;
+    until_metric(&app, "utmos_uplink_chores", "5120").await;
     assert_eq!(app.metric("utmos_uplink_dropped_total").await, dropped, "it found room");
     app.unwell.release();
 }
@@ -90,14 +90,15 @@ async fn chores_of_a_tenant_with_many_gateways_leave_room_for_another_tenants() 
 async fn requests_of_a_tenant_with_many_gateways_leave_room_for_another_tenants() {
     let app = TestApp::start().await;
     let other = app.other_tenant("second", "DOCK-9").await;
-    let loud: Vec<_> = docks(&app, 230).await.into_iter().map(Arc::new).collect();
+    let loud: Vec<_> = docks(&app, 300).await.into_iter().map(Arc::new).collect();
     let quiet = app.dock("DOCK-9").await;
     app.unwell_requests.hold(true);
     all_say(&loud, 20, question).await;
-    until_metric(&app, "utmos_device_requests_recording", "4096").await;
+    // The common half of the room and a third of the other.
+    until_metric(&app, "utmos_device_requests_recording", "5461").await;
     // What somebody is to answer is not taken without a record.
     ask(&quiet, "q-1", "something_get", json!({})).await;
-    until_metric(&app, "utmos_device_requests_recording", "4097").await;
+    until_metric(&app, "utmos_device_requests_recording", "5462").await;
     app.unwell_requests.hold(false);
     until_listed(&other, "?state=AWAITING_REPLY", 1).await;
 }

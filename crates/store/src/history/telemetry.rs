@@ -169,16 +169,22 @@ fn read_latest(
     Ok(latest)
 }
 
-fn place_and_piece(row: &Row<'_>) -> rusqlite::Result<(SamplePlace, Packed)> {
+fn place_and_bytes(row: &Row<'_>) -> rusqlite::Result<(SamplePlace, usize)> {
     let first = Timestamp::from_millis(row.get(1)?);
     let place = SamplePlace { first, piece: row.get(0)?, index: 0 };
-    Ok((place, Packed { bytes: row.get(2)?, body: row.get(3)? }))
+    // A number with damage is found when the piece is unpacked.
+    Ok((place, usize::try_from(row.get::<_, i64>(2)?).unwrap_or(0)))
+}
+
+fn packed(row: &Row<'_>) -> rusqlite::Result<Packed> {
+    Ok(Packed { bytes: row.get(2)?, body: row.get(3)? })
 }
 
 fn read_samples(
     conn: &Connection,
     range: &SampleRange,
     pieces_max: usize,
+    bytes_max: usize,
 ) -> Result<SamplesRead, StoreError> {
     // A piece is no longer than this, so none that begins earlier reaches into the range.
     let earliest = range.from.as_millis().saturating_sub(millis(SPAN_MAX));
@@ -191,29 +197,34 @@ fn read_samples(
                WHERE tenant = ?1 AND device = ?2 AND first_ms >= ?3 AND first_ms < ?4 AND last_ms >= ?5
                  AND (first_ms > ?3 OR id >= ?6)
                ORDER BY first_ms, id LIMIT ?7";
-    let rows = (|| {
-        let mut statement = conn.prepare_cached(sql)?;
-        let rows = statement.query_map(
-            params![
-                range.tenant.uuid().as_bytes(),
-                range.device.as_str(),
-                begin.first.as_millis(),
-                range.to.as_millis(),
-                range.from.as_millis(),
-                begin.piece,
-                whole(pieces_max.saturating_add(1)),
-            ],
-            place_and_piece,
-        )?;
-        rows.collect::<rusqlite::Result<Vec<_>>>()
-    })()
-    .map_err(|err| to_store_error(&err))?;
     let mut read = SamplesRead::default();
-    for (number, (place, packed)) in rows.into_iter().enumerate() {
-        if number == pieces_max {
-            read.rest = Some(place);
-            break;
+    let pieces = (|| {
+        let mut statement = conn.prepare_cached(sql)?;
+        let mut rows = statement.query(params![
+            range.tenant.uuid().as_bytes(),
+            range.device.as_str(),
+            begin.first.as_millis(),
+            range.to.as_millis(),
+            range.from.as_millis(),
+            begin.piece,
+            whole(pieces_max.saturating_add(1)),
+        ])?;
+        let mut pieces = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (place, bytes) = place_and_bytes(row)?;
+            let fits = read.pieces < pieces_max && bytes <= bytes_max.saturating_sub(read.bytes);
+            if !fits && read.pieces > 0 {
+                read.rest = Some(place);
+                break;
+            }
+            read.pieces += 1;
+            read.bytes += bytes;
+            pieces.push((place, packed(row)?));
         }
+        Ok(pieces)
+    })()
+    .map_err(|err: rusqlite::Error| to_store_error(&err))?;
+    for (place, packed) in pieces {
         let Some(samples) = packed.samples(place.first) else {
             passed_over(&range.device, "a few seconds of it");
             continue;
@@ -274,8 +285,9 @@ impl TelemetryStore for HistoryFile {
         &self,
         range: SampleRange,
         pieces_max: usize,
+        bytes_max: usize,
     ) -> Result<SamplesRead, StoreError> {
-        self.read(move |conn| read_samples(conn, &range, pieces_max)).await
+        self.read(move |conn| read_samples(conn, &range, pieces_max, bytes_max)).await
     }
 
     async fn tidy_telemetry(

@@ -18,7 +18,7 @@ use utmos_store::HistoryFile;
 use crate::given::{at, sn, tenant};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-const ALL: usize = 1_000;
+const ALL: usize = 1 << 20;
 
 fn rules() -> TelemetryRules {
     TelemetryRules {
@@ -55,7 +55,7 @@ fn range(tenant: TenantId, device: DeviceSn) -> SampleRange {
 
 /// Everything of a device.
 async fn all_of(store: &dyn TelemetryStore, owner: u128, device: &str) -> Vec<Sample> {
-    let read = store.samples(range(tenant(owner), sn(device)), ALL).await.unwrap();
+    let read = store.samples(range(tenant(owner), sn(device)), ALL, ALL).await.unwrap();
     assert_eq!(read.rest, None);
     read.samples.into_iter().map(|(_, sample)| sample).collect()
 }
@@ -88,10 +88,10 @@ async fn holds(store: &dyn TelemetryStore) {
     let (mut begin, mut pages): (Option<SamplePlace>, Vec<Vec<Sample>>) = (None, Vec::new());
     loop {
         let part = SampleRange { begin, ..range(tenant(1), sn("D1")) };
-        let read = store.samples(part, 1).await.unwrap();
+        let read = store.samples(part, 1, ALL).await.unwrap();
         let (fifth, _) = read.samples[5];
         let inner = SampleRange { begin: Some(fifth), ..range(tenant(1), sn("D1")) };
-        let rest = store.samples(inner, 1).await.unwrap().samples;
+        let rest = store.samples(inner, 1, ALL).await.unwrap().samples;
         assert_eq!(rest, read.samples[5..]);
         pages.push(read.samples.into_iter().map(|(_, sample)| sample).collect());
         begin = read.rest;
@@ -101,9 +101,21 @@ async fn holds(store: &dyn TelemetryStore) {
     }
     assert_eq!((pages.len(), pages.concat()), (3, wanted.clone()));
 
+    // By size: as many pieces as fit, and one in any case.
+    let sized = async |bytes_max| {
+        let read = store.samples(range(tenant(1), sn("D1")), ALL, bytes_max).await.unwrap();
+        (read.pieces, read.samples.len(), read.bytes, read.rest.is_some())
+    };
+    let (_, _, all, _) = sized(ALL).await;
+    let (one, _, first, _) = sized(0).await;
+    assert_eq!((one, sized(first * 2 - 1).await), (1, (1, 10, first, true)));
+    assert_eq!(sized(all).await, (3, 30, all, false));
+    let (pieces, samples, bytes, has_rest) = sized(all - 1).await;
+    assert_eq!((pieces, samples, bytes < all, has_rest), (2, 20, true, true));
+
     // By time: the first moment counts, the last does not.
     let some = SampleRange { from: at(2_000), to: at(7_500), ..range(tenant(1), sn("D1")) };
-    let read = store.samples(some, ALL).await.unwrap().samples;
+    let read = store.samples(some, ALL, ALL).await.unwrap().samples;
     let read: Vec<_> = read.into_iter().map(|(_, sample)| sample).collect();
     assert_eq!(read, wanted[4..15]);
 
@@ -144,7 +156,7 @@ async fn ages(store: &dyn TelemetryStore) {
     // Minutes are counted from the epoch, and the first sample came within one.
     assert_eq!(left.len(), 121);
     assert!(left.iter().all(|one| one.source == Source::Merged && &*one.values == r#"{"n":9}"#));
-    let pieces = store.samples(range(tenant(1), sn("D1")), 3).await.unwrap();
+    let pieces = store.samples(range(tenant(1), sn("D1")), 3, ALL).await.unwrap();
     assert_eq!((pieces.samples.len(), pieces.rest), (121, None), "an hour is one piece");
     assert!(left.is_sorted_by_key(|one| one.at));
     assert_eq!(left.last().unwrap().at, at(7_199_000));
