@@ -551,7 +551,7 @@ fn named(seeds: &[(&str, &str)]) -> Seeds {
     seeds.iter().map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec())).collect()
 }
 
-const LIST_QUERIES: [(&str, &str); 8] = [
+const LIST_QUERIES: [(&str, &str); 19] = [
     ("page", "limit=100&cursor=019b6d2a-8b00-7000-8000-000000000001"),
     ("device", "device_id=SIM-DOCK-0001&status=SUCCEEDED&command_type=cover_open"),
     ("times", "accepted_after=2026-01-01T00:00:00Z&accepted_before=2026-01-02T00:00:00.5%2B08:00"),
@@ -560,6 +560,23 @@ const LIST_QUERIES: [(&str, &str); 8] = [
     ("encoded", "command_type=%E4%BD%A0&%6cimit=1"),
     ("broken", "limit=%&cursor=%zz&&=&device_id=a/b"),
     ("far", "accepted_after=0001-01-01T00:00:00Z&accepted_before=9999-12-30T22:00:00-00:00"),
+    (
+        "events",
+        "types=device.event,device.alarm_raised&method=fly_to_point_progress&from=2026-01-01T00:00:00Z&limit=7",
+    ),
+    (
+        "history",
+        "from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z&fields=battery,mode_code&step_seconds=60&cursor=1767225600000.17.3",
+    ),
+    ("track", "from=2026-01-01T00:00:00Z&to=2026-01-01T06:00:00Z"),
+    ("track-of", "command_id=019b6d2a-8b00-7000-8000-000000000001"),
+    ("alarms", "limit=500&cursor=SIM-DOCK-0001%200x16100001"),
+    ("requests", "vendor=dji&device_id=SIM-DOCK-0001&request_type=config&state=AWAITING_REPLY"),
+    ("vendor", "vendor=acme"),
+    ("rule", "device_id=SIM-DOCK-0001"),
+    ("devices", "kind=dock&online=true&label=Roof&tag=north&cursor=SIM-DOCK-0001"),
+    ("piece", "cursor=-9223372036854775808.-1.18446744073709551615"),
+    ("backwards", "from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z&step_seconds=0&fields=,"),
 ];
 
 const SIM_CONTROL: [(&str, &str); 14] = [

@@ -150,6 +150,22 @@ fn seeds_of_requests_are_taken_as_they_say() {
         let read = try_lists::commands(Some(&query));
         assert_eq!(read.is_ok(), is_taken, "{name}: {read:?}");
     }
+    for (endpoint, name) in [
+        ("telemetry history", "history"),
+        ("telemetry history", "piece"),
+        ("track", "track"),
+        ("track", "track-of"),
+        ("events", "events"),
+        ("alarms", "alarms"),
+        ("device requests", "requests"),
+        ("rules", "rule"),
+        ("devices", "devices"),
+        ("binding codes", "page"),
+    ] {
+        let query = String::from_utf8(made["list_queries"][name].clone()).unwrap();
+        let (_, read) = try_lists::OTHERS.iter().find(|(known, _)| *known == endpoint).unwrap();
+        assert!(read(Some(&query)).is_ok(), "{endpoint}: {name}");
+    }
     for (name, is_heard) in [("connect-3", true), ("connect-5", true), ("http", false)] {
         let bytes = &made["mqtt_hello"][name];
         assert_eq!(utmos_mqtt::frames::hello(bytes, 256).is_ok(), is_heard, "{name}");

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use serde_json::Value;
 use utmos_server::http::{
     problem::Problem,
-    try_lists::{Listed, commands, unmatched},
+    try_lists::{Listed, OTHERS, commands, unmatched},
 };
 use utmos_sim::control::trying::Trying;
 
@@ -16,7 +16,7 @@ const PAGE_MAX: usize = 500;
 /// Problems that one answer names at most.
 const PROBLEMS_MAX: usize = 101;
 
-/// Reads the query of a list of commands, and of one of messages.
+/// Reads the query of a list of commands, of one of messages, and of every other endpoint that takes one.
 pub fn list_queries(input: &[u8]) {
     let query = String::from_utf8_lossy(input);
     for read in [commands, unmatched] {
@@ -27,6 +27,20 @@ pub fn list_queries(input: &[u8]) {
                 // A page goes on from the cursor alone.
                 let next = format!("{}&limit=1", cursor(&listed));
                 assert_eq!(read(Some(&next)).ok().map(|next| next.before), Some(listed.before));
+            }
+            Err(problem) => refusal(&problem),
+        }
+    }
+    for (endpoint, read) in OTHERS {
+        match read(Some(&query)) {
+            Ok(asked) => {
+                assert!(asked.limit.is_none_or(|limit| (1..=PAGE_MAX).contains(&limit)));
+                assert!(asked.range.is_none_or(|(from, to)| from < to), "{endpoint}: {asked:?}");
+                let parts = asked.written.iter();
+                let parts = parts.map(|(name, value)| format!("{name}={}", encoded(value)));
+                let written = parts.collect::<Vec<_>>().join("&");
+                let again = read(Some(&written));
+                assert_eq!(again.as_ref().ok(), Some(&asked), "{endpoint}: {query}");
             }
             Err(problem) => refusal(&problem),
         }

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::{
     App, devices,
     problem::{Problem, ProblemBody},
-    query::{InPath, PageParams, Query},
+    query::{InPath, Page, PageParams, Query},
     signed::Signed,
     words::AlarmLevelWord,
 };
@@ -141,12 +141,7 @@ pub async fn list_alarms(
 ) -> Result<Json<AlarmPage>, Problem> {
     signed
         .reading(&app, Permission::EventRead, async |caller| {
-            let mut query = Query::read(query.as_deref(), &["limit", "cursor"]);
-            let page = query.page(|text| {
-                let (device, key) = text.split_once(' ')?;
-                Some((device.to_owned(), key.to_owned()))
-            });
-            query.finish()?;
+            let page = read(query.as_deref())?;
             let place = |alarm: &Alarm| (alarm.device.to_string(), alarm.key.clone());
             let mut alarms = app.events.alarms_of_tenant(caller.tenant());
             alarms.retain(|alarm| {
@@ -158,6 +153,17 @@ pub async fn list_alarms(
             Ok(Json(AlarmPage { items: views.map(|(_, view)| view).collect(), next_cursor }))
         })
         .await
+}
+
+/// What a query asks for: which page, after which alarm of which device.
+pub fn read(query: Option<&str>) -> Result<Page<(String, String)>, Problem> {
+    let mut query = Query::read(query, &["limit", "cursor"]);
+    let page = query.page(|text| {
+        let (device, key) = text.split_once(' ')?;
+        Some((device.to_owned(), key.to_owned()))
+    });
+    query.finish()?;
+    Ok(page)
 }
 
 impl AlarmView {

@@ -34,6 +34,8 @@ mod telemetry_track;
 mod timeline;
 #[doc(hidden)]
 pub mod try_bodies;
+#[doc(hidden)]
+pub mod try_lists;
 mod unmatched;
 mod view;
 mod words;
@@ -196,44 +198,6 @@ pub fn try_body(
     match body::check(catalogue, &routes, caller, body)? {
         body::Checked::Fits(wanted) => Ok((wanted.draft, wanted.dry_run)),
         body::Checked::Refused { problem, .. } => Err(problem),
-    }
-}
-
-/// What the lists make of a query, for those who try queries on them without a server around them.
-#[doc(hidden)]
-pub mod try_lists {
-    use utmos_core::ports::CommandFilter;
-    use uuid::Uuid;
-
-    use super::{list, problem::Problem, unmatched};
-
-    /// What is asked for.
-    #[derive(Debug, Clone, PartialEq, Eq)]
-    pub struct Listed {
-        /// Which.
-        pub filter: CommandFilter,
-        /// How many.
-        pub limit: usize,
-        /// Before which one.
-        pub before: Option<Uuid>,
-    }
-
-    /// Of commands.
-    ///
-    /// # Errors
-    /// As the endpoint.
-    pub fn commands(query: Option<&str>) -> Result<Listed, Problem> {
-        let (filter, page) = list::read(query)?;
-        Ok(Listed { filter, limit: page.limit, before: page.cursor.map(|id| id.uuid()) })
-    }
-
-    /// Of messages that belong to nothing.
-    ///
-    /// # Errors
-    /// As the endpoint.
-    pub fn unmatched(query: Option<&str>) -> Result<Listed, Problem> {
-        let page = unmatched::read(query)?;
-        Ok(Listed { filter: CommandFilter::default(), limit: page.limit, before: page.cursor })
     }
 }
 

@@ -280,9 +280,7 @@ fn scope(
     query: Option<&str>,
     wanted: Use,
 ) -> Result<Scope, Problem> {
-    let mut query = Query::read(query, &["device_id"]);
-    let text = query.take("device_id", "a serial number", |text| DeviceSn::parse(text).ok());
-    query.finish()?;
+    let text = read_query(query)?;
     let is_name = (1..=METHOD_BYTES_MAX).contains(&request_type.len())
         && request_type.chars().all(|char| char.is_ascii_graphic());
     if !is_name {
@@ -315,6 +313,14 @@ fn scope(
         None => {}
     }
     Ok(Scope { tenant: caller.tenant(), request_type, device: text })
+}
+
+/// Reads the query that says for which device a rule is.
+pub fn read_query(query: Option<&str>) -> Result<Option<DeviceSn>, Problem> {
+    let mut query = Query::read(query, &["device_id"]);
+    let device = query.take("device_id", "a serial number", |text| DeviceSn::parse(text).ok());
+    query.finish()?;
+    Ok(device)
 }
 
 /// Reads the body of a rule for requests of a type.

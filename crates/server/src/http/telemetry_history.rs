@@ -323,7 +323,8 @@ impl Gathered {
     }
 }
 
-fn place_text(place: SamplePlace) -> String {
+/// How a place is written as a cursor.
+pub fn place_text(place: SamplePlace) -> String {
     format!("{}.{}.{}", place.first.as_millis(), place.piece, place.index)
 }
 

@@ -16,7 +16,7 @@ use crate::api::PATIENCE;
 const AT_ONCE: usize = 200;
 
 /// Lets this process open as many files as it may. Answers how many of them floods may use.
-pub fn sockets() -> usize {
+fn sockets() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     /// For everything else in this process.
     const OTHER_FILES: u64 = 2_000;
@@ -28,6 +28,19 @@ pub fn sockets() -> usize {
     };
     let allowed = allowed.unwrap_or(u64::MAX);
     usize::try_from(allowed.saturating_sub(OTHER_FILES).max(allowed / 2)).unwrap()
+}
+
+/// So many sockets, or as many as this process may open: then the test says so.
+pub fn sockets_for(wanted: usize) -> usize {
+    let allowed = sockets();
+    if allowed < wanted {
+        let said = format!(
+            "SKIPPED: {} of {wanted} peers: the limit of open files allows {allowed}\n",
+            wanted - allowed
+        );
+        std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes()).unwrap();
+    }
+    allowed.min(wanted)
 }
 
 /// A connection from this address of the machine. `None` when the server does not take it.

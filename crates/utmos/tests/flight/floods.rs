@@ -11,7 +11,7 @@ use utmos_sim::{Fleet, FleetConfig};
 use crate::{
     api::{Api, COMMANDS, PATIENCE},
     flood::{
-        connect, crowd, frame, get, hello, packet, preface, publish, rest, sockets, sources,
+        connect, crowd, frame, get, hello, packet, preface, publish, rest, sockets_for, sources,
         subscribe,
     },
     place::{PASSWORD, Place, fly},
@@ -83,7 +83,7 @@ const WRONG: &str = "X-Api-Id: utk_nobody\r\nX-Api-Timestamp: 1767225600\r\nX-Ap
 async fn ten_thousand_idle_and_slow_http_peers_keep_nobody_out() {
     let world =
         World::new(&["http.header_read_seconds=300", "http.body_read_seconds=300"], &[]).await;
-    let count = sockets().min(10_000);
+    let count = sockets_for(10_000);
     let said = |number: usize| match number % 5 {
         0 => Vec::new(),
         1 => b"G".to_vec(),
@@ -187,7 +187,7 @@ async fn strangers_at_the_broker_keep_no_dock_out() {
         2 => hello(&format!("guess-{number}"), "wrong"),
         _ => Vec::new(),
     };
-    let count = sockets().min(4_000);
+    let count = sockets_for(4_000);
     let crowd = crowd(&sources, world.mqtt, count, said).await;
     assert_eq!(crowd.len(), count, "all were taken");
     world.works("strangers at the broker").await;

@@ -21,7 +21,7 @@ use super::{
     super::{
         App,
         problem::{Code, Problem, ProblemBody},
-        query::{InPath, PageParams, Query},
+        query::{InPath, Page, PageParams, Query},
         signed::{self, Signed},
         words::CodeStateWord,
     },
@@ -184,9 +184,7 @@ pub async fn list_binding_codes(
     signed
         .reading(&app, Permission::DeviceRead, async |caller| {
             must_touch_all(&caller)?;
-            let mut query = Query::read(query.as_deref(), &["limit", "cursor"]);
-            let page = query.page(|text| text.parse::<BindingCodeId>().ok());
-            query.finish()?;
+            let page = read_query(query.as_deref())?;
             let codes = app.fleet.codes(caller.tenant()).await;
             let mut codes = codes.map_err(|error| Problem::store(&error))?;
             codes.sort_by_key(|code| std::cmp::Reverse(code.id));
@@ -197,6 +195,14 @@ pub async fn list_binding_codes(
             Ok(Json(BindingCodePage { items, next_cursor }))
         })
         .await
+}
+
+/// What a query asks for: which page.
+pub fn read_query(query: Option<&str>) -> Result<Page<BindingCodeId>, Problem> {
+    let mut query = Query::read(query, &["limit", "cursor"]);
+    let page = query.page(|text| text.parse().ok());
+    query.finish()?;
+    Ok(page)
 }
 
 /// Revokes a binding code. Who came with it and has not joined yet has to go; docks that have joined stay.

@@ -18,7 +18,7 @@ use super::{
     super::{
         App,
         problem::{Problem, ProblemBody},
-        query::{LIMIT_MAX, PageParams, Query},
+        query::{LIMIT_MAX, Page, PageParams, Query},
         signed::Signed,
         words::DeviceKindWord,
     },
@@ -60,14 +60,7 @@ pub async fn list_devices(
 ) -> Result<Json<DevicePage>, Problem> {
     signed
         .reading(&app, Permission::DeviceRead, async |caller| {
-            let known = ["kind", "online", "label", "tag", "limit", "cursor"];
-            let mut query = Query::read(query.as_deref(), &known);
-            let kind = query.take("kind", "dock, remote_controller or aircraft", DeviceKind::parse);
-            let online = query.take("online", "true or false", |text| text.parse::<bool>().ok());
-            let label = query.take("label", "a text", |text| Some(text.to_lowercase()));
-            let tag = query.take("tag", "a tag", |text| Some(text.to_owned()));
-            let asked = query.page(|text| DeviceSn::parse(text).ok());
-            query.finish()?;
+            let Wanted { kind, online, label, tag, page: asked } = read(query.as_deref())?;
             let fits = |device: &&Device| {
                 kind.is_none_or(|kind| device.kind == kind)
                     && tag.as_ref().is_none_or(|tag| device.tags.contains(tag))
@@ -95,4 +88,34 @@ pub async fn list_devices(
             Ok(Json(DevicePage { items, next_cursor }))
         })
         .await
+}
+
+/// What a query asks for.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Of this kind.
+    pub kind: Option<DeviceKind>,
+    /// There, or not.
+    pub online: Option<bool>,
+    /// With this in its label, in lower case.
+    pub label: Option<String>,
+    /// With this tag.
+    pub tag: Option<String>,
+    /// Which page.
+    pub page: Page<DeviceSn>,
+}
+
+/// Reads a query.
+pub fn read(query: Option<&str>) -> Result<Wanted, Problem> {
+    let known = ["kind", "online", "label", "tag", "limit", "cursor"];
+    let mut query = Query::read(query, &known);
+    let wanted = Wanted {
+        kind: query.take("kind", "dock, remote_controller or aircraft", DeviceKind::parse),
+        online: query.take("online", "true or false", |text| text.parse::<bool>().ok()),
+        label: query.take("label", "a text", |text| Some(text.to_lowercase())),
+        tag: query.take("tag", "a tag", |text| Some(text.to_owned())),
+        page: query.page(|text| DeviceSn::parse(text).ok()),
+    };
+    query.finish()?;
+    Ok(wanted)
 }
