@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     id::{CommandId, GatewaySn},
-    time::Mono,
+    time::{Mono, Timestamp},
 };
 
 /// How many shards there are. Written into stores: it never changes.
@@ -23,6 +23,11 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// How long after the beginning of its last sign of life a server sends. Shorter than [`SILENCE_MAX`] by more than what two
 /// clocks on two machines drift apart in that time: it has stopped before anybody else begins.
 pub const LEASE: Duration = Duration::from_millis(2_500);
+/// How long a server that cannot send keeps the shards that another could hold: longer than a broker takes to restart.
+pub const UNFIT_WAIT: Duration = Duration::from_secs(3);
+/// How far a server's clock may be from the store's, in milliseconds. Deadlines are told from one machine to another by
+/// these clocks, and by so much, twice, one may be late or early.
+pub const CLOCK_OFF_MAX_MS: i64 = 2_000;
 
 /// One run of a server; the next run has another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -82,6 +87,8 @@ pub struct Member {
     pub alone: bool,
     /// How many signs of life it has given.
     pub beats: u64,
+    /// With the last of these it reached the broker, and its clock was right.
+    pub fit: bool,
 }
 
 /// Who is there, and who holds what.
@@ -91,6 +98,55 @@ pub struct Roll {
     pub members: Vec<Member>,
     /// The shards that somebody holds.
     pub holders: BTreeMap<Shard, ReplicaId>,
+    /// What the store's own clock showed; `None` for a store that has none but its server's.
+    pub at: Option<Timestamp>,
+}
+
+impl Roll {
+    /// Whether a server beside this one can do its work.
+    #[must_use]
+    pub fn is_another_fit(&self, me: ReplicaId) -> bool {
+        self.members.iter().any(|member| member.fit && member.id != me)
+    }
+}
+
+/// Whether a server can do its work for the gateways it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fitness {
+    /// It reaches the broker, and its clock is right.
+    Fit,
+    /// That is not so, and has been a moment ago, or it has just started.
+    Shaken,
+    /// That has not been so for as long as [`UNFIT_WAIT`].
+    Unfit,
+}
+
+/// Since when a server cannot do its work.
+#[derive(Debug, Default)]
+pub struct Unfitness(Option<Mono>);
+
+impl Unfitness {
+    /// Takes note of how it is at `now`.
+    pub fn note(&mut self, is_fit: bool, now: Mono) -> Fitness {
+        if is_fit {
+            self.0 = None;
+            return Fitness::Fit;
+        }
+        let since = *self.0.get_or_insert(now);
+        if now.since(since) >= UNFIT_WAIT { Fitness::Unfit } else { Fitness::Shaken }
+    }
+}
+
+/// By how many milliseconds a server's clock is ahead of the store's at least (behind, where negative), when the store's
+/// showed `store` at some time between `asked` and `answered`. `None` where that may be within [`CLOCK_OFF_MAX_MS`].
+#[must_use]
+pub fn clock_off(asked: Timestamp, store: Timestamp, answered: Timestamp) -> Option<i64> {
+    let ahead = asked.as_millis().saturating_sub(store.as_millis());
+    let behind = store.as_millis().saturating_sub(answered.as_millis());
+    if ahead > CLOCK_OFF_MAX_MS {
+        return Some(ahead);
+    }
+    (behind > CLOCK_OFF_MAX_MS).then_some(-behind)
 }
 
 /// A command that one server accepted for a gateway that is another's.
@@ -123,14 +179,25 @@ pub struct Share {
 }
 
 impl Share {
-    /// A server's part is the same as everybody's, rounded up.
+    /// A server's part is the same as everybody's who is fit, rounded up. One that is not takes nothing, and gives away what
+    /// it has once it has been so for a while. Where nobody is fit, all of them count: somebody must look at the deadlines.
     #[must_use]
-    pub fn of(me: ReplicaId, roll: &Roll) -> Self {
+    pub fn of(me: ReplicaId, fitness: Fitness, roll: &Roll) -> Self {
         let is_there = |id: ReplicaId| roll.members.iter().any(|member| member.id == id);
-        let part = usize::from(SHARDS).div_ceil(roll.members.len().max(1));
+        let fit = roll.members.iter().filter(|member| member.fit).count();
+        let sharing = if fit == 0 { roll.members.len() } else { fit };
+        let part = match (fitness, roll.is_another_fit(me)) {
+            (Fitness::Unfit, true) => 0,
+            (Fitness::Fit | Fitness::Shaken | Fitness::Unfit, _) => {
+                usize::from(SHARDS).div_ceil(sharing.max(1))
+            }
+        };
         let held = Shard::all().filter(|shard| roll.holders.get(shard) == Some(&me));
         let mut release: Vec<Shard> = held.collect();
-        let room = part.saturating_sub(release.len());
+        let room = match fitness {
+            Fitness::Shaken | Fitness::Unfit if fit > 0 => 0,
+            Fitness::Fit | Fitness::Shaken | Fitness::Unfit => part.saturating_sub(release.len()),
+        };
         release.drain(..part.min(release.len()));
         let is_free = |shard: &Shard| !roll.holders.get(shard).is_some_and(|id| is_there(*id));
         Self { take: Shard::all().filter(is_free).take(room).collect(), release }
@@ -174,7 +241,8 @@ mod tests {
 
     fn member(number: u128, beats: u64) -> Member {
         let instance = InstanceId(Uuid::from_u128(number));
-        Member { id: id(number), instance, name: format!("server-{number}"), alone: false, beats }
+        let name = format!("server-{number}");
+        Member { id: id(number), instance, name, alone: false, beats, fit: true }
     }
 
     #[test]
@@ -202,15 +270,25 @@ mod tests {
         #[test]
         fn whatever_was_held_the_shares_settle_and_nobody_has_more_than_its_part(
             servers in 1_u128..9,
+            unfit in prop::collection::btree_set(1_u128..9, 0..9),
             held in prop::collection::btree_map(0_u8..SHARDS, 1_u128..12, 0..64),
         ) {
+            let is_fit = |number: &u128| !unfit.contains(number);
             let mut roll = Roll {
-                members: (1..=servers).map(|number| member(number, 0)).collect(),
+                members: (1..=servers)
+                    .map(|number| Member { fit: is_fit(&number), ..member(number, 0) })
+                    .collect(),
                 holders: held.into_iter().map(|(shard, holder)| (Shard(shard), id(holder))).collect(),
+                at: None,
+            };
+            let share_of = |number: u128, roll: &Roll| {
+                let fitness = if is_fit(&number) { Fitness::Fit } else { Fitness::Unfit };
+                Share::of(id(number), fitness, roll)
             };
             for _ in 0..3 {
-                for me in (1..=servers).map(id) {
-                    let share = Share::of(me, &roll);
+                for number in 1..=servers {
+                    let me = id(number);
+                    let share = share_of(number, &roll);
                     prop_assert!(share.take.is_empty() || share.release.is_empty());
                     for shard in share.release {
                         roll.holders.remove(&shard);
@@ -220,13 +298,76 @@ mod tests {
                     }
                 }
             }
-            let part = usize::from(SHARDS).div_ceil(usize::try_from(servers).unwrap());
+            let fit = (1..=servers).filter(is_fit).count();
+            let sharing = if fit == 0 { usize::try_from(servers).unwrap() } else { fit };
+            let part = usize::from(SHARDS).div_ceil(sharing);
             prop_assert_eq!(roll.holders.len(), usize::from(SHARDS));
-            for me in (1..=servers).map(id) {
-                let mine = roll.holders.values().filter(|holder| **holder == me).count();
+            for number in 1..=servers {
+                let mine = roll.holders.values().filter(|holder| **holder == id(number)).count();
                 prop_assert!(mine <= part);
-                prop_assert_eq!(Share::of(me, &roll), Share::default());
+                prop_assert!(mine == 0 || fit == 0 || is_fit(&number), "{number} cannot send");
+                prop_assert_eq!(share_of(number, &roll), Share::default());
             }
+        }
+    }
+
+    #[test]
+    fn a_broker_that_is_away_for_a_moment_moves_no_shard() {
+        let hold = |number| Shard::all().map(move |shard| (shard, id(number)));
+        let mut roll = Roll {
+            members: vec![member(1, 0), member(2, 0)],
+            holders: hold(1).take(32).chain(hold(2).skip(32)).collect(),
+            at: None,
+        };
+        let mut one = Unfitness::default();
+        let at = |millis| Mono::from_millis(millis);
+        // Nobody reaches it, then the second does again, and the first does not.
+        roll.members.iter_mut().for_each(|member| member.fit = false);
+        assert_eq!(one.note(false, at(1_000)), Fitness::Shaken);
+        assert_eq!(Share::of(id(1), Fitness::Shaken, &roll), Share::default());
+        roll.members[1].fit = true;
+        assert_eq!(one.note(false, at(3_999)), Fitness::Shaken);
+        assert_eq!(Share::of(id(1), Fitness::Shaken, &roll), Share::default());
+        assert_eq!(Share::of(id(2), Fitness::Fit, &roll), Share::default());
+        assert_eq!(one.note(false, at(4_000)), Fitness::Unfit);
+        let all = Share { take: Vec::new(), release: Shard::all().take(32).collect() };
+        assert_eq!(Share::of(id(1), Fitness::Unfit, &roll), all);
+        // What is free is not for one that could not send to it.
+        roll.holders.retain(|shard, _| shard.number() >= 32);
+        for fitness in [Fitness::Shaken, Fitness::Unfit] {
+            assert_eq!(Share::of(id(1), fitness, &roll), Share::default());
+        }
+        assert_eq!(Share::of(id(2), Fitness::Fit, &roll).take.len(), 32);
+        // Nobody reaches it for long: whoever is there looks at the deadlines.
+        roll.members[1].fit = false;
+        assert_eq!(Share::of(id(1), Fitness::Unfit, &roll).take.len(), 32);
+        assert_eq!(one.note(true, at(5_000)), Fitness::Fit);
+        assert_eq!(one.note(false, at(6_000)), Fitness::Shaken);
+    }
+
+    #[test]
+    fn one_that_was_started_again_without_the_broker_keeps_what_it_held_for_a_moment() {
+        let mut roll = Roll { members: vec![member(1, 0), member(2, 0)], ..Roll::default() };
+        roll.holders = Shard::all().map(|shard| (shard, id(1))).take(32).collect();
+        roll.members[0].fit = false;
+        assert_eq!(Share::of(id(1), Fitness::Shaken, &roll), Share::default());
+        assert_eq!(Share::of(id(1), Fitness::Unfit, &roll).release.len(), 32);
+    }
+
+    #[test]
+    fn a_clock_is_off_only_where_the_way_to_the_store_cannot_explain_it() {
+        let at = Timestamp::from_millis;
+        for (asked, store, answered, off) in [
+            (10_000, 10_000, 10_001, None),
+            (10_000, 8_000, 10_001, None),
+            (10_000, 7_999, 10_001, Some(2_001)),
+            (10_000, 12_001, 10_001, None),
+            (10_000, 12_002, 10_001, Some(-2_001)),
+            // It took long, and the store's clock was read in the end.
+            (10_000, 16_000, 15_000, None),
+            (10_000, i64::MAX, 10_000, Some(10_000 - i64::MAX)),
+        ] {
+            assert_eq!(clock_off(at(asked), at(store), at(answered)), off, "{store}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utmos_core::{
@@ -52,6 +53,9 @@ const FORGET_WAIT: Duration = Duration::from_secs(30);
 pub struct Parts {
     /// Where commands, credentials and devices are kept.
     pub store: Arc<dyn Store>,
+    /// What must be on record before anything else happens, such as emergencies of an earlier run. Begun once this server is
+    /// one of those that share the store: what it puts on record is its own to look after.
+    pub on_record: Option<BoxFuture<'static, Result<(), StoreError>>>,
     /// Where device requests are kept.
     pub requests: Arc<dyn RequestStore>,
     /// Where sightings of devices and binding codes are kept.
@@ -82,6 +86,9 @@ pub enum StartError {
     /// The store cannot be read.
     #[error("the store cannot be read")]
     Store(#[source] StoreError),
+    /// What is in the journal of emergencies cannot be put on record.
+    #[error("emergencies of an earlier run cannot be put on record")]
+    Journal(#[source] StoreError),
     /// It cannot become one of the servers of its store.
     #[error("cannot join the servers of this database")]
     Join(#[source] JoinError),
@@ -211,6 +218,13 @@ impl Server {
                     instance,
                     name: replica,
                     alone: matches!(broker, Broking::Own(_)),
+                    is_linked: match &broker {
+                        Broking::Own(_) => Arc::new(|| true),
+                        Broking::Other(client) => {
+                            let health = client.health();
+                            Arc::new(move || health.trouble().is_none())
+                        }
+                    },
                 });
                 let membership = joining.await.map_err(StartError::Join)?;
                 tasks.spawn(membership.clone().beat());
@@ -218,6 +232,9 @@ impl Server {
                 Some(membership)
             }
         };
+        if let Some(on_record) = parts.on_record {
+            on_record.await.map_err(StartError::Journal)?;
+        }
         let resumed = driver.resume().await.map_err(StartError::Store)?;
         if let Some(membership) = &membership {
             membership.has_resumed();

@@ -53,7 +53,7 @@ impl Air {
             let state = world.state();
             let known = state.docks.get(usize::from(dock));
             let session = known.filter(|dock| dock.is_connected).map(|dock| dock.session);
-            (state.broker_stands(now), session)
+            (state.is_linked(self.line.server, now), session)
         };
         if world.plan.broker.is_outside() && !stands {
             return Sent::NotConnected;
@@ -93,6 +93,9 @@ impl Air {
         tokio::spawn(flight.fly(tell));
         let arrived = told.await.unwrap_or(false);
         self.line.or_never().await;
+        if world.state().was_cut_from_broker(self.line.server, now) {
+            return Sent::Unknown;
+        }
         match arrived {
             true => Sent::Confirmed { packet_id: Some(1) },
             false if is_mutated(Mutation::ConfirmedThoughLost) => {

@@ -249,9 +249,12 @@ async fn request(
     }
     match answer {
         Ok(submitted) => Outcome::Told(submitted),
-        Err(SubmitError::Store(_) | SubmitError::Stopping | SubmitError::LaneFull(_)) => {
-            Outcome::Unknown
-        }
+        Err(
+            SubmitError::Store(_)
+            | SubmitError::Stopping
+            | SubmitError::LaneFull(_)
+            | SubmitError::ClockOff(_),
+        ) => Outcome::Unknown,
         Err(
             why @ (SubmitError::Busy { .. }
             | SubmitError::KeyReused(_)

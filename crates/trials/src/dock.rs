@@ -373,14 +373,14 @@ impl Saying {
         }
         // What a mutated platform does not understand has reached it all the same.
         let reached: Vec<u64> =
-            world.standing().iter().map(|platform| platform.line.number).collect();
+            world.listening().iter().map(|platform| platform.line.number).collect();
         if let Some((dock, payload)) =
             world.understood(self.topic, self.dock, self.text.into_bytes())
         {
             let topic = format!("thing/product/{}/{}", gateway(dock), self.topic).into();
             let payload = payload.into();
             let came = Inbound::Message { topic, payload, user: None, acknowledgement: None };
-            world.tell_servers(&came);
+            world.listening().iter().for_each(|platform| platform.link.take_in(came.clone()));
         }
         let Some((id, says)) = self.says.filter(|_| !reached.is_empty()) else { return };
         let now = world.clock.elapsed();

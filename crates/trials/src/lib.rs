@@ -221,6 +221,11 @@ fn happen(world: &Arc<World>, what: What) {
         What::RowDamaged => world.damage_row(),
         What::StoreSlows { wait, by } => world.slow_store_down(wait, by),
         What::ServerCutOff { server, wait } => world.cut_off(server, wait),
+        What::LinkCut { .. } if world.plan.broker == Broker::Embedded => {}
+        What::LinkCut { server, wait } => {
+            world.unlink(server, wait);
+            tokio::spawn(link_comes_back(world.clone(), server, wait));
+        }
         What::ServerDies { server, wait } => {
             world.trouble(wait);
             life::kill(world, server, false);
@@ -252,9 +257,18 @@ async fn server_comes_back(world: Arc<World>, server: u8, wait: u64) {
     }
 }
 
+async fn link_comes_back(world: Arc<World>, server: u8, wait: u64) {
+    tokio::time::sleep(Duration::from_millis(wait)).await;
+    if world.is_linked(server) {
+        world.tell_server(server, Inbound::LinkUp { protocol: world.plan.broker.protocol() });
+    }
+}
+
 async fn broker_comes_back(world: Arc<World>, wait: u64) {
     tokio::time::sleep(Duration::from_millis(wait)).await;
     if world.state().broker_stands(world.clock.elapsed()) {
-        world.tell_servers(&Inbound::LinkUp { protocol: world.plan.broker.protocol() });
+        for server in (0..world.plan.servers).filter(|server| world.is_linked(*server)) {
+            world.tell_server(server, Inbound::LinkUp { protocol: world.plan.broker.protocol() });
+        }
     }
 }

@@ -93,13 +93,16 @@ pub(crate) async fn bring_up(world: Arc<World>, server: u8) {
                 if let Some(post) = state.posts.get_mut(usize::from(server)) {
                     post.platform = Some(platform);
                 }
-                world.plan.broker.is_outside() && state.broker_stands(world.clock.elapsed())
+                world.plan.broker.is_outside()
+                    && state.is_linked(server, world.clock.elapsed())
             };
             if is_linked {
                 link.take_in(Inbound::LinkUp { protocol: world.plan.broker.protocol() });
             }
             return;
         }
+        // What it had begun ends with it.
+        line.dead.cancel();
         tokio::time::sleep(RESTART_WAIT).await;
     }
 }
@@ -110,7 +113,7 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
     let journal = match world.mutation {
         Some(Mutation::NoJournal) => None,
         _ if !world.has_journals() => None,
-        Some(_) | None => Some(open_journal(world, server, &line, bare.clone()).await?),
+        Some(_) | None => Some(open_journal(world, server, &line, bare.clone())?),
     };
     let store: Arc<dyn Store> = match journal.clone() {
         Some(journal) => journal,
@@ -155,6 +158,10 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
             instance: InstanceId(Uuid::from_u128(u128::from(server))),
             name: format!("life-{}", line.number),
             alone: false,
+            is_linked: {
+                let world = world.clone();
+                Arc::new(move || world.is_linked(server))
+            },
         });
         let joined = joining.await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
         let (beating, line) = (joined.clone().beat(), line.clone());
@@ -166,6 +173,9 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
             }
         });
         membership = Some(joined);
+    }
+    if let Some(journal) = &journal {
+        settle(journal.clone(), line.clone()).await?;
     }
     let found = driver.resume().await?;
     if let Some(membership) = membership {
@@ -194,8 +204,8 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
     Ok(Platform { line, driver, link, journal })
 }
 
-/// The journal as the program opens it: what is in it is on record before anything else happens.
-async fn open_journal(
+/// The journal as the program opens it.
+fn open_journal(
     world: &Arc<World>,
     server: u8,
     line: &LifeLine,
@@ -205,17 +215,20 @@ async fn open_journal(
     let (journal, writer) = JournalledStore::on(bare, &journal::key(), Box::new(medium))
         .map_err(|error| StoreError::Unavailable(error.to_string()))?;
     tokio::spawn(journal::keep_writing(world.clone(), server, line.clone(), writer));
+    Ok(Arc::new(journal))
+}
+
+/// What is in the journal is on record before anything else happens, by a server that is a member where there are others.
+async fn settle(journal: Arc<JournalledStore>, line: LifeLine) -> Result<(), StoreError> {
     wrong::settling(journal.settle()).await?;
-    let (journal, line) = (Arc::new(journal), line.clone());
-    let settling = journal.clone();
     tokio::spawn(async move {
         tokio::select! {
             biased;
             () = line.died() => {}
-            () = wrong::settling(settling.keep_settling()) => {}
+            () = wrong::settling(journal.keep_settling()) => {}
         }
     });
-    Ok(journal)
+    Ok(())
 }
 
 /// `kill -9`, or with `power_too` the end of the machine.

@@ -157,6 +157,13 @@ pub enum What {
         /// For how many milliseconds.
         wait: u64,
     },
+    /// A server does not reach the broker any more, where that is another's, and all others do.
+    LinkCut {
+        /// Which.
+        server: u8,
+        /// For how many milliseconds.
+        wait: u64,
+    },
     /// The machine restarts: its running time begins anew.
     MachineRestarts {
         /// For how many milliseconds.
@@ -525,6 +532,9 @@ fn trouble(dice: &mut StdRng, docks: u8, servers: u8) -> What {
         1 => dice.random_range(50..1_000),
         _ => dice.random_range(1_000..9_000),
     };
+    if servers > 1 && dice.random_bool(0.15) {
+        return What::LinkCut { server: dice.random_range(0..servers), wait };
+    }
     if servers > 1 && dice.random_bool(0.3) {
         return What::ServerCutOff { server: dice.random_range(0..servers), wait };
     }

@@ -108,11 +108,12 @@ impl ReplicaStore for TrialStore {
         self.write(move |disk, at| Ok(Joined::Yes(disk.replicas.join(at.life, member)))).await
     }
 
-    async fn beat(&self, id: ReplicaId) -> Result<Option<Roll>, StoreError> {
+    async fn beat(&self, id: ReplicaId, fit: bool) -> Result<Option<Roll>, StoreError> {
         self.write(move |disk, _| {
             let replicas = &mut disk.replicas;
             let mine = replicas.roll.members.iter_mut().find(|member| member.id == id);
-            Ok(mine.map(|mine| mine.beats += 1).map(|()| replicas.roll.clone()))
+            let given = mine.map(|mine| (mine.beats, mine.fit) = (mine.beats + 1, fit));
+            Ok(given.map(|()| replicas.roll.clone()))
         })
         .await
     }
@@ -163,6 +164,16 @@ impl ReplicaStore for TrialStore {
             let is_anothers = |by: &ReplicaId| *by != id && replicas.is_member(*by);
             let accepted = replicas.accepted_by.iter();
             Ok(accepted.filter(|(_, by)| is_anothers(by)).map(|(id, _)| *id).collect())
+        })
+        .await
+    }
+
+    async fn in_order(&self, ids: Vec<CommandId>) -> Result<Vec<CommandId>, StoreError> {
+        self.read(move |disk| {
+            let row = |id: &CommandId| Some((disk.records.get(id)?.row, *id));
+            let mut known: Vec<_> = ids.iter().filter_map(row).collect();
+            known.sort_unstable();
+            Ok(known.into_iter().map(|(_, id)| id).collect())
         })
         .await
     }

@@ -169,6 +169,8 @@ pub(crate) struct State {
     store_slow: (u64, u64),
     /// Until when each server does not reach the store.
     cut_off: BTreeMap<u8, u64>,
+    /// From and until when each server did not reach the broker last.
+    unlinked: BTreeMap<u8, (u64, u64)>,
     /// Commands of which a line in a journal was damaged, on purpose: what only it knew is lost.
     pub(crate) spoiled: BTreeSet<CommandId>,
     /// The same of nonces.
@@ -244,6 +246,17 @@ impl State {
         !self.troubles.iter().any(is_it)
     }
 
+    /// Whether a server reaches its broker.
+    pub(crate) fn is_linked(&self, server: u8, now: u64) -> bool {
+        let is_over = self.unlinked.get(&server).is_none_or(|(_, until)| now >= *until);
+        is_over && self.broker_stands(now)
+    }
+
+    /// Whether a server lost its broker since then.
+    pub(crate) fn was_cut_from_broker(&self, server: u8, since: u64) -> bool {
+        self.unlinked.get(&server).is_some_and(|(from, _)| *from >= since)
+    }
+
     pub(crate) fn facts(&mut self, id: CommandId) -> &mut Facts {
         self.facts.entry(id).or_default()
     }
@@ -283,6 +296,7 @@ impl World {
             spoiled_nonces: BTreeSet::new(),
             store_slow: (0, 0),
             cut_off: BTreeMap::new(),
+            unlinked: BTreeMap::new(),
             facts: BTreeMap::new(),
             asked: BTreeMap::new(),
             violations: Vec::new(),
@@ -377,6 +391,19 @@ impl World {
         self.state().cut_off.insert(server, until);
         self.note_trouble(Trouble::Store, wait);
         self.note_trouble(Trouble::Reads, wait);
+    }
+
+    /// A server does not reach the broker any more.
+    pub(crate) fn unlink(&self, server: u8, wait: u64) {
+        let now = self.clock.elapsed();
+        self.state().unlinked.insert(server, (now, now + wait));
+        self.trouble(wait);
+        self.tell_server(server, Inbound::LinkDown { reason: "the link was cut".to_owned() });
+    }
+
+    pub(crate) fn is_linked(&self, server: u8) -> bool {
+        let now = self.clock.elapsed();
+        self.state().is_linked(server, now)
     }
 
     pub(crate) fn is_cut_off(&self, server: u8) -> bool {
@@ -474,6 +501,19 @@ impl World {
     /// Something reaches every server that stands.
     pub(crate) fn tell_servers(&self, came: &Inbound) {
         self.standing().iter().for_each(|platform| platform.link.take_in(came.clone()));
+    }
+
+    pub(crate) fn tell_server(&self, server: u8, came: Inbound) {
+        if let Some(platform) = self.standing().iter().find(|it| it.line.server == server) {
+            platform.link.take_in(came);
+        }
+    }
+
+    /// The servers that hear what docks say.
+    pub(crate) fn listening(&self) -> Vec<Platform> {
+        let mut standing = self.standing();
+        standing.retain(|platform| self.is_linked(platform.line.server));
+        standing
     }
 
     pub(crate) fn cut_all(&self) {

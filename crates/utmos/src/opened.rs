@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use utmos_core::{
     ports::{FleetStore, ReplicaStore, RequestStore, Store, StoreError, Tenant},
     replica::InstanceId,
+    time::Timestamp,
 };
 use utmos_dji::catalogue::Catalogue;
 use utmos_server::{Sharing, config::Config};
@@ -45,6 +46,9 @@ pub trait Database: Store + RequestStore + FleetStore {
     /// Where servers that share it find each other; `None` where it is one server's alone.
     fn replicas(self: Arc<Self>) -> Option<Arc<dyn ReplicaStore>>;
 
+    /// What its own clock shows; `None` where it has none but this machine's.
+    async fn clock(&self) -> Result<Option<Timestamp>, StoreError>;
+
     /// The engine's own quick check: what is damaged, in its words; empty when nothing is.
     async fn quick_check(&self) -> Result<Vec<String>, StoreError>;
 }
@@ -57,6 +61,10 @@ impl Database for SqliteStore {
 
     fn replicas(self: Arc<Self>) -> Option<Arc<dyn ReplicaStore>> {
         None
+    }
+
+    async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
     }
 
     async fn quick_check(&self) -> Result<Vec<String>, StoreError> {
@@ -72,6 +80,10 @@ impl Database for PostgresStore {
 
     fn replicas(self: Arc<Self>) -> Option<Arc<dyn ReplicaStore>> {
         Some(self)
+    }
+
+    async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {
+        Self::clock(self).await.map(Some)
     }
 
     /// PostgreSQL looks after its own pages.
@@ -163,22 +175,22 @@ fn must_have_its_key(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The store as a server uses it: emergencies get past a database that is unwell. One process at a time has the journal.
-pub async fn journalled(
-    store: Arc<dyn Store>,
-    config: &Config,
-) -> anyhow::Result<Arc<JournalledStore>> {
+/// The store as a server uses it: emergencies get past a database that is unwell. One process at a time has the journal. What
+/// is in it must be put on record ([`on_record`]) before it is used.
+pub fn journalled(store: Arc<dyn Store>, config: &Config) -> anyhow::Result<Arc<JournalledStore>> {
     let (path, key) = (journal_path(config), master_key(config)?);
     let journalled = JournalledStore::open(store, &key, &path)
         .with_context(|| format!("the journal of emergencies {} cannot be used", path.display()))?;
-    let settled = journalled
-        .settle()
-        .await
-        .context("emergencies of an earlier run cannot be put on record")?;
+    Ok(Arc::new(journalled))
+}
+
+/// Puts emergencies of an earlier run on record.
+pub async fn on_record(journalled: Arc<JournalledStore>) -> Result<(), StoreError> {
+    let settled = journalled.settle().await?;
     if settled > 0 {
         tracing::info!(settled, "emergencies of an earlier run were put on record");
     }
-    Ok(Arc::new(journalled))
+    Ok(())
 }
 
 /// How this server shares the store with others, where it can.

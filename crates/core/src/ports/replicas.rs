@@ -31,8 +31,9 @@ pub trait ReplicaStore: Send + Sync {
     /// it is a member as before.
     async fn join(&self, member: Member) -> Result<Joined, StoreError>;
 
-    /// Gives a sign of life, and waits for the answer no longer than it would be of use. `None` when it is no member any more.
-    async fn beat(&self, id: ReplicaId) -> Result<Option<Roll>, StoreError>;
+    /// Gives a sign of life, with whether it can do its work, and waits for the answer no longer than it would be of use.
+    /// `None` when it is no member any more.
+    async fn beat(&self, id: ReplicaId, fit: bool) -> Result<Option<Roll>, StoreError>;
 
     /// Who is there.
     async fn roll(&self) -> Result<Roll, StoreError>;
@@ -54,6 +55,10 @@ pub trait ReplicaStore: Send + Sync {
     /// Open emergencies that another member accepted: it looks after them, whoever holds their shards.
     async fn emergencies_elsewhere(&self, id: ReplicaId)
     -> Result<BTreeSet<CommandId>, StoreError>;
+
+    /// Puts commands in the order in which the store accepted them, over all servers. Those that it does not know are left
+    /// out.
+    async fn in_order(&self, ids: Vec<CommandId>) -> Result<Vec<CommandId>, StoreError>;
 
     /// What was handed to a member for the shards that it holds, as the store knows, oldest first, and was not taken in.
     async fn handed(&self, id: ReplicaId) -> Result<Vec<Handed>, StoreError>;

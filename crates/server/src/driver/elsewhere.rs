@@ -1,7 +1,10 @@
 //! Commands in which other servers have a part: taken over from one that is gone, let go to another, and those that
 //! nobody here looks after.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use utmos_core::{
     command::{Command, Phase},
@@ -16,7 +19,7 @@ use utmos_core::{
 use super::{
     Driver, Inner, LaneKey, Resumed,
     intake::{RESUME_PAGE, acceptance},
-    lane::Work,
+    lane::{Lane, Work},
 };
 use crate::replicas::{MissedWord, Word};
 
@@ -59,10 +62,14 @@ impl Driver {
         state.lanes.retain(|_, lane| !lane.is_idle());
     }
 
-    /// Whether nothing is under way of these gateways that only this server knows how it ends: no save, and no publish.
+    /// Whether nothing is under way of these gateways that only this server knows how it ends: no acceptance, no save, and no
+    /// publish.
     #[must_use]
     pub fn is_settled(&self, of: impl Fn(&GatewaySn) -> bool) -> bool {
         let state = self.inner.lock();
+        if state.accepting.keys().any(&of) {
+            return false;
+        }
         let mut lanes = state.lanes.iter().filter(|(key, _)| !key.urgent && of(&key.gateway));
         !lanes.any(|(_, lane)| lane.is_at_work())
     }
@@ -92,7 +99,8 @@ impl Driver {
         Ok(())
     }
 
-    /// Tells those who wait for changes of commands that other servers look after how they stand: of these, or of all.
+    /// Tells those who wait for changes of commands that other servers look after how they stand: of these, or of all. What
+    /// was taken over with its sending begun goes on, where whoever began it says that it did not leave.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -108,6 +116,24 @@ impl Driver {
                 }
             }
         };
+        let begun: Vec<_> = {
+            let state = self.inner.lock();
+            let is_told = |id: CommandId| changed.is_none_or(|changed| changed.contains(&id));
+            let of = |(key, lane): (&LaneKey, &Lane)| {
+                let begun: Vec<_> = lane.claimed_elsewhere().filter(|it| is_told(it.0)).collect();
+                begun.into_iter().map(|(id, seen)| (key.clone(), id, seen)).collect::<Vec<_>>()
+            };
+            state.lanes.iter().flat_map(of).collect()
+        };
+        for (key, id, seen) in begun {
+            match self.inner.store.command(id).await {
+                Ok(Some(fresh)) if fresh.life.version != seen => {
+                    self.inner.overtake(&key, seen, fresh);
+                }
+                Ok(_) | Err(StoreError::Damaged(_)) => {}
+                Err(error @ StoreError::Unavailable(_)) => return Err(error),
+            }
+        }
         for id in watched {
             match self.inner.store.command(id).await {
                 Ok(Some(command)) => self.inner.lock().watchers.tell(&Arc::new(command)),
@@ -134,8 +160,17 @@ impl Inner {
         // Read last: one that was accepted since the pages were read is not taken for that of nobody.
         let elsewhere = self.holdings.emergencies_elsewhere().await?;
         found.retain(|command| self.is_to_keep(command, &elsewhere));
-        let boot = self.clock.boot();
-        found.sort_by_key(|command| acceptance(&command.spec, boot));
+        match self.holdings.in_order(found.iter().map(|command| command.spec.id)).await? {
+            Some(order) => {
+                let place: BTreeMap<_, _> = order.into_iter().zip(0_u64..).collect();
+                found
+                    .sort_by_key(|command| (place.get(&command.spec.id).copied(), command.spec.id));
+            }
+            None => {
+                let boot = self.clock.boot();
+                found.sort_by_key(|command| acceptance(&command.spec, boot));
+            }
+        }
         let mut resumed = Resumed { open: 0, unclear: 0 };
         // Before whatever was accepted here meanwhile.
         let mut order = self.lock().orders_before(found.len());

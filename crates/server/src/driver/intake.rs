@@ -98,6 +98,9 @@ pub enum SubmitError {
     /// The gateway's lane is full.
     #[error("{0} commands already wait for this gateway; try again when it is back")]
     LaneFull(usize),
+    /// The clock is wrong; whoever sends the command would take its deadline for another.
+    #[error("the command cannot be accepted here: {0}")]
+    ClockOff(String),
     /// It could not be stored.
     #[error("the command could not be stored")]
     Store(#[source] StoreError),
@@ -201,6 +204,7 @@ impl Driver {
                 | SubmitError::Busy { .. }
                 | SubmitError::NonceReplayed
                 | SubmitError::LaneFull(_)
+                | SubmitError::ClockOff(_)
                 | SubmitError::Stopping,
             ) => Ok(None),
         }
@@ -264,8 +268,13 @@ impl Inner {
         let waiting = self.lock().lanes.get(&key).map_or(0, super::lane::Lane::waiting);
         let spec = Arc::new(self.to_spec(caller, draft));
         if !urgent && waiting >= self.limits.waiting_per_gateway_max {
-            return self.refuse_full(nonce, spec, waiting).await;
+            return self.refuse_new(nonce, spec, SubmitError::LaneFull(waiting)).await;
         }
+        if !urgent && let Some(why) = self.holdings.trouble() {
+            return self.refuse_new(nonce, spec, SubmitError::ClockOff(why)).await;
+        }
+        // Before it may be claimed, and until it is under care or is not stored.
+        let _accepting = (!urgent).then(|| Accepting::of(&self, &spec.gateway));
         let (new, is_awaited) = self.begin(&key, caller, &spec);
         let life = new.life.clone();
         let expected = is_awaited.then(|| Expected { inner: self.clone(), key: key.clone() });
@@ -411,20 +420,20 @@ impl Inner {
         }
     }
 
-    /// A full lane refuses what is new, but the request's nonce is spent all the same, and a repeated request finds its
+    /// What is new is refused, but the request's nonce is spent all the same, and a repeated request finds its
     /// command.
-    async fn refuse_full(
+    async fn refuse_new(
         self: &Arc<Self>,
         nonce: Option<NonceUse>,
         spec: Arc<Spec>,
-        waiting: usize,
+        why: SubmitError,
     ) -> Result<Submitted, SubmitError> {
         if let Some(nonce) = nonce
             && self.store.spend_nonce(nonce).await.map_err(SubmitError::Store)? == Nonce::Replayed
         {
             return Err(SubmitError::NonceReplayed);
         }
-        let found = self.foresee(spec).await?.ok_or(SubmitError::LaneFull(waiting))?;
+        let found = self.foresee(spec).await?.ok_or(why)?;
         self.take_on_doubtful(found.id, found.status);
         Ok(found)
     }
@@ -533,6 +542,31 @@ struct Expected {
 impl Drop for Expected {
     fn drop(&mut self) {
         self.inner.expected_one(&self.key);
+    }
+}
+
+/// A command of a gateway that is being accepted; dropped once that is over.
+struct Accepting {
+    inner: Arc<Inner>,
+    gateway: GatewaySn,
+}
+
+impl Accepting {
+    fn of(inner: &Arc<Inner>, gateway: &GatewaySn) -> Self {
+        *inner.lock().accepting.entry(gateway.clone()).or_default() += 1;
+        Self { inner: inner.clone(), gateway: gateway.clone() }
+    }
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        let mut state = self.inner.lock();
+        if let Some(count) = state.accepting.get_mut(&self.gateway) {
+            *count -= 1;
+            if *count == 0 {
+                state.accepting.remove(&self.gateway);
+            }
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
 use utmos_core::{
-    command::{Command, Phase, Spec},
+    command::{Command, Phase, Spec, StatusVersion},
     id::{CommandId, GatewaySn},
     life::{Effect, Folded, Input, Presence, decide_all},
     method::{Channel, CompletesBy, Risk},
@@ -86,6 +86,8 @@ struct Kept {
     seq: Option<u64>,
     /// An acknowledgement on drc/up was taken for its own, and may not be saved yet.
     is_answered: bool,
+    /// Another run of a server has claimed it, and may still say that it did not leave.
+    is_anothers_claim: bool,
     /// Asked at the gate: once set, it does not leave.
     withdrawn: Arc<AtomicBool>,
 }
@@ -136,6 +138,7 @@ impl Lane {
             comes_back: false,
             seq: None,
             is_answered: false,
+            is_anothers_claim: false,
             withdrawn: Arc::default(),
         };
         self.commands.insert(id, kept);
@@ -211,10 +214,47 @@ impl Lane {
         }
     }
 
+    /// It was found claimed.
+    pub(super) fn is_anothers_claim(&mut self, id: CommandId) {
+        if let Some(kept) = self.commands.get_mut(&id) {
+            kept.is_anothers_claim = true;
+        }
+    }
+
+    /// Commands that somebody else has claimed, as far as is known here, with how they stand.
+    pub(super) fn claimed_elsewhere(&self) -> impl Iterator<Item = (CommandId, StatusVersion)> {
+        let is_claimed =
+            |kept: &&Kept| kept.is_anothers_claim && kept.command.life.phase == Phase::Sending;
+        let known = |kept: &Kept| (kept.command.spec.id, kept.command.life.version);
+        self.commands.values().filter(is_claimed).map(known)
+    }
+
+    /// Whether somebody decides about what was told.
+    pub(super) fn is_running(&self) -> bool {
+        self.running
+    }
+
+    /// Takes over how a command stands; what is under way of it goes on. Answers how it stood, if it is looked after.
+    pub(super) fn replace(&mut self, fresh: Command) -> Option<Command> {
+        let id = fresh.spec.id;
+        let kept = self.commands.get_mut(&id)?;
+        match fresh.life.phase {
+            Phase::Waiting => {
+                self.queue.insert((kept.order, id));
+                self.inbox.push(Told::Turn);
+            }
+            Phase::Sending | Phase::Delivered | Phase::Ended(_) => {
+                self.queue.remove(&(kept.order, id));
+            }
+        }
+        Some(std::mem::replace(&mut kept.command, fresh))
+    }
+
     /// Puts a claimed command on its way out. Answers whether somebody must start sending.
     pub(super) fn depart(&mut self, id: CommandId) -> bool {
         let Some(kept) = self.commands.get_mut(&id) else { return false };
         kept.publishing = true;
+        kept.is_anothers_claim = false;
         let (spec, withdrawn) = (kept.command.spec.clone(), kept.withdrawn.clone());
         self.outbox.push_back(Outgoing { spec, withdrawn });
         !std::mem::replace(&mut self.sending, true)
@@ -233,7 +273,7 @@ impl Lane {
         kept.command.life.due
     }
 
-    /// Whether a save or a publish is under way, or about to be.
+    /// Whether an acceptance, a save or a publish is under way, or about to be.
     pub(super) fn is_at_work(&self) -> bool {
         let is_under_way = |kept: &Kept| kept.publishing || kept.confirmed.is_some();
         self.running || self.sending || self.commands.values().any(is_under_way)
@@ -561,35 +601,6 @@ impl Inner {
         }
     }
 
-    /// Takes over how a command stands on disk; what is under way of it here goes on.
-    pub(super) fn replace(&self, key: &LaneKey, fresh: Command) {
-        let fresh = self.in_this_boot(fresh);
-        let id = fresh.spec.id;
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        let Some(lane) = state.lanes.get_mut(key) else { return };
-        let Some(kept) = lane.commands.get_mut(&id) else { return };
-        if let Some(due) = kept.command.life.due {
-            state.timers.remove(&(due.mono, id));
-        }
-        if let Some(due) = fresh.life.due {
-            state.timers.insert((due.mono, id));
-            self.timer_moved.notify_one();
-        }
-        match fresh.life.phase {
-            Phase::Waiting => lane.queue.insert((kept.order, id)),
-            Phase::Sending | Phase::Delivered | Phase::Ended(_) => {
-                lane.queue.remove(&(kept.order, id))
-            }
-        };
-        kept.command = fresh;
-        state.watchers.tell(&Arc::new(kept.command.clone()));
-        if kept.command.life.phase == Phase::Waiting {
-            lane.inbox.push(Told::Turn);
-        }
-        let_go_if_done(lane, &mut state.homes, id);
-    }
-
     pub(super) fn give_up(&self, key: &LaneKey, work: &Work) {
         if let Some(lane) = self.lock().lanes.get_mut(key) {
             lane.settled(work.bytes);
@@ -659,7 +670,11 @@ impl Inner {
     }
 }
 
-fn let_go_if_done(lane: &mut Lane, homes: &mut BTreeMap<CommandId, LaneKey>, id: CommandId) {
+pub(super) fn let_go_if_done(
+    lane: &mut Lane,
+    homes: &mut BTreeMap<CommandId, LaneKey>,
+    id: CommandId,
+) {
     let is_done = lane.commands.get(&id).is_some_and(|kept| {
         !kept.command.life.needs_care() && !kept.publishing && kept.confirmed.is_none()
     });

@@ -191,6 +191,8 @@ struct State {
     flights: BTreeMap<DeviceSn, FlightMode>,
     /// What the store may hold although it did not say so.
     doubts: doubt::Doubts,
+    /// How many commands of each gateway are being accepted that are no emergencies.
+    accepting: BTreeMap<GatewaySn, usize>,
 }
 
 /// Something told to a lane.
@@ -253,6 +255,7 @@ impl Driver {
                 drc_seq: BTreeMap::new(),
                 flights: BTreeMap::new(),
                 doubts: doubt::Doubts::default(),
+                accepting: BTreeMap::new(),
             }),
             figures: Figures::default(),
             failures: failures::Failures::default(),
@@ -314,6 +317,12 @@ impl Driver {
             told: depths.told + lane.told(),
             ..depths
         })
+    }
+
+    /// Why no commands are taken now but emergencies, with the remedy.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.inner.holdings.trouble()
     }
 
     /// Gives whatever waits for a gateway its turn.
@@ -621,6 +630,9 @@ impl Inner {
         let due = command.life.due.map(|due| due.mono);
         let lane = state.lanes.entry(key.clone()).or_default();
         lane.keep(command, order);
+        if inputs.iter().any(|input| matches!(input, Input::FoundAfterRestart)) {
+            lane.is_anothers_claim(id);
+        }
         let mut must_run = false;
         for input in inputs {
             must_run |= lane.take_in(Told::Input { id, input: Box::new(input), done: None });

@@ -4,13 +4,16 @@
 use std::sync::Arc;
 
 use utmos_core::{
-    command::Command,
+    command::{Command, StatusVersion},
     evidence::Proof,
     life::{Effect, Input},
     ports::StoreError,
 };
 
-use super::{Inner, LaneKey, lane::Work};
+use super::{
+    Inner, LaneKey, State, Told,
+    lane::{Work, let_go_if_done},
+};
 
 impl Inner {
     /// Somebody else moved the command first: what was told is decided again for what it is now.
@@ -89,5 +92,51 @@ impl Inner {
             }
         }
         Ok(work)
+    }
+
+    /// Takes over how a command stands on disk; what is under way of it here goes on.
+    fn replace(&self, key: &LaneKey, fresh: Command) {
+        let fresh = self.in_this_boot(fresh);
+        self.replace_in(&mut self.lock(), key, fresh);
+    }
+
+    /// Another server has told how a command stands that it had claimed; `seen` is what was known of it here. What is being
+    /// decided about it here meets that by itself.
+    pub(super) fn overtake(self: &Arc<Self>, key: &LaneKey, seen: StatusVersion, fresh: Command) {
+        let fresh = self.in_this_boot(fresh);
+        let id = fresh.spec.id;
+        let must_run = {
+            let mut state = self.lock();
+            let Some(lane) = state.lanes.get(key).filter(|lane| !lane.is_running()) else { return };
+            if lane.command(id).is_none_or(|known| known.life.version != seen) {
+                return;
+            }
+            self.replace_in(&mut state, key, fresh);
+            let Some(lane) = state.lanes.get_mut(key) else { return };
+            if lane.is_idle() {
+                state.lanes.remove(key);
+                return;
+            }
+            lane.waiting() > 0 && lane.take_in(Told::Turn)
+        };
+        if must_run {
+            self.spawn_lane(key.clone());
+        }
+    }
+
+    fn replace_in(&self, state: &mut State, key: &LaneKey, fresh: Command) {
+        let (id, due) = (fresh.spec.id, fresh.life.due);
+        let Some(lane) = state.lanes.get_mut(key) else { return };
+        let told = Arc::new(fresh.clone());
+        let Some(before) = lane.replace(fresh) else { return };
+        if let Some(due) = before.life.due {
+            state.timers.remove(&(due.mono, id));
+        }
+        if let Some(due) = due {
+            state.timers.insert((due.mono, id));
+            self.timer_moved.notify_one();
+        }
+        state.watchers.tell(&told);
+        let_go_if_done(lane, &mut state.homes, id);
     }
 }

@@ -315,6 +315,7 @@ impl From<SubmitError> for Problem {
                     .given(id.to_string().into()),
             ),
             SubmitError::LaneFull(_) => Self::new(Code::Overloaded, &error).retry_after(5),
+            SubmitError::ClockOff(_) => Self::new(Code::Overloaded, &error).retry_after(5),
             SubmitError::Stopping => Self::new(Code::Overloaded, &error).retry_after(2),
             SubmitError::Store(cause) => Self::store(cause),
         }

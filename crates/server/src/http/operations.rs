@@ -59,6 +59,10 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Health>, Problem
         let message = format!("commands cannot be stored now: {why}");
         return Err(Problem::new(Code::Overloaded, message).retry_after(1));
     }
+    if let Some(why) = app.driver.trouble() {
+        let message = format!("commands cannot be accepted now: {why}");
+        return Err(Problem::new(Code::Overloaded, message).retry_after(1));
+    }
     if let Some(why) = app.outside.as_ref().and_then(utmos_mqtt::LinkHealth::trouble) {
         let message = format!("commands cannot be sent now: {why}");
         return Err(Problem::new(Code::Overloaded, message).retry_after(1));

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering},
     },
 };
 
@@ -38,6 +38,8 @@ struct Shared {
     until: AtomicU64,
     /// Whether there are other servers to be told anything.
     has_others: AtomicBool,
+    /// By how many milliseconds the clock is ahead of the store's, where that is too much and others could do the work.
+    clock_off: AtomicI64,
 }
 
 impl Holdings {
@@ -56,6 +58,7 @@ impl Holdings {
             shards: std::array::from_fn(|_| AtomicU8::new(NOT_HELD)),
             until: AtomicU64::new(0),
             has_others: AtomicBool::new(true),
+            clock_off: AtomicI64::new(0),
         };
         Arc::new(Self { clock, shared: Some(shared), handed: Notify::new() })
     }
@@ -150,6 +153,38 @@ impl Holdings {
         }
     }
 
+    /// Answers whether that is another than before.
+    pub(super) fn clock_is_off(&self, by: Option<i64>) -> bool {
+        let by = by.unwrap_or(0);
+        let differ = |shared: &Shared| {
+            let before = shared.clock_off.swap(by, Ordering::Relaxed);
+            (before == 0) != (by == 0)
+        };
+        self.shared.as_ref().is_some_and(differ)
+    }
+
+    /// Why this server takes no commands now but emergencies, with the remedy: others would take their deadlines for other
+    /// ones.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let off = self.shared.as_ref()?.clock_off.load(Ordering::Relaxed);
+        (off != 0).then(|| clock_trouble(off))
+    }
+
+    /// Commands in the order in which they were accepted, over all servers; `None` for a server that works alone.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn in_order(
+        &self,
+        ids: impl Iterator<Item = CommandId>,
+    ) -> Result<Option<Vec<CommandId>>, StoreError> {
+        match &self.shared {
+            None => Ok(None),
+            Some(shared) => shared.store.in_order(ids.collect()).await.map(Some),
+        }
+    }
+
     /// Tells the other servers, if there are any.
     pub fn tell(&self, news: impl FnOnce() -> News) {
         if let Some(shared) = &self.shared
@@ -201,4 +236,14 @@ impl Shared {
             .get(usize::from(shard.number()))
             .map_or(NOT_HELD, |state| state.load(Ordering::SeqCst))
     }
+}
+
+/// A clock that is ahead of the store's by so many milliseconds.
+pub(super) fn clock_trouble(off: i64) -> String {
+    let (by, direction) = (off.unsigned_abs(), if off > 0 { "ahead of" } else { "behind" });
+    format!(
+        "this machine's clock is {}.{:03} s {direction} the database's, and servers tell each other deadlines by their clocks: keep both in step (NTP)",
+        by / 1_000,
+        by % 1_000
+    )
 }

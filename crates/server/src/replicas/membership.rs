@@ -16,12 +16,13 @@ use utmos_core::{
     id::{CommandId, GatewaySn},
     ports::{Joined, ReplicaStore, StoreError},
     replica::{
-        BEAT_WAIT, InstanceId, LEASE, Member, News, ReplicaId, Roll, Shard, Share, Silences,
+        BEAT_WAIT, Fitness, InstanceId, LEASE, Member, News, ReplicaId, Roll, Shard, Share,
+        Silences, UNFIT_WAIT, Unfitness, clock_off,
     },
-    time::{Clock, Mono},
+    time::{Clock, Mono, Now},
 };
 
-use super::{Holdings, Missed};
+use super::{Holdings, Missed, holdings::clock_trouble};
 use crate::driver::Driver;
 
 /// A sign of life that takes longer is of no use.
@@ -60,6 +61,8 @@ pub struct MembershipParts {
     pub name: String,
     /// Whether it has a broker of its own, and so can share nothing.
     pub alone: bool,
+    /// Whether the broker is reached now.
+    pub is_linked: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
 /// Why a server did not become a member.
@@ -73,6 +76,9 @@ pub enum JoinError {
         "server {0} is at work on this database, and servers share one only where they share an outside broker: stop it, or set mqtt.mode = \"external\" for all of them"
     )]
     NotBeside(String),
+    /// Its clock is another than that of the servers that are there.
+    #[error("{0}")]
+    ClockOff(String),
 }
 
 /// This server among others.
@@ -92,6 +98,8 @@ pub struct Membership {
 #[derive(Default)]
 struct State {
     silences: Silences,
+    unfitness: Unfitness,
+    is_clock_off: bool,
     members: BTreeSet<ReplicaId>,
     /// What is held and has not been taken into care.
     owed: BTreeSet<Shard>,
@@ -102,6 +110,11 @@ struct State {
     /// What others told of commands, and that more was told than is remembered.
     changed: Vec<CommandId>,
     is_told_off: bool,
+    /// What was handed to this server and cannot be read, as far as it was told of.
+    unreadable: BTreeSet<CommandId>,
+    /// It was told that this server is none of the others any more, and why it does not become one.
+    is_out: bool,
+    has_said_why: bool,
     leaving: Leaving,
 }
 
@@ -141,9 +154,14 @@ impl Membership {
         let mut silences = Silences::default();
         let mut seen = None;
         loop {
-            let began = this.parts.clock.now().mono;
+            let asked = this.parts.clock.now();
+            let began = asked.mono;
             let other = match this.parts.store.join(this.member()).await? {
                 Joined::Yes(roll) => {
+                    if let Some(off) = this.note_clock(&roll, asked) {
+                        this.leave().await;
+                        return Err(JoinError::ClockOff(clock_trouble(off)));
+                    }
                     this.parts.holdings.extend(began.plus(LEASE));
                     this.follow(roll, began).await?;
                     this.parts.store.tell(News::Roll);
@@ -170,7 +188,32 @@ impl Membership {
 
     fn member(&self) -> Member {
         let MembershipParts { id, instance, name, alone, .. } = &self.parts;
-        Member { id: *id, instance: *instance, name: name.clone(), alone: *alone, beats: 0 }
+        let fit = self.is_fit();
+        Member { id: *id, instance: *instance, name: name.clone(), alone: *alone, beats: 0, fit }
+    }
+
+    /// Whether this server can do its work.
+    fn is_fit(&self) -> bool {
+        !self.lock().is_clock_off && (self.parts.is_linked)()
+    }
+
+    /// Compares the clocks, by a roll that was asked for then. Answers by how much this server's is ahead, where that is too
+    /// much and another server could do the work. Where there is none, nobody is told other deadlines.
+    fn note_clock(&self, roll: &Roll, asked: Now) -> Option<i64> {
+        let answered = self.parts.clock.now();
+        let off = roll.at.and_then(|store| clock_off(asked.wall, store, answered.wall));
+        self.lock().is_clock_off = off.is_some();
+        let matters = off.filter(|_| roll.is_another_fit(self.parts.id));
+        if self.parts.holdings.clock_is_off(matters) {
+            match matters {
+                Some(off) => tracing::error!(
+                    "{}; until then others send what this server would, and it takes nothing but emergencies",
+                    clock_trouble(off)
+                ),
+                None => tracing::info!("this machine's clock goes with the database's again"),
+            }
+        }
+        matters
     }
 
     /// What is open in the shards that were held from the start is in care.
@@ -248,9 +291,10 @@ impl Membership {
         if self.lock().leaving == Leaving::Done {
             return;
         }
-        let began = self.parts.clock.now().mono;
-        let beat = tokio::time::timeout(BEAT_PATIENCE, self.parts.store.beat(self.parts.id)).await;
-        let roll = match beat {
+        let asked = self.parts.clock.now();
+        let began = asked.mono;
+        let beat = self.parts.store.beat(self.parts.id, self.is_fit());
+        let roll = match tokio::time::timeout(BEAT_PATIENCE, beat).await {
             Ok(Ok(Some(roll))) => roll,
             Ok(Ok(None)) => return self.join_again().await,
             Ok(Err(error)) => {
@@ -258,6 +302,7 @@ impl Membership {
             }
             Err(_) => return tracing::debug!("a sign of life took too long"),
         };
+        self.note_clock(&roll, asked);
         let was_on = self.parts.holdings.is_lease_on();
         self.parts.holdings.extend(began.plus(LEASE));
         if !was_on {
@@ -274,9 +319,13 @@ impl Membership {
         if self.lock().leaving != Leaving::No {
             return;
         }
-        tracing::warn!(
-            "the other servers have not heard of this one and took over what it held; joining again"
-        );
+        if !std::mem::replace(&mut self.lock().is_out, true) {
+            tracing::warn!(
+                "the other servers have not heard of this one and took over what it held; joining again"
+            );
+        }
+        // It is met with again with every sign of life.
+        let is_news = || !std::mem::replace(&mut self.lock().has_said_why, true);
         self.drop_shards(&Shard::all().collect::<Vec<_>>());
         let began = self.parts.clock.now().mono;
         // Two runs of one server cannot live on one machine, so this is a copy of its folder.
@@ -284,18 +333,28 @@ impl Membership {
         if let Ok(roll) = self.parts.store.roll().await
             && let Some(copy) = roll.members.iter().find(|it| is_copy(it))
         {
-            return tracing::error!(
-                "server {} works under the same instance.id, and nothing is sent from here: give each server a data_dir of its \
+            if is_news() {
+                tracing::error!(
+                    "server {} works under the same instance.id, and nothing is sent from here: give each server a data_dir of its \
                  own, and remove instance.id from one that was copied",
-                copy.name
-            );
+                    copy.name
+                );
+            }
+            return;
         }
         match self.parts.store.join(self.member()).await {
             Ok(Joined::Yes(roll)) => {
+                {
+                    let mut state = self.lock();
+                    (state.is_out, state.has_said_why) = (false, false);
+                }
                 self.parts.holdings.extend(began.plus(LEASE));
                 if let Err(error) = self.follow(roll, began).await {
                     tracing::debug!(%error, "could not take or give back shards");
                 }
+            }
+            Ok(Joined::NotBeside(other)) if !is_news() => {
+                tracing::debug!("server {} is at work still", other.name);
             }
             Ok(Joined::NotBeside(other)) => {
                 tracing::error!(
@@ -327,13 +386,15 @@ impl Membership {
             gained.retain(|shard| state.given_back.get(shard).is_none_or(|at| *at < began));
             state.given_back.retain(|_, at| *at >= began);
         }
-        let (silent, members) = {
+        let is_fit = self.is_fit();
+        let (silent, members, fitness) = {
             let mut state = self.lock();
+            let fitness = state.unfitness.note(is_fit, clock.now().mono);
             let silent = state.silences.note(*me, &roll, clock.now().mono);
             let there: BTreeSet<ReplicaId> = roll.members.iter().map(|it| it.id).collect();
             let before = std::mem::replace(&mut state.members, there);
             state.has_changed |= before != state.members;
-            (silent, state.members.len())
+            (silent, state.members.len(), fitness)
         };
         holdings.has_others(members > 1);
         self.hold(&gained);
@@ -350,13 +411,19 @@ impl Membership {
         if self.lock().leaving != Leaving::No {
             return Ok(());
         }
-        let share = Share::of(*me, &roll);
+        let share = Share::of(*me, fitness, &roll);
         if !share.take.is_empty() {
             gained = patiently(store.take(*me, share.take)).await?;
             self.hold(&gained);
         }
         let is_leaving = !holdings.leaving().is_empty();
         if !share.release.is_empty() && !is_leaving {
+            if fitness == Fitness::Unfit {
+                tracing::warn!(
+                    "this server has not reached the broker, or has had a wrong clock, for {} s; its gateways go to others",
+                    UNFIT_WAIT.as_secs()
+                );
+            }
             holdings.begin_to_leave(&share.release);
             let this = self.clone();
             tokio::spawn(async move { this.give_back(share.release).await });
@@ -484,6 +551,7 @@ impl Membership {
             }
         }
         let handed = self.parts.store.handed(self.parts.id).await?;
+        self.lock().unreadable.retain(|id| handed.iter().any(|one| one.id == *id));
         let mut taken = Vec::new();
         let mut failed = None;
         for one in handed {
@@ -491,7 +559,10 @@ impl Membership {
                 Ok(()) => taken.push(one.id),
                 // It stays where it is, and holds up no other.
                 Err(error @ StoreError::Damaged(_)) => {
-                    tracing::error!(command.id = %one.id, %error, "a command cannot be looked after");
+                    // It is met again with every look.
+                    if self.lock().unreadable.insert(one.id) {
+                        tracing::error!(command.id = %one.id, %error, "a command cannot be looked after");
+                    }
                 }
                 Err(error) => {
                     failed = Some(error);

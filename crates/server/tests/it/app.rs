@@ -100,6 +100,7 @@ impl TestApp {
         let unwell_history = Arc::new(UnwellHistory::new(history.clone()));
         let parts = Parts {
             store: journalled,
+            on_record: None,
             requests: unwell_requests.clone(),
             fleet: unwell_fleet.clone(),
             history: unwell_history.clone(),

@@ -5,12 +5,12 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tokio::sync::watch;
 use utmos_core::{
-    command::Phase,
-    evidence::Proof,
+    command::{Life, Phase, Status, StatusVersion},
+    evidence::{Entry, Proof},
     id::{CommandId, DeviceSn, GatewaySn},
     idempotency::fingerprint,
     method::{CompleteOn, IfOffline},
-    ports::{CommandStore, Store},
+    ports::{Advance, Advanced, CommandStore, Store},
     signing::{self, Caller, KeyedCredential, SignedHead, SignedParts},
     time::Clock,
 };
@@ -121,14 +121,97 @@ async fn caller(store: &SqliteStore) -> Caller {
     signing::verify(Some(&KeyedCredential::new(credential)), &head, parts, "r", None, now).unwrap()
 }
 
-#[tokio::test]
-async fn what_became_of_ones_own_publish_says_nothing_of_anothers_claim() {
+struct Stored {
+    _folder: tempfile::TempDir,
+    store: Arc<SqliteStore>,
+    unwell: Arc<Unwell>,
+    caller: Caller,
+}
+
+async fn stored() -> Stored {
     let folder = tempfile::tempdir().unwrap();
     let (path, master_key) = (folder.path().join("utmos.sqlite"), MasterKey::generate().unwrap());
     let store = Arc::new(SqliteStore::open(SqliteConfig { path, master_key }).unwrap());
     let caller = caller(&store).await;
-    let (ours, theirs) = (Told::new(), Told::new());
     let unwell = Arc::new(Unwell::new(store.clone()));
+    Stored { _folder: folder, store, unwell, caller }
+}
+
+#[tokio::test]
+async fn what_another_had_claimed_and_did_not_send_is_sent_by_whoever_took_it_over() {
+    let Stored { store, caller, _folder, .. } = stored().await;
+    let (ours, theirs) = (Told::new(), Told::new());
+    let first = driver(store.clone(), ours.clone(), "first").await;
+    let submitted = first.submit(&caller, draft(&Catalogue::embedded().unwrap()), None).await;
+    let id = submitted.unwrap().id;
+    ours.until_began(1).await;
+
+    // The second takes over while nobody knows whether the message left.
+    let second = driver(store.clone(), theirs.clone(), "second").await;
+    assert_eq!(second.cared_for(id).unwrap().life.phase, Phase::Sending);
+    second.look_again(None).await.unwrap();
+    assert_eq!(second.cared_for(id).unwrap().life.phase, Phase::Sending);
+
+    // Only now the first says that it did not: its gate was shut, for the gateway is another's.
+    let found = store.command(id).await.unwrap().unwrap();
+    let at = SystemClock::new().now().wall;
+    let version = StatusVersion(found.life.version.0 + 1);
+    let life = Life { phase: Phase::Waiting, version, ..found.life.clone() };
+    let proof = Proof::NotSent { reason: "another server sends to its gateway by now".to_owned() };
+    let entry = Entry { at, from: Status::Accepted, to: Status::Accepted, proof };
+    let advance = Advance { id, seen: found.life.version, life, entries: vec![entry] };
+    assert_eq!(store.advance(advance).await.unwrap(), Advanced::Yes);
+    second.look_again(Some(&[id])).await.unwrap();
+    theirs.until_began(1).await;
+    theirs.word.send_replace(Some(Sent::Confirmed { packet_id: Some(1) }));
+    until_delivered(&second, &*store, id).await;
+    let timeline = store.timeline(id).await.unwrap();
+    let claims = timeline.iter().filter_map(|entry| match &entry.proof {
+        Proof::SendingClaimed { replica } => Some(replica.as_str()),
+        _ => None,
+    });
+    assert_eq!(claims.collect::<Vec<_>>(), ["first", "second"]);
+    first.stop(Duration::ZERO).await;
+    second.stop(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn gateways_are_not_given_away_while_something_is_being_accepted_for_them() {
+    let Stored { store, unwell, caller, _folder } = stored().await;
+    let ours = Told::new();
+    ours.word.send_replace(Some(Sent::Confirmed { packet_id: Some(1) }));
+    let first = driver(unwell.clone(), ours.clone(), "first").await;
+    assert!(first.is_settled(|_| true));
+    unwell.hold_acceptances(true);
+    let submitting = {
+        let first = first.clone();
+        tokio::spawn(async move {
+            first.submit(&caller, draft(&Catalogue::embedded().unwrap()), None).await
+        })
+    };
+    let until = async |holds: &dyn Fn() -> bool| {
+        let wait = async {
+            while !holds() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.unwrap();
+    };
+    until(&|| !unwell.held_acceptances().is_empty()).await;
+    assert!(!first.is_settled(|_| true), "it may be claimed");
+    assert!(first.is_settled(|other| *other != gateway()), "others are not concerned");
+    unwell.hold_acceptances(false);
+    unwell.release();
+    let id = submitting.await.unwrap().unwrap().id;
+    until_delivered(&first, &*store, id).await;
+    until(&|| first.is_settled(|_| true)).await;
+    first.stop(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn what_became_of_ones_own_publish_says_nothing_of_anothers_claim() {
+    let Stored { store, unwell, caller, _folder } = stored().await;
+    let (ours, theirs) = (Told::new(), Told::new());
     let first = driver(unwell.clone(), ours.clone(), "first").await;
     let submitted = first.submit(&caller, draft(&Catalogue::embedded().unwrap()), None).await;
     let id = submitted.unwrap().id;

@@ -14,6 +14,7 @@ use utmos_core::{
     id::CommandId,
     ports::{Joined, ReplicaStore, StoreError},
     replica::{BEAT_WAIT, Handed, InstanceId, Member, News, ReplicaId, Roll, Shard},
+    time::Timestamp,
 };
 use uuid::Uuid;
 
@@ -33,8 +34,9 @@ const JOIN_LOCK: i64 = 0x5554_4D53_0000_0004;
 macro_rules! roll {
     ($members:literal) => {
         concat!(
-            "SELECT m.id, m.instance, m.name, m.alone, m.beats,
-                 ARRAY(SELECT s.shard FROM shards s WHERE s.replica = m.id ORDER BY s.shard)
+            "SELECT m.id, m.instance, m.name, m.alone, m.beats, m.fit,
+                 (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS clock,
+                 ARRAY(SELECT s.shard FROM shards s WHERE s.replica = m.id ORDER BY s.shard) AS shards
              FROM (",
             $members,
             ") m ORDER BY m.id"
@@ -42,14 +44,15 @@ macro_rules! roll {
     };
 }
 
-const ROLL: &str = roll!("SELECT id, instance, name, alone, beats FROM replicas");
+const ROLL: &str = roll!("SELECT id, instance, name, alone, beats, fit FROM replicas");
 
 /// A statement sees the row as it was before its own change of it.
 const BEAT: &str = concat!(
-    "WITH me AS (UPDATE replicas SET beats = beats + 1 WHERE id = $1 RETURNING id, instance, name, alone, beats) ",
+    "WITH me AS (UPDATE replicas SET beats = beats + 1, fit = $2 WHERE id = $1
+         RETURNING id, instance, name, alone, beats, fit) ",
     roll!(
-        "SELECT id, instance, name, alone, beats FROM me
-         UNION ALL SELECT id, instance, name, alone, beats FROM replicas WHERE id <> $1"
+        "SELECT id, instance, name, alone, beats, fit FROM me
+         UNION ALL SELECT id, instance, name, alone, beats, fit FROM replicas WHERE id <> $1"
     )
 );
 
@@ -65,9 +68,9 @@ impl ReplicaStore for PostgresStore {
         joined
     }
 
-    async fn beat(&self, id: ReplicaId) -> Result<Option<Roll>, StoreError> {
+    async fn beat(&self, id: ReplicaId, fit: bool) -> Result<Option<Roll>, StoreError> {
         let client = self.beats.get().await.map_err(|err| pool_error(&err))?;
-        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&id.0];
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&id.0, &fit];
         let rows = match timeout(BEAT_WAIT * 3, query(&client, BEAT, &params)).await {
             Ok(rows) => rows.map_err(Fault::into_error)?,
             Err(_) => {
@@ -113,6 +116,13 @@ impl ReplicaStore for PostgresStore {
         rows.iter().map(|row| Cells::new(row, "commands").uuid("id").map(CommandId::new)).collect()
     }
 
+    async fn in_order(&self, ids: Vec<CommandId>) -> Result<Vec<CommandId>, StoreError> {
+        let ids: Vec<Uuid> = ids.into_iter().map(CommandId::uuid).collect();
+        let sql = "SELECT id FROM commands WHERE id = ANY ($1::uuid[]) ORDER BY seq";
+        let rows = self.read(sql, &[&ids]).await?;
+        rows.iter().map(|row| Cells::new(row, "commands").uuid("id").map(CommandId::new)).collect()
+    }
+
     async fn handed(&self, id: ReplicaId) -> Result<Vec<Handed>, StoreError> {
         let sql = "
             SELECT h.command, h.urgent FROM shards s JOIN handed h ON h.shard = s.shard
@@ -143,15 +153,32 @@ impl ReplicaStore for PostgresStore {
     }
 }
 
+impl PostgresStore {
+    /// What the database's own clock shows.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub async fn clock(&self) -> Result<Timestamp, StoreError> {
+        let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS clock";
+        let rows = self.read(sql, &[]).await?;
+        let row = rows.first().ok_or_else(|| StoreError::Unavailable("no answer".to_owned()))?;
+        Ok(Timestamp::from_millis(Cells::new(row, "clock").get("clock")?))
+    }
+}
+
 fn codes(shards: &[Shard]) -> Vec<i16> {
     shards.iter().copied().map(shard_code).collect()
 }
 
 fn read_roll(rows: &[Row]) -> Result<Roll, StoreError> {
-    let mut roll = Roll { members: Vec::with_capacity(rows.len()), holders: BTreeMap::new() };
+    let mut roll =
+        Roll { members: Vec::with_capacity(rows.len()), holders: BTreeMap::new(), at: None };
     for row in rows {
         let mut cells = Cells::new(row, "replicas");
         let member = read_member(&mut cells)?;
+        let clock = Timestamp::from_millis(cells.get("clock")?);
+        // The rows are read one after another, and the first of them comes next to when the question did.
+        roll.at = roll.at.or(Some(clock));
         let shards: Vec<i16> = cells.get("shards")?;
         for number in shards {
             let shard = u8::try_from(number).ok().and_then(Shard::from_number);
@@ -164,7 +191,7 @@ fn read_roll(rows: &[Row]) -> Result<Roll, StoreError> {
     Ok(roll)
 }
 
-/// Reads `id, instance, name, alone, beats`.
+/// Reads `id, instance, name, alone, beats, fit`.
 fn read_member(cells: &mut Cells<'_>) -> Result<Member, StoreError> {
     let id = cells.uuid("id")?;
     cells.name(id);
@@ -174,6 +201,7 @@ fn read_member(cells: &mut Cells<'_>) -> Result<Member, StoreError> {
         name: cells.text("name")?,
         alone: cells.get("alone")?,
         beats: cells.get::<i64>("beats")?.cast_unsigned(),
+        fit: cells.get("fit")?,
     })
 }
 
@@ -185,7 +213,7 @@ async fn hold_up(tx: &Transaction<'_>, id: Uuid) -> Result<(), Fault> {
 
 async fn join(tx: &Transaction<'_>, member: &Member) -> Result<Joined, Fault> {
     select(tx, "SELECT pg_advisory_xact_lock($1)", &[&JOIN_LOCK]).await?;
-    let sql = "SELECT id, instance, name, alone, beats FROM replicas
+    let sql = "SELECT id, instance, name, alone, beats, fit FROM replicas
                WHERE instance <> $1 AND (alone OR $2) ORDER BY id LIMIT 1";
     let (id, instance) = (member.id.0, member.instance.0);
     if let Some(row) = select(tx, sql, &[&instance, &member.alone]).await?.first() {
@@ -203,11 +231,12 @@ async fn join(tx: &Transaction<'_>, member: &Member) -> Result<Joined, Fault> {
         }
     }
     let sql = "
-        INSERT INTO replicas AS r (id, instance, name, alone, beats) VALUES ($1, $2, $3, $4, $5)
-        ON CONFLICT (id) DO UPDATE SET name = excluded.name, alone = excluded.alone,
+        INSERT INTO replicas AS r (id, instance, name, alone, beats, fit) VALUES ($1, $2, $3, $4, $5, $6)
+        ON CONFLICT (id) DO UPDATE SET name = excluded.name, alone = excluded.alone, fit = excluded.fit,
             beats = greatest(r.beats + 1, excluded.beats)";
     let beats = member.beats.cast_signed();
-    execute(tx, sql, &[&id, &instance, &kept(&member.name), &member.alone, &beats]).await?;
+    let name = kept(&member.name);
+    execute(tx, sql, &[&id, &instance, &name, &member.alone, &beats, &member.fit]).await?;
     Ok(Joined::Yes(read_roll(&select(tx, ROLL, &[]).await?)?))
 }
 

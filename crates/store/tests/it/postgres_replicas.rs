@@ -33,6 +33,7 @@ pub fn member(instance: u128, number: u128) -> Member {
         name: format!("server-{instance}"),
         alone: false,
         beats: 0,
+        fit: true,
     }
 }
 
@@ -121,8 +122,11 @@ async fn servers_find_each_other_and_pass_shards_on() {
     let (one, two) = (place.store().await, place.store().await);
     let (first, second) = (member(1, 1), member(2, 2));
     assert_eq!(one.roll().await.unwrap(), Roll::default());
-    let alone = Roll { members: vec![first.clone()], ..Roll::default() };
-    assert_eq!(joined(&one, first.clone()).await, alone);
+    let alone = joined(&one, first.clone()).await;
+    assert_eq!((alone.members, alone.holders.len()), (vec![first.clone()], 0));
+    let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+    let clock: i64 = place.database.sql(sql).parse().unwrap();
+    assert!((clock - alone.at.unwrap().as_millis()).abs() < 60_000, "it is PostgreSQL's");
     assert_eq!(one.take(first.id, every_shard()).await.unwrap(), every_shard());
     assert_eq!(one.take(first.id, vec![shard(3)]).await.unwrap(), [shard(3)], "it is its own");
     let both = joined(&two, second.clone()).await;
@@ -136,19 +140,26 @@ async fn servers_find_each_other_and_pass_shards_on() {
         two.take(second.id, vec![shard(2), shard(4), shard(9)]).await.unwrap(),
         [shard(2), shard(9)]
     );
-    let roll = one.beat(first.id).await.unwrap().unwrap();
+    let roll = one.beat(first.id, true).await.unwrap().unwrap();
     assert_eq!(roll.members, [Member { beats: 1, ..first.clone() }, second.clone()]);
     assert_eq!(roll.holders[&shard(5)], first.id, "nobody gives back what is another's");
     let of_second: Vec<Shard> =
         roll.holders.iter().filter(|it| *it.1 == second.id).map(|it| *it.0).collect();
     assert_eq!(of_second, [shard(2), shard(9)]);
-    assert_eq!(two.beat(second.id).await.unwrap().unwrap().members[1].beats, 1);
+    assert_eq!(two.beat(second.id, false).await.unwrap().unwrap().members[1].beats, 1);
+    let fit = |roll: Roll| roll.members.iter().map(|it| it.fit).collect::<Vec<_>>();
+    assert_eq!(
+        fit(one.roll().await.unwrap()),
+        [true, false],
+        "one sees that the other cannot send"
+    );
+    assert_eq!(fit(two.beat(second.id, true).await.unwrap().unwrap()), [true, true]);
 
     one.leave(first.id).await.unwrap();
     one.leave(first.id).await.unwrap();
     let left = two.roll().await.unwrap();
     assert_eq!((left.members.len(), left.holders.len()), (1, 2));
-    assert_eq!(one.beat(first.id).await.unwrap(), None);
+    assert_eq!(one.beat(first.id, true).await.unwrap(), None);
     assert!(one.take(first.id, every_shard()).await.unwrap().is_empty());
     assert_eq!(two.take(second.id, every_shard()).await.unwrap(), every_shard());
     whole(&place.database).await;
@@ -178,11 +189,11 @@ async fn who_gave_a_sign_of_life_meanwhile_is_not_expelled() {
     let place = PostgresPlace::new();
     let [(one, first), (two, second)] = pair(&place).await;
     one.take(first, every_shard()).await.unwrap();
-    one.beat(first).await.unwrap();
+    one.beat(first, true).await.unwrap();
     assert!(!two.expel(first, 0).await.unwrap());
     assert!(two.expel(first, 1).await.unwrap());
     assert!(!two.expel(first, 1).await.unwrap());
-    assert_eq!(one.beat(first).await.unwrap(), None);
+    assert_eq!(one.beat(first, true).await.unwrap(), None);
     assert!(one.take(first, every_shard()).await.unwrap().is_empty());
     assert_eq!(two.roll().await.unwrap().holders.len(), 0);
     assert_eq!(two.take(second, every_shard()).await.unwrap(), every_shard());
@@ -207,7 +218,7 @@ async fn the_next_run_of_a_server_takes_the_place_of_the_one_before() {
         assert_eq!(roll.members.iter().map(|it| it.id).collect::<Vec<_>>(), [second, third.id]);
         assert_eq!(roll.holders, [(shard(1), third.id), (shard(7), third.id)].into());
     }
-    assert_eq!(one.beat(first).await.unwrap(), None);
+    assert_eq!(one.beat(first, true).await.unwrap(), None);
     assert_eq!(one.advance(claim(&waits, "1")).await.unwrap(), Advanced::Elsewhere);
     assert_eq!(again.advance(claim(&waits, "1 again")).await.unwrap(), Advanced::Yes);
     // Nobody else looks after what the run before accepted.
@@ -510,7 +521,7 @@ async fn a_sign_of_life_waits_for_no_reader() {
         tokio::spawn(async move { store.tenants().await })
     };
     until("the only connection is busy", || waiting(&place.database, "relation") == 1).await;
-    assert!(store.beat(member(1, 1).id).await.unwrap().is_some());
+    assert!(store.beat(member(1, 1).id, true).await.unwrap().is_some());
     assert!(!reading.is_finished());
     blocker.batch_execute("ROLLBACK").await.unwrap();
     reading.await.unwrap().unwrap();

@@ -93,7 +93,7 @@ impl Server {
     }
 
     async fn take_in(&self) {
-        assert!(self.store.beat(self.id).await.unwrap().is_some());
+        assert!(self.store.beat(self.id, true).await.unwrap().is_some());
         let handed = self.store.handed(self.id).await.unwrap();
         for Handed { id, .. } in &handed {
             self.look_after(self.store.command(*id).await.unwrap().unwrap());

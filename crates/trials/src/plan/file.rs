@@ -135,7 +135,9 @@ impl Plan {
                     within(at("at"), (*place).into(), &(0..=100))?;
                 }
                 What::RowDamaged => {}
-                What::ServerDies { server, wait } | What::ServerCutOff { server, wait } => {
+                What::ServerDies { server, wait }
+                | What::LinkCut { server, wait }
+                | What::ServerCutOff { server, wait } => {
                     one_of("server", *server, self.servers)?;
                     ms("wait", *wait)?;
                 }

@@ -49,18 +49,15 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     open_files::fit(&mut config, open_files::raise());
     let store = opened::store(&config).await?;
     // First of all, because only one server gets it: a second one must not touch what the first relies on.
-    let journalled = opened::journalled(store.clone(), &config).await?;
+    let journalled = opened::journalled(store.clone(), &config)?;
     let history = opened::history(&config)?;
     let prepared = if args.demo { Some(demo::prepare(&*store, &config).await?) } else { None };
-    let settling = tokio::spawn({
-        let journalled = journalled.clone();
-        async move { journalled.keep_settling().await }
-    });
     // Listened for before anything is begun, so that a stop during the start is not lost.
     let stop = stop_sign()?;
     let catalogue = Arc::new(opened::catalogue(&config)?);
     let parts = Parts {
         store: journalled.clone(),
+        on_record: Some(Box::pin(opened::on_record(journalled.clone()))),
         requests: store.clone(),
         fleet: store.clone(),
         history: history.clone(),
@@ -72,6 +69,10 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let server = Server::start(&config, parts).await.with_context(|| {
         format!("the server does not start with the database {}", opened::name(&config))
     })?;
+    let settling = tokio::spawn({
+        let journalled = journalled.clone();
+        async move { journalled.keep_settling().await }
+    });
     let running = match prepared {
         Some(prepared) => Some(prepared.run(&config, &catalogue, &server).await?),
         None => {

@@ -203,6 +203,7 @@ impl Place {
         journalled.settle().await.unwrap();
         let parts = Parts {
             store: journalled,
+            on_record: None,
             requests: store.clone(),
             fleet: store.clone(),
             history: Arc::new(HistoryFile::open(&config.store.history_path).unwrap()),

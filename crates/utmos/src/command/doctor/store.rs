@@ -4,6 +4,7 @@ use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::Path, time::Duratio
 
 use rustix::fs::statvfs;
 use tokio::time::Instant;
+use utmos_core::{replica::clock_off, time::Timestamp};
 use utmos_server::config::Config;
 use utmos_store::{JournalledStore, PostgresStore};
 
@@ -125,6 +126,7 @@ async fn contents(config: &Config) -> Vec<Finding> {
         findings.push(whole(&*store).await);
     }
     findings.push(clock_against(&*store).await);
+    findings.extend(clock_beside(&*store).await);
     store.close().await;
     findings
 }
@@ -187,6 +189,32 @@ async fn clock_against(store: &dyn Database) -> Finding {
             err.to_string(),
             "look closer with: utmos store check; the ways out are in docs/recovery.md",
         ),
+    }
+}
+
+/// Servers that share a database tell each other deadlines by their clocks.
+async fn clock_beside(store: &dyn Database) -> Option<Finding> {
+    let asked = now();
+    let clock = store.clock().await;
+    Some(match clock {
+        Ok(clock) => judge_clock(asked, clock?, now()),
+        Err(err) => {
+            Finding::fail("store", err.to_string(), "what can go wrong is in docs/postgresql.md")
+        }
+    })
+}
+
+fn judge_clock(asked: Timestamp, database: Timestamp, answered: Timestamp) -> Finding {
+    match clock_off(asked, database, answered) {
+        None => Finding::ok("clock", "goes with the database's"),
+        Some(off) => {
+            let way = if off > 0 { "ahead of" } else { "behind" };
+            Finding::fail(
+                "clock",
+                format!("{:.3} s {way} the database's", off.unsigned_abs() as f64 / 1_000.0),
+                "keep both in step (NTP): beside other servers this one takes no commands but emergencies",
+            )
+        }
     }
 }
 
@@ -277,6 +305,19 @@ mod tests {
         );
         let sync = |millis| judge_sync(Duration::from_millis(millis)).verdict;
         assert_eq!((sync(1), sync(20), sync(500)), (Verdict::Ok, Verdict::Warn, Verdict::Fail));
+    }
+
+    #[test]
+    fn a_clock_beside_the_database_s_is_judged() {
+        let at = Timestamp::from_millis;
+        let judge = |database| judge_clock(at(10_000), at(database), at(10_100));
+        assert_eq!(judge(9_000).verdict, Verdict::Ok);
+        let ahead = judge(6_500);
+        assert_eq!(ahead.verdict, Verdict::Fail);
+        assert!(ahead.text.contains("3.500 s ahead of the database's"), "{}", ahead.text);
+        let behind = judge(14_100);
+        assert_eq!(behind.verdict, Verdict::Fail);
+        assert!(behind.text.contains("4.000 s behind the database's"), "{}", behind.text);
     }
 
     #[test]

@@ -1,0 +1,72 @@
+//! Several servers of which one does not reach the broker: the others send in its place.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+
+use utmos_dji::catalogue::Catalogue;
+use utmos_trials::{Answer, Broker, Happening, Kind, Plan, VERSION, Weather, What, Wish, run};
+
+/// Servers take over from one that has not reached the broker for 3 s, within some signs of life.
+const TAKEN_OVER: u64 = 6_000;
+
+fn plan(seed: u64, servers: u8, cut: &[u8], at: u64) -> Plan {
+    let wish = |dock| Wish {
+        dock,
+        aircraft: dock,
+        kind: Kind::Reply,
+        timeout: 4,
+        waits: true,
+        copies: 1,
+        copying: None,
+        replays_nonce: false,
+        cancelled_after: None,
+        asks_later: None,
+        answer: Answer::Does,
+        after: 1,
+    };
+    let cuts = cut.iter().map(|server| {
+        let what = What::LinkCut { server: *server, wait: 40_000 };
+        Happening { at: 1_000, what }
+    });
+    let wishes = (0..8).map(|dock| Happening { at, what: What::Command(wish(dock)) });
+    Plan {
+        version: VERSION,
+        seed,
+        docks: 8,
+        broker: Broker::Outside,
+        servers,
+        journal_kib: 64,
+        every_journal: false,
+        weather: Weather::Clear,
+        happenings: cuts.chain(wishes).collect(),
+    }
+}
+
+/// How many of the eight commands were written to their docks.
+fn written(plan: &Plan) -> usize {
+    let report = run(plan, None, &Arc::new(Catalogue::embedded().unwrap()));
+    assert!(report.violations.is_empty(), "{:#?}", report.violations);
+    report.trace.iter().filter(|line| line.contains(" is written to ")).count()
+}
+
+#[test]
+fn what_a_server_cut_off_from_the_broker_would_send_another_sends() {
+    for seed in 0..20 {
+        let (servers, cut) = (2 + u8::try_from(seed % 2).unwrap(), u8::try_from(seed % 2).unwrap());
+        let soon = written(&plan(seed, servers, &[cut], 1_500));
+        let later = written(&plan(seed, servers, &[cut], TAKEN_OVER));
+        assert_eq!(later, 8, "seed {seed}");
+        assert!(soon <= 8);
+    }
+}
+
+#[test]
+fn what_waits_at_a_server_that_is_cut_off_ends_in_its_time_where_nobody_reaches_the_broker() {
+    for seed in 0..20 {
+        let plan = plan(seed, 2, &[0, 1], 1_500);
+        let report = run(&plan, None, &Arc::new(Catalogue::embedded().unwrap()));
+        // Whatever has not ended by then is one.
+        assert!(report.violations.is_empty(), "{:#?}", report.violations);
+        assert!(!report.trace.iter().any(|line| line.contains(" is written to ")));
+    }
+}
