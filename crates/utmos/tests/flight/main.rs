@@ -13,6 +13,7 @@ mod faults;
 mod flood;
 mod floods;
 mod forged;
+mod forwarder;
 mod methods;
 mod models;
 mod mosquitto;

@@ -56,12 +56,7 @@ impl Place {
 
     /// What a server says that must not start here.
     pub async fn refuses_to_start(&self) -> String {
-        let mut process = Process::run(self.serve());
-        let stage = process.wait(|stage| stage != Stage::Starting).await;
-        assert_eq!(stage, Stage::Gone, "it started: {}", process.log());
-        let status = process.child.wait().unwrap();
-        assert_eq!(status.code(), Some(1), "{status}: {}", process.log());
-        process.log()
+        Process::refuses(self.serve()).await
     }
 }
 
@@ -72,6 +67,16 @@ impl Process {
         let stage = process.wait(|stage| stage != Stage::Starting).await;
         assert_eq!(stage, Stage::Running, "{}", process.log());
         process
+    }
+
+    /// What a server says that must not start.
+    pub async fn refuses(command: Command) -> String {
+        let mut process = Self::run(command);
+        let stage = process.wait(|stage| stage != Stage::Starting).await;
+        assert_eq!(stage, Stage::Gone, "it started: {}", process.log());
+        let status = process.child.wait().unwrap();
+        assert_eq!(status.code(), Some(1), "{status}: {}", process.log());
+        process.log()
     }
 
     fn run(mut command: Command) -> Self {

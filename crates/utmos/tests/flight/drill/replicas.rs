@@ -1,13 +1,19 @@
-//! Three servers on one PostgreSQL and one broker. One that dies, stands still or is stopped is replaced by the others, and
-//! database and broker restart under them all; no command is sent twice, none is stuck, none is said to be what it was not.
+//! Three servers on one PostgreSQL and one broker. One that dies, stands still, is stopped or is cut off is replaced by the
+//! others, and database and broker restart under them all; no command is sent twice, none is stuck, none is said to be what
+//! it was not.
+
+mod cut_off;
+mod joining;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
     process::Command,
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use utmos_core::replica::Shard;
 use utmos_sim::{Fleet, FleetConfig};
 
 use super::{
@@ -15,7 +21,8 @@ use super::{
     until,
 };
 use crate::{
-    api::Api,
+    api::{Api, PATIENCE},
+    forwarder::Forwarder,
     mosquitto::{Mosquitto, behind, choice},
     place::{Place, fly, own_address},
     postgres_server::{Database, PostgresServer, Stop},
@@ -23,7 +30,7 @@ use crate::{
 };
 
 const SERVERS: usize = 3;
-const DOCKS: u32 = 12;
+const DOCKS: u32 = 200;
 /// Longer than others need to take over.
 const TIMEOUT_SECONDS: u64 = 12;
 /// Servers that die take answers with them.
@@ -33,7 +40,19 @@ const KNOWN_PERCENT_MIN: usize = 50;
 struct Site {
     name: String,
     address: Ipv4Addr,
+    /// Between it and the database, and between it and the broker.
+    to_database: Forwarder,
+    to_broker: Forwarder,
+    /// More assignments of its own.
+    settings: Vec<String>,
     process: Option<Process>,
+}
+
+impl Site {
+    /// What the names of its runs begin with.
+    fn run(&self) -> String {
+        format!("utmos-{}-", self.process.as_ref().unwrap().id())
+    }
 }
 
 /// All of them, and what they share.
@@ -48,51 +67,75 @@ struct Several {
 
 impl Several {
     async fn start() -> Self {
-        let mosquitto = Mosquitto::start().await;
-        let (mut place, mut config) = Place::with_fleet(DOCKS).await;
-        config.speed = 20.0;
-        behind(&mut place, &mosquitto, "5");
-        let postgres = PostgresServer::own();
-        let database = postgres.database();
-        let sites = (0..SERVERS).map(|number| Site {
-            name: format!("server-{number}"),
-            address: own_address(),
-            process: None,
-        });
-        let mut several =
-            Self { sites: sites.collect(), place, postgres, database, mosquitto, config };
-        let from = several.place.data_dir().join("utmos.sqlite");
-        let mut import = several.place.utmos(&["store", "import", "--from"]);
-        import.arg(from);
-        several.on_postgres(&mut import, &several.place.path("importing").display().to_string());
-        let imported = import.output().unwrap();
-        assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+        Self::start_with(DOCKS).await
+    }
+
+    async fn start_with(docks: u32) -> Self {
+        let mut several = Self::prepare(docks).await;
         for number in 0..SERVERS {
             several.bring_up(number).await;
         }
         several
     }
 
-    fn on_postgres(&self, command: &mut Command, data_dir: &str) {
+    /// Everything but the servers.
+    async fn prepare(docks: u32) -> Self {
+        let mosquitto = Mosquitto::start().await;
+        let (mut place, mut config) = Place::with_fleet(docks).await;
+        config.speed = 20.0;
+        behind(&mut place, &mosquitto, "5");
+        let postgres = PostgresServer::own();
+        let database = postgres.database();
+        let mut sites = Vec::new();
+        for number in 0..SERVERS {
+            sites.push(Site {
+                name: format!("server-{number}"),
+                address: own_address(),
+                to_database: Forwarder::to(database.address()).await,
+                to_broker: Forwarder::to(mosquitto.address()).await,
+                settings: Vec::new(),
+                process: None,
+            });
+        }
+        let several = Self { sites, place, postgres, database, mosquitto, config };
+        let from = several.place.data_dir().join("utmos.sqlite");
+        let mut import = several.place.utmos(&["store", "import", "--from"]);
+        import.arg(from);
+        let importing = several.place.path("importing").display().to_string();
+        several.on_postgres(&mut import, &importing, &several.database.url());
+        let imported = import.output().unwrap();
+        assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+        several
+    }
+
+    fn on_postgres(&self, command: &mut Command, data_dir: &str, url: &str) {
         let key = self.place.data_dir().join("master.key");
         for setting in [
             format!("data_dir={data_dir}"),
-            format!("store.url={}", self.database.url()),
+            format!("store.url={url}"),
             format!("store.master_key_file={}", key.display()),
         ] {
             command.args(["--set", &setting]);
         }
     }
 
-    async fn bring_up(&mut self, number: usize) {
+    /// What starts a server.
+    fn serve(&self, number: usize) -> Command {
         let site = &self.sites[number];
         let mut serve = self.place.utmos(&["serve"]);
-        self.on_postgres(&mut serve, &self.place.path(&site.name).display().to_string());
-        serve.args(["--set", &format!("http.listen={}:8080", site.address)]);
-        for setting in &self.place.settings {
+        let (direct, way) = (self.database.address(), site.to_database.address);
+        let url = self.database.url().replace(&direct.to_string(), &way.to_string());
+        self.on_postgres(&mut serve, &self.place.path(&site.name).display().to_string(), &url);
+        let listen = format!("http.listen={}:8080", site.address);
+        let broker = format!("mqtt.external.host={}", site.to_broker.address.ip());
+        for setting in self.place.settings.iter().chain([&listen, &broker]).chain(&site.settings) {
             serve.args(["--set", setting]);
         }
-        let process = Process::start(serve).await;
+        serve
+    }
+
+    async fn bring_up(&mut self, number: usize) {
+        let process = Process::start(self.serve(number)).await;
         self.sites[number].process = Some(process);
         let api = self.api(number);
         until("it is not ready", async || api.get("/readyz").await.status.is_success()).await;
@@ -109,8 +152,12 @@ impl Several {
 
     /// Callers at every server.
     fn load(&self) -> Vec<Load> {
+        (0..SERVERS).map(|number| self.load_at(number)).collect()
+    }
+
+    fn load_at(&self, number: usize) -> Load {
         let sns: Vec<&str> = self.config.docks.iter().map(|dock| dock.sn.as_str()).collect();
-        (0..SERVERS).map(|number| Load::start(&self.api(number), &sns, TIMEOUT_SECONDS)).collect()
+        Load::start(&self.api(number), &sns, TIMEOUT_SECONDS)
     }
 
     async fn kill(&mut self, number: usize) {
@@ -127,11 +174,32 @@ impl Several {
     async fn shared_by(&self, servers: usize) {
         let expected = format!("{servers}|64");
         let sql = "SELECT count(DISTINCT replica) || '|' || count(replica) FROM shards";
-        until("the shards are not shared out", async || self.database.sql(sql) == expected).await;
+        let shared = async {
+            while self.database.sql(sql) != expected {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, shared).await.is_err() {
+            let logs = self.sites.iter().filter_map(|site| site.process.as_ref());
+            let logs: Vec<String> = logs.map(Process::log).collect();
+            let roll = self.database.sql("SELECT * FROM replicas");
+            panic!("the shards are not shared out by {servers}:\n{roll}\n{}", logs.join("\n\n"));
+        }
     }
 
-    async fn judge(self, name: &str, fleet: Fleet, loads: Vec<Load>) {
-        let mut made: Vec<Made> = Vec::new();
+    /// Which shards a server holds.
+    fn shards_of(&self, number: usize) -> Vec<Shard> {
+        let sql = format!(
+            "SELECT s.shard FROM shards s JOIN replicas r ON r.id = s.replica WHERE r.name LIKE '{}%'",
+            self.sites[number].run()
+        );
+        let held = self.database.sql(&sql);
+        held.lines().map(|line| Shard::from_number(line.parse().unwrap()).unwrap()).collect()
+    }
+
+    /// With what was asked for beside the loads.
+    async fn judge(self, name: &str, fleet: Fleet, loads: Vec<Load>, beside: Vec<Made>) {
+        let mut made = beside;
         for load in loads {
             made.extend(load.end().await);
         }
@@ -178,7 +246,7 @@ async fn each_of_three_servers_is_killed_in_turn() {
         several.shared_by(SERVERS).await;
         more(&loads, None, 15).await;
     }
-    several.judge("three servers killed in turn", fleet, loads).await;
+    several.judge("three servers killed in turn", fleet, loads, Vec::new()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -205,7 +273,7 @@ async fn a_server_stands_still_for_longer_than_its_lease_and_others_restart() {
         several.bring_up(number).await;
         more(&loads, None, 10).await;
     }
-    several.judge("a server stands still, all else restarts", fleet, loads).await;
+    several.judge("a server stands still, all else restarts", fleet, loads, Vec::new()).await;
 }
 
 /// Whoever is asked, and whoever waits: a command that one server accepts for another's dock is sent once, in its order, and
