@@ -93,8 +93,7 @@ pub(crate) async fn bring_up(world: Arc<World>, server: u8) {
                 if let Some(post) = state.posts.get_mut(usize::from(server)) {
                     post.platform = Some(platform);
                 }
-                world.plan.broker.is_outside()
-                    && state.is_linked(server, world.clock.elapsed())
+                world.plan.broker.is_outside() && state.is_linked(server, world.clock.elapsed())
             };
             if is_linked {
                 link.take_in(Inbound::LinkUp { protocol: world.plan.broker.protocol() });

@@ -363,6 +363,7 @@ impl Plan {
             | What::JournalFails { wait }
             | What::ServerDies { wait, .. }
             | What::ServerCutOff { wait, .. }
+            | What::LinkCut { wait, .. }
             | What::MachineRestarts { wait } => *wait,
             What::JournalSlows { wait, by } | What::StoreSlows { wait, by } => wait + by,
             What::Command(_)
@@ -382,6 +383,7 @@ impl Plan {
             | What::RowDamaged
             | What::ServerDies { .. }
             | What::ServerCutOff { .. }
+            | What::LinkCut { .. }
             | What::MachineRestarts { .. }
             | What::ClockJumps { .. } => 0,
         };

@@ -389,6 +389,7 @@ fn plans_of_long_times_come_to_their_end() {
                 | What::JournalSlows { wait, .. }
                 | What::ServerDies { wait, .. }
                 | What::ServerCutOff { wait, .. }
+                | What::LinkCut { wait, .. }
                 | What::MachineRestarts { wait } => *wait = (*wait * 500).min(3_600_000),
                 What::JournalDamaged { .. } | What::RowDamaged | What::ClockJumps { .. } => {}
             }
