@@ -18,7 +18,7 @@ use utmos_store::HistoryFile;
 use crate::given::{at, sn, tenant};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-const ALL: usize = 1 << 20;
+const ALL: usize = 1 << 40;
 
 fn rules() -> TelemetryRules {
     TelemetryRules {
