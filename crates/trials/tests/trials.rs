@@ -98,7 +98,7 @@ enum Guard {
 const GUARDS: [(&str, Guard); 15] = [
     (
         "a-claim-in-doubt-that-the-store-could-not-be-asked-about",
-        Guard::Finds(Mutation::ClaimsNotFenced),
+        Guard::Finds(Mutation::HandedForgotten),
     ),
     (
         "a-copy-by-the-journal-beside-the-one-in-the-store",
@@ -122,7 +122,7 @@ const GUARDS: [(&str, Guard); 15] = [
     ),
     (
         "a-second-command-before-the-first-where-three-servers-share",
-        Guard::Finds(Mutation::NoCompareAndSet),
+        Guard::Finds(Mutation::KeyInMemoryOnly),
     ),
     (
         "an-unreadable-line-after-the-journal-was-emptied-in-part",
