@@ -166,9 +166,12 @@ async fn what_another_had_claimed_and_did_not_send_is_sent_by_whoever_took_it_ov
     theirs.word.send_replace(Some(Sent::Confirmed { packet_id: Some(1) }));
     until_delivered(&second, &*store, id).await;
     let timeline = store.timeline(id).await.unwrap();
-    let claims = timeline.iter().filter_map(|entry| match &entry.proof {
-        Proof::SendingClaimed { replica } => Some(replica.as_str()),
-        _ => None,
+    let claims = timeline.iter().filter_map(|entry| {
+        if let Proof::SendingClaimed { replica } = &entry.proof {
+            Some(replica.as_str())
+        } else {
+            None
+        }
     });
     assert_eq!(claims.collect::<Vec<_>>(), ["first", "second"]);
     first.stop(Duration::ZERO).await;
