@@ -25,6 +25,8 @@ use crate::{
 const CLIENTS: usize = 6;
 /// Between two commands of one caller.
 const PACE: Duration = Duration::from_millis(5);
+/// The same where a drill takes long and need not have many.
+const LIGHT_PACE: Duration = Duration::from_millis(200);
 /// Before a request is sent again.
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -62,20 +64,31 @@ pub struct Load {
 
 impl Load {
     pub fn start(api: &Api, sns: &[&str], timeout_seconds: u64) -> Self {
-        Self::of(&METHODS, api, sns, timeout_seconds)
+        Self::of(&METHODS, PACE, api, sns, timeout_seconds)
+    }
+
+    /// Few commands, for a drill that takes long.
+    pub fn light(api: &Api, sns: &[&str], timeout_seconds: u64) -> Self {
+        Self::of(&METHODS, LIGHT_PACE, api, sns, timeout_seconds)
     }
 
     /// Without jobs, of which it takes a minute to say that they went silent.
     pub fn without_jobs(api: &Api, sns: &[&str], timeout_seconds: u64) -> Self {
-        Self::of(&REPLIES, api, sns, timeout_seconds)
+        Self::of(&REPLIES, PACE, api, sns, timeout_seconds)
     }
 
     /// Nothing but emergencies.
     pub fn of_emergencies(api: &Api, sns: &[&str], timeout_seconds: u64) -> Self {
-        Self::of(&EMERGENCIES, api, sns, timeout_seconds)
+        Self::of(&EMERGENCIES, PACE, api, sns, timeout_seconds)
     }
 
-    fn of(methods: &'static [&str], api: &Api, sns: &[&str], timeout_seconds: u64) -> Self {
+    fn of(
+        methods: &'static [&str],
+        pace: Duration,
+        api: &Api,
+        sns: &[&str],
+        timeout_seconds: u64,
+    ) -> Self {
         let accepted = Arc::new(watch::Sender::new(0));
         let (ends, ahead) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)));
         let sns: Vec<String> = sns.iter().map(|sn| (*sn).to_owned()).collect();
@@ -93,7 +106,7 @@ impl Load {
                     let id = insist(&api, &ahead, &body).await;
                     made.push(Made { id, body, answered_ms: now_ms() });
                     accepted.send_modify(|count| *count += 1);
-                    tokio::time::sleep(PACE).await;
+                    tokio::time::sleep(pace).await;
                 }
                 made
             })

@@ -30,7 +30,7 @@ use crate::{
 };
 
 const SERVERS: usize = 3;
-const DOCKS: u32 = 200;
+const DOCKS: u32 = 12;
 /// Longer than others need to take over.
 const TIMEOUT_SECONDS: u64 = 12;
 /// Servers that die take answers with them.
@@ -158,6 +158,12 @@ impl Several {
     fn load_at(&self, number: usize) -> Load {
         let sns: Vec<&str> = self.config.docks.iter().map(|dock| dock.sn.as_str()).collect();
         Load::start(&self.api(number), &sns, TIMEOUT_SECONDS)
+    }
+
+    /// The same, with long pauses.
+    fn light_load_at(&self, number: usize) -> Load {
+        let sns: Vec<&str> = self.config.docks.iter().map(|dock| dock.sn.as_str()).collect();
+        Load::light(&self.api(number), &sns, TIMEOUT_SECONDS)
     }
 
     async fn kill(&mut self, number: usize) {

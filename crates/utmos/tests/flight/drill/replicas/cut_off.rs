@@ -87,7 +87,7 @@ async fn what_a_server_without_the_broker_would_send_others_send() {
     let several = Several::start_with(48).await;
     let fleet = several.fleet().await;
     several.shared_by(SERVERS).await;
-    let loads = vec![several.load_at(0)];
+    let loads = vec![several.light_load_at(0)];
     more(&loads, None, 30).await;
     let docks: Vec<String> = several.docks_of(1).into_iter().take(12).collect();
     several.sites[1].to_broker.cut();
@@ -112,7 +112,7 @@ async fn a_server_without_the_database_sends_nothing_but_emergencies() {
     let several = Several::start_with(48).await;
     let fleet = several.fleet().await;
     several.shared_by(SERVERS).await;
-    let loads = vec![several.load_at(0)];
+    let loads = vec![several.light_load_at(0)];
     more(&loads, None, 30).await;
     let (mut gone, mut beside) = (Vec::new(), Vec::new());
     for (number, is_silent) in [(1, true), (2, false)] {
