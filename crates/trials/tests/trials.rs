@@ -57,8 +57,8 @@ fn nothing_that_must_hold_is_violated() {
 }
 
 /// Each plan in the folder has found something once, which its name says. What a plan does not name comes from one stream of
-/// dice, so that with any change of the platform it goes another way: so each must still find something of its kind that is
-/// made wrong, or still reach what is rare.
+/// dice, so that with any change of the platform it goes another way: so each must still find something that is made wrong,
+/// of its kind where that goes (two plans of several servers find something else by now), or still reach what is rare.
 #[test]
 fn plans_that_failed_once_do_not_fail_again_and_still_guard_something() {
     let catalogue = catalogue();

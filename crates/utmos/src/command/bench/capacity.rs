@@ -10,9 +10,9 @@ use serde_json::json;
 
 use self::{
     costs::Costs,
-    model::{Answer, Fleet, Machine, Setup},
+    model::{Answer, Fleet, Group, Machine},
 };
-use super::report::short;
+use super::{engine::Choice, report::short};
 use crate::{exit::Exit, output};
 
 /// Arguments.
@@ -80,7 +80,9 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         memory_gb: args.memory,
         disk_gb: args.disk,
     };
-    let answers = Setup::ALL.map(|setup| Answer::of(setup, &fleet, &machine, &costs));
+    let engines = Choice::All.engines().iter();
+    let answers: Vec<_> =
+        engines.map(|engine| Answer::of(*engine, &fleet, &machine, &costs)).collect();
     if args.json {
         output::line(format_args!("{:#}", to_json(&answers)));
     } else {
@@ -98,7 +100,7 @@ fn print(fleet: &Fleet, answers: &[Answer]) {
     ));
     for answer in answers {
         output::line("");
-        output::line(format_args!("{}:", answer.setup.title()));
+        output::line(format_args!("{}:", Group(answer.engine).title()));
         let rows: Vec<_> = answer
             .needs
             .iter()
@@ -143,7 +145,7 @@ fn to_json(answers: &[Answer]) -> serde_json::Value {
                 })
                 .collect();
             json!({
-                "setup": answer.setup.key(),
+                "engine": answer.engine.key(),
                 "needs": needs,
                 "first_limit": answer.first_limit().part.title(),
                 "docks_of_a_group": answer.docks_of_a_group,

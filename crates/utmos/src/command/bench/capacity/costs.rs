@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use anyhow::{Context, ensure};
 use serde::Deserialize;
 
-use super::model::Setup;
+use crate::command::bench::engine::{Choice, Engine};
 
 /// Costs of one of each.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -28,8 +28,8 @@ pub struct Unit {
 /// What everything costs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Costs {
-    /// With each setup.
-    pub units: BTreeMap<Setup, Unit>,
+    /// With each engine.
+    pub units: BTreeMap<Engine, Unit>,
     /// Disk for a message that is kept as it came, in bytes.
     pub message_bytes: f64,
     /// Disk for a command that has ended, in KiB.
@@ -50,7 +50,7 @@ impl Costs {
         Self {
             units: BTreeMap::from([
                 (
-                    Setup::Embedded,
+                    Engine::Embedded,
                     Unit {
                         command_server_us: 325.0,
                         command_beside_us: 0.0,
@@ -61,7 +61,7 @@ impl Costs {
                     },
                 ),
                 (
-                    Setup::Mosquitto,
+                    Engine::Mosquitto,
                     Unit {
                         command_server_us: 251.0,
                         command_beside_us: 48.0,
@@ -72,7 +72,7 @@ impl Costs {
                     },
                 ),
                 (
-                    Setup::Postgres,
+                    Engine::Postgres,
                     Unit {
                         command_server_us: 209.0,
                         command_beside_us: 203.0,
@@ -116,11 +116,11 @@ impl Costs {
         Ok(())
     }
 
-    fn take_engine(&mut self, engine: &Engine) {
-        let setup =
-            Setup::ALL.into_iter().find(|setup| engine.engine.as_deref() == Some(setup.key()));
-        let Some(unit) = setup.and_then(|setup| self.units.get_mut(&setup)) else { return };
-        for Measured { name, median } in engine.measures.iter().flatten() {
+    fn take_engine(&mut self, of: &OfEngine) {
+        let mut engines = Choice::All.engines().iter();
+        let engine = engines.find(|engine| of.engine.as_deref() == Some(engine.key()));
+        let Some(unit) = engine.and_then(|engine| self.units.get_mut(engine)) else { return };
+        for Measured { name, median } in of.measures.iter().flatten() {
             match name.as_str() {
                 "server_cpu_per_loop_64" => unit.command_server_us = *median,
                 "cpu_beside_per_loop_64" => unit.command_beside_us = *median,
@@ -144,15 +144,15 @@ impl Costs {
 #[derive(Deserialize)]
 struct Written {
     #[serde(default)]
-    engines: Vec<Engine>,
+    engines: Vec<OfEngine>,
     #[serde(default)]
     facts: Vec<Fact>,
     #[serde(flatten)]
-    one: Engine,
+    one: OfEngine,
 }
 
 #[derive(Deserialize)]
-struct Engine {
+struct OfEngine {
     engine: Option<String>,
     measures: Option<Vec<Measured>>,
 }
@@ -193,9 +193,10 @@ mod tests {
         costs
             .take(r#"{"facts": [{"name": "disk_per_command", "value": 9.0, "unit": "KiB"}]}"#)
             .unwrap();
-        let server = |setup| costs.units[&setup].command_server_us.round();
-        assert_eq!(Setup::ALL.map(server), [100.0, 200.0, 300.0]);
-        let of_message = costs.units[&Setup::Embedded].message_server_us;
+        let server = |engine: &Engine| costs.units[engine].command_server_us.round();
+        let all: Vec<_> = Choice::All.engines().iter().map(server).collect();
+        assert_eq!(all, [100.0, 200.0, 300.0]);
+        let of_message = costs.units[&Engine::Embedded].message_server_us;
         assert_eq!((of_message.round(), costs.command_kib.round()), (250.0, 9.0));
         let before = costs.clone();
         for nothing in ["{}", "[]", "", r#"{"engines": []}"#, r#"{"facts": {}}"#] {

@@ -1,54 +1,35 @@
 //! The model: pure.
 
 use super::costs::Costs;
+use crate::command::bench::engine::Engine;
 
-/// What is run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Setup {
-    /// One server, its own broker, SQLite: one machine.
-    Embedded,
-    /// One server and SQLite, and Mosquitto: two machines.
-    Mosquitto,
-    /// Two servers, a broker and PostgreSQL: four machines.
-    Postgres,
-}
+/// What a group consists of, with an engine.
+pub struct Group(pub Engine);
 
-impl Setup {
-    /// All of them, the smallest first.
-    pub const ALL: [Self; 3] = [Self::Embedded, Self::Mosquitto, Self::Postgres];
-
-    /// As the bench names it.
-    pub fn key(self) -> &'static str {
-        match self {
-            Self::Embedded => "embedded",
-            Self::Mosquitto => "mosquitto",
-            Self::Postgres => "postgres",
-        }
-    }
-
+impl Group {
     /// What people read.
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Embedded => "one server with its own broker and SQLite",
-            Self::Mosquitto => "one server with SQLite, and a broker",
-            Self::Postgres => "two servers, a broker and PostgreSQL",
+    pub fn title(&self) -> &'static str {
+        match self.0 {
+            Engine::Embedded => "one server with its own broker and SQLite",
+            Engine::Mosquitto => "one server with SQLite, and a broker",
+            Engine::Postgres => "two servers, a broker and PostgreSQL",
         }
     }
 
     /// Servers of a group, all of which take in what docks tell.
-    fn servers(self) -> f64 {
-        match self {
-            Self::Embedded | Self::Mosquitto => 1.0,
-            Self::Postgres => 2.0,
+    fn servers(&self) -> f64 {
+        match self.0 {
+            Engine::Embedded | Engine::Mosquitto => 1.0,
+            Engine::Postgres => 2.0,
         }
     }
 
     /// Machines of a group.
-    fn machines(self) -> u64 {
-        match self {
-            Self::Embedded => 1,
-            Self::Mosquitto => 2,
-            Self::Postgres => 4,
+    fn machines(&self) -> u64 {
+        match self.0 {
+            Engine::Embedded => 1,
+            Engine::Mosquitto => 2,
+            Engine::Postgres => 4,
         }
     }
 }
@@ -174,7 +155,7 @@ impl Need {
 #[derive(Debug)]
 pub struct Answer {
     /// With this.
-    pub setup: Setup,
+    pub engine: Engine,
     /// If all docks were in one group.
     pub needs: [Need; 5],
     /// Docks that one group can take.
@@ -187,8 +168,8 @@ pub struct Answer {
 
 impl Answer {
     /// Works it out.
-    pub fn of(setup: Setup, fleet: &Fleet, machine: &Machine, costs: &Costs) -> Self {
-        let unit = costs.units.get(&setup).copied().unwrap_or_default();
+    pub fn of(engine: Engine, fleet: &Fleet, machine: &Machine, costs: &Costs) -> Self {
+        let unit = costs.units.get(&engine).copied().unwrap_or_default();
         let (messages, commands) = (fleet.messages(), fleet.commands_at_peak());
         let history = messages * SECONDS_OF_A_DAY * fleet.days_kept * costs.message_bytes / 1e9;
         let stored = commands / fleet.peak.max(f64::MIN_POSITIVE)
@@ -197,9 +178,9 @@ impl Answer {
             * costs.command_kib
             * 1024.0
             / 1e9;
-        let disk = match setup {
-            Setup::Embedded | Setup::Mosquitto => history + stored,
-            Setup::Postgres => history,
+        let disk = match engine {
+            Engine::Embedded | Engine::Mosquitto => history + stored,
+            Engine::Postgres => history,
         };
         let idle = unit.idle_mb / 1e3;
         let need =
@@ -219,7 +200,7 @@ impl Answer {
             ),
             need(
                 Part::BrokerThreads,
-                messages * unit.message_broker_us * setup.servers() / 1e6,
+                messages * unit.message_broker_us * Group(engine).servers() / 1e6,
                 machine.broker_threads,
                 0.0,
             ),
@@ -237,8 +218,8 @@ impl Answer {
             0 => 0,
             of_a_group => fleet.docks.div_ceil(of_a_group),
         };
-        let machines = groups.saturating_mul(setup.machines());
-        Self { setup, needs, docks_of_a_group, groups, machines }
+        let machines = groups.saturating_mul(Group(engine).machines());
+        Self { engine, needs, docks_of_a_group, groups, machines }
     }
 
     /// What there is too little of first, as docks are added.
@@ -265,6 +246,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::command::bench::engine::Choice;
 
     const FLEET: Fleet = Fleet {
         docks: 1_000,
@@ -286,7 +268,7 @@ mod tests {
 
     #[test]
     fn what_a_fleet_needs_is_the_sum_of_what_its_parts_cost() {
-        let answer = Answer::of(Setup::Postgres, &FLEET, &MACHINE, &costs());
+        let answer = Answer::of(Engine::Postgres, &FLEET, &MACHINE, &costs());
         // 1,000 messages of 1 ms and 1,000 commands of 209 µs a second, where six cores may be used.
         let [processors, beside, ..] = &answer.needs;
         assert!((processors.needs - 1.209).abs() < 1e-9 && (processors.gives - 6.0).abs() < 1e-9);
@@ -295,7 +277,7 @@ mod tests {
         assert_eq!(answer.docks_of_a_group, 4_962);
         assert_eq!((answer.groups, answer.machines), (1, 4));
         let many =
-            Answer::of(Setup::Postgres, &Fleet { docks: 10_000, ..FLEET }, &MACHINE, &costs());
+            Answer::of(Engine::Postgres, &Fleet { docks: 10_000, ..FLEET }, &MACHINE, &costs());
         assert_eq!((many.docks_of_a_group, many.groups, many.machines), (4_962, 3, 12));
     }
 
@@ -303,10 +285,10 @@ mod tests {
     fn nothing_to_do_has_no_limit_and_no_room_has_no_group() {
         let idle = Fleet { messages_per_second: 0.0, commands_per_day: 0.0, ..FLEET };
         let machine = Machine { memory_gb: 1e9, ..MACHINE };
-        let answer = Answer::of(Setup::Embedded, &idle, &machine, &costs());
+        let answer = Answer::of(Engine::Embedded, &idle, &machine, &costs());
         assert_eq!((answer.groups, answer.first_limit().part), (1, Part::ServerMemory));
         let none = Machine { processors: 0.0, ..MACHINE };
-        let answer = Answer::of(Setup::Embedded, &FLEET, &none, &costs());
+        let answer = Answer::of(Engine::Embedded, &FLEET, &none, &costs());
         assert_eq!((answer.docks_of_a_group, answer.groups), (0, 0));
     }
 
@@ -317,10 +299,10 @@ mod tests {
         ) {
             let fleet = Fleet { docks, messages_per_second: messages, commands_per_day: commands, ..FLEET };
             let machine = Machine { processors, ..MACHINE };
-            for setup in Setup::ALL {
-                let answer = Answer::of(setup, &fleet, &machine, &costs());
+            for engine in Choice::All.engines().iter().copied() {
+                let answer = Answer::of(engine, &fleet, &machine, &costs());
                 let fits = |docks| {
-                    let full = Answer::of(setup, &Fleet { docks, ..fleet }, &machine, &costs());
+                    let full = Answer::of(engine, &Fleet { docks, ..fleet }, &machine, &costs());
                     full.needs.iter().all(|need| need.share() <= 1.0 + 1e-9)
                 };
                 prop_assert!(answer.docks_of_a_group == 0 || fits(answer.docks_of_a_group));
