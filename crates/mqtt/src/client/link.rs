@@ -16,8 +16,10 @@ use mqtt5::packet::subscribe::{RetainHandling, SubscribePacket, SubscriptionOpti
 use mqtt5::protocol::v5::reason_codes::ReasonCode;
 use mqtt5::{Packet, QoS};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
+use tokio_rustls::client::TlsStream;
 
 use super::acknowledgement::{Acknowledge, Leaving, LeftToReceiver, Owed};
 use super::dial::{PACKET_BYTES_MAX, told};
@@ -80,9 +82,11 @@ pub(super) struct Link<'a, S> {
     heard_at: Instant,
     wrote_at: Instant,
     pinged_at: Option<Instant>,
+    /// Since when a publish waits for the broker's word and nothing whatever was heard.
+    unconfirmed_since: Option<Instant>,
 }
 
-impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
+impl<'a, S: Wire> Link<'a, S> {
     pub(super) fn new(
         stream: S,
         read: BytesMut,
@@ -112,6 +116,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             heard_at: now,
             wrote_at: now,
             pinged_at: None,
+            unconfirmed_since: None,
         }
     }
 
@@ -122,15 +127,19 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         up_by: Instant,
         stop: &mut watch::Receiver<bool>,
     ) -> (bool, String) {
-        let reason = match self.serve(config, up_by, stop).await {
+        let (is_over, reason) = match self.serve(config, up_by, stop).await {
             Ok(()) => {
                 self.say_goodbye().await;
-                "shut down".to_owned()
+                (true, "shut down".to_owned())
             }
-            Err(reason) => reason,
+            Err(reason) => (false, reason),
         };
         let was_up = self.requests.is_some();
         self.settle().await;
+        if !is_over {
+            // What the kernel has not delivered would go on trying to arrive, and be late when it does.
+            self.reader.unsplit(self.writer).cut();
+        }
         (was_up, reason)
     }
 
@@ -165,6 +174,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
                     self.heard_at = Instant::now();
                     self.pinged_at = None;
                     self.digest(config)?;
+                    self.unconfirmed_since = (!self.flights.is_empty()).then_some(self.heard_at);
                 }
                 pushed = push_out(&mut self.writer, &mut self.unwritten), if writing || flushing => match pushed {
                     Ok(Pushed::Written(0)) => return Err("the connection takes no more bytes".into()),
@@ -314,6 +324,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             let id = self.free_id();
             packet.packet_id = Some(id);
             self.flights.insert(id, Flight { done, qos, received: None });
+            self.unconfirmed_since.get_or_insert_with(Instant::now);
         }
         self.put(&Packet::Publish(packet))
     }
@@ -500,10 +511,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
     // Time.
 
     fn wake_at(&self, up_by: Instant) -> Option<Instant> {
-        let alive = match self.pinged_at {
-            Some(pinged_at) => self.silence_wait().map(|wait| pinged_at + wait),
-            None => self.ping_wait().map(|wait| self.heard_at.min(self.wrote_at) + wait),
-        };
+        let alive = if self.pinged_at.is_some() { self.dead_at() } else { self.ping_at() };
         let up = self.requests.is_none().then_some(up_by);
         match (alive, up) {
             (Some(alive), Some(up)) => Some(alive.min(up)),
@@ -511,15 +519,24 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         }
     }
 
-    /// Quiet on either side for this long: ask whether the broker is there.
-    fn ping_wait(&self) -> Option<Duration> {
-        (!self.greeting.keep_alive.is_zero()).then(|| self.greeting.keep_alive * 3 / 4)
+    /// When to ask whether the broker is there: quiet on either side for long, or a publish that it says nothing of.
+    fn ping_at(&self) -> Option<Instant> {
+        let keep_alive = self.keep_alive()?;
+        let quiet = self.heard_at.min(self.wrote_at) + keep_alive * 3 / 4;
+        let unconfirmed = self.unconfirmed_since.map(|since| since + silence_wait(keep_alive) / 2);
+        Some(unconfirmed.map_or(quiet, |at| at.min(quiet)))
     }
 
-    /// No word this long after asking: it is not.
-    fn silence_wait(&self) -> Option<Duration> {
-        (!self.greeting.keep_alive.is_zero())
-            .then(|| (self.greeting.keep_alive / 2).max(Duration::from_millis(500)))
+    /// No word by then, once it was asked: it is not. A publish that waits for its word was a question as well.
+    fn dead_at(&self) -> Option<Instant> {
+        let wait = silence_wait(self.keep_alive()?);
+        let asked = self.pinged_at? + wait;
+        let unconfirmed = self.unconfirmed_since.map(|since| since + wait);
+        Some(unconfirmed.map_or(asked, |at| at.min(asked)))
+    }
+
+    fn keep_alive(&self) -> Option<Duration> {
+        (!self.greeting.keep_alive.is_zero()).then_some(self.greeting.keep_alive)
     }
 
     fn wake(&mut self, up_by: Instant) -> Result<(), String> {
@@ -527,24 +544,19 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         if self.requests.is_none() && now >= up_by {
             return Err("the broker did not answer SUBSCRIBE in time".into());
         }
-        let reading = self.arrivals.len() < ARRIVALS_MAX;
-        match (self.pinged_at, self.silence_wait()) {
-            (Some(pinged_at), Some(wait)) if now >= pinged_at + wait => {
-                if reading {
-                    return Err("the broker is silent".into());
-                }
-                // We are the ones who do not listen: ask again.
-                self.ping(now)
-            }
-            (None, Some(_))
-                if self
-                    .ping_wait()
-                    .is_some_and(|wait| now >= self.heard_at.min(self.wrote_at) + wait) =>
-            {
-                self.ping(now)
-            }
-            _ => Ok(()),
+        let has_passed = |at: Option<Instant>| at.is_some_and(|at| now >= at);
+        if self.pinged_at.is_none() {
+            return if has_passed(self.ping_at()) { self.ping(now) } else { Ok(()) };
         }
+        if !has_passed(self.dead_at()) {
+            return Ok(());
+        }
+        if self.arrivals.len() < ARRIVALS_MAX {
+            return Err("the broker is silent".into());
+        }
+        // We are the ones who do not listen: ask again.
+        self.unconfirmed_since = self.unconfirmed_since.map(|_| now);
+        self.ping(now)
     }
 
     fn ping(&mut self, now: Instant) -> Result<(), String> {
@@ -572,6 +584,34 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             || !matches!(tokio::time::timeout(GOODBYE_WAIT, write).await, Ok(Ok(())))
         {
             tracing::debug!("the broker did not take our goodbye");
+        }
+    }
+}
+
+/// No word for this long after a question: nobody is there.
+fn silence_wait(keep_alive: Duration) -> Duration {
+    (keep_alive / 2).max(Duration::from_millis(500))
+}
+
+/// What a link runs on.
+pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin {
+    /// Has whatever was written and has not arrived never arrive, and ends the connection at once.
+    fn cut(self);
+}
+
+impl Wire for TcpStream {
+    fn cut(self) {
+        if let Err(error) = self.set_zero_linger() {
+            tracing::debug!(%error, "a dead mqtt connection could not be cut short");
+        }
+    }
+}
+
+impl Wire for Box<TlsStream<TcpStream>> {
+    fn cut(self) {
+        let (tcp, _) = self.get_ref();
+        if let Err(error) = tcp.set_zero_linger() {
+            tracing::debug!(%error, "a dead mqtt connection could not be cut short");
         }
     }
 }

@@ -109,6 +109,55 @@ async fn a_silent_broker_is_given_up() {
     assert_eq!(soon("the result", publish).await.unwrap(), Sent::Unknown);
 }
 
+/// Long before the keep-alive would tell: whoever asked for a confirmation waits for it. And what was written is not
+/// delivered later, when the network is whole again.
+#[tokio::test]
+async fn a_publish_that_nothing_answers_gives_the_broker_up_before_its_keep_alive_does() {
+    let listener = TcpListener::bind(here(0)).await.unwrap();
+    let mut settings = config(listener.local_addr().unwrap().port(), "D1", &[]);
+    // Quiet alone is noticed after 17.5 s, longer than anything here is waited for.
+    settings.keep_alive = Duration::from_secs(14);
+    let client = start(settings);
+    let (mut tcp, _) = soon("the client", listener.accept()).await.unwrap();
+    assert_eq!(connect_version(&mut tcp).await, 5);
+    tcp.write_all(&[0x20, 3, 0, 0, 0]).await.unwrap();
+    until("the link", || client.client.is_up()).await;
+    let publish = tokio::spawn({
+        let out = client.client.outlet();
+        async move { send(&out, "a/b", "hello").await }
+    });
+    until("the silence to be noticed", || client.told.downs() == ["the broker is silent"]).await;
+    assert_eq!(soon("the result", publish).await.unwrap(), Sent::Unknown);
+    // The connection was reset, not closed behind what was written.
+    let mut rest = Vec::new();
+    let ended = soon("the end", tcp.read_to_end(&mut rest)).await.unwrap_err();
+    assert_eq!(ended.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_broker_that_answers_and_confirms_nothing_is_kept() {
+    let listener = TcpListener::bind(here(0)).await.unwrap();
+    let mut settings = config(listener.local_addr().unwrap().port(), "D1", &[]);
+    settings.keep_alive = Duration::from_secs(1);
+    let client = start(settings);
+    let (mut tcp, _) = soon("the client", listener.accept()).await.unwrap();
+    assert_eq!(connect_version(&mut tcp).await, 5);
+    tcp.write_all(&[0x20, 3, 0, 0, 0]).await.unwrap();
+    until("the link", || client.client.is_up()).await;
+    let out = client.client.outlet();
+    let _publish = tokio::spawn(async move { send(&out, "a/b", "hello").await });
+    let (mut read, mut pings) = ([0; 256], 0);
+    while pings < 6 {
+        let count = soon("a ping", tcp.read(&mut read)).await.unwrap();
+        assert!(count > 0, "it left: {:?}", client.told.downs());
+        if read[..count].ends_with(&[0xc0, 0]) {
+            pings += 1;
+            tcp.write_all(&[0xd0, 0]).await.unwrap();
+        }
+    }
+    assert!(client.client.is_up() && client.told.downs().is_empty());
+}
+
 #[tokio::test]
 async fn a_broker_that_sends_rubbish_is_left() {
     let listener = TcpListener::bind(here(0)).await.unwrap();
