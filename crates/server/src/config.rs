@@ -163,6 +163,8 @@ pub struct ExternalBroker {
     pub command_qos: Qos,
     /// Client id; `None` = a random one at each start.
     pub client_id: Option<String>,
+    /// MQTT keep-alive of the server's own connection.
+    pub keep_alive: Duration,
     /// How long after its last message a gateway counts as online.
     pub liveness_window: Duration,
     /// Where the broker tells of connections.
@@ -571,6 +573,7 @@ impl ExternalBroker {
             tls,
             ca_file,
             client_id: reader.optional_text("mqtt.external.client_id"),
+            keep_alive: reader.seconds("mqtt.external.keep_alive_seconds", 2..=600),
             liveness_window: reader.seconds("mqtt.external.liveness_seconds", 5..=3600),
             presence: presence_topics(reader),
         }

@@ -48,6 +48,8 @@ const ANSWERS_WAIT: Duration = Duration::from_secs(1);
 const RETRY_WAIT: Duration = Duration::from_secs(1);
 /// How often nonces that need not be remembered are forgotten.
 const FORGET_WAIT: Duration = Duration::from_secs(30);
+/// Longest between two attempts to reach an outside broker: others may wait for this server to take its part.
+const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What a server is made of, chosen by whoever starts it.
 pub struct Parts {
@@ -513,6 +515,8 @@ pub fn outside_client(other: &config::ExternalBroker) -> Result<ClientConfig, St
             read.map_err(|cause| StartError::PasswordFile { file: file.clone(), cause })?;
         client.password = Some(Password::new(password.trim_end_matches(['\r', '\n']).as_bytes()));
     }
+    client.keep_alive = other.keep_alive;
+    client.reconnect_wait_max = RECONNECT_WAIT_MAX;
     client.protocol = other.protocol;
     client.tls = other.tls.then(|| ClientTls {
         ca_file: other.ca_file.clone(),
