@@ -255,6 +255,19 @@ pub trait CommandStore: Send + Sync {
     /// A command, of whichever tenant: for the driver, which serves all.
     async fn command(&self, id: CommandId) -> Result<Option<Command>, StoreError>;
 
+    /// Some commands, in no order. Those that are not there, or cannot be read, are left out.
+    async fn commands(&self, ids: Vec<CommandId>) -> Result<Vec<Command>, StoreError> {
+        let mut found = Vec::new();
+        for id in ids {
+            match self.command(id).await {
+                Ok(command) => found.extend(command),
+                Err(StoreError::Damaged(_)) => {}
+                Err(error @ StoreError::Unavailable(_)) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
     /// A command of this tenant.
     async fn command_of(
         &self,

@@ -508,6 +508,29 @@ impl CommandStore for JournalledStore {
         Ok(stored)
     }
 
+    async fn commands(&self, ids: Vec<CommandId>) -> Result<Vec<Command>, StoreError> {
+        let (mut found, mut others) = (Vec::new(), Vec::new());
+        {
+            let pending = self.pending();
+            for id in ids {
+                match pending.command(id) {
+                    Some(journalled) => found.push(journalled),
+                    None => others.push(id),
+                }
+            }
+        }
+        let stored = self.inner.commands(others).await?;
+        let mut pending = self.pending();
+        for mut command in stored {
+            pending.is_clear(command.spec.id);
+            pending.watch(&command);
+            pending.catch_up(&mut command);
+            found.push(command);
+        }
+        drop(pending);
+        Ok(found)
+    }
+
     async fn command_of(
         &self,
         tenant: TenantId,

@@ -308,6 +308,10 @@ impl CommandStore for PostgresStore {
         reads::one(self, id).await
     }
 
+    async fn commands(&self, ids: Vec<CommandId>) -> Result<Vec<Command>, StoreError> {
+        reads::several(self, ids).await
+    }
+
     async fn command_of(
         &self,
         tenant: TenantId,

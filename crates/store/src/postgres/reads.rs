@@ -35,6 +35,26 @@ pub(super) async fn one(
     rows.first().map(|row| rows::command(row, &store.sealer)).transpose()
 }
 
+pub(super) async fn several(
+    store: &PostgresStore,
+    ids: Vec<CommandId>,
+) -> Result<Vec<Command>, StoreError> {
+    let ids: Vec<Uuid> = ids.into_iter().map(CommandId::uuid).collect();
+    let sql = format!(
+        "SELECT {COMMAND} FROM commands c JOIN lives l ON l.id = c.id
+         WHERE c.id = ANY ($1::uuid[]) AND l.id = ANY ($1::uuid[])"
+    );
+    let mut found = Vec::new();
+    for row in store.read(&sql, &[&ids]).await? {
+        match rows::command(&row, &store.sealer) {
+            Ok(command) => found.push(command),
+            Err(StoreError::Damaged(_)) => {}
+            Err(error @ StoreError::Unavailable(_)) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
 pub(super) async fn timeline(
     store: &PostgresStore,
     id: CommandId,

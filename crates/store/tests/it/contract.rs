@@ -104,6 +104,7 @@ macro_rules! contract_tests {
         ]);
         $crate::contract_tests!($place, lists: [
             open_commands_are_those_in_need_of_care_oldest_first,
+            some_commands_are_read_at_once,
             a_tenants_commands_come_newest_first_in_pages,
             commands_are_filtered,
             what_ended_as_few_do_is_listed_once_and_for_its_tenant,

@@ -45,6 +45,23 @@ pub async fn open_commands_are_those_in_need_of_care_oldest_first(place: &dyn Pl
     assert_eq!(paged, commands);
 }
 
+pub async fn some_commands_are_read_at_once(place: &dyn Place) {
+    let store = place.open().await;
+    let mut commands = Vec::new();
+    // Of two weeks.
+    for millis in [100, 200, 300, 14 * 24 * 60 * 60 * 1_000] {
+        commands.push(accepted(&store, spec(millis, &format!("k{millis}"))).await);
+    }
+    commands.remove(1);
+    let ids = || commands.iter().map(|command| command.spec.id);
+    let unknown = CommandId::new(uuid::Uuid::from_u128(1));
+    let mut found = place.open().await.commands(ids().chain([unknown]).collect()).await.unwrap();
+    found.sort_by_key(|command| command.spec.id);
+    commands.sort_by_key(|command| command.spec.id);
+    assert_eq!(found, commands);
+    assert_eq!(store.commands(Vec::new()).await.unwrap(), []);
+}
+
 pub async fn a_tenants_commands_come_newest_first_in_pages(place: &dyn Place) {
     let store = place.open().await;
     let mut commands = Vec::new();
