@@ -108,6 +108,13 @@ impl Roll {
     pub fn is_another_fit(&self, me: ReplicaId) -> bool {
         self.members.iter().any(|member| member.fit && member.id != me)
     }
+
+    /// Whether a clock of this server that is off misleads anybody: there is another server, whatever it can do at present.
+    /// The store's clock is the judge of each, so that of several whose clocks are off none is in the right.
+    #[must_use]
+    pub fn is_clock_shared(&self, me: ReplicaId) -> bool {
+        self.members.iter().any(|member| member.id != me)
+    }
 }
 
 /// Whether a server can do its work for the gateways it holds.
@@ -369,6 +376,18 @@ mod tests {
         ] {
             assert_eq!(clock_off(at(asked), at(store), at(answered)), off, "{store}");
         }
+    }
+
+    /// What another server accepted counts by this one's clock, also while the other reaches no broker: then more than ever.
+    #[test]
+    fn a_wrong_clock_matters_beside_any_other_server_and_to_nobody_alone() {
+        let mut roll = Roll { members: vec![member(1, 0)], ..Roll::default() };
+        assert!(!roll.is_clock_shared(id(1)));
+        roll.members.push(Member { fit: false, ..member(2, 0) });
+        assert!(!roll.is_another_fit(id(1)), "nobody else can send");
+        assert!(roll.is_clock_shared(id(1)));
+        // Where both are off, each is wrong by what the store's clock says of it.
+        assert!(roll.is_clock_shared(id(2)));
     }
 
     #[test]

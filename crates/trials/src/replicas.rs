@@ -200,6 +200,25 @@ impl ReplicaStore for TrialStore {
         .await
     }
 
+    async fn hand_over(
+        &self,
+        emergencies: Vec<(CommandId, Shard)>,
+    ) -> Result<Vec<CommandId>, StoreError> {
+        self.write(move |disk, _| {
+            let is_known = |one: &&(CommandId, Shard)| disk.records.contains_key(&one.0);
+            let known: Vec<_> = emergencies.iter().filter(is_known).copied().collect();
+            let Replicas { handed, accepted_by, .. } = &mut disk.replicas;
+            for (id, shard) in &known {
+                accepted_by.remove(id);
+                if !handed.iter().any(|(_, one)| one.id == *id) {
+                    handed.push((*shard, Handed { id: *id, urgent: true }));
+                }
+            }
+            Ok(known.into_iter().map(|(id, _)| id).collect())
+        })
+        .await
+    }
+
     /// Nothing is ever told: whoever needs news must look.
     fn tell(&self, _: News) {}
 

@@ -42,6 +42,17 @@ fn plan(seed: u64, servers: u8, cut: &[u8], at: u64) -> Plan {
     }
 }
 
+/// Emergencies that wait for nobody, one for each dock.
+fn emergencies(seed: u64, servers: u8, cut: &[u8]) -> Plan {
+    let mut plan = plan(seed, servers, cut, 1_500);
+    for happening in &mut plan.happenings {
+        if let What::Command(wish) = &mut happening.what {
+            (wish.kind, wish.waits) = (Kind::Stop, false);
+        }
+    }
+    plan
+}
+
 /// How many of the eight commands were written to their docks.
 fn written(plan: &Plan) -> usize {
     let report = run(plan, None, &Arc::new(Catalogue::embedded().unwrap()));
@@ -68,5 +79,41 @@ fn what_waits_at_a_server_that_is_cut_off_ends_in_its_time_where_nobody_reaches_
         // Whatever has not ended by then is one.
         assert!(report.violations.is_empty(), "{:#?}", report.violations);
         assert!(!report.trace.iter().any(|line| line.contains(" is written to ")));
+    }
+}
+
+/// Whichever of them is asked, and whoever holds the dock.
+#[test]
+fn an_emergency_asked_of_a_server_that_is_cut_off_leaves_through_another() {
+    for seed in 0..40 {
+        let (servers, cut) = (2 + u8::try_from(seed % 2).unwrap(), u8::try_from(seed % 2).unwrap());
+        assert_eq!(written(&emergencies(seed, servers, &[cut])), 8, "seed {seed}");
+    }
+}
+
+/// A server that gives its gateways away waits for what it has begun, and not for what comes meanwhile.
+#[test]
+fn gateways_change_hands_under_a_load_that_does_not_end() {
+    let (begins, ends) = (3_900, 5_000);
+    for seed in 0..2 {
+        let mut plan = plan(seed, 2, &[0], begins);
+        let What::Command(wish) = plan.happenings.pop().unwrap().what else { unreachable!() };
+        // At every moment something is being accepted.
+        for (at, number) in (begins..ends).flat_map(|at| (0..3).map(move |number| (at, number))) {
+            let dock = u8::try_from((at * 3 + number) % 8).unwrap();
+            let what = What::Command(Wish { dock, aircraft: dock, ..wish.clone() });
+            plan.happenings.push(Happening { at, what });
+        }
+        let report = run(&plan, None, &Arc::new(Catalogue::embedded().unwrap()));
+        assert!(report.violations.is_empty(), "{:#?}", report.violations);
+        let at = |line: &String| line.split_whitespace().next().unwrap().parse::<u64>().unwrap();
+        // The server counts as one that cannot send from 4,000 on.
+        let first_of = |dock: u8| {
+            let name = format!(" is written to DOCK{dock}");
+            let written = report.trace.iter().filter(|line| line.contains(&name)).map(at);
+            written.filter(|at| *at > 4_000).min().unwrap()
+        };
+        let last = (0..8).map(first_of).max().unwrap();
+        assert!(last < 5_500, "seed {seed}: others sent at {last}");
     }
 }

@@ -66,6 +66,13 @@ pub trait ReplicaStore: Send + Sync {
     /// A member has taken these in. Those of shards that it does not hold any more stay handed, to whoever holds them next.
     async fn taken_in(&self, id: ReplicaId, taken: Vec<CommandId>) -> Result<(), StoreError>;
 
+    /// Open emergencies that a member looked after and cannot send go to whoever holds their shards: nobody counts as having
+    /// accepted them any more, and they are handed on. Answers which are on record; done again, it is done.
+    async fn hand_over(
+        &self,
+        emergencies: Vec<(CommandId, Shard)>,
+    ) -> Result<Vec<CommandId>, StoreError>;
+
     /// Tells the other servers, as soon as it can and without being waited for.
     fn tell(&self, news: News);
 

@@ -46,24 +46,50 @@ impl Driver {
     /// Looks no more after what is no emergency of these gateways: another server does. What stands at the gate does not
     /// leave.
     pub fn let_go(&self, is_theirs: impl Fn(&GatewaySn) -> bool) {
-        let mut guard = self.inner.lock();
-        let state = &mut *guard;
-        for (key, lane) in &mut state.lanes {
-            if key.urgent || !is_theirs(&key.gateway) {
-                continue;
-            }
-            for id in lane.ids() {
-                if let Some(due) = lane.forget(id) {
-                    state.timers.remove(&(due.mono, id));
-                }
-                state.homes.remove(&id);
-            }
-        }
-        state.lanes.retain(|_, lane| !lane.is_idle());
+        self.inner.forget(|key, lane| match key.urgent || !is_theirs(&key.gateway) {
+            true => Vec::new(),
+            false => lane.ids(),
+        });
     }
 
-    /// Whether nothing is under way of these gateways that only this server knows how it ends: no acceptance, no save, and no
-    /// publish.
+    /// Whether an emergency waits to be sent.
+    #[must_use]
+    pub fn has_emergencies_waiting(&self) -> bool {
+        let state = self.inner.lock();
+        state.lanes.iter().any(|(key, lane)| key.urgent && lane.waiting() > 0)
+    }
+
+    /// Looks no more after emergencies that wait, and answers which these are, with their gateways: they are for another
+    /// server to send. One of which a change is being saved stays, and so do all while any is in the journal alone.
+    #[must_use]
+    pub fn let_emergencies_go(&self) -> Vec<(CommandId, GatewaySn)> {
+        if self.inner.store.depths().unsettled > 0 {
+            return Vec::new();
+        }
+        self.inner.forget(|key, lane| match key.urgent && !lane.is_running() {
+            true => lane.in_order().collect(),
+            false => Vec::new(),
+        })
+    }
+
+    /// Looks after a command again that another server was to take.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn take_back(&self, id: CommandId) -> Result<(), StoreError> {
+        match self.inner.store.command(id).await? {
+            Some(command) if command.life.needs_care() => {
+                let gateway = command.spec.gateway.clone();
+                self.inner.take_over(command, Vec::new()).await?;
+                self.inner.give_turn(&gateway);
+                Ok(())
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether nothing is under way of these gateways that only this server knows how it ends: no acceptance that began while
+    /// it kept them, no save, and no publish.
     #[must_use]
     pub fn is_settled(&self, of: impl Fn(&GatewaySn) -> bool) -> bool {
         let state = self.inner.lock();
@@ -80,6 +106,7 @@ impl Driver {
     /// When the store cannot be read.
     pub async fn take_in(&self, handed: Handed) -> Result<(), StoreError> {
         let Some(command) = self.inner.store.command(handed.id).await? else { return Ok(()) };
+        let gateway = command.spec.gateway.clone();
         if handed.urgent {
             self.inner.preempt(&command.spec);
             // Whoever accepted it may be gone, or was no member.
@@ -87,9 +114,9 @@ impl Driver {
             if command.life.needs_care() && self.inner.is_to_keep(&command, &elsewhere) {
                 self.inner.take_over(command, Vec::new()).await?;
             }
+            self.inner.give_turn(&gateway);
             return Ok(());
         }
-        let gateway = command.spec.gateway.clone();
         // Also where its caller has not heard of it yet: whoever accepts what is handed on does not look after it.
         if !self.inner.is_here(handed.id) && command.life.needs_care() {
             self.inner.lock().doubts.forget(handed.id);
@@ -118,32 +145,40 @@ impl Driver {
         };
         let begun: Vec<_> = {
             let state = self.inner.lock();
-            let is_told = |id: CommandId| changed.is_none_or(|changed| changed.contains(&id));
+            let told: Option<BTreeSet<CommandId>> =
+                changed.map(|ids| ids.iter().copied().collect());
+            let is_told = |id: CommandId| told.as_ref().is_none_or(|told| told.contains(&id));
             let of = |(key, lane): (&LaneKey, &Lane)| {
                 let begun: Vec<_> = lane.claimed_elsewhere().filter(|it| is_told(it.0)).collect();
                 begun.into_iter().map(|(id, seen)| (key.clone(), id, seen)).collect::<Vec<_>>()
             };
             state.lanes.iter().flat_map(of).collect()
         };
-        for (key, id, seen) in begun {
-            match self.inner.store.command(id).await {
-                Ok(Some(fresh)) if fresh.life.version != seen => {
-                    self.inner.overtake(&key, seen, fresh);
-                }
-                Ok(_) | Err(StoreError::Damaged(_)) => {}
-                Err(error @ StoreError::Unavailable(_)) => return Err(error),
+        // Somebody waits for these.
+        for some in watched.chunks(READ_PAGE) {
+            for command in self.inner.store.commands(some.to_vec()).await? {
+                self.inner.lock().watchers.tell(&Arc::new(command));
             }
         }
-        for id in watched {
-            match self.inner.store.command(id).await {
-                Ok(Some(command)) => self.inner.lock().watchers.tell(&Arc::new(command)),
-                Ok(None) | Err(StoreError::Damaged(_)) => {}
-                Err(error @ StoreError::Unavailable(_)) => return Err(error),
+        for some in begun.chunks(READ_PAGE) {
+            let ids = some.iter().map(|(_, id, _)| *id).collect();
+            let fresh = self.inner.store.commands(ids).await?;
+            let mut fresh: BTreeMap<_, _> =
+                fresh.into_iter().map(|command| (command.spec.id, command)).collect();
+            for (key, id, seen) in some {
+                if let Some(fresh) = fresh.remove(id)
+                    && fresh.life.version != *seen
+                {
+                    self.inner.overtake(key, *seen, fresh);
+                }
             }
         }
         Ok(())
     }
 }
+
+/// Commands read in one go.
+const READ_PAGE: usize = 500;
 
 impl Inner {
     /// See [`Driver::resume_held`].
@@ -154,8 +189,7 @@ impl Inner {
             let page = self.store.open_commands(after, RESUME_PAGE).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.spec.id);
-            let is_here = |command: &Command| self.holdings.holds(&command.spec.gateway);
-            found.extend(page.into_iter().filter(is_here));
+            found.extend(page.into_iter().filter(|command| self.is_to_resume(command)));
         }
         // Read last: one that was accepted since the pages were read is not taken for that of nobody.
         let elsewhere = self.holdings.emergencies_elsewhere().await?;
@@ -190,6 +224,38 @@ impl Inner {
         Ok(resumed)
     }
 
+    /// Looks no more after what `which` picks of each lane; what stands at the gate of it does not leave. Answers what that
+    /// was, with the gateways.
+    pub(super) fn forget(
+        &self,
+        which: impl Fn(&LaneKey, &Lane) -> Vec<CommandId>,
+    ) -> Vec<(CommandId, GatewaySn)> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let mut forgotten = Vec::new();
+        for (key, lane) in &mut state.lanes {
+            for id in which(key, lane) {
+                if let Some(due) = lane.forget(id) {
+                    state.timers.remove(&(due.mono, id));
+                }
+                state.homes.remove(&id);
+                forgotten.push((id, key.gateway.clone()));
+            }
+        }
+        state.lanes.retain(|_, lane| !lane.is_idle());
+        forgotten
+    }
+
+    /// Whether an open command comes under care by being found. What waits for a gateway whose commands are in care already
+    /// comes by being handed on, in its order: found before that, it would have its turn before those that were.
+    fn is_to_resume(&self, command: &Command) -> bool {
+        let gateway = &command.spec.gateway;
+        let is_handed_on = !self.holdings.is_alone()
+            && command.spec.risk != Risk::Emergency
+            && self.holdings.keeps(gateway);
+        self.holdings.holds(gateway) && !is_handed_on
+    }
+
     fn is_to_keep(&self, command: &Command, elsewhere: &BTreeSet<CommandId>) -> bool {
         let is_anothers =
             command.spec.risk == Risk::Emergency && elsewhere.contains(&command.spec.id);
@@ -201,6 +267,14 @@ impl Inner {
     /// Whether another server holds a command's gateway, and it is no emergency, after which whoever accepted it looks.
     pub(super) fn is_anothers(&self, command: &Command) -> bool {
         command.spec.risk != Risk::Emergency && !self.holdings.holds(&command.spec.gateway)
+    }
+
+    /// Whether the sending of a command of this lane may begin here.
+    pub(super) fn may_begin(&self, key: &LaneKey) -> bool {
+        match key.urgent {
+            true => !self.holdings.is_cut_off(),
+            false => self.holdings.may_send(&key.gateway),
+        }
     }
 
     /// Whether a command is under care.

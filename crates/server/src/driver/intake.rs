@@ -273,8 +273,10 @@ impl Inner {
         if !urgent && let Some(why) = self.holdings.trouble() {
             return self.refuse_new(nonce, spec, SubmitError::ClockOff(why)).await;
         }
-        // Before it may be claimed, and until it is under care or is not stored.
-        let _accepting = (!urgent).then(|| Accepting::of(&self, &spec.gateway));
+        // Before it may be claimed, and until it is under care or is not stored. What begins once the gateway is on its way to
+        // another is not claimed, and the store knows whose it is: nobody need wait for it.
+        let accepting = (!urgent).then(|| Accepting::of(&self, &spec.gateway));
+        let _accepting = accepting.filter(|_| self.holdings.keeps(&spec.gateway));
         let (new, is_awaited) = self.begin(&key, caller, &spec);
         let life = new.life.clone();
         let expected = is_awaited.then(|| Expected { inner: self.clone(), key: key.clone() });
@@ -287,7 +289,15 @@ impl Inner {
                 match accepted {
                     Ok(Accepted::New) => {
                         crash_point::reached("accepted");
+                        let is_claimed = command.life.phase != Phase::Waiting;
                         self.take_on(&key, command);
+                        if urgent && self.holdings.is_cut_off() {
+                            self.holdings.pass_on();
+                        } else if !urgent && !is_claimed && !self.holdings.holds(&spec.gateway) {
+                            // Its gateway went to another while the store answered.
+                            let id = spec.id;
+                            self.forget(|of, _| if *of == key { vec![id] } else { Vec::new() });
+                        }
                     }
                     Ok(Accepted::Elsewhere) => Self::count(&self.figures.accepted),
                     Ok(
@@ -379,13 +389,14 @@ impl Inner {
         };
         let command = Command { spec: spec.clone(), life: Life::accepted(spec) };
         let moment = self.moment();
+        let may_begin = self.may_begin(key);
         let mut guard = self.lock();
         let state = &mut *guard;
         let presence = state.presence.of(&spec.gateway, moment.now);
+        let lane = state.lanes.get(key);
         // Emergencies wait for nobody, each other included.
-        let is_free = key.urgent
-            || self.holdings.may_send(&spec.gateway)
-                && state.lanes.get(key).is_none_or(|lane| lane.is_free(spec.channel));
+        let is_free =
+            may_begin && (key.urgent || lane.is_none_or(|lane| lane.is_free(spec.channel)));
         let turn = Input::Turn(presence);
         let claim = (is_free && presence == Presence::Online)
             .then(|| decide_all(&command, [&turn], moment))

@@ -50,6 +50,8 @@ pub(super) struct Lane {
     /// Bytes of messages of devices that are in the inbox or being saved.
     unsaved_bytes: usize,
     running: bool,
+    /// Something of it is being saved.
+    saving: bool,
     /// Commands being accepted that will wait for their turn.
     arriving: usize,
     /// Claimed commands on their way out, in the order of their claims.
@@ -273,10 +275,13 @@ impl Lane {
         kept.command.life.due
     }
 
-    /// Whether an acceptance, a save or a publish is under way, or about to be.
+    /// Whether a save or a publish is under way, or something was told that may lead to one. A mere turn is none.
     pub(super) fn is_at_work(&self) -> bool {
         let is_under_way = |kept: &Kept| kept.publishing || kept.confirmed.is_some();
-        self.running || self.sending || self.commands.values().any(is_under_way)
+        self.saving
+            || self.sending
+            || self.inbox.iter().any(|told| !matches!(told, Told::Turn))
+            || self.commands.values().any(is_under_way)
     }
 
     /// Whether something a device said still finds room.
@@ -467,9 +472,11 @@ impl Inner {
     /// Takes what was told and decides it. `None` when there was nothing; the lane then stands still.
     fn decide_batch(self: &Arc<Self>, key: &LaneKey) -> Option<Vec<Work>> {
         loop {
+            let may_send = self.may_begin(key);
             let mut guard = self.lock();
             let state = &mut *guard;
             let lane = state.lanes.get_mut(key)?;
+            lane.saving = false;
             if lane.inbox.is_empty() {
                 lane.running = false;
                 if lane.is_idle() {
@@ -484,7 +491,6 @@ impl Inner {
             // Those who wait come in their order, and none is claimed while one before it for the same channel goes on
             // waiting. A movement for a gateway nobody has heard of does not count: others may be tried meanwhile.
             let mut held_up = Vec::new();
-            let may_send = key.urgent || self.holdings.may_send(&key.gateway);
             for Gathered { id, mut inputs, done, bytes } in gather(told, lane, presence, may_send) {
                 let Some(kept) = lane.commands.get_mut(&id) else {
                     lane.settled(bytes);
@@ -527,6 +533,7 @@ impl Inner {
                 }
             }
             if !batch.is_empty() {
+                lane.saving = true;
                 return Some(batch);
             }
         }

@@ -14,7 +14,7 @@ use utmos_core::{
     evidence::Proof,
     id::CommandId,
     life::{Input, NotSent},
-    method::{Channel, CompletesBy, IfOffline},
+    method::{Channel, CompletesBy, IfOffline, Risk},
     planted::{self, Fault},
     time::Timestamp,
 };
@@ -146,6 +146,12 @@ impl Inner {
             Sent::NoSubscriber => Input::NotSent(NotSent::NoSubscriber),
             Sent::Refused(reason) => Input::NotSent(NotSent::Refused(reason)),
             Sent::Withheld => Input::NotSent(NotSent::Withheld),
+            // Whoever is linked sends it.
+            Sent::NotConnected
+                if spec.risk == Risk::Emergency && self.holdings.is_cut_off() =>
+            {
+                Input::NotSent(NotSent::NotOurs)
+            }
             Sent::NotConnected => Input::NotSent(NotSent::NotConnected),
             Sent::Unknown if planted::is_planted(Fault::ResentOnReconnect) => {
                 Input::NotSent(NotSent::NotConnected)

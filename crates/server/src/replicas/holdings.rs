@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering},
     },
 };
@@ -38,9 +38,16 @@ struct Shared {
     until: AtomicU64,
     /// Whether there are other servers to be told anything.
     has_others: AtomicBool,
-    /// By how many milliseconds the clock is ahead of the store's, where that is too much and others could do the work.
+    /// Whether another server can do what this one cannot.
+    is_another_fit: AtomicBool,
+    /// By how many milliseconds the clock is ahead of the store's, where that is too much and others count by it.
     clock_off: AtomicI64,
+    /// Whether the broker is reached now; told by whoever joins.
+    is_linked: OnceLock<IsLinked>,
 }
+
+/// Whether the broker is reached now.
+pub type IsLinked = Arc<dyn Fn() -> bool + Send + Sync>;
 
 impl Holdings {
     /// Those of a server that has its store to itself: everything.
@@ -58,7 +65,9 @@ impl Holdings {
             shards: std::array::from_fn(|_| AtomicU8::new(NOT_HELD)),
             until: AtomicU64::new(0),
             has_others: AtomicBool::new(true),
+            is_another_fit: AtomicBool::new(false),
             clock_off: AtomicI64::new(0),
+            is_linked: OnceLock::new(),
         };
         Arc::new(Self { clock, shared: Some(shared), handed: Notify::new() })
     }
@@ -75,12 +84,38 @@ impl Holdings {
         self.shared.as_ref().is_none_or(|shared| shared.state(Shard::of(gateway)) != NOT_HELD)
     }
 
-    /// Whether this server may send to a gateway now.
+    /// Whether this server may send to a gateway now. Not while its clock misleads: what others accepted would leave late.
     #[must_use]
     pub fn may_send(&self, gateway: &GatewaySn) -> bool {
         self.shared.as_ref().is_none_or(|shared| {
-            shared.state(Shard::of(gateway)) == HELD && self.is_in_time(shared)
+            shared.state(Shard::of(gateway)) == HELD
+                && shared.clock_off.load(Ordering::Relaxed) == 0
+                && self.is_in_time(shared)
         })
+    }
+
+    /// Whether a gateway is this server's, all that is open there is in care, and it is not on its way to another.
+    #[must_use]
+    pub fn keeps(&self, gateway: &GatewaySn) -> bool {
+        self.shared.as_ref().is_none_or(|shared| shared.state(Shard::of(gateway)) == HELD)
+    }
+
+    /// Whether this server does not reach the broker, and another does that can be told by the store: emergencies are handed
+    /// to it then, and none is begun here.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| {
+            shared.is_another_fit.load(Ordering::Relaxed)
+                && shared.is_linked.get().is_some_and(|is_linked| !is_linked())
+                && self.is_in_time(shared)
+        })
+    }
+
+    pub(super) fn watch_link(&self, is_linked: IsLinked) {
+        if let Some(shared) = &self.shared {
+            // Whoever joins again asks the same broker.
+            let _before = shared.is_linked.set(is_linked);
+        }
     }
 
     /// Whether the last sign of life is young enough to send on.
@@ -153,6 +188,12 @@ impl Holdings {
         }
     }
 
+    pub(super) fn is_another_fit(&self, is_another_fit: bool) {
+        if let Some(shared) = &self.shared {
+            shared.is_another_fit.store(is_another_fit, Ordering::Relaxed);
+        }
+    }
+
     /// Answers whether that is another than before.
     pub(super) fn clock_is_off(&self, by: Option<i64>) -> bool {
         let by = by.unwrap_or(0);
@@ -202,7 +243,12 @@ impl Holdings {
         }
     }
 
-    /// Something was handed to this server by itself, behind what others handed to it.
+    /// An emergency waits that cannot be sent from here.
+    pub fn pass_on(&self) {
+        self.handed.notify_one();
+    }
+
+    /// Something was handed to this server by itself, behind what others handed to it, or is to be handed on.
     pub(super) async fn is_handed(&self) {
         self.handed.notified().await;
     }
@@ -242,7 +288,7 @@ impl Shared {
 pub(super) fn clock_trouble(off: i64) -> String {
     let (by, direction) = (off.unsigned_abs(), if off > 0 { "ahead of" } else { "behind" });
     format!(
-        "this machine's clock is {}.{:03} s {direction} the database's, and servers tell each other deadlines by their clocks: keep both in step (NTP)",
+        "this machine's clock is {}.{:03} s {direction} the database's, and servers tell each other deadlines by their clocks: keep both in step (NTP); where every server says so, it is the database's that is wrong",
         by / 1_000,
         by % 1_000
     )

@@ -1,8 +1,10 @@
 //! How a server is one of several: it gives signs of life, takes its part of the shards and gives back what is too much,
 //! expels who has fallen silent, and looks after what it has come to hold.
 //!
-//! One task only beats and decides who holds what; a change of shards may hold up a sign of life by a second, and no longer.
-//! Others take commands into care, and tell those who wait.
+//! One task only beats and decides who holds what; what is decided is done beside it, and holds up no sign of life. Others
+//! take commands into care, and tell those who wait.
+
+mod changes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,10 +12,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use utmos_core::{
-    id::{CommandId, GatewaySn},
+    id::CommandId,
     ports::{Joined, ReplicaStore, StoreError},
     replica::{
         BEAT_WAIT, Fitness, InstanceId, LEASE, Member, News, ReplicaId, Roll, Shard, Share,
@@ -22,7 +24,10 @@ use utmos_core::{
     time::{Clock, Mono, Now},
 };
 
-use super::{Holdings, Missed, holdings::clock_trouble};
+use super::{
+    Holdings, Missed,
+    holdings::{IsLinked, clock_trouble},
+};
 use crate::driver::Driver;
 
 /// A sign of life that takes longer is of no use.
@@ -31,13 +36,10 @@ const BEAT_PATIENCE: Duration = Duration::from_secs(2);
 const LOOK_WAIT: Duration = Duration::from_millis(250);
 /// How often those who wait for commands of other servers are told how these stand, whether or not that was told.
 const WATCH_WAIT: Duration = Duration::from_secs(1);
-/// How long what is under way at a gateway may take to settle before its shard is given back.
-const SETTLE_WAIT: Duration = Duration::from_secs(2);
-const SETTLE_LOOK_WAIT: Duration = Duration::from_millis(5);
-/// Changes of shards may not hold up signs of life.
-const CHANGE_PATIENCE: Duration = Duration::from_secs(1);
 /// How long whoever joins looks whether one that works alone still lives.
 const ALONE_LOOK_WAIT: Duration = Duration::from_secs(1);
+/// How long a start waits for its part of the gateways.
+const FIRST_CHANGE_WAIT: Duration = Duration::from_secs(1);
 /// Commands that are looked at again for one piece of news at most; a second later all are.
 const CHANGED_MAX: usize = 4_096;
 
@@ -62,7 +64,7 @@ pub struct MembershipParts {
     /// Whether it has a broker of its own, and so can share nothing.
     pub alone: bool,
     /// Whether the broker is reached now.
-    pub is_linked: Arc<dyn Fn() -> bool + Send + Sync>,
+    pub is_linked: IsLinked,
 }
 
 /// Why a server did not become a member.
@@ -103,8 +105,13 @@ struct State {
     members: BTreeSet<ReplicaId>,
     /// What is held and has not been taken into care.
     owed: BTreeSet<Shard>,
-    /// When shards were given back: a roll from before that says no more of them.
+    /// What it held when it joined.
+    from_the_start: BTreeSet<Shard>,
+    /// When shards were given back, and when they were taken: a roll from before that says no more of them.
     given_back: BTreeMap<Shard, Mono>,
+    taken: BTreeMap<Shard, Mono>,
+    /// Somebody is being expelled, or shards are being taken.
+    is_changing: bool,
     /// Members came or went: what one looked after, or put on record before it joined, may be nobody's.
     has_changed: bool,
     /// What others told of commands, and that more was told than is remembered.
@@ -112,6 +119,9 @@ struct State {
     is_told_off: bool,
     /// What was handed to this server and cannot be read, as far as it was told of.
     unreadable: BTreeSet<CommandId>,
+    /// Emergencies that are looked after no more, and that the store has not said to be handed on.
+    passing: BTreeMap<CommandId, Shard>,
+    is_passing: bool,
     /// It was told that this server is none of the others any more, and why it does not become one.
     is_out: bool,
     has_said_why: bool,
@@ -151,6 +161,7 @@ impl Membership {
                 this.hear(news);
             }
         }));
+        this.parts.holdings.watch_link(this.parts.is_linked.clone());
         let mut silences = Silences::default();
         let mut seen = None;
         loop {
@@ -163,7 +174,14 @@ impl Membership {
                         return Err(JoinError::ClockOff(clock_trouble(off)));
                     }
                     this.parts.holdings.extend(began.plus(LEASE));
-                    this.follow(roll, began).await?;
+                    if let Some(change) = this.follow(&roll, began) {
+                        // Others notice a start that takes longer, and what is taken later is looked for by itself.
+                        let _late = tokio::time::timeout(FIRST_CHANGE_WAIT, change).await;
+                    }
+                    {
+                        let mut state = this.lock();
+                        state.from_the_start = state.owed.clone();
+                    }
                     this.parts.store.tell(News::Roll);
                     return Ok(this);
                 }
@@ -198,29 +216,45 @@ impl Membership {
     }
 
     /// Compares the clocks, by a roll that was asked for then. Answers by how much this server's is ahead, where that is too
-    /// much and another server could do the work. Where there is none, nobody is told other deadlines.
+    /// much and there is another server. Where there is none, nobody is told other deadlines.
     fn note_clock(&self, roll: &Roll, asked: Now) -> Option<i64> {
         let answered = self.parts.clock.now();
         let off = roll.at.and_then(|store| clock_off(asked.wall, store, answered.wall));
-        self.lock().is_clock_off = off.is_some();
-        let matters = off.filter(|_| roll.is_another_fit(self.parts.id));
-        if self.parts.holdings.clock_is_off(matters) {
-            match matters {
-                Some(off) => tracing::error!(
-                    "{}; until then others send what this server would, and it takes nothing but emergencies",
-                    clock_trouble(off)
-                ),
-                None => tracing::info!("this machine's clock goes with the database's again"),
+        let was_off = std::mem::replace(&mut self.lock().is_clock_off, off.is_some());
+        let matters = off.filter(|_| roll.is_clock_shared(self.parts.id));
+        let is_news = self.parts.holdings.clock_is_off(matters);
+        match (off, matters) {
+            (_, Some(off)) if is_news => tracing::error!(
+                "{}; until then this server sends and takes nothing but emergencies, and others do the rest as far as they can",
+                clock_trouble(off)
+            ),
+            (Some(off), None) if is_news || !was_off => tracing::warn!(
+                "{}; this is the only server, so nobody else counts by it",
+                clock_trouble(off)
+            ),
+            (None, _) if was_off => {
+                tracing::info!("this machine's clock goes with the database's again");
             }
+            (Some(_) | None, _) => {}
+        }
+        if is_news && matters.is_none() {
+            self.parts.driver.link_is_up();
         }
         matters
     }
 
-    /// What is open in the shards that were held from the start is in care.
+    /// What is open in the shards that were held from the start is in care. What was taken since then is looked for anew.
     pub fn has_resumed(&self) {
-        let owed: Vec<Shard> = std::mem::take(&mut self.lock().owed).into_iter().collect();
-        self.parts.holdings.hold(&owed);
+        let resumed: Vec<Shard> = {
+            let mut state = self.lock();
+            let from_the_start = std::mem::take(&mut state.from_the_start);
+            let owed = std::mem::take(&mut state.owed);
+            state.owed = owed.difference(&from_the_start).copied().collect();
+            owed.intersection(&from_the_start).copied().collect()
+        };
+        self.parts.holdings.hold(&resumed);
         self.parts.driver.link_is_up();
+        self.care.notify_one();
     }
 
     /// Gives signs of life until it has left.
@@ -309,9 +343,8 @@ impl Membership {
             tracing::info!("the store is there again; sending goes on");
             self.parts.driver.link_is_up();
         }
-        if let Err(error) = self.follow(roll, began).await {
-            tracing::debug!(%error, "could not take or give back shards");
-        }
+        let _change = self.follow(&roll, began);
+        self.begin_to_pass_on();
     }
 
     /// The others took this server for dead.
@@ -349,9 +382,7 @@ impl Membership {
                     (state.is_out, state.has_said_why) = (false, false);
                 }
                 self.parts.holdings.extend(began.plus(LEASE));
-                if let Err(error) = self.follow(roll, began).await {
-                    tracing::debug!(%error, "could not take or give back shards");
-                }
+                let _change = self.follow(&roll, began);
             }
             Ok(Joined::NotBeside(other)) if !is_news() => {
                 tracing::debug!("server {} is at work still", other.name);
@@ -366,15 +397,20 @@ impl Membership {
         }
     }
 
-    /// Does what a roll asks for that was asked for at `began`.
-    async fn follow(self: &Arc<Self>, roll: Roll, began: Mono) -> Result<(), StoreError> {
-        let MembershipParts { store, holdings, id: me, clock, .. } = &self.parts;
+    /// Does what a roll asks for that was asked for at `began`. Answers what is changed in the store for it, beside this.
+    fn follow(self: &Arc<Self>, roll: &Roll, began: Mono) -> Option<JoinHandle<()>> {
+        let MembershipParts { holdings, id: me, clock, .. } = &self.parts;
         let held_by_me: Vec<Shard> =
             roll.holders.iter().filter(|(_, id)| *id == me).map(|(shard, _)| *shard).collect();
         let known: BTreeSet<Shard> =
             holdings.held().into_iter().chain(holdings.leaving()).collect();
-        let lost: Vec<Shard> =
-            known.iter().copied().filter(|shard| !held_by_me.contains(shard)).collect();
+        let lost: Vec<Shard> = {
+            let mut state = self.lock();
+            state.taken.retain(|_, at| *at >= began);
+            let is_lost =
+                |shard: &&Shard| !held_by_me.contains(shard) && !state.taken.contains_key(shard);
+            known.iter().filter(is_lost).copied().collect()
+        };
         if !lost.is_empty() {
             tracing::warn!(shards = lost.len(), "other servers hold what this one held");
             self.drop_shards(&lost);
@@ -390,31 +426,26 @@ impl Membership {
         let (silent, members, fitness) = {
             let mut state = self.lock();
             let fitness = state.unfitness.note(is_fit, clock.now().mono);
-            let silent = state.silences.note(*me, &roll, clock.now().mono);
+            let silent = state.silences.note(*me, roll, clock.now().mono);
             let there: BTreeSet<ReplicaId> = roll.members.iter().map(|it| it.id).collect();
             let before = std::mem::replace(&mut state.members, there);
             state.has_changed |= before != state.members;
             (silent, state.members.len(), fitness)
         };
         holdings.has_others(members > 1);
+        holdings.is_another_fit(roll.is_another_fit(*me));
         self.hold(&gained);
-        for (id, beats) in silent {
-            let name = roll.members.iter().find(|it| it.id == id).map_or("", |it| it.name.as_str());
-            if patiently(store.expel(id, beats)).await? {
-                tracing::warn!(
-                    "server {name} gives no sign of life; others take over what it held"
-                );
-                self.beat.notify_one();
-                store.tell(News::Roll);
-            }
-        }
-        if self.lock().leaving != Leaving::No {
-            return Ok(());
-        }
-        let share = Share::of(*me, fitness, &roll);
-        if !share.take.is_empty() {
-            gained = patiently(store.take(*me, share.take)).await?;
-            self.hold(&gained);
+        let is_going = self.lock().leaving != Leaving::No;
+        let share = if is_going { Share::default() } else { Share::of(*me, fitness, roll) };
+        let name_of = |id: ReplicaId| {
+            let member = roll.members.iter().find(|it| it.id == id);
+            member.map_or(String::new(), |it| it.name.clone())
+        };
+        let silent: Vec<_> =
+            silent.into_iter().map(|(id, beats)| (id, beats, name_of(id))).collect();
+        let change = self.begin_change(silent, share.take);
+        if is_going {
+            return change;
         }
         let is_leaving = !holdings.leaving().is_empty();
         if !share.release.is_empty() && !is_leaving {
@@ -431,54 +462,7 @@ impl Membership {
         if self.lock().has_changed {
             self.care.notify_one();
         }
-        Ok(())
-    }
-
-    fn hold(&self, gained: &[Shard]) {
-        if gained.is_empty() {
-            return;
-        }
-        tracing::info!(shards = gained.len(), "this server holds more gateways");
-        self.lock().owed.extend(gained);
-        self.parts.holdings.begin_to_hold(gained);
-        self.care.notify_one();
-    }
-
-    fn drop_shards(&self, shards: &[Shard]) {
-        self.lock().owed.retain(|shard| !shards.contains(shard));
-        self.parts.holdings.let_go(shards);
-        self.parts.driver.let_go(|gateway| shards.contains(&Shard::of(gateway)));
-    }
-
-    /// Gives back what another server is to hold.
-    async fn give_back(self: Arc<Self>, shards: Vec<Shard>) {
-        self.settle(&shards).await;
-        match self.parts.store.release(self.parts.id, shards.clone()).await {
-            Ok(()) => {
-                tracing::info!(shards = shards.len(), "gave gateways to another server");
-                let now = self.parts.clock.now().mono;
-                self.lock().given_back.extend(shards.iter().map(|shard| (*shard, now)));
-                self.drop_shards(&shards);
-                self.parts.store.tell(News::Roll);
-            }
-            // Perhaps it was done all the same: the next roll tells. Until then nothing is sent.
-            Err(error) => {
-                tracing::warn!(%error, "could not give gateways to another server");
-                self.drop_shards(&shards);
-            }
-        }
-    }
-
-    async fn settle(&self, shards: &[Shard]) {
-        let is_of_them = |gateway: &GatewaySn| shards.contains(&Shard::of(gateway));
-        let settled = async {
-            while !self.parts.driver.is_settled(is_of_them) {
-                tokio::time::sleep(SETTLE_LOOK_WAIT).await;
-            }
-        };
-        if tokio::time::timeout(SETTLE_WAIT, settled).await.is_err() {
-            tracing::info!("something was still under way when its gateways were given away");
-        }
+        change
     }
 
     /// Takes into care what came to be held, and what others accepted for it.
@@ -488,6 +472,10 @@ impl Membership {
                 () = tokio::time::sleep(LOOK_WAIT) => {}
                 () = self.care.notified() => {}
                 () = self.parts.holdings.is_handed() => {}
+            }
+            if self.parts.holdings.is_cut_off() && self.parts.driver.has_emergencies_waiting() {
+                // Others must know first that this server cannot send.
+                self.beat.notify_one();
             }
             if let Err(error) = self.take_care().await {
                 tracing::debug!(%error, "could not look after what is held");
@@ -596,13 +584,4 @@ impl Membership {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A change of shards that takes no longer than signs of life allow. Should it be made all the same, the next roll tells.
-async fn patiently<T>(
-    change: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    tokio::time::timeout(CHANGE_PATIENCE, change).await.unwrap_or_else(|_| {
-        Err(StoreError::Unavailable("a change of shards took too long".to_owned()))
-    })
 }

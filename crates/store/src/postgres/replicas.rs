@@ -144,6 +144,17 @@ impl ReplicaStore for PostgresStore {
         rarely!(self, |tx| forget_handed(&tx, id, &taken))
     }
 
+    async fn hand_over(
+        &self,
+        emergencies: Vec<(CommandId, Shard)>,
+    ) -> Result<Vec<CommandId>, StoreError> {
+        // In one order, so that nobody waits for another in a circle.
+        let emergencies: BTreeMap<Uuid, i16> =
+            emergencies.into_iter().map(|(id, shard)| (id.uuid(), shard_code(shard))).collect();
+        let (ids, shards): (Vec<Uuid>, Vec<i16>) = emergencies.into_iter().unzip();
+        rarely!(self, |tx| hand_over(&tx, &ids, &shards))
+    }
+
     fn tell(&self, news: News) {
         self.news.tell(news);
     }
@@ -289,6 +300,26 @@ async fn release(tx: &Transaction<'_>, id: ReplicaId, shards: &[Shard]) -> Resul
         "UPDATE shards SET replica = NULL WHERE shard = ANY ($1::smallint[]) AND replica = $2";
     execute(tx, sql, &[&codes, &id.0]).await?;
     Ok(())
+}
+
+async fn hand_over(
+    tx: &Transaction<'_>,
+    ids: &[Uuid],
+    shards: &[i16],
+) -> Result<Vec<CommandId>, Fault> {
+    let sql = "
+        WITH given AS (SELECT * FROM unnest($1::uuid[], $2::smallint[]) AS given (id, shard)),
+            freed AS (UPDATE commands SET accepted_by = NULL WHERE id = ANY ($1::uuid[]) RETURNING id),
+            handed_on AS (
+                INSERT INTO handed (command, shard, urgent)
+                SELECT given.id, given.shard, true FROM given JOIN freed ON freed.id = given.id
+                ON CONFLICT (command) DO NOTHING)
+        SELECT id FROM freed";
+    let mut handed = Vec::new();
+    for row in select(tx, sql, &[&ids, &shards]).await? {
+        handed.push(CommandId::new(Cells::new(&row, "commands").uuid("id")?));
+    }
+    Ok(handed)
 }
 
 /// One whose shard went to another server meanwhile stays for that one, which may have looked at what was open before this

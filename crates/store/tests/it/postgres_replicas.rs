@@ -324,6 +324,41 @@ async fn what_is_accepted_for_anothers_gateway_is_stored_unclaimed_and_handed_on
     whole(&place.database).await;
 }
 
+/// One that cannot send hands on what it looked after, whoever holds the shard, and whoever comes to hold it.
+#[tokio::test(flavor = "multi_thread")]
+async fn emergencies_that_are_handed_over_are_nobodys_but_the_holders() {
+    let place = PostgresPlace::new();
+    let [(one, first), (two, second)] = pair(&place).await;
+    one.take(first, vec![shard(0)]).await.unwrap();
+    two.take(second, vec![shard(1)]).await.unwrap();
+    let own = stored(&one, new(of(gateway_in(shard(0)), emergency(1, "own"))), Accepted::New).await;
+    let stop =
+        stored(&one, new(of(gateway_in(shard(1)), emergency(2, "stop"))), Accepted::New).await;
+    let [own, stop] = [own.spec.id, stop.spec.id];
+    let elsewhere = two.emergencies_elsewhere(second).await.unwrap();
+    assert_eq!(elsewhere, BTreeSet::from([own, stop]));
+    two.taken_in(second, vec![stop]).await.unwrap();
+
+    let unknown = CommandId::new(Uuid::from_u128(9));
+    let given = vec![(stop, shard(1)), (unknown, shard(1)), (own, shard(0))];
+    for _ in 0..2 {
+        let mut handed = one.hand_over(given.clone()).await.unwrap();
+        handed.sort_unstable();
+        assert_eq!(handed, [own, stop], "done again, it is done");
+        assert_eq!(two.emergencies_elsewhere(second).await.unwrap(), BTreeSet::new());
+        let urgent = Handed { id: stop, urgent: true };
+        assert_eq!(two.handed(second).await.unwrap(), [urgent]);
+    }
+    one.release(first, vec![shard(0)]).await.unwrap();
+    two.take(second, vec![shard(0)]).await.unwrap();
+    let both = [own, stop].map(|id| Handed { id, urgent: true });
+    assert_eq!(two.handed(second).await.unwrap(), both);
+    let command = two.command(own).await.unwrap().unwrap();
+    assert_eq!(two.advance(claim(&command, "2")).await.unwrap(), Advanced::Yes);
+    assert_eq!(one.advance(claim(&command, "1")).await.unwrap(), Advanced::Lost);
+    whole(&place.database).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_holder_claims_and_everybody_may_do_the_rest() {
     let place = PostgresPlace::new();
