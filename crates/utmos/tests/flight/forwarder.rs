@@ -10,7 +10,10 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     sync::watch,
 };
 
@@ -81,7 +84,10 @@ async fn carry(
 ) {
     let mut cut = way.clone();
     let carrying = async {
-        if !is_open(&mut way.clone()).await {
+        let was_open = *way.borrow() == Way::Open;
+        if !was_open {
+            // Whoever knocked meanwhile has to knock again.
+            is_open(&mut way.clone()).await;
             return;
         }
         let Ok(server) = TcpStream::connect(target).await else { return };
@@ -104,8 +110,8 @@ async fn is_open(way: &mut watch::Receiver<Way>) -> bool {
 }
 
 async fn copy(
-    mut from: impl AsyncReadExt + Unpin,
-    mut to: impl AsyncWriteExt + Unpin,
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
     mut way: watch::Receiver<Way>,
     lost: Option<Arc<AtomicUsize>>,
 ) {
@@ -114,6 +120,10 @@ async fn copy(
     loop {
         let count = from.read(&mut buffer).await.unwrap_or(0);
         if count == 0 || !is_open(&mut way).await {
+            return;
+        }
+        // What was lost in the silence only its sender could send again, and that one has broken off.
+        if from.as_ref().take_error().unwrap().is_some() {
             return;
         }
         if let Some(lost) = &lost {

@@ -31,13 +31,13 @@ const LIBRARIES: [&str; 3] = [
 ];
 
 /// The wall clock of one process.
-struct Wall {
+pub(super) struct Wall {
     file: PathBuf,
     library: &'static str,
 }
 
 impl Wall {
-    fn new(place: &Place) -> Option<Self> {
+    pub(super) fn new(place: &Place) -> Option<Self> {
         let library = LIBRARIES.into_iter().find(|path| fs::exists(path).unwrap_or(false))?;
         let wall = Self { file: place.path("wall"), library };
         wall.set(0);
@@ -45,13 +45,13 @@ impl Wall {
     }
 
     /// From now on it shows so many seconds more than the time.
-    fn set(&self, ahead: i64) {
+    pub(super) fn set(&self, ahead: i64) {
         let draft = self.file.with_extension("new");
         fs::write(&draft, format!("{ahead:+}\n")).unwrap();
         fs::rename(draft, &self.file).unwrap();
     }
 
-    fn rule(&self, mut command: Command) -> Command {
+    pub(super) fn rule(&self, mut command: Command) -> Command {
         command.env("LD_PRELOAD", self.library).env("FAKETIME_TIMESTAMP_FILE", &self.file);
         command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         command.env("DONT_FAKE_MONOTONIC", "1").env("FAKETIME_DONT_RESET", "1");
@@ -59,7 +59,7 @@ impl Wall {
     }
 }
 
-fn wall_of(place: &Place) -> Option<Wall> {
+pub(super) fn wall_of(place: &Place) -> Option<Wall> {
     let wall = Wall::new(place);
     if wall.is_none() {
         skipped("a clock that is set", "there is no faketime; run: apt-get install -y faketime");

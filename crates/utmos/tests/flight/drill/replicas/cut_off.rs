@@ -3,13 +3,13 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 use utmos_core::{id::DeviceSn, replica::Shard, time::Clock};
 use utmos_server::clock::SystemClock;
 use utmos_sim::Fleet;
 
-use super::{SERVERS, Several, more};
+use super::{LONG_DOCKS, SERVERS, Several, TIMEOUT_SECONDS, more};
 use crate::{
     api::{COMMANDS, command},
     drill::{load::Made, until},
@@ -25,7 +25,7 @@ const EMERGENCIES: [&str; 2] = ["fly_to_point_stop", "flighttask_pause"];
 
 impl Several {
     /// Docks of a server, by their serial numbers.
-    fn docks_of(&self, number: usize) -> Vec<String> {
+    pub(super) fn docks_of(&self, number: usize) -> Vec<String> {
         let shards: BTreeSet<Shard> = self.shards_of(number).into_iter().collect();
         let shard = |sn: &str| Shard::of(&DeviceSn::parse(sn).unwrap().to_gateway());
         let docks = self.config.docks.iter().map(|dock| dock.sn.clone());
@@ -33,7 +33,11 @@ impl Several {
     }
 
     async fn ask(&self, number: usize, sn: &str, method: &str) -> Made {
-        let more = json!({"timeout_seconds": 60, "if_offline": "wait"});
+        self.ask_within(60, number, sn, method).await
+    }
+
+    async fn ask_within(&self, seconds: u64, number: usize, sn: &str, method: &str) -> Made {
+        let more = json!({"timeout_seconds": seconds, "if_offline": "wait"});
         let body = command(sn, method, json!({}), more);
         let answer = self.api(number).post(COMMANDS, &body).await;
         Made { id: answer.id(), body, answered_ms: now_ms() }
@@ -84,7 +88,16 @@ fn tell(name: &str, waits: &[Duration]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_server_without_the_broker_would_send_others_send() {
-    let several = Several::start_with(48).await;
+    without_the_broker(Several::start_with(48).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long form: with 200 docks"]
+async fn with_200_docks_others_send_for_a_server_without_the_broker() {
+    without_the_broker(Several::start_with(LONG_DOCKS).await).await;
+}
+
+async fn without_the_broker(several: Several) {
     let fleet = several.fleet().await;
     several.shared_by(SERVERS).await;
     let loads = vec![several.light_load_at(0)];
@@ -107,9 +120,115 @@ async fn what_a_server_without_the_broker_would_send_others_send() {
     several.judge("a server without the broker", fleet, loads, beside).await;
 }
 
+/// The server that is asked cannot send it, so another does, whether or not the dock is its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emergency_asked_of_a_server_without_the_broker_goes_through_another_at_once() {
+    let several = Several::start_with(48).await;
+    let fleet = several.fleet().await;
+    several.shared_by(SERVERS).await;
+    let (own, others) = (several.docks_of(1), several.docks_of(2));
+    for sn in own.iter().chain(&others) {
+        // It is heard by then.
+        several.api(1).create(sn, "debug_mode_open", json!({}), json!({})).await;
+    }
+    several.sites[1].to_broker.cut();
+    let api = several.api(1);
+    until("it is ready", async || !api.get("/readyz").await.status.is_success()).await;
+    let (mut made, began) = (Vec::new(), Instant::now());
+    for sn in own.iter().take(4).chain(others.iter().take(4)) {
+        // It waits for nobody.
+        let more = json!({"timeout_seconds": 60, "if_offline": "fail"});
+        made.push(api.create(sn, EMERGENCIES[0], json!({}), more).await.id());
+    }
+    for id in &made {
+        truth::until(&fleet, |fleet| fleet.count(id) == 1).await;
+    }
+    eprintln!("drill: {} emergencies left through others after {:?}", made.len(), began.elapsed());
+    let run = several.sites[1].run();
+    for id in &made {
+        // The one that accepted it tells how it ended.
+        let ended = api.ended(id).await;
+        truth::must_be_true(&ended, &fleet);
+        assert!(ended["response_code"].is_string(), "its dock answered: {ended}");
+        let timeline = api.timeline(id).await;
+        let is_claim = |it: &&Value| it["cause"] == "sending_claimed";
+        let claims: Vec<&Value> = timeline.as_array().unwrap().iter().filter(is_claim).collect();
+        assert_eq!(claims.len(), 1, "{timeline}");
+        assert!(!claims[0].to_string().contains(&run), "{timeline}");
+    }
+    several.sites[1].to_broker.mend();
+    several.shared_by(SERVERS).await;
+    for id in &made {
+        assert_eq!(fleet.count(id), 1, "once");
+    }
+    several.stop(fleet).await;
+}
+
+/// Nobody tells it that nothing comes through any more. What it wrote in that time never arrives.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_broker_falls_silent_is_replaced_and_sends_nothing_stale_when_it_wakes() {
+    silent_broker(Several::start_with(48).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long form: with 200 docks"]
+async fn with_200_docks_a_server_whose_broker_falls_silent_is_replaced() {
+    silent_broker(Several::start_with(LONG_DOCKS).await).await;
+}
+
+async fn silent_broker(several: Several) {
+    let fleet = several.fleet().await;
+    several.shared_by(SERVERS).await;
+    let loads = vec![several.light_load_at(0)];
+    more(&loads, None, 60).await;
+    let docks: Vec<String> = several.docks_of(1).into_iter().take(6).collect();
+    let (run, began) = (several.sites[1].run(), Instant::now());
+    several.sites[1].to_broker.fall_silent();
+    let asked =
+        docks.iter().map(|sn| several.ask_within(TIMEOUT_SECONDS, 0, sn, "debug_mode_open"));
+    let mut beside = join_all(asked).await;
+    several.shared_by(SERVERS - 1).await;
+    eprintln!(
+        "drill: a silent broker was noticed and others took over after {:?}",
+        began.elapsed()
+    );
+    assert_eq!(several.shards_of(1), [], "it holds nothing");
+    let unready = several.api(1).get("/readyz").await;
+    assert_eq!(unready.code(), "OVERLOADED", "{unready:?}");
+    let name = "a server with a silent broker";
+    beside.extend(several.taken_over(&fleet, &docks, name).await);
+    // What it began and nobody got is told as such, and stays so.
+    let mut lost = Vec::new();
+    for one in &beside {
+        let ended = several.api(0).ended(&one.id).await;
+        if ended["status"] == "TIMED_OUT" && fleet.count(&one.id) == 0 {
+            let timeline = several.api(0).timeline(&one.id).await.to_string();
+            assert!(timeline.contains(&run), "{timeline}");
+            lost.push(one.id.clone());
+        }
+    }
+    eprintln!("drill: {} commands were lost in the silence", lost.len());
+    several.sites[1].to_broker.mend();
+    several.shared_by(SERVERS).await;
+    more(&loads, None, 60).await;
+    for id in &lost {
+        assert_eq!(fleet.count(id), 0, "nothing stale arrives");
+    }
+    several.judge(name, fleet, loads, beside).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_the_database_sends_nothing_but_emergencies() {
-    let several = Several::start_with(48).await;
+    without_the_database(Several::start_with(48).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long form: with 200 docks"]
+async fn with_200_docks_a_server_without_the_database_sends_nothing_but_emergencies() {
+    without_the_database(Several::start_with(LONG_DOCKS).await).await;
+}
+
+async fn without_the_database(several: Several) {
     let fleet = several.fleet().await;
     several.shared_by(SERVERS).await;
     let loads = vec![several.light_load_at(0)];

@@ -16,7 +16,7 @@ impl Several {
     }
 
     /// Waits until a server has given so many more signs of life.
-    async fn lives_on(&self, number: usize, beats: u64) {
+    pub(super) async fn lives_on(&self, number: usize, beats: u64) {
         let run = self.sites[number].run();
         let sql = format!("SELECT beats FROM replicas WHERE name LIKE '{run}%'");
         let read = || self.database.sql(&sql).parse::<u64>().unwrap();
