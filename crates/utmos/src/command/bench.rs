@@ -40,7 +40,7 @@ use tokio::{
 use self::{
     child::{Place, Prepared},
     docks::Docks,
-    engine::{Around, Choice, Engine},
+    engine::{Around, Choice, Kind},
     measure::Measure,
     report::{Report, Sample},
     running::Running,
@@ -101,6 +101,9 @@ pub struct Args {
     /// What the server works with. Mosquitto and PostgreSQL are started for it, and ended
     #[arg(long, value_name = "NAME", default_value = "embedded", conflicts_with = "server")]
     engine: Choice,
+    /// How many servers share the database and the broker, with --engine postgres; can be repeated, to hold one against several
+    #[arg(long, value_name = "N", default_values_t = [1], value_parser = clap::value_parser!(u32).range(1..=8), conflicts_with = "server")]
+    servers: Vec<u32>,
     #[command(flatten)]
     running: running::RunningArgs,
 }
@@ -158,7 +161,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let work = async {
         match args.running.is_given() {
             true => plan.load_running(&args.running, folder.path()).await.map(|it| vec![it]),
-            false => plan.measure_engines(args.engine, folder.path()).await,
+            false => plan.measure_engines(args.engine, &args.servers, folder.path()).await,
         }
     };
     let reports = until_stopped(work).await?;
@@ -200,17 +203,28 @@ async fn until_stopped<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
 
 impl Plan {
     /// Every run of every engine. The engines take turns, so that what else the machine does befalls all of them.
-    async fn measure_engines(&self, choice: Choice, folder: &Path) -> anyhow::Result<Vec<Report>> {
-        let engines = choice.engines();
+    async fn measure_engines(
+        &self,
+        choice: Choice,
+        servers: &[u32],
+        folder: &Path,
+    ) -> anyhow::Result<Vec<Report>> {
+        if choice != Choice::Postgres && servers.iter().any(|servers| *servers > 1) {
+            bail!("--servers: several servers share a PostgreSQL; add --engine postgres");
+        }
+        let engines = choice.engines().iter();
+        let kinds =
+            engines.flat_map(|engine| servers.iter().map(|servers| Kind::of(*engine, *servers)));
+        let kinds: Vec<Kind> = kinds.collect();
         let mut reports: Vec<Report> =
-            engines.iter().map(|engine| Report::new(Some(*engine), self.runs, self.time)).collect();
+            kinds.iter().map(|kind| Report::new(Some(*kind), self.runs, self.time)).collect();
         for run in 1..=self.runs {
-            for (engine, report) in engines.iter().zip(&mut reports) {
-                let with = if engines.len() > 1 { engine.title() } else { "" };
+            for (kind, report) in kinds.iter().zip(&mut reports) {
+                let with = if kinds.len() > 1 { kind.title() } else { String::new() };
                 output::note(format_args!("run {run} of {} {with}", self.runs));
-                let dir = folder.join(format!("run-{run}-{}", engine.key()));
-                let measured = measure(self, *engine, &dir, report).await;
-                measured.with_context(|| format!("run {run} with {}", engine.title()))?;
+                let dir = folder.join(format!("run-{run}-{}-{}", kind.engine.key(), kind.servers));
+                let measured = measure(self, *kind, &dir, report).await;
+                measured.with_context(|| format!("run {run} with {}", kind.title()))?;
                 drop(std::fs::remove_dir_all(&dir));
             }
         }
@@ -254,14 +268,9 @@ impl Plan {
 }
 
 /// One run: a fresh server, every measurement once.
-async fn measure(
-    plan: &Plan,
-    engine: Engine,
-    dir: &Path,
-    report: &mut Report,
-) -> anyhow::Result<()> {
+async fn measure(plan: &Plan, kind: Kind, dir: &Path, report: &mut Report) -> anyhow::Result<()> {
     opened::make_folder(dir)?;
-    let around = Around::start(engine, dir).await?;
+    let around = Around::start(kind.engine, dir).await?;
     floors(plan, Some(&around), dir, report).await?;
     let place = |name: &str| {
         let dir = dir.join(name);
@@ -280,23 +289,40 @@ async fn measure(
     if !plan.only.is_empty() && plan.only.iter().all(|one| apart.contains(one) || one.is_floor()) {
         return Ok(());
     }
-    let place = place("server")?;
+    let (first, mut further) = (place("server")?, Vec::new());
+    for number in 2..=kind.servers {
+        let mut beside = place(&format!("server-{number}"))?;
+        beside.share_with(&first)?;
+        further.push(beside);
+    }
+    let place = first;
     let prepared = Prepared::new(&place, DOCKS).await?;
     let server = place.start().await?.server;
+    let mut beside = Vec::new();
+    for place in &further {
+        beside.push(place.start().await?.server);
+    }
+    if kind.servers > 1 {
+        place.shared_by(kind.servers).await?;
+    }
     sleep(IDLE_WAIT.min(plan.time)).await;
     report.add(Measure::MemoryIdle, Sample::value(server.resident_mb()?));
     let docks = Docks::start(place.mqtt, &prepared).await?;
     sleep(IDLE_WAIT.min(plan.time)).await;
     report.add(Measure::MemoryDocks, Sample::value(server.resident_mb()?));
 
-    let site = Arc::new(load::Site::new(place.http, &prepared));
-    let server = Measured::Own { server, around };
+    let others = further.iter().map(|place| place.http);
+    let site = Arc::new(load::Site::new(place.http, &prepared).beside(others));
+    let server = Measured::Own { server, beside, around: Box::new(around) };
     let mut under_load = UnderLoad { plan, server, docks, site, report };
     under_load.measure().await?;
     let UnderLoad { server, docks, .. } = under_load;
 
     docks.stop().await;
-    let Measured::Own { server, around: _around } = server else { return Ok(()) };
+    let Measured::Own { server, beside, around: _around } = server else { return Ok(()) };
+    for one in beside {
+        one.stop().await?;
+    }
     server.stop().await?;
     let started = place.start().await?;
     report.add(Measure::Restart, Sample::value(started.took.as_secs_f64() * 1_000.0));

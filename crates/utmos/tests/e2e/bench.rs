@@ -72,6 +72,32 @@ fn every_engine_is_measured_beside_its_own_floors_and_nothing_stays() {
     assert!(compared.contains("postgres: POST to outcome, 1 client"), "{compared}");
 }
 
+/// Each client goes to the next of them, and what they accept is counted over all.
+#[test]
+fn two_servers_on_one_database_are_held_against_one() {
+    let (shell, folder) = (Shell::new(), open_folder());
+    let alone = refused(&shell, &["--servers", "2"]);
+    assert!(alone.contains("--engine postgres"), "{alone}");
+    let mut bench = shell.command(crate::shell::PROGRAM);
+    bench.args(["bench", "--engine", "postgres", "--servers", "1", "--servers", "2"]);
+    bench.args(["--runs", "1", "--seconds", "0.3", "--only", "loop_16", "--only", "loop_64"]);
+    bench.args(["--json", "figures.json", "--data-dir"]).arg(folder.path());
+    let run = crate::shell::run(&mut bench);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(run.out.contains("Mosquitto + PostgreSQL, 2 servers"), "{run:?}");
+    let figures = figures(&shell);
+    let kinds = figures["engines"].as_array().unwrap();
+    let servers: Vec<_> = kinds.iter().map(|one| one["servers"].as_u64().unwrap()).collect();
+    assert_eq!(servers, [1, 2]);
+    for kind in kinds {
+        assert_eq!(kind["commands"], kind["commands_right"]);
+        assert!(kind["commands"].as_u64() > Some(20), "{kind:#}");
+    }
+    assert!(is_empty(folder.path()));
+    let compared = shell.ok(["bench", "compare", "figures.json", "figures.json"]);
+    assert!(compared.contains("postgres x2: POST to outcome, 64 clients"), "{compared}");
+}
+
 #[test]
 fn growth_holds_large_cases_against_small_ones() {
     let (shell, folder) = (Shell::new(), open_folder());

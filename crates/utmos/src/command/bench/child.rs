@@ -16,6 +16,7 @@ use utmos_core::{
     device::{Device, DeviceKind},
     id::{DeviceSn, TenantId},
     ports::{By, DeviceOrder},
+    replica::SHARDS,
 };
 use utmos_server::{
     config::{Config, Layers},
@@ -111,6 +112,39 @@ impl Place {
         ];
         self.settings
             .extend(settings.into_iter().map(|(key, value)| format!("mqtt.{key}={value}")));
+    }
+
+    /// Has the server read what another one's database holds.
+    pub fn share_with(&mut self, other: &Self) -> anyhow::Result<()> {
+        let key = other.config()?.store.master_key_file;
+        self.set(format!("store.master_key_file={}", key.display()));
+        Ok(())
+    }
+
+    /// Waits until so many servers share the database's gateways evenly.
+    pub async fn shared_by(&self, servers: u32) -> anyhow::Result<()> {
+        let store = opened::store(&self.config()?).await?;
+        let replicas = store.clone().replicas().context("servers do not share this database")?;
+        let (began, servers) = (Instant::now(), usize::try_from(servers)?);
+        let shared = loop {
+            let roll = replicas.roll().await?;
+            let part = |id| roll.holders.values().filter(|holder| **holder == id).count();
+            let least = usize::from(SHARDS) / servers;
+            let is_shared = roll.members.len() == servers
+                && roll.holders.len() == usize::from(SHARDS)
+                && roll.members.iter().all(|member| part(member.id) + servers >= least);
+            if is_shared || START_WAIT < began.elapsed() {
+                break is_shared;
+            }
+            sleep(Duration::from_millis(50)).await;
+        };
+        store.close().await;
+        match shared {
+            true => Ok(()),
+            false => {
+                bail!("{servers} servers did not share the gateways in {} s", START_WAIT.as_secs())
+            }
+        }
     }
 
     /// The configuration of the server, for what is done to its database while it does not run.

@@ -32,6 +32,8 @@ enum Written {
 struct Figures {
     #[serde(default)]
     engine: Option<String>,
+    #[serde(default)]
+    servers: Option<u32>,
     runs: u32,
     seconds: f64,
     measures: Vec<Measured>,
@@ -121,14 +123,17 @@ fn parse(text: &str) -> anyhow::Result<Figures> {
         several.first().map(|first| (first.runs, first.seconds)).context("no engine")?;
     let mut measures = Vec::new();
     for mut figures in several {
-        let engine = figures.engine.take().unwrap_or_default();
+        let mut engine = figures.engine.take().unwrap_or_default();
+        if let Some(servers @ 2..) = figures.servers {
+            engine = format!("{engine} x{servers}");
+        }
         for measured in &mut figures.measures {
             measured.name = format!("{engine} {}", measured.name);
             measured.title = format!("{engine}: {}", measured.title);
         }
         measures.extend(figures.measures);
     }
-    Ok(Figures { engine: None, runs, seconds, measures })
+    Ok(Figures { engine: None, servers: None, runs, seconds, measures })
 }
 
 fn rows(old: &[Measured], new: &[Measured]) -> Vec<[String; 7]> {

@@ -65,6 +65,27 @@ impl Engine {
     }
 }
 
+/// An engine, and how many servers share it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kind {
+    pub engine: Engine,
+    pub servers: u32,
+}
+
+impl Kind {
+    pub fn of(engine: Engine, servers: u32) -> Self {
+        Self { engine, servers }
+    }
+
+    /// For people.
+    pub fn title(self) -> String {
+        match self.servers {
+            1 => self.engine.title().to_owned(),
+            several => format!("{}, {several} servers", self.engine.title()),
+        }
+    }
+}
+
 /// The processes beside a server. They end with this.
 pub struct Around {
     mosquitto: Option<Mosquitto>,

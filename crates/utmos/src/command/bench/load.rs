@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -37,7 +37,9 @@ pub struct Site {
     signer: Signer,
     /// Of further tenants, which have the docks in turn.
     others: Vec<Signer>,
-    address: SocketAddr,
+    /// Of the servers that share the load: each client goes to the next.
+    addresses: Vec<SocketAddr>,
+    clients: AtomicUsize,
     docks: Vec<String>,
     /// The dock beside the load's, for emergencies.
     pub last_dock: String,
@@ -98,7 +100,8 @@ impl Site {
         Self {
             signer: Signer::new(&prepared.access),
             others: prepared.others.iter().map(Signer::new).collect(),
-            address: http,
+            addresses: vec![http],
+            clients: AtomicUsize::new(0),
             last_dock: docks.pop().unwrap_or_default(),
             docks,
             nonce_start: ids.random().simple().to_string(),
@@ -107,9 +110,21 @@ impl Site {
         }
     }
 
+    /// The same with further servers that share the load.
+    pub fn beside(mut self, others: impl Iterator<Item = SocketAddr>) -> Self {
+        self.addresses.extend(others);
+        self
+    }
+
     pub async fn connect(&self) -> anyhow::Result<Client<'_>> {
+        let number = self.clients.fetch_add(1, Ordering::Relaxed);
+        let next = self.addresses.get(number % self.addresses.len().max(1));
+        self.connect_to(*next.context("a bench without a server")?).await
+    }
+
+    async fn connect_to(&self, address: SocketAddr) -> anyhow::Result<Client<'_>> {
         let connection =
-            Connection::open(self.address).await.context("the server takes no connection")?;
+            Connection::open(address).await.context("the server takes no connection")?;
         Ok(Client { site: self, signer: &self.signer, connection })
     }
 
@@ -340,14 +355,19 @@ pub async fn accepted_so_far(site: &Site) -> anyhow::Result<u64> {
     metric(site, "utmos_commands_accepted_total").await
 }
 
-/// A figure of `/metrics`.
+/// A figure of `/metrics`, of all servers together.
 pub async fn metric(site: &Site, name: &str) -> anyhow::Result<u64> {
-    let mut client = site.connect().await?;
-    let answer = client.connection.get("/metrics").await?;
-    let text = std::str::from_utf8(answer.body).context("/metrics is no text")?;
-    let mut values =
-        text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
-    values.next().with_context(|| format!("/metrics has no {name}"))
+    let mut sum = 0;
+    for address in &site.addresses {
+        let mut client = site.connect_to(*address).await?;
+        let answer = client.connection.get("/metrics").await?;
+        let text = std::str::from_utf8(answer.body).context("/metrics is no text")?;
+        let mut values = text
+            .lines()
+            .filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse::<u64>().ok());
+        sum += values.next().with_context(|| format!("/metrics has no {name}"))?;
+    }
+    Ok(sum)
 }
 
 /// Microseconds, up to two minutes.

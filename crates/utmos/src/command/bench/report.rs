@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     docks::Judged,
-    engine::Engine,
+    engine::Kind,
     load::Loaded,
     measure::{Figure, Floor, Measure},
 };
@@ -93,7 +93,7 @@ impl Middle {
 /// Everything that was measured.
 pub struct Report {
     /// What the server worked with; `None` where nobody knows.
-    engine: Option<Engine>,
+    kind: Option<Kind>,
     runs: u32,
     time: Duration,
     began_at: String,
@@ -104,9 +104,9 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn new(engine: Option<Engine>, runs: u32, time: Duration) -> Self {
+    pub fn new(kind: Option<Kind>, runs: u32, time: Duration) -> Self {
         Self {
-            engine,
+            kind,
             runs,
             time,
             began_at: now().to_string(),
@@ -142,8 +142,8 @@ impl Report {
     }
 
     pub fn print(&self) {
-        if let Some(engine) = self.engine {
-            output::line(format_args!("{}:", engine.title()));
+        if let Some(kind) = self.kind {
+            output::line(format_args!("{}:", kind.title()));
         }
         let rows: Vec<_> =
             Measure::ALL.into_iter().filter_map(|measure| self.row(measure)).collect();
@@ -274,7 +274,8 @@ impl Report {
         });
         json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "engine": self.engine.map(Engine::key),
+            "engine": self.kind.map(|kind| kind.engine.key()),
+            "servers": self.kind.map(|kind| kind.servers),
             "began_at": self.began_at,
             "processors": std::thread::available_parallelism().map_or(0, usize::from),
             "runs": self.runs,
@@ -294,7 +295,7 @@ pub fn print_beside(reports: &[Report]) {
     if others.is_empty() {
         return;
     }
-    let title = |report: &Report| report.engine.map_or("", Engine::title);
+    let title = |report: &Report| report.kind.map_or(String::new(), Kind::title);
     output::line(format_args!("side by side, and in brackets the ratio to {}:", title(first)));
     let figure = |report: &Report, measure: Measure| {
         report.middle(measure, |sample| sample.figure(measure.figure().0)).map(|it| it.median)
@@ -318,8 +319,9 @@ pub fn print_beside(reports: &[Report]) {
             <[String; 4]>::try_from(row).ok().filter(|_| is_measured)
         })
         .collect();
-    let name = |at: usize| reports.get(at).map_or("", title);
-    output::table(["MEASURE", name(0), name(1), name(2)], &rows);
+    let name = |at: usize| reports.get(at).map_or(String::new(), title);
+    let (one, two, three) = (name(0), name(1), name(2));
+    output::table(["MEASURE", &one, &two, &three], &rows);
 }
 
 /// Three digits that count.
@@ -333,7 +335,7 @@ pub fn short(figure: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::engine::Engine, *};
 
     #[test]
     fn the_median_of_an_even_number_lies_between_the_middle_two() {
@@ -345,7 +347,8 @@ mod tests {
 
     #[test]
     fn every_measure_has_its_row_once_it_is_measured() {
-        let mut report = Report::new(Some(Engine::Embedded), 1, Duration::from_secs(1));
+        let mut report =
+            Report::new(Some(Kind::of(Engine::Embedded, 1)), 1, Duration::from_secs(1));
         for measure in Measure::ALL {
             let times = Sample {
                 p50: Some(1.0),

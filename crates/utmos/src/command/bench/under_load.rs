@@ -37,17 +37,44 @@ pub struct UnderLoad<'a> {
 /// Whose server it is.
 pub enum Measured {
     /// One of the bench's own, of which everything is known, and what stands around it.
-    Own { server: Server, around: Around },
+    Own {
+        server: Server,
+        /// Others that share its database.
+        beside: Vec<Server>,
+        around: Box<Around>,
+    },
     /// One that runs already, for others as well.
     Elsewhere,
 }
 
 impl Measured {
-    fn own(&self) -> Option<(&Server, &Around)> {
+    fn own(&self) -> Option<Own<'_>> {
         match self {
-            Self::Own { server, around } => Some((server, around)),
+            Self::Own { server, beside, around } => Some(Own { server, beside, around }),
             Self::Elsewhere => None,
         }
+    }
+}
+
+/// The bench's own servers.
+#[derive(Clone, Copy)]
+struct Own<'a> {
+    server: &'a Server,
+    beside: &'a [Server],
+    around: &'a Around,
+}
+
+impl Own<'_> {
+    /// Processor time that all servers have used.
+    fn cpu(self) -> anyhow::Result<Duration> {
+        let all = std::iter::once(self.server).chain(self.beside);
+        all.map(Server::cpu).sum()
+    }
+
+    /// Bytes that all servers have caused to be written.
+    fn written(self) -> anyhow::Result<u64> {
+        let all = std::iter::once(self.server).chain(self.beside);
+        all.map(Server::written).sum()
     }
 }
 
@@ -91,7 +118,7 @@ impl UnderLoad<'_> {
             self.report.add(Measure::Emergency, Sample::of_times(&times));
             self.report.judge(judged);
         }
-        if let Some((server, _)) = self.server.own() {
+        if let Some(Own { server, .. }) = self.server.own() {
             drain(&self.site).await?;
             self.report.add(Measure::MemoryLoad, Sample::value(server.resident_mb()?));
             self.report.stored(load::accepted_so_far(&self.site).await?);
@@ -135,28 +162,28 @@ impl UnderLoad<'_> {
 
     async fn loops(&mut self, clients: usize, measure: Measure) -> anyhow::Result<()> {
         let load = Load { clients, time: self.plan.time, until: Until::Ended };
-        let Some((server, around)) = self.server.own() else {
+        let Some(own) = self.server.own() else {
             let loaded = load.run(&self.site).await?;
             self.report.add(measure, Sample::of(&loaded));
             self.report.judge(self.docks.compare(&loaded.commands));
             return Ok(());
         };
-        let (cpu, busy) = (server.cpu()?, Busy::read()?);
-        let (written, cpu_beside) = (server.written()?, around.cpu()?);
+        let (around, cpu, busy) = (own.around, own.cpu()?, Busy::read()?);
+        let (written, cpu_beside) = (own.written()?, around.cpu()?);
         let commits = load::metric(&self.site, "utmos_store_commits_total").await?;
         let loaded = load.run(&self.site).await?;
-        let used = server.cpu()?.saturating_sub(cpu);
+        let used = own.cpu()?.saturating_sub(cpu);
         let beside = around.cpu()?.saturating_sub(cpu_beside);
-        let (own, others) = Busy::read()?.since(&busy, used + beside);
+        let (bench, others) = Busy::read()?.since(&busy, used + beside);
         self.report.disturbed(others);
         self.report.add(measure, Sample::of(&loaded));
         if measure == Measure::Loop64 {
             self.report.add(Measure::Cpu, Sample::value(per_loop(used, &loaded)));
-            self.report.add(Measure::OwnCpu, Sample::value(per_loop(own, &loaded)));
+            self.report.add(Measure::OwnCpu, Sample::value(per_loop(bench, &loaded)));
             if around.is_some() {
                 self.report.add(Measure::CpuBeside, Sample::value(per_loop(beside, &loaded)));
             }
-            let written = server.written()?.saturating_sub(written) as f64 / 1_024.0;
+            let written = own.written()?.saturating_sub(written) as f64 / 1_024.0;
             let each = written / loaded.commands.len().max(1) as f64;
             self.report.add(Measure::Written, Sample::value(each));
             let since = load::metric(&self.site, "utmos_store_commits_total").await? - commits;

@@ -117,6 +117,10 @@ impl Costs {
     }
 
     fn take_engine(&mut self, of: &OfEngine) {
+        // What several share is no cost of one.
+        if of.servers.is_some_and(|servers| servers > 1) {
+            return;
+        }
         let mut engines = Choice::All.engines().iter();
         let engine = engines.find(|engine| of.engine.as_deref() == Some(engine.key()));
         let Some(unit) = engine.and_then(|engine| self.units.get_mut(engine)) else { return };
@@ -154,6 +158,8 @@ struct Written {
 #[derive(Deserialize)]
 struct OfEngine {
     engine: Option<String>,
+    #[serde(default)]
+    servers: Option<u32>,
     measures: Option<Vec<Measured>>,
 }
 
