@@ -68,8 +68,8 @@ pub enum Input {
         /// The command that stops it.
         abort_command_id: String,
     },
-    /// The store did not confirm that it was accepted, so its caller was told that it was not, or of another copy of it that
-    /// goes; nobody asked again, and nobody has sent it.
+    /// The store did not confirm that it was accepted, so its caller was told that it was not; nobody asked again, and nobody
+    /// has sent it.
     Disowned,
     /// An emergency of the same aircraft was accepted.
     Preempt {

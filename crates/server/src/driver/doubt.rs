@@ -14,20 +14,10 @@ use super::{Inner, LaneKey};
 /// Commands in doubt that are remembered, and as many emergencies beside them.
 const DOUBTFUL_MAX: usize = 10_000;
 
-/// Why nobody knows whether the store holds a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Doubt {
-    /// It did not say so. Whoever asks again gets the command going.
-    Unsaid,
-    /// Another copy of the request was taken in its place and goes: this one must not go as well.
-    Copy,
-}
-
 /// A command as the store holds it, if it does.
 struct Doubtful {
     key: LaneKey,
     command: Command,
-    doubt: Doubt,
 }
 
 /// What the store was asked to accept and has not said to hold. Pure.
@@ -60,17 +50,17 @@ impl Doubts {
     }
 
     /// The store has not. In one step, so that whoever asks again meanwhile finds the command on one side of it or the other.
-    fn doubt(&mut self, key: LaneKey, command: Command, doubt: Doubt) -> Fate {
+    fn doubt(&mut self, key: LaneKey, command: Command) -> Fate {
         let id = command.spec.id;
         let was_asked_again = self.in_flight.remove(&id).unwrap_or(false);
-        if was_asked_again && doubt == Doubt::Unsaid {
+        if was_asked_again {
             return Fate::GoesOn(key, Box::new(command));
         }
         let room = if key.urgent { &mut self.emergencies } else { &mut self.others };
         if room.len() >= DOUBTFUL_MAX {
             return Fate::NoRoom;
         }
-        room.insert(id, Doubtful { key, command, doubt });
+        room.insert(id, Doubtful { key, command });
         Fate::Remembered
     }
 
@@ -79,9 +69,6 @@ impl Doubts {
     fn asked_again(&mut self, id: CommandId, as_it_was: bool) -> Option<(LaneKey, Command)> {
         if let Some(was_asked_again) = self.in_flight.get_mut(&id) {
             *was_asked_again = true;
-        }
-        if self.get(id)?.doubt == Doubt::Copy {
-            return None;
         }
         self.remove(id).filter(|_| as_it_was).map(|doubtful| (doubtful.key, doubtful.command))
     }
@@ -113,9 +100,9 @@ impl Doubts {
 impl Inner {
     /// Remembers a command until its caller asks again, or its deadline passes. Where somebody has done so already, it goes
     /// on.
-    pub(super) fn doubt(self: &Arc<Self>, key: LaneKey, command: Command, doubt: Doubt) {
+    pub(super) fn doubt(self: &Arc<Self>, key: LaneKey, command: Command) {
         let (id, timeout) = (command.spec.id, command.spec.timeout);
-        let fate = self.lock().doubts.doubt(key, command, doubt);
+        let fate = self.lock().doubts.doubt(key, command);
         match fate {
             Fate::GoesOn(key, command) if self.goes_on_at_once(&key) => {
                 self.take_on(&key, *command)
@@ -238,37 +225,33 @@ pub(super) mod tests {
         (key, Command { spec: Arc::new(spec), life })
     }
 
-    fn doubt(doubts: &mut Doubts, number: usize, risk: Risk, doubt: Doubt) -> Fate {
+    fn doubt(doubts: &mut Doubts, number: usize, risk: Risk) -> Fate {
         let (key, command) = command(number, risk);
-        doubts.doubt(key, command, doubt)
+        doubts.doubt(key, command)
     }
 
     #[test]
     fn whoever_asks_again_gets_a_command_going_once_whenever_that_is() {
-        for doubted in [Doubt::Unsaid, Doubt::Copy] {
-            for asks_at in 0..3 {
-                let mut doubts = Doubts::default();
-                let (_, known) = command(7, Risk::Emergency);
-                let id = known.spec.id;
-                let mut gone_on = 0;
-                let mut time = 0..;
-                let mut ask = |doubts: &mut Doubts| {
-                    if time.next() == Some(asks_at) {
-                        gone_on += usize::from(doubts.asked_again(id, true).is_some());
-                    }
-                };
-                doubts.ask(id);
-                ask(&mut doubts);
-                let fate = doubt(&mut doubts, 7, Risk::Emergency, doubted);
-                ask(&mut doubts);
-                ask(&mut doubts);
-                gone_on += usize::from(matches!(fate, Fate::GoesOn(..)));
-                let is_going = doubted == Doubt::Unsaid;
-                assert_eq!(gone_on, usize::from(is_going), "{doubted:?} {asks_at}");
-                // A copy does not go, so it has to be ended.
-                assert_eq!(doubts.give_up(id).is_some(), !is_going, "{doubted:?} {asks_at}");
-                assert!(doubts.in_flight.is_empty());
-            }
+        for asks_at in 0..3 {
+            let mut doubts = Doubts::default();
+            let (_, known) = command(7, Risk::Emergency);
+            let id = known.spec.id;
+            let mut gone_on = 0;
+            let mut time = 0..;
+            let mut ask = |doubts: &mut Doubts| {
+                if time.next() == Some(asks_at) {
+                    gone_on += usize::from(doubts.asked_again(id, true).is_some());
+                }
+            };
+            doubts.ask(id);
+            ask(&mut doubts);
+            let fate = doubt(&mut doubts, 7, Risk::Emergency);
+            ask(&mut doubts);
+            ask(&mut doubts);
+            gone_on += usize::from(matches!(fate, Fate::GoesOn(..)));
+            assert_eq!(gone_on, 1, "{asks_at}");
+            assert!(doubts.give_up(id).is_none(), "{asks_at}");
+            assert!(doubts.in_flight.is_empty());
         }
     }
 
@@ -276,17 +259,17 @@ pub(super) mod tests {
     fn too_many_commands_in_doubt_take_no_room_from_emergencies() {
         let mut doubts = Doubts::default();
         for number in 0..DOUBTFUL_MAX {
-            let fate = doubt(&mut doubts, number, Risk::Ground, Doubt::Unsaid);
+            let fate = doubt(&mut doubts, number, Risk::Ground);
             assert!(matches!(fate, Fate::Remembered));
         }
         let next = DOUBTFUL_MAX;
-        assert!(matches!(doubt(&mut doubts, next, Risk::Ground, Doubt::Unsaid), Fate::NoRoom));
+        assert!(matches!(doubt(&mut doubts, next, Risk::Ground), Fate::NoRoom));
         for number in next..next + DOUBTFUL_MAX {
-            let fate = doubt(&mut doubts, number, Risk::Emergency, Doubt::Unsaid);
+            let fate = doubt(&mut doubts, number, Risk::Emergency);
             assert!(matches!(fate, Fate::Remembered));
         }
         let next = next + DOUBTFUL_MAX;
-        assert!(matches!(doubt(&mut doubts, next, Risk::Emergency, Doubt::Unsaid), Fate::NoRoom));
+        assert!(matches!(doubt(&mut doubts, next, Risk::Emergency), Fate::NoRoom));
         let (_, last) = command(next - 1, Risk::Emergency);
         assert!(doubts.asked_again(last.spec.id, true).is_some());
     }
@@ -294,7 +277,7 @@ pub(super) mod tests {
     #[test]
     fn what_stands_otherwise_by_now_does_not_go_on_from_here() {
         let mut doubts = Doubts::default();
-        drop(doubt(&mut doubts, 7, Risk::Emergency, Doubt::Unsaid));
+        drop(doubt(&mut doubts, 7, Risk::Emergency));
         let (_, known) = command(7, Risk::Emergency);
         assert!(doubts.asked_again(known.spec.id, false).is_none());
         assert!(doubts.get(known.spec.id).is_none());

@@ -13,7 +13,7 @@ use utmos_core::{
     life::{Input, decide_all},
     method::Risk,
     ports::{Advance, Advanced, StoreError},
-    replica::{Handed, News},
+    replica::{Handed, News, Shard},
 };
 
 use super::{
@@ -21,7 +21,7 @@ use super::{
     intake::{RESUME_PAGE, acceptance},
     lane::{Lane, Work},
 };
-use crate::replicas::{MissedWord, Word};
+use crate::replicas::{Missed, MissedWord, Word};
 
 impl Driver {
     /// Takes every open command into care that is this server's and is not yet: of the gateways it holds, and the
@@ -30,7 +30,7 @@ impl Driver {
     /// # Errors
     /// When the store cannot be read; then it must be tried again.
     pub async fn resume_held(&self, missed: &[MissedWord]) -> Result<Resumed, StoreError> {
-        let resumed = self.inner.resume_held(missed).await?;
+        let resumed = self.inner.resume_held(missed, &BTreeSet::new()).await?;
         self.link_is_up();
         // How jobs go is found by what is in care.
         for MissedWord { tenant, word, bytes, .. } in missed {
@@ -100,11 +100,11 @@ impl Driver {
         !lanes.any(|(_, lane)| lane.is_at_work())
     }
 
-    /// Another server accepted a command for a gateway that is ours.
+    /// Another server accepted a command for a gateway that is ours, whose devices may have `missed` somebody to hear them.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn take_in(&self, handed: Handed) -> Result<(), StoreError> {
+    pub async fn take_in(&self, handed: Handed, missed: &Missed) -> Result<(), StoreError> {
         let Some(command) = self.inner.store.command(handed.id).await? else { return Ok(()) };
         let gateway = command.spec.gateway.clone();
         if handed.urgent {
@@ -112,7 +112,9 @@ impl Driver {
             // Whoever accepted it may be gone, or was no member.
             let elsewhere = self.inner.holdings.emergencies_elsewhere().await?;
             if command.life.needs_care() && self.inner.is_to_keep(&command, &elsewhere) {
-                self.inner.take_over(command, Vec::new()).await?;
+                let missed = missed.of(Shard::of(&command.spec.gateway));
+                let said = said_of(&command, &missed);
+                self.inner.take_over(command, said).await?;
             }
             self.inner.give_turn(&gateway);
             return Ok(());
@@ -181,15 +183,21 @@ impl Driver {
 const READ_PAGE: usize = 500;
 
 impl Inner {
-    /// See [`Driver::resume_held`].
-    async fn resume_held(self: &Arc<Self>, missed: &[MissedWord]) -> Result<Resumed, StoreError> {
+    /// See [`Driver::resume_held`]; with these, whoever holds their gateways.
+    pub(super) async fn resume_held(
+        self: &Arc<Self>,
+        missed: &[MissedWord],
+        own: &BTreeSet<CommandId>,
+    ) -> Result<Resumed, StoreError> {
         let mut found = Vec::new();
         let mut after = None;
         loop {
             let page = self.store.open_commands(after, RESUME_PAGE).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.spec.id);
-            found.extend(page.into_iter().filter(|command| self.is_to_resume(command)));
+            let is_found =
+                |command: &Command| self.is_to_resume(command) || own.contains(&command.spec.id);
+            found.extend(page.into_iter().filter(is_found));
         }
         // Read last: one that was accepted since the pages were read is not taken for that of nobody.
         let elsewhere = self.holdings.emergencies_elsewhere().await?;
@@ -205,21 +213,26 @@ impl Inner {
                 found.sort_by_key(|command| acceptance(&command.spec, boot));
             }
         }
+        let mut readable = Vec::new();
+        for command in found {
+            match self.found_as(&command).await {
+                Err(error @ StoreError::Damaged(_)) => {
+                    tracing::error!(command.id = %command.spec.id, %error, "a command cannot be looked after");
+                }
+                found => readable.push((command, found?)),
+            }
+        }
         let mut resumed = Resumed { open: 0, unclear: 0 };
         // Before whatever was accepted here meanwhile.
-        let mut order = self.lock().orders_before(found.len());
-        for command in found {
+        let mut order = self.lock().orders_found(readable.len());
+        for (command, found) in readable {
             order += 1;
             self.lock().doubts.forget(command.spec.id);
             resumed.open += 1;
             resumed.unclear += usize::from(command.life.phase == Phase::Sending);
-            let (id, said) = (command.spec.id, said_of(&command, missed));
-            match self.take_over_as(command, said, Some(order)).await {
-                Err(error @ StoreError::Damaged(_)) => {
-                    tracing::error!(command.id = %id, %error, "a command cannot be looked after");
-                }
-                taken => taken?,
-            }
+            let said = said_of(&command, missed);
+            // Before a timer can tell that nothing was said.
+            self.keep_and_tell(command, found.into_iter().chain(said).collect(), Some(order));
         }
         Ok(resumed)
     }

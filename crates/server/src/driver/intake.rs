@@ -18,7 +18,7 @@ use utmos_core::{
     time::{BootId, Deadline, Timestamp},
 };
 
-use super::{Driver, Inner, LaneKey, Told, doubt::Doubt};
+use super::{Driver, Inner, LaneKey, Told};
 use crate::crash_point;
 
 /// Open commands read from the store in one go at start.
@@ -252,7 +252,11 @@ impl Driver {
     pub async fn resume(&self) -> Result<Resumed, StoreError> {
         let newest = self.inner.store.newest_record().await?.map_or(i64::MIN, Timestamp::as_millis);
         self.inner.newest_at_start.store(newest, Ordering::Relaxed);
-        self.resume_held(&[]).await
+        // What its journal had was put on record by this server, which nobody else looks after.
+        let own = self.inner.holdings.own_emergencies().await?;
+        let resumed = self.inner.resume_held(&[], &own).await?;
+        self.link_is_up();
+        Ok(resumed)
     }
 }
 
@@ -283,9 +287,9 @@ impl Inner {
         self.lock().doubts.ask(spec.id);
         let accepted = self.figures.accept.of(self.store.accept(nonce, new)).await;
         let command = Command { spec: spec.clone(), life };
-        match self.what_is_in_doubt(&spec, &accepted) {
-            Some(doubt) => self.doubt(key, command, doubt),
-            None => {
+        match self.is_in_doubt(&spec, &accepted) {
+            true => self.doubt(key, command),
+            false => {
                 match accepted {
                     Ok(Accepted::New) => {
                         crash_point::reached("accepted");
@@ -329,27 +333,19 @@ impl Inner {
     }
 
     /// Whether the store may hold a command all the same: it could not say, or it was slow and something else that was known
-    /// before it spoke against the command.
-    fn what_is_in_doubt(
-        &self,
-        spec: &Spec,
-        accepted: &Result<Accepted, StoreError>,
-    ) -> Option<Doubt> {
+    /// before it spoke against the command. Where that is another copy of its request, the store has taken that one: copies
+    /// take turns, so none goes by a journal while the store is asked for another.
+    fn is_in_doubt(&self, spec: &Spec, accepted: &Result<Accepted, StoreError>) -> bool {
         match accepted {
-            Err(StoreError::Unavailable(_)) => Some(Doubt::Unsaid),
-            Ok(Accepted::Replayed { id, .. }) if *id != spec.id => {
-                self.store.may_hold(spec.id).then_some(Doubt::Copy)
-            }
-            Ok(Accepted::Conflict { .. } | Accepted::NonceReplayed) => {
-                self.store.may_hold(spec.id).then_some(Doubt::Unsaid)
-            }
+            Err(StoreError::Unavailable(_)) => true,
+            Ok(Accepted::Conflict { .. } | Accepted::NonceReplayed) => self.store.may_hold(spec.id),
             Ok(
                 Accepted::New
                 | Accepted::Elsewhere
                 | Accepted::Replayed { .. }
                 | Accepted::Busy { .. },
             )
-            | Err(StoreError::Damaged(_)) => None,
+            | Err(StoreError::Damaged(_)) => false,
         }
     }
 
@@ -398,7 +394,9 @@ impl Inner {
         let is_free =
             may_begin && (key.urgent || lane.is_none_or(|lane| lane.is_free(spec.channel)));
         let turn = Input::Turn(presence);
-        let claim = (is_free && presence == Presence::Online)
+        // One that others might send is tried at once: its claim has to be known wherever the command is.
+        let is_tried = presence == Presence::NeverHeard && key.urgent && !self.holdings.is_alone();
+        let claim = (is_free && (presence == Presence::Online || is_tried))
             .then(|| decide_all(&command, [&turn], moment))
             .flatten()
             .filter(|folded| folded.effect == Some(Effect::Publish));
@@ -492,29 +490,23 @@ impl Inner {
         command: Command,
         said: Vec<Input>,
     ) -> Result<(), StoreError> {
-        self.take_over_as(command, said, None).await
+        let found = self.found_as(&command).await?;
+        // Before a timer can tell that nothing was said.
+        self.keep_and_tell(command, found.into_iter().chain(said).collect(), None);
+        Ok(())
     }
 
-    /// The same, at a place in its lane.
-    pub(super) async fn take_over_as(
-        self: &Arc<Self>,
-        command: Command,
-        said: Vec<Input>,
-        order: Option<u64>,
-    ) -> Result<(), StoreError> {
-        let spec = command.spec.clone();
-        let input = match command.life.phase {
+    /// What a command of an earlier process, or of another server, is told first.
+    pub(super) async fn found_as(&self, command: &Command) -> Result<Option<Input>, StoreError> {
+        Ok(match command.life.phase {
             Phase::Sending => Some(Input::FoundAfterRestart),
             // The process before may have died with an emergency on disk and this movement not yet withdrawn.
-            Phase::Waiting if spec.risk == Risk::Motion => {
-                let emergency = self.store.emergency_after(&spec).await?;
+            Phase::Waiting if command.spec.risk == Risk::Motion => {
+                let emergency = self.store.emergency_after(&command.spec).await?;
                 emergency.map(|id| Input::Preempt { emergency_command_id: id.to_string() })
             }
             Phase::Waiting | Phase::Delivered | Phase::Ended(_) => None,
-        };
-        // Before a timer can tell that nothing was said.
-        self.keep_and_tell(command, input.into_iter().chain(said).collect(), order);
-        Ok(())
+        })
     }
 
     /// A command as it was stored, with its deadlines found again in this run of the machine.

@@ -182,8 +182,9 @@ struct State {
     watchers: watch::Watchers,
     /// Counts insertions, so that lanes keep the order of acceptance.
     order: u64,
-    /// Below what was given so far: for what comes under care later and was accepted before.
-    order_before: u64,
+    /// The same below where that began: for what was found on record, which was accepted before. What is found later of a
+    /// gateway was accepted after what was found first.
+    order_found: u64,
     last_emergencies: LastEmergencies,
     /// The last `seq` of each gateway's drc/down.
     drc_seq: BTreeMap<GatewaySn, u64>,
@@ -250,7 +251,7 @@ impl Driver {
                 presence: parts.presence,
                 watchers: watch::Watchers::default(),
                 order: FIRST_ORDER,
-                order_before: FIRST_ORDER,
+                order_found: 0,
                 last_emergencies: LastEmergencies::default(),
                 drc_seq: BTreeMap::new(),
                 flights: BTreeMap::new(),
@@ -527,10 +528,11 @@ impl Driver {
 const FIRST_ORDER: u64 = u64::MAX / 2;
 
 impl State {
-    /// Room for so many before everything that has a place; answers the place before the first of them.
-    fn orders_before(&mut self, count: usize) -> u64 {
-        self.order_before -= u64::try_from(count).unwrap_or(0) + 1;
-        self.order_before
+    /// Room for so many before everything that was accepted here; answers the place before the first of them.
+    fn orders_found(&mut self, count: usize) -> u64 {
+        let before = self.order_found;
+        self.order_found += u64::try_from(count).unwrap_or(0) + 1;
+        before
     }
 }
 

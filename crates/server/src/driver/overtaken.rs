@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use utmos_core::{
-    command::{Command, StatusVersion},
+    command::{Command, Phase, StatusVersion},
     evidence::Proof,
     life::{Effect, Input},
     ports::StoreError,
@@ -30,8 +30,13 @@ impl Inner {
                 Ok(true) => self.adopt(key, work),
                 Ok(false) => match self.without_foreign_claim(key, work).await {
                     Ok(work) => {
+                        let waits = fresh.life.phase == Phase::Waiting;
                         self.replace(key, fresh);
                         self.redo(key, vec![work]);
+                        // Whoever gave it back may not have told so, or while this was being saved.
+                        if waits && let Some(lane) = self.lock().lanes.get_mut(key) {
+                            lane.take_in(Told::Turn);
+                        }
                     }
                     Err((work, error)) => Self::keep_undone(work, &error, undone),
                 },

@@ -15,6 +15,7 @@ use utmos_core::{
     replica::{Handed, News, ReplicaId, SHARDS, Shard},
     time::{Clock, Mono},
 };
+use uuid::Uuid;
 
 const NOT_HELD: u8 = 0;
 const HELD: u8 = 1;
@@ -273,6 +274,21 @@ impl Holdings {
             None => Ok(BTreeSet::new()),
             Some(shared) => shared.store.emergencies_elsewhere(shared.me).await,
         }
+    }
+}
+
+impl Holdings {
+    /// Open emergencies that this run of the server has accepted, or put on record from its journal.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn own_emergencies(&self) -> Result<BTreeSet<CommandId>, StoreError> {
+        let Some(shared) = &self.shared else { return Ok(BTreeSet::new()) };
+        // To somebody who is no member, those of all members are elsewhere.
+        let nobody = ReplicaId(Uuid::nil());
+        let of_all = shared.store.emergencies_elsewhere(nobody).await?;
+        let of_others = shared.store.emergencies_elsewhere(shared.me).await?;
+        Ok(&of_all - &of_others)
     }
 }
 

@@ -25,7 +25,7 @@ use utmos_core::{
 };
 
 use super::{
-    Holdings, Missed,
+    Holdings, Missed, Word,
     holdings::{IsLinked, clock_trouble},
 };
 use crate::driver::Driver;
@@ -513,8 +513,16 @@ impl Membership {
             (std::mem::take(&mut state.owed), std::mem::take(&mut state.has_changed))
         };
         if !owed.is_empty() || has_changed {
-            let missed: Vec<_> =
+            let mut missed: Vec<_> =
                 owed.iter().flat_map(|shard| self.parts.missed.of(*shard)).collect();
+            if has_changed {
+                // The emergencies of a server that is gone, to gateways that were held here all the while: what was
+                // answered to them was heard here, and they were in nobody's care.
+                let held = self.parts.holdings.held().into_iter();
+                let held = held.filter(|shard| !owed.contains(shard));
+                let said = held.flat_map(|shard| self.parts.missed.of(shard));
+                missed.extend(said.filter(|missed| matches!(missed.word, Word::Reply(..))));
+            }
             match self.parts.driver.resume_held(&missed).await {
                 Ok(adopted) => {
                     owed.iter().for_each(|shard| self.parts.missed.forget(*shard));
@@ -543,7 +551,7 @@ impl Membership {
         let mut taken = Vec::new();
         let mut failed = None;
         for one in handed {
-            match self.parts.driver.take_in(one).await {
+            match self.parts.driver.take_in(one, &self.parts.missed).await {
                 Ok(()) => taken.push(one.id),
                 // It stays where it is, and holds up no other.
                 Err(error @ StoreError::Damaged(_)) => {

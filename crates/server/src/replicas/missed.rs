@@ -83,9 +83,16 @@ impl Missed {
         words.into_iter().flatten().filter(|word| now.since(word.at) <= KEPT).cloned().collect()
     }
 
-    /// What was said of a shard has been heard.
+    /// What was said of a shard has been heard. Answers are kept: one may be to an emergency that another server looks after
+    /// as yet.
     pub fn forget(&self, shard: Shard) {
-        self.lock().remove(&shard);
+        let mut shards = self.lock();
+        let Some(heard) = shards.get_mut(&shard) else { return };
+        heard.words.retain(|missed| matches!(missed.word, Word::Reply(..)));
+        heard.bytes = heard.words.iter().map(|missed| missed.bytes).sum();
+        if heard.words.is_empty() {
+            shards.remove(&shard);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Shard, Heard>> {
