@@ -35,7 +35,7 @@ use async_trait::async_trait;
 use tokio::time::{Instant, error::Elapsed};
 use utmos_core::{
     command::{Command, Spec},
-    evidence::Entry,
+    evidence::{Entry, Proof},
     id::{CommandId, TenantId},
     method::Risk,
     ports::{
@@ -75,6 +75,8 @@ pub struct JournalledStore {
     pending: Arc<Mutex<Pending>>,
     disk: Disk,
     turns: Turns,
+    /// Whether other servers, each with a journal of its own, work on the same store.
+    is_shared: bool,
     /// Whether it was told in the log that the file cannot be emptied.
     is_untidy: AtomicBool,
 }
@@ -109,7 +111,16 @@ impl JournalledStore {
     }
 
     fn new(inner: Arc<dyn Store>, pending: Arc<Mutex<Pending>>, disk: Disk) -> Self {
-        Self { inner, pending, disk, turns: Turns::default(), is_untidy: AtomicBool::new(false) }
+        let (turns, is_untidy) = (Turns::default(), AtomicBool::new(false));
+        Self { inner, pending, disk, turns, is_shared: false, is_untidy }
+    }
+
+    /// The same where other servers, each with a journal of its own, work on the same store. What the store may hold unsent
+    /// another server may come to send, and knows nothing of this journal. So a sending is begun here only together with the
+    /// acceptance, under a claim that whatever the store holds of it bears as well; else the store is waited for.
+    #[must_use]
+    pub fn shared(self) -> Self {
+        Self { is_shared: true, ..self }
     }
 
     /// Whether a server has the journal at `path`, so that no other can start with it. Changes nothing.
@@ -201,6 +212,7 @@ impl JournalledStore {
         let before = self.pending().unsaid(&advance);
         let has_lost = before.is_some();
         let first = before.unwrap_or(advance);
+        let may_journal = !self.is_others_to_know(&first);
         let answer = match patiently(self.inner.advance(first.clone())).await {
             Some(answer) => {
                 if matches!(answer, Ok(Advanced::Yes)) {
@@ -208,9 +220,12 @@ impl JournalledStore {
                 }
                 answer
             }
-            None => self.journal_advance(first.clone()).await,
+            None if may_journal => self.journal_advance(first.clone()).await,
+            None => Err(not_yet()),
         };
         match answer {
+            // What the store may hold is not known yet, only that it is something else than was decided on.
+            Ok(Advanced::Lost) => Ok(Advanced::Lost),
             Ok(answer) => {
                 self.pending().is_said(id);
                 Ok(if has_lost { Advanced::Lost } else { answer })
@@ -220,6 +235,12 @@ impl JournalledStore {
                 Err(error)
             }
         }
+    }
+
+    /// Whether a change begins a sending that other servers could begin as well, as long as the store does not know of it.
+    fn is_others_to_know(&self, advance: &Advance) -> bool {
+        let is_claim = |entry: &Entry| matches!(entry.proof, Proof::SendingClaimed { .. });
+        self.is_shared && advance.entries.iter().any(is_claim)
     }
 
     async fn journal_advance(&self, advance: Advance) -> Result<Advanced, StoreError> {
@@ -303,6 +324,11 @@ fn put_in<T>(
 
 fn lock(pending: &Mutex<Pending>) -> MutexGuard<'_, Pending> {
     pending.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn not_yet() -> StoreError {
+    let why = "another server may send this emergency until the store knows that this one does";
+    StoreError::Unavailable(why.to_owned())
 }
 
 fn to_store_error(error: &JournalError) -> StoreError {
@@ -470,6 +496,7 @@ impl CommandStore for JournalledStore {
         match way {
             Way::Store => self.inner.advance(advance).await,
             Way::Lost => Ok(Advanced::Lost),
+            Way::Journal if self.is_others_to_know(&advance) => Err(not_yet()),
             Way::Journal => self.journal_advance(advance).await,
             Way::Either => self.advance_either(advance).await,
         }
@@ -502,7 +529,7 @@ impl CommandStore for JournalledStore {
         pending.is_clear(id);
         if let Some(command) = &mut stored {
             pending.watch(command);
-            pending.catch_up(command);
+            pending.catch_up(command, self.is_shared);
         }
         drop(pending);
         Ok(stored)
@@ -524,7 +551,7 @@ impl CommandStore for JournalledStore {
         for mut command in stored {
             pending.is_clear(command.spec.id);
             pending.watch(&command);
-            pending.catch_up(&mut command);
+            pending.catch_up(&mut command, self.is_shared);
             found.push(command);
         }
         drop(pending);
@@ -544,7 +571,7 @@ impl CommandStore for JournalledStore {
                 let mut pending = self.pending();
                 if let Some(command) = &mut stored {
                     pending.watch(command);
-                    pending.catch_up(command);
+                    pending.catch_up(command, self.is_shared);
                 }
                 drop(pending);
                 Ok(stored)

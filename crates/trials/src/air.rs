@@ -74,7 +74,6 @@ impl Air {
             let mut state = world.state();
             let facts = state.facts(id);
             facts.written.push(now);
-            facts.writers.push(self.line.server);
             facts.lost_at_broker |= session.is_none();
         }
         world.trace(|| format!("{id} is written to {}", gateway(dock)));

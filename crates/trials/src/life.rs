@@ -214,7 +214,9 @@ fn open_journal(
     let (journal, writer) = JournalledStore::on(bare, &journal::key(), Box::new(medium))
         .map_err(|error| StoreError::Unavailable(error.to_string()))?;
     tokio::spawn(journal::keep_writing(world.clone(), server, line.clone(), writer));
-    Ok(Arc::new(journal))
+    let is_shared =
+        world.plan.servers > 1 && world.mutation != Some(Mutation::JournalClaimsUnfenced);
+    Ok(Arc::new(if is_shared { journal.shared() } else { journal }))
 }
 
 /// What is in the journal is on record before anything else happens, by a server that is a member where there are others.

@@ -140,7 +140,7 @@ struct Tally {
 
 fn drawn(seed: u64, args: &Args) -> Plan {
     let plan = Plan::of(seed);
-    Plan { every_journal: args.every_journal, ..plan }
+    Plan { every_journal: args.every_journal || plan.every_journal, ..plan }
 }
 
 fn try_it(plan: &Plan, args: &Args, catalogue: &Arc<Catalogue>) -> Report {

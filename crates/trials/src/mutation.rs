@@ -73,8 +73,14 @@ pub enum Mutation {
     JournalFilledByTalk,
     /// What is in the journal stands in nobody's way.
     JournalInNobodysWay,
+    /// One of several servers begins a sending in its journal that the store, and so another, knows nothing of.
+    JournalClaimsUnfenced,
+    /// What is in the journal of a server, and what another has stored, count to one version.
+    JournalVersionsMeet,
     /// Several servers claim whatever they have in care.
     ClaimsNotFenced,
+    /// Commands of another server are taken over in the order of their ids, not of their acceptance.
+    TakenOverInOrderOfIds,
     /// What one server accepts for another's gateway is told to nobody.
     HandedForgotten,
     /// What devices say to a server that is gone is not remembered for the next.

@@ -45,9 +45,7 @@ pub(crate) fn judge(world: &World) -> Vec<String> {
     for (id, record) in &state.disk.records {
         let facts = state.facts.get(id).unwrap_or(&nothing);
         // Nobody can know what became of it; it was sent once all the same, and in time.
-        let is_lost = record.is_damaged
-            || state.spoiled.contains(id)
-            || were_of_two_minds(world, &state, record, facts);
+        let is_lost = record.is_damaged || state.spoiled.contains(id);
         if let (false, Err(why)) = (is_lost, is_true(world, record, facts)) {
             found.push(format!("{id} ({}): {why}", record.command.spec.method));
         }
@@ -60,6 +58,11 @@ pub(crate) fn judge(world: &World) -> Vec<String> {
             Err(why) => found.push(format!("{id} ({}): {why}", record.command.spec.method)),
         }
     }
+    // Nobody would look after them.
+    let held = state.copies.iter().filter(|id| state.disk.records.contains_key(id));
+    found.extend(
+        held.map(|id| format!("{id} is on record beside the copy that its caller was told of")),
+    );
     told_the_truth(world, &state, &mut found);
     kept_order(world, &state, &mut found);
     emergencies_came_first(world, &state, &mut found);
@@ -148,8 +151,7 @@ fn was_sent_lawfully(
     record: &Record,
     facts: &Facts,
 ) -> Result<(), String> {
-    let is_twice = facts.written.len() > 1 || facts.received.len() > 1;
-    if is_twice && !were_of_two_minds(world, state, record, facts) {
+    if facts.written.len() > 1 || facts.received.len() > 1 {
         return Err(format!("sent more than once: {facts:?}"));
     }
     let Some(written) = facts.written.first() else { return Ok(()) };
@@ -167,20 +169,6 @@ fn was_sent_lawfully(
         }
         Some(_) | None => Ok(()),
     }
-}
-
-/// Whether several servers may each have sent an emergency: what one claims in its journal, because the store cannot be
-/// written, the others find unclaimed in the store. None of them sends it twice.
-fn were_of_two_minds(world: &World, state: &State, record: &Record, facts: &Facts) -> bool {
-    let mut writers = facts.writers.clone();
-    writers.sort_unstable();
-    writers.dedup();
-    let asked = state.known.get(&record.command.spec.id).map_or(0, |known| known.asked);
-    let last = facts.written.last().copied().max(record.ended).unwrap_or(u64::MAX);
-    world.plan.servers > 1
-        && record.command.spec.risk == Risk::Emergency
-        && writers.len() == facts.writers.len()
-        && !state.was_well(Trouble::Store, asked, last)
 }
 
 /// When a command's time is over, as its caller counts: from the request that was stored.
@@ -294,7 +282,7 @@ fn told_the_truth(world: &World, state: &State, found: &mut Vec<String>) {
 }
 
 /// Commands of one gateway leave in the order of acceptance, as far as a caller can know it: the second was asked for
-/// when the first had been accepted.
+/// when the first had been accepted. Of several servers, the one that sends may be in doubt of what another says is there.
 fn kept_order(world: &World, state: &State, found: &mut Vec<String>) {
     let sent = || {
         state.disk.records.values().filter_map(|record| {
@@ -308,8 +296,14 @@ fn kept_order(world: &World, state: &State, found: &mut Vec<String>) {
             let is_later = state.told_before_asked(&one.idempotency_key, &other.idempotency_key);
             // While nobody has heard of a gateway, others are tried and movements wait.
             let is_untried = world.plan.broker.is_outside() && one.risk == Risk::Motion;
+            let is_in_doubt = world.plan.servers > 1 && state.unsaid.contains(&one.id);
             let is_same_way = one.gateway == other.gateway && one.channel == other.channel;
-            if is_same_way && !is_untried && is_later && second_written < first_written {
+            if is_same_way
+                && !is_untried
+                && !is_in_doubt
+                && is_later
+                && second_written < first_written
+            {
                 found.push(format!("{} was sent before {}, which was first", other.id, one.id));
             }
         }
@@ -430,7 +424,8 @@ fn emergencies_came_first(world: &World, state: &State, found: &mut Vec<String>)
     }
 }
 
-/// No movement is accepted while one of an emergency is running that was told of, also where only the journal knows it.
+/// No movement is accepted while one of an emergency is running that was told of, also where only the journal knows it. What
+/// is in the journal of one server, another does not know.
 fn emergencies_stood_in_the_way(world: &World, state: &State, found: &mut Vec<String>) {
     for emergency in state.disk.records.values() {
         let spec = &emergency.command.spec;
@@ -445,12 +440,14 @@ fn emergencies_stood_in_the_way(world: &World, state: &State, found: &mut Vec<St
         let told = told.and_then(|asked| asked.told.iter().filter_map(of_it).min());
         let (true, Some(told)) = (is_it, told) else { continue };
         let ended = state.facts.get(&spec.id).and_then(|facts| facts.end_wanted);
+        let server = |id: &CommandId| state.known.get(id).map(|known| known.server);
         for motion in state.disk.records.values() {
             let other = &motion.command.spec;
             let asked = state.known.get(&other.id).map_or(0, |known| known.asked);
             let is_beside = other.risk == Risk::Motion
                 && other.starts_motion
                 && is_one_motion(other, spec)
+                && server(&other.id) == server(&spec.id)
                 && asked > told
                 && motion.accepted < emergency.accepted
                 && ended.is_none_or(|ended| motion.accepted < ended);

@@ -336,8 +336,7 @@ impl Plan {
         }
         happenings.iter_mut().for_each(|one| one.at += begins);
         happenings.sort_by_key(|one| one.at);
-        // What several servers with journals do is not good yet (docs/trials.md).
-        let every_journal = false;
+        let every_journal = is_shared && more.random_bool(0.6);
         Self {
             version: VERSION,
             seed,

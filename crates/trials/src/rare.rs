@@ -11,6 +11,8 @@ pub struct Rare {
     pub doubted_emergencies: usize,
     /// Those of them that somebody asked for again, and that were sent.
     pub doubted_and_sent: usize,
+    /// Requests that were answered with what came of another copy of them.
+    pub copies: usize,
     /// Emergencies that were put on record by a journal.
     pub journalled: usize,
     /// Nonces that stood in a journal when its process died.
@@ -42,6 +44,7 @@ impl AddAssign for Rare {
         self.doubted += other.doubted;
         self.doubted_emergencies += other.doubted_emergencies;
         self.doubted_and_sent += other.doubted_and_sent;
+        self.copies += other.copies;
         self.journalled += other.journalled;
         self.nonces_left += other.nonces_left;
         self.torn += other.torn;
@@ -61,12 +64,13 @@ impl fmt::Display for Rare {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "commands in doubt: {} ({} emergencies, {} sent when asked for again); emergencies by a journal: {}; \
+            "commands in doubt: {} ({} emergencies, {} sent when asked for again); copies: {}; emergencies by a journal: {}; \
              nonces that a journal was left with: {}; torn writes: {}; commands taken over: {} ({} unclear); \
              waiting while the clock was set: {}; identical requests: {}; had to be sent at another's broker: {}, by several servers: {}",
             self.doubted,
             self.doubted_emergencies,
             self.doubted_and_sent,
+            self.copies,
             self.journalled,
             self.nonces_left,
             self.torn,

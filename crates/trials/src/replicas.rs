@@ -172,7 +172,10 @@ impl ReplicaStore for TrialStore {
         self.read(move |disk| {
             let row = |id: &CommandId| Some((disk.records.get(id)?.row, *id));
             let mut known: Vec<_> = ids.iter().filter_map(row).collect();
-            known.sort_unstable();
+            match disk.is_mutated(Mutation::TakenOverInOrderOfIds) {
+                true => known.sort_unstable_by_key(|(_, id)| *id),
+                false => known.sort_unstable(),
+            }
             Ok(known.into_iter().map(|(_, id)| id).collect())
         })
         .await

@@ -61,8 +61,6 @@ pub(crate) enum Truth {
 pub(crate) struct Facts {
     /// When its bytes were written, in milliseconds of the trial.
     pub(crate) written: Vec<u64>,
-    /// By which servers.
-    pub(crate) writers: Vec<u8>,
     /// Its dock's acknowledgement has come.
     pub(crate) acknowledged: bool,
     /// When a dock received it.
@@ -139,6 +137,8 @@ pub(crate) struct Known {
     pub(crate) spec: Arc<Spec>,
     /// When.
     pub(crate) asked: u64,
+    /// By which server.
+    pub(crate) server: u8,
 }
 
 /// What is in trouble.
@@ -186,6 +186,8 @@ pub(crate) struct State {
     trace: Vec<String>,
     /// Commands whose callers were told that the store could not say whether it holds them.
     pub(crate) unsaid: BTreeSet<CommandId>,
+    /// Commands of which nothing came, since another copy of their request was taken.
+    pub(crate) copies: BTreeSet<CommandId>,
     /// Nonces of requests that were answered with a command.
     pub(crate) answered_nonces: BTreeMap<[u8; 16], Spent>,
     pub(crate) rare: Rare,
@@ -197,6 +199,7 @@ impl State {
         let mut rare = self.rare;
         (rare.refused_beside, rare.written_beside, rare.at_once_beside) =
             self.disk.figures_beside();
+        rare.copies = self.copies.len();
         for (id, record) in &self.disk.records {
             let is_urgent = record.command.spec.risk == Risk::Emergency;
             let was_written = self.facts.get(id).is_some_and(|facts| !facts.written.is_empty());
@@ -305,6 +308,7 @@ impl World {
             dice,
             trace: Vec::new(),
             unsaid: BTreeSet::new(),
+            copies: BTreeSet::new(),
             answered_nonces: BTreeMap::new(),
             rare: Rare::default(),
         };

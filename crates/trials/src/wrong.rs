@@ -106,6 +106,9 @@ impl CommandStore for Wanted {
             && self.world.is_asked_again(&new.spec);
         let id = new.spec.id;
         let answer = self.before(&new).accept(nonce.filter(|_| !forgets), new).await;
+        if matches!(answer, Ok(Accepted::Replayed { id: other, .. }) if other != id) {
+            self.world.state().copies.insert(id);
+        }
         if answer.is_err() {
             self.world.state().unsaid.insert(id);
         }

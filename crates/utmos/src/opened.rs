@@ -15,7 +15,10 @@ use utmos_core::{
     time::Timestamp,
 };
 use utmos_dji::catalogue::Catalogue;
-use utmos_server::{Sharing, config::Config};
+use utmos_server::{
+    Sharing,
+    config::{Config, Mqtt},
+};
 use utmos_store::{
     HistoryFile, JournalledStore, MasterKey, PostgresConfig, PostgresStore, PostgresUrl,
     SqliteConfig, SqliteStore,
@@ -181,7 +184,9 @@ pub fn journalled(store: Arc<dyn Store>, config: &Config) -> anyhow::Result<Arc<
     let (path, key) = (journal_path(config), master_key(config)?);
     let journalled = JournalledStore::open(store, &key, &path)
         .with_context(|| format!("the journal of emergencies {} cannot be used", path.display()))?;
-    Ok(Arc::new(journalled))
+    // With a broker of its own a server has its database to itself.
+    let is_shared = config.store.postgres.is_some() && matches!(config.mqtt, Mqtt::External(_));
+    Ok(Arc::new(if is_shared { journalled.shared() } else { journalled }))
 }
 
 /// Puts emergencies of an earlier run on record.

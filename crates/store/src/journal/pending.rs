@@ -234,7 +234,7 @@ impl Pending {
 
     /// The store may have written this change, and the journal has not.
     pub(super) fn is_unsaid(&mut self, advance: Advance) {
-        self.unsaid.entry(advance.id).or_insert(advance);
+        self.unsaid.insert(advance.id, advance);
     }
 
     /// A change is in one of them.
@@ -248,14 +248,16 @@ impl Pending {
         (before.life != advance.life).then(|| before.clone())
     }
 
-    /// A command as it is in the store, brought to where the journal has it.
-    pub(super) fn catch_up(&self, command: &mut Command) {
+    /// A command as it is in the store, brought to where the journal has it. Where the store `is_shared` also from where
+    /// another server has it: the two are brought together when the journal is put on record, and not before.
+    pub(super) fn catch_up(&self, command: &mut Command, is_shared: bool) {
         let records = self.records.get(&command.spec.id).into_iter().flatten().rev();
         let last = records.into_iter().find_map(|(_, record)| match record {
             Record::Advance { advance } => Some(&advance.life),
             Record::Accept { .. } | Record::Nonce { .. } => None,
         });
-        if let Some(life) = last.filter(|life| life.version > command.life.version) {
+        let is_ahead = |life: &&Life| is_shared || life.version > command.life.version;
+        if let Some(life) = last.filter(is_ahead) {
             command.life = life.clone();
         }
     }

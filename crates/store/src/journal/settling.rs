@@ -156,7 +156,7 @@ impl JournalledStore {
                 tracing::error!(command.id = %id, "an emergency's change is of none that is stored");
                 return Ok(());
             };
-            let Some(fitting) = fit(advance, &stored.life) else {
+            let Some(fitting) = fit(advance, &stored.life, self.is_shared) else {
                 if advance.life.version > stored.life.version {
                     tracing::error!(command.id = %id, "an emergency's change no longer fits what is stored");
                 }

@@ -25,6 +25,7 @@ pub(super) mod given;
 mod medium;
 mod nonces;
 mod scripted;
+mod shared;
 mod slow;
 
 /// A store with a journal, and a way to lock the database.
