@@ -22,7 +22,7 @@ use utmos_server::{
     config::{Config, Layers},
     directory::mqtt_secret_hash,
 };
-use utmos_sim::DockConfig;
+use utmos_sim::{DockConfig, Model};
 
 use super::{http::Connection, machine};
 use crate::{
@@ -215,6 +215,18 @@ impl Prepared {
 
     /// So many tenants, each with a credential, which have `docks` docks and one more in turn.
     pub async fn of_tenants(place: &Place, tenants: u32, docks: u32) -> anyhow::Result<Self> {
+        let docks = (1..=docks + 1).map(|number| DockConfig::numbered(SEED, number)).collect();
+        Self::of(place, tenants, docks).await
+    }
+
+    /// A tenant, a credential, and so many gateways and one more, of these models in turn.
+    pub async fn of_models(place: &Place, models: &[Model], docks: u32) -> anyhow::Result<Self> {
+        let numbered = (1..=docks + 1).zip(models.iter().cycle());
+        let docks = numbered.map(|(number, model)| DockConfig::numbered_as(*model, SEED, number));
+        Self::of(place, 1, docks.collect()).await
+    }
+
+    async fn of(place: &Place, tenants: u32, docks: Vec<DockConfig>) -> anyhow::Result<Self> {
         let store = opened::store(&place.config()?).await?;
         let prepared = Self::fill(&*store, place, tenants, docks).await;
         store.close().await;
@@ -225,7 +237,7 @@ impl Prepared {
         store: &dyn Database,
         place: &Place,
         tenants: u32,
-        docks: u32,
+        docks: Vec<DockConfig>,
     ) -> anyhow::Result<Self> {
         let (mut ids, mut accesses) = (Vec::new(), Vec::new());
         for number in 1..=tenants.max(1) {
@@ -238,8 +250,6 @@ impl Prepared {
             store.put_credential(credential).await?;
             ids.push(tenant.id);
         }
-        let docks: Vec<DockConfig> =
-            (1..=docks + 1).map(|number| DockConfig::numbered(SEED, number)).collect();
         for (dock, tenant) in docks.iter().zip(ids.iter().cycle()) {
             let by = By { who: "bench".to_owned(), at: now() };
             store.order(DeviceOrder::Register(device(*tenant, dock)?), by).await?;
@@ -256,7 +266,7 @@ fn device(tenant: TenantId, dock: &DockConfig) -> anyhow::Result<Device> {
         mqtt_secret_hash: Some(mqtt_secret_hash(&sn, dock.password.as_bytes())),
         sn,
         tenant,
-        kind: DeviceKind::Dock,
+        kind: if dock.model.is_dock() { DeviceKind::Dock } else { DeviceKind::RemoteController },
         model_key: None,
         label: String::new(),
         tags: std::collections::BTreeSet::new(),

@@ -13,6 +13,7 @@ mod witness;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -28,7 +29,7 @@ use tokio::{
 use utmos_core::time::Clock;
 use utmos_dji::catalogue::Catalogue;
 use utmos_server::clock::SystemClock;
-use utmos_sim::{BrokerAddress, DockConfig, Fleet, FleetConfig, Outcome, fault::Fault};
+use utmos_sim::{BrokerAddress, DockConfig, Fleet, FleetConfig, Model, Outcome, fault::Fault};
 
 use self::{
     desk::{Desk, Listed, Told},
@@ -46,6 +47,16 @@ use super::{
 };
 use crate::{exit::Exit, opened, output};
 
+/// The gateways are of these models in turn. So many that, of each, some fly.
+const MODELS: [Model; 7] = [
+    Model::Dock2,
+    Model::Dock3,
+    Model::Dock1,
+    Model::Dock2,
+    Model::RcPlus2,
+    Model::Dock3M4td,
+    Model::RcPro,
+];
 /// How many times faster than real ones the docks work and fly, so that jobs end within the race.
 const SPEED: f64 = 20.0;
 /// Docks look for their broker this often, so that a killed server is soon found again.
@@ -62,6 +73,8 @@ const LOOK_WAIT: Duration = Duration::from_millis(250);
 const COMMANDS_MAX: f64 = 150_000.0;
 /// Longest that a dock whose connection was lost is away, in milliseconds, as long as there is a server.
 const BACK_WAIT_MS: i64 = 2_000;
+/// An answer is taken for lost with a server that was not there within a second; of a longer absence each half second counts.
+const ABSENT_STEP_MS: usize = 500;
 const OVERRIDE_FILE: &str = "race-catalogue.json";
 
 /// Arguments.
@@ -82,6 +95,9 @@ pub struct Args {
     /// Fixes commands and faults
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// An MQTT 5 broker at which server and docks meet, in place of the server's own; it must take anybody
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    broker: Option<SocketAddr>,
     /// How long a job may be silent before it ends as unknown, in seconds; the catalogue's own time when absent
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=600))]
     silence: Option<u64>,
@@ -140,16 +156,25 @@ struct Race<'a> {
 struct Deaths {
     /// The one that stands in the end.
     server: Server,
-    /// When the others were killed, in Unix milliseconds.
-    at: Vec<i64>,
+    times: DeathTimes,
     /// How long the next one took to be ready, in milliseconds.
     restarts: Vec<f64>,
     /// Processor time of all of them.
     cpu: Duration,
 }
 
+/// In Unix milliseconds.
+#[derive(Default)]
+struct DeathTimes {
+    /// When servers were killed.
+    killed: Vec<i64>,
+    /// The same, and moments at which there was none, where a broker of others goes on without it.
+    absent: Vec<i64>,
+}
+
 /// What the docks say of themselves.
 struct Truth {
+    models: BTreeMap<String, Model>,
     outcomes: BTreeMap<String, Vec<Outcome>>,
     received_at: BTreeMap<String, Vec<i64>>,
     faults: BTreeMap<String, Fault>,
@@ -169,7 +194,10 @@ impl<'a> Race<'a> {
                 .with_context(|| format!("{} cannot be written", file.display()))?;
             place.set(format!("catalogue.override_file={OVERRIDE_FILE}"));
         }
-        let prepared = Prepared::new(&place, args.docks).await?;
+        if let Some(broker) = args.broker {
+            place.meet_at(broker);
+        }
+        let prepared = Prepared::of_models(&place, &MODELS, args.docks).await?;
         let race = Self {
             args,
             time: Duration::from_secs_f64(args.seconds),
@@ -207,6 +235,7 @@ impl<'a> Race<'a> {
             time: self.time,
             kill_every: Duration::from_secs_f64(args.kill_every),
             docks: args.docks,
+            broker: args.broker,
             asked: asked.len() as u64,
             repeats: self.desk.repeats(),
             replays: self.desk.replays(),
@@ -225,7 +254,7 @@ impl<'a> Race<'a> {
 
         let accepted = count(&mut report, told);
         compare_ids(&mut report, &accepted, &listed, &truth);
-        self.judge(&mut report, &listed, &truth, &plan, docks_began, &deaths.at);
+        self.judge(&mut report, &listed, &truth, &plan, docks_began, &deaths.times);
         Ok(report)
     }
 
@@ -301,18 +330,29 @@ impl<'a> Race<'a> {
     /// Kills the server every so often and starts another in its place at once.
     async fn kill(&self, server: Server, began: Instant) -> anyhow::Result<Deaths> {
         let every = Duration::from_secs_f64(self.args.kill_every);
-        let mut deaths =
-            Deaths { server, at: Vec::new(), restarts: Vec::new(), cpu: Duration::ZERO };
+        let mut deaths = Deaths {
+            server,
+            times: DeathTimes::default(),
+            restarts: Vec::new(),
+            cpu: Duration::ZERO,
+        };
         let mut at = began + every;
         while !every.is_zero() && at < began + self.time {
             sleep_until(at).await;
             deaths.cpu += deaths.server.cpu()?;
-            deaths.at.push(self.now());
+            let died = self.now();
+            deaths.times.killed.push(died);
+            deaths.times.absent.push(died);
             deaths.server.kill()?;
             self.desk.forget_connections();
             let started = self.place.start().await.context("after it was killed")?;
             deaths.server = started.server;
             deaths.restarts.push(started.took.as_secs_f64() * 1_000.0);
+            if self.args.broker.is_some() {
+                let back = self.now();
+                deaths.times.absent.extend((died..back).step_by(ABSENT_STEP_MS));
+                deaths.times.absent.push(back);
+            }
             // A server that starts slowly is given some of its life.
             at = (at + every).max(Instant::now() + every / 2);
         }
@@ -348,8 +388,9 @@ impl<'a> Race<'a> {
         let outcomes = listed.iter().map(of).collect();
         let faults =
             listed.iter().filter_map(|one| Some((one.id.clone(), fleet.fault(&one.id)?))).collect();
+        let models = fleet.docks().iter().map(|dock| (dock.sn.clone(), dock.model)).collect();
         fleet.shutdown().await;
-        Ok(Truth { outcomes, received_at, faults, witness: witness.await? })
+        Ok(Truth { models, outcomes, received_at, faults, witness: witness.await? })
     }
 
     fn judge(
@@ -359,10 +400,10 @@ impl<'a> Race<'a> {
         truth: &Truth,
         plan: &Plan,
         docks_began: i64,
-        deaths: &[i64],
+        deaths: &DeathTimes,
     ) {
         let answers = truth.witness.answers(&self.catalogue);
-        let since: Vec<i64> = deaths.iter().map(|death| death - docks_began).collect();
+        let since: Vec<i64> = deaths.killed.iter().map(|death| death - docks_began).collect();
         for one in listed {
             let id = one.id.as_str();
             let method = self.catalogue.method(&one.method);
@@ -387,7 +428,7 @@ impl<'a> Race<'a> {
                     ended_at + BACK_WAIT_MS,
                 ),
                 answers: answers.get(id).map_or(&[][..], Vec::as_slice),
-                deaths,
+                deaths: &deaths.absent,
                 is_job: errand::JOBS.contains(&one.method.as_str()),
                 silence_ms: i64::try_from(silence.as_millis()).unwrap_or(i64::MAX),
             };
@@ -397,6 +438,9 @@ impl<'a> Race<'a> {
             let class = plan::class_of(fault, !received_at.is_empty(), beside);
             let verdict = judge::judge(&case);
             report.count(class, verdict);
+            if let Some(model) = truth.models.get(&one.gateway) {
+                report.count_at(model.as_str(), verdict);
+            }
             *report.ends.entry(end_of(one)).or_default() += 1;
             report.stale += u64::from(judge::is_stale(&one.story, received_at));
             match verdict {
@@ -410,7 +454,7 @@ impl<'a> Race<'a> {
                         "docks": format!("{outcomes:?}"),
                         "received_at": received_at,
                         "answers": case.answers.iter().map(|one| format!("{one:?}")).collect::<Vec<_>>(),
-                        "deaths": deaths,
+                        "deaths": deaths.killed,
                     });
                     report.wrong.push(WrongOne { id: id.to_owned(), class, lie, details });
                 }

@@ -2,7 +2,7 @@
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
-use utmos_sim::DockConfig;
+use utmos_sim::{DockConfig, Model};
 use uuid::Uuid;
 
 /// One of so many docks flies; the others are debugged.
@@ -13,13 +13,16 @@ const NO_CAMERA: &str = "52-0-0";
 const TIMEOUTS: std::ops::RangeInclusive<u64> = 2..=4;
 /// Prepares a dock for its jobs.
 pub const PREPARATION: &str = "debug_mode_open";
+/// Asks the pilot of a remote controller, who allows everything from then on.
+const CONSENT: &str = "cloud_control_auth_request";
 /// A method that nothing answers, and whose message has no `tid`: it is known by its payload, which is new every time.
 pub const STICK: &str = "stick_control";
 /// Positions of a stick.
 const STICK_MIN: usize = 364;
 const STICK_PLACES: usize = 1_321;
 /// Methods that are done with a job.
-pub const JOBS: [&str; 6] = [
+pub const JOBS: [&str; 7] = [
+    CONSENT,
     "cover_open",
     "cover_close",
     "putter_open",
@@ -71,6 +74,16 @@ const FLYING: [(&str, u32); 7] = [
     ("custom_data_transmission_to_psdk", 5),
 ];
 
+/// The same of a remote controller, which does not know all of it and says so.
+const CARRIED: [(&str, u32); 6] = [
+    ("takeoff_to_point", 20),
+    ("fly_to_point", 20),
+    ("return_home", 20),
+    ("fly_to_point_stop", 15),
+    ("camera_recording_stop", 15),
+    (PREPARATION, 10),
+];
+
 /// Whether a dock flies.
 pub fn flies(dock: usize) -> bool {
     dock % FLYING_EVERY == FLYING_EVERY - 1
@@ -84,7 +97,11 @@ impl Errands {
 
     /// The first errand of a dock: it goes before all others.
     pub fn first(&mut self, dock: usize) -> Errand {
-        let method = if flies(dock) { "custom_data_transmission_to_psdk" } else { PREPARATION };
+        let method = match (self.model(dock).is_dock(), flies(dock)) {
+            (false, _) => CONSENT,
+            (true, true) => "custom_data_transmission_to_psdk",
+            (true, false) => PREPARATION,
+        };
         self.of(dock, method)
     }
 
@@ -92,14 +109,25 @@ impl Errands {
     pub fn next(&mut self) -> Errand {
         let dock = self.drawn.checked_rem(self.docks.len()).unwrap_or(0);
         self.drawn += 1;
-        let choices = if flies(dock) { &FLYING[..] } else { &DEBUGGED[..] };
+        let model = self.model(dock);
+        let choices = match (model.is_dock(), flies(dock)) {
+            (false, _) => &CARRIED[..],
+            (true, true) => &FLYING[..],
+            (true, false) => &DEBUGGED[..],
+        };
         let mut thrown = self.dice.random_range(0..choices.iter().map(|(_, share)| share).sum());
         let method = choices.iter().find_map(|(method, share)| {
             let is_it = thrown < *share;
             thrown = thrown.saturating_sub(*share);
             is_it.then_some(*method)
         });
+        // One that takes no sticks does not listen where they go, so that there is nobody to send them to.
+        let method = method.filter(|method| *method != STICK || model != Model::Dock1);
         self.of(dock, method.unwrap_or(PREPARATION))
+    }
+
+    fn model(&self, dock: usize) -> Model {
+        self.docks.get(dock).map_or(Model::default(), |dock| dock.model)
     }
 
     fn of(&mut self, dock: usize, method: &'static str) -> Errand {
@@ -121,6 +149,9 @@ impl Errands {
         let target = home.moved(60.0, 40.0);
         match method {
             "custom_data_transmission_to_psdk" => json!({"value": "race"}),
+            CONSENT => {
+                json!({"user_id": "race", "user_callsign": "race", "control_keys": ["flight"]})
+            }
             "camera_recording_stop" => json!({"payload_index": NO_CAMERA}),
             STICK => json!({
                 "roll": STICK_MIN + self.drawn % STICK_PLACES,
@@ -176,8 +207,9 @@ mod tests {
     use super::*;
 
     fn errands(seed: u64) -> Errands {
-        let docks: Vec<DockConfig> = (1..=5).map(|n| DockConfig::numbered(1, n)).collect();
-        Errands::new(seed, &docks)
+        let models = [Model::Dock2, Model::Dock1, Model::RcPlus2, Model::Dock3, Model::Dock3];
+        let docks = (1..).zip(models).map(|(n, model)| DockConfig::numbered_as(model, 1, n));
+        Errands::new(seed, &docks.collect::<Vec<_>>())
     }
 
     #[test]
@@ -196,8 +228,10 @@ mod tests {
     fn every_method_is_asked_for_and_the_jobs_are_the_catalogues() {
         let catalogue = Catalogue::embedded().unwrap();
         let mut errands = errands(1);
-        let asked: BTreeSet<&str> = (0..2_000).map(|_| errands.next().method).collect();
-        for (method, _) in DEBUGGED.iter().chain(&FLYING) {
+        let mut asked: BTreeSet<&str> = (0..2_000).map(|_| errands.next().method).collect();
+        asked.insert(errands.first(2).method);
+        assert!(asked.contains(CONSENT));
+        for (method, _) in DEBUGGED.iter().chain(&FLYING).chain(&CARRIED) {
             assert!(asked.contains(method), "{method}");
         }
         for method in asked {

@@ -297,4 +297,5 @@ impl Answer {
 }
 
 #[cfg(test)]
+#[path = "judge/tests.rs"]
 mod tests;

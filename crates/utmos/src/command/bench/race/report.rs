@@ -1,6 +1,6 @@
 //! What a race came to, as a table and as JSON.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -57,6 +57,10 @@ pub struct Report {
     /// From each killed server to the next that was ready, in milliseconds.
     pub restarts: Vec<f64>,
     pub classes: BTreeMap<&'static str, Count>,
+    /// The same by the gateway's model.
+    pub models: BTreeMap<&'static str, Count>,
+    /// The broker that is not the server's own.
+    pub broker: Option<SocketAddr>,
     /// States and codes, and how often.
     pub ends: BTreeMap<String, u64>,
     pub why: BTreeMap<Why, u64>,
@@ -78,18 +82,43 @@ pub struct Report {
     pub others: f64,
 }
 
+impl Count {
+    fn add(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Exact => self.exact += 1,
+            Verdict::Unknown(_) => self.unknown += 1,
+            Verdict::Wrong(_) => self.wrong += 1,
+        }
+    }
+
+    fn all(self) -> u64 {
+        self.exact + self.unknown + self.wrong
+    }
+
+    fn to_json(self, name: &str, value: &str) -> Value {
+        json!({
+            name: value,
+            "commands": self.all(),
+            "exact": self.exact,
+            "unknown_rightly": self.unknown,
+            "wrong": self.wrong,
+        })
+    }
+}
+
 impl Report {
+    /// Counts a judged command of a gateway of this model.
+    pub fn count_at(&mut self, model: &'static str, verdict: Verdict) {
+        self.models.entry(model).or_default().add(verdict);
+    }
+
     /// Counts a judged command.
     pub fn count(&mut self, class: &'static str, verdict: Verdict) {
-        let count = self.classes.entry(class).or_default();
+        self.classes.entry(class).or_default().add(verdict);
         match verdict {
-            Verdict::Exact => count.exact += 1,
-            Verdict::Unknown(why) => {
-                count.unknown += 1;
-                *self.why.entry(why).or_default() += 1;
-            }
+            Verdict::Exact => {}
+            Verdict::Unknown(why) => *self.why.entry(why).or_default() += 1,
             Verdict::Wrong(lie) => {
-                count.wrong += 1;
                 self.unended += u64::from(lie == Lie::Unended);
                 self.doubled += u64::from(lie == Lie::Twice);
             }
@@ -160,6 +189,15 @@ impl Report {
              were on record",
             self.asked, self.time, self.accepted, self.busy, self.repeats, self.replays
         ));
+        for (model, count) in &self.models {
+            output::line(format_args!(
+                "{model}: {} commands, {} exactly, {} rightly unknown, {} wrong",
+                count.all(),
+                count.exact,
+                count.unknown,
+                count.wrong
+            ));
+        }
         for (reason, count) in &self.refused {
             output::line(format_args!("refused {reason}: {count}"));
         }
@@ -212,16 +250,11 @@ impl Report {
         let classes: Vec<Value> = CLASSES
             .iter()
             .map(|class| {
-                let count = self.classes.get(class).copied().unwrap_or_default();
-                json!({
-                    "fault": class,
-                    "commands": count.exact + count.unknown + count.wrong,
-                    "exact": count.exact,
-                    "unknown_rightly": count.unknown,
-                    "wrong": count.wrong,
-                })
+                self.classes.get(class).copied().unwrap_or_default().to_json("fault", class)
             })
             .collect();
+        let models = self.models.iter().map(|(model, count)| count.to_json("model", model));
+        let models: Vec<Value> = models.collect();
         let wrong: Vec<Value> = self
             .wrong
             .iter()
@@ -268,7 +301,9 @@ impl Report {
             "answer_lost_with_server_ms_max": self.lost_for_ms,
             "ends": self.ends,
             "share_of_processors_used_by_others": self.others,
+            "broker": self.broker.map_or_else(|| "own".to_owned(), |broker| broker.to_string()),
             "faults": classes,
+            "models": models,
             "wrong_commands": wrong,
         })
     }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use utmos_dji::catalogue::{Catalogue, Method};
+use utmos_dji::catalogue::{Catalogue, Job, Method};
 use utmos_mqtt::Sent;
 use utmos_sim::{Passed, Way};
 
@@ -55,6 +55,8 @@ struct Reply {
 #[derive(Debug)]
 struct Event {
     sending: Sending,
+    /// By its topic.
+    gateway: String,
     method: String,
     bid: Option<String>,
     data: Value,
@@ -89,7 +91,7 @@ impl Witness {
                     is_taken,
                 };
                 if end == "events" {
-                    self.events.extend(event(sending, &json));
+                    self.events.extend(event(sending, gateway, &json));
                 } else {
                     self.replies.extend(reply(sending, gateway, &json));
                 }
@@ -156,7 +158,16 @@ impl Witness {
                 (event.data.pointer(&at.event)?.as_str()? == id).then_some(tid)
             })
         };
-        let tid = by_bid.filter(|tid| owner(tid).is_some()).or_else(by_reference)?;
+        // A pilot's consent names nothing: it is to the only one that asked for it there.
+        let by_asking = || {
+            let of_gateway = |(_, asked): &(&String, &Asked)| asked.gateway == event.gateway;
+            let mut asked = self.commands.iter().filter(of_gateway).map(|(tid, _)| tid);
+            let mut asked = asked.by_ref().filter(|tid| owner(tid).is_some_and(is_nameless));
+            let only = asked.next()?;
+            asked.next().is_none().then_some(only)
+        };
+        let tid = by_bid.filter(|tid| owner(tid).is_some()).or_else(by_reference);
+        let tid = tid.or_else(by_asking)?;
         let job = owner(tid)?;
         let word = event.data.pointer(&job.status)?.as_str()?;
         Some((tid, if job.state(word).is_open() { Says::Runs } else { Says::Ended }))
@@ -168,6 +179,11 @@ impl Sending {
         let Self { at, settled_at, is_taken } = self;
         Answer { at, settled_at, is_taken, says }
     }
+}
+
+/// Whether the events of such jobs name none of them.
+fn is_nameless(job: &Job) -> bool {
+    job.events.iter().any(|event| event == "cloud_control_auth_notify")
 }
 
 /// Serial number and end of a topic.
@@ -204,9 +220,10 @@ fn reply(sending: Sending, gateway: &str, json: &Value) -> Option<Reply> {
     })
 }
 
-fn event(sending: Sending, json: &Value) -> Option<Event> {
+fn event(sending: Sending, gateway: &str, json: &Value) -> Option<Event> {
     let data = json.get("data").cloned().unwrap_or_default();
-    Some(Event { sending, method: text(json, "method")?, bid: text(json, "bid"), data })
+    let gateway = gateway.to_owned();
+    Some(Event { sending, gateway, method: text(json, "method")?, bid: text(json, "bid"), data })
 }
 
 fn says_reply(reply: &Reply, asked: &Asked, method: Option<&Method>) -> Says {
@@ -326,6 +343,13 @@ mod tests {
             let json = json!({"bid": "own", "method": "takeoff_to_point_progress", "data": data});
             ("D1/events", json, taken())
         };
+        let consent = json!({"bid": "0", "data": {"output": {"status": "ok"}}, "method": "cloud_control_auth_notify"});
+        let ups = [("D1/events", consent.clone(), taken())];
+        let answers = told("cloud_control_auth_request", &json!({}), &ups);
+        assert_eq!(answers, [(true, Says::Ended)], "of the only one that asked");
+        assert_eq!(told("cover_open", &json!({}), &ups), []);
+        let ups = [("D2/events", consent, taken())];
+        assert_eq!(told("cloud_control_auth_request", &json!({}), &ups), []);
         let ups = [flight("f2"), flight("f1")];
         let answers = told("takeoff_to_point", &json!({"flight_id": "f1"}), &ups);
         assert_eq!(answers, [(true, Says::Ended)]);
