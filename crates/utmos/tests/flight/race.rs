@@ -5,6 +5,8 @@ use std::{process::Stdio, time::Duration};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
+use crate::mosquitto::Mosquitto;
+
 /// Longest a race of some seconds may take on a busy machine.
 const RACE_WAIT: Duration = Duration::from_secs(180);
 /// Classes that a command is in when it came at an unlucky moment: a race may do without them.
@@ -15,13 +17,17 @@ const INCIDENTS: [&str; 3] = ["reconnect_storm", "topology_flap", "clock_skew"];
 const FAULTS: [&str; 8] =
     ["wrong", "lost", "doubled", "stale", "unanswered", "untold", "unasked", "unsent"];
 
-#[tokio::test]
-async fn every_state_is_what_the_dock_did_whatever_goes_wrong() {
+/// Models whose gateways are raced.
+const MODELS: [&str; 6] = ["dock1", "dock2", "dock3", "dock3_m4td", "rc_pro", "rc_plus_2"];
+
+/// Runs a race, which must be true; answers its figures and what it printed.
+async fn raced(more: &[&str]) -> (Value, String) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("race.json");
     let mut race = Command::new(env!("CARGO_BIN_EXE_utmos"));
-    race.args(["bench", "race", "--rate", "40", "--seconds", "8", "--kill-every", "3"])
-        .args(["--docks", "10", "--silence", "3", "--settle", "120", "--json"])
+    race.args(["bench", "race", "--silence", "3", "--settle", "120"])
+        .args(more)
+        .arg("--json")
         .arg(&file)
         .current_dir(folder.path())
         .env_clear()
@@ -41,6 +47,19 @@ async fn every_state_is_what_the_dock_did_whatever_goes_wrong() {
     assert_eq!(race["refused"], json!({}), "{told}");
     assert!(output.status.success(), "{told}");
     assert!(race["restarts"].as_u64() >= Some(1), "{told}");
+    for name in MODELS {
+        let mut models = race["models"].as_array().unwrap().iter();
+        let model = models.find(|model| model["model"] == name).unwrap_or_else(|| panic!("{told}"));
+        assert!(model["exact"].as_u64() >= Some(1), "{name}: {told}");
+    }
+    (race, told)
+}
+
+#[tokio::test]
+async fn every_state_is_what_the_dock_did_whatever_goes_wrong() {
+    let (race, told) =
+        raced(&["--rate", "40", "--seconds", "8", "--kill-every", "3", "--docks", "10"]).await;
+    assert_eq!(race["broker"], "own");
     for class in race["faults"].as_array().unwrap() {
         let (name, commands) = (class["fault"].as_str().unwrap(), class["commands"].as_u64());
         let by_chance = BY_CHANCE.iter().any(|start| name.starts_with(start));
@@ -62,4 +81,26 @@ async fn every_state_is_what_the_dock_did_whatever_goes_wrong() {
     for name in ["none", "duplicate", "wrong_bid", "result", "string_numbers"] {
         assert!(exact(name) >= Some(1), "{name}: {told}");
     }
+}
+
+/// The broker goes on without the server, and takes what nobody hears then.
+#[tokio::test]
+async fn every_state_is_what_the_dock_did_at_a_broker_of_others() {
+    let mosquitto = Mosquitto::start().await;
+    let broker = mosquitto.address().to_string();
+    let (race, told) = raced(&[
+        "--rate",
+        "30",
+        "--seconds",
+        "6",
+        "--kill-every",
+        "3",
+        "--docks",
+        "10",
+        "--broker",
+        &broker,
+    ])
+    .await;
+    assert_eq!(race["broker"], broker, "{told}");
+    assert!(race["exact"].as_u64() >= Some(20), "{told}");
 }

@@ -57,7 +57,8 @@ pub fn must_be_in_time(command: &Value, fleet: &Fleet, accepted_ms: i64) {
     }
 }
 
-fn millis(rfc_3339: &str) -> i64 {
+/// A time as the API tells it, in Unix milliseconds.
+pub fn millis(rfc_3339: &str) -> i64 {
     rfc_3339.parse::<jiff::Timestamp>().unwrap().as_millisecond()
 }
 

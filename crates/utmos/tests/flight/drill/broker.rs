@@ -5,6 +5,7 @@ use utmos_mqtt::ProtocolChoice;
 
 use super::{
     Waits,
+    ear::{Ear, Since},
     load::{Load, Times, judge},
     times, until_ready,
 };
@@ -29,6 +30,7 @@ async fn the_broker_is_killed(times: u64, memory: &str, protocol: &str) {
     let (mut place, mut config) = Place::with_fleet(2).await;
     config.speed = 20.0;
     behind(&mut place, &mosquitto, protocol);
+    let mut ear = Ear::at(&mut config);
     let process = place.spawn(None).await;
     until_ready(&place).await;
     let dock_protocol: ProtocolChoice = choice(protocol);
@@ -38,17 +40,20 @@ async fn the_broker_is_killed(times: u64, memory: &str, protocol: &str) {
     let mut back = Waits::default();
     for _ in 0..times {
         load.more(40).await;
+        let died = Since::now();
         mosquitto.die_and_come_back().await;
         let (began, before) = (Instant::now(), fleet.received().len());
         // The next death finds docks and server at work again.
         truth::until(&fleet, |fleet| fleet.received().len() >= before + GO_ON).await;
         back.note(began);
+        ear.nobody_since(died);
     }
     load.more(40).await;
     let made = load.end().await;
     let memory = memory.lines().next().unwrap();
     let name = format!("kill -9 of Mosquitto, {times} times, {memory}, MQTT {protocol}");
-    let ends = judge(&name, &place.api(), &fleet, &made, Times::True, KNOWN_PERCENT_MIN).await;
+    let ends =
+        judge(&name, &place.api(), &fleet, &made, Times::True(&mut ear), KNOWN_PERCENT_MIN).await;
     eprintln!("drill {name}: docks get commands again: {}", back.tell());
     assert!(ends["SUCCEEDED"] > 20, "some went well, or nothing was proved: {ends:?}");
     process.stop().await;

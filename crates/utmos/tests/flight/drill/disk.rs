@@ -8,6 +8,7 @@ use utmos_mqtt::ProtocolChoice;
 use utmos_sim::{Fleet, FleetConfig};
 
 use super::{
+    ear::Ear,
     load::{Load, Made, Times, judge},
     mount::{SmallDisk, run},
     skipped, until, until_ready,
@@ -90,7 +91,9 @@ async fn a_disk_is_full(
     fill: impl FnOnce(&Process),
     free: impl FnOnce(&Process),
 ) {
-    let (process, fleet) = up(place, config, command).await;
+    let mut config = config.clone();
+    let mut ear = Ear::at(&mut config);
+    let (process, fleet) = up(place, &config, command).await;
     let api = place.api();
     let sns: Vec<&str> = config.docks.iter().map(|dock| dock.sn.as_str()).collect();
     let load = Load::start(&api, &sns, 60);
@@ -107,7 +110,7 @@ async fn a_disk_is_full(
         let id = api.post(COMMANDS, &body).await.id();
         made.push(Made { id, body, answered_ms: 0 });
     }
-    let ends = judge(name, &api, &fleet, &made, Times::True, KNOWN_PERCENT_MIN).await;
+    let ends = judge(name, &api, &fleet, &made, Times::True(&mut ear), KNOWN_PERCENT_MIN).await;
     assert!(ends["SUCCEEDED"] > 40, "{ends:?}");
     let log = process.stop().await;
     assert!(log.contains("the database can be written again"), "{log}");

@@ -6,6 +6,7 @@ use utmos_sim::ReplyTiming;
 
 use super::{
     Waits,
+    ear::{Ear, Since},
     load::{Load, Times, judge},
     times, until_ready,
 };
@@ -36,6 +37,7 @@ async fn killed(times: u64) {
     let (place, mut config) = Place::with_fleet(DOCKS).await;
     config.reply = ReplyTiming::Realistic;
     config.speed = 20.0;
+    let mut ear = Ear::at(&mut config);
     let mut process = place.spawn(None).await;
     let fleet = fly(&config, (place.address, 1883).into(), ProtocolChoice::Auto).await;
     let sns: Vec<&str> = config.docks.iter().map(|dock| dock.sn.as_str()).collect();
@@ -44,17 +46,20 @@ async fn killed(times: u64) {
     let mut starts = Waits::default();
     for _ in 0..times {
         load.more(dice.throw(BETWEEN_MAX)).await;
+        let died = Since::now();
         process.kill().await;
         let began = Instant::now();
         process = place.spawn(None).await;
         until_ready(&place).await;
         starts.note(began);
+        ear.nobody_since(died);
     }
     // What comes after the last of them goes well.
     load.more(20).await;
     let made = load.end().await;
     let name = format!("kill -9 of the server, {times} times");
-    let ends = judge(&name, &place.api(), &fleet, &made, Times::True, KNOWN_PERCENT_MIN).await;
+    let ends =
+        judge(&name, &place.api(), &fleet, &made, Times::True(&mut ear), KNOWN_PERCENT_MIN).await;
     eprintln!("drill {name}: ready again: {}", starts.tell());
     assert!(ends["SUCCEEDED"] > 20, "most went well, or nothing was proved: {ends:?}");
     drop(process);

@@ -17,6 +17,7 @@ use utmos_core::time::Clock;
 use utmos_server::clock::SystemClock;
 use utmos_sim::Fleet;
 
+use super::ear::Ear;
 use crate::{
     api::{Api, COMMANDS, command},
     truth,
@@ -155,29 +156,45 @@ async fn insist(api: &Api, ahead: &AtomicI64, body: &Value) -> String {
 }
 
 /// Whether the times the server tells are true.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Times {
-    True,
+pub enum Times<'a> {
+    /// With who heard what was said, so that each "nobody knows" can be judged.
+    True(&'a mut Ear),
     Moved,
 }
 
-/// Holds every command against the ledger of the docks: none lost, none twice, none late, none said to be what it was
-/// not. Of so many in a hundred it must be known what the dock did: "nobody knows" is never untrue, and proves nothing.
+/// Holds every command against the ledger of the docks and what they said: none lost, none twice, none late, none said to be
+/// what it was not, nor that nobody knows what a server had been told. Of so many in a hundred it must be known what the dock
+/// did: what nobody can know proves nothing.
 /// Prints how they ended and answers how many ended in which way.
 pub async fn judge(
     name: &str,
     api: &Api,
     fleet: &Fleet,
     made: &[Made],
-    times: Times,
+    times: Times<'_>,
     known_percent_min: usize,
 ) -> BTreeMap<String, usize> {
     let mut ends: BTreeMap<String, usize> = BTreeMap::new();
-    for Made { id, body, answered_ms } in made {
-        let ended = api.ended(id).await;
-        match times {
-            Times::True => truth::must_be_true(&ended, fleet),
-            Times::Moved => {
+    let mut all_ended = Vec::new();
+    for made in made {
+        all_ended.push(api.ended(&made.id).await);
+    }
+    // Whatever was said of them has been said.
+    let (ear, answers) = match times {
+        Times::True(ear) => {
+            let answers = ear.answers();
+            (Some(ear), answers)
+        }
+        Times::Moved => (None, BTreeMap::new()),
+    };
+    for (Made { id, body, answered_ms }, ended) in made.iter().zip(all_ended) {
+        match &ear {
+            Some(ear) => {
+                truth::must_be_true(&ended, fleet);
+                let answers = answers.get(id).map_or(&[][..], Vec::as_slice);
+                ear.must_bear_out(&ended, fleet, answers);
+            }
+            None => {
                 truth::must_be_what_happened(&ended, fleet);
                 truth::must_be_in_time(&ended, fleet, *answered_ms);
             }

@@ -8,6 +8,7 @@ mod broker;
 mod clock;
 mod damage;
 mod disk;
+mod ear;
 mod kill;
 mod load;
 mod mount;

@@ -7,6 +7,7 @@ use serde_json::json;
 use utmos_mqtt::ProtocolChoice;
 
 use super::{
+    ear::Ear,
     load::{Load, Times, judge},
     mount::{SmallDisk, run},
     skipped, until, until_ready,
@@ -60,6 +61,7 @@ impl Drop for Frozen {
 async fn a_database_that_becomes_read_only_stops_new_commands_until_it_is_writable_again() {
     let (place, mut config) = Place::with_fleet(2).await;
     config.speed = 20.0;
+    let mut ear = Ear::at(&mut config);
     let process = place.spawn(None).await;
     until_ready(&place).await;
     let fleet = fly(&config, (place.address, 1883).into(), ProtocolChoice::Auto).await;
@@ -87,8 +89,15 @@ async fn a_database_that_becomes_read_only_stops_new_commands_until_it_is_writab
     until_ready(&place).await;
     load.more(20).await;
     let made = load.end().await;
-    judge("a database that becomes read-only", &api, &fleet, &made, Times::True, KNOWN_PERCENT_MIN)
-        .await;
+    judge(
+        "a database that becomes read-only",
+        &api,
+        &fleet,
+        &made,
+        Times::True(&mut ear),
+        KNOWN_PERCENT_MIN,
+    )
+    .await;
     process.stop().await;
     fleet.shutdown().await;
 }

@@ -19,6 +19,7 @@ use utmos_core::replica::Shard;
 use utmos_sim::{Fleet, FleetConfig};
 
 use super::{
+    ear::{Ear, Since},
     load::{Load, Made, Times, judge},
     until,
 };
@@ -68,6 +69,7 @@ struct Several {
     database: Database,
     mosquitto: Mosquitto,
     config: FleetConfig,
+    ear: Ear,
     sites: Vec<Site>,
 }
 
@@ -103,7 +105,8 @@ impl Several {
                 process: None,
             });
         }
-        let several = Self { sites, place, postgres, database, mosquitto, config };
+        let ear = Ear::at(&mut config);
+        let several = Self { sites, place, postgres, database, mosquitto, config, ear };
         let from = several.place.data_dir().join("utmos.sqlite");
         let mut import = several.place.utmos(&["store", "import", "--from"]);
         import.arg(from);
@@ -222,12 +225,14 @@ impl Several {
     }
 
     /// With what was asked for beside the loads.
-    async fn judge(self, name: &str, fleet: Fleet, loads: Vec<Load>, beside: Vec<Made>) {
+    async fn judge(mut self, name: &str, fleet: Fleet, loads: Vec<Load>, beside: Vec<Made>) {
         let mut made = beside;
         for load in loads {
             made.extend(load.end().await);
         }
-        let ends = judge(name, &self.api(0), &fleet, &made, Times::True, KNOWN_PERCENT_MIN).await;
+        let api = self.api(0);
+        let times = Times::True(&mut self.ear);
+        let ends = judge(name, &api, &fleet, &made, times, KNOWN_PERCENT_MIN).await;
         assert!(ends["SUCCEEDED"] > made.len() / 3, "most went well: {ends:?}");
         self.stop(fleet).await;
     }
@@ -274,8 +279,10 @@ async fn killed_in_turn(mut several: Several, name: &str) {
     several.shared_by(SERVERS).await;
     more(&loads, None, 30).await;
     for number in 0..SERVERS {
+        let died = Since::now();
         several.kill(number).await;
         several.shared_by(SERVERS - 1).await;
+        several.ear.nobody_since(died);
         more(&loads, Some(number), 15).await;
         several.bring_up(number).await;
         several.shared_by(SERVERS).await;
@@ -310,8 +317,10 @@ async fn stands_still(mut several: Several, name: &str) {
     several.postgres.stop(Stop::Immediate);
     several.postgres.begin();
     more(&loads, None, 15).await;
+    let died = Since::now();
     several.mosquitto.die_and_come_back().await;
     more(&loads, None, 15).await;
+    several.ear.nobody_since(died);
     // One after another, as for a new version.
     for number in 0..SERVERS {
         several.sites[number].process.take().unwrap().stop().await;

@@ -3,7 +3,10 @@
 use utmos_mqtt::ProtocolChoice;
 use utmos_sim::ReplyTiming;
 
-use super::load::{Load, Times, judge};
+use super::{
+    ear::{Ear, Since},
+    load::{Load, Times, judge},
+};
 use crate::place::{Place, fly};
 
 const STOPS: usize = 4;
@@ -21,6 +24,7 @@ async fn a_server_that_is_told_to_stop_finishes_what_it_began() {
     let (place, mut config) = Place::with_fleet(3).await;
     config.reply = ReplyTiming::Realistic;
     config.speed = 20.0;
+    let mut ear = Ear::at(&mut config);
     let mut process = place.spawn(None).await;
     let fleet = fly(&config, (place.address, 1883).into(), ProtocolChoice::Auto).await;
     let sns: Vec<&str> = config.docks.iter().map(|dock| dock.sn.as_str()).collect();
@@ -28,9 +32,11 @@ async fn a_server_that_is_told_to_stop_finishes_what_it_began() {
     let (mut clear, mut admitted) = (0, 0);
     while clear < STOPS && clear + admitted < STOPS_MAX {
         load.more(40).await;
+        let stops = Since::now();
         let told = process.stop().await;
         assert!(!told.contains("stopped before") && !told.contains("ERROR"), "{told}");
         process = place.spawn(None).await;
+        ear.nobody_since(stops);
         let started = process.log();
         if told.contains(ADMITTED) {
             admitted += 1;
@@ -42,7 +48,8 @@ async fn a_server_that_is_told_to_stop_finishes_what_it_began() {
     load.more(20).await;
     let made = load.end().await;
     let name = format!("SIGTERM under load, {} times", clear + admitted);
-    let ends = judge(&name, &place.api(), &fleet, &made, Times::True, KNOWN_PERCENT_MIN).await;
+    let ends =
+        judge(&name, &place.api(), &fleet, &made, Times::True(&mut ear), KNOWN_PERCENT_MIN).await;
     assert!(clear > 0, "no stop was tried in which the docks answered in time");
     let has_timed_out = ends.keys().any(|end| end.starts_with("TIMED_OUT"));
     assert!(!has_timed_out || admitted > 0, "each had its answer: {ends:?}");

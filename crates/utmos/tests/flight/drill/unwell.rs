@@ -9,6 +9,7 @@ use utmos_sim::{FleetConfig, ReplyTiming};
 
 use super::{
     disk::{DISK_MIB, let_files_grow, serve_unsignalled},
+    ear::{Ear, Since},
     kill::Dice,
     load::{Load, Times, judge},
     mount::SmallDisk,
@@ -52,9 +53,11 @@ async fn place() -> (Place, FleetConfig) {
 }
 
 async fn killed_while_unwell(times: u64, place: &Place, config: &FleetConfig, ill: Illness<'_>) {
+    let mut config = config.clone();
+    let mut ear = Ear::at(&mut config);
     let mut process = Process::start((ill.serve)()).await;
     until_ready(place).await;
-    let fleet = fly(config, (place.address, 1883).into(), ProtocolChoice::Auto).await;
+    let fleet = fly(&config, (place.address, 1883).into(), ProtocolChoice::Auto).await;
     let api = place.api();
     let sns: Vec<&str> = config.docks.iter().map(|dock| dock.sn.as_str()).collect();
     let mut dice = Dice(0x5eed_2026);
@@ -72,6 +75,7 @@ async fn killed_while_unwell(times: u64, place: &Place, config: &FleetConfig, il
         let emergencies = Load::of_emergencies(&api, &sns, TIMEOUT_SECONDS);
         emergencies.more(dice.throw(BEFORE_MAX)).await;
         truth::until(&fleet, |fleet| fleet.received().len() > received).await;
+        let died = Since::now();
         process.kill().await;
         if let Some(says) = ill.refuses {
             let told = place.refuses_to_start().await;
@@ -82,6 +86,7 @@ async fn killed_while_unwell(times: u64, place: &Place, config: &FleetConfig, il
         let told = process.log();
         assert!(told.contains("emergencies of an earlier run were put on record"), "{told}");
         until_ready(place).await;
+        ear.nobody_since(died);
         emergencies.more(5).await;
         let urgent = emergencies.end().await;
         stopped += urgent.len();
@@ -89,7 +94,7 @@ async fn killed_while_unwell(times: u64, place: &Place, config: &FleetConfig, il
         made.extend(all.end().await);
     }
     let name = format!("kill -9 with emergencies in the journal, {times} times, {}", ill.name);
-    let ends = judge(&name, &api, &fleet, &made, Times::True, KNOWN_PERCENT_MIN).await;
+    let ends = judge(&name, &api, &fleet, &made, Times::True(&mut ear), KNOWN_PERCENT_MIN).await;
     eprintln!("drill {name}: {stopped} emergencies");
     assert!(ends["SUCCEEDED"] > 20, "some went well, or nothing was proved: {ends:?}");
     process.stop().await;

@@ -1,0 +1,185 @@
+//! Listens to what docks and broker say to each other, so that "nobody knows" can be judged: it is a fault where a server that
+//! was there was told in time. The rules are those of the race.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+use utmos_core::{
+    command::{FailureCode, Status},
+    time::Clock,
+};
+use utmos_server::clock::SystemClock;
+use utmos_sim::{Fleet, FleetConfig, Outcome, Passed};
+
+use self::{
+    judge::{Answer, Case, Story, Verdict},
+    witness::Witness,
+};
+use crate::{place::CATALOGUE, truth::millis};
+
+#[expect(dead_code, reason = "the race has more to say")]
+#[path = "../../../src/command/bench/race/judge.rs"]
+mod judge;
+#[expect(dead_code, reason = "the race asks it more")]
+#[path = "../../../src/command/bench/race/witness.rs"]
+mod witness;
+
+/// An answer counts as lost where nobody was there within a second; of a longer absence each half second is noted.
+const STEP_MS: usize = 500;
+
+/// Somebody who hears all of it, and knows when nobody else did.
+pub struct Ear {
+    heard: UnboundedReceiver<Passed>,
+    witness: Witness,
+    /// In Unix milliseconds.
+    absent: Vec<i64>,
+}
+
+/// When something began after which nobody may have listened.
+#[derive(Clone, Copy)]
+pub struct Since(i64);
+
+impl Since {
+    pub fn now() -> Self {
+        Self(SystemClock::new().now().wall.as_millis())
+    }
+}
+
+impl Ear {
+    /// At docks that have yet to start.
+    pub fn at(config: &mut FleetConfig) -> Self {
+        let (tell, heard) = mpsc::unbounded_channel();
+        config.on_wire = Some(tell);
+        Self { heard, witness: Witness::default(), absent: Vec::new() }
+    }
+
+    /// From then until now what was said may have been heard by nobody, or be lost with whoever heard it.
+    pub fn nobody_since(&mut self, since: Since) {
+        let now = Since::now().0;
+        self.absent.extend((since.0..now).step_by(STEP_MS).chain([now]));
+    }
+
+    /// Everything that was said of each command, by its id.
+    pub fn answers(&mut self) -> BTreeMap<String, Vec<Answer>> {
+        while let Ok(passed) = self.heard.try_recv() {
+            self.witness.see(&passed, &CATALOGUE);
+        }
+        let answers = self.witness.answers(&CATALOGUE);
+        answers.into_iter().map(|(tid, answers)| (tid.to_owned(), answers)).collect()
+    }
+
+    /// A state that claims no more and no less than what could be known.
+    pub fn must_bear_out(&self, command: &Value, fleet: &Fleet, answers: &[Answer]) {
+        let outcomes = fleet.outcomes(command["command_id"].as_str().unwrap());
+        let verdict = verdict(command, &outcomes, answers, &self.absent);
+        assert!(
+            !matches!(verdict, Verdict::Wrong(_)),
+            "{verdict:?}: the dock did {outcomes:?} and said {answers:?}, nobody listened at {:?}, the platform says {command:#}",
+            self.absent
+        );
+    }
+}
+
+fn verdict(command: &Value, outcomes: &[Outcome], answers: &[Answer], absent: &[i64]) -> Verdict {
+    let text = |name: &str| command[name].as_str();
+    let method = CATALOGUE.method(text("command_type").unwrap()).unwrap();
+    let story = Story {
+        status: text("status").and_then(Status::parse).unwrap(),
+        failure: text("failure_code").and_then(FailureCode::parse),
+        response_code: text("response_code").map(str::to_owned),
+        accepted_at: millis(text("accepted_at").unwrap()),
+        ended_at: text("completed_at").map(millis),
+        timeout_ms: command["timeout_seconds"].as_i64().unwrap() * 1_000,
+    };
+    judge::judge(&Case {
+        story: &story,
+        outcomes,
+        answers,
+        deaths: absent,
+        is_job: method.job.is_some(),
+        silence_ms: i64::try_from(method.silence.as_millis()).unwrap(),
+        is_unanswered: false,
+        was_cut: false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{
+        judge::{Lie, Says, Why},
+        *,
+    };
+
+    fn told(failure: &str) -> Value {
+        json!({
+            "command_type": "debug_mode_open", "timeout_seconds": 5, "status": "TIMED_OUT", "failure_code": failure,
+            "accepted_at": "2026-11-27T00:00:00.000Z", "completed_at": "2026-11-27T00:00:05.000Z",
+        })
+    }
+
+    fn answer(settled_at: i64, is_taken: bool, says: Says) -> Answer {
+        Answer { at: settled_at - 5, settled_at, is_taken, says }
+    }
+
+    /// Each that was planted is found: "nobody knows" of what somebody was told in time.
+    #[test]
+    fn nobody_knows_is_a_fault_where_a_server_was_told_in_time_and_nowhere_else() {
+        let accepted = millis("2026-11-27T00:00:00.000Z");
+        let judged = |failure: &str, answers: &[Answer], absent: &[i64]| {
+            verdict(&told(failure), &[Outcome::Done], answers, absent)
+        };
+        let in_time = [answer(accepted + 800, true, Says::Ended)];
+        let unheeded = Verdict::Wrong(Lie::Unheeded);
+        for failure in ["NO_RESPONSE", "DISPATCH_UNCERTAIN"] {
+            assert_eq!(judged(failure, &in_time, &[]), unheeded, "{failure}");
+            assert_eq!(judged(failure, &in_time, &[accepted - 9_000]), unheeded, "long before");
+            let died = judged(failure, &in_time, &[accepted + 1_200]);
+            assert_eq!(died, Verdict::Unknown(Why::DiedWithServer), "{failure}");
+            let late = [answer(accepted + 4_900, true, Says::Ended)];
+            assert_eq!(judged(failure, &late, &[]), Verdict::Unknown(Why::TooLate));
+            let lost = [answer(accepted + 800, false, Says::Ended)];
+            assert_eq!(judged(failure, &lost, &[]), Verdict::Unknown(Why::LostOnTheWay));
+            let odd = [answer(accepted + 800, true, Says::Nonsense)];
+            assert_eq!(judged(failure, &odd, &[]), Verdict::Unknown(Why::Unreadable));
+            assert_eq!(judged(failure, &[], &[]), Verdict::Unknown(Why::NothingTold));
+        }
+        let early = Value::from("2026-11-27T00:00:02.000Z");
+        let mut too_soon = told("NO_RESPONSE");
+        too_soon["completed_at"] = early;
+        let verdict = verdict(&too_soon, &[Outcome::Done], &[], &[]);
+        assert_eq!(verdict, Verdict::Wrong(Lie::TooSoon));
+    }
+
+    #[test]
+    fn a_job_whose_end_was_told_is_not_unknown() {
+        let mut job = told("EXECUTION_UNCONFIRMED");
+        job["command_type"] = "cover_open".into();
+        job["completed_at"] = "2026-11-27T00:02:00.000Z".into();
+        let accepted = millis("2026-11-27T00:00:00.000Z");
+        let runs = answer(accepted + 100, true, Says::Runs);
+        let ended = answer(accepted + 900, true, Says::Ended);
+        let judged = |answers: &[Answer], absent: &[i64]| {
+            verdict(&job, &[Outcome::Succeeded], answers, absent)
+        };
+        assert_eq!(judged(&[runs, ended], &[]), Verdict::Wrong(Lie::Unheeded));
+        assert_eq!(
+            judged(&[runs, ended], &[accepted + 1_500]),
+            Verdict::Unknown(Why::DiedWithServer)
+        );
+        assert_eq!(judged(&[runs], &[]), Verdict::Unknown(Why::NothingTold));
+    }
+
+    #[test]
+    fn an_absence_is_noted_from_its_beginning_to_its_end() {
+        let mut config = FleetConfig::new(utmos_sim::BrokerAddress::new("127.0.0.1", 0), 0, 1);
+        let mut ear = Ear::at(&mut config);
+        let now = Since::now();
+        ear.nobody_since(Since(now.0 - 1_200));
+        assert!(ear.absent.len() >= 4, "{:?}", ear.absent);
+        assert!(ear.absent.windows(2).all(|pair| pair[1] - pair[0] <= 500), "{:?}", ear.absent);
+        assert!(ear.absent.last() >= Some(&now.0));
+    }
+}
