@@ -1,10 +1,11 @@
 //! The decisions of the platform, pure: no runtime, socket, file, clock or random number.
 //!
-//! What a command's life may do ([`life`]), who may ask for it ([`signing`]), where it goes ([`device`]), what must be
+//! What a command's life may do ([`life`]), who may ask for it ([`signing`]) and how often ([`allowance`]), where it goes ([`device`]), what must be
 //! remembered ([`ports`]).
 //! Everything here is a synchronous function from values to values; `async` appears only in the signatures of ports.
 #![warn(missing_docs)]
 
+pub mod allowance;
 pub mod binding;
 pub mod command;
 pub mod credential;

@@ -2,6 +2,7 @@
 //!
 //! Each method of a store is one transaction, durable (on the disk, not only handed to the system) when it returns.
 
+mod allowances;
 mod events;
 mod fleet;
 mod history;
@@ -25,6 +26,7 @@ use crate::{
 };
 
 pub use self::{
+    allowances::{AllowanceStore, Charge},
     events::{EventBatch, EventFilter, EventStore},
     fleet::{
         Bind, Bound, BoundAnswer, By, DeviceEdit, DeviceOrder, DeviceRecord, FleetStore, Ordered,
