@@ -1,5 +1,6 @@
 //! The store on PostgreSQL, which several servers may share.
 
+mod allowances;
 mod batch;
 mod cells;
 mod condition;

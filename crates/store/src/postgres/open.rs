@@ -24,6 +24,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0004_replicas.sql"),
     include_str!("../../migrations/postgres/0005_rare_ends.sql"),
     include_str!("../../migrations/postgres/0006_fit.sql"),
+    include_str!("../../migrations/postgres/0007_allowances.sql"),
 ];
 
 /// Held while the schema is looked at and changed. `UTMS` and a number.

@@ -13,6 +13,7 @@ mod history;
 mod lists;
 mod opening;
 mod postgres;
+mod postgres_allowances;
 mod postgres_commands;
 mod postgres_faults;
 mod postgres_news;
