@@ -11,7 +11,7 @@ mod reader;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use tracing::Level;
-use utmos_core::{credential::Secret, ports::TelemetryRules};
+use utmos_core::{allowance::Rate, credential::Secret, ports::TelemetryRules};
 use utmos_dji::topic::SERVER_FILTERS;
 use utmos_mqtt::{ClientCertificate, ProtocolChoice, Qos};
 
@@ -21,10 +21,16 @@ pub use self::{
     problem::{ConfigErrors, Problem},
     reader::Row,
 };
-use crate::presence_topics::{NamedBy, PresenceFilter, PresenceTopics, Tells};
+use crate::{
+    allowances::Rates,
+    presence_topics::{NamedBy, PresenceFilter, PresenceTopics, Tells},
+};
 
 /// The shipped default file: every key with its default and its documentation.
 pub const DEFAULT_FILE: &str = include_str!("../data/utmos.default.toml");
+
+/// Most requests a second, or at once, that a limit can be.
+const REQUESTS_MAX: u32 = 1_000_000;
 
 /// Everything that can be set.
 #[derive(Debug, Clone)]
@@ -35,6 +41,8 @@ pub struct Config {
     pub http: Http,
     /// The metrics.
     pub metrics: Metrics,
+    /// How often callers may ask.
+    pub limits: Rates,
     /// The database.
     pub store: Store,
     /// Where docks connect.
@@ -308,6 +316,7 @@ impl Config {
         let data_dir = reader.path("data_dir");
         let http = Http::read(reader);
         let metrics = Metrics { listen: reader.optional_address("metrics.listen") };
+        let limits = Rates::read(reader);
         let own_path = data_dir.join("utmos.sqlite");
         let store_path = reader.path_or("store.path", own_path.clone());
         let postgres = Postgres::read(reader);
@@ -385,6 +394,7 @@ impl Config {
             data_dir,
             http,
             metrics,
+            limits,
             store,
             mqtt,
             commands,
@@ -421,6 +431,19 @@ impl Http {
             body_read_wait: reader.seconds("http.body_read_seconds", 1..=300),
             connections_max: reader.size("http.connections_max", 1..=1_000_000),
             shutdown_wait: reader.seconds("http.shutdown_seconds", 1..=600),
+        }
+    }
+}
+
+impl Rates {
+    fn read(reader: &mut Reader) -> Self {
+        let mut number = |key, least| {
+            u32::try_from(reader.size(key, least..=u64::from(REQUESTS_MAX))).unwrap_or(REQUESTS_MAX)
+        };
+        let mut rate = |per_second, burst| Rate::new(number(per_second, 0), number(burst, 1));
+        Self {
+            credential: rate("limits.credential_per_second", "limits.credential_burst"),
+            tenant: rate("limits.tenant_per_second", "limits.tenant_burst"),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! [`Server::start`] puts the parts together; the binary and the tests choose which. Decisions are made in
 //! `utmos-core`, the protocol is known to `utmos-dji`; here is what asks, saves, and then acts.
 
+pub mod allowances;
 pub mod clock;
 pub mod config;
 mod crash_point;

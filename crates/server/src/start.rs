@@ -6,7 +6,9 @@ use futures_util::future::BoxFuture;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utmos_core::{
-    ports::{FleetStore, History, Ids, ReplicaStore, RequestStore, Store, StoreError},
+    ports::{
+        AllowanceStore, FleetStore, History, Ids, ReplicaStore, RequestStore, Store, StoreError,
+    },
     replica::{InstanceId, ReplicaId},
     time::Clock,
 };
@@ -21,6 +23,7 @@ use utmos_mqtt::{
 };
 
 use crate::{
+    allowances::{Allowances, Rates},
     config::{self, Config},
     directory::{DeviceChange, Directory},
     doorkeeper::Door,
@@ -78,6 +81,8 @@ pub struct Parts {
 pub struct Sharing {
     /// Where they find each other.
     pub store: Arc<dyn ReplicaStore>,
+    /// Where they tell each other how often callers asked.
+    pub allowances: Arc<dyn AllowanceStore>,
     /// Which server this is, over all of its runs: of two runs only one can live.
     pub instance: InstanceId,
 }
@@ -207,9 +212,11 @@ impl Server {
                 ..Limits::default()
             },
         });
+        let mut shared_allowances = None;
         let membership = match parts.sharing {
             None => None,
-            Some(Sharing { store, instance }) => {
+            Some(Sharing { store, allowances, instance }) => {
+                shared_allowances = matches!(broker, Broking::Other(_)).then_some(allowances);
                 let joining = Membership::join(MembershipParts {
                     store,
                     holdings: holdings.clone(),
@@ -323,7 +330,18 @@ impl Server {
             Broking::Own(_) => None,
             Broking::Other(client) => Some(client.health()),
         };
+        let rates = if config.bench.allow { Rates::default() } else { config.limits };
+        let allowances = match (shared_allowances, membership.clone()) {
+            (Some(store), Some(membership)) => {
+                let allowances = Allowances::shared(rates, parts.clock.clone());
+                let servers = move || membership.servers();
+                tasks.spawn(allowances.clone().tell(store, servers, stopping.clone()));
+                allowances
+            }
+            (None, _) | (_, None) => Allowances::alone(rates, parts.clock.clone()),
+        };
         let app = Arc::new(App {
+            allowances,
             outside,
             driver: driver.clone(),
             store: parts.store,

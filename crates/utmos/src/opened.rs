@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, anyhow};
 use async_trait::async_trait;
 use utmos_core::{
-    ports::{FleetStore, ReplicaStore, RequestStore, Store, StoreError, Tenant},
+    ports::{AllowanceStore, FleetStore, ReplicaStore, RequestStore, Store, StoreError, Tenant},
     replica::InstanceId,
     time::Timestamp,
 };
@@ -49,6 +49,9 @@ pub trait Database: Store + RequestStore + FleetStore {
     /// Where servers that share it find each other; `None` where it is one server's alone.
     fn replicas(self: Arc<Self>) -> Option<Arc<dyn ReplicaStore>>;
 
+    /// Where they tell each other how often callers asked.
+    fn allowances(self: Arc<Self>) -> Option<Arc<dyn AllowanceStore>>;
+
     /// What its own clock shows; `None` where it has none but this machine's.
     async fn clock(&self) -> Result<Option<Timestamp>, StoreError>;
 
@@ -63,6 +66,10 @@ impl Database for SqliteStore {
     }
 
     fn replicas(self: Arc<Self>) -> Option<Arc<dyn ReplicaStore>> {
+        None
+    }
+
+    fn allowances(self: Arc<Self>) -> Option<Arc<dyn AllowanceStore>> {
         None
     }
 
@@ -82,6 +89,10 @@ impl Database for PostgresStore {
     }
 
     fn replicas(self: Arc<Self>) -> Option<Arc<dyn ReplicaStore>> {
+        Some(self)
+    }
+
+    fn allowances(self: Arc<Self>) -> Option<Arc<dyn AllowanceStore>> {
         Some(self)
     }
 
@@ -200,10 +211,11 @@ pub async fn on_record(journalled: Arc<JournalledStore>) -> Result<(), StoreErro
 
 /// How this server shares the store with others, where it can.
 pub fn sharing(store: &Arc<dyn Database>, config: &Config) -> anyhow::Result<Option<Sharing>> {
-    let Some(replicas) = store.clone().replicas() else { return Ok(None) };
+    let (replicas, allowances) = (store.clone().replicas(), store.clone().allowances());
+    let Some((replicas, allowances)) = replicas.zip(allowances) else { return Ok(None) };
     let path = folder_of(&config.store.path).join(INSTANCE_FILE);
     let instance = instance(&path).with_context(|| format!("{} cannot be used", path.display()))?;
-    Ok(Some(Sharing { store: replicas, instance }))
+    Ok(Some(Sharing { store: replicas, allowances, instance }))
 }
 
 /// Which server this is: whoever has its folder. The journal in it can be held by one process alone, so that two runs of one

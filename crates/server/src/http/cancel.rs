@@ -61,7 +61,7 @@ pub async fn cancel_command(
     InPath(id): InPath,
     signed: Signed,
 ) -> Result<Json<CancelAnswer>, Problem> {
-    let caller = signed.into_caller();
+    let caller = signed.into_caller(&app);
     // Asked before it is spent: what is known after that may be our own.
     if app.store.knows_nonce(&caller.nonce()) {
         return Err(signed::replayed());

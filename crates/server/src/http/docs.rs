@@ -11,7 +11,7 @@ use axum::{
 use bytes::Bytes;
 use serde_json::json;
 use utoipa::openapi::{
-    OpenApi,
+    Content, Header, Object, OpenApi, Ref, RefOr, Response, ResponseBuilder, Type,
     security::{ApiKey, ApiKeyValue, SecurityScheme},
 };
 
@@ -29,7 +29,10 @@ const SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 
 /// Paths that need no signature.
 const OPEN_PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
-/// Puts in what belongs to every signed operation: the four headers, and how to sign.
+/// The operation that is not refused however often its caller asks. Nor are emergencies.
+const NEVER_LIMITED: &str = "cancelCommand";
+
+/// Puts in what belongs to every signed operation: the four headers, how to sign, and what is said to whoever asks too often.
 pub fn finish(document: &mut OpenApi) {
     let components = document.components.get_or_insert_default();
     for (name, header, about) in [
@@ -62,8 +65,24 @@ pub fn finish(document: &mut OpenApi) {
             [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
         for operation in operations.into_iter().flatten() {
             operation.security = Some(vec![signed.clone()]);
+            if operation.operation_id.as_deref() != Some(NEVER_LIMITED) {
+                let responses = &mut operation.responses.responses;
+                responses.insert("429".to_owned(), RefOr::T(rate_limited()));
+            }
         }
     }
+}
+
+fn rate_limited() -> Response {
+    let seconds = Header::new(Object::with_type(Type::Integer));
+    ResponseBuilder::new()
+        .description("`RATE_LIMITED`: the credential or its tenant asks too often; nothing was done. `Retry-After` says when to come again. Emergencies are never refused so")
+        .header("Retry-After", seconds)
+        .content(
+            "application/problem+json",
+            Content::new(Some(Ref::from_schema_name("ProblemBody"))),
+        )
+        .build()
 }
 
 /// The pages.

@@ -113,6 +113,16 @@ fn render(app: &App) -> String {
          # TYPE utmos_store_commits_total counter\nutmos_store_commits_total {}",
         store.commits
     );
+    let limited = app.allowances.figures();
+    let name = "utmos_http_rate_limited_total";
+    let _ = writeln!(
+        text,
+        "# HELP {name} Requests refused since their credential, or its tenant, asks too often\n# TYPE {name} counter"
+    );
+    for (whose, counter) in [("credential", &limited.credential), ("tenant", &limited.tenant)] {
+        let value = counter.load(Ordering::Relaxed);
+        let _ = writeln!(text, "{name}{{whose=\"{whose}\"}} {value}");
+    }
     let (requests_open, requests_recording) = app.desk.depths();
     let lanes = app.driver.depths();
     let gauges = [

@@ -60,6 +60,7 @@ pub(crate) use self::hidden::{Hidden, Secrets};
 pub use self::reading_history::ReadingHistory;
 pub use self::serve::{HttpServer, Limits as ServeLimits};
 use crate::{
+    allowances::Allowances,
     directory::Directory,
     driver::Driver,
     events::Events,
@@ -77,6 +78,8 @@ pub struct App {
     pub driver: Driver,
     /// Where commands are read.
     pub store: Arc<dyn Store>,
+    /// How often callers may ask.
+    pub allowances: Arc<Allowances>,
     /// Credentials, devices, topology.
     pub directory: Arc<Directory>,
     /// The methods.

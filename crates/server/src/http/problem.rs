@@ -85,7 +85,7 @@ codes! {
     UriTooLong = "URI_TOO_LONG", URI_TOO_LONG, "The path and the query are too long", "Send at most 65534 bytes of them.", "No: it will be refused again.";
     HeadersTooLarge = "HEADERS_TOO_LARGE", REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are too many or too long", "Send at most 100 headers.", "No: it will be refused again.";
     UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", UNSUPPORTED_MEDIA_TYPE, "The body is not declared as JSON", "Send `Content-Type: application/json`.", "No: it will be refused again.";
-    RateLimited = "RATE_LIMITED", TOO_MANY_REQUESTS, "Too many requests", "Wait for `Retry-After` seconds.", "Yes, later.";
+    RateLimited = "RATE_LIMITED", TOO_MANY_REQUESTS, "The credential or its tenant asks too often", "Wait for `Retry-After` seconds; spread requests, and let `?wait` wait for outcomes instead of asking again and again.", "Yes, later: nothing was done, and the nonce was not used up.";
     ObjectSigningFailed = "OBJECT_SIGNING_FAILED", INTERNAL_SERVER_ERROR, "The object could not be presigned", "Tell the operator the request id.", "Yes.";
     InternalError = "INTERNAL_ERROR", INTERNAL_SERVER_ERROR, "The server failed", "Tell the operator the request id.", "Yes, with the same idempotency key.";
     Overloaded = "OVERLOADED", SERVICE_UNAVAILABLE, "The server cannot take this now", "Wait for `Retry-After` seconds.", "Yes, later, with the same idempotency key.";

@@ -228,7 +228,7 @@ pub async fn delete_device_request_rule(
     RawQuery(query): RawQuery,
     signed: Signed,
 ) -> Result<Json<DeviceRequestRule>, Problem> {
-    let caller = signed.into_caller();
+    let caller = signed.acting(&app)?;
     signed::spend(&app, &caller).await?;
     signed::permit(&caller, Permission::DeviceRequestCreate)?;
     let scope = scope(&app, &caller, request_type, query.as_deref(), Use::Change)?;

@@ -1,5 +1,6 @@
 //! Lets signed requests in. A handler that takes [`Signed`] has a verified caller and the raw body, and one duty left:
-//! the nonce is spent before anything is answered. [`Signed::reading`] sees to it; what acts sees to it itself.
+//! the nonce is spent before anything is answered. [`Signed::reading`] sees to it; what acts sees to it itself. The one
+//! answer before that is the refusal of a caller who asks too often: its request counts as none, and the store is spared.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -24,6 +25,7 @@ use super::{
     problem::{Code, Detail, Problem},
     request_id::RequestId,
 };
+use crate::allowances::{UsedUp, Whose};
 
 /// Most of a body that is too long which is taken off the wire all the same.
 const PASSED_OVER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -124,6 +126,7 @@ impl Signed {
         let Self { caller, body, .. } = self;
         // The answer may be long in coming.
         drop(body);
+        allow(app, &caller)?;
         let nonce = spend(app, &caller);
         let permitted = permit(&caller, permission);
         let answer = async {
@@ -145,23 +148,45 @@ impl Signed {
         }
     }
 
-    /// For what must be able to go on while the nonce cannot be stored. The rest is up to the endpoint: [`spend`], then
-    /// [`permit`].
-    pub fn into_caller(self) -> Caller {
+    /// For what has no body and acts. The rest is up to the endpoint: [`spend`], then [`permit`].
+    pub fn acting(self, app: &App) -> Result<Caller, Problem> {
+        allow(app, &self.caller)?;
+        Ok(self.caller)
+    }
+
+    /// For what must be able to go on while the nonce cannot be stored, and however often its caller asks: it counts, and is
+    /// not refused. The rest is up to the endpoint: [`spend`], then [`permit`].
+    pub fn into_caller(self, app: &App) -> Caller {
+        app.allowances.take_anyway(&self.caller);
         self.caller
     }
 
-    /// For the one endpoint that spends the nonce in a transaction of its own. `check` does everything that can be
-    /// refused before that; when it refuses, the nonce is spent here.
+    /// For endpoints that spend the nonce themselves. `check` does everything that can be refused before that; when it
+    /// refuses, the nonce is spent here.
     pub async fn checking<T>(
         self,
         app: &App,
         permission: Permission,
         check: impl FnOnce(&Caller, &Bytes) -> Result<T, Problem>,
     ) -> Result<(Caller, T), Problem> {
+        self.checking_but(app, permission, check, |_| false).await
+    }
+
+    /// The same, where some of what fits is an emergency: that is never refused for how often its caller asks, and counts
+    /// for nothing.
+    pub async fn checking_but<T>(
+        self,
+        app: &App,
+        permission: Permission,
+        check: impl FnOnce(&Caller, &Bytes) -> Result<T, Problem>,
+        is_emergency: impl FnOnce(&T) -> bool,
+    ) -> Result<(Caller, T), Problem> {
         let checked = permit(&self.caller, permission)
             .and_then(|()| require_json(self.is_json))
             .and_then(|()| check(&self.caller, &self.body.bytes));
+        if !checked.as_ref().is_ok_and(is_emergency) {
+            allow(app, &self.caller)?;
+        }
         match checked {
             Ok(checked) => Ok((self.caller, checked)),
             Err(problem) => {
@@ -169,6 +194,35 @@ impl Signed {
                 Err(problem)
             }
         }
+    }
+}
+
+/// Takes what the request needs of its caller's allowance. One that somebody repeats takes nothing from whoever signed it.
+fn allow(app: &App, caller: &Caller) -> Result<(), Problem> {
+    if app.store.knows_nonce(&caller.nonce()) {
+        return Err(replayed());
+    }
+    app.allowances.take(caller).map_err(Problem::from)
+}
+
+impl From<UsedUp> for Problem {
+    fn from(UsedUp { whose, rate, wait }: UsedUp) -> Self {
+        let (whose, key) = match whose {
+            Whose::Credential => ("this credential", "limits.credential_per_second"),
+            Whose::Tenant => {
+                ("the credentials of this tenant together", "limits.tenant_per_second")
+            }
+        };
+        let seconds = u32::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX).max(1);
+        let message = format!(
+            "{whose} may ask {} times a second, {} times at once, and asked more often; nothing was done: send it again in {seconds} s",
+            rate.per_second(),
+            rate.burst()
+        );
+        let remedy = format!("ask less often, or have the operator of this server raise {key}");
+        Self::new(Code::RateLimited, message)
+            .with(Detail::new("header:X-Api-Id", remedy))
+            .retry_after(seconds)
     }
 }
 

@@ -243,6 +243,11 @@ impl Membership {
         matters
     }
 
+    /// How many servers are at work, with this one, as far as it knows.
+    pub fn servers(&self) -> usize {
+        self.lock().members.len().max(1)
+    }
+
     /// What is open in the shards that were held from the start is in care. What was taken since then is looked for anew.
     pub fn has_resumed(&self) {
         let resumed: Vec<Shard> = {

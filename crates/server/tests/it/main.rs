@@ -18,6 +18,7 @@ mod events;
 mod fleet_unwell;
 mod history_unwell;
 mod life;
+mod limits;
 mod metrics;
 mod onboarding;
 mod openapi;

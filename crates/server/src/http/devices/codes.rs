@@ -223,7 +223,7 @@ pub async fn revoke_binding_code(
     InPath(text): InPath,
     signed: Signed,
 ) -> Result<Json<BindingCodeView>, Problem> {
-    let caller = signed.into_caller();
+    let caller = signed.acting(&app)?;
     signed::spend(&app, &caller).await?;
     signed::permit(&caller, Permission::DeviceCreate)?;
     must_touch_all(&caller)?;

@@ -48,7 +48,7 @@ pub async fn new_mqtt_password(
     InPath(sn): InPath,
     signed: Signed,
 ) -> Result<Json<NewPassword>, Problem> {
-    let caller = signed.into_caller();
+    let caller = signed.acting(&app)?;
     signed::spend(&app, &caller).await?;
     signed::permit(&caller, Permission::DeviceUpdate)?;
     let device = find(&app, &caller, &sn)?;

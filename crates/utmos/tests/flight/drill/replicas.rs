@@ -4,6 +4,7 @@
 
 mod cut_off;
 mod joining;
+mod limits;
 mod wrong_clock;
 
 use std::{
