@@ -202,12 +202,16 @@ impl Allowances {
     }
 
     fn refused(&self, used_up: UsedUp, credential: &ApiId, tenant: TenantId, is_news: bool) {
-        let (figure, who) = match used_up.whose {
-            Whose::Credential => (&self.figures.credential, credential.to_string()),
-            Whose::Tenant => (&self.figures.tenant, tenant.to_string()),
+        let figure = match used_up.whose {
+            Whose::Credential => &self.figures.credential,
+            Whose::Tenant => &self.figures.tenant,
         };
         figure.fetch_add(1, Ordering::Relaxed);
         if is_news {
+            let who = match used_up.whose {
+                Whose::Credential => credential.to_string(),
+                Whose::Tenant => tenant.to_string(),
+            };
             let whose = used_up.whose.as_str();
             let often = used_up.rate.per_second();
             tracing::warn!(
@@ -341,6 +345,16 @@ impl Whose {
     }
 }
 
+impl Entry {
+    fn take(&mut self, rate: Rate, servers: u32, now: Mono, is_shared: bool) -> Untold {
+        self.allowance.take(rate, servers, now);
+        if is_shared {
+            self.allowance.leave_untold();
+        }
+        self.allowance.untold(rate)
+    }
+}
+
 impl<K> Default for Kept<K> {
     fn default() -> Self {
         Self { held: BTreeMap::new(), look_at: HELD_MIN }
@@ -353,16 +367,11 @@ impl<K: Ord + Clone> Kept<K> {
     }
 
     fn take(&mut self, key: &K, rate: Rate, servers: u32, now: Mono, is_shared: bool) -> Untold {
-        if !self.held.contains_key(key) {
-            self.make_room(now);
-            self.held.insert(key.clone(), Entry::default());
+        if let Some(entry) = self.held.get_mut(key) {
+            return entry.take(rate, servers, now, is_shared);
         }
-        let Some(entry) = self.held.get_mut(key) else { return Untold::Nothing };
-        entry.allowance.take(rate, servers, now);
-        if is_shared {
-            entry.allowance.leave_untold();
-        }
-        entry.allowance.untold(rate)
+        self.make_room(now);
+        self.held.entry(key.clone()).or_default().take(rate, servers, now, is_shared)
     }
 
     /// One that is whole is as good as one that is not there.

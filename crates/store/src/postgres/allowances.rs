@@ -6,9 +6,17 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
+use deadpool_postgres::Object;
+use tokio::time::timeout;
 use utmos_core::ports::{AllowanceStore, Charge, StoreError};
 
-use super::{PostgresStore, cells::Cells};
+use super::{
+    PostgresStore,
+    cells::Cells,
+    fault::{Fault, pool_error},
+    limits::CHARGE_WAIT,
+    rare::{Params, query},
+};
 
 /// `least(…, most)` of what was there: a clock that was set back must keep nobody out.
 const CHARGE: &str = "
@@ -27,7 +35,17 @@ impl AllowanceStore for PostgresStore {
         let names: Vec<&str> = charges.iter().map(|charge| charge.name.as_str()).collect();
         let given: Vec<i64> = charges.iter().map(|charge| micros(charge.given)).collect();
         let most: Vec<i64> = charges.iter().map(|charge| micros(charge.most)).collect();
-        let rows = self.read(CHARGE, &[&names, &given, &most]).await?;
+        let client = self.pool.get().await.map_err(|err| pool_error(&err))?;
+        let params: Params<'_> = &[&names, &given, &most];
+        let rows = match timeout(CHARGE_WAIT, query(&client, CHARGE, params)).await {
+            Ok(rows) => rows.map_err(Fault::into_error)?,
+            Err(_) => {
+                // Nobody else is to wait for what it still says.
+                drop(Object::take(client));
+                let text = "PostgreSQL has not answered in time".to_owned();
+                return Err(StoreError::Unavailable(text));
+            }
+        };
         let mut missing = BTreeMap::new();
         for row in &rows {
             let mut cells = Cells::new(row, "allowances");

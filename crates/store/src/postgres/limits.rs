@@ -32,6 +32,8 @@ pub(super) const NEWS_IDS_MAX: usize = 20_000;
 pub(super) const NEWS_IDS_PER_MESSAGE: usize = 240;
 /// How long PostgreSQL may take for a message to other servers.
 pub(super) const NEWS_WAIT: Duration = Duration::from_secs(5);
+/// How long PostgreSQL may take to be told how often callers asked.
+pub(super) const CHARGE_WAIT: Duration = Duration::from_millis(1_500);
 /// How often it is looked for whether the connection on which other servers are heard is still there.
 pub(super) const NEWS_LOOK_WAIT: Duration = Duration::from_secs(5);
 /// Connections of the pool, where nothing else is said.
