@@ -78,10 +78,11 @@ impl Latest {
     /// # Errors
     /// When `data` is not a JSON object; nothing is taken of it then.
     pub fn merge(&mut self, data: &str, source: Source, now: Now) -> Result<Merged, NotAnObject> {
-        self.merge_within(data, source, now, usize::MAX)
+        self.merge_within(data, source, now, usize::MAX, &mut |_, _| ())
     }
 
-    /// The same, where [`Latest::held_bytes`] may grow by no more than `room`.
+    /// The same, where [`Latest::held_bytes`] may grow by no more than `room`. `lost` is told name and value of every block
+    /// that found no room, here or at all.
     ///
     /// # Errors
     /// As [`Latest::merge`].
@@ -91,9 +92,10 @@ impl Latest {
         source: Source,
         now: Now,
         room: usize,
+        lost: &mut dyn FnMut(&str, &str),
     ) -> Result<Merged, NotAnObject> {
         let held_max = self.held_bytes().saturating_add(room);
-        self.take_within(data, source, (now.wall, Some(now.mono)), held_max)
+        self.take_within(data, source, (now.wall, Some(now.mono)), held_max, lost)
     }
 
     /// The same for what was heard at some other time.
@@ -103,7 +105,7 @@ impl Latest {
         source: Source,
         at: Timestamp,
     ) -> Result<Merged, NotAnObject> {
-        self.take_within(data, source, (at, None), usize::MAX)
+        self.take_within(data, source, (at, None), usize::MAX, &mut |_, _| ())
     }
 
     fn take_within(
@@ -112,6 +114,7 @@ impl Latest {
         source: Source,
         (at, heard): (Timestamp, Option<Mono>),
         held_max: usize,
+        lost: &mut dyn FnMut(&str, &str),
     ) -> Result<Merged, NotAnObject> {
         if !data.trim_start().starts_with('{') {
             return Err(NotAnObject);
@@ -119,13 +122,23 @@ impl Latest {
         let mut merged = Merged::default();
         each_block(data, &mut |key, value| {
             let block = Block { value: String::new(), source, at, heard };
-            self.put(key, value, block, held_max, &mut merged);
+            if !self.put(key, value, block, held_max, &mut merged) {
+                lost(key, value);
+            }
         })?;
         self.updated_at = Some(at);
         Ok(merged)
     }
 
-    fn put(&mut self, key: &str, value: &str, block: Block, held_max: usize, merged: &mut Merged) {
+    /// Answers whether it is there now.
+    fn put(
+        &mut self,
+        key: &str,
+        value: &str,
+        block: Block,
+        held_max: usize,
+        merged: &mut Merged,
+    ) -> bool {
         let held = self.held_bytes();
         if let Some(known) = self.blocks.get_mut(key) {
             let rest = self.bytes - known.value.len();
@@ -139,7 +152,7 @@ impl Latest {
                 } else {
                     merged.crowded_out += 1
                 }
-                return;
+                return false;
             }
             self.bytes = rest + value.len();
             if known.value != value {
@@ -148,20 +161,21 @@ impl Latest {
                 known.value.push_str(value);
             }
             (known.source, known.at, known.heard) = (block.source, block.at, block.heard);
-            return;
+            return true;
         }
         let bytes = self.bytes + key.len() + value.len();
         if BLOCKS_MAX <= self.blocks.len() || BYTES_MAX < bytes || KEY_BYTES_MAX < key.len() {
             merged.left_out += 1;
-            return;
+            return false;
         }
         if held_max < held + key.len() + value.len() + BLOCK_BYTES {
             merged.crowded_out += 1;
-            return;
+            return false;
         }
         self.bytes = bytes;
         merged.changed += 1;
         self.blocks.insert(key.into(), Block { value: value.to_owned(), ..block });
+        true
     }
 
     /// Adds what was known earlier and has not been told anew.
@@ -181,6 +195,13 @@ impl Latest {
         }
         self.updated_at = self.updated_at.max(earlier.updated_at);
         merged
+    }
+
+    /// Leaves only the blocks whose names `stays` says yes to.
+    pub fn retain(&mut self, stays: &dyn Fn(&str) -> bool) {
+        for (key, block) in self.blocks.extract_if(.., |key, _| !stays(key)) {
+            self.bytes -= key.len() + block.value.len();
+        }
     }
 
     /// Every block, by name.

@@ -21,11 +21,16 @@ pub struct Health {
     pub version: &'static str,
     /// Whether `utmos bench --server` may load this server (`bench.allow`); never one with real devices.
     pub load_allowed: bool,
+    /// What does not keep commands from being taken and sent, and should be seen to; absent where there is nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub warnings: Vec<String>,
 }
 
 impl Health {
     fn of(app: &App) -> Self {
-        Self { status: "ok", version: env!("CARGO_PKG_VERSION"), load_allowed: app.load_allowed }
+        let version = env!("CARGO_PKG_VERSION");
+        Self { status: "ok", version, load_allowed: app.load_allowed, warnings: Vec::new() }
     }
 }
 
@@ -67,5 +72,15 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Health>, Problem
         let message = format!("commands cannot be sent now: {why}");
         return Err(Problem::new(Code::Overloaded, message).retry_after(1));
     }
-    Ok(Json(Health::of(&app)))
+    Ok(Json(Health { warnings: warnings(&app), ..Health::of(&app) }))
+}
+
+/// Names no tenant: anybody may ask.
+fn warnings(app: &App) -> Vec<String> {
+    let full = app.telemetry.full_tenants();
+    let text = format!(
+        "telemetry: of {full} tenant(s) the latest is not complete, since their share of telemetry.latest_bytes_max is full; \
+         raise it (the log names them)"
+    );
+    if full > 0 { vec![text] } else { Vec::new() }
 }

@@ -1,12 +1,12 @@
 //! What is known of one device, and what of it is still to be kept.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use utmos_core::{
     device::DeviceKind,
     id::{DeviceSn, TenantId},
     ports::DeviceTelemetry,
-    telemetry::{Latest, Samples, Source},
+    telemetry::{BLOCKS_MAX, Latest, Samples, Source},
     time::{Mono, Now},
 };
 
@@ -15,6 +15,8 @@ use super::budget::Budget;
 /// Exchanges of a device that are remembered, to tell a state that is sent again. A recorded dock sends some 20 states in a
 /// row, each up to once in eight seconds until it tires of it.
 const EXCHANGES_MAX: usize = 64;
+/// What remembering one block that was lost takes, about.
+const LOST_BYTES: usize = 16;
 
 /// Something a device said of itself.
 pub(super) struct Heard<'a> {
@@ -49,6 +51,17 @@ pub(super) struct Taken {
     pub(super) crowded_out: u64,
 }
 
+/// Where what was kept of a device earlier is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Earlier {
+    /// It has not been read.
+    Unread,
+    /// It was read, and not all of it found room: the rest is in the store alone.
+    Beyond,
+    /// All of it is in memory, or is not true any more.
+    Held,
+}
+
 /// One device.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -57,13 +70,17 @@ pub(super) struct Entry {
     pub(super) latest: Latest,
     /// How much of what may be held of the latest is taken for it.
     pub(super) charged: usize,
-    /// Whether `latest` holds what an earlier process heard, too.
-    pub(super) is_recalled: bool,
+    /// Where the rest of it is.
+    pub(super) earlier: Earlier,
     /// Whether `latest` has changed since it was kept.
     pub(super) is_changed: bool,
     pub(super) touched: Mono,
     pending: Vec<Samples>,
     exchanges: VecDeque<u64>,
+    /// Blocks that were told and found no room, while the store may hold what they said before: that is not true any more.
+    lost: BTreeSet<u64>,
+    /// Of states that lost blocks, which and what these said last.
+    lost_of_states: BTreeMap<u64, u64>,
     budget: Budget,
 }
 
@@ -74,11 +91,13 @@ impl Entry {
             kind,
             latest: Latest::default(),
             charged: 0,
-            is_recalled: false,
+            earlier: Earlier::Unread,
             is_changed: false,
             touched: now.mono,
             pending: Vec::new(),
             exchanges: VecDeque::new(),
+            lost: BTreeSet::new(),
+            lost_of_states: BTreeMap::new(),
             budget: Budget::new(now),
         }
     }
@@ -96,7 +115,17 @@ impl Entry {
         if heard.source == Source::State && self.is_sent_again(heard.tid) {
             return Taken::default();
         }
-        let merged = self.latest.merge_within(heard.data, heard.source, now, latest_room);
+        let (mut lost, mut said) = (BTreeSet::new(), FNV_BASIS);
+        let merged = self.latest.merge_within(
+            heard.data,
+            heard.source,
+            now,
+            latest_room,
+            &mut |key, value| {
+                lost.insert(hash(FNV_BASIS, key));
+                said = hash(hash(said, key), value);
+            },
+        );
         let Ok(merged) = merged else {
             return Taken { dropped: 1, ..Taken::default() };
         };
@@ -106,10 +135,11 @@ impl Entry {
             crowded_out: merged.crowded_out as u64,
             ..Taken::default()
         };
-        // What was kept earlier of something that is left out now is not the latest of it.
-        self.is_recalled |= merged.crowded_out > 0;
         // A state that says nothing new is one sent again whose exchange was forgotten.
-        let is_news = heard.source != Source::State || merged.changed > 0 || merged.crowded_out > 0;
+        let is_news = heard.source != Source::State
+            || merged.changed > 0
+            || (merged.crowded_out > 0 && self.is_news_of_lost(&lost, said));
+        self.lose(lost);
         let (Some(room), true) = (room, is_news) else { return taken };
         let bytes = heard.data.len();
         if room < bytes || !self.budget.spend(bytes, now) {
@@ -136,9 +166,7 @@ impl Entry {
     fn is_sent_again(&mut self, tid: Option<&str>) -> bool {
         let tells_apart = |tid: &&str| tid.bytes().any(|byte| !matches!(byte, b'0' | b'-'));
         let Some(tid) = tid.filter(tells_apart) else { return false };
-        let hash = tid.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash = hash(FNV_BASIS, tid);
         if self.exchanges.contains(&hash) {
             return true;
         }
@@ -149,14 +177,67 @@ impl Entry {
         false
     }
 
+    /// Remembers that these were told and are not in the latest.
+    fn lose(&mut self, lost: BTreeSet<u64>) {
+        if self.earlier == Earlier::Held {
+            // What is kept next takes the place of all that was.
+            return;
+        }
+        self.lost.extend(lost);
+        if self.lost.len() > BLOCKS_MAX {
+            // A device that makes names up: of what was kept of it nothing more than this can be told apart.
+            self.earlier_is_held();
+        }
+    }
+
+    fn earlier_is_held(&mut self) {
+        self.earlier = Earlier::Held;
+        self.lost.clear();
+    }
+
+    /// Whether a state that lost these blocks says something else of them than the last that did.
+    fn is_news_of_lost(&mut self, lost: &BTreeSet<u64>, said: u64) -> bool {
+        let which = lost.iter().fold(FNV_BASIS, |which, one| fold(which, &one.to_le_bytes()));
+        let is_known = self.lost_of_states.contains_key(&which);
+        if !is_known && self.lost_of_states.len() == EXCHANGES_MAX {
+            self.lost_of_states.pop_first();
+        }
+        self.lost_of_states.insert(which, said) != Some(said)
+    }
+
     /// Adds what was kept earlier, as far as there is room. Answers how much of it found none.
     pub(super) fn recall(&mut self, earlier: Option<Latest>, room: usize) -> u64 {
-        if self.is_recalled {
+        if self.earlier == Earlier::Held {
             return 0;
         }
-        self.is_recalled = true;
-        let merged = self.latest.recall_within(earlier.unwrap_or_default(), room);
+        let merged = self.latest.recall_within(self.still_true(earlier), room);
+        if merged.crowded_out > 0 {
+            self.earlier = Earlier::Beyond;
+        } else {
+            self.earlier_is_held();
+        }
         merged.crowded_out as u64
+    }
+
+    /// All that the device told last, given what was kept of it earlier.
+    pub(super) fn whole(&self, earlier: Option<Latest>) -> Latest {
+        let mut whole = self.latest.clone();
+        if self.earlier != Earlier::Held {
+            whole.recall(self.still_true(earlier));
+        }
+        whole
+    }
+
+    /// What was kept earlier and was not lost since.
+    fn still_true(&self, earlier: Option<Latest>) -> Latest {
+        let mut earlier = earlier.unwrap_or_default();
+        earlier.retain(&|key| !self.lost.contains(&hash(FNV_BASIS, key)));
+        earlier
+    }
+
+    /// What holding the latest takes, about.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.latest.held_bytes() + self.lost.len() * LOST_BYTES
     }
 
     /// Whether there is anything to be kept.
@@ -164,20 +245,53 @@ impl Entry {
         self.is_changed || !self.pending.is_empty()
     }
 
-    /// Takes out what is to be kept. The latest stays here until what was kept of it earlier is known: otherwise it would
-    /// take the place of more than it holds.
+    /// Whether what is to be kept of the latest is in part in the store alone.
+    pub(super) fn keeps_beyond(&self) -> bool {
+        self.is_changed && self.earlier == Earlier::Beyond
+    }
+
+    /// Takes out what is to be kept. The latest stays here unless all that was kept of it earlier is in memory: otherwise it
+    /// would take the place of more than it holds.
     pub(super) fn hand_over(&mut self, device: &DeviceSn) -> Option<DeviceTelemetry> {
-        let keeps_latest = self.is_changed && self.is_recalled;
+        let keeps_latest = self.is_changed && self.earlier == Earlier::Held;
         if self.pending.is_empty() && !keeps_latest {
             return None;
         }
         self.is_changed &= !keeps_latest;
-        Some(DeviceTelemetry {
-            tenant: self.tenant,
-            device: device.clone(),
-            kind: self.kind,
-            samples: std::mem::take(&mut self.pending),
-            latest: keeps_latest.then(|| self.latest.clone()),
-        })
+        let samples = std::mem::take(&mut self.pending);
+        let latest = keeps_latest.then(|| self.latest.clone());
+        Some(self.told(device, samples, latest))
     }
+
+    /// Takes out the latest where more of it was kept `earlier` than there is room for in memory.
+    pub(super) fn hand_over_whole(
+        &mut self,
+        device: &DeviceSn,
+        earlier: Option<Latest>,
+    ) -> DeviceTelemetry {
+        self.is_changed = false;
+        self.told(device, Vec::new(), Some(self.whole(earlier)))
+    }
+
+    fn told(
+        &self,
+        device: &DeviceSn,
+        samples: Vec<Samples>,
+        latest: Option<Latest>,
+    ) -> DeviceTelemetry {
+        let (tenant, device, kind) = (self.tenant, device.clone(), self.kind);
+        DeviceTelemetry { tenant, device, kind, samples, latest }
+    }
+}
+
+/// FNV-1a.
+const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+
+fn fold(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// The text with an end: two texts after each other are no other two.
+fn hash(hash: u64, text: &str) -> u64 {
+    fold(fold(hash, text.as_bytes()), &[0xff])
 }

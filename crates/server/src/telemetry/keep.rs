@@ -12,10 +12,12 @@ use utmos_core::{
     telemetry::Samples,
 };
 
-use super::{Entry, SHARDS, Telemetry};
+use super::{Earlier, Entry, SHARDS, Telemetry};
 
 /// A device that has been silent for so long is known from the history alone.
 const SILENCE_MAX: Duration = Duration::from_secs(3600);
+/// Devices whose latest is read and written at once where there is no room for it in memory.
+const BEYOND_AT_ONCE: usize = 32;
 /// Between two steps of tidying while there is more to do …
 const TIDY_PAUSE: Duration = Duration::from_millis(100);
 /// … and while there is not.
@@ -86,6 +88,12 @@ impl Telemetry {
                 .extract_if(.., |_, entry| !stays(entry))
                 .for_each(|(_, entry)| self.let_go(&entry));
         }
+        self.keep_told(number, told).await;
+        self.keep_beyond(number).await;
+        self.tell_of_room();
+    }
+
+    async fn keep_told(&self, shard: usize, told: Vec<DeviceTelemetry>) {
         if told.is_empty() {
             return;
         }
@@ -107,8 +115,43 @@ impl Telemetry {
                     tracing::info!("telemetry is kept again");
                 }
             }
-            Err(error) => self.could_not_keep(number, count, &newest, &error),
+            Err(error) => self.could_not_keep(shard, count, &newest, &error),
         }
+    }
+
+    /// Keeps the latest of those of which more was kept earlier than there is room for in memory: what was is read, and what
+    /// was told since put over it. A few at a time, for that is what the room is for.
+    async fn keep_beyond(&self, number: usize) {
+        let beyond = self.asked_of(number, Entry::keeps_beyond);
+        for some in beyond.chunks(BEYOND_AT_ONCE) {
+            let Ok(mut found) = self.parts.store.latest_telemetry(some.to_vec()).await else {
+                return;
+            };
+            let told = some.iter().filter_map(|(tenant, sn)| {
+                let mut shard = self.shard(number);
+                let entry = shard.get_mut(sn)?;
+                if entry.tenant != *tenant || !entry.keeps_beyond() {
+                    return None;
+                }
+                let earlier = found.remove(sn);
+                let told = entry.hand_over_whole(sn, earlier.clone());
+                // Perhaps there is room now.
+                self.recall_into(entry, earlier);
+                Some(told)
+            });
+            let told = told.collect();
+            self.keep_told(number, told).await;
+        }
+    }
+
+    fn asked_of(
+        &self,
+        shard: usize,
+        is_asked_of: impl Fn(&Entry) -> bool,
+    ) -> Vec<(TenantId, DeviceSn)> {
+        let shard = self.shard(shard);
+        let asked = shard.iter().filter(|(_, entry)| is_asked_of(entry));
+        asked.map(|(sn, entry)| (entry.tenant, sn.clone())).collect()
     }
 
     fn could_not_keep(
@@ -135,12 +178,7 @@ impl Telemetry {
 
     /// Adds what an earlier process kept to what devices have said since.
     async fn recall(&self, number: usize) {
-        let unknown: Vec<(TenantId, DeviceSn)> = self
-            .shard(number)
-            .iter()
-            .filter(|(_, entry)| !entry.is_recalled)
-            .map(|(sn, entry)| (entry.tenant, sn.clone()))
-            .collect();
+        let unknown = self.asked_of(number, |entry| entry.earlier == Earlier::Unread);
         if unknown.is_empty() {
             return;
         }

@@ -6,6 +6,7 @@
 
 mod budget;
 mod entry;
+mod fullness;
 mod keep;
 
 use std::{
@@ -22,11 +23,14 @@ use utmos_core::{
     id::{DeviceSn, GatewaySn, TenantId},
     ports::{DeviceTelemetry, History, StoreError, TelemetryRules},
     telemetry::{Latest, Source},
-    time::{Clock, Now},
+    time::{Clock, Mono, Now},
 };
 use utmos_dji::{catalogue::mask_members, uplink::Uplink};
 
-use self::entry::{Entry, Heard};
+use self::{
+    entry::{Earlier, Entry, Heard},
+    fullness::Fullness,
+};
 use crate::{
     directory::Directory,
     link::{Listener, Said},
@@ -87,6 +91,8 @@ pub struct Telemetry {
     pending: Mutex<Room>,
     /// Bytes that are held of the latest of all devices.
     latest_held: Mutex<Room>,
+    /// Whose share of that is full.
+    full: Mutex<Fullness>,
     /// What waits of devices that have moved to another tenant meanwhile.
     left_over: Mutex<Vec<DeviceTelemetry>>,
     /// Whether the last flush failed: said once, not every few seconds.
@@ -129,6 +135,7 @@ impl Telemetry {
             parts,
             figures: Figures::default(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            full: Mutex::default(),
             left_over: Mutex::default(),
             unwell: AtomicBool::new(false),
         })
@@ -167,25 +174,28 @@ impl Telemetry {
         let (known, is_whole) = {
             let shard = self.shard(shard);
             let entry = shard.get(device).filter(|entry| entry.tenant == tenant);
-            (entry.map(|entry| entry.latest.clone()), entry.is_some_and(|entry| entry.is_recalled))
+            let is_whole = entry.is_some_and(|entry| entry.earlier == Earlier::Held);
+            (entry.map(|entry| entry.latest.clone()), is_whole)
         };
         if is_whole {
             return Ok(known.unwrap_or_default());
         }
         let asked = vec![(tenant, device.clone())];
-        let mut earlier = match (self.parts.store.latest_telemetry(asked).await, known) {
-            (Ok(mut found), _) => found.remove(device).unwrap_or_default(),
+        let earlier = match (self.parts.store.latest_telemetry(asked).await, known) {
+            (Ok(mut found), _) => found.remove(device),
             // What this process has heard is true, whatever cannot be read.
             (Err(_), Some(known)) => return Ok(known),
             (Err(error), None) => return Err(error),
         };
-        if let Some(entry) = self.shard(shard).get_mut(device)
-            && entry.tenant == tenant
-        {
-            self.recall_into(entry, Some(earlier));
-            earlier = entry.latest.clone();
+        match self.shard(shard).get_mut(device) {
+            Some(entry) if entry.tenant == tenant => {
+                // What finds no room in memory is told all the same.
+                let whole = entry.whole(earlier.clone());
+                self.recall_into(entry, earlier);
+                Ok(whole)
+            }
+            Some(_) | None => Ok(earlier.unwrap_or_default()),
         }
-        Ok(earlier)
     }
 
     fn only_aircraft_of(&self, gateway: &GatewaySn) -> Option<DeviceSn> {
@@ -223,21 +233,55 @@ impl Telemetry {
         self.pending().put(said.tenant, taken.pending_bytes);
         self.figures.taken.fetch_add(1, Ordering::Relaxed);
         self.figures.dropped.fetch_add(taken.dropped, Ordering::Relaxed);
-        self.figures.crowded_out.fetch_add(taken.crowded_out, Ordering::Relaxed);
+        self.crowded_out(said.tenant, taken.crowded_out, said.at.mono);
     }
 
     /// Adds what was kept earlier of a device, as far as its tenant's share goes.
     fn recall_into(&self, entry: &mut Entry, earlier: Option<Latest>) {
         let tenants = self.parts.directory.tenants();
         let room = self.latest_held().left(entry.tenant, tenants);
+        let is_first = entry.earlier == Earlier::Unread;
         let crowded_out = entry.recall(earlier, room);
         self.charge(entry);
-        self.figures.crowded_out.fetch_add(crowded_out, Ordering::Relaxed);
+        // It is tried again and again, and counts once.
+        if is_first {
+            self.crowded_out(entry.tenant, crowded_out, self.now().mono);
+        }
+    }
+
+    /// So many blocks of a tenant found no room in the latest.
+    fn crowded_out(&self, tenant: TenantId, blocks: u64, now: Mono) {
+        if blocks == 0 {
+            return;
+        }
+        self.figures.crowded_out.fetch_add(blocks, Ordering::Relaxed);
+        if self.full().was_full(tenant, now) {
+            tracing::warn!(
+                %tenant,
+                "the latest of what this tenant's devices tell fills its share of telemetry.latest_bytes_max ({} bytes): \
+                 what finds no room is left out of it, and is in the history alone; raise it, by some 20 KB for each dock \
+                 with its aircraft",
+                self.parts.settings.latest_bytes_max
+            );
+        }
+    }
+
+    /// Tenants whose share of the latest is full, or was within the last minutes.
+    #[must_use]
+    pub fn full_tenants(&self) -> usize {
+        self.full().count()
+    }
+
+    /// Forgets which shares were full a while ago.
+    fn tell_of_room(&self) {
+        for tenant in self.full().take_over(self.now().mono) {
+            tracing::info!(%tenant, "the latest of what this tenant's devices tell has room again");
+        }
     }
 
     /// Takes as much of the room as is held of a device now.
     fn charge(&self, entry: &mut Entry) {
-        let held = entry.latest.held_bytes();
+        let held = entry.held_bytes();
         if held != entry.charged {
             let mut room = self.latest_held();
             room.give_back(entry.tenant, entry.charged);
@@ -277,6 +321,10 @@ impl Telemetry {
 
     fn latest_held(&self) -> MutexGuard<'_, Room> {
         self.latest_held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn full(&self) -> MutexGuard<'_, Fullness> {
+        self.full.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) -> Now {

@@ -7,6 +7,12 @@ use uuid::Uuid;
 
 use super::{budget::BYTES_A_MINUTE_MAX, entry::Taken, *};
 
+fn earlier(data: &str) -> Option<Latest> {
+    let mut earlier = Latest::default();
+    earlier.merge(data, Source::Osd, now(0)).unwrap();
+    Some(earlier)
+}
+
 fn now(millis: u64) -> Now {
     let wall = Timestamp::from_millis(1_790_000_000_000 + i64::try_from(millis).unwrap());
     Now { wall, mono: Mono::from_millis(millis) }
@@ -117,4 +123,64 @@ fn what_finds_no_room_in_the_latest_is_kept_in_the_history_and_nothing_old_is_ta
     earlier.merge(r#"{"b":0,"c":0}"#, Source::Osd, now(0)).unwrap();
     let mut entry = Entry::new(entry.tenant, entry.kind, now(2));
     assert_eq!((entry.recall(Some(earlier), 150), entry.latest.blocks().count()), (1, 1));
+}
+
+#[test]
+fn what_finds_no_room_takes_nothing_else_from_what_was_kept() {
+    let mut entry = entry();
+    let sn = DeviceSn::parse("D1").unwrap();
+    let heard = |data| Heard::new(Source::Osd, None, data);
+    // It comes back where its tenant's share is full.
+    let full = entry.take(&heard(r#"{"a":2}"#), now(1), ROOM, 0);
+    assert_eq!(full.crowded_out, 1);
+    assert!(entry.hand_over(&sn).unwrap().latest.is_none(), "what was kept is not known yet");
+    let kept = || earlier(r#"{"a":1,"b":1,"c":[1]}"#);
+    assert_eq!(entry.whole(kept()).to_values(), r#"{"b":1,"c":[1]}"#, "told is what is still true");
+    assert_eq!(entry.recall(kept(), 0), 2);
+    assert!(entry.latest.is_empty() && entry.keeps_beyond());
+    assert!(entry.hand_over(&sn).is_none(), "nothing takes the place of what was kept");
+    let kept_now = entry.hand_over_whole(&sn, kept()).latest.unwrap();
+    assert_eq!(kept_now.to_values(), r#"{"b":1,"c":[1]}"#);
+    assert!(!entry.has_news());
+    // What is told from then on stands over it, as far as there is room.
+    entry.take(&heard(r#"{"b":2}"#), now(2), None, usize::MAX);
+    let full = entry.take(&heard(r#"{"c":[2]}"#), now(3), None, 0);
+    assert_eq!(full.crowded_out, 1);
+    let kept_now = entry.hand_over_whole(&sn, Some(kept_now)).latest.unwrap();
+    assert_eq!(kept_now.to_values(), r#"{"b":2}"#);
+    // And once there is room, all of it is in memory again, and what was lost is forgotten.
+    assert_eq!(entry.recall(earlier(r#"{"b":0,"d":4}"#), usize::MAX), 0);
+    assert_eq!(entry.latest.to_values(), r#"{"b":2,"d":4}"#);
+    assert_eq!((entry.earlier, entry.held_bytes()), (Earlier::Held, entry.latest.held_bytes()));
+    entry.take(&heard(r#"{"d":5}"#), now(4), None, 0);
+    assert_eq!(entry.hand_over(&sn).unwrap().latest.unwrap().to_values(), r#"{"b":2,"d":5}"#);
+}
+
+#[test]
+fn a_device_that_makes_names_up_where_there_is_no_room_is_not_remembered_without_bound() {
+    let mut entry = entry();
+    for number in 0..5_000 {
+        let data = format!(r#"{{"key-{number}":{number}}}"#);
+        let state = Heard::new(Source::State, None, &data);
+        entry.take(&state, now(number), None, 0);
+        assert!(entry.held_bytes() < 16 * 1024);
+    }
+    assert_eq!(entry.recall(earlier(r#"{"key-1":0,"other":1}"#), usize::MAX), 0);
+    assert_eq!(entry.latest.to_values(), "{}", "nothing of it can be told apart any more");
+}
+
+#[test]
+fn a_state_that_finds_no_room_and_comes_again_is_kept_once() {
+    let mut entry = entry();
+    let states = [r#"{"a":1}"#, r#"{"b":1,"c":2}"#, r#"{"b":1}"#];
+    for copy in 0..100 {
+        for state in states {
+            entry.take(&Heard::new(Source::State, None, state), now(copy * 8_000), ROOM, 0);
+        }
+    }
+    assert_eq!(kept(&mut entry), states.len());
+    for (said, count) in [(r#"{"a":2}"#, 1), (r#"{"a":2}"#, 0), (r#"{"a":1}"#, 1)] {
+        entry.take(&Heard::new(Source::State, None, said), now(900_000), ROOM, 0);
+        assert_eq!(kept(&mut entry), count, "{said}");
+    }
 }

@@ -13,7 +13,7 @@ use utmos_core::{
 };
 
 use crate::{
-    app::{Answer, Api, PATIENCE, TestApp, unix_seconds},
+    app::{Answer, Api, PATIENCE, TestApp, put_gateway, unix_seconds},
     dock::PretendDock,
     routes::assert_refused,
 };
@@ -390,6 +390,67 @@ async fn a_tenant_that_fills_what_is_held_of_the_latest_takes_nothing_from_anoth
         blocks += latest["blocks"].as_object().unwrap().len() as u64;
     }
     assert_eq!(blocks + left_out, 60);
+}
+
+#[tokio::test]
+async fn a_device_that_comes_back_to_a_full_share_loses_nothing_that_it_told_before() {
+    let app =
+        TestApp::start_with(&["telemetry.flush_seconds=1", "telemetry.latest_bytes_max=1048576"])
+            .await;
+    let dock = app.dock("DOCK-1").await;
+    for data in [json!({"mode_code": 1, "gone": 1}), json!({"stays": {"a": [1, 2]}, "text": "x"})] {
+        tell(&dock, "DOCK-1", "osd", data).await;
+    }
+    until(&app.api, &path("DOCK-1"), |body| value_of(body, "text") == "x").await;
+    dock.leave().await;
+    let app = app.restart().await;
+    assert_eq!(app.api.get("/readyz").await.body["warnings"], Value::Null);
+
+    // Others of the tenant take all the room there is, down to the last hundred bytes.
+    put_gateway(&*app.store, app.api.given.tenant, "DOCK-3").await;
+    app.credential(|_| {}).await;
+    let mut loud = app.dock("DOCK-2").await;
+    loud.report_aircraft("AIR-2").await;
+    let mut third = app.dock("DOCK-3").await;
+    third.report_aircraft("AIR-3").await;
+    let noise = |name: String, bytes: usize| json!({name: "x".repeat(bytes)});
+    for (dock, device) in
+        [(&loud, "DOCK-2"), (&loud, "AIR-2"), (&third, "DOCK-3"), (&third, "AIR-3")]
+    {
+        for number in 0..(if device == "AIR-3" { 3 } else { 15 }) {
+            tell(dock, device, "osd", noise(format!("noise-{number}"), 16_000)).await;
+        }
+    }
+    let mut put = 0;
+    for bytes in [8_000, 4_000, 2_000, 1_000, 500, 250, 120, 60, 30, 10, 1] {
+        for number in 0..5 {
+            tell(&third, "AIR-3", "osd", noise(format!("{bytes}-{number}"), bytes)).await;
+            put += bytes;
+        }
+    }
+    assert!(put < 128_000);
+    let is_full = async || {
+        while app.metric("utmos_telemetry_latest_left_out_total").await == "0" {
+            tokio::time::sleep(LOOK_WAIT).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, is_full()).await.expect("it is never full");
+    let warnings = app.api.get("/readyz").await.body["warnings"].to_string();
+    assert!(warnings.contains("telemetry.latest_bytes_max"), "{warnings}");
+
+    let dock = app.dock("DOCK-1").await;
+    tell(&dock, "DOCK-1", "osd", json!({"gone": "x".repeat(100_000)})).await;
+    let as_before = |body: &Value| {
+        let told = ["mode_code", "stays", "text", "gone"].map(|key| value_of(body, key));
+        told == [json!(1), json!({"a": [1, 2]}), json!("x"), Value::Null]
+    };
+    until(&app.api, &path("DOCK-1"), as_before).await;
+    // What is kept now is no less, and what is not true any more is not among it.
+    let history = format!("{}/history", path("DOCK-1"));
+    until(&app.api, &history, |body| count(body) == 3).await;
+    let app = app.restart().await;
+    let latest = app.api.get(&path("DOCK-1")).await.body;
+    assert!(as_before(&latest), "{latest:#}");
 }
 
 #[tokio::test]
