@@ -26,6 +26,8 @@ mod request_id;
 mod requests;
 mod requests_reply;
 mod requests_rules;
+#[cfg(test)]
+mod scripted_history;
 mod serve;
 mod signed;
 mod telemetry;

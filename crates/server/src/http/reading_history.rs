@@ -47,7 +47,8 @@ pub struct ReadingHistory {
 
 /// A question that is being answered.
 pub struct Question {
-    _of_tenant: OwnedSemaphorePermit,
+    /// Also held by a read that goes on after whoever asked has hung up.
+    of_tenant: Arc<OwnedSemaphorePermit>,
     reads: Arc<Semaphore>,
 }
 
@@ -76,15 +77,16 @@ impl ReadingHistory {
                 Problem::new(Code::Overloaded, message).retry_after(OVERLOADED_RETRY_SECONDS)
             );
         };
-        Ok(Question { _of_tenant: of_tenant, reads: self.reads.clone() })
+        Ok(Question { of_tenant: Arc::new(of_tenant), reads: self.reads.clone() })
     }
 }
 
 impl Question {
-    /// Reads a little, and does with it on the same kind of thread what is to be done.
+    /// Reads a little, and does with it on the same kind of thread what is to be done. What is being read is read to its end
+    /// whether somebody waits for it or not, and counts until then.
     pub async fn read<T: Send + 'static>(
         &self,
-        store: &dyn TelemetryStore,
+        store: Arc<dyn TelemetryStore>,
         range: SampleRange,
         work: impl FnOnce(SamplesRead) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -92,13 +94,17 @@ impl Question {
             StoreError::Unavailable(format!("reading the history was broken off: {err}"))
         };
         let turn = self.reads.clone().acquire_owned().await.map_err(|err| broken(&err))?;
-        let read = store.samples(range, PIECES_A_READ, BYTES_A_READ).await?;
-        let done = tokio::task::spawn_blocking(move || {
-            let done = work(read);
-            drop(turn);
-            done
+        let held = (turn, self.of_tenant.clone());
+        let reading = tokio::spawn(async move {
+            let read = store.samples(range, PIECES_A_READ, BYTES_A_READ).await?;
+            let done = tokio::task::spawn_blocking(move || {
+                let done = work(read);
+                drop(held);
+                done
+            });
+            done.await.map_err(|err| broken(&err))
         });
-        done.await.map_err(|err| broken(&err))
+        reading.await.map_err(|err| broken(&err))?
     }
 
     /// The answer. The question counts until it has left.
@@ -123,9 +129,10 @@ impl Question {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use http_body_util::BodyExt;
+    use utmos_core::{id::DeviceSn, time::Timestamp};
     use uuid::Uuid;
 
-    use super::*;
+    use super::{super::scripted_history::ScriptedHistory, *};
 
     #[tokio::test]
     async fn a_tenant_that_does_not_take_its_answers_waits_and_nobody_else_does() {
@@ -155,5 +162,62 @@ mod tests {
                 .push(reading.begin(one).await.unwrap().answer("application/json", &0).into_body());
         }
         assert!(reading.begin(one).await.is_err());
+    }
+
+    fn range(tenant: TenantId) -> SampleRange {
+        let (from, to) = (Timestamp::from_millis(0), Timestamp::from_millis(1));
+        SampleRange { tenant, device: DeviceSn::parse("D1").unwrap(), from, to, begin: None }
+    }
+
+    async fn soon<T>(doing: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(30), doing).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_read_counts_until_its_end_also_where_whoever_asked_has_hung_up() {
+        let turn_wait = Duration::from_millis(1);
+        let reading = Arc::new(ReadingHistory { turn_wait, ..ReadingHistory::default() });
+        let [one, other] = [1, 2].map(|number| TenantId::new(Uuid::from_u128(number)));
+        // Reads that take until they are let go on.
+        let [begun, go_on] = [(); 2].map(|()| Arc::new(Semaphore::new(0)));
+        let (has_begun, may_go_on) = (begun.clone(), go_on.clone());
+        let slow = Arc::new(ScriptedHistory(move |_| {
+            has_begun.add_permits(1);
+            let may_go_on = may_go_on.clone();
+            Box::pin(async move {
+                may_go_on.acquire().await.unwrap().forget();
+                SamplesRead::default()
+            }) as _
+        }));
+        let ask = |tenant| {
+            let (reading, slow) = (reading.clone(), slow.clone());
+            tokio::spawn(async move {
+                let question = reading.begin(tenant).await.unwrap();
+                question.read(slow, range(tenant), |_| ()).await.unwrap();
+            })
+        };
+        for _ in 0..READS_MAX {
+            let asking = ask(one);
+            soon(begun.acquire()).await.unwrap().forget();
+            asking.abort();
+            assert!(soon(asking).await.unwrap_err().is_cancelled());
+        }
+        // Both are being read still, and count as reads and as questions of their tenant.
+        assert_eq!(reading.reads.available_permits(), 0);
+        let mut questions = Vec::new();
+        for _ in READS_MAX..OF_TENANT_MAX {
+            questions.push(reading.begin(one).await.unwrap());
+        }
+        assert!(reading.begin(one).await.is_err());
+        let waiting = ask(other);
+        go_on.add_permits(READS_MAX + 1);
+        soon(waiting).await.unwrap();
+        assert_eq!(
+            soon(reading.reads.acquire_many(READS_MAX as u32)).await.unwrap().num_permits(),
+            READS_MAX
+        );
+        let again = reading.of.lock().unwrap()[&one].clone();
+        let freed = soon(again.acquire_many(READS_MAX as u32)).await.unwrap();
+        assert_eq!(freed.num_permits(), READS_MAX);
     }
 }

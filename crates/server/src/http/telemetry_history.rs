@@ -102,7 +102,7 @@ pub async fn list_samples(
                 begin: wanted.page.cursor,
             };
             let question = app.reading.begin(caller.tenant()).await?;
-            let found = wanted.gather(&*app.history, &question, range).await;
+            let found = wanted.gather(app.history.clone(), &question, range).await;
             let page = found.map_err(|error| Problem::store(&error))?;
             Ok(question.answer("application/json", &page))
         })
@@ -177,7 +177,7 @@ impl SampleView {
 impl Wanted {
     async fn gather(
         self,
-        store: &dyn TelemetryStore,
+        store: Arc<dyn TelemetryStore>,
         question: &Question,
         range: SampleRange,
     ) -> Result<SamplePage, StoreError> {
@@ -190,7 +190,7 @@ impl Wanted {
                 (page, goes_on)
             };
             let goes_on;
-            (page, goes_on) = question.read(store, range, work).await?;
+            (page, goes_on) = question.read(store.clone(), range, work).await?;
             match goes_on {
                 GoesOn::At(place) => begin = Some(place),
                 GoesOn::InNextPage(next) => {

@@ -31,6 +31,9 @@ use super::{
 
 /// Longest range. A flight lasts less than an hour.
 const RANGE_MAX: Duration = Duration::from_secs(6 * 3600);
+/// Bytes of the history that are read for one track: what an aircraft tells in three hours under direct control, or in a
+/// range as long as it may be without. One that never stops talking has four times as much kept of it.
+const BYTES_MAX: usize = 96 * 1024 * 1024;
 
 /// A track as a GeoJSON feature (RFC 7946).
 #[derive(Debug, Serialize, ToSchema)]
@@ -127,8 +130,11 @@ pub async fn get_track(
                 begin: None,
             };
             let question = app.reading.begin(caller.tenant()).await?;
-            let positions = positions(&*app.history, &question, range).await;
-            let track = asked.draw(&positions.map_err(|error| Problem::store(&error))?);
+            let positions = positions(app.history.clone(), &question, range).await;
+            let track = match positions.map_err(|error| Problem::store(&error))? {
+                Positions::All(positions) => asked.draw(&positions),
+                Positions::TooMuch { until } => return Err(asked.too_much(until)),
+            };
             Ok(question.answer("application/geo+json", &track))
         })
         .await
@@ -195,26 +201,51 @@ fn during(
     Ok(Asked { device, from, to, command: Some(spec.id) })
 }
 
+/// What was found in a range.
+enum Positions {
+    /// Where the device was.
+    All(Vec<Position>),
+    /// More is kept of the range than is read for a track: before this time it would have been little enough.
+    TooMuch { until: Timestamp },
+}
+
 async fn positions(
-    store: &dyn TelemetryStore,
+    store: Arc<dyn TelemetryStore>,
     question: &Question,
     mut range: SampleRange,
-) -> Result<Vec<Position>, StoreError> {
-    let mut track = Track::default();
+) -> Result<Positions, StoreError> {
+    let (mut track, mut bytes_read) = (Track::default(), 0_usize);
     loop {
         let work = move |read: SamplesRead| {
             let found = read.samples.iter().filter_map(|(_, one)| position_of(&one.values, one.at));
             found.for_each(|position| track.push(position));
-            (track, read.rest)
+            (track, read.rest, read.bytes)
         };
-        (track, range.begin) = question.read(store, range.clone(), work).await?;
-        if range.begin.is_none() {
-            return Ok(track.finish());
+        let bytes;
+        (track, range.begin, bytes) = question.read(store.clone(), range.clone(), work).await?;
+        bytes_read += bytes;
+        match range.begin {
+            None => return Ok(Positions::All(track.finish())),
+            Some(rest) if BYTES_MAX <= bytes_read => {
+                return Ok(Positions::TooMuch { until: rest.first });
+            }
+            Some(_) => {}
         }
     }
 }
 
 impl Asked {
+    fn too_much(&self, until: Timestamp) -> Problem {
+        let field = if self.command.is_some() { "query:command_id" } else { "query:to" };
+        let problem = format!(
+            "names a range of which more than {} MiB of telemetry are kept; ask for less of it at a time, with from={} and \
+             to={until} first",
+            BYTES_MAX >> 20,
+            self.from,
+        );
+        Problem::invalid(vec![Detail::new(field, &problem)])
+    }
+
     fn draw(&self, positions: &[Position]) -> TrackView {
         let coordinates: Vec<Value> = positions.iter().map(coordinates_of).collect();
         let geometry = match coordinates.as_slice() {
@@ -240,4 +271,67 @@ fn coordinates_of(position: &Position) -> Value {
     let mut numbers = vec![position.longitude, position.latitude];
     numbers.extend(position.height);
     numbers.into()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use utmos_core::{id::TenantId, ports::SamplePlace};
+    use uuid::Uuid;
+
+    use super::{
+        super::{
+            problem::Code, reading_history::ReadingHistory, scripted_history::ScriptedHistory,
+        },
+        *,
+    };
+
+    const PIECE_BYTES: usize = 4 * 1024 * 1024;
+
+    /// What is drawn of a range of so many pieces, one a minute.
+    async fn drawn(pieces: i64) -> Positions {
+        let tenant = TenantId::new(Uuid::from_u128(1));
+        let minute = |number: i64| Timestamp::from_millis(number * 60_000);
+        let history = ScriptedHistory(move |range: SampleRange| {
+            let piece = range.begin.map_or(0, |place| place.piece);
+            let next = piece + 1;
+            let rest = SamplePlace { first: minute(next), piece: next, index: 0 };
+            let rest = (next < pieces).then_some(rest);
+            let read = SamplesRead { samples: Vec::new(), pieces: 1, bytes: PIECE_BYTES, rest };
+            Box::pin(async move { read }) as _
+        });
+        let range = SampleRange {
+            tenant,
+            device: DeviceSn::parse("AIR-1").unwrap(),
+            from: minute(0),
+            to: minute(pieces),
+            begin: None,
+        };
+        let question = ReadingHistory::default().begin(tenant).await.unwrap();
+        positions(Arc::new(history), &question, range).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn more_than_is_read_for_a_track_is_refused_with_the_range_that_is_not_too_much() {
+        let most = (BYTES_MAX / PIECE_BYTES) as i64;
+        let Positions::All(none) = drawn(most).await else { panic!("it is not too much") };
+        assert!(none.is_empty());
+        let Positions::TooMuch { until } = drawn(most + 1).await else { panic!("it is too much") };
+        assert_eq!(until, Timestamp::from_millis(most * 60_000));
+        let asked = |command| Asked {
+            device: DeviceSn::parse("AIR-1").unwrap(),
+            from: Timestamp::from_millis(0),
+            to: Timestamp::from_millis(1),
+            command,
+        };
+        for (command, field) in
+            [(None, "query:to"), (Some(CommandId::new(Uuid::nil())), "query:command_id")]
+        {
+            let problem = asked(command).too_much(until);
+            assert_eq!((problem.code, &*problem.details[0].field), (Code::ValidationFailed, field));
+            let text = &problem.details[0].problem;
+            let remedy = "with from=1970-01-01T00:00:00.000Z and to=1970-01-01T00:24:00.000Z first";
+            assert!(text.ends_with(remedy), "{text}");
+        }
+    }
 }
