@@ -322,7 +322,7 @@ impl Server {
             Broking::Own(broker) => Some(broker.dismissals()),
             Broking::Other(_) => None,
         };
-        tell_of_changes(&directory, dismissals, &fleet, &events);
+        tell_of_changes(&directory, dismissals, &fleet, &events, &telemetry);
         tasks.spawn(follow(directory.clone(), stopping.clone()));
         tasks.spawn(fleet.clone().run(stopping.clone()));
         tasks.spawn(forget_nonces(parts.store.clone(), parts.clock.clone(), stopping.clone()));
@@ -598,12 +598,14 @@ fn tell_of_changes(
     dismissals: Option<Dismissals>,
     fleet: &Arc<Fleet>,
     events: &Arc<Events>,
+    telemetry: &Arc<Telemetry>,
 ) {
     if let Some(dismissals) = dismissals {
         fleet.dismisses(move |sn| dismissals.dismiss(sn.as_str()));
     }
     // They and the broker have the directory, so the directory must have none of them.
     let (fleet, events) = (Arc::downgrade(fleet), Arc::downgrade(events));
+    let telemetry = Arc::downgrade(telemetry);
     directory.tell(move |changes: &[DeviceChange]| {
         tracing::info!("credentials or devices changed");
         let Some(fleet) = fleet.upgrade() else { return };
@@ -616,6 +618,9 @@ fn tell_of_changes(
         fleet.changed(changes);
         if let Some(events) = events.upgrade() {
             events.changed(changes);
+        }
+        if let Some(telemetry) = telemetry.upgrade() {
+            telemetry.changed(changes);
         }
     });
 }

@@ -7,6 +7,7 @@
 //! The driver must never publish what is not claimed on disk, never publish twice, and never let go of a command that
 //! still needs care.
 
+mod between;
 mod confided;
 mod doubt;
 mod elsewhere;
@@ -186,10 +187,7 @@ struct State {
     /// gateway was accepted after what was found first.
     order_found: u64,
     last_emergencies: LastEmergencies,
-    /// The last `seq` of each gateway's drc/down.
-    drc_seq: BTreeMap<GatewaySn, u64>,
-    /// How each aircraft was last seen.
-    flights: BTreeMap<DeviceSn, FlightMode>,
+    between: between::Between,
     /// What the store may hold although it did not say so.
     doubts: doubt::Doubts,
     /// How many commands of each gateway are being accepted that are no emergencies.
@@ -253,8 +251,7 @@ impl Driver {
                 order: FIRST_ORDER,
                 order_found: 0,
                 last_emergencies: LastEmergencies::default(),
-                drc_seq: BTreeMap::new(),
-                flights: BTreeMap::new(),
+                between: between::Between::default(),
                 doubts: doubt::Doubts::default(),
                 accepting: BTreeMap::new(),
             }),
@@ -342,6 +339,14 @@ impl Driver {
             self.inner.give_turn(&gateway);
         }
         answer
+    }
+
+    /// A device is none of ours any more, or never came to be: nothing is remembered of it. That an emergency came is, for
+    /// what was accepted before may still wait.
+    pub fn forget(&self, device: &DeviceSn) {
+        let mut state = self.inner.lock();
+        state.presence.forget(&device.to_gateway());
+        state.between.forget(device);
     }
 
     /// Whether a gateway is there.
@@ -500,7 +505,7 @@ impl Driver {
     pub fn flight_mode(&self, gateway: &GatewaySn, aircraft: &DeviceSn, mode: FlightMode) {
         let holders: Vec<CommandId> = {
             let mut state = self.inner.lock();
-            let before = state.flights.insert(aircraft.clone(), mode);
+            let before = state.between.sees(gateway, aircraft, mode);
             let landed = match (before, mode) {
                 (Some(FlightMode::Flying | FlightMode::Homing), FlightMode::Down) => true,
                 (Some(FlightMode::Homing), FlightMode::Flying) => false,

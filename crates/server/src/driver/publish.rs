@@ -229,11 +229,7 @@ impl Inner {
         let state = &mut *guard;
         let seq = match downlink::given_seq(&spec.payload) {
             Some(seq) => seq,
-            None => {
-                let last = state.drc_seq.entry(key.gateway.clone()).or_insert(0);
-                *last += 1;
-                *last
-            }
+            None => state.between.next_number(&key.gateway),
         };
         if let Some(lane) = state.lanes.get_mut(key) {
             lane.set_seq(spec.id, Some(seq));

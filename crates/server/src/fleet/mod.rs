@@ -193,7 +193,7 @@ impl Fleet {
         }
         drop(held);
         for change in changes.iter().filter(|change| change.what == Changed::Removed) {
-            self.forget(&change.sn.to_gateway());
+            self.forget(&change.sn);
         }
         // Of one that has joined while it was connected, nothing else may be heard for a while.
         for change in changes.iter().filter(|change| change.what == Changed::Added) {
@@ -202,10 +202,10 @@ impl Fleet {
         self.codes.notify_one();
     }
 
-    /// A gateway is none of ours any more, or never came to be: what was held of it in memory goes.
-    fn forget(&self, gateway: &GatewaySn) {
-        self.parts.driver.presence(|book, _| (book.forget(gateway), Vec::new()));
-        self.parts.directory.forget_model(gateway);
+    /// A device is none of ours any more, or never came to be: what was held of it in memory goes.
+    fn forget(&self, device: &DeviceSn) {
+        self.parts.driver.forget(device);
+        self.parts.directory.forget_model(&device.to_gateway());
     }
 
     /// How a device stands.

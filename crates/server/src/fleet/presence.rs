@@ -329,4 +329,26 @@ mod tests {
         assert_eq!(book.looks, before + 2);
         assert_eq!(book.online(), 9_999);
     }
+
+    #[test]
+    fn those_that_are_only_heard_cost_one_look_a_window_however_much_they_say() {
+        let mut book = book();
+        let all: Vec<DeviceSn> = (0..1_000).map(|n| sn(&format!("DOCK-{n:04}"))).collect();
+        let until =
+            |second| Standing::There { until: Some(Mono::from_millis((second + 60) * 1_000)) };
+        let mut told = 0;
+        for second in 0..180 {
+            let now = at(second * 1_000);
+            for sn in book.take_due(now.mono) {
+                told += usize::from(book.look(&sn, until(second - 1), now).is_some());
+            }
+            for sn in &all {
+                if !book.is_settled(sn, false) {
+                    told += usize::from(book.look(sn, until(second), now).is_some());
+                }
+            }
+        }
+        assert_eq!((told, book.online()), (1_000, 1_000), "each came once");
+        assert!(book.looks <= 4 * 1_000, "{} looks after 180,000 messages", book.looks);
+    }
 }

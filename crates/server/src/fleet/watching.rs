@@ -210,7 +210,7 @@ impl Fleet {
                     self.dismiss(&gateway);
                     // Not if somebody has registered it meanwhile.
                     if self.parts.directory.tenant_of(&gateway).is_none() {
-                        self.forget(&gateway);
+                        self.forget(&gateway.to_device());
                     }
                 }
             }

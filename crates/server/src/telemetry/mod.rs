@@ -32,7 +32,7 @@ use self::{
     fullness::Fullness,
 };
 use crate::{
-    directory::Directory,
+    directory::{Changed, DeviceChange, Directory},
     link::{Listener, Said},
     shares::Room,
 };
@@ -157,6 +157,23 @@ impl Telemetry {
     #[must_use]
     pub fn latest_bytes(&self) -> usize {
         self.latest_held().taken()
+    }
+
+    /// The registry has changed, and that counts: of a device that is another's, or nobody's, nothing stays in memory but what
+    /// waits to be kept for the tenant it was.
+    pub fn changed(&self, changes: &[DeviceChange]) {
+        for change in changes {
+            match change.what {
+                Changed::Moved { .. } | Changed::Removed => {
+                    let former = self.shard(shard_of(&change.sn)).remove(&change.sn);
+                    if let Some(mut former) = former {
+                        self.leave_over(&change.sn, &mut former);
+                        self.let_go(&former);
+                    }
+                }
+                Changed::Added | Changed::AddedOverNewcomer | Changed::Login => {}
+            }
+        }
     }
 
     /// Devices in memory.

@@ -2,11 +2,16 @@
 
 use serde_json::json;
 use tokio::sync::mpsc;
+use utmos_core::{
+    id::DeviceSn,
+    ports::{DeviceOrder, Ordered},
+};
 use utmos_mqtt::{Client, ClientConfig, Password, Qos, Will};
 
 use crate::{
-    app::{PASSWORD, PATIENCE, TestApp},
+    app::{PASSWORD, PATIENCE, TestApp, order, put_gateway},
     devices_api::shown,
+    dock::PretendDock,
 };
 
 async fn figure(app: &TestApp, name: &str) -> u64 {
@@ -71,6 +76,42 @@ async fn a_dock_and_its_aircraft_come_and_go_once_however_often_they_say_so() {
         let told = tokio::time::timeout(PATIENCE, told).await.expect("not all is told");
         assert_eq!(told, expected, "{sn}");
     }
+}
+
+/// Of the numbers of direct control it shows on the wire; how aircraft fly is held beside them.
+#[tokio::test]
+async fn nothing_is_held_of_what_was_removed_and_it_begins_anew_when_it_is_back() {
+    let app = TestApp::start_with(&["telemetry.flush_seconds=300"]).await;
+    let tenant = app.api.given.tenant;
+    let mut dock = app.dock("DOCK-1").await;
+    dock.report_aircraft("AIR-1").await;
+    dock.osd("DOCK-1", json!({"mode_code": 0})).await;
+    dock.osd("AIR-1", json!({"mode_code": 5, "height": 50})).await;
+    until(&app, "telemetry_devices", 2).await;
+    until(&app, "devices_online", 2).await;
+    let steer = async |dock: &mut PretendDock| {
+        app.api.create("DOCK-1", "drc_initial_state_subscribe", json!({}), json!({})).await.id();
+        dock.command().await.body["seq"].clone()
+    };
+    assert_eq!((steer(&mut dock).await, steer(&mut dock).await), (json!(1), json!(2)));
+    shown(&app.api, "AIR-1", |one| one["online"] == true).await;
+
+    for sn in ["AIR-1", "DOCK-1"] {
+        let sn = DeviceSn::parse(sn).unwrap();
+        let removed = order(&*app.store, DeviceOrder::Remove { sn, tenant }).await;
+        assert!(matches!(removed, Ordered::Done(_)), "{removed:?}");
+    }
+    dock.cut().await;
+    for name in ["telemetry_devices", "telemetry_latest_bytes", "devices_online"] {
+        until(&app, name, 0).await;
+    }
+    put_gateway(&*app.store, tenant, "DOCK-1").await;
+    app.credential(|_| {}).await;
+    let mut dock = app.dock("DOCK-1").await;
+    until(&app, "devices_online", 1).await;
+    assert_eq!(steer(&mut dock).await, 1);
+    let latest = app.api.get("/api/v1/open/devices/DOCK-1/telemetry").await.body;
+    assert_eq!(latest["blocks"], json!({}));
 }
 
 /// That a device has gone is known here, and waits for no store.
