@@ -22,6 +22,18 @@ impl Method {
     pub fn mask(&self, payload: &Value) -> Value {
         masked(Known::Fields(&self.payload), payload, 1)
     }
+
+    /// Whether anything of a payload could be replaced, by a look at its text alone: most commands hold no secret, and
+    /// need not be taken apart to know that.
+    #[must_use]
+    pub fn may_hold_secrets(&self, payload: &str) -> bool {
+        self.payload.iter().any(holds_a_secret) || may_name_a_secret(payload)
+    }
+}
+
+fn holds_a_secret(field: &Field) -> bool {
+    let mut inner = field.items.as_deref().into_iter().chain(&field.fields);
+    field.secret.is_some() || inner.any(holds_a_secret)
 }
 
 /// The same of what devices say, ask and are told: licences, binding codes, temporary credentials.
@@ -248,6 +260,7 @@ pub(super) fn abridge(value: &Value, chars_max: usize) -> Value {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use serde_json::json;
 
     use super::*;
@@ -269,6 +282,30 @@ mod tests {
         for kept in ["app_id", "fingerprint", "s3.example", "files.example", "3600", "\"b\""] {
             assert!(text.contains(kept), "{kept}: {text}");
         }
+    }
+
+    #[test]
+    fn a_payload_of_which_something_is_hidden_looks_like_it_from_outside() {
+        let catalogue = crate::catalogue::Catalogue::embedded().unwrap();
+        let values = [
+            json!({}),
+            json!({"height": 5, "list": [{"x": 1}]}),
+            json!({"unknown": [{"Device_Password": "hush"}]}),
+            json!({"url": "https://host/x?sig=hush", "file": {"url": "https://host/x", "fingerprint": "f"}}),
+            json!({"mqtt_broker": {"password": "hush"}, "url_type": 1}),
+        ];
+        let (mut hidden, mut passed_over) = (0, 0);
+        for method in catalogue.methods() {
+            for value in &values {
+                let is_hidden = method.mask(value) != *value;
+                let may = method.may_hold_secrets(&value.to_string());
+                assert!(may || !is_hidden, "{}: {value}", method.name);
+                hidden += usize::from(is_hidden);
+                passed_over += usize::from(!may);
+            }
+            assert!(method.may_hold_secrets(r#"{"s\u0065cret":1}"#));
+        }
+        assert!(hidden > 0 && passed_over > catalogue.methods().count(), "{hidden} {passed_over}");
     }
 
     #[test]

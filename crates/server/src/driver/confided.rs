@@ -46,8 +46,9 @@ impl Told {
 impl Confided {
     /// Notes what a command says in confidence.
     pub(super) fn note(&self, spec: &Spec, catalogue: &Catalogue, now: Mono) {
-        // Most commands say nothing at all.
-        if spec.payload.len() <= "{}".len() {
+        // Most commands say nothing in confidence, and are not taken apart once more to learn that.
+        let method = catalogue.method(&spec.method);
+        if !method.is_some_and(|method| method.may_hold_secrets(&spec.payload)) {
             return;
         }
         let Some(secrets) = Hidden::of(spec, catalogue).secrets() else { return };
