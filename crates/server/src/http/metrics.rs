@@ -15,7 +15,16 @@ use axum::{
 };
 
 use super::App;
-use crate::durations::CLASSES;
+use crate::durations::{CLASSES, Durations};
+
+/// What of the API is timed: the server's own part, without the network and the wait for a processor before it.
+#[derive(Debug, Default)]
+pub struct Times {
+    /// From a signature that is right to the answer with a device's latest.
+    pub latest: Durations,
+    /// Until the store has the nonce of a request that only reads, which its answer waits for.
+    pub nonce: Durations,
+}
 
 /// Figures for a monitoring system.
 #[utoipa::path(
@@ -171,6 +180,16 @@ fn render(app: &App) -> String {
         ("store_accept", "Time until the store has answered about a new command", &driver.accept),
         ("store_advance", "Time until the store has answered about a change", &driver.advance),
         ("device_request_reply", "Time from a request to its automatic answer", &desk.answer),
+        (
+            "store_nonce",
+            "Time until the store has the nonce of a request that reads",
+            &app.times.nonce,
+        ),
+        (
+            "http_latest",
+            "Time from a right signature to the answer with a latest",
+            &app.times.latest,
+        ),
         ("publish", "Time until the broker has given its word on a message", &driver.publish),
     ];
     for (name, help, durations) in durations {

@@ -59,6 +59,7 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use self::hidden::{Hidden, Secrets};
+pub use self::metrics::Times;
 pub use self::reading_history::ReadingHistory;
 pub use self::serve::{HttpServer, Limits as ServeLimits};
 use crate::{
@@ -96,6 +97,8 @@ pub struct App {
     pub history: Arc<dyn TelemetryStore>,
     /// Who reads it.
     pub reading: ReadingHistory,
+    /// How long answers take.
+    pub times: Times,
     /// What happens at devices.
     pub events: Arc<Events>,
     /// What alarms mean.

@@ -127,7 +127,7 @@ impl Signed {
         // The answer may be long in coming.
         drop(body);
         allow(app, &caller)?;
-        let nonce = spend(app, &caller);
+        let nonce = app.times.nonce.of(spend(app, &caller));
         let permitted = permit(&caller, permission);
         let answer = async {
             permitted?;

@@ -84,28 +84,27 @@ pub async fn get_telemetry(
     RawQuery(query): RawQuery,
     signed: Signed,
 ) -> Result<Json<TelemetryView>, Problem> {
-    signed
-        .reading(&app, Permission::TelemetryRead, async |caller| {
-            let mut query = Query::read(query.as_deref(), &["fields"]);
-            let fields = query.take("fields", FIELDS_WANTED, parse_fields);
-            query.finish()?;
-            let device = devices::find(&app, &caller, &device)?.sn;
-            let latest = app.telemetry.latest(caller.tenant(), &device).await;
-            let latest = latest.map_err(|error| Problem::store(&error))?;
-            let now = app.clock.now();
-            let wanted = |key: &str| fields.as_ref().is_none_or(|fields| fields.contains(key));
-            let blocks = latest
-                .blocks()
-                .filter(|(key, _)| wanted(key))
-                .filter_map(|(key, block)| Some((key.to_owned(), BlockView::of(block, now)?)))
-                .collect();
-            Ok(Json(TelemetryView {
-                device_id: device.to_string(),
-                blocks,
-                updated_at: latest.updated_at().map(|at| at.to_string()),
-            }))
-        })
-        .await
+    let answer = signed.reading(&app, Permission::TelemetryRead, async |caller| {
+        let mut query = Query::read(query.as_deref(), &["fields"]);
+        let fields = query.take("fields", FIELDS_WANTED, parse_fields);
+        query.finish()?;
+        let device = devices::find(&app, &caller, &device)?.sn;
+        let latest = app.telemetry.latest(caller.tenant(), &device).await;
+        let latest = latest.map_err(|error| Problem::store(&error))?;
+        let now = app.clock.now();
+        let wanted = |key: &str| fields.as_ref().is_none_or(|fields| fields.contains(key));
+        let blocks = latest
+            .blocks()
+            .filter(|(key, _)| wanted(key))
+            .filter_map(|(key, block)| Some((key.to_owned(), BlockView::of(block, now)?)))
+            .collect();
+        Ok(Json(TelemetryView {
+            device_id: device.to_string(),
+            blocks,
+            updated_at: latest.updated_at().map(|at| at.to_string()),
+        }))
+    });
+    app.times.latest.of(answer).await
 }
 
 impl BlockView {

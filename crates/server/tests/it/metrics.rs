@@ -46,8 +46,10 @@ async fn queues_and_ports_are_measured() {
     dock.reply(&command, json!({"result": 0})).await;
     app.api.ended(&id).await;
     app.api.create("DOCK-2", "debug_mode_open", json!({}), json!({})).await.id();
+    app.api.get("/api/v1/open/devices/DOCK-1/telemetry").await;
     let text = metrics(&app.api).await;
-    for (name, count) in [("store_accept", 2.0), ("publish", 1.0)] {
+    assert!(value(&text, "utmos_store_nonce_seconds_count") >= 1.0);
+    for (name, count) in [("store_accept", 2.0), ("publish", 1.0), ("http_latest", 1.0)] {
         let name = format!("utmos_{name}_seconds");
         assert_eq!(value(&text, &format!("{name}_count")), count);
         assert_eq!(value(&text, &format!("{name}_bucket{{le=\"+Inf\"}}")), count);
