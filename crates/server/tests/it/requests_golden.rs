@@ -70,6 +70,12 @@ async fn every_type_is_answered_in_djis_shape() {
     ] {
         assert_eq!(answered(&mut dock, method, data).await, framed(method, want));
     }
+    // A refusal is on record as what it is.
+    let items =
+        crate::requests::until_listed(&app.api, "?request_type=storage_config_get", 1).await;
+    let told = json!({"result": 1, "output": "no object storage is configured"});
+    let shown = ["routing_decision", "reply_code", "standardized_reply"].map(|key| &items[0][key]);
+    assert_eq!(shown, [&json!("AUTO_REPLIED"), &json!("1"), &told]);
 }
 
 fn prepare(flight_id: &str, url: &str) -> Value {

@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::{
     app::{PATIENCE, TestApp},
     dock::PretendDock,
+    routes::assert_refused,
 };
 
 async fn metric(app: &TestApp, name: &str) -> u64 {
@@ -51,6 +52,28 @@ async fn what_an_aircraft_says_is_answered_while_two_gateways_have_it() {
     let answer = dock.message("/events_reply").await;
     assert_eq!((answer.tid(), answer.method()), ("t-1", "airsense_warning"));
     assert_eq!(metric(&app, "utmos_uplink_strangers_total").await, 0);
+}
+
+#[tokio::test]
+async fn a_command_for_an_aircraft_that_two_gateways_have_is_refused_until_one_of_them_has_it() {
+    let app = TestApp::start().await;
+    let (mut first, mut second) = (app.dock("DOCK-1").await, app.dock("DOCK-2").await);
+    first.report_aircraft("AIR-1").await;
+    second.report_aircraft("AIR-1").await;
+    let light = async |device: &str| {
+        app.api.create(device, "drc_initial_state_subscribe", json!({}), json!({})).await
+    };
+    let refused = light("AIR-1").await;
+    assert_refused(&refused, 400, "VALIDATION_FAILED");
+    let problem = refused.body["details"][0]["problem"].as_str().unwrap();
+    assert!(problem.contains("(DOCK-1, DOCK-2); address the gateway you mean"), "{problem}");
+    assert_eq!(refused.body["details"][0]["field"], "/device_id");
+    // By the gateway that is meant it goes, and by the aircraft once only one has it.
+    let id = light("DOCK-2").await.id();
+    assert_eq!(second.command().await.topic, "thing/product/DOCK-2/drc/down", "{id}");
+    second.report_nobody().await;
+    light("AIR-1").await.id();
+    assert_eq!(first.command().await.topic, "thing/product/DOCK-1/drc/down");
 }
 
 #[tokio::test]
