@@ -11,6 +11,7 @@ mod fault;
 mod fence;
 mod fleet;
 mod gather;
+mod history;
 mod job;
 mod limits;
 mod lives;
@@ -80,6 +81,7 @@ use crate::{
 };
 
 pub use self::{
+    history::PostgresHistory,
     open::PostgresOpenError,
     retention::WeeksTidied,
     tls::{TlsFault, TlsFiles},
@@ -137,9 +139,8 @@ impl PostgresStore {
         let sealer = Sealer::new(&config.master_key);
         open::prepare(&config, &tls, &sealer, Migrate::Yes).await?;
         let pool_of = |connections| {
-            open::pool(&config, &tls, connections).map_err(|why| PostgresOpenError::Unavailable {
-                database: config.url.to_string(),
-                why,
+            open::pool(&config, &tls, connections, "").map_err(|why| {
+                PostgresOpenError::Unavailable { database: config.url.to_string(), why }
             })
         };
         let (pool, beats) = (pool_of(config.connections.max(1))?, pool_of(1)?);

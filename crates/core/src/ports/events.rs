@@ -56,6 +56,7 @@ pub trait EventStore: Send + Sync {
     /// Every alarm that is raised, of all tenants.
     async fn alarms(&self) -> Result<Vec<Alarm>, StoreError>;
 
-    /// Forgets events received before this time, at most so many of the oldest; answers how many.
+    /// Forgets events received before this time, at most so many of the oldest; answers how many. What is kept by the week goes
+    /// by the week: once all of it is old, and then all of it.
     async fn forget_events(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError>;
 }

@@ -111,6 +111,11 @@ pub struct Tidied {
 /// moments. A process that dies costs nothing that was kept.
 #[async_trait]
 pub trait TelemetryStore: Send + Sync {
+    /// Whether several servers keep theirs here: then the one that holds a gateway keeps what its devices tell, and no other.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// Keeps this, all or nothing.
     async fn keep_telemetry(&self, told: Vec<DeviceTelemetry>) -> Result<(), StoreError>;
 
@@ -129,7 +134,7 @@ pub trait TelemetryStore: Send + Sync {
         bytes_max: usize,
     ) -> Result<SamplesRead, StoreError>;
 
-    /// Does a little of what the rules want. Never holds up what is to be kept for long.
+    /// Does a little of what the rules want. What is kept by the day may stay until all of its day is old. Never holds up what is to be kept for long.
     async fn tidy_telemetry(
         &self,
         rules: &TelemetryRules,

@@ -204,6 +204,21 @@ impl Latest {
         }
     }
 
+    /// Adds what another server heard of the same device: of each block the newer one counts. As [`Latest::recall_within`]
+    /// otherwise.
+    pub fn join_within(&mut self, other: Self, room: usize) -> Merged {
+        let held_max = self.held_bytes().saturating_add(room);
+        let mut merged = Merged::default();
+        for (key, block) in other.blocks {
+            if self.blocks.get(&key).is_none_or(|known| known.at < block.at) {
+                let value = block.value.clone();
+                self.put(&key, &value, block, held_max, &mut merged);
+            }
+        }
+        self.updated_at = self.updated_at.max(other.updated_at);
+        merged
+    }
+
     /// Every block, by name.
     pub fn blocks(&self) -> impl Iterator<Item = (&str, &Block)> {
         self.blocks.iter().map(|(key, block)| (&**key, block))

@@ -4,7 +4,7 @@
 //! A process that dies loses nothing it was told is kept.
 
 mod events;
-mod telemetry;
+pub(crate) mod telemetry;
 mod writer;
 
 use std::{

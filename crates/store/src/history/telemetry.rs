@@ -2,7 +2,7 @@
 
 mod pack;
 mod share;
-mod tidy;
+pub(crate) mod tidy;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,7 +15,7 @@ use utmos_core::{
         DeviceTelemetry, SamplePlace, SampleRange, SamplesRead, StoreError, TelemetryRules,
         TelemetryStore, Tidied,
     },
-    telemetry::{Latest, SPAN_MAX, Samples},
+    telemetry::{Latest, SPAN_MAX, Sample, Samples},
     time::Timestamp,
 };
 
@@ -24,29 +24,29 @@ use super::HistoryFile;
 use crate::sqlite::fault::to_store_error;
 
 /// One row of `telemetry`, ready to be written.
-struct Piece {
-    tenant: TenantId,
-    device: DeviceSn,
-    kind: DeviceKind,
-    merged: bool,
-    first: Timestamp,
-    last: Timestamp,
-    samples: usize,
-    bytes: usize,
-    body: Vec<u8>,
+pub(crate) struct Piece {
+    pub(crate) tenant: TenantId,
+    pub(crate) device: DeviceSn,
+    pub(crate) kind: DeviceKind,
+    pub(crate) merged: bool,
+    pub(crate) first: Timestamp,
+    pub(crate) last: Timestamp,
+    pub(crate) samples: usize,
+    pub(crate) bytes: usize,
+    pub(crate) body: Vec<u8>,
 }
 
 /// One row of `telemetry_latest`, ready to be written.
-struct Newest {
-    tenant: TenantId,
-    device: DeviceSn,
-    kind: DeviceKind,
-    at: Timestamp,
-    bytes: usize,
-    body: Vec<u8>,
+pub(crate) struct Newest {
+    pub(crate) tenant: TenantId,
+    pub(crate) device: DeviceSn,
+    pub(crate) kind: DeviceKind,
+    pub(crate) at: Timestamp,
+    pub(crate) bytes: usize,
+    pub(crate) body: Vec<u8>,
 }
 
-fn kind_code(kind: DeviceKind) -> i64 {
+pub(crate) fn kind_code(kind: DeviceKind) -> i64 {
     match kind {
         DeviceKind::Dock => 0,
         DeviceKind::RemoteController => 1,
@@ -55,7 +55,7 @@ fn kind_code(kind: DeviceKind) -> i64 {
 }
 
 impl Piece {
-    fn of(
+    pub(crate) fn of(
         tenant: TenantId,
         device: &DeviceSn,
         kind: DeviceKind,
@@ -123,23 +123,50 @@ impl Newest {
     }
 }
 
-fn whole(number: usize) -> i64 {
+pub(crate) fn whole(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn millis(wait: Duration) -> i64 {
+pub(crate) fn millis(wait: Duration) -> i64 {
     i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Packed bytes as they are read: how long they were, and what they are now.
-struct Packed {
-    bytes: i64,
-    body: Vec<u8>,
+pub(crate) struct Packed {
+    pub(crate) bytes: i64,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Packed {
-    fn samples(&self, first: Timestamp) -> Option<Vec<utmos_core::telemetry::Sample>> {
+    pub(crate) fn samples(&self, first: Timestamp) -> Option<Vec<Sample>> {
         Samples::read(first, &unpack(&self.body, self.bytes)?).ok()
+    }
+
+    /// What a device told last; nothing where it is damaged.
+    pub(crate) fn latest(&self, device: &DeviceSn) -> Option<Latest> {
+        let text = unpack(&self.body, self.bytes).and_then(|text| String::from_utf8(text).ok());
+        let latest = text.and_then(|text| Latest::parse(&text).ok());
+        if latest.is_none() {
+            passed_over(device, "what it told last");
+        }
+        latest
+    }
+
+    /// Adds those of its samples that are asked for.
+    pub(crate) fn add_to(
+        &self,
+        read: &mut SamplesRead,
+        range: &SampleRange,
+        begin: SamplePlace,
+        place: SamplePlace,
+    ) {
+        let Some(samples) = self.samples(place.first) else {
+            return passed_over(&range.device, "a few seconds of it");
+        };
+        let skipped = if place.piece == begin.piece { begin.index } else { 0 };
+        let within = samples.into_iter().enumerate().skip(skipped);
+        let within = within.filter(|(_, one)| range.from <= one.at && one.at < range.to);
+        read.samples.extend(within.map(|(index, sample)| (SamplePlace { index, ..place }, sample)));
     }
 }
 
@@ -160,13 +187,7 @@ fn read_latest(
         rows.next()?.map(|row| Ok(Packed { bytes: row.get(0)?, body: row.get(1)? })).transpose()
     })()
     .map_err(|err: rusqlite::Error| to_store_error(&err))?;
-    let Some(packed) = found else { return Ok(None) };
-    let text = unpack(&packed.body, packed.bytes).and_then(|text| String::from_utf8(text).ok());
-    let latest = text.and_then(|text| Latest::parse(&text).ok());
-    if latest.is_none() {
-        passed_over(device, "what it told last");
-    }
-    Ok(latest)
+    Ok(found.and_then(|packed: Packed| packed.latest(device)))
 }
 
 fn place_and_bytes(row: &Row<'_>) -> rusqlite::Result<(SamplePlace, usize)> {
@@ -180,19 +201,39 @@ fn packed(row: &Row<'_>) -> rusqlite::Result<Packed> {
     Ok(Packed { bytes: row.get(2)?, body: row.get(3)? })
 }
 
+/// Where reading begins.
+pub(crate) fn begin_of(range: &SampleRange) -> SamplePlace {
+    // A piece is no longer than this, so none that begins earlier reaches into the range.
+    let earliest = range.from.as_millis().saturating_sub(millis(SPAN_MAX));
+    let first = Timestamp::from_millis(earliest);
+    range.begin.unwrap_or(SamplePlace { first, piece: 0, index: 0 })
+}
+
+/// Packs what is to be kept: takes most of the time, and needs no transaction.
+pub(crate) async fn packed_rows(
+    told: Vec<DeviceTelemetry>,
+) -> Result<(Vec<Piece>, Vec<Newest>), StoreError> {
+    let packed = tokio::task::spawn_blocking(move || {
+        let (mut pieces, mut newest) = (Vec::new(), Vec::new());
+        for one in &told {
+            let DeviceTelemetry { tenant, device, kind, samples, latest } = one;
+            pieces.extend(
+                samples.iter().map(|piece| Piece::of(*tenant, device, *kind, false, piece)),
+            );
+            newest.extend(latest.as_ref().and_then(|latest| Newest::of(one, latest)));
+        }
+        (pieces, newest)
+    });
+    packed.await.map_err(|err| StoreError::Unavailable(format!("packing was broken off: {err}")))
+}
+
 fn read_samples(
     conn: &Connection,
     range: &SampleRange,
     pieces_max: usize,
     bytes_max: usize,
 ) -> Result<SamplesRead, StoreError> {
-    // A piece is no longer than this, so none that begins earlier reaches into the range.
-    let earliest = range.from.as_millis().saturating_sub(millis(SPAN_MAX));
-    let begin = range.begin.unwrap_or(SamplePlace {
-        first: Timestamp::from_millis(earliest),
-        piece: 0,
-        index: 0,
-    });
+    let begin = begin_of(range);
     let sql = "SELECT id, first_ms, bytes, body FROM telemetry
                WHERE tenant = ?1 AND device = ?2 AND first_ms >= ?3 AND first_ms < ?4 AND last_ms >= ?5
                  AND (first_ms > ?3 OR id >= ?6)
@@ -225,14 +266,7 @@ fn read_samples(
     })()
     .map_err(|err: rusqlite::Error| to_store_error(&err))?;
     for (place, packed) in pieces {
-        let Some(samples) = packed.samples(place.first) else {
-            passed_over(&range.device, "a few seconds of it");
-            continue;
-        };
-        let skipped = if place.piece == begin.piece { begin.index } else { 0 };
-        let within = samples.into_iter().enumerate().skip(skipped);
-        let within = within.filter(|(_, one)| range.from <= one.at && one.at < range.to);
-        read.samples.extend(within.map(|(index, sample)| (SamplePlace { index, ..place }, sample)));
+        packed.add_to(&mut read, range, begin, place);
     }
     Ok(read)
 }
@@ -240,21 +274,7 @@ fn read_samples(
 #[async_trait]
 impl TelemetryStore for HistoryFile {
     async fn keep_telemetry(&self, told: Vec<DeviceTelemetry>) -> Result<(), StoreError> {
-        // Packing takes most of the time, and needs no transaction.
-        let packed = tokio::task::spawn_blocking(move || {
-            let (mut pieces, mut newest) = (Vec::new(), Vec::new());
-            for one in &told {
-                let DeviceTelemetry { tenant, device, kind, samples, latest } = one;
-                pieces.extend(
-                    samples.iter().map(|piece| Piece::of(*tenant, device, *kind, false, piece)),
-                );
-                newest.extend(latest.as_ref().and_then(|latest| Newest::of(one, latest)));
-            }
-            (pieces, newest)
-        });
-        let (pieces, newest) = packed
-            .await
-            .map_err(|err| StoreError::Unavailable(format!("packing was broken off: {err}")))?;
+        let (pieces, newest) = packed_rows(told).await?;
         if pieces.is_empty() && newest.is_empty() {
             return Ok(());
         }

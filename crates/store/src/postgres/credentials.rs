@@ -14,7 +14,7 @@ use super::{
     PostgresStore,
     cells::{Cells, code, millis},
     fault::{Fault, pool_error},
-    rare::{execute, select},
+    rare::{answered, execute, select},
     registry::{lock, note},
     text::kept,
 };
@@ -135,8 +135,8 @@ async fn some(
     which: &str,
     api_id: Option<&str>,
 ) -> Result<Vec<Credential>, StoreError> {
-    let read = async {
-        let mut client = store.pool.get().await.map_err(|err| Fault::from(pool_error(&err)))?;
+    let connection = store.pool.get().await.map_err(|err| pool_error(&err))?;
+    let read = answered!(connection, |client| async {
         let moment = client
             .build_transaction()
             .isolation_level(tokio_postgres::IsolationLevel::RepeatableRead)
@@ -153,8 +153,8 @@ async fn some(
         let secrets = select(&moment, &sql, &params).await?;
         moment.commit().await?;
         Ok((credentials, secrets))
-    };
-    let (rows, secret_rows) = read.await.map_err(Fault::into_error)?;
+    });
+    let (rows, secret_rows) = read.map_err(Fault::into_error)?;
     let mut secrets: BTreeMap<ApiId, Vec<CredentialSecret>> = BTreeMap::new();
     for row in &secret_rows {
         let (api_id, secret) = secret(row, &store.sealer)?;

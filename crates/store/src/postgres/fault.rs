@@ -4,7 +4,7 @@ use deadpool_postgres::PoolError;
 use tokio_postgres::error::SqlState;
 use utmos_core::ports::StoreError;
 
-use super::cells::DAMAGED_REMEDY;
+use super::{cells::DAMAGED_REMEDY, limits::ANSWER_WAIT};
 
 /// Why work on a connection failed.
 #[derive(Debug)]
@@ -163,6 +163,14 @@ pub(super) fn again(error: &StoreError) -> StoreError {
         StoreError::Unavailable(text) => StoreError::Unavailable(text.clone()),
         StoreError::Damaged(text) => StoreError::Damaged(text.clone()),
     }
+}
+
+/// PostgreSQL, or the way to it, says nothing.
+pub(super) fn silent() -> Fault {
+    Fault::Everyone(StoreError::Unavailable(format!(
+        "PostgreSQL has not answered for {} s; look at pg_stat_activity, and at the network between",
+        ANSWER_WAIT.as_secs()
+    )))
 }
 
 pub(super) fn closed() -> StoreError {

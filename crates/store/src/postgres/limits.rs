@@ -8,6 +8,9 @@ pub(super) const CONNECT_WAIT: Duration = Duration::from_secs(5);
 pub(super) const POOL_WAIT: Duration = Duration::from_secs(5);
 /// How long one statement may take.
 pub(super) const STATEMENT_WAIT: Duration = Duration::from_secs(15);
+/// How long a reader, or what is written rarely, waits for an answer of any kind: longer than PostgreSQL lets a statement take, so
+/// that it says itself what is wrong where it can.
+pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(20);
 /// How long a statement waits for another transaction's lock.
 pub(super) const LOCK_WAIT: Duration = Duration::from_secs(6);
 /// After how long PostgreSQL ends a transaction in which nothing goes on, such as that of a server that was cut off or

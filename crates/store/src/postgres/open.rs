@@ -25,6 +25,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0005_rare_ends.sql"),
     include_str!("../../migrations/postgres/0006_fit.sql"),
     include_str!("../../migrations/postgres/0007_allowances.sql"),
+    include_str!("../../migrations/postgres/0008_history.sql"),
 ];
 
 /// Held while the schema is looked at and changed. `UTMS` and a number.
@@ -177,11 +178,12 @@ fn settings(statement: Duration) -> String {
     )
 }
 
-/// A pool of connections that read, and that write what is rare.
+/// A pool of connections that read, and that write what is rare. `more` is done on each that is made.
 pub(super) fn pool(
     config: &PostgresConfig,
     tls: &MakeTls,
     connections: usize,
+    more: &'static str,
 ) -> Result<Pool, String> {
     let manager = Manager::from_config(
         config.url.config().clone(),
@@ -194,9 +196,10 @@ pub(super) fn pool(
         .wait_timeout(Some(POOL_WAIT))
         .create_timeout(Some(CONNECT_WAIT))
         .recycle_timeout(Some(CONNECT_WAIT))
-        .post_create(Hook::async_fn(|client, _| {
+        .post_create(Hook::async_fn(move |client, _| {
             Box::pin(async move {
-                client.batch_execute(&settings(STATEMENT_WAIT)).await.map_err(HookError::Backend)
+                let settings = format!("{}; {more}", settings(STATEMENT_WAIT));
+                client.batch_execute(&settings).await.map_err(HookError::Backend)
             })
         }))
         .build()

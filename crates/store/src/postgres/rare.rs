@@ -1,24 +1,50 @@
 //! Reading, and writing what is rare: on a connection of the pool, each in a transaction of its own.
 
-use deadpool_postgres::{ClientWrapper, Transaction};
+use deadpool_postgres::{ClientWrapper, Object, Transaction};
+use tokio::time::error::Elapsed;
 use tokio_postgres::{Row, types::ToSql};
 use utmos_core::ports::StoreError;
 
 use super::{
     PostgresStore,
-    fault::{Fault, pool_error},
+    fault::{Fault, pool_error, silent},
     limits::CROSSED_MAX,
 };
 
 /// What a statement takes.
 pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
+/// Work on a connection of a pool, for which PostgreSQL has a bounded time: `answered!(connection, |client| work)`, where `work` is
+/// a future of `Result<_, Fault>`. Its own time-outs come first; this one is for a PostgreSQL, or a way to it, that says
+/// nothing at all. A connection on which an answer is owed is given up: whoever had it next would wait behind that.
+macro_rules! answered {
+    ($connection:expr, |$client:ident| $work:expr) => {{
+        let mut connection: deadpool_postgres::Object = $connection;
+        let done = {
+            let $client: &mut deadpool_postgres::ClientWrapper = &mut connection;
+            tokio::time::timeout($crate::postgres::limits::ANSWER_WAIT, $work).await
+        };
+        $crate::postgres::rare::ended(done, connection)
+    }};
+}
+pub(super) use answered;
+
+/// What became of work that had a bounded time.
+pub(super) fn ended<T>(
+    done: Result<Result<T, Fault>, Elapsed>,
+    connection: Object,
+) -> Result<T, Fault> {
+    done.unwrap_or_else(|_| {
+        drop(Object::take(connection));
+        Err(silent())
+    })
+}
+
 impl PostgresStore {
     /// One statement that reads, and so sees one moment.
     pub(super) async fn read(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, StoreError> {
         let client = self.pool.get().await.map_err(|err| pool_error(&err))?;
-        let rows = query(&client, sql, params).await;
-        rows.map_err(Fault::into_error)
+        answered!(client, |client| query(client, sql, params)).map_err(Fault::into_error)
     }
 }
 
@@ -30,11 +56,13 @@ macro_rules! rarely {
         let mut tries = 0;
         loop {
             let attempt = async {
-                let mut client = $store.pool.get().await?;
-                let $tx = client.transaction().await?;
-                let value = $work.await?;
-                $crate::postgres::rare::commit($tx).await?;
-                Ok(value)
+                let connection = $store.pool.get().await?;
+                $crate::postgres::rare::answered!(connection, |client| async {
+                    let $tx = client.transaction().await?;
+                    let value = $work.await?;
+                    $crate::postgres::rare::commit($tx).await?;
+                    Ok::<_, $crate::postgres::fault::Fault>(value)
+                })
             };
             if let Some(answer) = $crate::postgres::rare::settle(attempt.await, &mut tries) {
                 break answer;

@@ -230,18 +230,18 @@ fn devices(filter: &CommandFilter) -> Option<Vec<String>> {
 
 /// Tests with their parameters.
 #[derive(Default)]
-struct Query {
-    tests: String,
-    params: Vec<Box<dyn ToSql + Sync + Send>>,
+pub(super) struct Query {
+    pub(super) tests: String,
+    pub(super) params: Vec<Box<dyn ToSql + Sync + Send>>,
 }
 
 impl Query {
-    fn and(&mut self, test: &str, value: impl ToSql + Sync + Send + 'static) {
+    pub(super) fn and(&mut self, test: &str, value: impl ToSql + Sync + Send + 'static) {
         let param = self.param(value);
         self.tests.push_str(&format!(" AND {test}{param}"));
     }
 
-    fn param(&mut self, value: impl ToSql + Sync + Send + 'static) -> String {
+    pub(super) fn param(&mut self, value: impl ToSql + Sync + Send + 'static) -> String {
         self.params.push(Box::new(value));
         format!("${}", self.params.len())
     }

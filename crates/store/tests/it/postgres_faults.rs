@@ -162,6 +162,8 @@ pub enum Cut {
     AfterCommit = 3,
     /// The commit does not arrive, and the connection stays: as if the server's machine stood still.
     Stall = 4,
+    /// Nothing arrives any more, and connections stay, until told otherwise; those stay silent then, too.
+    Silent = 5,
 }
 
 /// Stands between the store and PostgreSQL. Cuts once for each time it is told to.
@@ -211,6 +213,9 @@ async fn carry(client: TcpStream, server: TcpStream, cut: Arc<AtomicU8>) {
         let mut said = Vec::new();
         loop {
             let count = from_client.read(&mut buffer).await.unwrap_or(0);
+            if is(Cut::Silent) {
+                return std::future::pending().await;
+            }
             said.extend_from_slice(&buffer[..count]);
             let holds = |word: &[u8]| said.windows(word.len()).any(|window| window == word);
             if is(Cut::Stall) && holds(b"COMMIT\0") && once(Cut::Stall) {

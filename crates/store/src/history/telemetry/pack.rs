@@ -5,12 +5,12 @@ use miniz_oxide::{deflate::compress_to_vec, inflate::decompress_to_vec_with_limi
 /// Of ten: 3 packs twenty messages of a dock to a fifth at some 100 MB/s; 6 takes three times as long and saves a tenth more.
 const LEVEL: u8 = 3;
 
-pub(super) fn pack(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn pack(bytes: &[u8]) -> Vec<u8> {
     compress_to_vec(bytes, LEVEL)
 }
 
 /// Nothing where these are not `bytes` packed bytes.
-pub(super) fn unpack(body: &[u8], bytes: i64) -> Option<Vec<u8>> {
+pub(crate) fn unpack(body: &[u8], bytes: i64) -> Option<Vec<u8>> {
     let bytes = usize::try_from(bytes).ok()?;
     decompress_to_vec_with_limit(body, bytes).ok().filter(|unpacked| unpacked.len() == bytes)
 }

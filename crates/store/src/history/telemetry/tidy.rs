@@ -15,31 +15,47 @@ use super::{Packed, Piece, kind_code, millis, share};
 use crate::{history::HistoryFile, sqlite::fault::to_store_error};
 
 /// Rows that one step removes.
-const REMOVED_MAX: i64 = 500;
+pub(crate) const REMOVED_MAX: i64 = 500;
 /// Rows that one step merges: an hour of one device at the default settings.
-const MERGED_MAX: i64 = 400;
+pub(crate) const MERGED_MAX: i64 = 400;
 /// Bytes of unpacked samples that one step merges: an hour of a dock takes half of it.
-const MERGED_BYTES_MAX: i64 = 16 * 1024 * 1024;
+pub(crate) const MERGED_BYTES_MAX: i64 = 16 * 1024 * 1024;
 /// Free pages that are left to be used again; more are given back to the disk.
 const FREE_PAGES_KEPT: i64 = 1_024;
 /// Pages that one step gives back.
 const FREED_MAX: i64 = 256;
 /// How long at least it is known what a device told last.
-const LATEST_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+pub(crate) const LATEST_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// What is merged in one go lies within one of these, and waits until all of it has aged: else a few seconds would be merged
 /// at a time, into pieces hardly smaller than they were.
-const WINDOW: Duration = Duration::from_secs(3600);
+pub(crate) const WINDOW: Duration = Duration::from_secs(3600);
 
-const KINDS: [DeviceKind; 3] =
+pub(crate) const KINDS: [DeviceKind; 3] =
     [DeviceKind::Dock, DeviceKind::RemoteController, DeviceKind::Aircraft];
 
 /// Pieces of one device that are to be merged.
-struct Aged {
-    tenant: TenantId,
-    device: DeviceSn,
-    kind: DeviceKind,
-    ids: Vec<i64>,
-    samples: Vec<Sample>,
+pub(crate) struct Aged {
+    pub(crate) tenant: TenantId,
+    pub(crate) device: DeviceSn,
+    pub(crate) kind: DeviceKind,
+    pub(crate) ids: Vec<i64>,
+    pub(crate) samples: Vec<Sample>,
+}
+
+impl Aged {
+    /// The numbers of its rows, and what takes their place.
+    pub(crate) async fn merged(self, step: Duration) -> Result<(Vec<i64>, Vec<Piece>), StoreError> {
+        let Self { tenant, device, kind, ids, samples } = self;
+        let packing = tokio::task::spawn_blocking(move || {
+            let merged = Samples::pieces(merge_by_step(&samples, step));
+            let piece = |samples| Piece::of(tenant, &device, kind, true, samples);
+            merged.iter().map(piece).collect::<Vec<_>>()
+        });
+        let pieces = packing
+            .await
+            .map_err(|err| StoreError::Unavailable(format!("merging was broken off: {err}")))?;
+        Ok((ids, pieces))
+    }
 }
 
 impl HistoryFile {
@@ -63,15 +79,7 @@ impl HistoryFile {
     }
 
     async fn merge(&self, aged: Aged, step: Duration) -> Result<usize, StoreError> {
-        let Aged { tenant, device, kind, ids, samples } = aged;
-        let packing = tokio::task::spawn_blocking(move || {
-            let merged = Samples::pieces(merge_by_step(&samples, step));
-            let piece = |samples| Piece::of(tenant, &device, kind, true, samples);
-            merged.iter().map(piece).collect::<Vec<_>>()
-        });
-        let pieces = packing
-            .await
-            .map_err(|err| StoreError::Unavailable(format!("merging was broken off: {err}")))?;
+        let (ids, pieces) = aged.merged(step).await?;
         let count = ids.len();
         self.write(move |tx| {
             let mut delete = tx.prepare_cached("DELETE FROM telemetry WHERE id = ?1")?;
@@ -85,7 +93,7 @@ impl HistoryFile {
     }
 }
 
-fn before(now: Timestamp, wait: Duration) -> i64 {
+pub(crate) fn before(now: Timestamp, wait: Duration) -> i64 {
     now.as_millis().saturating_sub(millis(wait))
 }
 
