@@ -98,8 +98,19 @@ pub struct Store {
     pub postgres: Option<Postgres>,
     /// The file with the key that encrypts secrets.
     pub master_key_file: PathBuf,
+    /// Where telemetry and device events are kept.
+    pub history: HistoryIn,
     /// The SQLite file of telemetry and device events.
     pub history_path: PathBuf,
+}
+
+/// Where telemetry and device events are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HistoryIn {
+    /// In PostgreSQL, where that is the store: one history of all servers. Else in the SQLite file.
+    Store,
+    /// In a SQLite file of each server, whatever the store is.
+    File,
 }
 
 /// A PostgreSQL database.
@@ -328,6 +339,8 @@ impl Config {
             path: store_path,
             postgres,
             master_key_file: reader.path_or("store.master_key_file", data_dir.join("master.key")),
+            history: reader
+                .choice("store.history", &[("store", HistoryIn::Store), ("file", HistoryIn::File)]),
             history_path: reader.path_or("store.history_path", data_dir.join("history.sqlite")),
         };
         let mqtt = Mqtt::read(reader);

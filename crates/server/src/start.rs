@@ -275,6 +275,7 @@ impl Server {
             store: parts.history.clone(),
             directory: directory.clone(),
             driver: driver.clone(),
+            holdings: holdings.clone(),
             catalogue: parts.catalogue.clone(),
             clock: parts.clock.clone(),
             ids: parts.ids.clone(),

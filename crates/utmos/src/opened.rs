@@ -10,18 +10,20 @@ use std::{
 use anyhow::{Context, anyhow};
 use async_trait::async_trait;
 use utmos_core::{
-    ports::{AllowanceStore, FleetStore, ReplicaStore, RequestStore, Store, StoreError, Tenant},
+    ports::{
+        AllowanceStore, FleetStore, History, ReplicaStore, RequestStore, Store, StoreError, Tenant,
+    },
     replica::InstanceId,
     time::Timestamp,
 };
 use utmos_dji::catalogue::Catalogue;
 use utmos_server::{
     Sharing,
-    config::{Config, Mqtt},
+    config::{Config, HistoryIn, Mqtt},
 };
 use utmos_store::{
-    HistoryFile, JournalledStore, MasterKey, PostgresConfig, PostgresStore, PostgresUrl,
-    SqliteConfig, SqliteStore,
+    HistoryFile, JournalledStore, MasterKey, PostgresConfig, PostgresHistory, PostgresStore,
+    PostgresUrl, SqliteConfig, SqliteStore,
 };
 
 use uuid::Uuid;
@@ -106,6 +108,27 @@ impl Database for PostgresStore {
     }
 }
 
+/// The history, in whichever engine.
+#[async_trait]
+pub trait KeptHistory: History {
+    /// Writes what is queued and gives up what it holds. Later calls are refused.
+    async fn close(&self);
+}
+
+#[async_trait]
+impl KeptHistory for HistoryFile {
+    async fn close(&self) {
+        Self::close(self).await;
+    }
+}
+
+#[async_trait]
+impl KeptHistory for PostgresHistory {
+    async fn close(&self) {
+        Self::close(self);
+    }
+}
+
 /// How the database is named, without secrets.
 pub fn name(config: &Config) -> String {
     let url = config.store.postgres.as_ref().map(|it| PostgresUrl::parse(it.url.expose()));
@@ -158,8 +181,24 @@ fn master_key(config: &Config) -> anyhow::Result<MasterKey> {
     Ok(MasterKey::load_or_create(&config.store.master_key_file)?)
 }
 
+/// Where the history is in PostgreSQL.
+pub fn postgres_history(config: &Config) -> anyhow::Result<Option<PostgresConfig>> {
+    match config.store.history {
+        HistoryIn::Store => postgres(config),
+        HistoryIn::File => Ok(None),
+    }
+}
+
 /// Opens the history, and makes it where there is none.
-pub fn history(config: &Config) -> anyhow::Result<Arc<HistoryFile>> {
+pub async fn history(config: &Config) -> anyhow::Result<Arc<dyn KeptHistory>> {
+    match postgres_history(config)? {
+        Some(postgres) => Ok(Arc::new(PostgresHistory::open(&postgres).await?)),
+        None => Ok(history_file(config)?),
+    }
+}
+
+/// Opens the file of the history, and makes it where there is none.
+pub fn history_file(config: &Config) -> anyhow::Result<Arc<HistoryFile>> {
     let path = &config.store.history_path;
     make_folder(folder_of(path))?;
     let opened = HistoryFile::open(path).with_context(|| {

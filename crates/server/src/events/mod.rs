@@ -2,12 +2,14 @@
 //! over, and when devices come and go. Stored beside the way in, by a task of its own; what finds no room is dropped and
 //! counted. Answering is the link's, and needs nothing of this.
 
+mod aside;
 mod queue;
 #[doc(hidden)]
 pub mod raised;
 mod repeats;
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -33,6 +35,7 @@ use utmos_dji::{
 };
 
 use self::{
+    aside::{Aside, Origin, What},
     queue::{Pending, Queue},
     raised::{Lister, Raised},
     repeats::{Mark, Repeats},
@@ -42,6 +45,7 @@ use crate::{
     driver::Driver,
     http::Hidden,
     link::{Listener, Said},
+    replicas::Holdings,
 };
 
 /// Most of what an event says that is kept, in bytes.
@@ -50,6 +54,8 @@ pub const DATA_BYTES_MAX: usize = 16 * 1024;
 const WORD_BYTES_MAX: usize = 128;
 /// How long the first event waits for company.
 const GATHER_WAIT: Duration = Duration::from_millis(20);
+/// How often it is looked for whether what happened at others' gateways is this server's by now.
+const ASIDE_LOOK_WAIT: Duration = Duration::from_millis(250);
 /// How long the store is left alone after a failure, and how often it is asked for one batch.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
 const TRIES_MAX: usize = 5;
@@ -76,6 +82,8 @@ pub struct EventsParts {
     pub directory: Arc<Directory>,
     /// Knows which command an event belongs to.
     pub driver: Driver,
+    /// Knows which gateways are this server's: of several that share a history the holder keeps what happens.
+    pub holdings: Arc<Holdings>,
     /// Knows what is secret in commands.
     pub catalogue: Arc<Catalogue>,
     /// The time.
@@ -116,6 +124,10 @@ struct State {
     /// Lists of alarms, which come every 2 s: they push out nothing of what else was said.
     lists: Repeats,
     raised: Raised,
+    /// What happened lately at gateways of other servers.
+    aside: Aside,
+    /// Devices whose alarms another server keeps.
+    others: BTreeSet<DeviceSn>,
 }
 
 impl Listener for Events {
@@ -127,7 +139,7 @@ impl Listener for Events {
             .flatten();
         match list {
             Some(list) => self.alarms_listed(said, event, list),
-            None => self.told(said, event),
+            None => self.told(&origin_of(said), event),
         }
     }
 }
@@ -210,11 +222,13 @@ impl Events {
         evidence: &str,
     ) {
         let route = self.parts.directory.with_registry(|registry| registry.route(tenant, device));
+        let gateway = route.map_or_else(|_| device.to_gateway(), |route| route.gateway);
+        let is_ours = self.is_ours(&gateway);
         let event = DeviceEvent {
             id: self.parts.ids.ordered(at),
             tenant,
             device: device.clone(),
-            gateway: route.map_or_else(|_| device.to_gateway(), |route| route.gateway),
+            gateway,
             kind: if is_online { EventKind::Online } else { EventKind::Offline },
             method: None,
             tid: None,
@@ -225,7 +239,11 @@ impl Events {
             need_reply: false,
             command: None,
         };
-        self.push(&mut self.lock(), Pending { event, spec: None });
+        let mut state = self.lock();
+        match is_ours {
+            true => drop(self.push(&mut state, Pending { event, spec: None })),
+            false => self.set_aside(&mut state, What::Found(Box::new(event))),
+        }
     }
 
     /// The registry has changed, and that counts: the alarms of a device that is another's, or nobody's, are over.
@@ -236,6 +254,7 @@ impl Events {
                     let mut state = self.lock();
                     state.repeats.forget(&change.sn);
                     state.lists.forget(&change.sn);
+                    state.others.remove(&change.sn);
                     drop(state);
                     self.belongs_now(&change.sn);
                 }
@@ -253,7 +272,41 @@ impl Events {
         }
     }
 
-    fn told(&self, said: &Said<'_>, event: &Event) {
+    /// Whether this server keeps what happens at a gateway and behind it.
+    fn is_ours(&self, gateway: &GatewaySn) -> bool {
+        !self.parts.store.is_shared() || self.parts.holdings.holds(gateway)
+    }
+
+    /// Puts what happened at another's gateway where this server finds it if it takes over.
+    fn set_aside(&self, state: &mut State, what: What) {
+        if state.aside.is_empty() {
+            self.wake.notify_one();
+        }
+        state.aside.put(self.parts.clock.now().mono, what);
+    }
+
+    /// What happened at gateways that others held is this server's to keep, where they are this server's by now.
+    fn take_over(&self) {
+        if self.lock().aside.is_empty() {
+            return;
+        }
+        let now = self.parts.clock.now().mono;
+        let ours = self.lock().aside.take(now, |gateway| self.is_ours(gateway));
+        for what in ours {
+            match what {
+                What::Said(origin, event) => self.told(&origin, &event),
+                What::Found(event) => {
+                    self.push(&mut self.lock(), Pending { event: *event, spec: None });
+                }
+            }
+        }
+    }
+
+    fn told(&self, said: &Origin, event: &Event) {
+        if !self.is_ours(&said.gateway) {
+            let what = What::Said(said.clone(), Box::new(event.clone()));
+            return self.set_aside(&mut self.lock(), what);
+        }
         let mark = Mark::of(event, said.at.mono);
         if self.lock().repeats.knows(&event.device, mark, said.at.mono) {
             return count(&self.figures.repeated, 1);
@@ -297,23 +350,36 @@ impl Events {
             state.lists.note(&event.device, mark);
         }
         let change = state.raised.listed(&by, list);
-        if change.raised.is_empty() && change.cleared.is_empty() {
+        let is_ours = self.is_ours(said.gateway);
+        // What the former holder did not come to keep is kept now.
+        let was_anothers = is_ours && state.others.remove(&event.device);
+        if !is_ours {
+            state.others.insert(event.device.clone());
+        }
+        let is_changed = !change.raised.is_empty() || !change.cleared.is_empty();
+        if is_ours && (is_changed || was_anothers) {
+            let (alarms, _) = state.raised.of_device(said.tenant, &event.device);
+            state.queue.set_alarms(&event.device, alarms);
+            self.wake.notify_one();
+        }
+        if !is_changed {
             return count(&self.figures.repeated, 1);
         }
-        let (alarms, _) = state.raised.of_device(said.tenant, &event.device);
-        state.queue.set_alarms(&event.device, alarms);
         let kinds =
             [(EventKind::AlarmRaised, change.raised), (EventKind::AlarmCleared, change.cleared)];
         for (kind, alarms) in kinds.into_iter().filter(|(_, alarms)| !alarms.is_empty()) {
             let entries: Vec<&str> = alarms.iter().map(|alarm| &*alarm.entry).collect();
             let data = format!(r#"{{"list":[{}]}}"#, entries.join(","));
-            let made = self.event(said, event, kind, data.into());
-            self.push(&mut state, Pending { event: made, spec: None });
+            let made = self.event(&origin_of(said), event, kind, data.into());
+            match is_ours {
+                true => drop(self.push(&mut state, Pending { event: made, spec: None })),
+                false => self.set_aside(&mut state, What::Found(Box::new(made))),
+            }
         }
         self.wake.notify_one();
     }
 
-    fn event(&self, said: &Said<'_>, event: &Event, kind: EventKind, data: RawJson) -> DeviceEvent {
+    fn event(&self, said: &Origin, event: &Event, kind: EventKind, data: RawJson) -> DeviceEvent {
         DeviceEvent {
             id: self.parts.ids.ordered(said.at.wall),
             tenant: said.tenant,
@@ -344,6 +410,7 @@ impl Events {
 
     async fn keep(self: Arc<Self>) {
         loop {
+            self.take_over();
             let (events, alarms) = self.lock().queue.take();
             if !events.is_empty() || !alarms.is_empty() {
                 let is_kept = self.save(events, alarms).await;
@@ -355,10 +422,12 @@ impl Events {
             if self.stopping.is_cancelled() {
                 return;
             }
+            let is_anything_aside = !self.lock().aside.is_empty();
             tokio::select! {
                 biased;
                 () = self.stopping.cancelled() => {}
                 () = self.wake.notified() => tokio::time::sleep(GATHER_WAIT).await,
+                () = tokio::time::sleep(ASIDE_LOOK_WAIT), if is_anything_aside => {}
             }
         }
     }
@@ -457,7 +526,7 @@ impl Events {
             let before = Timestamp::from_millis(steady.as_millis().saturating_sub(keep));
             loop {
                 match self.parts.store.forget_events(before, FORGET_MAX).await {
-                    Ok(forgotten) if forgotten == FORGET_MAX && !self.stopping.is_cancelled() => {}
+                    Ok(forgotten) if forgotten >= FORGET_MAX && !self.stopping.is_cancelled() => {}
                     Ok(_) => break,
                     Err(error) => {
                         tracing::warn!(%error, "could not forget old device events");
@@ -476,6 +545,10 @@ impl Events {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn origin_of(said: &Said<'_>) -> Origin {
+    Origin { tenant: said.tenant, gateway: said.gateway.clone(), at: said.at }
 }
 
 fn count(counter: &AtomicU64, more: usize) {

@@ -72,6 +72,8 @@ pub(super) struct Entry {
     pub(super) charged: usize,
     /// Where the rest of it is.
     pub(super) earlier: Earlier,
+    /// Whether this server is the one that keeps what it tells; of several that share a history one does.
+    pub(super) is_ours: bool,
     /// Whether `latest` has changed since it was kept.
     pub(super) is_changed: bool,
     pub(super) touched: Mono,
@@ -92,6 +94,7 @@ impl Entry {
             latest: Latest::default(),
             charged: 0,
             earlier: Earlier::Unread,
+            is_ours: true,
             is_changed: false,
             touched: now.mono,
             pending: Vec::new(),
@@ -205,12 +208,18 @@ impl Entry {
         self.lost_of_states.insert(which, said) != Some(said)
     }
 
-    /// Adds what was kept earlier, as far as there is room. Answers how much of it found none.
-    pub(super) fn recall(&mut self, earlier: Option<Latest>, room: usize) -> u64 {
+    /// Adds what was kept earlier, as far as there is room. Answers how much of it found none. Where other servers keep
+    /// theirs in the same place, it may be newer than what is here.
+    pub(super) fn recall(&mut self, earlier: Option<Latest>, room: usize, is_shared: bool) -> u64 {
         if self.earlier == Earlier::Held {
             return 0;
         }
-        let merged = self.latest.recall_within(self.still_true(earlier), room);
+        let earlier = self.still_true(earlier);
+        let merged = if is_shared {
+            self.latest.join_within(earlier, room)
+        } else {
+            self.latest.recall_within(earlier, room)
+        };
         if merged.crowded_out > 0 {
             self.earlier = Earlier::Beyond;
         } else {
@@ -220,12 +229,23 @@ impl Entry {
     }
 
     /// All that the device told last, given what was kept of it earlier.
-    pub(super) fn whole(&self, earlier: Option<Latest>) -> Latest {
+    pub(super) fn whole(&self, earlier: Option<Latest>, is_shared: bool) -> Latest {
         let mut whole = self.latest.clone();
-        if self.earlier != Earlier::Held {
+        if self.earlier != Earlier::Held && is_shared {
+            whole.join_within(self.still_true(earlier), usize::MAX);
+        } else if self.earlier != Earlier::Held {
             whole.recall(self.still_true(earlier));
         }
         whole
+    }
+
+    /// Notes whether this server keeps what comes next. What another kept meanwhile is recalled before anything takes its
+    /// place.
+    pub(super) fn keeps(&mut self, is_ours: bool) {
+        if is_ours && !self.is_ours {
+            self.earlier = Earlier::Unread;
+        }
+        self.is_ours = is_ours;
     }
 
     /// What was kept earlier and was not lost since.
@@ -268,9 +288,10 @@ impl Entry {
         &mut self,
         device: &DeviceSn,
         earlier: Option<Latest>,
+        is_shared: bool,
     ) -> DeviceTelemetry {
         self.is_changed = false;
-        self.told(device, Vec::new(), Some(self.whole(earlier)))
+        self.told(device, Vec::new(), Some(self.whole(earlier, is_shared)))
     }
 
     fn told(

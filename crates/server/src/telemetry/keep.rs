@@ -134,7 +134,8 @@ impl Telemetry {
                     return None;
                 }
                 let earlier = found.remove(sn);
-                let told = entry.hand_over_whole(sn, earlier.clone());
+                let is_shared = self.parts.store.is_shared();
+                let told = entry.hand_over_whole(sn, earlier.clone(), is_shared);
                 // Perhaps there is room now.
                 self.recall_into(entry, earlier);
                 Some(told)

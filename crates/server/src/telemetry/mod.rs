@@ -191,8 +191,9 @@ impl Telemetry {
         let (known, is_whole) = {
             let shard = self.shard(shard);
             let entry = shard.get(device).filter(|entry| entry.tenant == tenant);
-            let is_whole = entry.is_some_and(|entry| entry.earlier == Earlier::Held);
-            (entry.map(|entry| entry.latest.clone()), is_whole)
+            let is_whole =
+                |entry: &Entry| entry.earlier == Earlier::Held && !self.may_be_behind(entry);
+            (entry.map(|entry| entry.latest.clone()), entry.is_some_and(is_whole))
         };
         if is_whole {
             return Ok(known.unwrap_or_default());
@@ -206,13 +207,22 @@ impl Telemetry {
         };
         match self.shard(shard).get_mut(device) {
             Some(entry) if entry.tenant == tenant => {
+                if self.may_be_behind(entry) {
+                    entry.earlier = Earlier::Unread;
+                }
                 // What finds no room in memory is told all the same.
-                let whole = entry.whole(earlier.clone());
+                let whole = entry.whole(earlier.clone(), self.parts.store.is_shared());
                 self.recall_into(entry, earlier);
                 Ok(whole)
             }
             Some(_) | None => Ok(earlier.unwrap_or_default()),
         }
+    }
+
+    /// Whether another server may know more of a device: one that shares the history keeps what it hears within this time.
+    fn may_be_behind(&self, entry: &Entry) -> bool {
+        self.parts.store.is_shared()
+            && self.now().mono.since(entry.touched) > self.parts.settings.flush
     }
 
     fn only_aircraft_of(&self, gateway: &GatewaySn) -> Option<DeviceSn> {
@@ -241,11 +251,15 @@ impl Telemetry {
             }
         }
         let Some(entry) = shard.get_mut(device) else { return };
-        let keeps = !self.parts.settings.rules.kept(entry.kind).is_zero();
+        // Every server hears it. The one that holds the gateway keeps it, where all keep theirs in one place.
+        let is_ours = said.is_ours || !self.parts.store.is_shared();
+        entry.keeps(is_ours);
+        let keeps = is_ours && !self.parts.settings.rules.kept(entry.kind).is_zero();
         let tenants = self.parts.directory.tenants();
         let room = keeps.then(|| self.pending().left(said.tenant, tenants));
         let latest_room = self.latest_held().left(said.tenant, tenants);
         let taken = entry.take(&heard, said.at, room, latest_room);
+        entry.is_changed &= is_ours;
         self.charge(entry);
         self.pending().put(said.tenant, taken.pending_bytes);
         self.figures.taken.fetch_add(1, Ordering::Relaxed);
@@ -258,7 +272,7 @@ impl Telemetry {
         let tenants = self.parts.directory.tenants();
         let room = self.latest_held().left(entry.tenant, tenants);
         let is_first = entry.earlier == Earlier::Unread;
-        let crowded_out = entry.recall(earlier, room);
+        let crowded_out = entry.recall(earlier, room, self.parts.store.is_shared());
         self.charge(entry);
         // It is tried again and again, and counts once.
         if is_first {

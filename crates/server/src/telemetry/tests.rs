@@ -94,7 +94,7 @@ fn the_latest_is_kept_only_once_it_is_whole() {
     assert!(entry.has_news(), "it is not forgotten either");
     let mut earlier = Latest::default();
     earlier.merge(r#"{"a":0,"b":2}"#, Source::State, now(0)).unwrap();
-    entry.recall(Some(earlier), usize::MAX);
+    entry.recall(Some(earlier), usize::MAX, false);
     let kept = entry.hand_over(&sn).unwrap().latest.unwrap();
     assert_eq!(kept.to_values(), r#"{"a":1,"b":2}"#);
     assert!(!entry.has_news());
@@ -115,14 +115,40 @@ fn what_finds_no_room_in_the_latest_is_kept_in_the_history_and_nothing_old_is_ta
     // What was kept of them earlier is not the latest.
     let mut earlier = Latest::default();
     earlier.merge(r#"{"b":0,"c":0}"#, Source::Osd, now(0)).unwrap();
-    assert_eq!(entry.recall(Some(earlier), usize::MAX), 0);
+    assert_eq!(entry.recall(Some(earlier), usize::MAX, false), 0);
     assert_eq!(entry.latest.to_values(), r#"{"a":2}"#);
     assert_eq!(kept(&mut entry), 3);
     // Nor is more recalled than there is room for.
     let mut earlier = Latest::default();
     earlier.merge(r#"{"b":0,"c":0}"#, Source::Osd, now(0)).unwrap();
     let mut entry = Entry::new(entry.tenant, entry.kind, now(2));
-    assert_eq!((entry.recall(Some(earlier), 150), entry.latest.blocks().count()), (1, 1));
+    assert_eq!((entry.recall(Some(earlier), 150, false), entry.latest.blocks().count()), (1, 1));
+}
+
+#[test]
+fn what_another_server_kept_meanwhile_counts_where_it_is_newer() {
+    let mut entry = entry();
+    entry.take(&Heard::new(Source::Osd, None, r#"{"a":1,"b":1}"#), now(1_000), ROOM, usize::MAX);
+    entry.recall(None, usize::MAX, true);
+    let told = |entry: &Entry| entry.latest.to_values();
+    // Others had the gateway; this server did not reach the broker for a while.
+    entry.keeps(false);
+    assert!(
+        entry.earlier == Earlier::Held,
+        "as long as it keeps nothing, nothing takes the place of anything"
+    );
+    let mut kept = Latest::default();
+    kept.merge(r#"{"b":0,"c":3}"#, Source::Osd, now(500)).unwrap();
+    kept.merge(r#"{"a":2}"#, Source::Osd, now(5_000)).unwrap();
+    let kept = Latest::parse(&kept.to_text()).unwrap();
+    entry.keeps(true);
+    entry.take(&Heard::new(Source::Osd, None, r#"{"d":4}"#), now(6_000), ROOM, usize::MAX);
+    let news = entry.hand_over(&DeviceSn::parse("D1").unwrap()).unwrap();
+    assert!(news.latest.is_none(), "before what is kept is known, nothing takes its place");
+    entry.recall(Some(kept), usize::MAX, true);
+    assert_eq!(told(&entry), r#"{"a":2,"b":1,"c":3,"d":4}"#);
+    let news = entry.hand_over(&DeviceSn::parse("D1").unwrap()).unwrap();
+    assert_eq!(news.latest.unwrap().to_values(), r#"{"a":2,"b":1,"c":3,"d":4}"#);
 }
 
 #[test]
@@ -135,21 +161,25 @@ fn what_finds_no_room_takes_nothing_else_from_what_was_kept() {
     assert_eq!(full.crowded_out, 1);
     assert!(entry.hand_over(&sn).unwrap().latest.is_none(), "what was kept is not known yet");
     let kept = || earlier(r#"{"a":1,"b":1,"c":[1]}"#);
-    assert_eq!(entry.whole(kept()).to_values(), r#"{"b":1,"c":[1]}"#, "told is what is still true");
-    assert_eq!(entry.recall(kept(), 0), 2);
+    assert_eq!(
+        entry.whole(kept(), false).to_values(),
+        r#"{"b":1,"c":[1]}"#,
+        "told is what is still true"
+    );
+    assert_eq!(entry.recall(kept(), 0, false), 2);
     assert!(entry.latest.is_empty() && entry.keeps_beyond());
     assert!(entry.hand_over(&sn).is_none(), "nothing takes the place of what was kept");
-    let kept_now = entry.hand_over_whole(&sn, kept()).latest.unwrap();
+    let kept_now = entry.hand_over_whole(&sn, kept(), false).latest.unwrap();
     assert_eq!(kept_now.to_values(), r#"{"b":1,"c":[1]}"#);
     assert!(!entry.has_news());
     // What is told from then on stands over it, as far as there is room.
     entry.take(&heard(r#"{"b":2}"#), now(2), None, usize::MAX);
     let full = entry.take(&heard(r#"{"c":[2]}"#), now(3), None, 0);
     assert_eq!(full.crowded_out, 1);
-    let kept_now = entry.hand_over_whole(&sn, Some(kept_now)).latest.unwrap();
+    let kept_now = entry.hand_over_whole(&sn, Some(kept_now), false).latest.unwrap();
     assert_eq!(kept_now.to_values(), r#"{"b":2}"#);
     // And once there is room, all of it is in memory again, and what was lost is forgotten.
-    assert_eq!(entry.recall(earlier(r#"{"b":0,"d":4}"#), usize::MAX), 0);
+    assert_eq!(entry.recall(earlier(r#"{"b":0,"d":4}"#), usize::MAX, false), 0);
     assert_eq!(entry.latest.to_values(), r#"{"b":2,"d":4}"#);
     assert_eq!((entry.earlier, entry.held_bytes()), (Earlier::Held, entry.latest.held_bytes()));
     entry.take(&heard(r#"{"d":5}"#), now(4), None, 0);
@@ -165,7 +195,7 @@ fn a_device_that_makes_names_up_where_there_is_no_room_is_not_remembered_without
         entry.take(&state, now(number), None, 0);
         assert!(entry.held_bytes() < 16 * 1024);
     }
-    assert_eq!(entry.recall(earlier(r#"{"key-1":0,"other":1}"#), usize::MAX), 0);
+    assert_eq!(entry.recall(earlier(r#"{"key-1":0,"other":1}"#), usize::MAX, false), 0);
     assert_eq!(entry.latest.to_values(), "{}", "nothing of it can be told apart any more");
 }
 

@@ -50,7 +50,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let store = opened::store(&config).await?;
     // First of all, because only one server gets it: a second one must not touch what the first relies on.
     let journalled = opened::journalled(store.clone(), &config)?;
-    let history = opened::history(&config)?;
+    let history = opened::history(&config).await?;
     let prepared = if args.demo { Some(demo::prepare(&*store, &config).await?) } else { None };
     // Listened for before anything is begun, so that a stop during the start is not lost.
     let stop = stop_sign()?;
