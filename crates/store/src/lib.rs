@@ -34,4 +34,4 @@ pub use sqlite::{
         REQUESTS_PER_TENANT_MAX, RULES_PER_TENANT_MAX, UNMATCHED_PER_TENANT_MAX,
     },
 };
-pub use transfer::{Import, TransferError, Transferred};
+pub use transfer::{Export, Import, TransferError, Transferred};

@@ -1,10 +1,12 @@
-//! Takes everything that is in a SQLite database into an empty PostgreSQL: every command, key, nonce and line.
+//! Takes everything that is in a SQLite database into an empty PostgreSQL, or back: every command, key, nonce and line.
 //!
 //! It goes table by table in pieces, each in one transaction together with how far it came, so that whoever is stopped in
 //! the middle goes on from there. Rows are written as they stand: what is sealed stays sealed, under the same master key.
 //! In the end everything is read on both sides and compared; only then may servers open the database.
 
 mod cells;
+mod export;
+mod filled;
 mod source;
 mod tables;
 mod target;
@@ -14,7 +16,6 @@ use std::path::{Path, PathBuf};
 use utmos_core::ports::StoreError;
 
 use self::{
-    cells::Sum,
     source::Source,
     tables::{KEYS, TABLES, Table},
     target::Target,
@@ -27,6 +28,8 @@ use crate::{
 
 /// Rows that are written in one transaction, about, where nobody says otherwise.
 const PIECE_ROWS: u32 = 2_000;
+
+pub use self::export::Export;
 
 /// From where to where.
 #[derive(Debug, Clone)]
@@ -93,7 +96,7 @@ pub enum TransferError {
         why: String,
     },
     /// It is in use.
-    #[error("{0}: another import is under way there; wait for it")]
+    #[error("{0}: another import or export is under way there; wait for it")]
     Busy(String),
     /// Servers are connected.
     #[error(
@@ -131,6 +134,44 @@ pub enum TransferError {
         /// Rows in SQLite.
         sent: u64,
         /// Rows in PostgreSQL.
+        found: u64,
+    },
+    /// There is a file where it is to go.
+    #[error("{} is there already; name a new file, or move it away", .0.display())]
+    Exists(PathBuf),
+    /// What was begun there belongs to something else.
+    #[error("{} was begun with another database; remove it, and export again", .0.display())]
+    OtherExport(PathBuf),
+    /// The SQLite database cannot be written.
+    #[error("the database {} cannot be written; {table}", .path.display())]
+    Unfilled {
+        /// The file.
+        path: PathBuf,
+        /// What was being written.
+        table: &'static str,
+        /// The cause.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// It cannot be put in its place.
+    #[error("{} cannot be renamed", .path.display())]
+    Unmoved {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Not everything is in the file as it was.
+    #[error("{table}: {sent} rows were to be written to {} and {found} are there, or they differ; remove it and export again", .path.display())]
+    WrittenOtherwise {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        table: &'static str,
+        /// Rows in PostgreSQL.
+        sent: u64,
+        /// Rows in SQLite.
         found: u64,
     },
     /// A task ended badly.
@@ -191,12 +232,7 @@ impl Import {
         target: &Target,
         table: &'static Table,
     ) -> Result<u64, TransferError> {
-        let mut sent = Sum::default();
-        let mut position = None;
-        while let Some(piece) = source.piece(table, position, self.piece_rows).await? {
-            piece.rows.iter().for_each(|row| sent.add(row));
-            position = Some(piece.end);
-        }
+        let sent = source.sum(table, self.piece_rows).await?;
         let found = target.sum(table).await?;
         if sent != found {
             let (table, sent, found) = (table.name, sent.rows, found.rows);

@@ -34,6 +34,9 @@ const MIGRATION_LOCK: i64 = 0x5554_4D53_0000_0001;
 /// In `meta`, while a SQLite database is taken over.
 pub(super) const IMPORTING: &str = "importing";
 
+/// In `meta`, once the database is taken over into SQLite, and for good.
+pub(super) const EXPORTED: &str = "exported";
+
 /// Why the database cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresOpenError {
@@ -96,6 +99,11 @@ pub enum PostgresOpenError {
         "{0} is being filled from a SQLite database, and not everything is there; run once more: utmos store import"
     )]
     Unfinished(String),
+    /// It was taken over into a SQLite database, or is about to be.
+    #[error(
+        "{0} was exported into a SQLite database: what waits in it would be sent twice; to go on with this one all the same, put the other away and run in it: DELETE FROM meta WHERE name = 'exported'"
+    )]
+    Exported(String),
     /// A migration failed and was rolled back.
     #[error("{database}: migration {number} failed and was undone: {why}")]
     Migration {
@@ -244,13 +252,14 @@ pub(super) async fn prepare(
     }
 }
 
-/// No server may work on a part of what was.
+/// No server may work on a part of what was, or on what another works on.
 async fn check_whole(client: &Client, named: &Named<'_>) -> Result<(), PostgresOpenError> {
-    let sql = "SELECT 1 FROM meta WHERE name = $1";
-    let found = client.query_opt(sql, &[&IMPORTING]).await.map_err(|err| named.explain(&err))?;
-    match found {
-        None => Ok(()),
-        Some(_) => Err(PostgresOpenError::Unfinished(named.name())),
+    let sql = "SELECT name FROM meta WHERE name IN ($1, $2) ORDER BY name DESC";
+    let found = client.query_opt(sql, &[&IMPORTING, &EXPORTED]).await;
+    let Some(row) = found.map_err(|err| named.explain(&err))? else { return Ok(()) };
+    match row.try_get::<_, &str>(0).map_err(|err| named.explain(&err))? {
+        IMPORTING => Err(PostgresOpenError::Unfinished(named.name())),
+        _ => Err(PostgresOpenError::Exported(named.name())),
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) const IMPORT_LOCK: i64 = 0x5554_4D53_0000_0003;
 pub(crate) const IMPORTED: &str = "imported_from";
 /// In `meta`, while that is under way: no server may open the database.
 pub(crate) const IMPORTING: &str = open::IMPORTING;
+/// In `meta`, once it is taken over into SQLite: no server may open it any more.
+pub(crate) const EXPORTED: &str = open::EXPORTED;
 
 /// Connects, with the schema up to date, and without bounds on how long a statement may take.
 pub(crate) async fn connect(config: &PostgresConfig) -> Result<Client, PostgresOpenError> {

@@ -22,6 +22,11 @@ pub(crate) fn open_to_transfer(path: &Path, sealer: &Sealer) -> Result<Connectio
     open::prepare(path, sealer)
 }
 
+/// Opens a database that is to be filled, and makes it where there is none.
+pub(crate) fn open_to_fill(path: &Path, sealer: &Sealer) -> Result<Connection, OpenError> {
+    open::prepare(path, sealer)
+}
+
 /// Seals the words of devices that an older version kept in clear (`migrations/sqlite/0005_sealed_texts.sql`).
 pub(crate) fn seal_old_texts(conn: &Connection, sealer: &Sealer) -> Result<(), StoreError> {
     let fault = |err| to_store_error(&err);

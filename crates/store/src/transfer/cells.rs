@@ -1,6 +1,6 @@
 //! Cells of rows on their way from one database to the other, and the sum that tells whether all arrived.
 
-use rusqlite::types::ValueRef;
+use rusqlite::types::{Value, ValueRef};
 use sha2::{Digest, Sha256};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -93,6 +93,18 @@ impl Cell {
             }
             Kind::Bytes => row.try_get::<_, Option<Vec<u8>>>(at)?.map_or(Self::Null, Self::Bytes),
         })
+    }
+
+    /// As SQLite takes it.
+    pub(super) fn into_sqlite(self) -> Value {
+        match self {
+            Self::Null => Value::Null,
+            Self::Uuid(id) => Value::Blob(id.as_bytes().to_vec()),
+            Self::Number(number) => Value::Integer(number),
+            Self::Flag(flag) => Value::Integer(i64::from(flag)),
+            Self::Text(text) => Value::Text(text),
+            Self::Bytes(bytes) => Value::Blob(bytes),
+        }
     }
 
     /// No two different rows of cells feed the same bytes.

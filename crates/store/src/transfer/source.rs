@@ -7,7 +7,11 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension, params, types::Value};
 
-use super::{TransferError, cells::Cell, tables::Table};
+use super::{
+    TransferError,
+    cells::{Cell, Sum},
+    tables::Table,
+};
 use crate::{seal::Sealer, sqlite::transfer};
 
 pub(super) struct Source {
@@ -38,6 +42,11 @@ impl Source {
         opened.await.map_err(|_| TransferError::Stopped)?
     }
 
+    /// Reads what is being filled, to compare it.
+    pub(super) fn of(path: &Path, conn: Arc<Mutex<Connection>>, mark: [u8; 16]) -> Self {
+        Self { path: path.to_owned(), conn, mark }
+    }
+
     /// What tells this database from every other.
     pub(super) fn mark(&self) -> [u8; 16] {
         self.mark
@@ -51,6 +60,16 @@ impl Source {
         rows: u32,
     ) -> Result<Option<Piece>, TransferError> {
         self.with(move |conn, path| piece(conn, path, table, after, rows)).await
+    }
+
+    /// Everything in a table.
+    pub(super) async fn sum(&self, table: &'static Table, rows: u32) -> Result<Sum, TransferError> {
+        let (mut sum, mut position) = (Sum::default(), None);
+        while let Some(piece) = self.piece(table, position, rows).await? {
+            piece.rows.iter().for_each(|row| sum.add(row));
+            position = Some(piece.end);
+        }
+        Ok(sum)
     }
 
     pub(super) async fn counters(&self) -> Result<Counters, TransferError> {

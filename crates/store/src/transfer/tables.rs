@@ -13,6 +13,8 @@ pub(super) struct Table {
     pub(super) from: &'static str,
     /// What its rows are read in the order of. Rows of one value are written together.
     pub(super) order: &'static str,
+    /// What they are read in the order of in PostgreSQL: no two rows have the same.
+    pub(super) key: &'static str,
 }
 
 /// No tenant, in PostgreSQL.
@@ -30,6 +32,7 @@ pub(super) const TABLES: [Table; 17] = [
         ],
         from: "tenants t",
         order: "t.id",
+        key: "id",
     },
     Table {
         name: "credentials",
@@ -49,6 +52,7 @@ pub(super) const TABLES: [Table; 17] = [
         ],
         from: "credentials c",
         order: "c.api_id",
+        key: "api_id",
     },
     Table {
         name: "credential_secrets",
@@ -62,6 +66,7 @@ pub(super) const TABLES: [Table; 17] = [
         ],
         from: "credential_secrets s",
         order: "s.api_id",
+        key: "api_id, slot",
     },
     Table {
         name: "devices",
@@ -78,12 +83,14 @@ pub(super) const TABLES: [Table; 17] = [
         ],
         from: "devices d",
         order: "d.sn",
+        key: "sn",
     },
     Table {
         name: "topologies",
         columns: &[("gateway", Text, "t.gateway"), ("subs", Text, "t.subs")],
         from: "topologies t",
         order: "t.gateway",
+        key: "gateway",
     },
     Table {
         name: "sightings",
@@ -97,6 +104,7 @@ pub(super) const TABLES: [Table; 17] = [
         ],
         from: "sightings s",
         order: "s.sn",
+        key: "sn",
     },
     Table {
         name: "binding_codes",
@@ -114,6 +122,7 @@ pub(super) const TABLES: [Table; 17] = [
         ],
         from: "binding_codes b",
         order: "b.id",
+        key: "id",
     },
     Table {
         name: "device_records",
@@ -128,6 +137,7 @@ pub(super) const TABLES: [Table; 17] = [
         ],
         from: "device_records r",
         order: "r.row",
+        key: "n",
     },
     Table {
         name: "device_request_rules",
@@ -142,12 +152,14 @@ pub(super) const TABLES: [Table; 17] = [
         ],
         from: "device_request_rules r",
         order: "r.tenant",
+        key: "tenant, request_type, device",
     },
     Table {
         name: "device_request_counts",
         columns: &[("tenant", Uuid, "c.tenant"), ("n", Big, "c.n")],
         from: "device_request_counts c",
         order: "c.tenant",
+        key: "tenant",
     },
     Table {
         name: "device_requests",
@@ -177,6 +189,7 @@ pub(super) const TABLES: [Table; 17] = [
         ],
         from: "device_requests r",
         order: "r.row",
+        key: "id",
     },
     Table {
         name: "unmatched",
@@ -193,12 +206,14 @@ pub(super) const TABLES: [Table; 17] = [
         ],
         from: "unmatched u",
         order: "u.row",
+        key: "id, tenant",
     },
     Table {
         name: "nonces",
         columns: &[("key", Uuid, "n.key"), ("expires_at", Big, "n.expires_at")],
         from: "nonces n",
         order: "n.n",
+        key: "expires_at, key",
     },
     Table {
         name: "commands",
@@ -233,6 +248,7 @@ pub(super) const TABLES: [Table; 17] = [
         ],
         from: "commands c",
         order: "c.row",
+        key: "id",
     },
     Table {
         name: "lives",
@@ -263,6 +279,7 @@ pub(super) const TABLES: [Table; 17] = [
         ],
         from: "lives l",
         order: "l.row",
+        key: "id",
     },
     Table {
         name: "timeline",
@@ -276,6 +293,7 @@ pub(super) const TABLES: [Table; 17] = [
         ],
         from: "timeline t CROSS JOIN lives l ON l.row = t.row",
         order: "t.row",
+        key: "command, n",
     },
     Table {
         name: "motions",
@@ -288,6 +306,7 @@ pub(super) const TABLES: [Table; 17] = [
         ],
         from: "motions m CROSS JOIN commands c ON c.row = m.row",
         order: "m.row",
+        key: "command",
     },
 ];
 
@@ -297,4 +316,5 @@ pub(super) const KEYS: Table = Table {
     columns: &[("key", Uuid, "i.key"), ("command", Uuid, "l.id")],
     from: "idempotency i CROSS JOIN lives l ON l.row = i.row",
     order: "i.key",
+    key: "key",
 };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rusqlite::types::Value;
-use tokio_postgres::{Client, Transaction, types::ToSql};
+use tokio_postgres::{Client, Row, Transaction, types::ToSql};
 use uuid::Uuid;
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
     tables::{KEYS, TABLES, Table},
 };
 use crate::postgres::{
-    PostgresConfig,
+    PostgresConfig, PostgresOpenError,
     transfer::{self as postgres, Partitions},
 };
 
@@ -47,13 +47,97 @@ impl Target {
         unwritable(&self.database, table, err)
     }
 
+    /// Opens a database that is to be taken elsewhere, and closes it to servers for good: what waits in it must not be sent
+    /// by two. Answers what tells it from every other.
+    pub(super) async fn open_to_leave(
+        config: &PostgresConfig,
+    ) -> Result<(Self, [u8; 16]), TransferError> {
+        let client = postgres::connect(config).await?;
+        let target =
+            Self { database: config.url.to_string(), client, partitions: Partitions::default() };
+        target.lock().await?;
+        let explain = |err: tokio_postgres::Error| target.failed("meta", &err);
+        let sql = "SELECT 1 FROM meta WHERE name = $1";
+        if target.client.query_opt(sql, &[&postgres::IMPORTING]).await.map_err(explain)?.is_some() {
+            return Err(PostgresOpenError::Unfinished(target.database).into());
+        }
+        let mark = *Uuid::new_v4().as_bytes();
+        let sql = "INSERT INTO meta AS m (name, value) VALUES ($1, $2)
+                   ON CONFLICT (name) DO UPDATE SET value = m.value RETURNING value";
+        let row = target.client.query_one(sql, &[&postgres::EXPORTED, &mark.as_slice()]).await;
+        let kept: Vec<u8> = row.and_then(|row| row.try_get(0)).map_err(explain)?;
+        // Who starts from here on sees the mark; who was there before is seen.
+        if let Err(error) = target.alone().await {
+            let sql = "DELETE FROM meta WHERE name = $1 AND value = $2";
+            let params: [&(dyn ToSql + Sync); 2] = [&postgres::EXPORTED, &mark.as_slice()];
+            target.client.execute(sql, &params).await.map_err(explain)?;
+            return Err(error);
+        }
+        let mark = kept.try_into().unwrap_or(mark);
+        Ok((target, mark))
+    }
+
+    /// Hands over the rows of a table in pieces, in one order, but for those of before.
+    pub(super) async fn each_piece(
+        &self,
+        table: &'static Table,
+        before: u64,
+        piece_rows: u32,
+        mut take: impl AsyncFnMut(Vec<Vec<Cell>>) -> Result<(), TransferError>,
+    ) -> Result<(), TransferError> {
+        let explain = |err: tokio_postgres::Error| self.failed(table.name, &err);
+        let names: Vec<&str> = table.columns.iter().map(|(name, _, _)| *name).collect();
+        let declare = format!(
+            "BEGIN; DECLARE every NO SCROLL CURSOR FOR SELECT {} FROM {} ORDER BY {} OFFSET {before}",
+            names.join(", "),
+            table.name,
+            table.key,
+        );
+        self.client.batch_execute(&declare).await.map_err(explain)?;
+        let fetch = format!("FETCH {} FROM every", piece_rows.max(1));
+        let fetch = self.client.prepare(&fetch).await.map_err(explain)?;
+        loop {
+            let rows = self.client.query(&fetch, &[]).await.map_err(explain)?;
+            if rows.is_empty() {
+                break;
+            }
+            let cells = rows.iter().map(|row| cells_of(table, row));
+            take(cells.collect::<Result<_, _>>().map_err(explain)?).await?;
+        }
+        self.client.batch_execute("COMMIT").await.map_err(explain)
+    }
+
+    /// What is counted beside the tables.
+    pub(super) async fn counters(&self) -> Result<Counters, TransferError> {
+        let explain = |err: tokio_postgres::Error| self.failed("generations", &err);
+        let sql = "SELECT (SELECT max(newest) FROM clocks WHERE newest > $1),
+                          (SELECT n FROM generations WHERE name = 'registry'),
+                          (SELECT n FROM generations WHERE name = 'request_rules')";
+        let row = self.client.query_one(sql, &[&i64::MIN]).await.map_err(explain)?;
+        Ok(Counters {
+            newest_record: row.try_get(0).map_err(explain)?,
+            registry: row.try_get(1).map_err(explain)?,
+            rules: row.try_get(2).map_err(explain)?,
+        })
+    }
+
     async fn take_alone(&self) -> Result<(), TransferError> {
+        self.lock().await?;
+        self.alone().await
+    }
+
+    async fn lock(&self) -> Result<(), TransferError> {
         let explain = |err: tokio_postgres::Error| self.failed("import", &err);
         let sql = "SELECT pg_try_advisory_lock($1)";
         let row = self.client.query_one(sql, &[&postgres::IMPORT_LOCK]).await.map_err(explain)?;
         if !row.try_get::<_, bool>(0).map_err(explain)? {
             return Err(TransferError::Busy(self.database.clone()));
         }
+        Ok(())
+    }
+
+    async fn alone(&self) -> Result<(), TransferError> {
+        let explain = |err: tokio_postgres::Error| self.failed("pg_stat_activity", &err);
         let mut connections = 0;
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
                    AND pid <> pg_backend_pid() AND application_name = current_setting('application_name')";
@@ -190,10 +274,7 @@ impl Target {
                 break;
             }
             for row in &rows {
-                let cell =
-                    |(at, (_, kind, _)): (usize, &(_, _, _))| Cell::from_postgres(row, at, *kind);
-                let cells = table.columns.iter().enumerate().map(cell);
-                sum.add(&cells.collect::<Result<Vec<_>, _>>().map_err(explain)?);
+                sum.add(&cells_of(table, row).map_err(explain)?);
             }
         }
         self.client.batch_execute("COMMIT").await.map_err(explain)?;
@@ -208,6 +289,11 @@ impl Target {
         self.client.execute(sql, &[&postgres::IMPORTING]).await.map_err(explain)?;
         Ok(())
     }
+}
+
+fn cells_of(table: &Table, row: &Row) -> Result<Vec<Cell>, tokio_postgres::Error> {
+    let cell = |(at, (_, kind, _)): (usize, &(_, _, _))| Cell::from_postgres(row, at, *kind);
+    table.columns.iter().enumerate().map(cell).collect()
 }
 
 fn unwritable(database: &str, table: &'static str, err: &tokio_postgres::Error) -> TransferError {

@@ -29,4 +29,5 @@ mod roundtrip;
 mod sqlite;
 mod telemetry;
 mod transfer;
+mod transfer_export;
 mod trouble;

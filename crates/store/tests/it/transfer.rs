@@ -41,7 +41,7 @@ fn import(from: &Path, into: PostgresConfig) -> Import {
     Import { piece_rows: 50, ..Import::new(from, into) }
 }
 
-async fn run(from: &SqlitePlace, into: &PostgresPlace) -> Result<Transferred, TransferError> {
+pub async fn run(from: &SqlitePlace, into: &PostgresPlace) -> Result<Transferred, TransferError> {
     import(&from.path(), config(&into.database.url())).run(|_, _| {}).await
 }
 
@@ -52,7 +52,7 @@ async fn refusal(from: &SqlitePlace, into: &PostgresPlace) -> String {
 }
 
 /// So many commands, some of them ended, with timelines, keys and nonces.
-async fn fill(place: &SqlitePlace, commands: u32) {
+pub async fn fill(place: &SqlitePlace, commands: u32) {
     let store = Arc::new(place.store());
     let port: Arc<dyn Store> = store.clone();
     let all: JoinSet<()> = (0..commands)

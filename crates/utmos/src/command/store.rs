@@ -1,5 +1,6 @@
 //! `utmos store`: looks at the whole database, copies it, brings it up to date, or takes it elsewhere.
 
+mod export;
 mod import;
 
 use std::{
@@ -47,6 +48,17 @@ pub enum Action {
         #[command(flatten)]
         config: ConfigArgs,
     },
+    /// Take the PostgreSQL database of the configuration back into a new SQLite file, with every server stopped
+    ///
+    /// No server opens the PostgreSQL database from then on. Stopped in the middle, it goes on when it is run again. In the end
+    /// everything is compared.
+    Export {
+        /// The SQLite file; one that is there is refused [default: that in the data folder]
+        #[arg(long, value_name = "FILE")]
+        into: Option<PathBuf>,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
     /// Make the coming weeks of a PostgreSQL database, and drop old ones with their commands
     ///
     /// Works beside running servers; to be run once a day. A week in which something is unended stays.
@@ -81,6 +93,9 @@ pub async fn run(action: &Action) -> anyhow::Result<Exit> {
         Action::Migrate { config } => migrate(&config.load(Purpose::Work)?.config).await,
         Action::Import { from, config } => {
             import::run(from.as_deref(), &config.load(Purpose::Work)?.config).await
+        }
+        Action::Export { into, config } => {
+            export::run(into.as_deref(), &config.load(Purpose::Work)?.config).await
         }
         Action::Tidy { older_than, config } => {
             tidy(*older_than, &config.load(Purpose::Work)?.config).await

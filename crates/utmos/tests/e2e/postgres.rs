@@ -60,7 +60,7 @@ fn commands_end_as_they_should_with_everything_on_postgresql() {
 }
 
 #[test]
-fn a_sqlite_database_is_taken_over_when_its_server_has_stopped() {
+fn a_sqlite_database_is_taken_over_and_back_when_its_server_has_stopped() {
     let (database, shell) = (PostgresServer::shared().database(), Shell::new());
     let url = format!("store.url={}", database.url());
     let import = || shell.run(["store", "import", "--data-dir", "utmos-demo", "--set", &url]);
@@ -85,4 +85,28 @@ fn a_sqlite_database_is_taken_over_when_its_server_has_stopped() {
     assert!(again.err.contains("was filled from this database before"), "{again:?}");
     let tidied = ["store", "tidy", "--older-than", "30", "--data-dir", "utmos-demo", "--set", &url];
     assert!(shell.ok(tidied).contains("weeks dropped: 0"));
+    // What the devices told is there, too, and not in a file.
+    assert_ne!(database.sql("SELECT count(*) FROM history_latest"), "0");
+
+    let demo = Demo::start_with(&shell, &["--set", &url]);
+    let into = ["--into", "back/utmos.sqlite", "--data-dir", "utmos-demo", "--set", &url];
+    let export = || shell.run(["store", "export"].iter().chain(&into));
+    let refused = export();
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.err.contains("journal of emergencies"), "{refused:?}");
+    assert_eq!(demo.stop(), Some(0));
+    let taken = export();
+    assert_eq!(taken.code, 0, "{taken:?}");
+    assert!(taken.out.contains("was compared"), "{taken:?}");
+    let closed = shell.run(["tenant", "list", "--data-dir", "utmos-demo", "--set", &url]);
+    assert!(closed.code != 0 && closed.err.contains("was exported"), "{closed:?}");
+    let again = export();
+    assert!(again.err.contains("is there already"), "{again:?}");
+    let path = ["--set", "store.path=back/utmos.sqlite"];
+    let demo = Demo::start_with(&shell, &path);
+    let cover = run(shell.command("sh").args(["-c", &demo.lines_after("open a cover …")]));
+    assert_eq!(cover.out.matches("SUCCEEDED").count(), 2, "{cover:?}");
+    assert_eq!(demo.stop(), Some(0));
+    let list = ["credential", "list", "--json", "--data-dir", "utmos-demo"];
+    assert_eq!(shell.json(list.iter().chain(&path)), of_before);
 }
