@@ -3,6 +3,7 @@
 //! it was not.
 
 mod cut_off;
+mod history;
 mod joining;
 mod limits;
 mod wrong_clock;
