@@ -1,20 +1,22 @@
 //! The embedded broker: devices connect to it over sockets, the server talks to it in-process.
 //!
-//! Underneath are the parts of the `mqtt5` broker (its connection handler, its router), assembled here rather than taken as
-//! its `MqttBroker`, for four reasons: each connection gets its own event handler, so that presence can be told per connection
-//! and not per client id; a connection can be ended from outside; a slow TLS handshake does not hold up the others; and the
-//! router runs without storage, which is what makes every session end with its connection.
+//! Packets are written and read by a library; what they mean is decided here, for four reasons: sessions
+//! end with their connection, and nothing is kept for who is not there; a confirmation is the client's own, under the packet id
+//! its message had; a connection costs little while it says nothing; and any of them can be ended from outside, at once.
 //!
 //! A message a device publishes is taken in-process. It is routed on only where another authorised client is subscribed to its
 //! topic at that moment (a second observer beside the server); the Doorkeeper decides who may be.
 
+mod connection;
 mod door;
-mod events;
 pub(crate) mod hello;
 mod listen;
 mod outlet;
+mod packets;
 mod places;
+mod presence;
 mod session;
+mod socket;
 mod table;
 
 use std::io;
@@ -23,10 +25,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mqtt5::broker::client_handler::ClientHandler;
-use mqtt5::broker::config::ChangeOnlyDeliveryConfig;
-use mqtt5::broker::resource_monitor::{ResourceLimits, ResourceMonitor};
-use mqtt5::broker::sys_topics::BrokerStats;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -36,7 +34,7 @@ use door::Logins;
 use hello::CONNECT_BYTES_MAX;
 use outlet::BrokerOutlet;
 use places::Places;
-use table::{SUBSCRIPTIONS_MAX, Table};
+use table::Table;
 
 /// What the Doorkeeper says of one who wants to connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +90,7 @@ pub struct BrokerConfig {
     /// Address of the plain TCP listener; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Connections at once, those that have not logged in yet included; of these the oldest gives way when all places are
-    /// taken. More are closed at accept. Each takes two file descriptors.
+    /// taken. More are closed at accept.
     pub clients_max: usize,
     /// Largest packet taken from or sent to a client.
     pub packet_bytes_max: usize,
@@ -173,12 +171,10 @@ struct Shared {
     presence: tokio::sync::Mutex<()>,
     table: Table,
     logins: Logins,
-    library: mqtt5::broker::BrokerConfig,
-    stats: Arc<BrokerStats>,
-    monitor: Arc<ResourceMonitor>,
     packet_bytes_max: usize,
     connect_bytes_max: usize,
     clients_max: usize,
+    unconfirmed_max: u16,
     places: Mutex<Places>,
     closing: watch::Sender<bool>,
 }
@@ -193,7 +189,7 @@ impl std::fmt::Debug for Shared {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stop {
     No,
-    /// Another connection has its client id. The library tells the client.
+    /// Another connection has its client id.
     Displaced,
     /// We say goodbye.
     Dismissed,
@@ -226,7 +222,7 @@ impl Broker {
         }
         let (listener, local_addr) = bind(config.listen).await?;
         let tls = match &config.tls {
-            Some(tls) => Some((bind(tls.listen).await?, listen::acceptor(tls).await?)),
+            Some(tls) => Some((bind(tls.listen).await?, listen::acceptor(tls)?)),
             None => None,
         };
 
@@ -236,12 +232,10 @@ impl Broker {
             presence: tokio::sync::Mutex::new(()),
             table: Table::default(),
             logins: Logins::default(),
-            library: library_config(&config),
-            stats: Arc::new(BrokerStats::new()),
-            monitor: Arc::new(ResourceMonitor::new(no_limits())),
             packet_bytes_max: config.packet_bytes_max,
             connect_bytes_max: config.packet_bytes_max.min(CONNECT_BYTES_MAX),
             clients_max: config.clients_max,
+            unconfirmed_max: config.unconfirmed_max,
             places: Mutex::new(Places::new(config.clients_max)),
             closing: watch::Sender::new(false),
         });
@@ -282,11 +276,7 @@ impl Broker {
 
     /// Whether a client of this user is connected and subscribed to this topic.
     pub fn is_subscribed(&self, user: &str, topic: &str) -> bool {
-        self.shared
-            .table
-            .recipients(topic)
-            .iter()
-            .any(|recipient| recipient.qos().is_some() && &*recipient.session.user == user)
+        self.shared.table.recipients(topic).iter().any(|recipient| &*recipient.session.user == user)
     }
 
     /// Connected clients.
@@ -361,38 +351,3 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BrokerEr
     let local = listener.local_addr().map_err(listen)?;
     Ok((listener, local))
 }
-
-/// The library's settings for one connection; only the event handler differs from one to the next.
-fn library_config(config: &BrokerConfig) -> mqtt5::broker::BrokerConfig {
-    let mut library = mqtt5::broker::BrokerConfig::new()
-        .with_max_packet_size(config.packet_bytes_max)
-        .with_session_expiry(Duration::ZERO)
-        .with_retain_available(false)
-        .with_max_outbound_inflight(config.unconfirmed_max)
-        .with_client_channel_capacity(usize::from(config.unconfirmed_max) * 2)
-        .with_max_subscriptions_per_client(SUBSCRIPTIONS_MAX)
-        .with_sys_topics_enabled(false);
-    library.bind_addresses = Vec::new();
-    library.storage_config.enable_persistence = false;
-    library.shared_subscription_available = false;
-    library.topic_alias_maximum = 0;
-    // See `Session::deliver`.
-    let every_topic = vec!["#".to_owned()];
-    library.change_only_delivery_config =
-        ChangeOnlyDeliveryConfig { enabled: true, topic_patterns: every_topic };
-    library
-}
-
-/// The library's own limits are off: the number of clients is ours to count, and logins are limited by [`Logins`].
-fn no_limits() -> ResourceLimits {
-    ResourceLimits {
-        max_connections: usize::MAX,
-        max_connections_per_ip: usize::MAX,
-        max_message_rate_per_client: 0,
-        max_bandwidth_per_client: 0,
-        max_connection_rate: u32::MAX,
-        rate_limit_window: Duration::from_secs(1),
-    }
-}
-
-type Handler = ClientHandler;

@@ -4,7 +4,7 @@
 //! [`Publish`] leaves at most once in its life. Nothing is re-sent, nothing waits for an absent
 //! receiver, nothing is retained, and [`Sent`] says what is known afterwards and no more.
 //!
-//! The library underneath (`mqtt5`, pinned exactly) never shows in the public interface, so that
+//! The codec underneath (`mqtt5-protocol`, pinned exactly) never shows in the public interface, so that
 //! it can be replaced.
 #![warn(missing_docs)]
 

@@ -113,10 +113,9 @@ impl fmt::Debug for Publish {
 pub enum Sent {
     /// Client: the broker confirmed it; for QoS 0, written to the socket.
     ///
-    /// Embedded broker: the one subscriber confirmed it itself, QoS 1 with its PUBACK (whatever reason it gave), QoS 2 with its
-    /// PUBCOMP. It means no more than handed to a connected, subscribed session, with bytes that may still be here, in these
-    /// cases: QoS 0, asked for or granted; several users are subscribed; the subscriber is also sent messages of other clients or
-    /// publishes with QoS 2 itself (from then on); its subscription changed at that moment.
+    /// Embedded broker: the one subscriber confirmed it itself, whatever reason it gave: QoS 1 with its PUBACK, QoS 2 with its
+    /// PUBCOMP, or with a PUBREC that ends it. It means no more than handed to a connected, subscribed session, with bytes that
+    /// may still be here, for QoS 0, asked for or granted, and where several users are subscribed.
     Confirmed {
         /// The packet id it travelled under; `None` for QoS 0, and for what the embedded broker handed over only.
         packet_id: Option<u16>,

@@ -9,7 +9,7 @@ use tracing_subscriber::{
 use utmos_server::config::{Log, LogFormat};
 
 /// Libraries that tell of every connection at `info`, and at `warn` of what we tell as well.
-const TALKATIVE: [&str; 2] = ["mqtt5", "mqtt5_protocol"];
+const TALKATIVE: [&str; 1] = ["mqtt5_protocol"];
 
 /// Starts to write. Called once.
 pub fn start(log: &Log) {
@@ -58,7 +58,7 @@ mod tests {
                     filter.would_enable(target, &Level::INFO),
                 )
             };
-            assert_eq!((shown("utmos_server"), shown("mqtt5")), (own, library), "{level}");
+            assert_eq!((shown("utmos_server"), shown("mqtt5_protocol")), (own, library), "{level}");
         }
     }
 }

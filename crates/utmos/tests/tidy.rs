@@ -74,7 +74,9 @@ fn decisions_know_no_runtime() {
         let manifest =
             fs::read_to_string(root().join("crates").join(name).join("Cargo.toml")).unwrap();
         let manifest: toml::Table = manifest.parse().unwrap();
-        for unwanted in ["tokio", "rusqlite", "axum", "mqtt5", "reqwest", "rand", "getrandom"] {
+        for unwanted in
+            ["tokio", "rusqlite", "axum", "mqtt5-protocol", "reqwest", "rand", "getrandom"]
+        {
             assert!(
                 manifest["dependencies"].get(unwanted).is_none(),
                 "{name} depends on {unwanted}"

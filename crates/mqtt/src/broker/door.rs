@@ -1,151 +1,124 @@
-//! The door of one connection: asks the Doorkeeper, counts, and slows down those who guess passwords.
+//! The door: asks the Doorkeeper who may come in, counts, and slows down those who guess passwords.
 
 use std::collections::BTreeMap;
-use std::future::{Future, ready};
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mqtt5::broker::router::MessageRouter;
-use mqtt5::broker::{AuthProvider, AuthResult};
-use mqtt5::packet::connect::ConnectPacket;
-use mqtt5::protocol::v5::reason_codes::ReasonCode;
+use mqtt5_protocol::packet::connect::ConnectPacket;
+use mqtt5_protocol::protocol::v5::reason_codes::ReasonCode;
 use tokio::time::Instant;
 
 use super::places::whole_peer;
 use super::session::Session;
 use super::{Entry, Shared};
+use crate::codec::{V5, V311};
 
 /// Longest user name that anybody has.
 const USER_BYTES_MAX: usize = 256;
+/// Longest client id that anybody has.
+const CLIENT_ID_BYTES_MAX: usize = 1024;
 /// How much of a client id stands in the log.
 const CLIENT_ID_CHARS_SHOWN: usize = 128;
 
-type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// What the library asks about one connection.
-pub(super) struct Door {
-    pub(super) connection: u64,
-    pub(super) shared: Arc<Shared>,
-    pub(super) session: Arc<OnceLock<Arc<Session>>>,
-    pub(super) router: Arc<MessageRouter>,
+/// Lets a client in, under the client id we assign to it where it has none, or says why not. One who guesses too much from one address waits for that; nobody else does, so that a
+/// right password is never refused because of another user's wrong ones. Meanwhile its connection is one of the address's
+/// strangers, of which there are only so many.
+pub(super) async fn admit(
+    shared: &Shared,
+    connection: u64,
+    connect: &ConnectPacket,
+    assigned: Option<&str>,
+    peer: SocketAddr,
+) -> Result<Arc<Session>, ReasonCode> {
+    let client_id = assigned.unwrap_or(&connect.client_id);
+    let judged = || judge(shared, connection, connect, client_id, peer);
+    let admitted = acceptable(connect, client_id).and_then(|()| judged());
+    if let Err(reason) = &admitted {
+        let client_id: String = client_id.chars().take(CLIENT_ID_CHARS_SHOWN).collect();
+        tracing::info!(%peer, client_id, "mqtt login refused: {reason:?}");
+        if shared.logins.is_guessing(peer.ip()) {
+            tokio::time::sleep(REFUSAL_WAIT).await;
+        }
+    }
+    admitted
 }
 
-impl Door {
-    fn admit(&self, connect: &ConnectPacket, peer: SocketAddr) -> Result<Arc<Session>, ReasonCode> {
-        let client_id = connect.client_id.as_str();
-        let Some(user) = connect.username.as_deref().filter(|user| !user.is_empty()) else {
-            return Err(ReasonCode::BadUsernameOrPassword);
-        };
-        // Nobody's, and not worth remembering.
-        if user.len() > USER_BYTES_MAX {
-            return Err(ReasonCode::BadUsernameOrPassword);
-        }
-        self.shared.places().name(self.connection, user);
-        if !self.shared.logins.may_try(peer.ip(), user) {
-            return Err(ReasonCode::ConnectionRateExceeded);
-        }
-        let password = connect.password.as_deref();
-        match self.shared.doorkeeper.authenticate(client_id, Some(user), password, Some(peer)) {
-            Entry::Refused => {
-                self.shared.logins.failed(peer.ip(), user);
-                return Err(ReasonCode::BadUsernameOrPassword);
-            }
-            Entry::Granted => {}
-            Entry::GrantedAlone => self.shared.dismiss_others(user, self.connection),
-        }
-        self.shared.logins.succeeded(peer.ip(), user);
-        // Otherwise any user could throw out any other by taking its client id.
-        if self.shared.table.holder(client_id).is_some_and(|holder| &*holder.user != user) {
-            tracing::warn!(user, client_id, "the client id belongs to another user");
-            return Err(ReasonCode::ClientIdentifierNotValid);
-        }
-        let receive_max = connect.properties.get_receive_maximum().unwrap_or(u16::MAX);
-        let window = usize::from(receive_max.min(self.shared.library.max_outbound_inflight));
-        let bytes_max = connect
-            .properties
-            .get_maximum_packet_size()
-            .map(|max| usize::try_from(max).unwrap_or(usize::MAX));
-        let session = Session::new(
-            self.connection,
-            user,
-            client_id,
-            window,
-            bytes_max,
-            Arc::clone(&self.router),
-        );
-        if !self.shared.places().admit(self.connection, &session.user, &session.client_id) {
-            return Err(ReasonCode::ServerBusy);
-        }
-        Ok(Arc::new(session))
+/// Whether a CONNECT asks for what we can do.
+fn acceptable(connect: &ConnectPacket, client_id: &str) -> Result<(), ReasonCode> {
+    if !matches!(connect.protocol_version, V311 | V5) {
+        return Err(ReasonCode::UnsupportedProtocolVersion);
     }
-
-    /// What the library answers. One who guesses too much from one address waits for it; nobody else does, so that a right
-    /// password is never refused because of another user's wrong ones. Meanwhile its connection is one of the address's
-    /// strangers, of which there are only so many.
-    async fn answer(&self, connect: &ConnectPacket, peer: SocketAddr) -> AuthResult {
-        match self.admit(connect, peer) {
-            Ok(session) => {
-                let user = session.user.to_string();
-                if self.session.set(session).is_ok() {
-                    AuthResult::success_with_user(user)
-                } else {
-                    AuthResult::fail(ReasonCode::ProtocolError)
-                }
-            }
-            Err(reason) => {
-                let client_id: String =
-                    connect.client_id.chars().take(CLIENT_ID_CHARS_SHOWN).collect();
-                tracing::info!(%peer, client_id, "mqtt login refused: {reason:?}");
-                if self.shared.logins.is_guessing(peer.ip()) {
-                    tokio::time::sleep(REFUSAL_WAIT).await;
-                }
-                AuthResult::fail(reason)
-            }
-        }
+    let properties = &connect.properties;
+    if properties.get_maximum_packet_size() == Some(0)
+        || properties.get_receive_maximum() == Some(0)
+    {
+        return Err(ReasonCode::ProtocolError);
     }
+    if properties.get_authentication_method().is_some() {
+        return Err(ReasonCode::BadAuthenticationMethod);
+    }
+    // Only a session that ends with its connection may be nameless.
+    let is_nameless = connect.client_id.is_empty();
+    if client_id.is_empty()
+        || client_id.len() > CLIENT_ID_BYTES_MAX
+        || is_nameless && connect.protocol_version == V311 && !connect.clean_start
+    {
+        return Err(ReasonCode::ClientIdentifierNotValid);
+    }
+    if connect
+        .will
+        .as_ref()
+        .is_some_and(|will| mqtt5_protocol::validate_topic_name(&will.topic).is_err())
+    {
+        return Err(ReasonCode::TopicNameInvalid);
+    }
+    Ok(())
 }
 
-impl AuthProvider for Door {
-    fn authenticate<'a>(
-        &'a self,
-        connect: &'a ConnectPacket,
-        peer: SocketAddr,
-    ) -> Answer<'a, mqtt5::Result<AuthResult>> {
-        Box::pin(async move { Ok(self.answer(connect, peer).await) })
+fn judge(
+    shared: &Shared,
+    connection: u64,
+    connect: &ConnectPacket,
+    client_id: &str,
+    peer: SocketAddr,
+) -> Result<Arc<Session>, ReasonCode> {
+    let Some(user) = connect.username.as_deref().filter(|user| !user.is_empty()) else {
+        return Err(ReasonCode::BadUsernameOrPassword);
+    };
+    // Nobody's, and not worth remembering.
+    if user.len() > USER_BYTES_MAX {
+        return Err(ReasonCode::BadUsernameOrPassword);
     }
-
-    fn authorize_publish<'a>(
-        &'a self,
-        _client_id: &str,
-        user: Option<&'a str>,
-        topic: &'a str,
-    ) -> Answer<'a, bool> {
-        // What a dismissed client still had on the way says nothing any more.
-        let is_dismissed = self.session.get().is_some_and(|session| session.is_dismissed());
-        let may = !is_dismissed
-            && user.is_some_and(|user| self.shared.doorkeeper.may_publish(user, topic));
-        Box::pin(ready(may))
+    shared.places().name(connection, user);
+    if !shared.logins.may_try(peer.ip(), user) {
+        return Err(ReasonCode::ConnectionRateExceeded);
     }
-
-    fn authorize_subscribe<'a>(
-        &'a self,
-        _client_id: &str,
-        user: Option<&'a str>,
-        filter: &'a str,
-    ) -> Answer<'a, bool> {
-        // A shared subscription would let a client take messages away from another.
-        let may = !filter.starts_with("$share/")
-            && user.is_some_and(|user| self.shared.doorkeeper.may_subscribe(user, filter));
-        if let (true, Some(session)) = (may, self.session.get())
-            && !self.shared.table.expect(session, filter)
-        {
-            // The library has the same limit, and the right word for it.
-            tracing::warn!(user = %session.user, "an mqtt client wants more subscriptions than it may have");
+    let password = connect.password.as_deref();
+    match shared.doorkeeper.authenticate(client_id, Some(user), password, Some(peer)) {
+        Entry::Refused => {
+            shared.logins.failed(peer.ip(), user);
+            return Err(ReasonCode::BadUsernameOrPassword);
         }
-        Box::pin(ready(may))
+        Entry::Granted => {}
+        Entry::GrantedAlone => shared.dismiss_others(user, connection),
     }
+    shared.logins.succeeded(peer.ip(), user);
+    // Otherwise any user could throw out any other by taking its client id.
+    if shared.table.holder(client_id).is_some_and(|holder| &*holder.user != user) {
+        tracing::warn!(user, client_id, "the client id belongs to another user");
+        return Err(ReasonCode::ClientIdentifierNotValid);
+    }
+    let receive_max = connect.properties.get_receive_maximum().unwrap_or(u16::MAX);
+    let window = usize::from(receive_max.min(shared.unconfirmed_max));
+    let bytes_max = connect.properties.get_maximum_packet_size();
+    let bytes_max = bytes_max.map(|max| usize::try_from(max).unwrap_or(usize::MAX));
+    let version = connect.protocol_version;
+    let session = Session::new(connection, user, client_id, version, window, bytes_max);
+    if !shared.places().admit(connection, &session.user, &session.client_id) {
+        return Err(ReasonCode::ServerBusy);
+    }
+    Ok(Arc::new(session))
 }
 
 /// Failed logins in a row before we stop listening for a moment, for one user from one address.

@@ -1,25 +1,24 @@
-//! What a client says first. Looked at before the library reads it: whoever has not logged in may send nothing but one
-//! CONNECT of a bounded size, within a bounded time. The library's own bound is that of every packet, a megabyte for each
-//! stranger.
+//! What a client says first: whoever has not logged in may send nothing but one CONNECT of a bounded size, within a bounded
+//! time.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use mqtt5::broker::tls_acceptor::TlsStreamWrapper;
-use mqtt5::broker::transport::BrokerTransport;
-use tokio::io::AsyncBufReadExt;
+use bytes::BytesMut;
+use mqtt5_protocol::Packet;
+use mqtt5_protocol::packet::connect::ConnectPacket;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use crate::codec;
+use super::socket::Socket;
+use crate::codec::{self, Frame};
 
 /// Largest CONNECT, in bytes. Client id, user name, password and will are some hundred.
 pub(super) const CONNECT_BYTES_MAX: usize = 16 * 1024;
-/// Longest a TLS handshake may take, and then the first bytes.
+/// Longest a TLS handshake may take, and then the CONNECT.
 const HELLO_WAIT: Duration = Duration::from_secs(10);
-/// How often we look for the rest of a head that came in pieces, which is rare.
-const REST_LOOK_WAIT: Duration = Duration::from_millis(100);
 /// First byte of a CONNECT.
 const CONNECT: u8 = 0x10;
 
@@ -34,57 +33,78 @@ enum NoHello {
     NoConnect,
     #[error("its CONNECT has {0} bytes, more than {1}")]
     TooLarge(usize, usize),
-    #[error("over TLS, the length of its CONNECT comes in pieces")]
-    InPieces,
+    #[error("its CONNECT cannot be read: {0}")]
+    Unreadable(String),
 }
 
-/// The transport of a client that has begun to say a CONNECT of at most `bytes_max`.
+/// A client that has said its CONNECT.
+pub(super) struct Caller {
+    pub(super) socket: Socket,
+    pub(super) connect: Box<ConnectPacket>,
+    /// What came behind it.
+    pub(super) read: BytesMut,
+}
+
+/// Listens to a client until it has said a CONNECT of at most `bytes_max`.
 pub(super) async fn hello(
     tcp: TcpStream,
     peer: SocketAddr,
     tls: Option<TlsAcceptor>,
     bytes_max: usize,
-) -> Option<BrokerTransport> {
-    let Some(acceptor) = tls else {
-        return match tokio::time::timeout(HELLO_WAIT, plain(&tcp, bytes_max)).await {
-            Ok(Ok(())) => Some(BrokerTransport::tcp(tcp)),
-            Ok(Err(why)) => refuse(peer, &why),
-            Err(_) => silent(peer),
-        };
+) -> Option<Caller> {
+    let mut socket = match tls {
+        None => Socket::Plain(tcp),
+        Some(acceptor) => {
+            match tokio::time::timeout(HELLO_WAIT, Box::pin(acceptor.accept(tcp))).await {
+                Ok(Ok(stream)) => Socket::Secure(Box::new(stream)),
+                Ok(Err(err)) => {
+                    tracing::info!(%peer, "no TLS with an mqtt client: {err}");
+                    return None;
+                }
+                Err(_) => {
+                    tracing::info!(%peer, "no TLS with an mqtt client: it did not answer in time");
+                    return None;
+                }
+            }
+        }
     };
-    let mut stream = match tokio::time::timeout(HELLO_WAIT, acceptor.accept(tcp)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(err)) => {
-            tracing::info!(%peer, "no TLS with an mqtt client: {err}");
-            return None;
+    let mut read = BytesMut::new();
+    match tokio::time::timeout(HELLO_WAIT, listen(&mut socket, &mut read, bytes_max)).await {
+        Ok(Ok(connect)) => Some(Caller { socket, connect, read }),
+        Ok(Err(why @ (NoHello::Io(_) | NoHello::Left))) => {
+            tracing::debug!(%peer, "no mqtt with a client: {why}");
+            None
+        }
+        Ok(Err(why @ (NoHello::NoConnect | NoHello::TooLarge(..) | NoHello::Unreadable(_)))) => {
+            tracing::info!(%peer, "no mqtt with a client: {why}");
+            None
         }
         Err(_) => {
-            tracing::info!(%peer, "no TLS with an mqtt client: it did not answer in time");
-            return None;
+            tracing::info!(%peer, "no mqtt with a client: it did not log in in time");
+            None
         }
-    };
-    let said = async {
-        match judge(stream.fill_buf().await?, bytes_max)? {
-            true => Ok(()),
-            false => Err(NoHello::InPieces),
-        }
-    };
-    match tokio::time::timeout(HELLO_WAIT, said).await {
-        Ok(Ok(())) => Some(BrokerTransport::tls(TlsStreamWrapper::new(stream))),
-        Ok(Err(why)) => refuse(peer, &why),
-        Err(_) => silent(peer),
     }
 }
 
-async fn plain(tcp: &TcpStream, bytes_max: usize) -> Result<(), NoHello> {
-    let mut head = [0; codec::HEAD_BYTES_MAX];
+async fn listen(
+    socket: &mut Socket,
+    read: &mut BytesMut,
+    bytes_max: usize,
+) -> Result<Box<ConnectPacket>, NoHello> {
     loop {
-        let length = tcp.peek(&mut head).await?;
-        if judge(head.get(..length).unwrap_or_default(), bytes_max)? {
-            return Ok(());
+        if poll_fn(|cx| socket.poll_read_into(cx, read)).await? == 0 {
+            return Err(NoHello::Left);
         }
-        // The bytes that are there would wake us at once.
-        tokio::time::sleep(REST_LOOK_WAIT).await;
+        if !judge(read, bytes_max)? {
+            continue;
+        }
+        let unreadable = |err: mqtt5_protocol::MqttError| NoHello::Unreadable(codec::plain(&err));
+        let Some(frame) = Frame::take(read, bytes_max).map_err(unreadable)? else { continue };
+        // A CONNECT says its version itself.
+        let Packet::Connect(connect) = frame.decode(codec::V5).map_err(unreadable)? else {
+            return Err(NoHello::NoConnect);
+        };
+        return Ok(connect);
     }
 }
 
@@ -107,21 +127,6 @@ fn judge(head: &[u8], bytes_max: usize) -> Result<bool, NoHello> {
 /// `false` while its length is not there, or why not.
 pub(crate) fn try_hello(head: &[u8], bytes_max: usize) -> Result<bool, String> {
     judge(head, bytes_max).map_err(|why| why.to_string())
-}
-
-fn refuse(peer: SocketAddr, why: &NoHello) -> Option<BrokerTransport> {
-    match why {
-        NoHello::Io(_) | NoHello::Left => tracing::debug!(%peer, "no mqtt with a client: {why}"),
-        NoHello::NoConnect | NoHello::TooLarge(..) | NoHello::InPieces => {
-            tracing::info!(%peer, "no mqtt with a client: {why}");
-        }
-    }
-    None
-}
-
-fn silent(peer: SocketAddr) -> Option<BrokerTransport> {
-    tracing::info!(%peer, "no mqtt with a client: it said nothing in time");
-    None
 }
 
 #[cfg(test)]

@@ -1,38 +1,46 @@
 //! Accepting connections, and the life of each.
 
-use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use mqtt5::broker::router::{DeliveryLanes, MessageRouter};
-use mqtt5::broker::tls_acceptor::TlsAcceptorConfig;
-use mqtt5::broker::transport::BrokerTransport;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::door::Door;
-use super::events::{Events, Listener};
+use super::connection::{Connection, End};
 use super::hello::hello;
-use super::{BrokerError, BrokerTls, GOODBYE_WAIT, Handler, Shared, Stop};
+use super::presence::Presence;
+use super::{BrokerError, BrokerTls, Shared, Stop};
 use crate::stop::stopped;
 
 /// Pause after a failed accept, which usually means that the process has no file descriptors left.
 const ACCEPT_RETRY_WAIT: Duration = Duration::from_millis(100);
 
-pub(super) async fn acceptor(tls: &BrokerTls) -> Result<TlsAcceptor, BrokerError> {
-    let failed = |err: mqtt5::MqttError| BrokerError::Tls {
-        cert: tls.cert.clone(),
-        key: tls.key.clone(),
-        reason: err.to_string(),
-    };
-    let cert = TlsAcceptorConfig::load_cert_chain_from_file(&tls.cert).await.map_err(failed)?;
-    let key = TlsAcceptorConfig::load_private_key_from_file(&tls.key).await.map_err(failed)?;
-    TlsAcceptorConfig::new(cert, key).build_acceptor().map_err(failed)
+pub(super) fn acceptor(tls: &BrokerTls) -> Result<TlsAcceptor, BrokerError> {
+    let failed =
+        |reason: String| BrokerError::Tls { cert: tls.cert.clone(), key: tls.key.clone(), reason };
+    // Once, before anything runs that it could hold up.
+    let read = |file| std::fs::read(file).map_err(|err| failed(err.to_string()));
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(&tls.cert)?).collect();
+    let chain = chain.map_err(|err| failed(format!("the certificate is no PEM: {err}")))?;
+    if chain.is_empty() {
+        return Err(failed("there is no certificate in its file".to_owned()));
+    }
+    let key = PrivateKeyDer::from_pem_slice(&read(&tls.key)?)
+        .map_err(|err| failed(format!("there is no key in its file: {err}")))?;
+    let mut config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|err| failed(err.to_string()))?;
+    config.alpn_protocols = vec![b"mqtt".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 /// Accepts until the broker closes, then waits for its connections to end.
@@ -47,7 +55,7 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, tls: Opti
                         tracing::warn!(%peer, clients_max = shared.clients_max, "mqtt connection closed: too many clients");
                         continue;
                     };
-                    running.spawn(connection(Arc::clone(&shared), id, tcp, peer, tls.clone(), stop));
+                    running.spawn(serve(Arc::clone(&shared), id, tcp, peer, tls.clone(), stop));
                 }
                 Err(err) => {
                     tracing::warn!("cannot accept an mqtt connection: {err}");
@@ -70,7 +78,7 @@ fn log_end(ended: &Result<(), tokio::task::JoinError>) {
     }
 }
 
-async fn connection(
+async fn serve(
     shared: Arc<Shared>,
     id: u64,
     tcp: TcpStream,
@@ -78,119 +86,53 @@ async fn connection(
     tls: Option<TlsAcceptor>,
     stop: watch::Receiver<Stop>,
 ) {
-    let session = Arc::new(OnceLock::new());
-    let (events, drain) = Events::new(id, Arc::clone(&shared), session);
-    let events = Arc::new(events);
     if let Err(err) = tcp.set_nodelay(true) {
         tracing::debug!(%peer, "cannot set TCP_NODELAY: {err}");
     }
-    let (tcp, cutter) = match Cutter::of(tcp) {
-        Ok(both) => both,
-        Err(err) => {
-            tracing::warn!(%peer, "mqtt connection closed: {err}");
-            shared.places().leave(id);
-            return;
-        }
-    };
-    // Beside one another, so that the connection goes on while what it said waits for its turn.
-    let live = async {
-        let needed = must_end(stop.clone(), shared.closing.subscribe());
-        let transport = tokio::select! {
-            transport = hello(tcp, peer, tls, shared.connect_bytes_max) => transport,
-            _ = needed => None,
-        };
-        if let Some(transport) = transport {
-            serve(&shared, &events, transport, cutter, peer, stop).await;
-        }
-        events.fall_silent();
-    };
-    tokio::join!(live, drain.run());
-    events.leave().await;
+    let mut presence = Presence::new(id, Arc::clone(&shared));
+    // A fault of ours in one connection ends that one, as any other end does.
+    let life = AssertUnwindSafe(live(&shared, &mut presence, tcp, peer, tls, stop)).catch_unwind();
+    if life.await.is_err() {
+        tracing::error!(%peer, "an mqtt connection ended by a fault of the broker");
+    }
+    presence.leave().await;
     shared.places().leave(id);
 }
 
-/// A second handle on a connection's socket, which the library does not own.
-struct Cutter(std::net::TcpStream);
-
-impl Cutter {
-    fn of(tcp: TcpStream) -> io::Result<(TcpStream, Self)> {
-        let tcp = tcp.into_std()?;
-        let cutter = Self(tcp.try_clone()?);
-        Ok((TcpStream::from_std(tcp)?, cutter))
-    }
-
-    /// The socket throws away what it has not sent, once this is the last handle on it and goes.
-    fn cut(self) {
-        let cut = TcpStream::from_std(self.0).and_then(|tcp| tcp.set_zero_linger());
-        if let Err(err) = cut {
-            tracing::warn!("an mqtt connection could not be cut short: {err}");
-        }
-    }
-}
-
-async fn serve(
+async fn live(
     shared: &Arc<Shared>,
-    events: &Arc<Events>,
-    transport: BrokerTransport,
-    cutter: Cutter,
+    presence: &mut Presence,
+    tcp: TcpStream,
     peer: SocketAddr,
+    tls: Option<TlsAcceptor>,
     stop: watch::Receiver<Stop>,
 ) {
-    let mut config = shared.library.clone();
-    config.event_handler = Some(Arc::new(Listener(Arc::clone(events))));
-    // A router for this connection alone: what is put into it reaches this client and nobody else, and its subscriptions
-    // cost the others nothing. Whose turn it is, the table says.
-    let router = Arc::new(MessageRouter::new());
-    let door = Door {
-        connection: events.connection,
-        shared: Arc::clone(shared),
-        session: Arc::clone(&events.session),
-        router: Arc::clone(&router),
+    let must_end = must_end(stop, shared.closing.subscribe());
+    tokio::pin!(must_end);
+    let caller = tokio::select! {
+        caller = hello(tcp, peer, tls, shared.connect_bytes_max) => caller,
+        _ = &mut must_end => return,
     };
-    // The library's word for "say goodbye and end"; each connection has its own, so that each can be ended.
-    let (goodbye, said) = broadcast::channel(1);
-    let handler = Handler::new(
-        transport,
-        peer,
-        Arc::new(config),
-        Arc::clone(&router),
-        Arc::new(door),
-        None,
-        Arc::clone(&shared.stats),
-        Arc::clone(&shared.monitor),
-        said,
-    );
-    let mut run = Box::pin(AssertUnwindSafe(handler.run()).catch_unwind());
-    let closing = shared.closing.subscribe();
-    let ended = tokio::select! {
-        ended = &mut run => Some(ended),
-        stop = must_end(stop, closing) => {
-            match stop {
-                Stop::Cut => None,
-                Stop::Displaced => {
-                    take_over(&router, events).await;
-                    tokio::time::timeout(GOODBYE_WAIT, &mut run).await.ok()
-                }
-                Stop::Dismissed | Stop::No => {
-                    drop(goodbye.send(()));
-                    tokio::time::timeout(GOODBYE_WAIT, &mut run).await.ok()
-                }
-            }
+    let Some(caller) = caller else { return };
+    let connection = tokio::select! {
+        connection = Connection::begin(shared, presence, caller, peer) => connection,
+        _ = &mut must_end => return,
+    };
+    let Some(mut connection) = connection else { return };
+    presence.join().await;
+    let end = tokio::select! {
+        end = connection.live(presence) => end,
+        stop = &mut must_end => stop.into(),
+    };
+    match &end {
+        End::Farewell { .. } | End::Closed | End::Stopped(_) => {
+            tracing::debug!(%peer, "mqtt connection ended: {end}");
         }
-    };
-    drop(run);
-    if ended.is_none() {
-        cutter.cut();
-    } else {
-        drop(cutter);
+        End::Broken(_) | End::Fault(..) | End::Silent | End::Overdue | End::Unheard => {
+            tracing::info!(%peer, "mqtt connection ended: {end}");
+        }
     }
-    match &ended {
-        Some(Ok(Ok(()))) => {}
-        Some(Ok(Err(err))) if err.is_normal_disconnect() => {}
-        Some(Ok(Err(err))) => tracing::info!(%peer, "mqtt connection ended: {err}"),
-        Some(Err(_)) => tracing::error!(%peer, "the mqtt library panicked in a connection"),
-        None => tracing::info!(%peer, "mqtt connection cut: it took nothing in time"),
-    }
+    connection.end(&end, presence).await;
 }
 
 /// Waits until the connection must end.
@@ -199,15 +141,4 @@ async fn must_end(mut stop: watch::Receiver<Stop>, mut closing: watch::Receiver<
         stop = async { stop.wait_for(|stop| *stop != Stop::No).await.map_or(Stop::Dismissed, |stop| *stop) } => stop,
         () = stopped(&mut closing) => Stop::Dismissed,
     }
-}
-
-/// Has the library tell the client that its session was taken over, as it does when another connection takes the client's
-/// place in its router.
-async fn take_over(router: &MessageRouter, events: &Events) {
-    let Some(session) = events.session.get() else { return };
-    let client_id = session.client_id.to_string();
-    let queue = router.queue_handle(&client_id);
-    let (lanes, _) = DeliveryLanes::channel(1);
-    let (disconnect, _) = oneshot::channel();
-    router.register_client(client_id, lanes, queue, disconnect).await;
 }

@@ -1,5 +1,5 @@
-//! Who is connected and subscribed to what, as far as the library has told us. What a message costs here depends on who
-//! gets it, not on how many others are connected.
+//! Who is connected and subscribed to what. What a message costs here depends on who gets it, not on how many others are
+//! connected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,46 +7,32 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::session::Session;
 use crate::message::Qos;
 
-/// Topic filters of one connection; the library refuses more as over its quota. A dock needs about ten.
+/// Topic filters of one connection; more are refused as over its quota. A dock needs about ten.
 pub(super) const SUBSCRIPTIONS_MAX: usize = 64;
 
-/// A topic filter, and what was granted; `None` between the Doorkeeper's yes and the library's SUBACK.
-pub(super) type Subscription = (Arc<str>, Option<Qos>);
+/// On what terms a filter was granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Terms {
+    pub(super) qos: Qos,
+    /// MQTT 5: it does not want what it publishes itself.
+    pub(super) no_local: bool,
+}
 
 /// A connection that gets a message, once, however many of its filters match.
 #[derive(Debug, Clone)]
 pub(super) struct Recipient {
     pub(super) session: Arc<Session>,
-    /// Those that match; never empty.
-    pub(super) subscriptions: Vec<Subscription>,
-}
-
-impl Recipient {
-    /// Whether the library has answered for each of the filters.
-    pub(super) fn is_settled(&self) -> bool {
-        self.subscriptions.iter().all(|(_, granted)| granted.is_some())
-    }
-
-    /// The quality of service it gets the message with: the library takes the filter that spells the topic first, and any
-    /// of the others, so of those the least. `None` while nothing is granted.
-    pub(super) fn qos(&self) -> Option<Qos> {
-        let exact = self.subscriptions.iter().find(|(filter, _)| !is_wild(filter));
-        let exact = exact.and_then(|(_, granted)| *granted);
-        exact.or_else(|| self.subscriptions.iter().filter_map(|(_, granted)| *granted).min())
-    }
-
-    /// Whether both are the same connection, subscribed on the same terms.
-    pub(super) fn is(&self, other: &Self) -> bool {
-        self.session.connection == other.session.connection
-            && self.subscriptions == other.subscriptions
-    }
+    /// The best quality of service of those filters (MQTT 5, 3.3.4).
+    pub(super) qos: Qos,
+    /// Whether one of them takes what it publishes itself.
+    pub(super) takes_own: bool,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Table(Mutex<Inner>);
 
-/// Who has a filter, by connection.
-type Holders = BTreeMap<u64, (Arc<Session>, Option<Qos>)>;
+/// Who has a filter: mostly one, so that a list is smaller than a map, and as fast.
+type Holders = Vec<(Arc<Session>, Terms)>;
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -87,7 +73,7 @@ impl Inner {
     fn unlist(&mut self, connection: u64, filter: &str) {
         fn without(map: &mut BTreeMap<Arc<str>, Holders>, connection: u64, filter: &str) {
             if let Some(holders) = map.get_mut(filter) {
-                holders.remove(&connection);
+                holders.retain(|(session, _)| session.connection != connection);
                 if holders.is_empty() {
                     map.remove(filter);
                 }
@@ -156,119 +142,144 @@ impl Table {
         present
     }
 
-    /// The Doorkeeper said yes; the library's answer is to come. `false` when the connection has as many as it may have.
-    pub(super) fn expect(&self, session: &Arc<Session>, filter: &str) -> bool {
+    /// Grants a filter, perhaps anew on other terms. `false` when the connection has as many as it may have, or has ended.
+    pub(super) fn subscribe(
+        &self,
+        session: &Arc<Session>,
+        filter: &Arc<str>,
+        terms: Terms,
+    ) -> bool {
         let mut inner = self.inner();
-        let filters = inner.filters.entry(session.connection).or_default();
-        let filter: Arc<str> = Arc::from(filter);
-        if filters.len() >= SUBSCRIPTIONS_MAX && !filters.contains(&filter) {
+        if session.is_ended() {
             return false;
         }
-        filters.insert(Arc::clone(&filter));
-        // Also where it subscribes anew, perhaps with another quality of service.
-        inner.holders(&filter).insert(session.connection, (Arc::clone(session), None));
+        let own = inner.filters.entry(session.connection).or_default();
+        if own.len() >= SUBSCRIPTIONS_MAX && !own.contains(filter) {
+            return false;
+        }
+        own.insert(Arc::clone(filter));
+        let holders = inner.holders(filter);
+        match holders.iter_mut().find(|(holder, _)| holder.connection == session.connection) {
+            Some((_, known)) => *known = terms,
+            None => {
+                holders.reserve_exact(1);
+                holders.push((Arc::clone(session), terms));
+            }
+        }
         true
     }
 
-    /// The library's answer: granted, or not.
-    pub(super) fn settle(&self, session: &Arc<Session>, filter: &Arc<str>, granted: Option<Qos>) {
+    /// Takes a filter back. `false` where the connection has none such.
+    pub(super) fn unsubscribe(&self, session: &Session, filter: &str) -> bool {
         let mut inner = self.inner();
-        let own = inner.filters.get_mut(&session.connection);
-        let Some(own) = own.filter(|own| own.contains(filter)) else { return };
-        if granted.is_none() {
-            own.remove(filter);
+        let had = inner.filters.get_mut(&session.connection).is_some_and(|own| own.remove(filter));
+        if had {
             inner.unlist(session.connection, filter);
-        } else if let Some((_, qos)) = inner.holders(filter).get_mut(&session.connection) {
-            *qos = granted;
         }
+        had
     }
 
     /// Everyone there who has a filter that matches the topic, in the order in which they connected.
     pub(super) fn recipients(&self, topic: &str) -> Vec<Recipient> {
         let inner = self.inner();
-        let mut found: BTreeMap<u64, Recipient> = BTreeMap::new();
-        let matching =
-            |(filter, _): &(&Arc<str>, &Holders)| mqtt5::topic_matches_filter(topic, filter);
+        let matching = |(filter, _): &(&Arc<str>, &Holders)| {
+            mqtt5_protocol::topic_matches_filter(topic, filter)
+        };
         let wild = inner.candidates(topic).filter(matching);
-        for (filter, holders) in inner.exact.get_key_value(topic).into_iter().chain(wild) {
-            for (connection, (session, granted)) in holders {
-                if session.is_ended() {
-                    continue;
+        let mut found: Vec<Recipient> = Vec::new();
+        for (_, holders) in inner.exact.get_key_value(topic).into_iter().chain(wild) {
+            for (session, terms) in holders.iter().filter(|(session, _)| !session.is_ended()) {
+                let same = |known: &&mut Recipient| known.session.connection == session.connection;
+                match found.iter_mut().find(same) {
+                    Some(known) => {
+                        known.qos = known.qos.max(terms.qos);
+                        known.takes_own |= !terms.no_local;
+                    }
+                    None => found.push(Recipient {
+                        session: Arc::clone(session),
+                        qos: terms.qos,
+                        takes_own: !terms.no_local,
+                    }),
                 }
-                let recipient = found.entry(*connection).or_insert_with(|| Recipient {
-                    session: Arc::clone(session),
-                    subscriptions: Vec::new(),
-                });
-                recipient.subscriptions.push((Arc::clone(filter), *granted));
             }
         }
-        found.into_values().collect()
+        found.sort_by_key(|recipient| recipient.session.connection);
+        found
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use mqtt5::broker::router::MessageRouter;
-
     use super::*;
 
     fn session(connection: u64, user: &str) -> Arc<Session> {
         let client_id = format!("{user}-{connection}");
-        let router = Arc::new(MessageRouter::new());
-        Arc::new(Session::new(connection, user, &client_id, 8, None, router))
+        Arc::new(Session::new(connection, user, &client_id, 5, 8, None))
     }
 
-    fn subscribe(table: &Table, session: &Arc<Session>, filter: &str, qos: Qos) {
-        assert!(table.expect(session, filter));
-        table.settle(session, &Arc::from(filter), Some(qos));
+    fn subscribe(table: &Table, session: &Arc<Session>, filter: &str, qos: Qos) -> bool {
+        table.subscribe(session, &Arc::from(filter), Terms { qos, no_local: false })
     }
 
-    fn filters(table: &Table, topic: &str) -> Vec<(u64, Vec<String>)> {
-        let of = |one: &Recipient| one.subscriptions.iter().map(|(f, _)| f.to_string()).collect();
-        let all = table.recipients(topic);
-        all.iter().map(|one| (one.session.connection, of(one))).collect()
+    fn found(table: &Table, topic: &str) -> Vec<u64> {
+        table.recipients(topic).iter().map(|one| one.session.connection).collect()
     }
 
     #[test]
-    fn a_connection_is_found_once_by_all_its_filters() {
-        let table = Table::default();
-        let (one, two) = (session(1, "D1"), session(2, "D2"));
-        let of_one = ["a/b", "a/+", "+/b", "#", "a/b/#", "a/#", "+/+"];
-        for filter in of_one.iter().chain(&["a", "a/b/c", "b/#", "+", "a/c", "a/+/c", "/#"]) {
-            subscribe(&table, &one, filter, Qos::AtLeastOnce);
+    fn a_connection_is_found_once_by_each_of_its_filters() {
+        for filter in ["a/b", "a/+", "+/b", "#", "a/b/#", "a/#", "+/+"] {
+            let table = Table::default();
+            let (one, two) = (session(1, "D1"), session(2, "D2"));
+            assert!(subscribe(&table, &one, filter, Qos::AtLeastOnce));
+            assert_eq!(found(&table, "a/b"), [1], "{filter}");
+            assert!(subscribe(&table, &two, "a/b", Qos::AtLeastOnce));
+            assert!(subscribe(&table, &one, "#", Qos::AtLeastOnce));
+            assert_eq!(found(&table, "a/b"), [1, 2], "{filter}");
+            assert!(found(&table, "$SYS/x").is_empty());
+            assert!(table.unsubscribe(&one, "#") && !table.unsubscribe(&one, "#"));
+            table.leave(&one);
+            assert_eq!(found(&table, "a/b"), [2], "{filter}");
+            table.leave(&two);
+            let inner = table.inner();
+            assert!(inner.exact.is_empty() && inner.wild.is_empty() && inner.filters.is_empty());
         }
-        subscribe(&table, &two, "a/b", Qos::AtLeastOnce);
-        let mut found = filters(&table, "a/b");
-        for (_, filters) in &mut found {
-            filters.sort();
-        }
-        let mut expected = of_one.map(str::to_owned);
-        expected.sort();
-        assert_eq!(found, [(1, expected.to_vec()), (2, vec!["a/b".to_owned()])]);
-        assert_eq!(filters(&table, "/x")[0].1, ["#", "+/+", "/#"]);
-        assert!(filters(&table, "$SYS/x").is_empty());
-
-        table.settle(&one, &Arc::from("a/b"), None);
-        assert_eq!(filters(&table, "a/b")[0].1.len(), of_one.len() - 1);
-        table.leave(&one);
-        table.leave(&two);
-        let inner = table.inner();
-        assert!(inner.exact.is_empty() && inner.wild.is_empty() && inner.filters.is_empty());
-    }
-
-    #[test]
-    fn the_filter_that_spells_the_topic_decides_the_quality_and_else_the_least() {
         let table = Table::default();
         let one = session(1, "D1");
-        let qos = |topic: &str| table.recipients(topic).first().and_then(Recipient::qos);
-        subscribe(&table, &one, "a/+", Qos::AtLeastOnce);
-        assert_eq!(qos("a/b"), Some(Qos::AtLeastOnce));
-        subscribe(&table, &one, "a/#", Qos::AtMostOnce);
+        for filter in ["a", "a/b/c", "b/#", "+", "a/c", "a/+/c", "/#"] {
+            assert!(subscribe(&table, &one, filter, Qos::AtLeastOnce));
+        }
+        assert!(found(&table, "a/b").is_empty());
+        assert_eq!(found(&table, "/x"), [1]);
+    }
+
+    #[test]
+    fn the_best_quality_of_its_filters_is_what_a_connection_gets() {
+        let table = Table::default();
+        let one = session(1, "D1");
+        let qos = |topic: &str| table.recipients(topic).first().map(|one| one.qos);
+        assert!(subscribe(&table, &one, "a/+", Qos::AtMostOnce));
         assert_eq!(qos("a/b"), Some(Qos::AtMostOnce));
-        subscribe(&table, &one, "a/b", Qos::ExactlyOnce);
-        assert_eq!(qos("a/b"), Some(Qos::ExactlyOnce));
-        assert!(table.expect(&one, "a/b"));
-        assert!(!table.recipients("a/b")[0].is_settled());
+        assert!(subscribe(&table, &one, "a/#", Qos::AtLeastOnce));
+        assert_eq!(qos("a/b"), Some(Qos::AtLeastOnce));
+        assert!(subscribe(&table, &one, "a/b", Qos::AtMostOnce));
+        assert_eq!(qos("a/b"), Some(Qos::AtLeastOnce));
+        assert!(subscribe(&table, &one, "a/#", Qos::AtMostOnce), "anew, on other terms");
+        assert_eq!(qos("a/b"), Some(Qos::AtMostOnce));
+    }
+
+    #[test]
+    fn a_connection_may_not_want_its_own_words() {
+        let table = Table::default();
+        let one = session(1, "D1");
+        let takes_own = || table.recipients("a/b").first().map(|one| one.takes_own);
+        assert!(table.subscribe(
+            &one,
+            &Arc::from("a/#"),
+            Terms { qos: Qos::AtLeastOnce, no_local: true }
+        ));
+        assert_eq!(takes_own(), Some(false));
+        assert!(subscribe(&table, &one, "a/b", Qos::AtLeastOnce));
+        assert_eq!(takes_own(), Some(true), "by the other filter");
     }
 
     #[test]
@@ -276,13 +287,15 @@ mod tests {
         let table = Table::default();
         let one = session(1, "D1");
         for number in 0..SUBSCRIPTIONS_MAX {
-            assert!(table.expect(&one, &format!("a/{number}/#")));
+            assert!(subscribe(&table, &one, &format!("a/{number}/#"), Qos::AtLeastOnce));
         }
-        assert!(!table.expect(&one, "one/more") && table.expect(&one, "a/0/#"));
-        table.settle(&one, &Arc::from("one/more"), Some(Qos::AtLeastOnce));
-        assert!(table.recipients("one/more").is_empty());
-        table.settle(&one, &Arc::from("a/0/#"), None);
-        assert!(table.expect(&one, "one/more"));
+        assert!(!subscribe(&table, &one, "one/more", Qos::AtLeastOnce));
+        assert!(subscribe(&table, &one, "a/0/#", Qos::AtLeastOnce));
+        assert!(found(&table, "one/more").is_empty());
+        assert!(table.unsubscribe(&one, "a/0/#"));
+        assert!(subscribe(&table, &one, "one/more", Qos::AtLeastOnce));
+        one.end();
+        assert!(!subscribe(&table, &one, "one/more", Qos::AtLeastOnce), "it has ended");
     }
 
     #[test]
@@ -291,12 +304,8 @@ mod tests {
         for number in 0..1_000 {
             let one = session(number, &format!("D{number}"));
             for end in ["+", "#", "events/#", "+/set"] {
-                subscribe(
-                    &table,
-                    &one,
-                    &format!("thing/product/D{number}/{end}"),
-                    Qos::AtLeastOnce,
-                );
+                let filter = format!("thing/product/D{number}/{end}");
+                assert!(subscribe(&table, &one, &filter, Qos::AtLeastOnce));
             }
         }
         let inner = table.inner();

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use mqtt5::packet::connack::ConnAckPacket;
-use mqtt5::packet::connect::ConnectPacket;
-use mqtt5::protocol::v5::reason_codes::ReasonCode;
-use mqtt5::{ConnectOptions, MqttError, Packet, WillMessage};
+use mqtt5_protocol::packet::connack::ConnAckPacket;
+use mqtt5_protocol::packet::connect::ConnectPacket;
+use mqtt5_protocol::protocol::v5::reason_codes::ReasonCode;
+use mqtt5_protocol::{ConnectOptions, MqttError, Packet, WillMessage};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -282,7 +282,7 @@ fn refused(config: &ClientConfig, reason: ReasonCode) -> String {
 }
 
 fn connect_packet(config: &ClientConfig, session: Session, version: u8) -> ConnectPacket {
-    let mut options = ConnectOptions::new(config.client_id.clone()).protocol_options;
+    let mut options = ConnectOptions::new(config.client_id.clone());
     options.clean_start = session == Session::Clean;
     options.keep_alive = config.keep_alive;
     options.username.clone_from(&config.username);

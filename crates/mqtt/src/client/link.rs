@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use mqtt5::packet::disconnect::DisconnectPacket;
-use mqtt5::packet::puback::PubAckPacket;
-use mqtt5::packet::pubcomp::PubCompPacket;
-use mqtt5::packet::publish::PublishPacket;
-use mqtt5::packet::pubrec::PubRecPacket;
-use mqtt5::packet::pubrel::PubRelPacket;
-use mqtt5::packet::suback::SubAckPacket;
-use mqtt5::packet::subscribe::{RetainHandling, SubscribePacket, SubscriptionOptions, TopicFilter};
-use mqtt5::protocol::v5::reason_codes::ReasonCode;
-use mqtt5::{Packet, QoS};
+use mqtt5_protocol::packet::disconnect::DisconnectPacket;
+use mqtt5_protocol::packet::puback::PubAckPacket;
+use mqtt5_protocol::packet::pubcomp::PubCompPacket;
+use mqtt5_protocol::packet::publish::PublishPacket;
+use mqtt5_protocol::packet::pubrec::PubRecPacket;
+use mqtt5_protocol::packet::pubrel::PubRelPacket;
+use mqtt5_protocol::packet::suback::SubAckPacket;
+use mqtt5_protocol::packet::subscribe::{
+    RetainHandling, SubscribePacket, SubscriptionOptions, TopicFilter,
+};
+use mqtt5_protocol::protocol::v5::reason_codes::ReasonCode;
+use mqtt5_protocol::{Packet, QoS};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -567,7 +569,7 @@ impl<'a, S: Wire> Link<'a, S> {
     async fn say_goodbye(&mut self) {
         // What is half written must be finished, or the broker cannot read our goodbye.
         let mut goodbye = DisconnectPacket::new(ReasonCode::Success);
-        goodbye.properties = mqtt5::Properties::default();
+        goodbye.properties = mqtt5_protocol::Properties::default();
         let paid = self.pay_more();
         let farewell = if self.greeting.version == V5 {
             self.put(&Packet::Disconnect(goodbye))

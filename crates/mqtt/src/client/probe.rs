@@ -5,13 +5,13 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use mqtt5::packet::disconnect::DisconnectPacket;
-use mqtt5::packet::puback::PubAckPacket;
-use mqtt5::packet::publish::PublishPacket;
-use mqtt5::packet::subscribe::{SubscribePacket, SubscriptionOptions, TopicFilter};
-use mqtt5::packet::unsubscribe::UnsubscribePacket;
-use mqtt5::protocol::v5::reason_codes::ReasonCode;
-use mqtt5::{Packet, QoS};
+use mqtt5_protocol::packet::disconnect::DisconnectPacket;
+use mqtt5_protocol::packet::puback::PubAckPacket;
+use mqtt5_protocol::packet::publish::PublishPacket;
+use mqtt5_protocol::packet::subscribe::{SubscribePacket, SubscriptionOptions, TopicFilter};
+use mqtt5_protocol::packet::unsubscribe::UnsubscribePacket;
+use mqtt5_protocol::protocol::v5::reason_codes::ReasonCode;
+use mqtt5_protocol::{Packet, QoS};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
@@ -162,7 +162,7 @@ impl Probe {
     pub async fn leave(mut self) {
         let farewell = if self.is_v5() {
             let mut goodbye = DisconnectPacket::new(ReasonCode::Success);
-            goodbye.properties = mqtt5::Properties::default();
+            goodbye.properties = mqtt5_protocol::Properties::default();
             self.put(&Packet::Disconnect(goodbye)).await
         } else {
             self.write(&[0xe0, 0x00]).await

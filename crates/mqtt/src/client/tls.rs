@@ -11,15 +11,19 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{AlertDescription, CertificateError, Error as TlsError};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{
+    AlertDescription, CertificateError, ClientConfig as TlsSettings, Error as TlsError,
+    RootCertStore,
+};
 
 use super::ClientConfig;
 
 /// TLS towards the broker. The broker's certificate is always verified.
 #[derive(Debug, Clone, Default)]
 pub struct ClientTls {
-    /// PEM file of the authority that signed the broker's certificate; without it, the public roots.
+    /// PEM file of the authority that signed the broker's certificate; without it, those that this machine trusts.
     pub ca_file: Option<PathBuf>,
     /// The name in the broker's certificate, where it is not the host we connect to.
     pub server_name: Option<String>,
@@ -61,34 +65,41 @@ fn connector(
     let name = tls.server_name.as_ref().unwrap_or(&config.host);
     let server = ServerName::try_from(name.clone())
         .map_err(|_| format!("`{name}` is not a name a certificate can have"))?;
-    // The library wants an address here and uses it only for connecting, which we have done.
-    let mut settings = mqtt5::transport::tls::TlsConfig::new(
-        std::net::SocketAddr::from(([0, 0, 0, 0], 0)),
-        name.as_str(),
-    );
+    let mut roots = RootCertStore::empty();
     if let Some(file) = &tls.ca_file {
-        settings = settings.with_system_roots(false);
-        settings
-            .load_ca_cert_pem_bytes(&read("ca_file", file)?)
-            .map_err(|_| format!("ca_file {} holds no certificate in PEM", file.display()))?;
+        let none = || format!("ca_file {} holds no certificate in PEM", file.display());
+        for authority in certificates(&read("ca_file", file)?).ok_or_else(none)? {
+            roots.add(authority).map_err(|err| format!("ca_file is not usable: {err}"))?;
+        }
+    } else {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            return Err("this machine trusts no authority for certificates; install them (Debian: ca-certificates), or name one with ca_file".to_owned());
+        }
     }
-    if let Some(ClientCertificate { cert_file, key_file }) = &tls.client_certificate {
-        settings.load_client_cert_pem_bytes(&read("client_cert_file", cert_file)?).map_err(
-            |_| format!("client_cert_file {} holds no certificate in PEM", cert_file.display()),
-        )?;
-        settings.load_client_key_pem_bytes(&read("client_key_file", key_file)?).map_err(|_| {
-            format!("client_key_file {} holds no private key in PEM", key_file.display())
-        })?;
-    }
-    let settings = settings.client_config().map_err(|err| match &tls.client_certificate {
-        Some(own) => format!(
-            "client_cert_file {} and client_key_file {} do not belong together, or ca_file is not usable: {err}",
-            own.cert_file.display(),
-            own.key_file.display()
-        ),
-        None => format!("ca_file is not usable: {err}"),
-    })?;
+    let settings = TlsSettings::builder().with_root_certificates(roots);
+    let settings = match &tls.client_certificate {
+        None => settings.with_no_client_auth(),
+        Some(ClientCertificate { cert_file, key_file }) => {
+            let (cert, key) = (cert_file.display(), key_file.display());
+            let chain = certificates(&read("client_cert_file", cert_file)?)
+                .ok_or_else(|| format!("client_cert_file {cert} holds no certificate in PEM"))?;
+            let own = PrivateKeyDer::from_pem_slice(&read("client_key_file", key_file)?)
+                .map_err(|_| format!("client_key_file {key} holds no private key in PEM"))?;
+            settings.with_client_auth_cert(chain, own).map_err(|err| {
+                format!(
+                    "client_cert_file {cert} and client_key_file {key} do not belong together: {err}"
+                )
+            })?
+        }
+    };
     Ok((TlsConnector::from(Arc::new(settings)), server))
+}
+
+/// The certificates in a PEM file; `None` where there are none, or one that cannot be read.
+fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().ok()?;
+    (!found.is_empty()).then_some(found)
 }
 
 fn read(key: &str, file: &Path) -> Result<Vec<u8>, String> {

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use utmos_mqtt::{Broker, BrokerConfig, BrokerError, BrokerTls, ClientTls};
+use utmos_mqtt::{Broker, BrokerConfig, BrokerError, BrokerTls, ClientTls, Publish, Qos};
 
 use super::support::{TestDoor, config, here, is_confirmed, own_with, send, start, until, up};
 
@@ -33,6 +33,35 @@ async fn a_message_crosses_tls() {
     assert!(is_confirmed(&send(&own.broker.outlet(), "thing/product/D1/services", &large).await));
     until("the downlink", || dock.told.messages().len() == 1).await;
     assert!(is_confirmed(&send(&dock.out, "thing/product/D1/events", &large).await));
+}
+
+/// More than the buffers of both sides hold: TLS takes bytes that it cannot write yet, and they leave all the same.
+#[tokio::test]
+async fn much_crosses_tls_though_the_socket_fills() {
+    const COUNT: usize = 12;
+    let own = own_with(secure()).await;
+    let services = "thing/product/D1/services";
+    let mut settings = config(own.broker.local_tls_addr().unwrap().port(), "D1", &[services]);
+    settings.tls = Some(ClientTls {
+        ca_file: Some(data("ca.pem")),
+        server_name: Some("localhost".into()),
+        client_certificate: None,
+    });
+    let dock = up(settings).await;
+    let out = own.broker.outlet();
+    for number in 0..COUNT {
+        let payload = format!("{number} {}", "x".repeat(900_000));
+        assert!(is_confirmed(&send(&out, services, &payload).await), "{number}");
+    }
+    // All at once at QoS 0: nothing that comes later pushes the last bytes out.
+    let waiting = (0..COUNT).map(|number| {
+        let payload = format!("{number} {}", "y".repeat(900_000));
+        out.publish(Publish::new(services, payload).with_qos(Qos::AtMostOnce))
+    });
+    let sent = futures_util::future::join_all(waiting).await;
+    let handed = sent.iter().filter(|sent| is_confirmed(sent)).count();
+    assert!(handed > 0, "{sent:?}");
+    until("all that was handed over", || dock.told.messages().len() == COUNT + handed).await;
 }
 
 #[tokio::test]

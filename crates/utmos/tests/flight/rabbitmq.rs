@@ -29,16 +29,18 @@ struct RabbitMq {
 /// A user, its password, and which topics it may write and read: patterns over topics with dots.
 type User<'a> = (&'a str, &'a str, String, String);
 
+/// A free port that stays so until a slow program takes it: none of those that outgoing connections are given.
+fn lasting_port(nth: u16) -> u16 {
+    let first = 20_000 + u16::try_from(std::process::id() % 1_000).unwrap() * 10 + nth * 5;
+    (first..first + 5)
+        .find(|port| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        .expect("a free port")
+}
+
 impl RabbitMq {
     async fn start(users: &[User<'_>]) -> Self {
         let (address, folder) = (own_address(), tempfile::tempdir().unwrap());
-        let ports = [0, 0].map(|port| {
-            std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-                .unwrap()
-                .local_addr()
-                .unwrap()
-                .port()
-        });
+        let ports = [lasting_port(0), lasting_port(1)];
         let path = |name: &str| folder.path().join(name);
         let config = format!(
             "listeners.tcp = none\nmqtt.listeners.tcp.1 = {address}:1883\nmqtt.allow_anonymous = false\nmqtt.subscription_ttl = 1\n\
@@ -76,6 +78,7 @@ impl RabbitMq {
             .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
             .env("RABBITMQ_PID_FILE", path("pid"))
             .env("RABBITMQ_DIST_PORT", ports[1].to_string())
+            .env("ERL_CRASH_DUMP", path("crash"))
             .env("ERL_EPMD_PORT", ports[0].to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+S 2:2 +sbwt none")
