@@ -553,11 +553,14 @@ impl Membership {
         }
         let handed = self.parts.store.handed(self.parts.id).await?;
         self.lock().unreadable.retain(|id| handed.iter().any(|one| one.id == *id));
-        let mut taken = Vec::new();
+        let (mut taken, mut urgent) = (Vec::new(), Vec::new());
         let mut failed = None;
         for one in handed {
             match self.parts.driver.take_in(one, &self.parts.missed).await {
-                Ok(()) => taken.push(one.id),
+                Ok(()) => {
+                    taken.push(one.id);
+                    urgent.extend(one.urgent.then_some(one));
+                }
                 // It stays where it is, and holds up no other.
                 Err(error @ StoreError::Damaged(_)) => {
                     // It is met again with every look.
@@ -572,7 +575,15 @@ impl Membership {
             }
         }
         if !taken.is_empty() {
-            self.parts.store.taken_in(self.parts.id, taken).await?;
+            let noted = self.parts.store.taken_in(self.parts.id, taken).await;
+            // Whoever accepted an emergency may have handed it over after it was looked at and before it was noted: what says
+            // so is gone with the note.
+            for one in urgent {
+                let is_known = noted.is_ok()
+                    && self.parts.driver.take_in(one, &self.parts.missed).await.is_ok();
+                self.lock().has_changed |= !is_known;
+            }
+            noted?;
         }
         failed.map_or(Ok(()), Err)
     }
