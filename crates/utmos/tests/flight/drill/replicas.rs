@@ -73,7 +73,12 @@ struct Several {
     config: FleetConfig,
     ear: Ear,
     sites: Vec<Site>,
+    _alone: tokio::sync::MutexGuard<'static, ()>,
 }
+
+/// One drill of several servers at a time: each is three servers, a database and a broker, and what they take of the machine
+/// is time that their leases run.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 impl Several {
     async fn start() -> Self {
@@ -90,6 +95,7 @@ impl Several {
 
     /// Everything but the servers.
     async fn prepare(docks: u32) -> Self {
+        let _alone = ALONE.lock().await;
         let mosquitto = Mosquitto::start().await;
         let (mut place, mut config) = Place::with_fleet(docks).await;
         config.speed = 20.0;
@@ -107,8 +113,8 @@ impl Several {
                 process: None,
             });
         }
-        let ear = Ear::at(&mut config);
-        let several = Self { sites, place, postgres, database, mosquitto, config, ear };
+        let ear = Ear::at(&mut config).of_several();
+        let several = Self { sites, place, postgres, database, mosquitto, config, ear, _alone };
         let from = several.place.data_dir().join("utmos.sqlite");
         let mut import = several.place.utmos(&["store", "import", "--from"]);
         import.arg(from);
