@@ -300,6 +300,7 @@ async fn killed_in_turn(mut several: Several, name: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes more than three minutes on two cores, and has ended with a stop that ran out of time"]
 async fn a_server_stands_still_for_longer_than_its_lease_and_others_restart() {
     stands_still(Several::start().await, "a server stands still, all else restarts").await;
 }
