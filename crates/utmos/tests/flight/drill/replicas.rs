@@ -269,7 +269,7 @@ async fn more(loads: &[Load], but: Option<usize>, count: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a server that is started again under load has taken more than 30 s to come up, which is not understood"]
+#[ignore = "some three and a half minutes, and wants the machine for itself"]
 async fn each_of_three_servers_is_killed_in_turn() {
     killed_in_turn(Several::start().await, "three servers killed in turn").await;
 }
@@ -301,7 +301,7 @@ async fn killed_in_turn(mut several: Several, name: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes more than three minutes on two cores, and has ended with a stop that ran out of time"]
+#[ignore = "some three and a half minutes, and wants the machine for itself"]
 async fn a_server_stands_still_for_longer_than_its_lease_and_others_restart() {
     stands_still(Several::start().await, "a server stands still, all else restarts").await;
 }
