@@ -1,6 +1,9 @@
 //! The requests that somebody has to look after, and when. Pure; what they say is on record.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use utmos_core::{
     id::{DeviceRequestId, GatewaySn, TenantId},
@@ -12,6 +15,20 @@ use crate::shares::Room;
 
 /// What tells a request's repetitions.
 pub(super) type RepeatKey = [u8; 16];
+
+/// How often the record of one request is looked at for copies of it.
+const LOOK_UP_PACE: Duration = Duration::from_secs(1);
+
+/// What a request is to the book that came just now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Copied {
+    /// None that is open.
+    Unknown,
+    /// A copy of one that waits, or that somebody sees to at this moment.
+    Waits,
+    /// A copy of this one, and another server may have answered it since its record was looked at.
+    LookUp(DeviceRequestId),
+}
 
 /// Who waits for what.
 #[derive(Debug)]
@@ -47,6 +64,8 @@ struct Open {
     due: Mono,
     /// Its answer waits for the gateway, and is not tried before this.
     unsent_from: Option<Mono>,
+    /// When its record was looked at for a copy of it.
+    looked_up: Option<Mono>,
     /// Somebody looks after it at this moment.
     in_hand: bool,
     /// It is to be looked after again, right after that.
@@ -77,9 +96,15 @@ impl Book {
         open < OPEN_PER_GATEWAY_MAX && 0 < self.by_tenant.left(tenant, tenants)
     }
 
-    /// Whether an open request has this key.
-    pub(super) fn knows(&self, key: &RepeatKey) -> bool {
-        self.by_key.contains_key(key)
+    /// A request with this key came.
+    pub(super) fn copied(&mut self, key: &RepeatKey, now: Mono) -> Copied {
+        let Some(id) = self.by_key.get(key) else { return Copied::Unknown };
+        let Some(open) = self.open.get_mut(id) else { return Copied::Unknown };
+        if open.in_hand || open.looked_up.is_some_and(|at| now.since(at) < LOOK_UP_PACE) {
+            return Copied::Waits;
+        }
+        open.looked_up = Some(now);
+        Copied::LookUp(*id)
     }
 
     /// Writes a request in, or when it is due next; also where there is no room for it, since it is on record.
@@ -93,6 +118,7 @@ impl Book {
     ) {
         let before = self.open.get(&id);
         let (in_hand, again) = before.map_or((false, false), |open| (open.in_hand, open.again));
+        let looked_up = before.and_then(|open| open.looked_up);
         let key = key.or_else(|| before.and_then(|open| open.key));
         self.remove(id);
         if let Some(key) = key {
@@ -108,6 +134,7 @@ impl Book {
             key,
             due: next.due,
             unsent_from: next.unsent_from,
+            looked_up,
             in_hand,
             again,
         };
@@ -236,19 +263,23 @@ mod tests {
         let mut book = Book::default();
         let dock = GatewaySn::parse("DOCK").unwrap();
         book.put(id(1), tenant(1), &dock, Some([1; 16]), Next { due: at(50), unsent_from: None });
-        assert!(book.knows(&[1; 16]));
+        assert_eq!(book.copied(&[2; 16], at(0)), Copied::Unknown);
+        assert_eq!(book.copied(&[1; 16], at(0)), Copied::LookUp(id(1)));
+        assert_eq!(book.copied(&[1; 16], at(999)), Copied::Waits, "that was a moment ago");
+        assert_eq!(book.copied(&[1; 16], at(1_000)), Copied::LookUp(id(1)));
         assert_eq!(book.take_due(at(49), 9), (vec![], Some(at(50))));
         assert_eq!(book.take_due(at(50), 9), (vec![id(1)], None));
         assert!(!book.take(id(1)), "somebody has it");
         book.put(id(1), tenant(1), &dock, None, Next { due: at(90), unsent_from: Some(at(60)) });
-        assert!(book.knows(&[1; 16]), "it keeps its key");
+        assert_eq!(book.copied(&[1; 16], at(9_000)), Copied::Waits, "it keeps its key");
         assert_eq!(book.take_unsent(&dock, at(70)), [], "it is in hand");
         assert!(book.lay_down(id(1)), "it was asked for meanwhile");
         assert!(!book.lay_down(id(1)));
         assert_eq!(book.take_unsent(&dock, at(59)), [], "too early");
         assert_eq!(book.take_unsent(&dock, at(60)), [id(1)]);
         book.remove(id(1));
-        assert!(!book.knows(&[1; 16]) && book.len() == 0 && book.by_gateway.is_empty());
+        assert_eq!(book.copied(&[1; 16], at(9_000)), Copied::Unknown);
+        assert!(book.len() == 0 && book.by_gateway.is_empty());
         assert_eq!(book.take_due(at(1_000), 9), (vec![], None));
         assert!(!book.take(id(1)) && !book.lay_down(id(1)));
     }

@@ -21,7 +21,7 @@ use utmos_mqtt::Sent;
 
 use super::{
     Inner,
-    book::RepeatKey,
+    book::{Copied, RepeatKey},
     count,
     doors::{COPIES_MAX, Doors, PAYLOAD_BYTES_MAX, PAYLOAD_HEAD_BYTES},
     exchange_of, moved,
@@ -77,9 +77,18 @@ impl Inner {
     pub(super) fn asked(self: &Arc<Self>, said: &Said<'_>, request: &Request) {
         count(&self.figures.received);
         let key = key_of(said.tenant, request);
-        if self.book().knows(&key) {
-            count(&self.figures.repeated);
-            return;
+        match self.book().copied(&key, said.at.mono) {
+            Copied::Unknown => {}
+            Copied::Waits => {
+                count(&self.figures.repeated);
+                return;
+            }
+            Copied::LookUp(id) => {
+                count(&self.figures.repeated);
+                let (desk, exchange) = (self.clone(), request.exchange.clone());
+                self.tasks.spawn(async move { desk.look_up(id, exchange).await });
+                return;
+            }
         }
         let (bytes, tenants) = (request.data.len(), self.parts.directory.tenants());
         let copy = {
@@ -419,6 +428,27 @@ impl Inner {
         seat.leave();
         if before.sending == Sending::Claimed {
             self.note_sent(before, &sent).await;
+        }
+    }
+
+    /// A request that waits came again. Another server may have answered it, which says so to nobody but the record; then
+    /// the copy gets that answer, for whoever asks again may not have got it.
+    async fn look_up(self: Arc<Self>, id: DeviceRequestId, exchange: Exchange) {
+        let before = match self.parts.store.request(id).await {
+            Ok(Some(before)) => before,
+            Ok(None) => return self.book().remove(id),
+            // The next copy has it looked up again.
+            Err(error) => return tracing::debug!(%error, "could not look a request up"),
+        };
+        if before.needs_care() {
+            return self.look_again(id);
+        }
+        self.book().remove(id);
+        let Some(reply) = &before.reply else { return };
+        self.remember(&before, reply);
+        let sent = self.send(&before.asked, exchange, reply, ANSWER_EXPIRY).await;
+        if before.sending == Sending::Claimed {
+            self.note_sent(&before, &sent).await;
         }
     }
 

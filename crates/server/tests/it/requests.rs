@@ -1,13 +1,15 @@
 //! What devices ask, on the wire and over the API.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use utmos_core::{
-    device_request::{Rule, Scope, SetRule},
-    id::DeviceSn,
-    ports::{By, DeviceOrder, FleetStore, Ordered, RequestStore},
+    device_request::{
+        DeviceRequest, Reply, ReplySource, RoutingDecision, Rule, Scope, Sending, SetRule,
+    },
+    id::{DeviceRequestId, DeviceSn},
+    ports::{By, DeviceOrder, FleetStore, Ordered, RequestChanged, RequestStore},
     time::Timestamp,
 };
 
@@ -217,6 +219,41 @@ async fn one_answer_of_many_at_once_is_taken_and_leaves_once() {
     dock.message("/requests_reply").await;
     ask(&dock, "t-2", "flight_areas_get", json!({})).await;
     assert_eq!(dock.message("/requests_reply").await.tid(), "t-2", "no second one came between");
+}
+
+#[tokio::test]
+async fn what_another_server_answered_is_the_answer_to_the_next_copy() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    ask(&dock, "t-1", "something_get", json!({})).await;
+    let items = until_listed(&app.api, "?state=AWAITING_REPLY", 1).await;
+    // Another server takes the answer and sends it, and the dock misses it: of that this server sees the record alone.
+    let id = DeviceRequestId::new(id_of(&items[0]).parse().unwrap());
+    let waiting = app.store.request(id).await.unwrap().unwrap();
+    let version = waiting.version;
+    let reply = Reply {
+        code: "0".to_owned(),
+        message: None,
+        source: ReplySource::Manual,
+        data: r#"{"result":0,"output":{"n":7}}"#.into(),
+        at: waiting.asked.received_at,
+    };
+    let answered = DeviceRequest {
+        state: RoutingDecision::Replied,
+        reply: Some(reply),
+        sending: Sending::Sent,
+        sent_at: Some(waiting.asked.received_at),
+        version: version.next(),
+        asked: waiting.asked,
+    };
+    let changed = app.store.change_request(version, Arc::new(answered)).await.unwrap();
+    assert_eq!(changed, RequestChanged::Yes);
+    ask(&dock, "t-1", "something_get", json!({})).await;
+    let answer = dock.message("/requests_reply").await;
+    assert_eq!((answer.tid(), &answer.body["data"]["output"]), ("t-1", &json!({"n": 7})));
+    ask(&dock, "t-1", "something_get", json!({})).await;
+    assert_eq!(dock.message("/requests_reply").await.body["data"], answer.body["data"]);
+    assert_eq!(app.metric("utmos_device_requests_repeated_total").await, "2");
 }
 
 #[tokio::test]
