@@ -177,6 +177,13 @@ mod tests {
             (r#"{"info":{"result":0}}"#, Ok, Some("0")),
             (r#"{"info":{"result":3}}"#, Refused, Some("3")),
             (r#"{"result":3,"info":{"result":0}}"#, Refused, Some("3")),
+            (r#"{"files":[{"device_sn":"D","list":[]}],"result":0}"#, Ok, Some("0")),
+            (
+                r#"{"files":[{"device_sn":"D","result":0,"list":[]}],"result":314003}"#,
+                Refused,
+                Some("314003"),
+            ),
+            (r#"{"files":[{"device_sn":"D","result":0,"list":[]}]}"#, Unreadable, None),
         ] {
             let read = read(data, &Codes);
             assert_eq!((read.verdict, read.code.as_deref()), (verdict, code), "{data}");

@@ -31,6 +31,7 @@ async fn events(app: &TestApp, device: &str, count: usize) -> Vec<Value> {
 #[tokio::test]
 async fn a_state_that_comes_again_is_answered_each_time_and_leaves_nothing_behind() {
     const COPIES: u64 = 50;
+    let mut latest = 0;
     let app = TestApp::start().await;
     let mut dock = app.dock("DOCK-1").await;
     dock.report_aircraft("AIR-1").await;
@@ -46,13 +47,88 @@ async fn a_state_that_comes_again_is_answered_each_time_and_leaves_nothing_behin
         let answer = dock.message("/state_reply").await;
         assert_eq!((answer.tid(), &answer.body["data"]), ("018a2210", &json!({"result": 0})));
         assert!(answer.body.get("method").is_none(), "the answer to a state has no method");
+        if copy == 0 {
+            latest = metric(&app, "utmos_telemetry_latest_bytes").await;
+            assert!(latest > 0);
+        }
     }
-    for name in ["events_received_total", "uplink_unmatched_total", "uplink_chores"] {
-        assert_eq!(metric(&app, &format!("utmos_{name}")).await, 0, "{name}");
+    assert_eq!(metric(&app, "utmos_telemetry_latest_bytes").await, latest);
+    dock.leave().await;
+    // A server that stops writes what it has.
+    let app = app.restart().await;
+    let samples = app.api.get("/api/v1/open/devices/AIR-1/telemetry/history").await.body;
+    assert_eq!(samples["items"].as_array().unwrap().len(), 1, "{samples:#}");
+}
+
+#[tokio::test]
+async fn alarms_listed_on_both_topics_are_those_of_the_device_they_are_about() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    dock.report_aircraft("AIR-1").await;
+    let alarm =
+        json!({"code": "0x16100067", "level": 1, "module": 3, "in_the_sky": 1, "imminent": 1});
+    let lists = |device: &str, list: Value| {
+        let body = json!({
+            "tid": uuid::Uuid::new_v4().to_string(), "bid": "b", "timestamp": 1, "gateway": "DOCK-1",
+            "method": "hms", "data": {"list": list},
+        });
+        (format!("thing/product/{device}/events"), body)
+    };
+    // A dock in the air lists nothing of its own every two seconds, and beside it what its aircraft has.
+    for _ in 0..20 {
+        for (topic, body) in [lists("DOCK-1", json!([])), lists("AIR-1", json!([alarm.clone()]))] {
+            dock.publish(&topic, &body).await;
+        }
     }
-    for device in ["AIR-1", "DOCK-1"] {
-        assert!(events(&app, device, 0).await.is_empty(), "{device}");
+    dock.event("track", &json!("b"), json!({"last": true}), 1).await;
+    dock.message("/events_reply").await;
+    events(&app, "DOCK-1", 1).await;
+    let codes = async |device: &str| -> Vec<Value> {
+        let alarms = app.api.get(&format!("/api/v1/open/devices/{device}/alarms")).await.body;
+        alarms["items"].as_array().unwrap().iter().map(|item| item["code"].clone()).collect()
+    };
+    assert_eq!(codes("AIR-1").await, [json!("0x16100067")]);
+    assert_eq!(codes("DOCK-1").await, [] as [Value; 0]);
+    for (device, expected) in [("AIR-1", 1), ("DOCK-1", 0)] {
+        let target = format!(
+            "/api/v1/open/devices/{device}/events?types=device.alarm_raised,device.alarm_cleared"
+        );
+        let told = app.api.get(&target).await.body;
+        assert_eq!(told["items"].as_array().unwrap().len(), expected, "{device}: {told:#}");
     }
+}
+
+#[tokio::test]
+async fn the_state_of_direct_control_is_answered_with_its_bid_and_changes_no_command() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    let payload = json!({
+        "mqtt_broker": {
+            "address": "mqtt.example.com:8883", "client_id": "sn_a", "username": "sn_a_username",
+            "password": "jwt_token", "expire_time": 1_672_744_922, "enable_tls": true,
+        },
+        "osd_frequency": 10, "hsi_frequency": 1,
+    });
+    let id = app.api.create("DOCK-1", "drc_mode_enter", payload, json!({})).await.id();
+    let command = dock.command().await;
+    dock.reply(&command, json!({"result": 0})).await;
+    let before = app.api.ended(&id).await;
+    assert_eq!(before["status"], "SUCCEEDED");
+    // A recorded dock told it at once, and again when nobody had steered for a minute.
+    for (n, data) in
+        [json!({"result": 0, "drc_state": 2}), json!({"result": 514_301, "drc_state": 0})]
+            .into_iter()
+            .enumerate()
+    {
+        dock.event("drc_status_notify", &command.body["bid"], data.clone(), 1).await;
+        let answer = dock.message("/events_reply").await;
+        assert_eq!(
+            (answer.method(), &answer.body["bid"], &answer.body["data"]),
+            ("drc_status_notify", &command.body["bid"], &json!({"result": 0}))
+        );
+        assert_eq!(events(&app, "DOCK-1", n + 1).await[0]["data"], data);
+    }
+    assert_eq!(app.api.ended(&id).await, before, "that direct control ended later does not undo that it began");
 }
 
 #[tokio::test]
@@ -105,6 +181,69 @@ async fn what_stands_for_nothing_is_shown_as_the_device_wrote_it() {
     let request = crate::app::with_headers(app.api.bare(Method::GET, target), &headers);
     let shown = request.send().await.unwrap().text().await.unwrap();
     assert!(shown.contains(raw), "{shown}");
+
+    // In what it tells of itself as well, each property as it stands.
+    let osd = format!(r#"{{"tid":"u","bid":"b","timestamp":1,"gateway":"DOCK-1","data":{raw}}}"#);
+    dock.publish_raw("thing/product/DOCK-1/osd", osd.as_bytes()).await;
+    let target = "/api/v1/open/devices/DOCK-1/telemetry";
+    let asking = async {
+        loop {
+            let headers = app.api.fresh_headers("GET", target, b"");
+            let request = crate::app::with_headers(app.api.bare(Method::GET, target), &headers);
+            let shown = request.send().await.unwrap().text().await.unwrap();
+            if shown.contains("temperature") {
+                return shown;
+            }
+        }
+    };
+    let shown = tokio::time::timeout(PATIENCE, asking).await.expect("it is never told");
+    for (name, value) in [
+        ("temperature", "32767"),
+        ("link", "65535"),
+        ("count", "999"),
+        ("index", "-1"),
+        ("wind", "25"),
+        ("height", "25.4"),
+        ("big", "12345678901234567890"),
+        ("exact", "1.10"),
+    ] {
+        let block = format!(r#""{name}":{{"value":{value},"#);
+        assert!(shown.contains(&block), "{block} in {shown}");
+    }
+}
+
+#[tokio::test]
+async fn a_remote_controller_names_the_method_inside_data_on_its_aircrafts_topic() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    dock.report_aircraft("AIR-1").await;
+    let zeros = "00000000-0000-0000-0000-000000000000";
+    for code in [1, 1, 2] {
+        let body = json!({
+            "tid": zeros, "bid": zeros, "timestamp": 1, "gateway": "DOCK-1",
+            "data": {"event": "status_code", "method": "status_code", "output": {"codes": [code]}},
+        });
+        dock.publish("thing/product/AIR-1/events", &body).await;
+    }
+    let told = events(&app, "AIR-1", 2).await;
+    let said: Vec<_> =
+        told.iter().map(|item| (&item["method"], &item["data"]["output"]["codes"][0])).collect();
+    let method = json!("status_code");
+    assert_eq!(said, [(&method, &json!(2)), (&method, &json!(1))]);
+
+    // Its home is nowhere: the number is kept as told, and no position is made of it.
+    let odd = json!({"home_latitude": 26_836_624.6, "home_longitude": -77_000_000.5, "latitude": 0.0, "longitude": 0.0});
+    dock.osd("AIR-1", odd).await;
+    let asking = async {
+        loop {
+            let latest = app.api.get("/api/v1/open/devices/AIR-1/telemetry").await.body;
+            if !latest["blocks"]["home_latitude"].is_null() {
+                return latest;
+            }
+        }
+    };
+    let latest = tokio::time::timeout(PATIENCE, asking).await.expect("it is never told");
+    assert_eq!(latest["blocks"]["home_latitude"]["value"], json!(26_836_624.6));
 }
 
 #[tokio::test]

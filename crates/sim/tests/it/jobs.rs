@@ -129,6 +129,13 @@ fn the_cover_that_was_opened_is_open_in_osd_and_the_aircraft_switched_off_is_gon
     world.until_end(&tid);
     world.run(4_000);
     assert_eq!(cover(&world), json!(1));
+    let sub_device = |world: &World| {
+        let osd = world.sent.iter().rfind(|message| {
+            message.is_on("SIM-DOCK-0001/osd") && message.data("/sub_device").is_object()
+        });
+        osd.unwrap().data("/sub_device").clone()
+    };
+    assert!(sub_device(&world)["device_model_key"].is_string());
 
     let tid = world.must("drone_close", &json!({}));
     world.until_end(&tid);
@@ -137,6 +144,8 @@ fn the_cover_that_was_opened_is_open_in_osd_and_the_aircraft_switched_off_is_gon
     let from = world.sent.len();
     world.run(10_000);
     assert!(world.sent[from..].iter().all(|message| !message.topic.contains("SIM-M3D")));
+    let off = sub_device(&world);
+    assert!(off.get("device_model_key").is_none(), "that is told of an aircraft that is on: {off}");
 }
 
 #[test]
