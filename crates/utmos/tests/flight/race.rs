@@ -14,8 +14,17 @@ const BY_CHANCE: [&str; 2] = ["never arrived", "none, server killed"];
 /// What befalls all docks at once; on a busy machine every command of that moment may be one that never arrived.
 const INCIDENTS: [&str; 3] = ["reconnect_storm", "topology_flap", "clock_skew"];
 /// What must never be.
-const FAULTS: [&str; 8] =
-    ["wrong", "lost", "doubled", "stale", "unanswered", "untold", "unasked", "unsent"];
+const FAULTS: [&str; 9] = [
+    "wrong",
+    "lost",
+    "doubled",
+    "stale",
+    "unanswered",
+    "untold",
+    "unasked",
+    "unsent",
+    "unexplained",
+];
 
 /// Models whose gateways are raced.
 const MODELS: [&str; 6] = ["dock1", "dock2", "dock3", "dock3_m4td", "rc_pro", "rc_plus_2"];

@@ -71,8 +71,6 @@ const LEAD_EACH: Duration = Duration::from_millis(20);
 const LOOK_WAIT: Duration = Duration::from_millis(250);
 /// What the docks' ledger can hold, with room to spare.
 const COMMANDS_MAX: f64 = 150_000.0;
-/// Longest that a dock whose connection was lost is away, in milliseconds, as long as there is a server.
-const BACK_WAIT_MS: i64 = 2_000;
 /// An answer is taken for lost with a server that was not there within a second; of a longer absence each half second counts.
 const ABSENT_STEP_MS: usize = 500;
 const OVERRIDE_FILE: &str = "race-catalogue.json";
@@ -418,21 +416,23 @@ impl<'a> Race<'a> {
                 false => truth.outcomes.get(id).map_or(&[][..], Vec::as_slice),
             };
             let ended_at = one.story.ended_at.unwrap_or(one.story.accepted_at);
+            let fault = truth.faults.get(id);
+            let job = method.and_then(|method| method.job.as_ref());
             let case = Case {
                 story: &one.story,
                 outcomes,
                 is_unanswered,
+                is_owed: plan::leaves_an_answer(fault) && !job.is_some_and(witness::is_nameless),
                 was_cut: truth.witness.came_back(
                     &one.gateway,
                     one.story.accepted_at,
-                    ended_at + BACK_WAIT_MS,
+                    ended_at + witness::BACK_WAIT_MS,
                 ),
                 answers: answers.get(id).map_or(&[][..], Vec::as_slice),
                 deaths: &deaths.absent,
                 is_job: errand::JOBS.contains(&one.method.as_str()),
                 silence_ms: i64::try_from(silence.as_millis()).unwrap_or(i64::MAX),
             };
-            let fault = truth.faults.get(id);
             let beside =
                 plan.beside(one.story.accepted_at - docks_began, ended_at - docks_began, &since);
             let class = plan::class_of(fault, !received_at.is_empty(), beside);

@@ -19,6 +19,8 @@ use crate::{
 const FEW: u64 = 3;
 /// A kill takes answers with it. Of some dozens 93 % were known.
 const KNOWN_PERCENT_MIN: usize = 50;
+/// Of so many commands it must be possible to see whether their answers were heeded, for each kill.
+const JUDGEABLE_MIN: u64 = 25;
 const FORGETS: &str = "persistence false";
 /// Commands that must come to the docks before the next kill.
 const GO_ON: usize = 10;
@@ -38,7 +40,8 @@ async fn the_broker_is_killed(times: u64, memory: &str, protocol: &str) {
     let sns: Vec<&str> = config.docks.iter().map(|dock| dock.sn.as_str()).collect();
     let load = Load::start(&place.api(), &sns, 2);
     let mut back = Waits::default();
-    for _ in 0..times {
+    for life in 0..times {
+        load.live_on_in_some(life).await;
         load.more(40).await;
         let died = Since::now();
         mosquitto.die_and_come_back().await;
@@ -55,6 +58,11 @@ async fn the_broker_is_killed(times: u64, memory: &str, protocol: &str) {
     let ends =
         judge(&name, &place.api(), &fleet, &made, Times::True(&mut ear), KNOWN_PERCENT_MIN).await;
     eprintln!("drill {name}: docks get commands again: {}", back.tell());
+    assert!(
+        ear.judgeable() as u64 >= times * JUDGEABLE_MIN,
+        "of {} commands it could be seen whether their answers were heeded",
+        ear.judgeable()
+    );
     assert!(ends["SUCCEEDED"] > 20, "some went well, or nothing was proved: {ends:?}");
     process.stop().await;
     fleet.shutdown().await;

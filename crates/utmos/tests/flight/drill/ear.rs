@@ -13,7 +13,7 @@ use utmos_server::clock::SystemClock;
 use utmos_sim::{Fleet, FleetConfig, Outcome, Passed};
 
 use self::{
-    judge::{Answer, Case, Lie, Story, Verdict},
+    judge::{Answer, Case, Lie, Says, Story, Verdict},
     witness::Witness,
 };
 use crate::{place::CATALOGUE, truth::millis};
@@ -36,6 +36,8 @@ pub struct Ear {
     absent: Vec<i64>,
     /// Whether an answer that reached the broker while every server was there may have been heard by nobody all the same.
     of_several: bool,
+    /// Commands whose dock said in time how they ended, to a server that lived on: had it not heeded that, it would be found.
+    judgeable: usize,
 }
 
 /// When something began after which nobody may have listened.
@@ -53,7 +55,8 @@ impl Ear {
     pub fn at(config: &mut FleetConfig) -> Self {
         let (tell, heard) = mpsc::unbounded_channel();
         config.on_wire = Some(tell);
-        Self { heard, witness: Witness::default(), absent: Vec::new(), of_several: false }
+        let witness = Witness::default();
+        Self { heard, witness, absent: Vec::new(), of_several: false, judgeable: 0 }
     }
 
     /// At docks of several servers: while one of them is cut off or comes back, which of them heard an answer, and whether that
@@ -68,6 +71,11 @@ impl Ear {
         self.absent.extend((since.0..now).step_by(STEP_MS).chain([now]));
     }
 
+    /// Of how many commands that were judged so far a server that had ignored their answers would have been found.
+    pub fn judgeable(&self) -> usize {
+        self.judgeable
+    }
+
     /// Everything that was said of each command, by its id.
     pub fn answers(&mut self) -> BTreeMap<String, Vec<Answer>> {
         while let Ok(passed) = self.heard.try_recv() {
@@ -78,16 +86,25 @@ impl Ear {
     }
 
     /// A state that claims no more and no less than what could be known.
-    pub fn must_bear_out(&self, command: &Value, fleet: &Fleet, answers: &[Answer]) {
+    pub fn must_bear_out(&mut self, command: &Value, fleet: &Fleet, answers: &[Answer]) {
         let outcomes = fleet.outcomes(command["command_id"].as_str().unwrap());
+        self.judgeable += usize::from(is_judgeable(command, answers, &self.absent));
         let verdict = verdict(command, &outcomes, answers, &self.absent);
-        let is_excused = self.of_several && verdict == Verdict::Wrong(Lie::Unheeded);
+        let is_unknown = [Lie::Unheeded, Lie::Swallowed].map(Verdict::Wrong).contains(&verdict);
+        let is_excused = self.of_several && is_unknown;
         assert!(
             is_excused || !matches!(verdict, Verdict::Wrong(_)),
             "{verdict:?}: the dock did {outcomes:?} and said {answers:?}, nobody listened at {:?}, the platform says {command:#}",
             self.absent
         );
     }
+}
+
+/// Whether a server that ignored what was said of it would be found.
+fn is_judgeable(command: &Value, answers: &[Answer], absent: &[i64]) -> bool {
+    let timeout_ms = command["timeout_seconds"].as_i64().unwrap() * 1_000;
+    let due = millis(command["accepted_at"].as_str().unwrap()) + timeout_ms;
+    answers.iter().any(|one| one.says == Says::Ended && one.is_heeded(absent, due))
 }
 
 fn verdict(command: &Value, outcomes: &[Outcome], answers: &[Answer], absent: &[i64]) -> Verdict {
@@ -109,7 +126,9 @@ fn verdict(command: &Value, outcomes: &[Outcome], answers: &[Answer], absent: &[
         is_job: method.job.is_some(),
         silence_ms: i64::try_from(method.silence.as_millis()).unwrap(),
         is_unanswered: false,
+        // A dock that loses its connection here has lost its broker, and nobody listens then.
         was_cut: false,
+        is_owed: method.job.is_none(),
     })
 }
 
@@ -118,7 +137,7 @@ mod tests {
     use serde_json::json;
 
     use super::{
-        judge::{Says, Why},
+        judge::{Fate, Why},
         *,
     };
 
@@ -129,8 +148,8 @@ mod tests {
         })
     }
 
-    fn answer(settled_at: i64, is_taken: bool, says: Says) -> Answer {
-        Answer { at: settled_at - 5, settled_at, is_taken, says }
+    fn answer(settled_at: i64, fate: Fate, says: Says) -> Answer {
+        Answer { at: settled_at - 5, settled_at, fate, says }
     }
 
     /// Each that was planted is found: "nobody knows" of what somebody was told in time.
@@ -140,20 +159,24 @@ mod tests {
         let judged = |failure: &str, answers: &[Answer], absent: &[i64]| {
             verdict(&told(failure), &[Outcome::Done], answers, absent)
         };
-        let in_time = [answer(accepted + 800, true, Says::Ended)];
+        let in_time = [answer(accepted + 800, Fate::Taken, Says::Ended)];
         let unheeded = Verdict::Wrong(Lie::Unheeded);
         for failure in ["NO_RESPONSE", "DISPATCH_UNCERTAIN"] {
             assert_eq!(judged(failure, &in_time, &[]), unheeded, "{failure}");
             assert_eq!(judged(failure, &in_time, &[accepted - 9_000]), unheeded, "long before");
             let died = judged(failure, &in_time, &[accepted + 1_200]);
             assert_eq!(died, Verdict::Unknown(Why::DiedWithServer), "{failure}");
-            let late = [answer(accepted + 4_900, true, Says::Ended)];
+            let late = [answer(accepted + 4_900, Fate::Taken, Says::Ended)];
             assert_eq!(judged(failure, &late, &[]), Verdict::Unknown(Why::TooLate));
-            let lost = [answer(accepted + 800, false, Says::Ended)];
+            let lost = [answer(accepted + 800, Fate::Lost, Says::Ended)];
             assert_eq!(judged(failure, &lost, &[]), Verdict::Unknown(Why::LostOnTheWay));
-            let odd = [answer(accepted + 800, true, Says::Nonsense)];
+            let dropped = [answer(accepted + 800, Fate::Dropped, Says::Ended)];
+            assert_eq!(judged(failure, &dropped, &[]), Verdict::Wrong(Lie::Swallowed));
+            let odd = [answer(accepted + 800, Fate::Taken, Says::Nonsense)];
             assert_eq!(judged(failure, &odd, &[]), Verdict::Unknown(Why::Unreadable));
-            assert_eq!(judged(failure, &[], &[]), Verdict::Unknown(Why::NothingTold));
+            assert_eq!(judged(failure, &[], &[]), Verdict::Wrong(Lie::Swallowed), "it did it");
+            let died = judged(failure, &[], &[accepted]);
+            assert_eq!(died, Verdict::Unknown(Why::NothingTold));
         }
         let early = Value::from("2026-11-27T00:00:02.000Z");
         let mut too_soon = told("NO_RESPONSE");
@@ -163,13 +186,25 @@ mod tests {
     }
 
     #[test]
+    fn what_died_with_its_server_or_came_late_cannot_be_judged() {
+        let accepted = millis("2026-11-27T00:00:00.000Z");
+        let is = |at: i64, says: Says, absent: &[i64]| {
+            is_judgeable(&told("NO_RESPONSE"), &[answer(accepted + at, Fate::Taken, says)], absent)
+        };
+        assert!(is(800, Says::Ended, &[]) && is(4_000, Says::Ended, &[accepted + 9_000]));
+        assert!(!is(4_001, Says::Ended, &[]), "too late");
+        assert!(!is(800, Says::Ended, &[accepted + 1_800]), "its server died");
+        assert!(!is(800, Says::Runs, &[]) && !is(800, Says::Nonsense, &[]));
+    }
+
+    #[test]
     fn a_job_whose_end_was_told_is_not_unknown() {
         let mut job = told("EXECUTION_UNCONFIRMED");
         job["command_type"] = "cover_open".into();
         job["completed_at"] = "2026-11-27T00:02:00.000Z".into();
         let accepted = millis("2026-11-27T00:00:00.000Z");
-        let runs = answer(accepted + 100, true, Says::Runs);
-        let ended = answer(accepted + 900, true, Says::Ended);
+        let runs = answer(accepted + 100, Fate::Taken, Says::Runs);
+        let ended = answer(accepted + 900, Fate::Taken, Says::Ended);
         let judged = |answers: &[Answer], absent: &[i64]| {
             verdict(&job, &[Outcome::Succeeded], answers, absent)
         };

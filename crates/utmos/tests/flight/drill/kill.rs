@@ -21,6 +21,9 @@ const BETWEEN_MAX: u64 = 40;
 /// Every kill takes answers with it. Of a hundred kills 75 % were known.
 const KNOWN_PERCENT_MIN: usize = 40;
 
+/// Of so many commands it must be possible to see whether their answers were heeded, for each kill.
+const JUDGEABLE_MIN: u64 = 12;
+
 /// Dice for the moments of death.
 pub struct Dice(pub u64);
 
@@ -44,7 +47,8 @@ async fn killed(times: u64) {
     let load = Load::start(&place.api(), &sns, 3);
     let mut dice = Dice(0x5eed_2026);
     let mut starts = Waits::default();
-    for _ in 0..times {
+    for life in 0..times {
+        load.live_on_in_some(life).await;
         load.more(dice.throw(BETWEEN_MAX)).await;
         let died = Since::now();
         process.kill().await;
@@ -61,6 +65,11 @@ async fn killed(times: u64) {
     let ends =
         judge(&name, &place.api(), &fleet, &made, Times::True(&mut ear), KNOWN_PERCENT_MIN).await;
     eprintln!("drill {name}: ready again: {}", starts.tell());
+    assert!(
+        ear.judgeable() as u64 >= times * JUDGEABLE_MIN,
+        "of {} commands it could be seen whether their answers were heeded",
+        ear.judgeable()
+    );
     assert!(ends["SUCCEEDED"] > 20, "most went well, or nothing was proved: {ends:?}");
     drop(process);
 }

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -28,6 +28,12 @@ const CLIENTS: usize = 6;
 const PACE: Duration = Duration::from_millis(5);
 /// The same where a drill takes long and need not have many.
 const LIGHT_PACE: Duration = Duration::from_millis(200);
+/// How long a server lives that is to be judged by what it made of its answers, and the pace meanwhile: docks answer some
+/// hundred commands, and a second before it dies is left out.
+const LONG_LIFE: Duration = Duration::from_secs(4);
+const LONG_LIFE_PACE: Duration = Duration::from_millis(60);
+/// Every so-many-eth life is such a one.
+const LONG_LIFE_EVERY: u64 = 5;
 /// Before a request is sent again.
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -59,6 +65,8 @@ pub struct Load {
     clients: Vec<JoinHandle<Vec<Made>>>,
     accepted: Arc<watch::Sender<u64>>,
     ends: Arc<AtomicBool>,
+    /// Between two commands of one caller, in milliseconds.
+    pace: Arc<AtomicU64>,
     /// Seconds by which the clocks of server and callers are ahead.
     pub ahead: Arc<AtomicI64>,
 }
@@ -92,10 +100,11 @@ impl Load {
     ) -> Self {
         let accepted = Arc::new(watch::Sender::new(0));
         let (ends, ahead) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)));
+        let pace = Arc::new(AtomicU64::new(millis(pace)));
         let sns: Vec<String> = sns.iter().map(|sn| (*sn).to_owned()).collect();
         let clients = (0..CLIENTS).map(|client| {
             let (api, sns, accepted) = (api.clone(), sns.clone(), accepted.clone());
-            let (ends, ahead) = (ends.clone(), ahead.clone());
+            let (ends, ahead, pace) = (ends.clone(), ahead.clone(), pace.clone());
             tokio::spawn(async move {
                 let mut made = Vec::new();
                 while !ends.load(Ordering::SeqCst) {
@@ -107,12 +116,24 @@ impl Load {
                     let id = insist(&api, &ahead, &body).await;
                     made.push(Made { id, body, answered_ms: now_ms() });
                     accepted.send_modify(|count| *count += 1);
-                    tokio::time::sleep(pace).await;
+                    let pace = pace.load(Ordering::SeqCst);
+                    tokio::time::sleep(Duration::from_millis(pace)).await;
                 }
                 made
             })
         });
-        Self { clients: clients.collect(), accepted, ends, ahead }
+        Self { clients: clients.collect(), accepted, ends, pace, ahead }
+    }
+
+    /// In some lives, callers go on for a while, not so fast: else every answer comes shortly before a death, and nobody can
+    /// say whether it was heeded.
+    pub async fn live_on_in_some(&self, life: u64) {
+        if !life.is_multiple_of(LONG_LIFE_EVERY) {
+            return;
+        }
+        let before = self.pace.swap(millis(LONG_LIFE_PACE), Ordering::SeqCst);
+        tokio::time::sleep(LONG_LIFE).await;
+        self.pace.store(before, Ordering::SeqCst);
     }
 
     /// Returns when so many more are accepted.
@@ -135,6 +156,10 @@ impl Load {
         }
         made
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap()
 }
 
 fn now_ms() -> i64 {
@@ -180,7 +205,7 @@ pub async fn judge(
         all_ended.push(api.ended(&made.id).await);
     }
     // Whatever was said of them has been said.
-    let (ear, answers) = match times {
+    let (mut ear, answers) = match times {
         Times::True(ear) => {
             let answers = ear.answers();
             (Some(ear), answers)
@@ -188,7 +213,7 @@ pub async fn judge(
         Times::Moved => (None, BTreeMap::new()),
     };
     for (Made { id, body, answered_ms }, ended) in made.iter().zip(all_ended) {
-        match &ear {
+        match &mut ear {
             Some(ear) => {
                 truth::must_be_true(&ended, fleet);
                 let answers = answers.get(id).map_or(&[][..], Vec::as_slice);
@@ -222,6 +247,12 @@ pub async fn judge(
         made.len(),
         received.len()
     );
+    if let Some(ear) = &ear {
+        eprintln!(
+            "drill {name}: of {} it would be seen that their answers were ignored",
+            ear.judgeable()
+        );
+    }
     let known = ["SUCCEEDED", "FAILED/DEVICE_EXECUTION_FAILED"]
         .map(|end| ends.get(end).copied().unwrap_or(0));
     let [succeeded, refused] = known;

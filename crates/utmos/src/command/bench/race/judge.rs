@@ -11,6 +11,9 @@ use utmos_sim::Outcome;
 pub const CHANCE_MS: i64 = 1_000;
 /// How much the server's timers may be early by the wall clock, which is adjusted now and then.
 const EARLY_MS: i64 = 100;
+/// Time a broker has to take an answer, in milliseconds: one that it has not taken by then was not lost with a connection that
+/// broke just when it was on its way.
+pub const TAKEN_WAIT_MS: i64 = 2_000;
 
 /// A command as the platform tells it once everything has settled. Times are Unix milliseconds.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,9 +33,21 @@ pub struct Answer {
     pub at: i64,
     /// When its fate was known.
     pub settled_at: i64,
-    /// Whether the broker took it.
-    pub is_taken: bool,
+    pub fate: Fate,
     pub says: Says,
+}
+
+/// What became of such a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// The broker took it.
+    Taken,
+    /// It is larger than the broker takes.
+    TooLarge,
+    /// It was lost with its dock's connection.
+    Lost,
+    /// The broker did not take it, and as far as is known the connection lived.
+    Dropped,
 }
 
 /// What such a message says to whoever reads it.
@@ -61,8 +76,10 @@ pub struct Case<'a> {
     pub silence_ms: i64,
     /// Whether nothing ever answers it, so that it is done when the broker says that the dock has it.
     pub is_unanswered: bool,
-    /// Whether the dock lost its connection at about the time it ended.
+    /// Whether the dock lost its connection while it was under way, or at about the time it ended.
     pub was_cut: bool,
+    /// Whether its dock met nothing that keeps it from saying how it ended.
+    pub is_owed: bool,
 }
 
 /// What is to be said of a story.
@@ -83,6 +100,8 @@ pub enum Why {
     NothingTold,
     /// What it told cannot be read as an answer to this command.
     Unreadable,
+    /// The answer is larger than the broker takes.
+    TooLarge,
     /// The answer was lost with the dock's connection.
     LostOnTheWay,
     /// The server that took the answer was killed before it had its time to store it.
@@ -110,6 +129,8 @@ pub enum Lie {
     Unfounded,
     /// "Unknown", and the answer was there in time.
     Unheeded,
+    /// "Unknown", and its answer was lost although no connection was, and no server died.
+    Swallowed,
     /// "The time is over", and it was not.
     TooSoon,
     /// No end that there is.
@@ -117,9 +138,10 @@ pub enum Lie {
 }
 
 impl Why {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::NothingTold,
         Self::Unreadable,
+        Self::TooLarge,
         Self::LostOnTheWay,
         Self::DiedWithServer,
         Self::TooLate,
@@ -129,6 +151,7 @@ impl Why {
         match self {
             Self::NothingTold => "nothing_told",
             Self::Unreadable => "unreadable",
+            Self::TooLarge => "too_large",
             Self::LostOnTheWay => "lost_on_the_way",
             Self::DiedWithServer => "died_with_server",
             Self::TooLate => "too_late",
@@ -147,6 +170,7 @@ impl Lie {
             Self::Arrived => "said never to have left, and arrived",
             Self::Unfounded => "claims what no answer said",
             Self::Unheeded => "said to be unknown, and its answer was there",
+            Self::Swallowed => "said to be unknown, and its answer was lost for no reason",
             Self::TooSoon => "timed out before its time",
             Self::NoEnd => "no end that there is",
         }
@@ -249,7 +273,8 @@ pub fn is_stale(story: &Story, received_at: &[i64]) -> bool {
 
 /// How long before its death the server had taken the answer that was lost with it, at the longest.
 pub fn lost_for(case: &Case<'_>) -> Option<i64> {
-    let taken = case.answers.iter().filter(|one| one.is_taken && one.says == Says::Ended);
+    let is_it = |one: &&Answer| one.fate == Fate::Taken && one.says == Says::Ended;
+    let taken = case.answers.iter().filter(is_it);
     taken.filter_map(|one| Some(one.death(case.deaths)?.saturating_sub(one.settled_at))).max()
 }
 
@@ -269,24 +294,55 @@ fn unknown(case: &Case<'_>, ended_at: i64, telling: &[Says]) -> Verdict {
     if told.iter().any(|one| one.is_heeded(case.deaths, ended_at)) {
         return Verdict::Wrong(Lie::Unheeded);
     }
-    let has_died = |one: &&Answer| one.is_taken && one.death(case.deaths).is_some();
-    Verdict::Unknown(if told.iter().any(|one| has_died(one) && one.at <= ended_at) {
+    let has_died = |one: &&Answer| one.is_taken() && one.death(case.deaths).is_some();
+    let why = if told.iter().any(|one| has_died(one) && one.at <= ended_at) {
         Why::DiedWithServer
-    } else if told.iter().any(|one| one.is_taken) {
+    } else if told.iter().any(|one| one.is_taken()) {
         Why::TooLate
-    } else if !told.is_empty() {
+    } else if told.iter().any(|one| one.is_swallowed(case.deaths, ended_at)) {
+        return Verdict::Wrong(Lie::Swallowed);
+    } else if told.iter().any(|one| one.fate != Fate::TooLarge) {
         Why::LostOnTheWay
+    } else if !told.is_empty() {
+        Why::TooLarge
     } else if case.answers.iter().any(|one| one.says == Says::Nonsense) {
         Why::Unreadable
+    } else if is_due(case, ended_at) {
+        return Verdict::Wrong(Lie::Swallowed);
     } else {
         Why::NothingTold
-    })
+    };
+    Verdict::Unknown(why)
+}
+
+/// Whether something that says how it ended must have left its dock: it had an end there, met nothing that keeps a dock from
+/// saying so, and neither a connection nor a server was lost.
+fn is_due(case: &Case<'_>, ended_at: i64) -> bool {
+    let has_ended = |outcome: &Outcome| match outcome {
+        Outcome::Done | Outcome::Succeeded | Outcome::Refused(_) | Outcome::Failed(_) => true,
+        Outcome::Running | Outcome::Silent | Outcome::Ignored => false,
+    };
+    let (from, until) = (case.story.accepted_at - CHANCE_MS, ended_at + CHANCE_MS);
+    let has_died = case.deaths.iter().any(|death| from <= *death && *death <= until);
+    case.is_owed && case.outcomes.iter().any(has_ended) && !case.was_cut && !has_died
 }
 
 impl Answer {
+    pub fn is_taken(&self) -> bool {
+        self.fate == Fate::Taken
+    }
+
     /// Whether a server had all the time it needs to take it into account before the command ended.
-    fn is_heeded(&self, deaths: &[i64], ended_at: i64) -> bool {
-        self.is_taken && self.settled_at + CHANCE_MS <= ended_at && self.death(deaths).is_none()
+    pub fn is_heeded(&self, deaths: &[i64], ended_at: i64) -> bool {
+        self.is_taken() && self.settled_at + CHANCE_MS <= ended_at && self.death(deaths).is_none()
+    }
+
+    /// Whether the broker was there, had the time to take it before the command ended, and did not.
+    fn is_swallowed(&self, deaths: &[i64], ended_at: i64) -> bool {
+        let meets = |death: &i64| (self.at - CHANCE_MS..=self.at + TAKEN_WAIT_MS).contains(death);
+        self.fate == Fate::Dropped
+            && self.at + TAKEN_WAIT_MS <= ended_at
+            && !deaths.iter().any(meets)
     }
 
     /// The death of the server that had it, if it came before the server had its time.

@@ -36,11 +36,13 @@ const ROUND: Duration = Duration::from_secs(20);
 /// How long before and after an incident a command counts as touched by it.
 const TOUCH_MS: i64 = 500;
 
+/// What met no fault, came there, and was befallen by nothing.
+pub const UNHARMED_CLASS: &str = "none";
 /// What nobody received, although nothing befell all docks or the server.
 pub const UNSENT: &str = "never arrived";
 /// Every class of the report, in its order.
 pub const CLASSES: [&str; 39] = [
-    "none",
+    UNHARMED_CLASS,
     "none, server killed",
     "late, in time",
     "late, too late",
@@ -226,7 +228,7 @@ fn in_plan((from, until, what): &(i64, i64, Beside)) -> Vec<Incident> {
 pub fn class_of(fault: Option<&Fault>, has_arrived: bool, beside: Beside) -> &'static str {
     let Some(fault) = fault else {
         return match (has_arrived, beside) {
-            (true, Beside::Nothing) => "none",
+            (true, Beside::Nothing) => UNHARMED_CLASS,
             (true, Beside::Death) => "none, server killed",
             (true, Beside::Storm) => "reconnect_storm",
             (true, Beside::Flap) => "topology_flap",
@@ -268,6 +270,41 @@ pub fn class_of(fault: Option<&Fault>, has_arrived: bool, beside: Beside) -> &'s
         Fault::ProgressOutOfOrder => "progress_out_of_order",
         Fault::ProgressStops => "progress_stops",
         Fault::ResendEvents => "resend_events",
+    }
+}
+
+/// Whether a dock that met this, or nothing, says how a command ended, in words that are its own and are read.
+pub fn leaves_an_answer(fault: Option<&Fault>) -> bool {
+    let Some(fault) = fault else { return true };
+    match fault {
+        Fault::Duplicate
+        | Fault::Result { .. }
+        | Fault::StringNumbers
+        | Fault::Early
+        | Fault::LateAck { .. }
+        | Fault::ProgressOutOfOrder
+        | Fault::ResendEvents
+        | Fault::MissingField(AnswerField::Timestamp | AnswerField::Gateway) => true,
+        Fault::Late { .. }
+        | Fault::Never
+        | Fault::Silent
+        | Fault::WrongTid
+        | Fault::WrongBid
+        | Fault::WrongMethod
+        | Fault::WrongGateway { .. }
+        | Fault::MissingField(
+            AnswerField::Result
+            | AnswerField::Tid
+            | AnswerField::Bid
+            | AnswerField::Method
+            | AnswerField::Data,
+        )
+        | Fault::Truncated
+        | Fault::Binary
+        | Fault::Huge { .. }
+        | Fault::Disconnect { .. }
+        | Fault::NoAck
+        | Fault::ProgressStops => false,
     }
 }
 

@@ -2,14 +2,19 @@
 //!
 //! It reads JSON by hand and not with the server's own reader, so that both are not wrong together.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 use utmos_dji::catalogue::{Catalogue, Job, Method};
 use utmos_mqtt::Sent;
 use utmos_sim::{Passed, Way};
 
-use super::judge::{Answer, Says};
+use super::judge::{Answer, Fate, Says, TAKEN_WAIT_MS};
+
+/// Longest that a gateway whose connection was lost is away, in milliseconds, as long as its broker is there.
+pub const BACK_WAIT_MS: i64 = 2_000;
+/// No answer is that large but one that is made so.
+const TOO_LARGE_BYTES: usize = 1 << 20;
 
 /// Everything that passed, in the order it was told of.
 #[derive(Debug, Default)]
@@ -34,11 +39,14 @@ struct Asked {
     method: String,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Sending {
+    /// Who sent it, whatever its topic says.
+    by: Arc<str>,
     at: i64,
     settled_at: i64,
-    is_taken: bool,
+    /// As far as it can be told when it passes.
+    fate: Fate,
 }
 
 #[derive(Debug)]
@@ -84,11 +92,13 @@ impl Witness {
                 }
             }
             (Way::Up { sent, settled_at }, "services_reply" | "events") => {
-                let (Some(json), Some(is_taken)) = (json(), is_taken(sent)) else { return };
+                let bytes = passed.payload.len();
+                let (Some(json), Some(fate)) = (json(), fate(sent, bytes)) else { return };
                 let sending = Sending {
+                    by: Arc::clone(&passed.sn),
                     at: passed.at.as_millis(),
                     settled_at: settled_at.as_millis(),
-                    is_taken,
+                    fate,
                 };
                 if end == "events" {
                     self.events.extend(event(sending, gateway, &json));
@@ -131,17 +141,26 @@ impl Witness {
         times.is_some_and(|times| times.iter().any(|at| from <= *at && *at <= until))
     }
 
+    /// What is lost with a connection is known to be so as soon as that is lost, and its gateway comes back.
+    fn answer(&self, sending: &Sending, says: Says) -> Answer {
+        let Sending { ref by, at, settled_at, fate } = *sending;
+        let is_lost =
+            settled_at <= at + TAKEN_WAIT_MS && self.came_back(by, at, settled_at + BACK_WAIT_MS);
+        let fate = if fate == Fate::Lost && !is_lost { Fate::Dropped } else { fate };
+        Answer { at, settled_at, fate, says }
+    }
+
     /// What was told of each command, by `tid`.
     pub fn answers(&self, catalogue: &Catalogue) -> BTreeMap<&str, Vec<Answer>> {
         let mut all: BTreeMap<&str, Vec<Answer>> = BTreeMap::new();
         for reply in &self.replies {
             let Some(asked) = self.commands.get(&reply.tid) else { continue };
             let says = says_reply(reply, asked, catalogue.method(&asked.method));
-            all.entry(&reply.tid).or_default().push(reply.sending.saying(says));
+            all.entry(&reply.tid).or_default().push(self.answer(&reply.sending, says));
         }
         for event in &self.events {
             let Some((tid, says)) = self.says_event(event, catalogue) else { continue };
-            all.entry(tid).or_default().push(event.sending.saying(says));
+            all.entry(tid).or_default().push(self.answer(&event.sending, says));
         }
         all
     }
@@ -174,15 +193,8 @@ impl Witness {
     }
 }
 
-impl Sending {
-    fn saying(self, says: Says) -> Answer {
-        let Self { at, settled_at, is_taken } = self;
-        Answer { at, settled_at, is_taken, says }
-    }
-}
-
 /// Whether the events of such jobs name none of them.
-fn is_nameless(job: &Job) -> bool {
+pub fn is_nameless(job: &Job) -> bool {
     job.events.iter().any(|event| event == "cloud_control_auth_notify")
 }
 
@@ -191,11 +203,13 @@ fn place(topic: &str) -> Option<(&str, &str)> {
     topic.strip_prefix("thing/product/")?.split_once('/')
 }
 
-/// Whether the broker took it; nothing if it certainly never left.
-fn is_taken(sent: &Sent) -> Option<bool> {
+/// What became of a message of so many bytes; nothing if it certainly never left.
+fn fate(sent: &Sent, bytes: usize) -> Option<Fate> {
     match sent {
-        Sent::Confirmed { .. } => Some(true),
-        Sent::Unknown | Sent::NoSubscriber | Sent::Refused(_) => Some(false),
+        Sent::Confirmed { .. } => Some(Fate::Taken),
+        Sent::Refused(_) if TOO_LARGE_BYTES <= bytes => Some(Fate::TooLarge),
+        Sent::Unknown => Some(Fate::Lost),
+        Sent::NoSubscriber | Sent::Refused(_) => Some(Fate::Dropped),
         Sent::Withheld | Sent::NotConnected => None,
     }
 }
@@ -259,6 +273,11 @@ mod tests {
     }
 
     fn told(method: &str, data: &Value, ups: &[(&str, Value, Sent)]) -> Vec<(bool, Says)> {
+        let told = fates(method, data, ups);
+        told.into_iter().map(|(fate, says)| (fate == Fate::Taken, says)).collect()
+    }
+
+    fn fates(method: &str, data: &Value, ups: &[(&str, Value, Sent)]) -> Vec<(Fate, Says)> {
         let catalogue = Catalogue::embedded().unwrap();
         let mut witness = Witness::default();
         let command = json!({"tid": "t", "bid": "b", "method": method, "data": data});
@@ -267,7 +286,7 @@ mod tests {
             witness.see(&passed(end, json, Some(sent.clone())), &catalogue);
         }
         let answers = witness.answers(&catalogue);
-        answers.get("t").into_iter().flatten().map(|one| (one.is_taken, one.says)).collect()
+        answers.get("t").into_iter().flatten().map(|one| (one.fate, one.says)).collect()
     }
 
     fn taken() -> Sent {
@@ -310,6 +329,47 @@ mod tests {
             ("D1/services_reply", own, Sent::Unknown),
         ];
         assert_eq!(told("cover_open", &json!({}), &ups), [(false, Says::Ended)]);
+    }
+
+    /// It counts as lost with a connection only where one was lost at that time, by the dock that sent it.
+    #[test]
+    fn an_answer_is_lost_where_its_dock_comes_back_and_dropped_where_it_was_never_away() {
+        let catalogue = Catalogue::embedded().unwrap();
+        let own = json!({"tid": "t", "method": "debug_mode_open", "data": {"result": 0}});
+        let command = json!({"tid": "t", "bid": "b", "method": "debug_mode_open", "data": {}});
+        let fate = |settled_at: i64, back: Option<(&str, i64)>| {
+            let mut witness = Witness::default();
+            witness.see(&passed("D1/services", &command, None), &catalogue);
+            let mut answer = passed("D1/services_reply", &own, None);
+            let settled_at = Timestamp::from_millis(settled_at);
+            answer.way = Way::Up { sent: Sent::Unknown, settled_at };
+            witness.see(&answer, &catalogue);
+            if let Some((sn, at)) = back {
+                let mut status = passed("", &json!({}), Some(taken()));
+                status.topic = format!("sys/product/{sn}/status");
+                (status.sn, status.at) = (sn.into(), Timestamp::from_millis(at));
+                witness.see(&status, &catalogue);
+            }
+            witness.answers(&catalogue)["t"][0].fate
+        };
+        assert_eq!(fate(20, Some(("D1", 500))), Fate::Lost);
+        assert_eq!(fate(20, None), Fate::Dropped);
+        assert_eq!(fate(20, Some(("D2", 500))), Fate::Dropped);
+        assert_eq!(fate(20, Some(("D1", 20 + BACK_WAIT_MS + 1))), Fate::Dropped, "another time");
+        let late = 10 + TAKEN_WAIT_MS + 1;
+        assert_eq!(fate(late, Some(("D1", late + 10))), Fate::Dropped, "never taken");
+        let own = json!({"tid": "t", "data": {"result": 0}});
+        let refused = Sent::Refused("no".to_owned());
+        let ups = [("D1/services_reply", own.clone(), refused.clone())];
+        let told = fates("debug_mode_open", &json!({}), &ups);
+        assert_eq!(told, [(Fate::Dropped, Says::Ended)]);
+        let large = json!({"tid": "t", "data": {"result": 0}, "pad": "x".repeat(TOO_LARGE_BYTES)});
+        let ups = [("D1/services_reply", large, refused)];
+        let told = fates("debug_mode_open", &json!({}), &ups);
+        assert_eq!(told, [(Fate::TooLarge, Says::Ended)]);
+        let ups = [("D1/services_reply", own, Sent::NoSubscriber)];
+        let told = fates("debug_mode_open", &json!({}), &ups);
+        assert_eq!(told, [(Fate::Dropped, Says::Ended)]);
     }
 
     #[test]

@@ -34,7 +34,7 @@ fn timed_out(failure: FailureCode, ended_at: i64) -> Story {
 
 /// An answer that the broker took at once.
 fn answer(says: Says, at: i64) -> Answer {
-    Answer { at, settled_at: at + 5, is_taken: true, says }
+    Answer { at, settled_at: at + 5, fate: Fate::Taken, says }
 }
 
 fn case<'a>(
@@ -52,6 +52,7 @@ fn case<'a>(
         silence_ms: SILENCE,
         is_unanswered: false,
         was_cut: false,
+        is_owed: false,
     }
 }
 
@@ -61,6 +62,11 @@ fn reply(story: &Story, outcomes: &[Outcome], answers: &[Answer], deaths: &[i64]
 
 fn job(story: &Story, outcomes: &[Outcome], answers: &[Answer], deaths: &[i64]) -> Verdict {
     judge(&Case { is_job: true, ..case(story, outcomes, answers, deaths) })
+}
+
+/// An answer that the broker did not take.
+fn of_fate(fate: Fate, at: i64) -> Answer {
+    Answer { fate, ..answer(Says::Ended, at) }
 }
 
 #[test]
@@ -153,11 +159,12 @@ fn nobody_knows_what_was_not_told() {
             (&[answer(Says::Ended, DUE + 1)], &[], Why::TooLate),
             (&[answer(Says::Ended, DUE - 10)], &[], Why::TooLate),
             (&[answer(Says::Ended, DUE - 2_000)], &[DUE - 1_990], Why::DiedWithServer),
-            (
-                &[Answer { is_taken: false, ..answer(Says::Ended, DUE - 2_000) }],
-                &[],
-                Why::LostOnTheWay,
-            ),
+            (&[of_fate(Fate::Lost, DUE - 2_500)], &[], Why::LostOnTheWay),
+            (&[of_fate(Fate::TooLarge, DUE - 2_500)], &[], Why::TooLarge),
+            // Its broker may have died just then, or may have had no time to take it.
+            (&[of_fate(Fate::Dropped, DUE - 2_500)], &[DUE - 3_000], Why::LostOnTheWay),
+            (&[of_fate(Fate::Dropped, DUE - 2_500)], &[DUE - 1_000], Why::LostOnTheWay),
+            (&[of_fate(Fate::Dropped, DUE - TAKEN_WAIT_MS + 1)], &[], Why::LostOnTheWay),
         ] {
             let verdict = reply(&end, &done, answers, deaths);
             assert_eq!(verdict, Verdict::Unknown(why), "{code:?} {answers:?}");
@@ -185,6 +192,47 @@ fn unknown_is_a_lie_where_the_answer_was_there_in_time() {
     let unmatched = story(Status::UnmatchedResponse, None, DUE);
     let verdict = reply(&unmatched, &[Outcome::Done], &answers, &[]);
     assert_eq!(verdict, Verdict::Wrong(Lie::Unheeded));
+}
+
+/// As where one message in so many is neither confirmed nor heeded: the link ends at some time, and its answer reads as lost.
+#[test]
+fn unknown_is_a_lie_where_the_answer_was_lost_and_no_connection_was() {
+    let dropped = [of_fate(Fate::Dropped, DUE - 2_500)];
+    for deaths in [&[][..], &[DUE - 3_501], &[DUE - 499]] {
+        let end = timed_out(FailureCode::NoResponse, DUE);
+        let verdict = reply(&end, &[Outcome::Done], &dropped, deaths);
+        assert_eq!(verdict, Verdict::Wrong(Lie::Swallowed), "{deaths:?}");
+    }
+    // One that was taken too late says why nobody knows.
+    let answers = [dropped[0], answer(Says::Ended, DUE - 10)];
+    let verdict = reply(&timed_out(FailureCode::NoResponse, DUE), &[Outcome::Done], &answers, &[]);
+    assert_eq!(verdict, Verdict::Unknown(Why::TooLate));
+}
+
+#[test]
+fn a_dock_that_nothing_keeps_from_answering_has_told_something() {
+    let end = timed_out(FailureCode::NoResponse, DUE);
+    let owed = |outcomes: &[Outcome], answers: &[Answer], deaths: &[i64], was_cut| {
+        judge(&Case { is_owed: true, was_cut, ..case(&end, outcomes, answers, deaths) })
+    };
+    let swallowed = Verdict::Wrong(Lie::Swallowed);
+    for outcome in [Outcome::Done, Outcome::Refused(7), Outcome::Succeeded, Outcome::Failed(1)] {
+        assert_eq!(owed(&[outcome], &[], &[], false), swallowed, "{outcome:?}");
+    }
+    let nothing_told = Verdict::Unknown(Why::NothingTold);
+    for outcomes in [&[][..], &[Outcome::Ignored], &[Outcome::Silent], &[Outcome::Running]] {
+        assert_eq!(owed(outcomes, &[], &[], false), nothing_told, "{outcomes:?}");
+    }
+    assert_eq!(owed(&[Outcome::Done], &[], &[], true), nothing_told);
+    for death in [ACCEPTED - CHANCE_MS, DUE, DUE + CHANCE_MS] {
+        assert_eq!(owed(&[Outcome::Done], &[], &[death], false), nothing_told, "{death}");
+    }
+    for death in [ACCEPTED - CHANCE_MS - 1, DUE + CHANCE_MS + 1] {
+        assert_eq!(owed(&[Outcome::Done], &[], &[death], false), swallowed, "{death}");
+    }
+    let nonsense = [answer(Says::Nonsense, DUE - 2_000)];
+    let verdict = owed(&[Outcome::Done], &nonsense, &[], false);
+    assert_eq!(verdict, Verdict::Unknown(Why::Unreadable));
 }
 
 #[test]
