@@ -10,7 +10,7 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-use crate::api::PATIENCE;
+use crate::{api::PATIENCE, skips::skipped};
 
 /// Connections that are made at a time: no more than the system keeps for a server that has not taken them yet.
 const AT_ONCE: usize = 200;
@@ -34,11 +34,10 @@ fn sockets() -> usize {
 pub fn sockets_for(wanted: usize) -> usize {
     let allowed = sockets();
     if allowed < wanted {
-        let said = format!(
-            "SKIPPED: {} of {wanted} peers: the limit of open files allows {allowed}\n",
-            wanted - allowed
+        skipped(
+            &format!("{} of {wanted} peers", wanted - allowed),
+            &format!("the limit of open files allows {allowed} (ulimit -Hn)"),
         );
-        std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes()).unwrap();
     }
     allowed.min(wanted)
 }

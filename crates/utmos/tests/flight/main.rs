@@ -36,4 +36,5 @@ mod recordings;
 mod requests;
 mod scenarios;
 mod security;
+mod skips;
 mod truth;
