@@ -181,11 +181,15 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         std::fs::write(file, format!("{figures:#}\n"))
             .with_context(|| format!("{} cannot be written", file.display()))?;
     }
-    if reports.iter().all(Report::is_true) {
-        return Ok(Exit::Done);
+    for missed in reports.iter().filter_map(Report::missed) {
+        output::note(missed);
     }
-    output::note("failed: a command's final state was not what the dock did");
-    Ok(Exit::Failure)
+    let is_true = reports.iter().all(Report::is_true);
+    if !is_true {
+        output::note("failed: a command's final state was not what the dock did");
+    }
+    let is_good = is_true && reports.iter().all(|report| report.missed().is_none());
+    Ok(if is_good { Exit::Done } else { Exit::Failure })
 }
 
 /// Does it until somebody ends it; what was begun for it ends with it.

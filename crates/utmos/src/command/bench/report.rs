@@ -141,6 +141,21 @@ impl Report {
         self.judged.right == self.judged.all
     }
 
+    /// The goal that is no wish and was missed: a server that finds much stored is ready in time after every start.
+    pub fn missed(&self) -> Option<String> {
+        let measure = Measure::RestartStored;
+        let (Some(most), _) = measure.goals() else { return None };
+        let longest = self.middle(measure, |sample| sample.figure(measure.figure().0))?.max;
+        (most < longest).then(|| {
+            format!(
+                "goal missed: {}: {} ms at the longest, and not {} ms",
+                measure.title(),
+                short(longest),
+                short(most)
+            )
+        })
+    }
+
     pub fn print(&self) {
         if let Some(kind) = self.kind {
             output::line(format_args!("{}:", kind.title()));
@@ -343,6 +358,21 @@ mod tests {
         assert_eq!(of(&[]), None);
         assert_eq!(of(&[3.0, 1.0, 2.0]), Some(Middle { median: 2.0, min: 1.0, max: 3.0 }));
         assert_eq!(of(&[4.0, 1.0, 2.0, 3.0]), Some(Middle { median: 2.5, min: 1.0, max: 4.0 }));
+    }
+
+    #[test]
+    fn a_start_that_takes_longer_than_it_may_misses_the_goal_whatever_the_others_took() {
+        let mut report = Report::new(None, 1, Duration::from_secs(1));
+        assert_eq!(report.missed(), None);
+        for millis in [100.0, 1_000.0, 90.0] {
+            report.add(Measure::RestartStored, Sample::value(millis));
+        }
+        // Only of this one.
+        report.add(Measure::MemoryIdle, Sample::value(9_000.0));
+        assert_eq!(report.missed(), None);
+        report.add(Measure::RestartStored, Sample::value(1_001.0));
+        let missed = report.missed().unwrap_or_default();
+        assert!(missed.starts_with("goal missed: ") && missed.contains("1001"), "{missed}");
     }
 
     #[test]
