@@ -44,9 +44,8 @@ mod words;
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Extension, Router, middleware, routing::get as get_of};
+use axum::{Router, routing::get as get_of};
 use tokio::sync::mpsc;
-use tower_http::catch_panic::CatchPanicLayer;
 use utmos_core::{
     device::Registry,
     ports::{Ids, Store, TelemetryStore},
@@ -58,6 +57,7 @@ use utmos_mqtt::Inbound;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub use self::budget::BodyBudget;
 pub(crate) use self::hidden::{Hidden, Secrets};
 pub use self::metrics::Times;
 pub use self::reading_history::ReadingHistory;
@@ -113,6 +113,8 @@ pub struct App {
     pub ids: Arc<dyn Ids>,
     /// What devices said and nobody has taken in yet, for the metrics.
     pub inbound: Waiting,
+    /// How much all bodies may hold together.
+    pub bodies: BodyBudget,
     /// Longest body.
     pub body_bytes_max: usize,
     /// Longest wait for a body.
@@ -164,7 +166,7 @@ pub fn router(app: Arc<App>, metrics: Metrics) -> Router {
     let (router, mut document) = api(metrics).split_for_parts();
     docs::finish(&mut document);
     let router = router.merge(docs::router(&document));
-    finished(router.layer(Extension(budget::BodyBudget::default())), app)
+    finished(router, app)
 }
 
 /// The metrics alone.
@@ -172,13 +174,11 @@ pub fn metrics_router(app: Arc<App>) -> Router {
     finished(Router::new().route("/metrics", get_of(metrics::metrics)), app)
 }
 
-/// What every answer has in common, and the answers to what is not there.
+/// With the answers to what is not there. What every answer has in common is seen to around it ([`request_id::answer`]).
 fn finished(router: Router<Arc<App>>, app: Arc<App>) -> Router {
     router
         .fallback(request_id::no_such_path)
         .method_not_allowed_fallback(request_id::no_such_method)
-        .layer(CatchPanicLayer::custom(request_id::panicked))
-        .layer(middleware::from_fn_with_state(app.ids.clone(), request_id::layer))
         .with_state(app)
 }
 

@@ -1,14 +1,15 @@
-//! The outermost layer: every request has an id, every answer carries it, every refusal is finished here.
+//! Around the router: every request has an id, every answer carries it, every refusal is finished here.
 
-use std::{any::Any, sync::Arc};
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{
-    body::Body,
-    extract::{Request, State},
+    Router,
+    extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, header},
-    middleware::Next,
     response::{IntoResponse, Response},
 };
+use futures_util::FutureExt;
+use tower::ServiceExt;
 use utmos_core::ports::Ids;
 
 use super::problem::{Code, Problem, cut};
@@ -22,14 +23,21 @@ const BYTES_MAX: usize = 128;
 #[derive(Debug, Clone)]
 pub struct RequestId(pub Arc<str>);
 
-/// Gives the request its id, and finishes the answer.
-pub async fn layer(State(ids): State<Arc<dyn Ids>>, mut request: Request, next: Next) -> Response {
+/// Gives the request its id, has it answered, and finishes the answer. Not a layer of the router: those cost every request
+/// an allocation or two for each, and a copy of its route.
+pub async fn answer(ids: &dyn Ids, router: Router, mut request: Request) -> Response {
     let id: Arc<str> = match given(request.headers()) {
         Some(id) => id.into(),
         None => ids.random().to_string().into(),
     };
     request.extensions_mut().insert(RequestId(id.clone()));
-    let mut response = next.run(request).await;
+    // Nothing is left half done by a panic that the next request could meet: what is shared guards itself.
+    let answering = AssertUnwindSafe(async { router.oneshot(request).await });
+    let mut response = match answering.catch_unwind().await {
+        Ok(Ok(response)) => response,
+        Ok(Err(never)) => match never {},
+        Err(_) => panicked(),
+    };
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let allow = response.headers_mut().remove(header::ALLOW);
         response = problem.to_response(&id);
@@ -73,7 +81,7 @@ fn path_of(request: &Request) -> String {
 }
 
 /// A panic is a bug of ours; the caller gets an envelope all the same.
-pub(super) fn panicked(_: Box<dyn Any + Send + 'static>) -> axum::http::Response<Body> {
+fn panicked() -> Response {
     tracing::error!("a request panicked");
     Problem::new(Code::InternalError, "the server failed; tell its operator the request id")
         .into_response()
@@ -82,11 +90,9 @@ pub(super) fn panicked(_: Box<dyn Any + Send + 'static>) -> axum::http::Response
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use axum::{Router, middleware, routing::get};
+    use axum::{body::Body, routing::get};
     use http_body_util::BodyExt;
     use serde_json::Value;
-    use tower::ServiceExt;
-    use tower_http::catch_panic::CatchPanicLayer;
 
     use super::*;
     use crate::ids::SystemIds;
@@ -97,14 +103,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_reads_like_every_other_refusal() {
-        let ids: Arc<dyn Ids> = Arc::new(SystemIds::new());
-        let router = Router::new()
-            .route("/panic", get(panics))
-            .layer(CatchPanicLayer::custom(panicked))
-            .layer(middleware::from_fn_with_state(ids, layer));
+        let router = Router::new().route("/panic", get(panics));
         let request =
             Request::get("/panic").header("X-Request-Id", "mine").body(Body::empty()).unwrap();
-        let response = router.oneshot(request).await.unwrap();
+        let response = answer(&SystemIds::new(), router, request).await;
         assert_eq!(
             (response.status().as_u16(), &response.headers()[HEADER]),
             (500, &HeaderValue::from_static("mine"))

@@ -1,6 +1,7 @@
 //! Takes connections: bounded in number, quick to say no to those that dawdle, and let go gracefully.
 
 use std::{
+    convert::Infallible,
     io,
     net::SocketAddr,
     sync::{
@@ -22,12 +23,12 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
 use utmos_core::ports::Ids;
 
 use super::{
     bare::Enveloped,
     places::{Place, Places},
+    request_id::answer,
     signed::Peer,
 };
 
@@ -133,13 +134,16 @@ impl Serving {
             let activity = Arc::new(Activity::default());
             let place = Arc::new(place);
             let (router, begun, held) = (router.clone(), activity.clone(), place.clone());
+            let names = ids.clone();
             let service = service_fn(move |mut request: Request<Incoming>| {
                 let (router, running) = (router.clone(), Running::begin(&begun));
+                let names = names.clone();
                 request.extensions_mut().insert(Peer(peer));
                 request.extensions_mut().insert(held.clone());
                 async move {
                     let _running = running;
-                    router.oneshot(request.map(Body::new)).await
+                    let answer = answer(&*names, router, request.map(Body::new)).await;
+                    Ok::<_, Infallible>(answer)
                 }
             });
             let connection = builder

@@ -20,7 +20,7 @@ use utmos_core::{
 
 use super::{
     App,
-    budget::{BodyBudget, Share},
+    budget::Share,
     places::Place,
     problem::{Code, Detail, Problem},
     request_id::RequestId,
@@ -72,8 +72,7 @@ impl FromRequest<Arc<App>> for Signed {
                 )
             }
         })?;
-        let budget = parts.extensions.get::<BodyBudget>().cloned().unwrap_or_default();
-        let reading = read_body(body, &parts.headers, app.body_bytes_max, budget.begin());
+        let reading = read_body(body, &parts.headers, app.body_bytes_max, app.bodies.begin());
         let body = tokio::time::timeout(app.body_read_wait, reading)
             .await
             .unwrap_or_else(|_| Err(late(app.body_read_wait)))?;

@@ -128,7 +128,11 @@ async fn the_state_of_direct_control_is_answered_with_its_bid_and_changes_no_com
         );
         assert_eq!(events(&app, "DOCK-1", n + 1).await[0]["data"], data);
     }
-    assert_eq!(app.api.ended(&id).await, before, "that direct control ended later does not undo that it began");
+    assert_eq!(
+        app.api.ended(&id).await,
+        before,
+        "that direct control ended later does not undo that it began"
+    );
 }
 
 #[tokio::test]
