@@ -20,6 +20,9 @@ pub const SHARDS: u8 = 64;
 pub const BEAT_WAIT: Duration = Duration::from_millis(500);
 /// How long a server must have been silent before others expel it.
 pub const SILENCE_MAX: Duration = Duration::from_secs(3);
+/// So much of a silence counts for one look at most. Whoever could not look for longer does not know whether others could
+/// give a sign meanwhile, and gives them the time to do so now.
+const LOOK_COUNTS_MAX: Duration = Duration::from_secs(1);
 /// How long after the beginning of its last sign of life a server sends. Shorter than [`SILENCE_MAX`] by more than what two
 /// clocks on two machines drift apart in that time: it has stopped before anybody else begins.
 pub const LEASE: Duration = Duration::from_millis(2_500);
@@ -212,22 +215,40 @@ impl Share {
 }
 
 /// How long others have been silent, as one server sees it: by its own running time and the number of their signs of life, so
-/// that no wall clock is asked.
+/// that no wall clock is asked. Only time counts in which it looked: while the store answers nobody, nobody can give a sign.
 #[derive(Debug, Default)]
-pub struct Silences(BTreeMap<ReplicaId, (u64, Mono)>);
+pub struct Silences {
+    others: BTreeMap<ReplicaId, Silence>,
+    looked: Option<Mono>,
+}
+
+#[derive(Debug)]
+struct Silence {
+    beats: u64,
+    lasts: Duration,
+}
 
 impl Silences {
     /// Takes note of a roll that was read at `now`. Answers who has been silent for too long, and at which sign of life.
     pub fn note(&mut self, me: ReplicaId, roll: &Roll, now: Mono) -> Vec<(ReplicaId, u64)> {
+        let looked = self.looked.replace(now).map_or(Duration::ZERO, |last| now.since(last));
+        let passed = looked.min(LOOK_COUNTS_MAX);
         let others = || roll.members.iter().filter(|member| member.id != me);
-        self.0.retain(|id, _| others().any(|member| member.id == *id));
+        self.others.retain(|id, _| others().any(|member| member.id == *id));
         let mut silent = Vec::new();
         for Member { id, beats, .. } in others() {
-            let (last, since) = self.0.entry(*id).or_insert((*beats, now));
-            if last != beats {
-                (*last, *since) = (*beats, now);
+            let silence = match self.others.get_mut(id) {
+                Some(silence) => silence,
+                None => {
+                    self.others.insert(*id, Silence { beats: *beats, lasts: Duration::ZERO });
+                    continue;
+                }
+            };
+            match silence.beats == *beats {
+                true => silence.lasts = silence.lasts.saturating_add(passed),
+                false => *silence = Silence { beats: *beats, lasts: Duration::ZERO },
             }
-            if now.since(*since) >= SILENCE_MAX {
+            if silence.lasts >= SILENCE_MAX {
                 silent.push((*id, *beats));
             }
         }
@@ -396,12 +417,38 @@ mod tests {
         let at = |millis| Mono::from_millis(millis);
         let roll =
             |beats| Roll { members: vec![member(1, 9), member(2, beats)], ..Roll::default() };
-        assert!(silences.note(id(1), &roll(5), at(1_000)).is_empty());
-        assert!(silences.note(id(1), &roll(5), at(3_999)).is_empty());
+        for look in 0..12 {
+            assert!(silences.note(id(1), &roll(5), at(1_000 + look * 250)).is_empty(), "{look}");
+        }
         assert_eq!(silences.note(id(1), &roll(5), at(4_000)), [(id(2), 5)]);
         assert!(silences.note(id(1), &roll(6), at(60_000)).is_empty(), "it was I who was away");
+        for look in 1..12 {
+            assert!(silences.note(id(1), &roll(6), at(60_000 + look * 250)).is_empty(), "{look}");
+        }
         assert_eq!(silences.note(id(1), &roll(6), at(63_000)), [(id(2), 6)]);
         assert!(silences.note(id(1), &Roll::default(), at(63_001)).is_empty());
         assert!(silences.note(id(1), &roll(6), at(70_000)).is_empty(), "it came anew");
+    }
+
+    #[test]
+    fn while_the_store_answered_nobody_nobody_was_silent() {
+        let mut silences = Silences::default();
+        let at = |millis| Mono::from_millis(millis);
+        let roll =
+            |beats| Roll { members: vec![member(1, 9), member(2, beats)], ..Roll::default() };
+        assert!(silences.note(id(1), &roll(5), at(1_000)).is_empty());
+        // The store is back after half a minute, and whoever asks first reads what was there before.
+        for look in 0..8 {
+            assert!(silences.note(id(1), &roll(5), at(31_000 + look * 250)).is_empty(), "{look}");
+        }
+        assert_eq!(
+            silences.note(id(1), &roll(5), at(33_000)),
+            [(id(2), 5)],
+            "it has not come back"
+        );
+        // Who looks seldom finds out as well.
+        let looks = [36_000, 39_000, 42_000].map(|then| silences.note(id(1), &roll(6), at(then)));
+        assert_eq!(looks.map(|silent| silent.len()), [0, 0, 0]);
+        assert_eq!(silences.note(id(1), &roll(6), at(45_000)), [(id(2), 6)]);
     }
 }
