@@ -156,6 +156,8 @@ async fn keep_sightings(tx: &Transaction<'_>, seen: &Columns) -> Result<(), Faul
                    ON d.sn = seen.sn AND d.tenant = seen.tenant
                ORDER BY d.sn FOR SHARE OF d";
     select(tx, sql, &[&seen.sn, &seen.tenant]).await?;
+    // Several servers tell of the same device. One that has heard nothing for a while knows less than what stands there,
+    // unless that was written by a clock that was ahead.
     execute(
         tx,
         "INSERT INTO sightings AS s (sn, first_seen_at, last_seen_at, firmware, model_key, online)
@@ -166,7 +168,8 @@ async fn keep_sightings(tx: &Transaction<'_>, seen: &Columns) -> Result<(), Faul
          ORDER BY seen.sn
          ON CONFLICT (sn) DO UPDATE SET
              first_seen_at = least(s.first_seen_at, excluded.first_seen_at), last_seen_at = excluded.last_seen_at,
-             firmware = excluded.firmware, model_key = excluded.model_key, online = excluded.online",
+             firmware = excluded.firmware, model_key = excluded.model_key, online = excluded.online
+             WHERE s.last_seen_at <= excluded.last_seen_at OR s.last_seen_at > (extract(epoch FROM now()) * 1000)::bigint",
         &[
             &seen.sn,
             &seen.tenant,

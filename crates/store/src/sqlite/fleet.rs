@@ -29,7 +29,8 @@ pub(super) fn keep_sightings(batch: &mut Batch<'_>, seen: &[Sighting]) -> Result
          SELECT ?1, ?2, ?3, ?4, ?5, ?6 FROM devices WHERE sn = ?1 AND tenant = ?7
          ON CONFLICT (sn) DO UPDATE SET
              first_seen_at = min(first_seen_at, excluded.first_seen_at), last_seen_at = excluded.last_seen_at,
-             firmware = excluded.firmware, model_key = excluded.model_key, online = excluded.online",
+             firmware = excluded.firmware, model_key = excluded.model_key, online = excluded.online
+         WHERE last_seen_at <= excluded.last_seen_at OR last_seen_at > unixepoch('subsec') * 1000",
     )?;
     for one in seen {
         insert.execute(params![

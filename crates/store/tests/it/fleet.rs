@@ -283,7 +283,15 @@ pub async fn sightings_are_kept_of_registered_devices_and_go_with_them(place: &d
     let later = Sighting { online: false, firmware: None, ..seen("D1", 9, 10) };
     store.keep_sightings(vec![later.clone()]).await.unwrap();
     let expected = Sighting { first_seen_at: at(5), ..later };
-    assert_eq!(place.open_full().await.sightings().await.unwrap(), [expected]);
+    assert_eq!(place.open_full().await.sightings().await.unwrap(), [expected.clone()]);
+    // Another server that has heard nothing since knows less.
+    store.keep_sightings(vec![seen("D1", 7, 8)]).await.unwrap();
+    assert_eq!(store.sightings().await.unwrap(), [expected]);
+    // What a clock wrote that was ahead stands in nobody's way.
+    store.keep_sightings(vec![seen("D1", 9, i64::MAX / 2)]).await.unwrap();
+    let right = Sighting { first_seen_at: at(5), ..seen("D1", 9, 11) };
+    store.keep_sightings(vec![right.clone()]).await.unwrap();
+    assert_eq!(store.sightings().await.unwrap(), [right]);
     assert_eq!(store.generation().await.unwrap(), before);
     let order = DeviceOrder::Move { sn: sn("D1"), from: tenant(1), to: tenant(2) };
     store.order(order, by("x", 0)).await.unwrap();

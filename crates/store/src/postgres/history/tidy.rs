@@ -61,11 +61,14 @@ pub(super) async fn step(
     rules: &TelemetryRules,
     now: Timestamp,
 ) -> Result<Tidied, Fault> {
-    let row = client.query_one("SELECT pg_try_advisory_lock($1)", &[&TURN_LOCK]).await?;
+    // What is old is so by the database's clock as well: a server whose own is ahead takes nothing from others.
+    let sql =
+        "SELECT pg_try_advisory_lock($1), least($2, (extract(epoch FROM now()) * 1000)::bigint)";
+    let row = client.query_one(sql, &[&TURN_LOCK, &now.as_millis()]).await?;
     if !row.try_get::<_, bool>(0)? {
         return Ok(Tidied::default());
     }
-    let did = in_turn(client, done, rules, now).await?;
+    let did = in_turn(client, done, rules, Timestamp::from_millis(row.try_get(1)?)).await?;
     client.query("SELECT pg_advisory_unlock($1)", &[&TURN_LOCK]).await?;
     Ok(did)
 }
