@@ -32,7 +32,7 @@ use super::{
 use crate::{
     reply,
     seal::{DataKey, Sealer, Slot},
-    sqlite::limits::REQUESTS_PER_TENANT_MAX,
+    sqlite::limits::{REQUESTS_PER_TENANT_MAX, REQUESTS_TRIMMED},
 };
 
 macro_rules! select {
@@ -81,6 +81,12 @@ const INSERT: &str = "
 const COUNT: &str = "
     INSERT INTO device_request_counts AS c (tenant, n) SELECT * FROM unnest($1::uuid[], $2::bigint[])
     ON CONFLICT (tenant) DO UPDATE SET n = c.n + excluded.n RETURNING c.tenant, c.n";
+const HEAVIEST: &str = "
+    SELECT gateway FROM device_requests WHERE tenant = $1
+    GROUP BY gateway ORDER BY count(*) DESC, min(id::text) LIMIT 1";
+const DELETE_OF_GATEWAY: &str = "
+    DELETE FROM device_requests WHERE id IN (
+        SELECT id FROM device_requests WHERE tenant = $1 AND gateway = $2 AND NOT needs_care ORDER BY id LIMIT $3)";
 const DELETE_DONE: &str = "
     DELETE FROM device_requests WHERE id IN (
         SELECT id FROM device_requests WHERE tenant = $1 AND NOT needs_care ORDER BY id LIMIT $2)";
@@ -345,7 +351,8 @@ async fn insert(
     rows.iter().map(id).collect()
 }
 
-/// Counts what came, and lets the oldest go that nobody has to look after; others only where there are none.
+/// Counts what came, and lets the oldest go that nobody has to look after, of the gateway that has most; others only where it
+/// has none.
 async fn make_room(tx: &Transaction<'_>, added: &BTreeMap<Uuid, i64>) -> Result<(), Fault> {
     let tenants: Vec<Uuid> = added.keys().copied().collect();
     let numbers: Vec<i64> = added.values().copied().collect();
@@ -356,7 +363,13 @@ async fn make_room(tx: &Transaction<'_>, added: &BTreeMap<Uuid, i64>) -> Result<
         if too_many <= 0 {
             continue;
         }
+        let some = too_many - 1 + i64::from(REQUESTS_TRIMMED);
         let mut gone = 0;
+        for row in select(tx, HEAVIEST, &[&tenant]).await? {
+            let heaviest: String = Cells::new(&row, "device_requests").get("gateway")?;
+            let more = execute(tx, DELETE_OF_GATEWAY, &[&tenant, &heaviest, &some]).await?;
+            gone += i64::try_from(more).unwrap_or(0);
+        }
         for sql in [DELETE_DONE, DELETE_OLDEST] {
             if gone < too_many {
                 let more = execute(tx, sql, &[&tenant, &(too_many - gone)]).await?;

@@ -10,8 +10,11 @@ pub const EVIDENCE_BYTES_MAX: usize = 16 * 1024;
 pub(crate) const EVIDENCE_HEAD_BYTES: usize = 4096;
 /// Messages that belong to nothing, per tenant, and of unknown tenants together; the oldest go first.
 pub const UNMATCHED_PER_TENANT_MAX: u32 = 1000;
-/// Device requests on record per tenant; the oldest that nobody has to look after go first.
+/// Device requests on record per tenant. Beyond, those go of the gateway that has most on record: the oldest that nobody has to
+/// look after.
 pub const REQUESTS_PER_TENANT_MAX: u32 = 10_000;
+/// So many go at once, since it takes a look at all to see which gateway that is.
+pub(crate) const REQUESTS_TRIMMED: u32 = 64;
 /// Rules for device requests per tenant.
 pub const RULES_PER_TENANT_MAX: u32 = 1000;
 /// Lines of a device's record about changes that leave it with its tenant; the oldest go first. The others stay.

@@ -93,6 +93,7 @@ fn statements() -> Vec<(String, &'static str)> {
         (requests::SELECT_REPEATED, "device_requests_repeated"),
         (requests::SELECT_ONE, "device_requests_by_id"),
         (requests::SELECT_IN_CARE, "device_requests_in_care"),
+        (requests::DELETE_OF_GATEWAY, "device_requests_by_gateway"),
         (requests::DELETE_DONE, "device_requests_done"),
         (requests::DELETE_OLDEST, "device_requests_by_tenant"),
         (requests::UPDATE, "device_requests_by_id"),

@@ -15,7 +15,7 @@ use super::{
     batch::Batch,
     cells::{Cells, millis},
     fault::{Fault, to_store_error},
-    limits::REQUESTS_PER_TENANT_MAX,
+    limits::{REQUESTS_PER_TENANT_MAX, REQUESTS_TRIMMED},
     reads::{Query, before_bytes, rows_max},
 };
 use crate::{
@@ -42,6 +42,12 @@ pub(super) const SELECT_ONE: &str = select!("INDEXED BY device_requests_by_id WH
 pub(super) const SELECT_IN_CARE: &str = select!(
     "INDEXED BY device_requests_in_care WHERE r.needs_care = 1 AND r.id > ?1 ORDER BY r.id LIMIT ?2"
 );
+pub(super) const HEAVIEST: &str = "
+    SELECT gateway FROM device_requests INDEXED BY device_requests_by_gateway
+    WHERE tenant = ?1 GROUP BY gateway ORDER BY count(*) DESC, min(id) LIMIT 1";
+pub(super) const DELETE_OF_GATEWAY: &str = "
+    DELETE FROM device_requests WHERE row IN (SELECT row FROM device_requests INDEXED BY device_requests_by_gateway
+        WHERE tenant = ?1 AND gateway = ?2 AND needs_care = 0 ORDER BY id LIMIT ?3)";
 pub(super) const DELETE_DONE: &str = "
     DELETE FROM device_requests WHERE row IN (SELECT row FROM device_requests INDEXED BY device_requests_done
         WHERE tenant = ?1 AND needs_care = 0 ORDER BY id LIMIT ?2)";
@@ -147,7 +153,8 @@ impl SealedRequest {
     }
 }
 
-/// Counts one more, and lets the oldest go that nobody has to look after; others only where there are none.
+/// Counts one more, and lets the oldest go that nobody has to look after, of the gateway that has most; others only where it has
+/// none.
 fn make_room(batch: &Batch<'_>, tenant: TenantId) -> Result<(), Fault> {
     let tenant = *tenant.uuid().as_bytes();
     let sql = "INSERT INTO device_request_counts (tenant, n) VALUES (?1, 1)
@@ -159,7 +166,11 @@ fn make_room(batch: &Batch<'_>, tenant: TenantId) -> Result<(), Fault> {
     if too_many <= 0 {
         return Ok(());
     }
-    let mut gone = 0;
+    let heaviest: String =
+        batch.statement(HEAVIEST)?.query_row(params![tenant], |row| row.get(0))?;
+    let some = too_many - 1 + i64::from(REQUESTS_TRIMMED);
+    let gone = batch.execute(DELETE_OF_GATEWAY, params![tenant, heaviest, some])?;
+    let mut gone = i64::try_from(gone).unwrap_or(0);
     for sql in [DELETE_DONE, DELETE_OLDEST] {
         if gone < too_many {
             let more = batch.execute(sql, params![tenant, too_many - gone])?;

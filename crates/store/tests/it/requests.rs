@@ -166,12 +166,18 @@ pub async fn requests_are_listed_newest_first_by_device_state_and_type_and_by_ca
     assert_eq!(rest, [(*foreign).clone()]);
 }
 
-pub async fn the_oldest_that_are_done_go_and_none_that_waits(place: &dyn FullPlace) {
+pub async fn of_who_asks_most_the_oldest_that_are_done_go_and_none_that_waits(
+    place: &dyn FullPlace,
+) {
     let store = place.open_full().await;
     let oldest = waiting(1, 1);
     store.keep_request(oldest.clone()).await.unwrap();
+    // Of another gateway, which asks seldom.
+    let seldom = Asked { gateway: gateway("D2"), device: sn("D2"), ..asked(2, 2) };
+    let seldom = Arc::new(DeviceRequest::answered(Arc::new(seldom), reply()));
+    store.keep_request(seldom.clone()).await.unwrap();
     let most = u64::from(REQUESTS_PER_TENANT_MAX);
-    for chunk in (2..=most + 5).collect::<Vec<_>>().chunks(512) {
+    for chunk in (3..=most + 5).collect::<Vec<_>>().chunks(512) {
         let keeping: JoinSet<_> = chunk
             .iter()
             .map(|number| {
@@ -188,10 +194,12 @@ pub async fn the_oldest_that_are_done_go_and_none_that_waits(place: &dyn FullPla
         store.request(DeviceRequestId::new(id(millis, number))).await.unwrap().is_some()
     };
     assert!(is_there(1, 1).await, "it waits");
-    for number in 2..=6 {
+    assert!(is_there(2, 2).await, "its gateway has few on record");
+    for number in 3..=7 {
         assert!(!is_there(i64::try_from(number).unwrap(), number).await, "{number} is done");
     }
-    assert!(is_there(7, 7).await);
+    // Some more go with them, and no more than some.
+    assert!(is_there(1_200, 1_200).await);
 }
 
 pub async fn rules_are_set_replaced_taken_back_and_counted(place: &dyn FullPlace) {
