@@ -1,6 +1,7 @@
 //! What lives outside and is called from here: the store, and the dice.
 //!
-//! Each method of a store is one transaction, durable (on the disk, not only handed to the system) when it returns.
+//! Each method of a store is one transaction, durable (on the disk, not only handed to the system) when it returns, unless it
+//! says otherwise.
 
 mod allowances;
 mod events;
@@ -21,13 +22,13 @@ use crate::{
     device::{Device, SubDevice},
     evidence::Entry,
     id::{ApiId, CommandId, DeviceSn, GatewaySn, TenantId},
-    signing::NonceUse,
+    signing::{NonceUse, RequestTimes},
     time::Timestamp,
 };
 
 pub use self::{
     allowances::{AllowanceStore, Charge},
-    events::{EventBatch, EventFilter, EventStore},
+    events::{EventBatch, EventFilter, EventStore, KeptEdge},
     fleet::{
         Bind, Bound, BoundAnswer, By, DeviceEdit, DeviceOrder, DeviceRecord, FleetStore, Ordered,
         Recorded, Sighting,
@@ -114,6 +115,30 @@ pub enum Nonce {
     Spent,
     /// It was used before.
     Replayed,
+}
+
+/// What became of the nonce of a request that only reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadNonce {
+    /// It is remembered now.
+    Spent,
+    /// It was used before.
+    Replayed,
+    /// The request was signed no later than this, and of those nobody knows any more which were answered: the machine went
+    /// down with nonces that were not on the disk.
+    Unclear {
+        /// What is signed later can be told apart.
+        up_to: Timestamp,
+    },
+}
+
+impl From<Nonce> for ReadNonce {
+    fn from(nonce: Nonce) -> Self {
+        match nonce {
+            Nonce::Spent => Self::Spent,
+            Nonce::Replayed => Self::Replayed,
+        }
+    }
 }
 
 /// A change of a command.
@@ -247,6 +272,16 @@ pub trait CommandStore: Send + Sync {
 
     /// Remembers a nonce. Nonces are unique over all credentials, since the API id is part of the key.
     async fn spend_nonce(&self, nonce: NonceUse) -> Result<Nonce, StoreError>;
+
+    /// Remembers the nonce of a request that only reads. When this returns it need not be on the disk, as long as the same
+    /// request is refused all the same after a crash, and after a power cut.
+    async fn spend_nonce_to_read(
+        &self,
+        nonce: NonceUse,
+        _: RequestTimes,
+    ) -> Result<ReadNonce, StoreError> {
+        self.spend_nonce(nonce).await.map(ReadNonce::from)
+    }
 
     /// Whether a nonce is known to have been spent, told without the disk: also while nothing can be written.
     fn knows_nonce(&self, nonce: &NonceUse) -> bool;

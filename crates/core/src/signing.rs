@@ -161,6 +161,15 @@ pub struct NonceUse {
     pub expires_at: Timestamp,
 }
 
+/// When a request was signed, as it says, and when it came; both by the wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestTimes {
+    /// Its `X-Api-Timestamp`.
+    pub signed_at: Timestamp,
+    /// What the server's clock showed.
+    pub came_at: Timestamp,
+}
+
 /// Who is asking. Only [`verify`] makes one.
 #[derive(Debug, Clone)]
 pub struct Caller {
@@ -171,6 +180,7 @@ pub struct Caller {
     devices: Option<Arc<BTreeSet<DeviceSn>>>,
     complete_on: CompleteOn,
     nonce: NonceUse,
+    times: RequestTimes,
 }
 
 impl Caller {
@@ -220,6 +230,12 @@ impl Caller {
     #[must_use]
     pub fn nonce(&self) -> NonceUse {
         self.nonce
+    }
+
+    /// When its request was signed and came.
+    #[must_use]
+    pub fn times(&self) -> RequestTimes {
+        self.times
     }
 }
 
@@ -332,6 +348,10 @@ pub fn verify(
         nonce: NonceUse {
             key: nonce_key(&known.api_id, &head.nonce),
             expires_at: now.plus(remember),
+        },
+        times: RequestTimes {
+            signed_at: Timestamp::from_millis(head.timestamp.saturating_mul(1000)),
+            came_at: now,
         },
     })
 }

@@ -39,10 +39,10 @@ use utmos_core::{
     id::{CommandId, TenantId},
     method::Risk,
     ports::{
-        Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, Store,
-        StoreDepths, StoreError, Unmatched,
+        Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, ReadNonce,
+        Store, StoreDepths, StoreError, Unmatched,
     },
-    signing::NonceUse,
+    signing::{NonceUse, RequestTimes},
     time::Timestamp,
 };
 use uuid::Uuid;
@@ -507,6 +507,17 @@ impl CommandStore for JournalledStore {
             return Ok(Nonce::Replayed);
         }
         self.inner.spend_nonce(nonce).await
+    }
+
+    async fn spend_nonce_to_read(
+        &self,
+        nonce: NonceUse,
+        times: RequestTimes,
+    ) -> Result<ReadNonce, StoreError> {
+        if self.pending().knows_nonce(&nonce) {
+            return Ok(ReadNonce::Replayed);
+        }
+        self.inner.spend_nonce_to_read(nonce, times).await
     }
 
     async fn forget_nonces(&self, at: Timestamp) -> Result<usize, StoreError> {

@@ -17,6 +17,7 @@ pub(crate) mod open;
 #[cfg(test)]
 mod plans;
 mod queue;
+mod quick;
 pub(crate) mod readers;
 mod reads;
 mod registry;
@@ -48,12 +49,12 @@ use utmos_core::{
     method::Risk,
     ports::{
         Accepted, Advance, Advanced, Bind, Bound, BoundAnswer, By, CommandFilter, CommandStore,
-        DeviceOrder, DeviceRecord, FleetStore, NewCommand, Nonce, Ordered, RegistryStore,
-        RequestChanged, RequestFilter, RequestKept, RequestStore, RuleSet, Sighting, StoreDepths,
-        StoreError, TaskState, Tenant, Unmatched,
+        DeviceOrder, DeviceRecord, FleetStore, NewCommand, Nonce, Ordered, ReadNonce,
+        RegistryStore, RequestChanged, RequestFilter, RequestKept, RequestStore, RuleSet, Sighting,
+        StoreDepths, StoreError, TaskState, Tenant, Unmatched,
     },
     reply::RawJson,
-    signing::NonceUse,
+    signing::{NonceUse, RequestTimes},
     time::Timestamp,
 };
 use uuid::Uuid;
@@ -69,6 +70,7 @@ use self::{
     limits::FORGET_BATCH,
     nonces::{KnownNonces, Nonces},
     queue::Queue,
+    quick::{Desk, Quick},
     readers::Readers,
     requests::{RequestPage, SealedRequest},
     requests_rules::OfTask,
@@ -103,6 +105,7 @@ pub struct SqliteStore {
     readers: Readers,
     sealer: Arc<Sealer>,
     known_nonces: KnownNonces,
+    quick: Quick,
     urgent: UrgentCommands,
     condition: Arc<Condition>,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -123,8 +126,10 @@ impl SqliteStore {
         let queue = Arc::new(Queue::new());
         let conn = open::writer(&path, &wal).map_err(explain)?;
         let newest = batch::newest_record(&conn).map_err(explain)?.unwrap_or(i64::MIN);
-        let nonces = Nonces::load(&conn).map_err(explain)?;
+        let desk = Arc::new(Desk::default());
+        let nonces = Nonces::load(&conn, desk.clone()).map_err(explain)?;
         let known_nonces = nonces.known();
+        let quick = Quick::new(desk, known_nonces.clone(), queue.clone(), condition.clone());
         drop(prepared);
         let checkpointer = Checkpointer {
             conn: open::checkpointer(&path).map_err(explain)?,
@@ -155,6 +160,7 @@ impl SqliteStore {
             queue,
             sealer: Arc::new(sealer),
             known_nonces,
+            quick,
             urgent: UrgentCommands::default(),
             condition,
             writer: Mutex::new(Some(writing)),
@@ -175,6 +181,7 @@ impl SqliteStore {
 
     /// Writes what is queued, copies the WAL into the database, and ends the threads. Later calls are refused.
     pub async fn close(&self) {
+        self.end_quick_reads().await;
         self.queue.close();
         self.readers.close().await;
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -213,6 +220,7 @@ impl SqliteStore {
 
 impl Drop for SqliteStore {
     fn drop(&mut self) {
+        self.quick.close();
         self.queue.close();
     }
 }
@@ -263,6 +271,17 @@ impl CommandStore for SqliteStore {
 
     async fn spend_nonce(&self, nonce: NonceUse) -> Result<Nonce, StoreError> {
         self.write(Lane::Normal, move |batch| batch.nonces.spend(batch.conn, nonce)).await
+    }
+
+    async fn spend_nonce_to_read(
+        &self,
+        nonce: NonceUse,
+        times: RequestTimes,
+    ) -> Result<ReadNonce, StoreError> {
+        match self.quick.spend(nonce, times).await {
+            Some(done) => Ok(done),
+            None => self.spend_nonce(nonce).await.map(ReadNonce::from),
+        }
     }
 
     fn knows_nonce(&self, nonce: &NonceUse) -> bool {

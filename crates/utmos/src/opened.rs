@@ -14,7 +14,7 @@ use utmos_core::{
         AllowanceStore, FleetStore, History, ReplicaStore, RequestStore, Store, StoreError, Tenant,
     },
     replica::InstanceId,
-    time::Timestamp,
+    time::{BootId, Timestamp},
 };
 use utmos_dji::catalogue::Catalogue;
 use utmos_server::{
@@ -57,6 +57,10 @@ pub trait Database: Store + RequestStore + FleetStore {
     /// What its own clock shows; `None` where it has none but this machine's.
     async fn clock(&self) -> Result<Option<Timestamp>, StoreError>;
 
+    /// From now on this process alone uses the database, in this run of the machine: its server may answer who only reads before
+    /// the disk. Nothing to do for one that several servers share.
+    async fn is_mine(&self, boot: BootId) -> Result<(), StoreError>;
+
     /// The engine's own quick check: what is damaged, in its words; empty when nothing is.
     async fn quick_check(&self) -> Result<Vec<String>, StoreError>;
 }
@@ -77,6 +81,10 @@ impl Database for SqliteStore {
 
     async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {
         Ok(None)
+    }
+
+    async fn is_mine(&self, boot: BootId) -> Result<(), StoreError> {
+        self.read_quickly(boot).await
     }
 
     async fn quick_check(&self) -> Result<Vec<String>, StoreError> {
@@ -100,6 +108,10 @@ impl Database for PostgresStore {
 
     async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {
         Self::clock(self).await.map(Some)
+    }
+
+    async fn is_mine(&self, _: BootId) -> Result<(), StoreError> {
+        Ok(())
     }
 
     /// PostgreSQL looks after its own pages.

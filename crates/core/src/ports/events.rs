@@ -36,6 +36,19 @@ pub struct EventFilter {
     pub to: Option<Timestamp>,
 }
 
+/// That a device came or went, as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptEdge {
+    /// Whose it was.
+    pub tenant: TenantId,
+    /// Which.
+    pub device: DeviceSn,
+    /// Whether it came.
+    pub online: bool,
+    /// When that was found out.
+    pub at: Timestamp,
+}
+
 /// Device events and the alarms that are raised now.
 #[async_trait]
 pub trait EventStore: Send + Sync {
@@ -52,6 +65,12 @@ pub trait EventStore: Send + Sync {
         before: Option<Uuid>,
         limit: usize,
     ) -> Result<Vec<DeviceEvent>, StoreError>;
+
+    /// The last comings and goings of all devices, oldest first, as far back as a look at the newest events goes. None where that
+    /// would cost more.
+    async fn newest_edges(&self) -> Result<Vec<KeptEdge>, StoreError> {
+        Ok(Vec::new())
+    }
 
     /// Every alarm that is raised, of all tenants.
     async fn alarms(&self) -> Result<Vec<Alarm>, StoreError>;

@@ -14,8 +14,9 @@ use http_body_util::BodyExt;
 use serde_json::json;
 use utmos_core::{
     credential::Permission,
-    ports::Nonce,
+    ports::{Nonce, ReadNonce},
     signing::{self, Caller, Refusal, SignedParts},
+    time::Timestamp,
 };
 
 use super::{
@@ -112,7 +113,7 @@ impl From<Refusal> for Problem {
 }
 
 impl Signed {
-    /// For what only reads: the nonce is stored while `work` runs, and the answer leaves when both are done.
+    /// For what only reads: the nonce is spent while `work` runs, and the answer leaves when both are done.
     pub async fn reading<T, F>(
         self,
         app: &App,
@@ -126,7 +127,7 @@ impl Signed {
         // The answer may be long in coming.
         drop(body);
         allow(app, &caller)?;
-        let nonce = app.times.nonce.of(spend(app, &caller));
+        let nonce = app.times.nonce.of(spend_to_read(app, &caller));
         let permitted = permit(&caller, permission);
         let answer = async {
             permitted?;
@@ -232,6 +233,25 @@ pub async fn spend(app: &App, caller: &Caller) -> Result<(), Problem> {
         Ok(Nonce::Replayed) => Err(replayed()),
         Err(error) => Err(Problem::store(&error)),
     }
+}
+
+/// Spends the nonce of a caller who only reads.
+async fn spend_to_read(app: &App, caller: &Caller) -> Result<(), Problem> {
+    match app.store.spend_nonce_to_read(caller.nonce(), caller.times()).await {
+        Ok(ReadNonce::Spent) => Ok(()),
+        Ok(ReadNonce::Replayed) => Err(replayed()),
+        Ok(ReadNonce::Unclear { up_to }) => Err(unclear(up_to)),
+        Err(error) => Err(Problem::store(&error)),
+    }
+}
+
+fn unclear(up_to: Timestamp) -> Problem {
+    let message = format!(
+        "the machine went down unexpectedly, and which requests that only read and were signed up to {up_to} were answered before is not known any more; nothing was done: sign it again"
+    );
+    let after = up_to.as_millis().div_euclid(1000);
+    Problem::new(Code::TimestampExpired, message)
+        .with(Detail::new("header:X-Api-Timestamp", format!("must be greater than {after}")))
 }
 
 /// The refusal of a nonce.

@@ -12,7 +12,11 @@ use std::{
 use rusqlite::{Connection, params};
 use utmos_core::{ports::Nonce, signing::NonceUse, time::Timestamp};
 
-use super::{fault::Fault, limits::FORGET_BATCH};
+use super::{
+    fault::Fault,
+    limits::{BATCH_MAX, FORGET_BATCH},
+    quick::Desk,
+};
 
 type Key = [u8; 16];
 
@@ -21,7 +25,8 @@ enum Change {
     Forgotten(Key),
 }
 
-/// The keys in memory. Only the writer changes them; others may ask, whatever the disk does.
+/// The keys in memory. The writer changes them, and whoever answers before the disk ([`super::quick`]); others may ask,
+/// whatever the disk does.
 #[derive(Clone, Default)]
 pub(super) struct KnownNonces(Arc<Mutex<HashSet<Key>>>);
 
@@ -33,12 +38,23 @@ impl KnownNonces {
     pub(super) fn contains(&self, nonce: &NonceUse) -> bool {
         self.lock().contains(&nonce.key)
     }
+
+    /// Answers whether it is new.
+    pub(super) fn insert(&self, key: Key) -> bool {
+        self.lock().insert(key)
+    }
+
+    pub(super) fn remove(&self, key: &Key) {
+        self.lock().remove(key);
+    }
 }
 
 /// The writer's memory of what the table holds.
 #[derive(Default)]
 pub(super) struct Nonces {
     known: KnownNonces,
+    /// Those that were spent before they are in the table.
+    quick: Arc<Desk>,
     /// The number of the newest that is known.
     last: i64,
     /// Whether this transaction has looked for what other processes added.
@@ -49,8 +65,8 @@ pub(super) struct Nonces {
 }
 
 impl Nonces {
-    pub(super) fn load(conn: &Connection) -> rusqlite::Result<Self> {
-        let mut nonces = Self::default();
+    pub(super) fn load(conn: &Connection, quick: Arc<Desk>) -> rusqlite::Result<Self> {
+        let mut nonces = Self { quick, ..Self::default() };
         nonces.read_after(conn, 0)?;
         Ok(nonces)
     }
@@ -69,11 +85,13 @@ impl Nonces {
 
     /// The transaction stands.
     pub(super) fn settle(&mut self) {
+        self.quick.saved();
         self.changes.clear();
     }
 
     /// The transaction came to nothing.
     pub(super) fn undo(&mut self) {
+        self.quick.not_saved();
         let mut known = self.known.lock();
         for change in self.changes.drain(..).rev() {
             match change {
@@ -87,15 +105,28 @@ impl Nonces {
 
     pub(super) fn spend(&mut self, conn: &Connection, nonce: NonceUse) -> Result<Nonce, Fault> {
         self.catch_up(conn)?;
-        if self.known.contains(&nonce) {
+        if !self.known.insert(nonce.key) {
             return Ok(Nonce::Replayed);
         }
+        self.changes.push(Change::Added(nonce.key));
+        self.record(conn, nonce)?;
+        Ok(Nonce::Spent)
+    }
+
+    /// Takes into the table what was spent before it was there, some of it.
+    pub(super) fn take_in(&mut self, conn: &Connection) -> Result<(), Fault> {
+        let waiting = self.quick.take(BATCH_MAX);
+        if !waiting.is_empty() {
+            self.catch_up(conn)?;
+        }
+        waiting.into_iter().try_for_each(|nonce| self.record(conn, nonce))
+    }
+
+    fn record(&mut self, conn: &Connection, nonce: NonceUse) -> Result<(), Fault> {
         conn.prepare_cached("INSERT INTO nonces (key, expires_at) VALUES (?1, ?2)")?
             .execute(params![nonce.key, nonce.expires_at.as_millis()])?;
         self.last = conn.last_insert_rowid();
-        self.known.lock().insert(nonce.key);
-        self.changes.push(Change::Added(nonce.key));
-        Ok(Nonce::Spent)
+        Ok(())
     }
 
     /// Forgets some of those whose time is over. Answers how many.
@@ -174,7 +205,7 @@ mod tests {
     #[test]
     fn what_was_spent_before_the_table_changed_stays_spent() {
         let conn = place();
-        let mut nonces = Nonces::load(&conn).unwrap();
+        let mut nonces = Nonces::load(&conn, Arc::default()).unwrap();
         nonces.begin();
         let key = 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff_u128.to_be_bytes();
         let again = NonceUse { key, expires_at: Timestamp::from_millis(9) };
@@ -184,7 +215,7 @@ mod tests {
     #[test]
     fn what_is_rolled_back_was_neither_spent_nor_forgotten() {
         let conn = place();
-        let mut nonces = Nonces::load(&conn).unwrap();
+        let mut nonces = Nonces::load(&conn, Arc::default()).unwrap();
         nonces.begin();
         assert_eq!(nonces.spend(&conn, nonce(1, 10)).unwrap(), Nonce::Spent);
         conn.execute_batch("BEGIN").unwrap();

@@ -132,6 +132,7 @@ fn transact(
     nonces.begin();
     let begin = conn.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([]));
     begin.map_err(|err| (None, err.into()))?;
+    nonces.take_in(conn).map_err(|fault| (None, fault))?;
     let mut batch = Batch::new(conn, &mut *nonces, newest);
     let mut at = 0;
     while at < jobs.len() {

@@ -9,6 +9,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::Instant,
 };
+use utmos_core::time::Clock;
 use utmos_server::{Parts, Server, clock::SystemClock, config::Config, ids::SystemIds};
 
 use crate::{
@@ -50,6 +51,8 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let store = opened::store(&config).await?;
     // First of all, because only one server gets it: a second one must not touch what the first relies on.
     let journalled = opened::journalled(store.clone(), &config)?;
+    let clock = Arc::new(SystemClock::new());
+    store.is_mine(clock.boot()).await?;
     let history = opened::history(&config).await?;
     let prepared = if args.demo { Some(demo::prepare(&*store, &config).await?) } else { None };
     // Listened for before anything is begun, so that a stop during the start is not lost.
@@ -62,7 +65,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         fleet: store.clone(),
         history: history.clone(),
         sharing: opened::sharing(&store, &config)?,
-        clock: Arc::new(SystemClock::new()),
+        clock,
         ids: Arc::new(SystemIds::new()),
         catalogue: catalogue.clone(),
     };

@@ -66,13 +66,13 @@ impl Api {
         Self { ahead: seconds, ..self.clone() }
     }
 
-    /// Sends a signed request; an error is a connection that was cut or refused.
-    pub async fn try_request(
+    /// A signed request, which may be sent as often as one likes.
+    pub fn signed(
         &self,
         method: Method,
         target: &str,
         body: Option<&Value>,
-    ) -> Result<Answer, reqwest::Error> {
+    ) -> reqwest::RequestBuilder {
         let body = body.map(Value::to_string).unwrap_or_default();
         let timestamp = SystemClock::new().now().wall.as_millis() / 1_000 + self.ahead;
         let nonce = Uuid::new_v4().to_string();
@@ -82,20 +82,24 @@ impl Api {
         let signature =
             signing::sign(&self.given.key, parts, &self.given.api_id, timestamp, &nonce);
         let [id, time, once, sign] = signing::HEADERS;
-        let request = self
-            .client
+        self.client
             .request(method, format!("http://{}{target}", self.http))
             .header(id, self.given.api_id.to_string())
             .header(time, timestamp.to_string())
             .header(once, nonce)
             .header(sign, signature)
             .header("Content-Type", "application/json")
-            .body(body);
-        let response = request.send().await?;
-        let status = response.status();
-        let text = response.text().await?;
-        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Ok(Answer { status, body })
+            .body(body)
+    }
+
+    /// Sends a signed request; an error is a connection that was cut or refused.
+    pub async fn try_request(
+        &self,
+        method: Method,
+        target: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, reqwest::Error> {
+        send(self.signed(method, target, body)).await
     }
 
     pub async fn get(&self, target: &str) -> Answer {
@@ -167,6 +171,15 @@ impl Api {
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("utmos_{name} ")));
         line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
     }
+}
+
+/// Sends a request as it is.
+pub async fn send(request: reqwest::RequestBuilder) -> Result<Answer, reqwest::Error> {
+    let response = request.send().await?;
+    let status = response.status();
+    let text = response.text().await?;
+    let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    Ok(Answer { status, body })
 }
 
 /// The body that asks for a command.

@@ -33,6 +33,7 @@ mod properties;
 mod rabbitmq;
 mod race;
 mod recordings;
+mod replay;
 mod requests;
 mod scenarios;
 mod security;

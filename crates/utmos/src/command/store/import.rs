@@ -4,7 +4,8 @@ use std::{io::IsTerminal, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use tokio::time::Instant;
-use utmos_server::config::Config;
+use utmos_core::time::Clock;
+use utmos_server::{clock::SystemClock, config::Config};
 use utmos_store::{Import, JournalledStore, MasterKey, SqliteConfig, SqliteStore};
 
 use crate::{environment, exit::Exit, opened, output};
@@ -53,9 +54,11 @@ async fn settled(from: &Path, key: &MasterKey) -> anyhow::Result<JournalledStore
     let (path, master_key) = (from.to_owned(), key.clone());
     let store = Arc::new(SqliteStore::open(SqliteConfig { path, master_key })?);
     let journal = opened::folder_of(from).join(opened::JOURNAL_FILE);
-    let journalled = JournalledStore::open(store, key, &journal).with_context(|| {
+    let journalled = JournalledStore::open(store.clone(), key, &journal).with_context(|| {
         format!("the journal of emergencies {} cannot be used; stop the server", journal.display())
     })?;
+    // With what it had answered before it was on the disk.
+    store.read_quickly(SystemClock::new().boot()).await?;
     journalled.settle().await.context("emergencies of an earlier run cannot be put on record")?;
     Ok(journalled)
 }
