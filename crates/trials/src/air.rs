@@ -89,7 +89,13 @@ impl Air {
         let expiry = message.expiry.unwrap_or(Duration::MAX).max(ACKNOWLEDGE_WAIT_MIN);
         let (tell, told) = oneshot::channel();
         let flight = Flight { world: world.clone(), dock, session, id, sent: now, expiry };
+        if let Some(way) = world.second_way() {
+            tokio::spawn(flight.clone().come_again(way));
+        }
         tokio::spawn(flight.fly(tell));
+        if is_mutated(Mutation::ConfirmedAtTheWrite) {
+            return Sent::Confirmed { packet_id: Some(1) };
+        }
         let arrived = told.await.unwrap_or(false);
         self.line.or_never().await;
         if world.state().was_cut_from_broker(self.line.server, now) {
@@ -106,7 +112,15 @@ impl Air {
     }
 }
 
+/// Of a hundred commands that may stray, how many come twice, and how many do not keep to their place in line.
+const TWICE_PERCENT: u32 = 30;
+const OUT_OF_LINE_PERCENT: u32 = 50;
+/// How much later the second copy of a command comes than the first might, at most, and one that does not keep to its place,
+/// in milliseconds.
+const STRAY_WAIT_MAX: u64 = 400;
+
 /// A message between the socket of the broker and the dock. It needs no server any more.
+#[derive(Clone)]
 struct Flight {
     world: Arc<World>,
     dock: u8,
@@ -123,11 +137,17 @@ impl Flight {
         let (pause, back, chance) = world.dice(|dice| {
             (dice.random_range(1..=80), dice.random_range(0..=40), dice.random_range(0..100))
         });
+        let astray = world.out_of_line();
         let arrival = {
             let mut state = world.state();
             let Some(dock) = state.docks.get_mut(usize::from(self.dock)) else { return };
-            dock.last_arrival = dock.last_arrival.max(self.sent + pause);
-            dock.last_arrival
+            match astray {
+                Some(way) => self.sent + way,
+                None => {
+                    dock.last_arrival = dock.last_arrival.max(self.sent + pause);
+                    dock.last_arrival
+                }
+            }
         };
         // Now and then the connection breaks just now.
         if chance < 4 {
@@ -153,6 +173,7 @@ impl Flight {
             let _gone = tell.send(false);
             return;
         }
+        self.note_order();
         let answer = dock::receive(world, self.dock, self.id);
         if answer == Some(Answer::SaysAtOnce) {
             dock::act(world.clone(), self.dock, self.id);
@@ -167,6 +188,32 @@ impl Flight {
         if answer.is_some_and(|answer| answer != Answer::SaysAtOnce) {
             dock::act(world.clone(), self.dock, self.id);
         }
+    }
+}
+
+impl Flight {
+    /// A broker that is not sure whether it was acknowledged sends it once more. The dock does it again, and says so again.
+    async fn come_again(self, way: u64) {
+        tokio::time::sleep(Duration::from_millis(way)).await;
+        let world = &self.world;
+        let has_come = !world.state().facts(self.id).received.is_empty();
+        if !has_come || world.session_of(self.dock) != Some(self.session) {
+            return;
+        }
+        world.state().facts(self.id).copied += 1;
+        if dock::receive(world, self.dock, self.id).is_some() {
+            dock::act(world.clone(), self.dock, self.id);
+        }
+    }
+
+    /// Counts it where it comes after what was written to its dock later.
+    fn note_order(&self) {
+        let mut state = self.world.state();
+        let dock = state.docks.get_mut(usize::from(self.dock));
+        let Some(dock) = dock else { return };
+        dock.newest_arrived = dock.newest_arrived.max(self.sent);
+        let is_late = self.sent < dock.newest_arrived;
+        state.rare.overtaken += usize::from(is_late);
     }
 }
 
@@ -200,6 +247,24 @@ impl World {
         let records = state.disk.records.values();
         let found = records.map(|record| &record.command.spec).find(|spec| is_it(&spec.payload));
         Some((dock, found?.id))
+    }
+
+    /// How long the second copy of a command is under way, if there is one.
+    fn second_way(&self) -> Option<u64> {
+        self.stray(TWICE_PERCENT)
+    }
+
+    /// How long a command is under way that does not keep to its place in line.
+    fn out_of_line(&self) -> Option<u64> {
+        self.stray(OUT_OF_LINE_PERCENT)
+    }
+
+    fn stray(&self, percent: u32) -> Option<u64> {
+        if !self.plan.commands_stray {
+            return None;
+        }
+        let dice = &mut self.state().more_dice;
+        (dice.random_range(0..100) < percent).then(|| dice.random_range(1..=STRAY_WAIT_MAX))
     }
 
     pub(crate) fn session_of(&self, dock: u8) -> Option<u64> {

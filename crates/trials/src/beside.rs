@@ -7,7 +7,9 @@
 //! not write, and what it wrote all the same the trial's store has written as well.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     pin::{Pin, pin},
     process,
@@ -38,6 +40,9 @@ pub trait Beside: Send {
     /// When what is left cannot be kept.
     fn die(&mut self, power_too: bool) -> Result<(), String>;
 
+    /// How many pages of its file a power cut has left half written.
+    fn pages_torn(&self) -> usize;
+
     /// It refuses something of what it is to write from now on, or nothing any more.
     ///
     /// # Errors
@@ -51,6 +56,7 @@ pub struct SqliteBeside {
     /// How often it has died: each life has a folder, so that what the last one still does is in nobody's way.
     lives: u64,
     store: Option<Arc<SqliteStore>>,
+    pages_torn: usize,
 }
 
 /// More than any trial fills.
@@ -72,7 +78,7 @@ impl SqliteBeside {
         let parent = if shared.is_dir() { shared.to_owned() } else { std::env::temp_dir() };
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let folder = parent.join(format!("utmos-trials-{}-{number}", process::id()));
-        let beside = Self { folder, lives: 0, store: None };
+        let beside = Self { folder, lives: 0, store: None, pages_torn: 0 };
         fs::create_dir_all(beside.life())?;
         Ok(beside)
     }
@@ -106,30 +112,77 @@ impl Beside for SqliteBeside {
         wait(store.limit_pages(PAGES_MAX)).map_err(|error| error.to_string())
     }
 
-    /// What the system has of its files is what is there. Everything that was told is synced, so that a power cut takes
-    /// nothing of it; what was being written then is there in part.
+    fn pages_torn(&self) -> usize {
+        self.pages_torn
+    }
+
+    /// What the system has of its files is what is there. Everything that was told is synced in its log, so that a power cut
+    /// takes nothing of that; what was being written then is there in part: at the end of the log, and in the file those pages
+    /// that the log still holds, which nobody has synced there.
     fn die(&mut self, power_too: bool) -> Result<(), String> {
         let before = self.life();
         self.store = None;
         self.lives += 1;
         let after = self.life();
-        let copy = || -> io::Result<()> {
+        let mut torn = 0;
+        let mut copy = || -> io::Result<()> {
             fs::create_dir_all(&after)?;
+            let mut pages = Vec::new();
             // The log first: it may be poured into the file meanwhile, and poured once more it changes nothing.
             if before.join(LOG).exists() {
                 let mut log = fs::read(before.join(LOG))?;
                 if power_too && !log.is_empty() {
+                    pages = half_written(&log);
                     log.extend(TORN);
                 }
                 fs::write(after.join(LOG), log)?;
             }
             fs::copy(before.join(FILE), after.join(FILE))?;
+            let file = fs::OpenOptions::new().write(true).open(after.join(FILE))?;
+            for (at, bytes) in &pages {
+                file.write_all_at(bytes, *at)?;
+            }
+            torn = pages.len();
             Ok(())
         };
         copy().map_err(|error| error.to_string())?;
+        self.pages_torn += torn;
         let _gone = fs::remove_dir_all(before);
         Ok(())
     }
+}
+
+/// What a log holds that was being poured into the file: for each page the beginning of its last version, and where it goes. Every
+/// other one has not been begun.
+fn half_written(log: &[u8]) -> Vec<(u64, Vec<u8>)> {
+    const HEAD: usize = 32;
+    const FRAME_HEAD: usize = 24;
+    let number = |at: usize| -> Option<u32> {
+        Some(u32::from_be_bytes(log.get(at..at + 4)?.try_into().ok()?))
+    };
+    let (Some(page_bytes), Some(salts)) = (number(8), log.get(16..24)) else { return Vec::new() };
+    let page_bytes = page_bytes as usize;
+    let (mut committed, mut under_way) = (BTreeMap::new(), BTreeMap::new());
+    let mut at = HEAD;
+    while let Some(page) = log.get(at + FRAME_HEAD..at + FRAME_HEAD + page_bytes) {
+        // From here on it is what is left of a log of before.
+        if log.get(at + 8..at + 16) != Some(salts) {
+            break;
+        }
+        let (Some(which), Some(ends)) = (number(at), number(at + 4)) else { break };
+        under_way.insert(which, page);
+        if ends != 0 {
+            committed.append(&mut under_way);
+        }
+        at += FRAME_HEAD + page_bytes;
+    }
+    let begun = committed.into_iter().step_by(2);
+    begun
+        .filter_map(|(which, page)| {
+            let place = u64::from(which.checked_sub(1)?) * page_bytes as u64;
+            Some((place, page.get(..page_bytes / 2)?.to_vec()))
+        })
+        .collect()
 }
 
 /// The store beside the disk of a trial.
@@ -285,6 +338,11 @@ impl Twin {
     pub(crate) fn figures(&self) -> (usize, usize, usize) {
         let (refused, written) = *lock(&self.refusals);
         (refused, written, *lock(&self.widest))
+    }
+
+    /// How many pages of its file power cuts have left half written.
+    pub(crate) fn pages_torn(&self) -> usize {
+        lock(&self.place).pages_torn()
     }
 
     /// Asks it the same, and compares.

@@ -374,6 +374,11 @@ impl Disk {
         self.twin.as_ref().map(Twin::figures).unwrap_or_default()
     }
 
+    /// How many pages of the store beside power cuts have left half written.
+    pub(crate) fn pages_torn_beside(&self) -> usize {
+        self.twin.as_ref().map_or(0, Twin::pages_torn)
+    }
+
     fn remember(&mut self, nonce: NonceUse) -> Nonce {
         match self.nonces.insert(nonce.key, nonce.expires_at) {
             None => Nonce::Spent,

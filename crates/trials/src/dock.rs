@@ -8,8 +8,9 @@ use utmos_core::id::CommandId;
 use utmos_mqtt::Inbound;
 
 use crate::{
+    facts::Truth,
     plan::{Answer, Broker, Kind, Weather, Wish},
-    world::{Truth, World, gateway},
+    world::{World, gateway},
 };
 
 /// How often a dock without a connection tries again.
@@ -101,7 +102,7 @@ pub(crate) fn receive(world: &Arc<World>, dock: u8, id: CommandId) -> Option<Ans
     world.state().facts(id).received.push(now);
     let (wish, _) = wish_of(world, id)?;
     if wish.kind == Kind::Stick {
-        world.state().facts(id).truth = Truth::Done;
+        world.state().facts(id).truths.push((now, Truth::Done));
         return None;
     }
     Some(wish.answer)
@@ -147,8 +148,8 @@ impl Acting {
                 self.succeed(2).await;
             }
             Answer::Chatters => {
-                // Whoever takes the first word of it for the last is right.
-                self.become_true(Truth::Done);
+                // Whoever takes the first word of it for the last is right, unless it is a job.
+                self.become_true(if is_job { Truth::Begun } else { Truth::Done });
                 for _ in 0..TALK_MAX {
                     let data = json!({"result": 0, "output": {"status": "in_progress"}});
                     self.reply(self.dock, self.method(), data, Says::Something);
@@ -230,7 +231,8 @@ impl Acting {
     }
 
     fn become_true(&self, truth: Truth) {
-        self.world.state().facts(self.id).truth = truth;
+        let now = self.world.clock.elapsed();
+        self.world.state().facts(self.id).truths.push((now, truth));
     }
 
     /// A part of the time it takes.
@@ -248,7 +250,8 @@ impl Acting {
             "gateway": gateway(from), "data": data,
         });
         if says == Says::Odd {
-            self.world.state().facts(self.id).had_odd_answer = true;
+            let now = self.world.clock.elapsed();
+            self.world.state().facts(self.id).odd_answer.get_or_insert(now);
         }
         send(&self.world, from, "services_reply", body.to_string(), Some((self.id, says)));
     }

@@ -11,6 +11,7 @@ mod caller;
 mod clock;
 mod disk;
 mod dock;
+mod facts;
 mod hangs;
 mod journal;
 mod life;
@@ -41,7 +42,7 @@ pub use self::{
         Wish,
     },
     rare::Rare,
-    shrink::shrink,
+    shrink::{kind, shrink, shrink_alike},
 };
 use crate::{
     beside::Twin,

@@ -19,7 +19,7 @@ use clap::{Parser, ValueEnum};
 use utmos_dji::catalogue::Catalogue;
 use utmos_trials::{
     Beside, Fault, Mutation, Plan, Rare, Report, SqliteBeside, run, run_beside, run_planted,
-    set_hang_patience, shrink,
+    set_hang_patience, shrink_alike,
 };
 
 /// After so many seeds that fail, no more are run.
@@ -181,10 +181,10 @@ fn work_through(tally: &Tally, last: u64, args: &Args, catalogue: &Arc<Catalogue
             continue;
         }
         tally.failed.fetch_add(1, Ordering::Relaxed);
-        let small = shrink(&plan, |plan| !try_it(plan, args, catalogue).violations.is_empty());
+        let small = shrink_alike(&plan, |plan| try_it(plan, args, catalogue).violations);
         let small = small.write();
         println!(
-            "seed {seed} fails (run it with --seed {seed}{}):\n  {}\n  smallest plan that fails (save it and run it with --plan FILE{}):\n  {small}",
+            "seed {seed} fails (run it with --seed {seed}{}):\n  {}\n  smallest plan that fails so (save it and run it with --plan FILE{}):\n  {small}",
             args.again(false),
             report.violations.join("\n  "),
             args.again(true),

@@ -11,8 +11,9 @@ use utmos_core::{
 use crate::{
     caller::SILENCE_WAIT,
     disk::{Record, is_one_motion},
+    facts::{Claim, Facts},
     plan::Weather,
-    world::{Facts, State, Trouble, Truth, World, gateway, number_of},
+    world::{State, Trouble, World, gateway, number_of},
 };
 
 /// An emergency has left so many milliseconds after its caller was told, where nothing is in trouble.
@@ -83,31 +84,44 @@ fn is_true(world: &World, record: &Record, facts: &Facts) -> Result<(), String> 
     if !life.phase.has_ended() {
         return Err(format!("never ended: {life:?}"));
     }
-    // A broker that confirms what nobody gets is believed: a state says no more than that.
-    let may_read_as_delivered = !facts.received.is_empty() || facts.lost_at_broker;
-    if life.delivered_at.is_some() && !may_read_as_delivered {
+    let could_be_said = |what| facts.true_since(what).is_some();
+    if life.delivered_at.is_some() && !could_be_said(Claim::Delivered) {
         return Err(format!("reads as delivered: {}", claim()));
     }
     let was_never_sent = facts.written.is_empty() && facts.received.is_empty();
     let is_borne_out = match (status, failure) {
         (Status::Accepted, _) => false,
-        (Status::Delivered, _) => may_read_as_delivered,
-        (Status::Succeeded, _) => facts.truth == Truth::Done,
-        (Status::Failed, Some(FailureCode::DeviceExecutionFailed)) => {
-            matches!(facts.truth, Truth::Refused | Truth::Failed)
-        }
+        (Status::Delivered, _) => could_be_said(Claim::Delivered),
+        (Status::Succeeded, _) => could_be_said(Claim::Succeeded),
+        (Status::Failed, Some(FailureCode::DeviceExecutionFailed)) => could_be_said(Claim::Failed),
         (Status::Failed, _) => was_never_sent,
         (
             Status::TimedOut,
             Some(FailureCode::DeviceOffline | FailureCode::ExpiredBeforeSending),
         ) => was_never_sent,
         (Status::TimedOut, _) => true,
-        (Status::UnmatchedResponse, _) => facts.had_odd_answer,
+        (Status::UnmatchedResponse, _) => could_be_said(Claim::Unmatched),
     };
     if !is_borne_out {
         return Err(claim());
     }
+    said_nothing_too_soon(record, facts).map_err(|what| format!("{what}: {}", claim()))?;
     was_heeded(world, record, facts).map_err(|what| format!("{what} was lost: {}", claim()))
+}
+
+/// What came true in the end must have been true when it was said, or put on record in whichever way.
+fn said_nothing_too_soon(record: &Record, facts: &Facts) -> Result<(), String> {
+    let on_record = Claim::all_of(&record.command.life).into_iter();
+    let ended = on_record
+        .filter(|claim| matches!(claim, Claim::Succeeded | Claim::Failed | Claim::Unmatched));
+    let ended = ended.filter_map(|claim| Some((claim, record.ended?)));
+    let said = facts.claims.iter().map(|(claim, at)| (*claim, *at)).chain(ended);
+    for (claim, at) in said {
+        if facts.true_since(claim).is_none_or(|since| at < since) {
+            return Err(format!("{claim:?} was said too soon, at {at}"));
+        }
+    }
+    Ok(())
 }
 
 /// What a server took in counts if that server lived to write the end, and it came in time: of a command that reads as
@@ -151,7 +165,8 @@ fn was_sent_lawfully(
     record: &Record,
     facts: &Facts,
 ) -> Result<(), String> {
-    if facts.written.len() > 1 || facts.received.len() > 1 {
+    // What the link has made of one message is not the platform's.
+    if facts.written.len() > 1 || facts.received.len() > 1 + facts.copied {
         return Err(format!("sent more than once: {facts:?}"));
     }
     let Some(written) = facts.written.first() else { return Ok(()) };

@@ -1,6 +1,7 @@
 //! What is to happen in a trial: drawn from a seed, or read from a file. The same plan always goes the same way.
 
 mod file;
+mod place;
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
@@ -34,8 +35,16 @@ pub struct Plan {
     pub every_journal: bool,
     /// How the messages of docks fare.
     pub weather: Weather,
+    /// On their way from a broker of others commands come twice, and overtake each other; else each comes once at most, in
+    /// the order of its connection.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub commands_stray: bool,
     /// What happens.
     pub happenings: Vec<Happening>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Whose broker stands between server and docks.
@@ -337,6 +346,9 @@ impl Plan {
         happenings.iter_mut().for_each(|one| one.at += begins);
         happenings.sort_by_key(|one| one.at);
         let every_journal = is_shared && more.random_bool(0.6);
+        // A connection to our own broker neither doubles nor reorders. A broker of others may.
+        let commands_stray =
+            broker.is_outside() && weather == Weather::Rough && more.random_bool(0.6);
         Self {
             version: VERSION,
             seed,
@@ -346,6 +358,7 @@ impl Plan {
             journal_kib,
             every_journal,
             weather,
+            commands_stray,
             happenings,
         }
     }

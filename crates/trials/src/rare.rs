@@ -35,6 +35,12 @@ pub struct Rare {
     pub refused_beside: usize,
     /// Writes that it made although it refused others.
     pub written_beside: usize,
+    /// Commands that came to their dock more than once, though they were written once.
+    pub came_twice: usize,
+    /// Commands that came to their dock after another that was written to it later.
+    pub overtaken: usize,
+    /// Pages of the database beside that a power cut left half written.
+    pub pages_torn_beside: usize,
     /// How many it had under way at once.
     pub at_once_beside: usize,
 }
@@ -54,6 +60,9 @@ impl AddAssign for Rare {
         self.identical += other.identical;
         self.due_outside += other.due_outside;
         self.due_of_several += other.due_of_several;
+        self.came_twice += other.came_twice;
+        self.overtaken += other.overtaken;
+        self.pages_torn_beside += other.pages_torn_beside;
         self.refused_beside += other.refused_beside;
         self.written_beside += other.written_beside;
         self.at_once_beside = self.at_once_beside.max(other.at_once_beside);
@@ -66,7 +75,8 @@ impl fmt::Display for Rare {
             f,
             "commands in doubt: {} ({} emergencies, {} sent when asked for again); copies: {}; emergencies by a journal: {}; \
              nonces that a journal was left with: {}; torn writes: {}; commands taken over: {} ({} unclear); \
-             waiting while the clock was set: {}; identical requests: {}; had to be sent at another's broker: {}, by several servers: {}",
+             waiting while the clock was set: {}; identical requests: {}; had to be sent at another's broker: {}, by several servers: {}; \
+             came twice: {}; overtaken on their way: {}",
             self.doubted,
             self.doubted_emergencies,
             self.doubted_and_sent,
@@ -80,12 +90,17 @@ impl fmt::Display for Rare {
             self.identical,
             self.due_outside,
             self.due_of_several,
+            self.came_twice,
+            self.overtaken,
         )?;
         if self.at_once_beside > 0 {
             write!(
                 f,
-                "; beside: writes refused: {}, written all the same: {}, at once: {}",
-                self.refused_beside, self.written_beside, self.at_once_beside
+                "; beside: writes refused: {}, written all the same: {}, at once: {}, pages torn: {}",
+                self.refused_beside,
+                self.written_beside,
+                self.at_once_beside,
+                self.pages_torn_beside
             )?;
         }
         Ok(())

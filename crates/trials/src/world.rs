@@ -26,6 +26,7 @@ use crate::{
     caller::Spent,
     clock::TrialClock,
     disk::{Disk, Record},
+    facts::Facts,
     journal::{Platter, id_of},
     life::{LifeLine, Platform},
     mutation::Mutation,
@@ -41,41 +42,6 @@ const JOURNAL_PATIENCE: u64 = 2_000;
 /// The tenant of every trial.
 pub(crate) fn tenant() -> TenantId {
     TenantId::new(Uuid::from_u128(1))
-}
-
-/// What a dock really did with a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Truth {
-    #[default]
-    Nothing,
-    Done,
-    Refused,
-    /// It began and failed.
-    Failed,
-    /// It began and nobody knows.
-    Begun,
-}
-
-/// What is seen of one command from outside.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Facts {
-    /// When its bytes were written, in milliseconds of the trial.
-    pub(crate) written: Vec<u64>,
-    /// Its dock's acknowledgement has come.
-    pub(crate) acknowledged: bool,
-    /// When a dock received it.
-    pub(crate) received: Vec<u64>,
-    pub(crate) truth: Truth,
-    /// When its dock's own good answer or refusal first reached a server, and which runs of servers.
-    pub(crate) answered: Option<(u64, Vec<u64>)>,
-    /// The same of the first word by which it ends: the last answer, or the last event of its job.
-    pub(crate) told_end: Option<(u64, Vec<u64>)>,
-    /// The broker has confirmed it, and its dock was not there.
-    pub(crate) lost_at_broker: bool,
-    /// An answer that cannot be its own was sent.
-    pub(crate) had_odd_answer: bool,
-    /// When a server first wanted its end on record, whichever way.
-    pub(crate) end_wanted: Option<u64>,
 }
 
 /// What a caller knows of its wish.
@@ -99,6 +65,8 @@ pub(crate) struct Dock {
     pub(crate) away_until: u64,
     pub(crate) last_write: u64,
     pub(crate) last_arrival: u64,
+    /// When the last of those that have come was written.
+    pub(crate) newest_arrived: u64,
     /// When it connected (`true`) and lost its connection.
     pub(crate) changes: Vec<(u64, bool)>,
     /// Messages that a broker of a mutation sends (again) at the next connection.
@@ -183,6 +151,8 @@ pub(crate) struct State {
     /// When something was wrong around the platform: what, from and to.
     troubles: Vec<(Trouble, u64, u64)>,
     pub(crate) dice: StdRng,
+    /// For what was not thrown for when plans were kept: what they throw for stays as it was.
+    pub(crate) more_dice: StdRng,
     trace: Vec<String>,
     /// Commands whose callers were told that the store could not say whether it holds them.
     pub(crate) unsaid: BTreeSet<CommandId>,
@@ -199,7 +169,9 @@ impl State {
         let mut rare = self.rare;
         (rare.refused_beside, rare.written_beside, rare.at_once_beside) =
             self.disk.figures_beside();
+        rare.pages_torn_beside = self.disk.pages_torn_beside();
         rare.copies = self.copies.len();
+        rare.came_twice = self.facts.values().filter(|facts| facts.received.len() > 1).count();
         for (id, record) in &self.disk.records {
             let is_urgent = record.command.spec.risk == Risk::Emergency;
             let was_written = self.facts.get(id).is_some_and(|facts| !facts.written.is_empty());
@@ -306,6 +278,7 @@ impl World {
             known: BTreeMap::new(),
             troubles: Vec::new(),
             dice,
+            more_dice: StdRng::seed_from_u64(plan.seed ^ 0xd1ce),
             trace: Vec::new(),
             unsaid: BTreeSet::new(),
             copies: BTreeSet::new(),

@@ -20,7 +20,7 @@ use utmos_core::{
 };
 use uuid::Uuid;
 
-use crate::{mutation::Mutation, world::World};
+use crate::{facts::Claim, mutation::Mutation, world::World};
 
 tokio::task_local! {
     static SETTLING: ();
@@ -59,8 +59,13 @@ impl Wanted {
 impl World {
     fn note_decided(&self, advance: &Advance) {
         let now = self.clock.elapsed();
+        let mut state = self.state();
+        let facts = state.facts(advance.id);
+        for claim in Claim::all_of(&advance.life) {
+            facts.claims.entry(claim).or_insert(now);
+        }
         if advance.life.phase.has_ended() {
-            self.state().facts(advance.id).end_wanted.get_or_insert(now);
+            facts.end_wanted.get_or_insert(now);
         }
     }
 

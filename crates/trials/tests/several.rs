@@ -42,6 +42,7 @@ fn plan(seed: u64, servers: u8, cut: &[u8], at: u64, timeout: u8) -> Plan {
         journal_kib: 64,
         every_journal: false,
         weather: Weather::Clear,
+        commands_stray: false,
         happenings: cuts.chain(wishes).collect(),
     }
 }

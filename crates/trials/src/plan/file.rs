@@ -4,7 +4,7 @@ use std::{fmt, ops::RangeInclusive};
 
 use serde_json::Value;
 
-use super::{Broker, Plan, VERSION, What, Wish};
+use super::{Broker, Plan, VERSION, What, Wish, place::line_of};
 
 /// Most docks of a trial.
 const DOCKS: RangeInclusive<u64> = 1..=16;
@@ -39,10 +39,12 @@ pub enum PlanError {
     },
     /// A value that does not fit.
     BadField {
-        /// Its place, such as `happenings[3].wait`.
+        /// Its place, such as `happenings[3].what.dock_leaves.wait`.
         field: String,
         /// What it must be.
         problem: String,
+        /// Where it stands; nothing where it is left out.
+        line: Option<usize>,
     },
 }
 
@@ -58,7 +60,10 @@ impl fmt::Display for PlanError {
                 write!(f, "it is no plan: {problem}")
             }
             Self::NotAPlan { field, problem } => write!(f, "it is no plan: {field}: {problem}"),
-            Self::BadField { field, problem } => write!(f, "{field}: {problem}"),
+            Self::BadField { field, problem, line: None } => write!(f, "{field}: {problem}"),
+            Self::BadField { field, problem, line: Some(line) } => {
+                write!(f, "{field}: {problem} at line {line}")
+            }
         }
     }
 }
@@ -69,7 +74,7 @@ impl Plan {
     /// Reads a plan.
     ///
     /// # Errors
-    /// When the text is no plan, or one that no trial could follow to its end; names the field.
+    /// When the text is no plan, or one that no trial could follow to its end; names the field and its line.
     pub fn read(text: &str) -> Result<Self, PlanError> {
         let value: Value =
             serde_json::from_str(text).map_err(|err| PlanError::NotJson(err.to_string()))?;
@@ -83,7 +88,11 @@ impl Plan {
             let (field, problem) = (err.path().to_string(), err.inner().to_string());
             PlanError::NotAPlan { field, problem }
         })?;
-        plan.examine()?;
+        plan.examine().map_err(|Bad { field, problem }| PlanError::BadField {
+            line: line_of(text, &field),
+            field,
+            problem,
+        })?;
         Ok(plan)
     }
 
@@ -93,10 +102,15 @@ impl Plan {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    fn examine(&self) -> Result<(), PlanError> {
+    fn examine(&self) -> Result<(), Bad> {
         within("docks", self.docks.into(), &DOCKS)?;
         within("servers", self.servers.into(), &SERVERS)?;
         within("journal_kib", self.journal_kib.into(), &JOURNAL_KIB)?;
+        if self.broker == Broker::Embedded && self.commands_stray {
+            let problem =
+                "must be false where the broker is embedded: its connections keep their order";
+            return Err(bad("commands_stray", problem.to_owned()));
+        }
         if self.broker == Broker::Embedded && self.servers != 1 {
             let problem = "must be 1 where the broker is embedded: each server has its own";
             return Err(bad("servers", problem.to_owned()));
@@ -105,13 +119,14 @@ impl Plan {
             return Err(bad("happenings", format!("must be at most {HAPPENINGS_MAX}")));
         }
         for (number, happening) in self.happenings.iter().enumerate() {
-            let at = |field: &str| format!("happenings[{number}].{field}");
+            let name = happening.what.name();
+            let at = |field: &str| format!("happenings[{number}].what.{name}.{field}");
             let ms = |field: &str, value: u64| within(at(field), value, &MS);
             let one_of = |field: &str, number: u8, count: u8| {
                 within(at(field), number.into(), &(0..=u64::from(count) - 1))
             };
             let dock = |dock: u8| one_of("dock", dock, self.docks);
-            ms("at", happening.at)?;
+            within(format!("happenings[{number}].at"), happening.at, &MS)?;
             match &happening.what {
                 What::Command(wish) => {
                     dock(wish.dock)?;
@@ -151,7 +166,7 @@ impl Plan {
     }
 }
 
-fn examine_wish(wish: &Wish, at: &dyn Fn(&str) -> String) -> Result<(), PlanError> {
+fn examine_wish(wish: &Wish, at: &dyn Fn(&str) -> String) -> Result<(), Bad> {
     within(at("timeout"), wish.timeout.into(), &TIMEOUT)?;
     within(at("copies"), wish.copies.into(), &COPIES)?;
     within(at("copying.every"), wish.copying.map_or(0, |copying| copying.every), &MS)?;
@@ -160,15 +175,39 @@ fn examine_wish(wish: &Wish, at: &dyn Fn(&str) -> String) -> Result<(), PlanErro
     within(at("after"), wish.after, &MS)
 }
 
-fn bad(field: impl Into<String>, problem: String) -> PlanError {
-    PlanError::BadField { field: field.into(), problem }
+impl What {
+    /// As it is called in a file.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Command(_) => "command",
+            Self::DockLeaves { .. } => "dock_leaves",
+            Self::BrokerFalls { .. } => "broker_falls",
+            Self::StoreFails { .. } => "store_fails",
+            Self::JournalFails { .. } => "journal_fails",
+            Self::JournalSlows { .. } => "journal_slows",
+            Self::JournalDamaged { .. } => "journal_damaged",
+            Self::RowDamaged => "row_damaged",
+            Self::StoreSlows { .. } => "store_slows",
+            Self::ServerDies { .. } => "server_dies",
+            Self::ServerCutOff { .. } => "server_cut_off",
+            Self::LinkCut { .. } => "link_cut",
+            Self::MachineRestarts { .. } => "machine_restarts",
+            Self::ClockJumps { .. } => "clock_jumps",
+        }
+    }
 }
 
-fn within(
-    field: impl Into<String>,
-    value: u64,
-    allowed: &RangeInclusive<u64>,
-) -> Result<(), PlanError> {
+/// A value that does not fit, and why not.
+struct Bad {
+    field: String,
+    problem: String,
+}
+
+fn bad(field: impl Into<String>, problem: String) -> Bad {
+    Bad { field: field.into(), problem }
+}
+
+fn within(field: impl Into<String>, value: u64, allowed: &RangeInclusive<u64>) -> Result<(), Bad> {
     if allowed.contains(&value) {
         return Ok(());
     }
@@ -223,22 +262,30 @@ mod tests {
                 plan("1", jump).replace("\"docks\":1,", "\"docks\":1,\"docks\":1,"),
                 "it is no plan: duplicate field `docks` at line 1 column 39",
             ),
-            (plan("0", jump), "docks: must be from 1 to 16, not 0"),
+            (plan("0", jump), "docks: must be from 1 to 16, not 0 at line 1"),
+            (
+                plan("1", jump).replace("\"clear\"", "\"clear\",\"commands_stray\":true"),
+                "commands_stray: must be false where the broker is embedded: ",
+            ),
+            (
+                plan("1", jump).replace("\"at\":5", "\n\"at\":3600001"),
+                "happenings[0].at: must be from 0 to 3600000, not 3600001 at line 3",
+            ),
             (
                 plan("2", r#"{"dock_leaves":{"dock":2,"wait":1}}"#),
-                "happenings[0].dock: must be from 0 to 1, not 2",
+                "happenings[0].what.dock_leaves.dock: must be from 0 to 1, not 2 at line 2",
             ),
             (
                 plan("1", r#"{"server_dies":{"server":0,"wait":18446744073709551615}}"#),
-                "happenings[0].wait: must be from 0 to 3600000",
+                "happenings[0].what.server_dies.wait: must be from 0 to 3600000",
             ),
             (
                 plan("1", r#"{"server_dies":{"server":1,"wait":1}}"#),
-                "happenings[0].server: must be from 0 to 0, not 1",
+                "happenings[0].what.server_dies.server: must be from 0 to 0, not 1 at line 2",
             ),
             (
                 plan("1", r#"{"store_fails":{"wait":1,"lies":101,"reads":true}}"#),
-                "happenings[0].lies: must be from 0 to 100",
+                "happenings[0].what.store_fails.lies: must be from 0 to 100",
             ),
             (plan("1", jump).replace(":64,", ":7,"), "journal_kib: must be from 8 to 1024, not 7"),
             (
@@ -246,15 +293,15 @@ mod tests {
                     "1",
                     r#"{"command":{"dock":0,"aircraft":0,"kind":"stop","timeout":6,"waits":true,"copies":2,"copying":{"every":3600001,"same":"key"},"replays_nonce":true,"cancelled_after":null,"asks_later":null,"answer":"does","after":1}}"#,
                 ),
-                "happenings[0].copying.every: must be from 0 to 3600000",
+                "happenings[0].what.command.copying.every: must be from 0 to 3600000",
             ),
             (
                 plan("1", r#"{"journal_damaged":{"server":0,"at":101}}"#),
-                "happenings[0].at: must be from 0 to 100",
+                "happenings[0].what.journal_damaged.at: must be from 0 to 100, not 101 at line 2",
             ),
             (
                 plan("1", r#"{"clock_jumps":{"by":-9223372036854775808}}"#),
-                "happenings[0].by: must be from 0 to 31536000000",
+                "happenings[0].what.clock_jumps.by: must be from 0 to 31536000000",
             ),
         ] {
             let told = Plan::read(&text).unwrap_err().to_string();
