@@ -88,14 +88,11 @@ async fn copies_of_one_key_at_two_servers_make_one_command() {
 async fn a_clock_that_is_ahead_makes_no_other_server_forget_a_nonce() {
     let place = PostgresPlace::new();
     let stores = pair(&place).await;
-    // Good until an hour from now; the second server takes it for past.
-    let hours = |hours: u64| {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        i64::try_from(since.as_millis()).unwrap() + i64::try_from(hours).unwrap() * 3_600_000
-    };
-    let spent = nonce(1, hours(1));
-    assert_eq!(stores[0].spend_nonce(spent.clone()).await.unwrap(), Nonce::Spent);
-    assert_eq!(stores[1].forget_nonces(at(hours(2))).await.unwrap(), 0);
+    // Good until the year 2100; the second server has 2101.
+    let (until, ahead) = (4_102_444_800_000, 4_133_980_800_000);
+    let spent = nonce(1, until);
+    assert_eq!(stores[0].spend_nonce(spent).await.unwrap(), Nonce::Spent);
+    assert_eq!(stores[1].forget_nonces(at(ahead)).await.unwrap(), 0);
     let third = place.store().await;
     assert_eq!(third.spend_nonce(spent).await.unwrap(), Nonce::Replayed);
 }
