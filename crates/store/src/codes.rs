@@ -167,6 +167,12 @@ mod tests {
     }
 
     #[test]
+    fn rare_ends_are_those_that_statements_name() {
+        // PostgreSQL's `update_lives`, and the indexes of both stores.
+        assert_eq!(RARE_ENDS, [4, 6, 7, 8]);
+    }
+
+    #[test]
     fn every_state_reads_back() {
         for status in Status::ALL {
             assert_eq!(Status::from_code(status.code()), Some(status));

@@ -100,12 +100,40 @@ impl Driver {
         !lanes.any(|(_, lane)| lane.is_at_work())
     }
 
-    /// Another server accepted a command for a gateway that is ours, whose devices may have `missed` somebody to hear them.
+    /// Reads at once what is handed to this server, but for emergencies, which are each looked at when they are taken in. One
+    /// that is left out is not there, or cannot be read.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn take_in(&self, handed: Handed, missed: &Missed) -> Result<(), StoreError> {
-        let Some(command) = self.inner.store.command(handed.id).await? else { return Ok(()) };
+    pub async fn read_handed(
+        &self,
+        handed: &[Handed],
+    ) -> Result<BTreeMap<CommandId, Command>, StoreError> {
+        let ids: Vec<_> = handed.iter().filter(|one| !one.urgent).map(|one| one.id).collect();
+        // Of one alone it is told why it cannot be read.
+        if ids.len() < 2 {
+            return Ok(BTreeMap::new());
+        }
+        let read = self.inner.store.commands(ids).await?;
+        Ok(read.into_iter().map(|command| (command.spec.id, command)).collect())
+    }
+
+    /// Another server accepted a command for a gateway that is ours, whose devices may have `missed` somebody to hear them;
+    /// `read` is the command, where it was read just now.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn take_in(
+        &self,
+        handed: Handed,
+        read: Option<Command>,
+        missed: &Missed,
+    ) -> Result<(), StoreError> {
+        let read = match read {
+            Some(command) => Some(command),
+            None => self.inner.store.command(handed.id).await?,
+        };
+        let Some(command) = read else { return Ok(()) };
         let gateway = command.spec.gateway.clone();
         if handed.urgent {
             self.inner.preempt(&command.spec);
@@ -135,7 +163,8 @@ impl Driver {
     /// When the store cannot be read.
     pub async fn look_again(&self, changed: Option<&[CommandId]>) -> Result<(), StoreError> {
         let watched: Vec<CommandId> = {
-            let state = self.inner.lock();
+            let mut state = self.inner.lock();
+            state.watchers.outdate(changed);
             let is_elsewhere = |id: &CommandId| !state.homes.contains_key(id);
             match changed {
                 None => state.watchers.ids().filter(is_elsewhere).collect(),
@@ -180,7 +209,7 @@ impl Driver {
 }
 
 /// Commands read in one go.
-const READ_PAGE: usize = 500;
+pub(crate) const READ_PAGE: usize = 500;
 
 impl Inner {
     /// See [`Driver::resume_held`]; with these, whoever holds their gateways.

@@ -303,7 +303,12 @@ impl Inner {
                             self.forget(|of, _| if *of == key { vec![id] } else { Vec::new() });
                         }
                     }
-                    Ok(Accepted::Elsewhere) => Self::count(&self.figures.accepted),
+                    Ok(Accepted::Elsewhere) => {
+                        Self::count(&self.figures.accepted);
+                        // As it is on record: whatever it was to begin with here, it waits.
+                        let life = Life::accepted(&spec);
+                        self.lock().watchers.note(Command { spec: spec.clone(), life });
+                    }
                     Ok(
                         Accepted::Replayed { .. }
                         | Accepted::Conflict { .. }

@@ -44,6 +44,7 @@ use utmos_core::{
 use utmos_dji::catalogue::Catalogue;
 use utmos_mqtt::{Outlet, Qos};
 
+pub(crate) use self::elsewhere::READ_PAGE;
 use self::{emergencies::LastEmergencies, lane::Lane, presence::PresenceBook};
 pub use self::{
     intake::{Cancelled, Draft, Resumed, SubmitError, Submitted},

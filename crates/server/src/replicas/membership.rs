@@ -28,7 +28,7 @@ use super::{
     Holdings, Missed, Word,
     holdings::{IsLinked, clock_trouble},
 };
-use crate::driver::Driver;
+use crate::driver::{Driver, READ_PAGE};
 
 /// A sign of life that takes longer is of no use.
 const BEAT_PATIENCE: Duration = Duration::from_secs(2);
@@ -555,22 +555,32 @@ impl Membership {
         self.lock().unreadable.retain(|id| handed.iter().any(|one| one.id == *id));
         let (mut taken, mut urgent) = (Vec::new(), Vec::new());
         let mut failed = None;
-        for one in handed {
-            match self.parts.driver.take_in(one, &self.parts.missed).await {
-                Ok(()) => {
-                    taken.push(one.id);
-                    urgent.extend(one.urgent.then_some(one));
-                }
-                // It stays where it is, and holds up no other.
-                Err(error @ StoreError::Damaged(_)) => {
-                    // It is met again with every look.
-                    if self.lock().unreadable.insert(one.id) {
-                        tracing::error!(command.id = %one.id, %error, "a command cannot be looked after");
-                    }
-                }
+        'all: for some in handed.chunks(READ_PAGE) {
+            let mut read = match self.parts.driver.read_handed(some).await {
+                Ok(read) => read,
                 Err(error) => {
                     failed = Some(error);
                     break;
+                }
+            };
+            for one in some.iter().copied() {
+                let command = read.remove(&one.id);
+                match self.parts.driver.take_in(one, command, &self.parts.missed).await {
+                    Ok(()) => {
+                        taken.push(one.id);
+                        urgent.extend(one.urgent.then_some(one));
+                    }
+                    // It stays where it is, and holds up no other.
+                    Err(error @ StoreError::Damaged(_)) => {
+                        // It is met again with every look.
+                        if self.lock().unreadable.insert(one.id) {
+                            tracing::error!(command.id = %one.id, %error, "a command cannot be looked after");
+                        }
+                    }
+                    Err(error) => {
+                        failed = Some(error);
+                        break 'all;
+                    }
                 }
             }
         }
@@ -580,7 +590,7 @@ impl Membership {
             // so is gone with the note.
             for one in urgent {
                 let is_known = noted.is_ok()
-                    && self.parts.driver.take_in(one, &self.parts.missed).await.is_ok();
+                    && self.parts.driver.take_in(one, None, &self.parts.missed).await.is_ok();
                 self.lock().has_changed |= !is_known;
             }
             noted?;

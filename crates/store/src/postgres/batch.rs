@@ -295,9 +295,6 @@ pub(super) async fn write(
     }
     let mut moved = Lives::default();
     for (id, (change, entries, evidence)) in &plan.moved {
-        if is_rare_end(change.life.phase) {
-            rare.push(*id);
-        }
         moved.push(*id, &change.life, &change.sealed, *entries, *evidence);
     }
     let long: Vec<Uuid> = plan.lengthened.keys().copied().collect();

@@ -46,6 +46,14 @@ macro_rules! roll {
 
 const ROLL: &str = roll!("SELECT id, instance, name, alone, beats, fit FROM replicas");
 
+/// One whose shard went to another server meanwhile stays for that one, which may have looked at what was open before this
+/// one was. A transaction of its own that does not wait for the disk: what a crash of PostgreSQL brings back is taken in
+/// once more, and found to be in care or at its end.
+const TAKEN_IN: &str = "
+    WITH at_ease AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+    DELETE FROM handed h USING at_ease WHERE h.command = ANY ($1::uuid[]) AND EXISTS (
+        SELECT FROM shards s JOIN replicas r ON r.id = s.replica WHERE s.shard = h.shard AND s.replica = $2)";
+
 /// A statement sees the row as it was before its own change of it.
 const BEAT: &str = concat!(
     "WITH me AS (UPDATE replicas SET beats = beats + 1, fit = $2 WHERE id = $1
@@ -138,10 +146,8 @@ impl ReplicaStore for PostgresStore {
     }
 
     async fn taken_in(&self, id: ReplicaId, taken: Vec<CommandId>) -> Result<(), StoreError> {
-        // In one order, so that nobody waits for another in a circle.
-        let taken: BTreeSet<Uuid> = taken.into_iter().map(CommandId::uuid).collect();
-        let taken: Vec<Uuid> = taken.into_iter().collect();
-        rarely!(self, |tx| forget_handed(&tx, id, &taken))
+        let taken: Vec<Uuid> = taken.into_iter().map(CommandId::uuid).collect();
+        self.read(TAKEN_IN, &[&taken, &id.0]).await.map(drop)
     }
 
     async fn hand_over(
@@ -320,14 +326,4 @@ async fn hand_over(
         handed.push(CommandId::new(Cells::new(&row, "commands").uuid("id")?));
     }
     Ok(handed)
-}
-
-/// One whose shard went to another server meanwhile stays for that one, which may have looked at what was open before this
-/// one was.
-async fn forget_handed(tx: &Transaction<'_>, id: ReplicaId, taken: &[Uuid]) -> Result<(), Fault> {
-    let sql = "
-        DELETE FROM handed h WHERE h.command = ANY ($1::uuid[]) AND EXISTS (
-            SELECT FROM shards s JOIN replicas r ON r.id = s.replica WHERE s.shard = h.shard AND s.replica = $2)";
-    execute(tx, sql, &[&taken, &id.0]).await?;
-    Ok(())
 }

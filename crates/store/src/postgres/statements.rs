@@ -93,11 +93,13 @@ statements! {
             evidence = u.evidence, phase = u.phase, failure = u.failure, execution_percent = u.execution_percent,
             execution_open = u.execution_open, holds_motion = u.holds_motion, needs_care = u.needs_care,
             response_code = u.response_code, response_data = u.response_data, execution_ext = u.execution_ext,
-            texts = u.texts
+            texts = u.texts, rare_of = CASE WHEN u.phase IN (4, 6, 7, 8)
+                THEN (SELECT c.tenant FROM commands c WHERE c.id = u.id) ELSE l.rare_of END
          FROM ", unnest_lives!(), " AS u (id, version, due_boot, due_mono, due_wall, delivered_at, response_received_at,
             completed_at, updated_at, execution_updated_at, entries, evidence, phase, failure, execution_percent,
             execution_open, holds_motion, needs_care, response_code, response_data, execution_ext, texts)
          WHERE l.id = u.id");
+    /// Of commands that were accepted as such; `update_lives` does it of those that came to it.
     mark_rare_ends = "
         UPDATE lives l SET rare_of = c.tenant FROM commands c WHERE c.id = l.id AND l.id = ANY ($1::uuid[])";
     lengthen_lives = "
