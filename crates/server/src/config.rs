@@ -78,6 +78,8 @@ pub struct Http {
     pub body_read_wait: Duration,
     /// Connections at once.
     pub connections_max: usize,
+    /// How long a server that is told to stop says so in `/readyz` before it stops.
+    pub notice_wait: Duration,
     /// Longest a shutdown may take to finish what was begun.
     pub shutdown_wait: Duration,
 }
@@ -443,6 +445,7 @@ impl Http {
             header_read_wait: reader.seconds("http.header_read_seconds", 1..=300),
             body_read_wait: reader.seconds("http.body_read_seconds", 1..=300),
             connections_max: reader.size("http.connections_max", 1..=1_000_000),
+            notice_wait: reader.seconds("http.notice_seconds", 0..=300),
             shutdown_wait: reader.seconds("http.shutdown_seconds", 1..=600),
         }
     }

@@ -146,6 +146,7 @@ pub struct Server {
     fleet: Arc<Fleet>,
     resumed: Resumed,
     shutdown_wait: Duration,
+    notice: CancellationToken,
     stopping: CancellationToken,
     tasks: TaskTracker,
 }
@@ -344,6 +345,7 @@ impl Server {
             }
             (None, _) | (_, None) => Allowances::alone(rates, parts.clock.clone()),
         };
+        let notice = CancellationToken::new();
         let app = Arc::new(App {
             allowances,
             outside,
@@ -365,6 +367,7 @@ impl Server {
             ids: parts.ids,
             inbound: waiting,
             bodies: BodyBudget::default(),
+            notice: notice.clone(),
             body_bytes_max: config.http.body_bytes_max,
             body_read_wait: config.http.body_read_wait,
             load_allowed: config.bench.allow,
@@ -403,6 +406,7 @@ impl Server {
             fleet,
             resumed,
             shutdown_wait: config.http.shutdown_wait,
+            notice,
             stopping,
             tasks,
         })
@@ -439,6 +443,11 @@ impl Server {
     #[must_use]
     pub fn resumed(&self) -> Resumed {
         self.resumed
+    }
+
+    /// Says in `/readyz` that this server is about to stop, so that who shares requests out sends them to others.
+    pub fn give_notice(&self) {
+        self.notice.cancel();
     }
 
     /// Stops within `http.shutdown_seconds`.

@@ -46,6 +46,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{Router, routing::get as get_of};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use utmos_core::{
     device::Registry,
     ports::{Ids, Store, TelemetryStore},
@@ -119,6 +120,8 @@ pub struct App {
     pub body_bytes_max: usize,
     /// Longest wait for a body.
     pub body_read_wait: Duration,
+    /// Cancelled once this server is about to stop.
+    pub notice: CancellationToken,
     /// Whether a bench may load this server.
     pub load_allowed: bool,
 }

@@ -47,7 +47,7 @@ pub async fn healthz(State(app): State<Arc<App>>) -> Json<Health> {
 }
 
 /// Says whether commands can be accepted and sent: the store answers, what was written last was written, and an outside broker is
-/// connected and lets the server do its work.
+/// connected and lets the server do its work, which is not about to stop.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -59,6 +59,10 @@ pub async fn healthz(State(app): State<Arc<App>>) -> Json<Health> {
     )
 )]
 pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Health>, Problem> {
+    if app.notice.is_cancelled() {
+        let message = "this server is about to stop; ask another";
+        return Err(Problem::new(Code::Overloaded, message).retry_after(1));
+    }
     app.store.generation().await.map_err(|error| Problem::store(&error))?;
     if let Some(why) = app.store.trouble() {
         let message = format!("commands cannot be stored now: {why}");

@@ -87,6 +87,15 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         }
     };
     stop.await;
+    server.give_notice();
+    let notice = config.http.notice_wait;
+    if !notice.is_zero() {
+        output::note(format_args!(
+            "stopping in {} s; /readyz says so until then",
+            notice.as_secs()
+        ));
+        tokio::time::sleep(notice).await;
+    }
     output::note("stopping: what was begun is being finished");
     let by = Instant::now() + config.http.shutdown_wait;
     let stopping = async {

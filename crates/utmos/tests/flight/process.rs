@@ -132,8 +132,18 @@ impl Process {
     }
 
     /// SIGTERM, as a service is stopped. Answers what it has written.
-    pub async fn stop(mut self) -> String {
+    pub async fn stop(self) -> String {
+        self.terminate();
+        self.ends().await
+    }
+
+    /// SIGTERM, and no wait.
+    pub fn terminate(&self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
+    /// Waits until it has ended as it should. Answers what it has written.
+    pub async fn ends(mut self) -> String {
         self.wait(|stage| stage == Stage::Gone).await;
         let status = self.child.wait().unwrap();
         assert_eq!(status.code(), Some(0), "{status}: {}", self.log());

@@ -1,13 +1,19 @@
 //! SIGTERM under load.
 
+use serde_json::json;
 use utmos_mqtt::ProtocolChoice;
 use utmos_sim::ReplyTiming;
 
 use super::{
     ear::{Ear, Since},
     load::{Load, Times, judge},
+    until,
 };
-use crate::place::{Place, fly};
+use crate::{
+    api::COMMANDS,
+    place::{Place, fly},
+    process::Process,
+};
 
 const STOPS: usize = 4;
 /// Most stops until there were so many in which every dock answered in time.
@@ -18,6 +24,29 @@ const ADMITTED: &str = "were not answered before the stop";
 const TIMEOUT_SECONDS: u64 = 60;
 /// All were known, where the docks had the time to answer.
 const KNOWN_PERCENT_MIN: usize = 70;
+
+#[tokio::test]
+async fn a_server_that_gives_notice_says_so_and_refuses_nobody() {
+    let place = Place::with_gateways(&["DOCK-1"]).await;
+    let mut command = place.serve();
+    command.args(["--set", "http.notice_seconds=10"]);
+    let process = Process::start(command).await;
+    let api = place.api();
+    process.terminate();
+    until("it says nothing", async || api.get("/readyz").await.status == 503).await;
+    let said = api.get("/readyz").await.body;
+    assert!(said["message"].as_str().unwrap().contains("about to stop"), "{said}");
+    // Whoever has not looked yet is served.
+    let fields = json!({"if_offline": "wait", "timeout_seconds": 300});
+    let id = api.create("DOCK-1", "debug_mode_open", json!({}), fields).await.id();
+    let told = process.ends().await;
+    assert!(told.contains("/readyz says so until then"), "{told}");
+    let next = place.spawn(None).await;
+    assert_eq!(api.get("/readyz").await.status, 200);
+    let found = api.get(&format!("{COMMANDS}/{id}")).await.body;
+    assert_eq!(found["status"], "ACCEPTED", "{found}");
+    next.stop().await;
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_told_to_stop_finishes_what_it_began() {

@@ -1,4 +1,4 @@
-//! Whether the broker has shared subscriptions, of which several servers could make use.
+//! Whether the broker has shared subscriptions, which servers do without: every one of them hears everything.
 
 use utmos_mqtt::{Protocol, Qos};
 
@@ -12,9 +12,9 @@ pub async fn check(outside: &Outside) -> Option<Finding> {
         // What looks like a shared subscription is a topic like any other there.
         Protocol::V311 => None,
         Protocol::V5 => Some(match look(outside).await {
-            Ok(true) => Finding::ok("broker", "has shared subscriptions"),
+            Ok(true) => Finding::ok("broker", "has shared subscriptions; servers do not use them"),
             Ok(false) | Err(_) => {
-                Finding::ok("broker", "has no shared subscriptions; one server does not need them")
+                Finding::ok("broker", "has no shared subscriptions; servers do not use them")
             }
         }),
     }
