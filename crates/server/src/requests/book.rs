@@ -37,7 +37,9 @@ pub(super) struct Book {
     due: BTreeSet<(Mono, DeviceRequestId)>,
     by_gateway: BTreeMap<GatewaySn, BTreeSet<DeviceRequestId>>,
     by_key: BTreeMap<RepeatKey, DeviceRequestId>,
-    /// How many are open of each tenant.
+    /// How many of each gateway are being recorded, and will be open.
+    expected: BTreeMap<GatewaySn, usize>,
+    /// How many are open of each tenant, or expected.
     by_tenant: Room,
     /// How many answers wait for their gateway.
     unsent: usize,
@@ -50,6 +52,7 @@ impl Default for Book {
             due: BTreeSet::new(),
             by_gateway: BTreeMap::new(),
             by_key: BTreeMap::new(),
+            expected: BTreeMap::new(),
             by_tenant: Room::new(OPEN_OF_ALL_MAX),
             unsent: 0,
         }
@@ -85,15 +88,27 @@ impl Book {
         self.open.len()
     }
 
-    /// Whether one more of this gateway may be open, among so many tenants.
-    pub(super) fn has_room(
-        &mut self,
-        tenant: TenantId,
-        gateway: &GatewaySn,
-        tenants: usize,
-    ) -> bool {
+    /// Sets a place aside for one more of this gateway, whose record is about to be written, if there is room among so many
+    /// tenants. It is held until [`Book::no_longer_expect`].
+    pub(super) fn expect(&mut self, tenant: TenantId, gateway: &GatewaySn, tenants: usize) -> bool {
         let open = self.by_gateway.get(gateway).map_or(0, BTreeSet::len);
-        open < OPEN_PER_GATEWAY_MAX && 0 < self.by_tenant.left(tenant, tenants)
+        let expected = self.expected.get(gateway).copied().unwrap_or(0);
+        let may = open + expected < OPEN_PER_GATEWAY_MAX && self.by_tenant.take(tenant, 1, tenants);
+        if may {
+            *self.expected.entry(gateway.clone()).or_default() += 1;
+        }
+        may
+    }
+
+    /// Gives the place back: its request is written in, or never will be.
+    pub(super) fn no_longer_expect(&mut self, tenant: TenantId, gateway: &GatewaySn) {
+        self.by_tenant.give_back(tenant, 1);
+        if let Some(expected) = self.expected.get_mut(gateway) {
+            *expected = expected.saturating_sub(1);
+            if *expected == 0 {
+                self.expected.remove(gateway);
+            }
+        }
     }
 
     /// A request with this key came.
@@ -244,18 +259,39 @@ mod tests {
         let (mut number, mut full) = (0, 0);
         for gateway in 0..2_000 {
             let gateway = GatewaySn::parse(&format!("LOUD-{gateway}")).unwrap();
-            while book.has_room(tenant(1), &gateway, 2) {
+            while book.expect(tenant(1), &gateway, 2) {
                 number += 1;
                 book.put(id(number), tenant(1), &gateway, None, next);
+                book.no_longer_expect(tenant(1), &gateway);
             }
             full += 1;
         }
         let most = OPEN_OF_ALL_MAX / 2 + OPEN_OF_ALL_MAX / 2 / 3;
         assert_eq!((full, book.len()), (2_000, most));
         let quiet = GatewaySn::parse("QUIET").unwrap();
-        assert!(book.has_room(tenant(2), &quiet, 2));
+        assert!(book.expect(tenant(2), &quiet, 2));
         book.remove(id(1));
-        assert!(book.has_room(tenant(1), &quiet, 2), "what is done makes room");
+        assert!(book.expect(tenant(1), &quiet, 2), "what is done makes room");
+    }
+
+    #[test]
+    fn what_is_being_recorded_takes_a_place_already() {
+        let mut book = Book::default();
+        let dock = GatewaySn::parse("DOCK").unwrap();
+        let next = Next { due: at(50), unsent_from: None };
+        book.put(id(1), tenant(1), &dock, None, next);
+        let expected = (0..1_000).filter(|_| book.expect(tenant(1), &dock, 1)).count();
+        assert_eq!(expected, OPEN_PER_GATEWAY_MAX - 1);
+        // One is on record now, and one could not be put there.
+        book.put(id(2), tenant(1), &dock, None, next);
+        book.no_longer_expect(tenant(1), &dock);
+        book.no_longer_expect(tenant(1), &dock);
+        assert!(book.expect(tenant(1), &dock, 1));
+        assert!(!book.expect(tenant(1), &dock, 1));
+        (1..OPEN_PER_GATEWAY_MAX - 1).for_each(|_| book.no_longer_expect(tenant(1), &dock));
+        (1..=2).for_each(|number| book.remove(id(number)));
+        assert!(book.expected.is_empty() && book.by_gateway.is_empty());
+        assert_eq!(book.by_tenant.taken(), 0);
     }
 
     #[test]

@@ -464,7 +464,8 @@ impl Inner {
         let asked = request.asked.clone();
         let waits = request.needs_care();
         let tenants = self.parts.directory.tenants();
-        let is_full = waits && !self.book().has_room(asked.tenant, &asked.gateway, tenants);
+        let place = waits.then(|| self.expect(asked.tenant, &asked.gateway, tenants));
+        let is_full = matches!(place, Some(None));
         let Some(recording) =
             (!is_full).then(|| self.may_record(asked.tenant, &asked.gateway)).flatten()
         else {
@@ -485,8 +486,10 @@ impl Inner {
                 if waits {
                     self.look_after_keyed(&request, Some(key));
                 }
+                drop(place);
             }
             Ok(RequestKept::Repeats(before)) => {
+                drop(place);
                 self.repeat(&before, exchange_of(&asked), seat).await;
             }
             Err(error) => {
@@ -497,6 +500,16 @@ impl Inner {
                 );
             }
         }
+    }
+
+    fn expect(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        gateway: &GatewaySn,
+        tenants: usize,
+    ) -> Option<Expected> {
+        let may = self.book().expect(tenant, gateway, tenants);
+        may.then(|| Expected { desk: self.clone(), tenant, gateway: gateway.clone() })
     }
 
     fn may_record(self: &Arc<Self>, tenant: TenantId, gateway: &GatewaySn) -> Option<Recording> {
@@ -588,6 +601,19 @@ struct Recording {
 impl Drop for Recording {
     fn drop(&mut self) {
         self.desk.intake().doors.recorded(self.tenant, &self.gateway);
+    }
+}
+
+/// A place among those that wait, for one whose record is being written.
+struct Expected {
+    desk: Arc<Inner>,
+    tenant: TenantId,
+    gateway: GatewaySn,
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.desk.book().no_longer_expect(self.tenant, &self.gateway);
     }
 }
 

@@ -256,6 +256,39 @@ async fn a_dock_that_asks_again_after_a_moments_trouble_is_answered() {
 }
 
 #[tokio::test]
+async fn of_those_that_wait_no_more_are_kept_while_their_records_are_slow_to_write() {
+    let app = TestApp::start().await;
+    let loud = app.dock("DOCK-1").await;
+    let waiting = "?device_id=DOCK-1&state=AWAITING_REPLY";
+    // So many in each second are put on record.
+    let mut number = 0;
+    let mut ask_some = async || {
+        for _ in 0..30 {
+            ask(&loud, &format!("t-{number}"), "something_get", json!({"n": number})).await;
+            number += 1;
+        }
+    };
+    ask_some().await;
+    until_listed(&app.api, waiting, 20).await;
+    app.unwell_requests.hold(true);
+    for _ in 0..4 {
+        ask_some().await;
+        // A new second for what may be recorded: the time itself is what is waited for.
+        tokio::time::sleep(std::time::Duration::from_millis(1_050)).await;
+    }
+    app.unwell_requests.hold(false);
+    let written = async {
+        while app.metric("utmos_device_requests_recording").await != "0" {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, written).await.expect("they are written");
+    let path = format!("{REQUESTS}{waiting}&limit=500");
+    let kept = app.api.get(&path).await.body["items"].as_array().map(Vec::len);
+    assert_eq!(kept, Some(64), "of those that wait so many are kept");
+}
+
+#[tokio::test]
 async fn an_answer_by_hand_that_cannot_be_stored_is_no_answer() {
     let app = TestApp::start().await;
     let mut dock = app.dock("DOCK-1").await;
