@@ -25,6 +25,9 @@ use crate::fleet::Newcomers;
 /// How often the store's generation is looked at.
 pub const FOLLOW_WAIT: Duration = Duration::from_secs(1);
 
+/// So many topologies are refused, one after another, before the store is left alone until the next look at it.
+const UNSAVED_REFUSED_MAX: usize = 3;
+
 /// The directory. Readers never wait for the store.
 pub struct Directory {
     store: Arc<dyn Store>,
@@ -33,6 +36,8 @@ pub struct Directory {
     newcomers: Newcomers,
     /// The devices that the store listed last. One look at the store at a time: what was read first must not come last.
     listed: tokio::sync::Mutex<BTreeMap<DeviceSn, Device>>,
+    /// One topology is stored at a time, and of a gateway the last comes last.
+    keeping: tokio::sync::Mutex<()>,
     told: OnceLock<Box<Told>>,
 }
 
@@ -147,6 +152,8 @@ struct Held {
     models: BTreeMap<GatewaySn, String>,
     /// Devices that joined with a report and that the store did not list yet, when it was read last.
     joining: BTreeMap<DeviceSn, Joining>,
+    /// Gateways behind which other devices stand than the store has on record.
+    unsaved: BTreeSet<GatewaySn>,
     /// How many tenants have devices …
     tenants: usize,
     /// … and how many have credentials.
@@ -201,6 +208,7 @@ impl Directory {
             held: RwLock::default(),
             newcomers: Newcomers::default(),
             listed: tokio::sync::Mutex::default(),
+            keeping: tokio::sync::Mutex::default(),
             told: OnceLock::new(),
         };
         directory.refresh().await?;
@@ -271,16 +279,25 @@ impl Directory {
         }
     }
 
-    /// Follows the store until `stopping`.
+    /// Follows the store until `stopping`, and has it follow where it could not. A write that hangs holds up no look.
     pub async fn follow(&self, stopping: CancellationToken) {
-        loop {
+        tokio::join!(self.look(&stopping), self.keep(&stopping));
+    }
+
+    async fn look(&self, stopping: &CancellationToken) {
+        while !is_over(stopping).await {
+            if let Err(error) = self.refresh().await {
+                tracing::warn!(%error, "could not look for changed credentials and devices");
+            }
+        }
+    }
+
+    async fn keep(&self, stopping: &CancellationToken) {
+        while !is_over(stopping).await {
             tokio::select! {
                 biased;
                 () = stopping.cancelled() => return,
-                () = tokio::time::sleep(FOLLOW_WAIT) => {}
-            }
-            if let Err(error) = self.refresh().await {
-                tracing::warn!(%error, "could not look for changed credentials and devices");
+                () = self.keep_unsaved() => {}
             }
         }
     }
@@ -394,23 +411,54 @@ impl Directory {
         held.registry.were_bound(gateway, &aircraft);
     }
 
-    /// Remembers what a report changed. An aircraft that is only off is not forgotten.
+    /// Remembers what stands behind a gateway. An aircraft that is only off is not forgotten.
     ///
     /// # Errors
-    /// When it could not be stored; it counts in memory all the same.
-    pub async fn keep_topology(
-        &self,
-        gateway: &GatewaySn,
-        new: Vec<Device>,
-        subs: Vec<SubDevice>,
-    ) -> Result<(), StoreError> {
+    /// When it could not be stored. It counts in memory all the same, and is stored with [`Directory::follow`].
+    pub async fn keep_topology(&self, gateway: &GatewaySn) -> Result<(), StoreError> {
+        let _keeping = self.keeping.lock().await;
+        let (new, subs) = {
+            let mut held = self.write();
+            held.unsaved.remove(gateway);
+            if held.registry.tenant_of(gateway).is_none() {
+                return Ok(());
+            }
+            let subs = held.registry.known_sub_devices(gateway).to_vec();
+            let joining = subs.iter().filter_map(|sub| held.joining.get(&sub.sn));
+            let new = joining.filter(|one| !one.is_settled).map(|one| one.device.clone());
+            (new.collect::<Vec<Device>>(), subs)
+        };
         if subs.is_empty() {
             return Ok(());
         }
         let names: Vec<DeviceSn> = new.iter().map(|device| device.sn.clone()).collect();
         let kept = self.store.put_topology(gateway, new, subs).await;
-        self.settle(&names);
+        match kept {
+            Ok(()) => self.settle(&names),
+            Err(_) => self.is_unsaved(gateway),
+        }
         kept
+    }
+
+    /// What stands behind a gateway could not be stored, and is to be.
+    pub fn is_unsaved(&self, gateway: &GatewaySn) {
+        self.write().unsaved.insert(gateway.clone());
+    }
+
+    /// Stores the topologies that could not be.
+    async fn keep_unsaved(&self) {
+        let unsaved: Vec<GatewaySn> = self.read().unsaved.iter().cloned().collect();
+        let mut refused = 0;
+        for gateway in unsaved {
+            if let Err(error) = self.keep_topology(&gateway).await {
+                tracing::debug!(gateway.sn = %gateway, %error, "could not keep a topology yet");
+                refused += 1;
+            }
+            // One of them may be at fault, but not several.
+            if refused == UNSAVED_REFUSED_MAX {
+                return;
+            }
+        }
     }
 
     /// These are on record now, or will not be: with the next change of the registry the store's list counts.
@@ -429,6 +477,15 @@ impl Directory {
 
     fn write(&self) -> RwLockWriteGuard<'_, Held> {
         self.held.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits until the next look is due. Answers whether there is none, since the server stops.
+async fn is_over(stopping: &CancellationToken) -> bool {
+    tokio::select! {
+        biased;
+        () = stopping.cancelled() => true,
+        () = tokio::time::sleep(FOLLOW_WAIT) => false,
     }
 }
 

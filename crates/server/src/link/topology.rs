@@ -45,14 +45,15 @@ impl Link {
                 let new: Vec<DeviceSn> = report.new.iter().map(|it| it.sn.clone()).collect();
                 let is_ours = self.parts.holdings.holds(&topology.gateway);
                 let is_taken = is_ours && self.later(Some(tenant), Some(&topology.gateway), 0, async move {
-                    if let Err(error) =
-                        link.parts.directory.keep_topology(&gateway, report.new, subs).await
-                    {
-                        tracing::error!(gateway.sn = %gateway, %error, "could not keep a topology");
+                    if let Err(error) = link.parts.directory.keep_topology(&gateway).await {
+                        tracing::error!(gateway.sn = %gateway, %error, "could not keep a topology; it is tried again");
                     }
                 });
-                if !is_taken {
-                    self.parts.directory.settle(&new);
+                match (is_ours, is_taken) {
+                    (true, true) => {}
+                    (true, false) => self.parts.directory.is_unsaved(&topology.gateway),
+                    // It is another's to keep.
+                    (false, _) => self.parts.directory.settle(&new),
                 }
             }
             TopologyChange::Same | TopologyChange::UnknownGateway => {}

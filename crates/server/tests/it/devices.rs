@@ -123,13 +123,12 @@ async fn an_aircraft_that_is_not_on_record_yet_is_not_forgotten_when_the_registr
     let (dock, aircraft) = (sn("DOCK-1").to_gateway(), sn("AIR-1"));
     let sub = SubDevice { sn: aircraft.clone(), model_key: None, index: None };
     let is_known = || directory.device(&aircraft).is_some();
-    let report =
-        directory.report_topology(&dock, std::slice::from_ref(&sub), Timestamp::from_millis(1));
+    directory.report_topology(&dock, std::slice::from_ref(&sub), Timestamp::from_millis(1));
     // The registry changes before the report is on record, and again after.
     crate::app::put_gateway(&*app.store, tenant, "DOCK-3").await;
     directory.refresh().await.unwrap();
     assert!(is_known());
-    directory.keep_topology(&dock, report.new, vec![sub.clone()]).await.unwrap();
+    directory.keep_topology(&dock).await.unwrap();
     directory.refresh().await.unwrap();
     assert!(is_known());
     assert_eq!(*told.lock().unwrap(), ["device DOCK-3 was added"], "nothing went and came back");
@@ -143,6 +142,44 @@ async fn an_aircraft_that_is_not_on_record_yet_is_not_forgotten_when_the_registr
     crate::app::put_gateway(&*app.store, tenant, "DOCK-4").await;
     directory.refresh().await.unwrap();
     assert!(!is_known());
+}
+
+#[tokio::test]
+async fn a_topology_that_could_not_be_stored_is_stored_later_and_its_aircraft_is_known_meanwhile() {
+    let app = TestApp::start().await;
+    let dock = app.dock("DOCK-1").await;
+    app.unwell.refuse(true);
+    let refused = app.unwell.refused();
+    let body = json!({
+        "tid": "t-1", "bid": "b", "timestamp": 1, "method": "update_topo", "gateway": "DOCK-1",
+        "data": {
+            "domain": 3, "type": 2, "sub_type": 0,
+            "sub_devices": [{"sn": "AIR-1", "domain": 0, "type": 91, "sub_type": 0, "index": "A"}],
+        },
+    });
+    dock.publish("sys/product/DOCK-1/status", &body).await;
+    let known = async || app.api.get("/api/v1/open/devices/AIR-1").await.status;
+    let tried_again = async {
+        while app.unwell.refused() < refused + 2 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, tried_again).await.expect("it is tried again and again");
+    // The registry changes, and what is not on record yet stays.
+    app.other_tenant("second", "DOCK-9").await;
+    assert_eq!(known().await, StatusCode::OK);
+    // An equal report is no news, and needs not be: it is stored by itself.
+    dock.publish("sys/product/DOCK-1/status", &body).await;
+    app.unwell.refuse(false);
+    kept(&app, "AIR-1").await;
+    let stored = async {
+        while app.store.topologies().await.unwrap().is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, stored).await.expect("what stands behind the dock is stored");
+    app.other_tenant("third", "DOCK-10").await;
+    assert_eq!(known().await, StatusCode::OK);
 }
 
 #[tokio::test]
