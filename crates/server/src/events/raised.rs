@@ -1,7 +1,8 @@
 //! The alarms that are raised now. Devices send their full list every 2 s: what was not listed before is raised, what is
-//! listed no more is over, and the repetition is nothing.
+//! listed no more is over, and the repetition is nothing. An aircraft may stand behind two gateways, each of which passes on
+//! a list of its own: an alarm is raised as long as one of them has it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use utmos_core::{
     device_event::Alarm,
@@ -9,6 +10,9 @@ use utmos_core::{
     time::Timestamp,
 };
 use utmos_dji::hms::Entry;
+
+/// How long a gateway's list counts beside that of another: it has not said since that anything is over.
+const LIST_COUNTS: Duration = Duration::from_secs(30);
 
 /// Who lists alarms, and when.
 pub struct Lister<'a> {
@@ -33,9 +37,35 @@ pub struct Change {
 
 #[derive(Debug, Default)]
 struct OfDevice {
-    alarms: BTreeMap<String, Alarm>,
+    lists: BTreeMap<GatewaySn, List>,
     /// When it last listed them, and whose it was then.
     heard: Option<(TenantId, Timestamp)>,
+}
+
+/// What one gateway passed on.
+#[derive(Debug, Default)]
+struct List {
+    alarms: BTreeMap<String, Alarm>,
+    /// When that was; of what an earlier process knew, when another gateway was heard first.
+    at: Option<Timestamp>,
+}
+
+impl OfDevice {
+    /// Every alarm that one of them has.
+    fn alarms(&self) -> BTreeMap<&str, &Alarm> {
+        let all = self.lists.values().flat_map(|list| &list.alarms);
+        all.map(|(key, alarm)| (key.as_str(), alarm)).collect()
+    }
+
+    fn retain(&mut self, keep: impl Fn(&Alarm) -> bool) {
+        for list in self.lists.values_mut() {
+            list.alarms.retain(|_, alarm| keep(alarm));
+        }
+    }
+
+    fn cloned(&self) -> Vec<Alarm> {
+        self.alarms().into_values().cloned().collect()
+    }
 }
 
 /// Alarms by device.
@@ -48,7 +78,8 @@ impl Raised {
         let mut raised = Self::default();
         for alarm in alarms {
             let of_device = raised.0.entry(alarm.device.clone()).or_default();
-            of_device.alarms.insert(alarm.key.clone(), alarm);
+            let list = of_device.lists.entry(alarm.gateway.clone()).or_default();
+            list.alarms.insert(alarm.key.clone(), alarm);
         }
         raised
     }
@@ -58,12 +89,18 @@ impl Raised {
         let of_device = self.0.entry(by.device.clone()).or_default();
         of_device.heard = Some((by.tenant, by.at));
         // Those of a tenant that had the device before are nobody's business any more.
-        of_device.alarms.retain(|_, alarm| alarm.tenant == by.tenant);
+        of_device.retain(|alarm| alarm.tenant == by.tenant);
+        let before: BTreeMap<String, Alarm> =
+            of_device.cloned().into_iter().map(|alarm| (alarm.key.clone(), alarm)).collect();
+        of_device.lists.retain(|gateway, list| {
+            let at = *list.at.get_or_insert(by.at);
+            gateway == by.gateway || by.at.since(at) < LIST_COUNTS
+        });
         let mut change = Change::default();
-        let mut now = BTreeMap::new();
+        let mut now = List { alarms: BTreeMap::new(), at: Some(by.at) };
         for entry in list {
             let key = entry.key();
-            let alarm = match of_device.alarms.remove(&key) {
+            let alarm = match before.get(&key).cloned() {
                 Some(known) => Alarm { entry: entry.raw, gateway: by.gateway.clone(), ..known },
                 None => {
                     let alarm = Alarm {
@@ -74,13 +111,19 @@ impl Raised {
                         entry: entry.raw,
                         since: by.at,
                     };
-                    change.raised.push(alarm.clone());
+                    if !now.alarms.contains_key(&key) {
+                        change.raised.push(alarm.clone());
+                    }
                     alarm
                 }
             };
-            now.insert(key, alarm);
+            now.alarms.insert(key, alarm);
         }
-        change.cleared = std::mem::replace(&mut of_device.alarms, now).into_values().collect();
+        of_device.lists.insert(by.gateway.clone(), now);
+        let left = of_device.alarms();
+        let is_over = |key: &String| !left.contains_key(key.as_str());
+        change.cleared =
+            before.into_iter().filter(|(key, _)| is_over(key)).map(|(_, alarm)| alarm).collect();
         change
     }
 
@@ -91,19 +134,19 @@ impl Raised {
         device: &DeviceSn,
     ) -> (Vec<Alarm>, Option<Timestamp>) {
         let Some(of_device) = self.0.get(device) else { return (Vec::new(), None) };
-        let alarms = of_device.alarms.values().filter(|alarm| alarm.tenant == tenant);
+        let alarms = of_device.cloned().into_iter().filter(|alarm| alarm.tenant == tenant);
         let heard_at = of_device.heard.filter(|(whose, _)| *whose == tenant).map(|(_, at)| at);
-        (alarms.cloned().collect(), heard_at)
+        (alarms.collect(), heard_at)
     }
 
     /// A device is `whose` now, or nobody's: what it listed for others is forgotten. Answers the alarms it has left, where
     /// some went.
     pub fn belongs(&mut self, device: &DeviceSn, whose: Option<TenantId>) -> Option<Vec<Alarm>> {
         let of_device = self.0.get_mut(device)?;
-        let before = of_device.alarms.len();
-        of_device.alarms.retain(|_, alarm| Some(alarm.tenant) == whose);
+        let before = of_device.alarms().len();
+        of_device.retain(|alarm| Some(alarm.tenant) == whose);
         of_device.heard = of_device.heard.filter(|(tenant, _)| Some(*tenant) == whose);
-        let left: Vec<Alarm> = of_device.alarms.values().cloned().collect();
+        let left = of_device.cloned();
         if left.is_empty() && of_device.heard.is_none() {
             self.0.remove(device);
         }
@@ -117,8 +160,8 @@ impl Raised {
 
     /// The alarms of a tenant's devices, by device.
     pub fn of_tenant(&self, tenant: TenantId) -> Vec<Alarm> {
-        let all = self.0.values().flat_map(|of_device| of_device.alarms.values());
-        all.filter(|alarm| alarm.tenant == tenant).cloned().collect()
+        let all = self.0.values().flat_map(OfDevice::cloned);
+        all.filter(|alarm| alarm.tenant == tenant).collect()
     }
 }
 
@@ -192,5 +235,37 @@ mod tests {
         assert_eq!(again.belongs(&device, None), Some(Vec::new()));
         assert_eq!(again.of_device(other, &device), (Vec::new(), None));
         assert_eq!(again.devices().count(), 0);
+    }
+    #[test]
+    fn two_gateways_of_one_aircraft_that_differ_do_not_make_its_alarms_flap() {
+        let sn = DeviceSn::parse("AIRCRAFT").unwrap();
+        let (dock, remote) =
+            (GatewaySn::parse("DOCK").unwrap(), GatewaySn::parse("REMOTE").unwrap());
+        let tenant = TenantId::new(Uuid::from_u128(1));
+        let heard = |raised: &mut Raised, gateway: &GatewaySn, second: i64, codes: &[&str]| {
+            let at = Timestamp::from_millis(second * 1_000);
+            let by = Lister { tenant, device: &sn, gateway, at };
+            let change = raised.listed(&by, list(codes));
+            (change.raised.len(), change.cleared.len())
+        };
+        let mut raised = Raised::default();
+        assert_eq!(heard(&mut raised, &dock, 0, &["0x16100067"]), (1, 0));
+        for second in 1..100 {
+            assert_eq!(heard(&mut raised, &remote, second, &[]), (0, 0), "{second}");
+            assert_eq!(heard(&mut raised, &dock, second, &["0x16100067"]), (0, 0), "{second}");
+        }
+        assert_eq!(heard(&mut raised, &remote, 100, &["0x16100067", "0x19110014"]), (1, 0));
+        assert_eq!(heard(&mut raised, &dock, 100, &[]), (0, 0), "the other has it still");
+        let (alarms, _) = raised.of_device(tenant, &sn);
+        assert_eq!(alarms.len(), 2, "all that one of them has, each once");
+        assert_eq!(alarms[0].since, Timestamp::from_millis(0), "since it was first listed");
+        assert_eq!(heard(&mut raised, &remote, 101, &["0x19110014"]), (0, 1), "neither has it");
+
+        // The remote controller is silent from now on: its list counts for a while, also after a restart.
+        let mut raised = Raised::of(raised.of_tenant(tenant));
+        assert_eq!(heard(&mut raised, &dock, 110, &[]), (0, 0));
+        assert_eq!(heard(&mut raised, &dock, 139, &[]), (0, 0));
+        assert_eq!(heard(&mut raised, &dock, 140, &[]), (0, 1));
+        assert_eq!(raised.of_device(tenant, &sn).0, []);
     }
 }
