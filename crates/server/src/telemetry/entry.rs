@@ -79,6 +79,8 @@ pub(super) struct Entry {
     pub(super) touched: Mono,
     pending: Vec<Samples>,
     exchanges: VecDeque<u64>,
+    /// Those of them that found no room in the history: a copy may.
+    owed: BTreeSet<u64>,
     /// Blocks that were told and found no room, while the store may hold what they said before: that is not true any more.
     lost: BTreeSet<u64>,
     /// Of states that lost blocks, which and what these said last.
@@ -99,6 +101,7 @@ impl Entry {
             touched: now.mono,
             pending: Vec::new(),
             exchanges: VecDeque::new(),
+            owed: BTreeSet::new(),
             lost: BTreeSet::new(),
             lost_of_states: BTreeMap::new(),
             budget: Budget::new(now),
@@ -115,8 +118,11 @@ impl Entry {
         latest_room: usize,
     ) -> Taken {
         self.touched = now.mono;
-        if heard.source == Source::State && self.is_sent_again(heard.tid) {
-            return Taken::default();
+        let exchange = exchange(heard);
+        if let Some(exchange) = exchange
+            && self.is_sent_again(exchange)
+        {
+            return self.keep_owed(exchange, heard, now, room);
         }
         let (mut lost, mut said) = (BTreeSet::new(), FNV_BASIS);
         let merged = self.latest.merge_within(
@@ -144,10 +150,48 @@ impl Entry {
             || (merged.crowded_out > 0 && self.is_news_of_lost(&lost, said));
         self.lose(lost);
         let (Some(room), true) = (room, is_news) else { return taken };
+        match self.keep(heard, now, room) {
+            Some(bytes) => taken.pending_bytes = bytes,
+            None => {
+                taken.dropped += 1;
+                self.owed.extend(exchange);
+            }
+        }
+        taken
+    }
+
+    /// A copy of a state that found no room in the history, which is not lost as long as it is true.
+    fn keep_owed(
+        &mut self,
+        exchange: u64,
+        heard: &Heard<'_>,
+        now: Now,
+        room: Option<usize>,
+    ) -> Taken {
+        let mut taken = Taken::default();
+        if let Some(room) = room
+            && self.owed.contains(&exchange)
+            && self.is_true(heard, now)
+            && let Some(bytes) = self.keep(heard, now, room)
+        {
+            self.owed.remove(&exchange);
+            taken.pending_bytes = bytes;
+        }
+        taken
+    }
+
+    /// Whether it says nothing but what is known.
+    fn is_true(&self, heard: &Heard<'_>, now: Now) -> bool {
+        let mut latest = self.latest.clone();
+        let merged = latest.merge_within(heard.data, heard.source, now, usize::MAX, &mut |_, _| {});
+        merged.is_ok_and(|merged| merged.changed == 0)
+    }
+
+    /// Puts it beside what waits to be kept, if there is room. Answers how many bytes more wait.
+    fn keep(&mut self, heard: &Heard<'_>, now: Now, room: usize) -> Option<usize> {
         let bytes = heard.data.len();
         if room < bytes || !self.budget.spend(bytes, now) {
-            taken.dropped += 1;
-            return taken;
+            return None;
         }
         let at = now.wall;
         let before = self.last_piece_bytes();
@@ -156,27 +200,24 @@ impl Entry {
         if !added {
             self.pending.push(Samples::of(at, heard.source, heard.data));
         }
-        taken.pending_bytes = self.last_piece_bytes() - if added { before } else { 0 };
-        taken
+        Some(self.last_piece_bytes() - if added { before } else { 0 })
     }
 
     fn last_piece_bytes(&self) -> usize {
         self.pending.last().map_or(0, |piece| piece.bytes().len())
     }
 
-    /// A dock repeats a state that wants an answer with the same `tid`, also after another that contradicts it. Remote
-    /// controllers send zeros in all of theirs.
-    fn is_sent_again(&mut self, tid: Option<&str>) -> bool {
-        let tells_apart = |tid: &&str| tid.bytes().any(|byte| !matches!(byte, b'0' | b'-'));
-        let Some(tid) = tid.filter(tells_apart) else { return false };
-        let hash = hash(FNV_BASIS, tid);
-        if self.exchanges.contains(&hash) {
+    /// Whether an exchange came before; from now on it did.
+    fn is_sent_again(&mut self, exchange: u64) -> bool {
+        if self.exchanges.contains(&exchange) {
             return true;
         }
-        if self.exchanges.len() == EXCHANGES_MAX {
-            self.exchanges.pop_front();
+        if self.exchanges.len() == EXCHANGES_MAX
+            && let Some(oldest) = self.exchanges.pop_front()
+        {
+            self.owed.remove(&oldest);
         }
-        self.exchanges.push_back(hash);
+        self.exchanges.push_back(exchange);
         false
     }
 
@@ -303,6 +344,14 @@ impl Entry {
         let (tenant, device, kind) = (self.tenant, device.clone(), self.kind);
         DeviceTelemetry { tenant, device, kind, samples, latest }
     }
+}
+
+/// What tells copies of a state: a dock repeats one that wants an answer with the same `tid`, also after another that
+/// contradicts it. Remote controllers send zeros in all of theirs.
+fn exchange(heard: &Heard<'_>) -> Option<u64> {
+    let tells_apart = |tid: &&str| tid.bytes().any(|byte| !matches!(byte, b'0' | b'-'));
+    let tid = heard.tid.filter(|_| heard.source == Source::State).filter(tells_apart)?;
+    Some(hash(FNV_BASIS, tid))
 }
 
 /// FNV-1a.

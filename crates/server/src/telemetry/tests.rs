@@ -61,6 +61,27 @@ fn a_state_that_is_sent_again_grows_nothing_and_takes_nothing_back() {
 }
 
 #[test]
+fn a_state_that_found_no_room_is_kept_with_a_copy_as_long_as_it_is_true() {
+    let mut entry = entry();
+    let one = Heard::new(Source::State, Some("tid-1"), r#"{"rth_mode":1}"#);
+    let other = Heard::new(Source::State, Some("tid-2"), r#"{"cover":0}"#);
+    for state in [&one, &other] {
+        assert_eq!(entry.take(state, now(0), Some(3), usize::MAX).dropped, 1);
+    }
+    assert_eq!(entry.take(&one, now(1), Some(3), usize::MAX), Taken::default(), "counted once");
+    assert_eq!(kept(&mut entry), 0);
+    // A newer one says otherwise of the one of them.
+    let newer = Heard::new(Source::State, Some("tid-3"), r#"{"cover":1}"#);
+    entry.take(&newer, now(2), ROOM, usize::MAX);
+    for copy in [3, 4] {
+        entry.take(&one, now(copy), ROOM, usize::MAX);
+        entry.take(&other, now(copy), ROOM, usize::MAX);
+    }
+    assert_eq!(kept(&mut entry), 2, "the first and the newer, each once");
+    assert_eq!(entry.latest.to_values(), r#"{"cover":1,"rth_mode":1}"#);
+}
+
+#[test]
 fn what_finds_no_room_is_counted_and_the_latest_goes_on() {
     let mut entry = entry();
     let heard = |data| Heard::new(Source::Osd, None, data);
