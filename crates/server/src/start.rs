@@ -289,7 +289,12 @@ impl Server {
             },
         })
         .await;
+        let told = parts.history.newest_edges().await.unwrap_or_else(|error| {
+            tracing::error!(%error, "which devices came or went last cannot be read");
+            Vec::new()
+        });
         let fleet = Fleet::load(FleetParts {
+            told,
             driver: driver.clone(),
             directory: directory.clone(),
             store: parts.fleet,

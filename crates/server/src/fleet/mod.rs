@@ -23,9 +23,9 @@ use std::{
 use tokio::sync::Notify;
 use utmos_core::{
     device::Device,
-    id::{DeviceSn, GatewaySn},
+    id::{DeviceSn, GatewaySn, TenantId},
     life::Presence,
-    ports::{FleetStore, Ids, StoreError},
+    ports::{FleetStore, Ids, KeptEdge, Sighting, StoreError},
     time::{Clock, Mono, Now, Timestamp},
 };
 
@@ -61,6 +61,9 @@ pub struct FleetParts {
     pub directory: Arc<Directory>,
     /// Where sightings are kept.
     pub store: Arc<dyn FleetStore>,
+    /// The last comings and goings that were told, oldest first. They are kept sooner than sightings: a process that died
+    /// then left a record that knows nothing of them.
+    pub told: Vec<KeptEdge>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Fresh ids.
@@ -126,7 +129,7 @@ impl Fleet {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn load(parts: FleetParts) -> Result<Arc<Self>, StoreError> {
+    pub async fn load(mut parts: FleetParts) -> Result<Arc<Self>, StoreError> {
         let kept = match parts.store.sightings().await {
             // When a device was seen is worth no refusal to start; what is seen from now on is written over it.
             Err(StoreError::Damaged(what)) => {
@@ -137,10 +140,12 @@ impl Fleet {
         };
         let mut book = Book::new(parts.offline_after);
         let now = parts.clock.now();
-        for one in kept.iter().filter(|one| one.online) {
-            if parts.directory.device(&one.sn).is_some() {
-                book.was_there(&one.sn, one.last_seen_at, now);
-            }
+        let told = std::mem::take(&mut parts.told);
+        let is_ours = |sn: &DeviceSn, tenant| {
+            parts.directory.device(sn).is_some_and(|device| device.tenant == tenant)
+        };
+        for (sn, since) in were_there(&kept, &told, is_ours) {
+            book.was_there(&sn, since, now);
         }
         let held = Held { book, sightings: Sightings::of(&kept), listed: BTreeMap::new() };
         Ok(Arc::new(Self {
@@ -385,6 +390,26 @@ impl Fleet {
     }
 }
 
+/// The devices that were there when an earlier process ended, and since when that is known: by what was seen, or by what was
+/// told later.
+fn were_there(
+    kept: &[Sighting],
+    told: &[KeptEdge],
+    is_ours: impl Fn(&DeviceSn, TenantId) -> bool,
+) -> BTreeMap<DeviceSn, Timestamp> {
+    let kept = kept.iter().filter(|one| is_ours(&one.sn, one.tenant));
+    let mut last: BTreeMap<&DeviceSn, (bool, Timestamp)> =
+        kept.map(|one| (&one.sn, (one.online, one.last_seen_at))).collect();
+    for edge in told.iter().filter(|edge| is_ours(&edge.device, edge.tenant)) {
+        let seen_after = last.get(&edge.device).is_some_and(|(_, at)| edge.at <= *at);
+        if !seen_after {
+            last.insert(&edge.device, (edge.online, edge.at));
+        }
+    }
+    let there = last.into_iter().filter(|(_, (online, _))| *online);
+    there.map(|(sn, (_, at))| (sn.clone(), at)).collect()
+}
+
 /// When one that was heard lately is to be looked at again. What cannot be read is a sign of life and no sighting, so the
 /// last sighting may be older than that: a time that is over would be looked at again and again.
 fn there_until(heard_until: Option<Mono>, now: Mono, window: Duration) -> Mono {
@@ -393,6 +418,7 @@ fn there_until(heard_until: Option<Mono>, now: Mono, window: Duration) -> Mono {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
     #[test]
@@ -408,5 +434,44 @@ mod tests {
             let until = there_until(heard_until.map(Mono::from_millis), now, window);
             assert_eq!(until, Mono::from_millis(wanted), "{heard_until:?}");
         }
+    }
+    #[test]
+    fn what_was_told_later_than_it_was_seen_counts() {
+        let tenant = TenantId::new(uuid::Uuid::from_u128(1));
+        let sn = |text: &str| DeviceSn::parse(text).unwrap();
+        let at = Timestamp::from_millis;
+        let seen = |text, online, millis| Sighting {
+            sn: sn(text),
+            tenant,
+            first_seen_at: at(0),
+            last_seen_at: at(millis),
+            online,
+            firmware: None,
+            model_key: None,
+        };
+        let edge =
+            |text, online, millis| KeptEdge { tenant, device: sn(text), online, at: at(millis) };
+        let kept = [
+            seen("STAYED", true, 10),
+            seen("WENT", true, 10),
+            seen("CAME", false, 10),
+            seen("CAME-AND-WENT", false, 10),
+            seen("SEEN-SINCE", true, 30),
+            seen("GONE-SINCE", false, 30),
+        ];
+        let told = [
+            edge("WENT", false, 20),
+            edge("CAME", true, 20),
+            edge("CAME-AND-WENT", true, 20),
+            edge("CAME-AND-WENT", false, 21),
+            edge("SEEN-SINCE", false, 20),
+            edge("GONE-SINCE", true, 20),
+            edge("NEVER-SEEN", true, 20),
+            edge("ANOTHERS", true, 20),
+        ];
+        let there = were_there(&kept, &told, |sn, _| sn.as_str() != "ANOTHERS");
+        let there: Vec<(&str, i64)> =
+            there.iter().map(|(sn, at)| (sn.as_str(), at.as_millis())).collect();
+        assert_eq!(there, [("CAME", 20), ("NEVER-SEEN", 20), ("SEEN-SINCE", 30), ("STAYED", 10)]);
     }
 }

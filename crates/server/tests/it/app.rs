@@ -146,6 +146,9 @@ impl TestApp {
         for name in ["utmos.sqlite", "utmos.sqlite-wal", "emergency.journal"] {
             std::fs::copy(self.folder.path().join(name), folder.path().join(name)).unwrap();
         }
+        for name in ["history.sqlite", "history.sqlite-wal"] {
+            drop(std::fs::copy(self.folder.path().join(name), folder.path().join(name)));
+        }
         let store = open(&folder, &self.master_key);
         let (key, given) = (self.master_key.clone(), self.api.given.clone());
         Self::start_on(folder, key, store, given, self.settings).await

@@ -14,8 +14,8 @@ use utmos_core::{
     device_event::{Alarm, DeviceEvent},
     id::{DeviceSn, TenantId},
     ports::{
-        DeviceTelemetry, EventBatch, EventFilter, EventStore, SampleRange, SamplesRead, StoreError,
-        TelemetryRules, TelemetryStore, Tidied,
+        DeviceTelemetry, EventBatch, EventFilter, EventStore, KeptEdge, SampleRange, SamplesRead,
+        StoreError, TelemetryRules, TelemetryStore, Tidied,
     },
     telemetry::Latest,
     time::Timestamp,
@@ -69,6 +69,10 @@ impl EventStore for UnwellHistory {
         limit: usize,
     ) -> Result<Vec<DeviceEvent>, StoreError> {
         self.inner.events_of(tenant, device, filter, before, limit).await
+    }
+
+    async fn newest_edges(&self) -> Result<Vec<KeptEdge>, StoreError> {
+        self.inner.newest_edges().await
     }
 
     async fn alarms(&self) -> Result<Vec<Alarm>, StoreError> {

@@ -4,7 +4,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use utmos_core::{
     id::DeviceSn,
-    ports::{DeviceOrder, Ordered},
+    ports::{DeviceOrder, FleetStore, Ordered},
 };
 use utmos_mqtt::{Client, ClientConfig, Password, Qos, Will};
 
@@ -130,6 +130,49 @@ async fn whoever_goes_while_a_write_of_sightings_hangs_is_told_of_all_the_same()
     };
     tokio::time::timeout(PATIENCE, told).await.expect("nobody is told");
     app.unwell_fleet.hold_sightings(false);
+}
+
+/// Once so many events of this type are on record of `DOCK-1`.
+async fn until_told(app: &TestApp, what: &str, count: usize) {
+    let target = format!("/api/v1/open/devices/DOCK-1/events?types={what}");
+    let told = async {
+        while app.api.get(&target).await.body["items"].as_array().map_or(0, Vec::len) < count {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.unwrap_or_else(|_| panic!("no {count} of {what}"));
+}
+
+/// What was told is on record sooner than what was seen.
+#[tokio::test]
+async fn a_server_that_is_killed_right_after_it_told_of_somebody_does_not_contradict_that() {
+    let app = TestApp::start_with(&["presence.offline_after_seconds=1"]).await;
+    let dock = app.dock("DOCK-1").await;
+    let seen = async {
+        while !app.store.sightings().await.unwrap().iter().any(|one| one.online) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, seen).await.expect("it is never written");
+    app.unwell_fleet.hold_sightings(true);
+    dock.leave().await;
+    until_told(&app, "device.offline", 1).await;
+
+    let again = app.as_if_killed().await;
+    assert_eq!(figure(&again, "devices_online").await, 0, "it was told that it is gone");
+    again.unwell_fleet.hold_sightings(true);
+    let dock = again.dock("DOCK-1").await;
+    until_told(&again, "device.online", 2).await;
+
+    let third = again.as_if_killed().await;
+    assert_eq!(figure(&third, "devices_online").await, 1, "it was told that it is back");
+    dock.leave().await;
+    let dock = third.dock("DOCK-1").await;
+    shown(&third.api, "DOCK-1", |one| one["online"] == true).await;
+    assert_eq!(figure(&third, "devices_came_total").await, 0, "nor is that told twice");
+    dock.leave().await;
+    app.unwell_fleet.hold_sightings(false);
+    again.unwell_fleet.hold_sightings(false);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use rusqlite::{Connection, Row, ToSql, Transaction, params, params_from_iter, ty
 use utmos_core::{
     device_event::{Alarm, DeviceEvent, EventKind},
     id::{CommandId, DeviceSn, TenantId},
-    ports::{EventBatch, EventFilter, EventStore, StoreError},
+    ports::{EventBatch, EventFilter, EventStore, KeptEdge, StoreError},
     time::Timestamp,
 };
 use uuid::Uuid;
@@ -41,6 +41,10 @@ impl EventStore for HistoryFile {
         self.read(move |conn| page(conn, tenant, &device, &filter, before, limit)).await
     }
 
+    async fn newest_edges(&self) -> Result<Vec<KeptEdge>, StoreError> {
+        self.read(newest_edges).await
+    }
+
     async fn alarms(&self) -> Result<Vec<Alarm>, StoreError> {
         self.read(alarms).await
     }
@@ -48,6 +52,34 @@ impl EventStore for HistoryFile {
     async fn forget_events(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
         self.write(move |tx| forget(tx, before, limit)).await
     }
+}
+
+/// A fleet that goes all at once and comes back, and something beside.
+const EDGES_LOOKED_THROUGH: i64 = 30_000;
+
+fn newest_edges(conn: &Connection) -> Result<Vec<KeptEdge>, StoreError> {
+    let fault = |err| to_store_error(&err);
+    let sql = "SELECT tenant, device, kind, received_at FROM events
+               WHERE row > (SELECT coalesce(max(row), 0) FROM events) - ?1 AND kind IN (?2, ?3) ORDER BY row";
+    let mut select = conn.prepare_cached(sql).map_err(fault)?;
+    let kinds = [EventKind::Online, EventKind::Offline].map(Coded::code);
+    let mut rows =
+        select.query(params![EDGES_LOOKED_THROUGH, kinds[0], kinds[1]]).map_err(fault)?;
+    let mut edges = Vec::new();
+    while let Some(row) = rows.next().map_err(fault)? {
+        let (tenant, device): ([u8; 16], String) =
+            (row.get(0).map_err(fault)?, row.get(1).map_err(fault)?);
+        let (kind, at): (i64, i64) = (row.get(2).map_err(fault)?, row.get(3).map_err(fault)?);
+        // One that cannot be read says nothing of the others.
+        let Ok(device) = DeviceSn::parse(&device) else { continue };
+        edges.push(KeptEdge {
+            tenant: TenantId::new(Uuid::from_bytes(tenant)),
+            device,
+            online: kind == kinds[0],
+            at: Timestamp::from_millis(at),
+        });
+    }
+    Ok(edges)
 }
 
 fn keep(tx: &Transaction<'_>, batch: &EventBatch) -> rusqlite::Result<usize> {
