@@ -8,11 +8,12 @@ mod chores;
 mod evidence;
 mod listener;
 mod speaker;
+mod strangers;
 mod topology;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -40,6 +41,7 @@ use self::{
     chores::{Chores, Whose},
     evidence::{About, Evidence, Stray},
     speaker::Speaker,
+    strangers::Strangers,
     topology::LeftOut,
 };
 use crate::{
@@ -118,6 +120,7 @@ pub struct Link {
     figures: Figures,
     tasks: TaskTracker,
     chores: Chores,
+    strangers: Mutex<Strangers>,
 }
 
 impl Link {
@@ -126,7 +129,8 @@ impl Link {
     pub fn new(parts: LinkParts) -> Arc<Self> {
         let evidence = Evidence::new(parts.clock.clone(), parts.ids.clone());
         let (tasks, chores) = (TaskTracker::new(), Chores::start());
-        Arc::new(Self { parts, evidence, figures: Figures::default(), tasks, chores })
+        let (figures, strangers) = (Figures::default(), Mutex::default());
+        Arc::new(Self { parts, evidence, figures, tasks, chores, strangers })
     }
 
     /// Leaves something that needs the store to be done in its turn. Answers whether there was room for it.
@@ -275,6 +279,18 @@ impl Link {
             Speaker::Stranger => {
                 Self::count(&self.figures.strangers);
                 tracing::debug!(device.sn = %device, "a message of a device nobody has registered");
+                let now = self.parts.clock.now().mono;
+                let is_news = {
+                    let mut strangers =
+                        self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+                    strangers.is_news(&device, now)
+                };
+                if is_news {
+                    let reason = format!("nobody has registered the device {device}");
+                    let about = About::default();
+                    let (tenant, gateway, reason) = (None, None, reason.as_str());
+                    self.keep(Stray { tenant, gateway, topic, payload, reason, about });
+                }
                 return;
             }
         };

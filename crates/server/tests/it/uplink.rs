@@ -2,6 +2,8 @@
 
 use reqwest::Method;
 use serde_json::json;
+use utmos_core::time::Clock;
+use utmos_server::clock::SystemClock;
 
 use crate::{
     app::{PATIENCE, TestApp},
@@ -124,4 +126,78 @@ async fn secrets_in_what_could_not_be_read_are_not_shown() {
     };
     let kept = tokio::time::timeout(PATIENCE, looking).await.expect("nothing was kept");
     assert!(!kept.contains("hush") && kept.contains("airport_organization_get"), "{kept}");
+}
+
+/// What a device writes as its time is kept with what it says, and nothing else hangs on it.
+#[tokio::test]
+async fn a_dock_whose_clock_is_years_off_is_heard_answered_and_commanded_like_any_other() {
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    let before = SystemClock::new().now().wall.to_string();
+    let times = [
+        json!(0),
+        json!(1),
+        json!(-62_135_596_800_000_i64),
+        json!(946_684_800_000_i64),
+        json!(4_102_444_800_000_i64),
+        json!(i64::MAX),
+        json!(u64::MAX),
+        json!(1.7e300),
+        json!("yesterday"),
+    ];
+    for (number, time) in times.iter().enumerate() {
+        let with = |body: serde_json::Value| {
+            let mut body = body;
+            for (name, value) in
+                [("bid", json!("b")), ("timestamp", time.clone()), ("gateway", json!("DOCK-1"))]
+            {
+                body[name] = value;
+            }
+            body
+        };
+        let tid = format!("t-{number}");
+        let osd = with(json!({"tid": tid, "data": {"mode_code": number}}));
+        dock.publish("thing/product/DOCK-1/osd", &osd).await;
+        let asked = with(json!({"tid": tid, "method": "flight_areas_get", "data": {}}));
+        dock.publish("thing/product/DOCK-1/requests", &asked).await;
+        assert_eq!(dock.message("/requests_reply").await.tid(), tid, "{time}");
+        let told = with(
+            json!({"tid": tid, "method": "device_exit_homing_notify", "need_reply": 1, "data": {"number": number}}),
+        );
+        dock.publish("thing/product/DOCK-1/events", &told).await;
+        assert_eq!(dock.message("/events_reply").await.tid(), tid, "{time}");
+        let id = app
+            .api
+            .create("DOCK-1", "cover_open", json!({}), json!({"complete_on": "reply"}))
+            .await
+            .id();
+        let command = dock.command().await;
+        let answer = with(json!({
+            "tid": command.body["tid"], "method": "cover_open",
+            "data": {"result": 0, "output": {"status": "ok"}},
+        }));
+        let mut answer = answer;
+        answer["bid"] = command.body["bid"].clone();
+        dock.publish("thing/product/DOCK-1/services_reply", &answer).await;
+        assert_eq!(app.api.ended(&id).await["status"], "SUCCEEDED", "{time}");
+    }
+    // Everything came when it came, by the server's clock.
+    let latest = app.api.get("/api/v1/open/devices/DOCK-1/telemetry").await.body;
+    let mode = &latest["blocks"]["mode_code"];
+    assert_eq!(mode["value"], times.len() - 1, "{latest}");
+    assert!(mode["updated_at"].as_str().unwrap() >= before.as_str(), "{latest}");
+    assert!(mode["age_seconds"].as_f64().unwrap() < 60.0, "{latest}");
+    let target = "/api/v1/open/devices/DOCK-1/events?types=device.event";
+    let all = async {
+        loop {
+            let items = app.api.get(target).await.body["items"].as_array().unwrap().clone();
+            if items.len() == times.len() {
+                return items;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let all = tokio::time::timeout(PATIENCE, all).await.expect("each is kept");
+    assert!(all.iter().all(|one| one["received_at"].as_str().unwrap() >= before.as_str()));
+    assert_eq!(app.api.get("/api/v1/open/devices/DOCK-1").await.body["online"], true);
 }
