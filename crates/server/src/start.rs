@@ -325,6 +325,7 @@ impl Server {
         if let Some(membership) = &membership {
             tasks.spawn(membership.clone().run(stopping.clone()));
             tasks.spawn(take_requests_over(membership.clone(), desk.clone(), stopping.clone()));
+            membership.listens();
         }
         tasks.spawn(telemetry.clone().keep(stopping.clone()));
         tasks.spawn(telemetry.clone().tidy(stopping.clone()));

@@ -179,7 +179,9 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
     let found = driver.resume().await?;
     if let Some(membership) = membership {
         membership.has_resumed();
-        tokio::spawn(membership.run(line.dead.clone()));
+        tokio::spawn(membership.clone().run(line.dead.clone()));
+        // It stands in a moment, and in no time.
+        membership.listens();
     }
     world.found(found.open, found.unclear);
     let link = Link::new(LinkParts {

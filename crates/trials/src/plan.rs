@@ -145,7 +145,7 @@ pub enum What {
     },
     /// What the store holds of its newest emergency that has not ended can be neither read nor changed any more.
     RowDamaged,
-    /// Every write takes so much longer.
+    /// Every write takes so much longer, and so does reading all that is open.
     StoreSlows {
         /// For how many milliseconds.
         wait: u64,

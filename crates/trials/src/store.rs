@@ -319,6 +319,11 @@ impl CommandStore for TrialStore {
         after: Option<CommandId>,
         limit: usize,
     ) -> Result<Vec<Command>, StoreError> {
+        // It reads much.
+        let slowness = self.world.store_slowness();
+        if slowness > 0 {
+            tokio::time::sleep(Duration::from_millis(slowness)).await;
+        }
         self.read(|disk| Ok(disk.open(after, limit))).await
     }
 

@@ -102,6 +102,63 @@ fn an_emergency_asked_of_a_server_that_is_cut_off_leaves_through_another() {
     }
 }
 
+/// Every command that reached its dock ended as its dock said. Answers how many there were.
+fn all_are_known(plan: &Plan) -> usize {
+    let report = run(plan, None, &Arc::new(Catalogue::embedded().unwrap()));
+    assert!(report.violations.is_empty(), "seed {}: {:#?}", plan.seed, report.violations);
+    // In the end the trace tells the lives of all: "40000 <at> DELIVERED SUCCEEDED …".
+    let is_end = |line: &&String| {
+        let words: Vec<&str> = line.split_whitespace().skip(2).take(2).collect();
+        words == ["ACCEPTED", "SUCCEEDED"] || words == ["DELIVERED", "SUCCEEDED"]
+    };
+    let ended = report.trace.iter().filter(is_end).count();
+    let reached = report.trace.iter().filter(|line| line.contains(" reaches DOCK")).count();
+    assert_eq!(ended, reached, "seed {}: {:#?}", plan.seed, report.trace);
+    ended
+}
+
+/// Whoever takes a dead server's docks over reads what is open there, and hears how jobs end meanwhile.
+#[test]
+fn the_end_of_a_job_that_is_told_while_another_takes_its_dock_over_counts() {
+    let mut known = 0;
+    for seed in 0..10 {
+        let mut plan = plan(seed, 2, &[], 9_500, 30);
+        for (happening, dock) in plan.happenings.iter_mut().zip(0_u64..) {
+            if let What::Command(wish) = &mut happening.what {
+                // One after another, while what is open is read.
+                (wish.kind, wish.after) = (Kind::Job, 7_800 + dock * 100);
+            }
+        }
+        let dies = What::ServerDies { server: 0, wait: 30_000 };
+        plan.happenings.push(Happening { at: 10_500, what: dies });
+        let slow = What::StoreSlows { wait: 12_000, by: 700 };
+        plan.happenings.push(Happening { at: 12_500, what: slow });
+        known += all_are_known(&plan);
+    }
+    assert!(known > 60, "{known}");
+}
+
+/// One server dies with answers that it could not save. Who takes its docks over may have been starting when they came;
+/// somebody else heard them.
+#[test]
+fn an_answer_that_somebody_heard_counts_whoever_takes_its_dock_over() {
+    let mut known = 0;
+    for seed in 0..20 {
+        let mut plan = plan(seed, 3, &[], 9_400, 30);
+        for happening in &mut plan.happenings {
+            if let What::Command(wish) = &mut happening.what {
+                wish.after = 300;
+            }
+        }
+        let mut happens = |at, what| plan.happenings.push(Happening { at, what });
+        happens(9_000, What::ServerDies { server: 2, wait: 1_500 });
+        happens(9_500, What::StoreSlows { wait: 1_400, by: 1_500 });
+        happens(10_800, What::ServerDies { server: 1, wait: 40_000 });
+        known += all_are_known(&plan);
+    }
+    assert!(known > 120, "{known}");
+}
+
 /// A server that gives its gateways away waits for what it has begun, and not for what comes meanwhile.
 #[test]
 fn gateways_change_hands_under_a_load_that_does_not_end() {

@@ -32,7 +32,12 @@ impl Driver {
     pub async fn resume_held(&self, missed: &[MissedWord]) -> Result<Resumed, StoreError> {
         let resumed = self.inner.resume_held(missed, &BTreeSet::new()).await?;
         self.link_is_up();
-        // How jobs go is found by what is in care.
+        self.hear_of_jobs(missed);
+        Ok(resumed)
+    }
+
+    /// Tells jobs that are in care how they go.
+    pub fn hear_of_jobs(&self, missed: &[MissedWord]) {
         for MissedWord { tenant, word, bytes, .. } in missed {
             if let Word::Progress(progress) = word
                 && let Some(id) = self.find_job(progress)
@@ -40,7 +45,29 @@ impl Driver {
                 self.tell_now(*tenant, id, Input::Progress((**progress).clone()), *bytes);
             }
         }
-        Ok(resumed)
+    }
+
+    /// Puts answers to commands of other servers on record that these have not: whoever looks after them finds them there.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub async fn put_on_record(&self, heard: &[MissedWord]) -> Result<(), StoreError> {
+        let id_of = |missed: &MissedWord| match &missed.word {
+            Word::Reply(id, _) => (!self.inner.is_here(*id)).then_some(*id),
+            Word::Progress(_) => None,
+        };
+        let ids: BTreeSet<CommandId> = heard.iter().filter_map(id_of).collect();
+        let ids: Vec<CommandId> = ids.into_iter().collect();
+        for some in ids.chunks(READ_PAGE) {
+            for command in self.inner.store.commands(some.to_vec()).await? {
+                // One answer is enough.
+                let Some(answer) = said_of(&command, heard).into_iter().next() else { continue };
+                let id = command.spec.id;
+                self.inner.decide_elsewhere(id, &answer).await?;
+                tracing::info!(command.id = %id, "put the answer to a command of another server on record");
+            }
+        }
+        Ok(())
     }
 
     /// Looks no more after what is no emergency of these gateways: another server does. What stands at the gate does not
@@ -411,19 +438,36 @@ impl Inner {
         }
     }
 
+    /// What was said of a command that another server took over before it was saved. Its holder heard it as well, if it was
+    /// there by then.
+    pub(super) async fn heard_for_another(self: &Arc<Self>, command: &Command, inputs: &[Input]) {
+        let id = command.spec.id;
+        if is_unanswered(command)
+            && let Some(answer) = inputs.iter().find(|it| matches!(it, Input::Reply(_)))
+            && let Err(error) = self.decide_elsewhere(id, answer).await
+        {
+            tracing::error!(command.id = %id, %error, "could not keep an answer to a command of another server");
+        }
+    }
+
     /// Whether a command in doubt may go on at once: nobody else can have it.
     pub(super) fn goes_on_at_once(&self, key: &LaneKey) -> bool {
         key.urgent || self.holdings.is_alone()
     }
 }
 
-/// The answers among what was missed that this open command has not had.
-fn said_of(command: &Command, missed: &[MissedWord]) -> Vec<Input> {
-    let is_open = match command.life.phase {
+/// Whether a command may have left and has not been answered.
+fn is_unanswered(command: &Command) -> bool {
+    match command.life.phase {
         Phase::Sending => true,
         Phase::Delivered => command.life.response.is_none(),
         Phase::Waiting | Phase::Ended(_) => false,
-    };
+    }
+}
+
+/// The answers among what was missed that this open command has not had.
+fn said_of(command: &Command, missed: &[MissedWord]) -> Vec<Input> {
+    let is_open = is_unanswered(command);
     let own = |missed: &MissedWord| match &missed.word {
         Word::Reply(id, reply)
             if *id == command.spec.id && missed.tenant == command.spec.tenant =>

@@ -654,8 +654,7 @@ impl Inner {
                         inner.tell_here(id, Told::Input { id, input: Box::new(input), done: None });
                     }
                 }
-                // Its holder heard what came late as well.
-                Ok(Some(_)) => {}
+                Ok(Some(command)) => inner.heard_for_another(&command, &inputs).await,
                 Ok(None) => tracing::error!(command.id = %id, "a command vanished from the store"),
                 Err(error) => {
                     tracing::error!(command.id = %id, %error, "could not keep what came late")

@@ -38,6 +38,10 @@ const LOOK_WAIT: Duration = Duration::from_millis(250);
 const WATCH_WAIT: Duration = Duration::from_secs(1);
 /// How long whoever joins looks whether one that works alone still lives.
 const ALONE_LOOK_WAIT: Duration = Duration::from_secs(1);
+/// How long whoever holds a gateway has to put an answer on record before others do.
+const OWN_CHANCE: Duration = Duration::from_secs(1);
+/// How long before a server was known to be gone an answer may have come that it could not save.
+const ANSWERS_SINCE: Duration = Duration::from_secs(30);
 /// How long a start waits for its part of the gateways.
 const FIRST_CHANGE_WAIT: Duration = Duration::from_secs(1);
 /// Commands that are looked at again for one piece of news at most; a second later all are.
@@ -95,6 +99,8 @@ pub struct Membership {
     changed: Notify,
     /// More gateways are held, or a server is gone: for whoever looks after more than commands.
     taken_over: Notify,
+    /// A server is gone.
+    gone: Notify,
 }
 
 #[derive(Default)]
@@ -102,6 +108,8 @@ struct State {
     silences: Silences,
     unfitness: Unfitness,
     is_clock_off: bool,
+    /// What devices say is heard.
+    is_listening: bool,
     members: BTreeSet<ReplicaId>,
     /// What is held and has not been taken into care.
     owed: BTreeSet<Shard>,
@@ -140,8 +148,8 @@ enum Leaving {
 }
 
 impl Membership {
-    /// Makes this server a member and takes its part. Nothing is in care yet: [`Driver::resume`] and
-    /// [`Membership::has_resumed`] must follow, and signs of life at once ([`Membership::beat`]).
+    /// Makes this server a member, which takes what nobody else could send. Nothing is in care yet: [`Driver::resume`] and
+    /// [`Membership::has_resumed`] must follow, then [`Membership::listens`], and signs of life at once ([`Membership::beat`]).
     ///
     /// # Errors
     /// When the store cannot be asked, or another server is there that shares nothing.
@@ -153,6 +161,7 @@ impl Membership {
             beat: Notify::new(),
             changed: Notify::new(),
             taken_over: Notify::new(),
+            gone: Notify::new(),
         });
         // Not to keep the membership alive by its own listener.
         let listener = Arc::downgrade(&this);
@@ -212,7 +221,18 @@ impl Membership {
 
     /// Whether this server can do its work.
     fn is_fit(&self) -> bool {
-        !self.lock().is_clock_off && (self.parts.is_linked)()
+        let (is_clock_off, is_listening) = {
+            let state = self.lock();
+            (state.is_clock_off, state.is_listening)
+        };
+        !is_clock_off && is_listening && (self.parts.is_linked)()
+    }
+
+    /// From now on this server hears what devices say, and looks after what it comes to hold: it takes its part. Until then
+    /// others that can do its work have it, however long the start takes.
+    pub fn listens(&self) {
+        self.lock().is_listening = true;
+        self.beat.notify_one();
     }
 
     /// Compares the clocks, by a roll that was asked for then. Answers by how much this server's is ahead, where that is too
@@ -280,6 +300,7 @@ impl Membership {
             () = stopping.cancelled() => {}
             () = self.look_after() => {}
             () = self.look_for_others() => {}
+            () = self.look_for_answers() => {}
         }
     }
 
@@ -435,6 +456,9 @@ impl Membership {
             let there: BTreeSet<ReplicaId> = roll.members.iter().map(|it| it.id).collect();
             let before = std::mem::replace(&mut state.members, there);
             state.has_changed |= before != state.members;
+            if !before.is_subset(&state.members) {
+                self.gone.notify_one();
+            }
             (silent, state.members.len(), fitness)
         };
         holdings.has_others(members > 1);
@@ -456,7 +480,7 @@ impl Membership {
         if !share.release.is_empty() && !is_leaving {
             if fitness == Fitness::Unfit {
                 tracing::warn!(
-                    "this server has not reached the broker, or has had a wrong clock, for {} s; its gateways go to others",
+                    "this server has not reached the broker, has had a wrong clock, or has been starting, for {} s; its gateways go to others",
                     UNFIT_WAIT.as_secs()
                 );
             }
@@ -518,6 +542,7 @@ impl Membership {
             (std::mem::take(&mut state.owed), std::mem::take(&mut state.has_changed))
         };
         if !owed.is_empty() || has_changed {
+            let before = self.parts.missed.mark();
             let mut missed: Vec<_> =
                 owed.iter().flat_map(|shard| self.parts.missed.of(*shard)).collect();
             if has_changed {
@@ -530,6 +555,9 @@ impl Membership {
             }
             match self.parts.driver.resume_held(&missed).await {
                 Ok(adopted) => {
+                    // What came while it was read found nothing in care.
+                    let meanwhile = owed.iter().flat_map(|it| self.parts.missed.after(*it, before));
+                    self.parts.driver.hear_of_jobs(&meanwhile.collect::<Vec<_>>());
                     owed.iter().for_each(|shard| self.parts.missed.forget(*shard));
                     let owed: Vec<Shard> = owed.into_iter().collect();
                     self.parts.holdings.hold(&owed);
@@ -596,6 +624,26 @@ impl Membership {
             noted?;
         }
         failed.map_or(Ok(()), Err)
+    }
+
+    /// Who held a gateway may be gone without having an answer on record, and whoever holds it now may have been starting when
+    /// it came: what was heard here of the gateways of others is put on record, where that has not been done.
+    async fn look_for_answers(&self) {
+        let MembershipParts { holdings, missed, driver, clock, .. } = &self.parts;
+        loop {
+            self.gone.notified().await;
+            let (held, now) = (holdings.held(), clock.now().mono);
+            let others = Shard::all().filter(|shard| !held.contains(shard));
+            let heard: Vec<_> = others
+                .flat_map(|shard| missed.of(shard))
+                .filter(|word| (OWN_CHANCE..=ANSWERS_SINCE).contains(&now.since(word.at)))
+                .collect();
+            if let Err(error) = driver.put_on_record(&heard).await {
+                tracing::debug!(%error, "could not look for answers to commands of a server that is gone");
+                tokio::time::sleep(OWN_CHANCE).await;
+                self.gone.notify_one();
+            }
+        }
     }
 
     fn hear(&self, news: News) {
