@@ -324,6 +324,11 @@ impl Entry {
         Some(self.told(device, samples, latest))
     }
 
+    /// Samples that wait to be kept.
+    pub(super) fn waiting(&self) -> usize {
+        self.pending.iter().map(Samples::count).sum()
+    }
+
     /// Takes out the latest where more of it was kept `earlier` than there is room for in memory.
     pub(super) fn hand_over_whole(
         &mut self,

@@ -18,13 +18,16 @@ use super::{Earlier, Entry, SHARDS, Telemetry};
 const SILENCE_MAX: Duration = Duration::from_secs(3600);
 /// Devices whose latest is read and written at once where there is no room for it in memory.
 const BEYOND_AT_ONCE: usize = 32;
+/// How long a part of the devices may take to be kept at a stop: a history that takes longer would hold up what matters more.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// Between two steps of tidying while there is more to do …
 const TIDY_PAUSE: Duration = Duration::from_millis(100);
 /// … and while there is not.
 const TIDY_WAIT: Duration = Duration::from_secs(60);
 
 impl Telemetry {
-    /// Keeps everything every so often, and once more when `stopping`.
+    /// Keeps everything every so often, and once more when `stopping`: until the first part that cannot be kept, for then the
+    /// others cannot either, and each would take its time.
     pub async fn keep(self: Arc<Self>, stopping: CancellationToken) {
         // One part after another, so that no flush is long.
         let pause = self.parts.settings.flush / u32::try_from(SHARDS).unwrap_or(1);
@@ -38,9 +41,27 @@ impl Telemetry {
             self.keep_shard(shard).await;
             shard = (shard + 1) % SHARDS;
         }
+        let (waiting, before) = (self.waiting(), self.figures.kept.load(Ordering::Relaxed));
         for shard in 0..SHARDS {
-            self.keep_shard(shard).await;
+            if tokio::time::timeout(STOP_PATIENCE, self.keep_shard(shard)).await != Ok(true) {
+                let kept = self.figures.kept.load(Ordering::Relaxed).saturating_sub(before);
+                tracing::error!(
+                    samples = waiting.saturating_sub(kept),
+                    "the history takes no telemetry at this stop; what devices told in the last seconds is lost"
+                );
+                return;
+            }
         }
+    }
+
+    /// Samples that wait to be kept.
+    fn waiting(&self) -> u64 {
+        let in_shards = (0..SHARDS)
+            .map(|number| self.shard(number).values().map(Entry::waiting).sum::<usize>())
+            .sum::<usize>();
+        let left_over = self.left_over.lock().unwrap_or_else(PoisonError::into_inner);
+        let left_over = left_over.iter().flat_map(|one| &one.samples).map(Samples::count);
+        (in_shards + left_over.sum::<usize>()) as u64
     }
 
     /// Removes and merges what is old, a little at a time, until `stopping`. A wall clock that jumps ahead must not make
@@ -74,8 +95,9 @@ impl Telemetry {
         }
     }
 
-    async fn keep_shard(&self, number: usize) {
-        self.recall(number).await;
+    /// Answers whether all of it is kept.
+    async fn keep_shard(&self, number: usize) -> bool {
+        let is_read = self.recall(number).await;
         let mut told =
             std::mem::take(&mut *self.left_over.lock().unwrap_or_else(PoisonError::into_inner));
         let now = self.now();
@@ -88,14 +110,15 @@ impl Telemetry {
                 .extract_if(.., |_, entry| !stays(entry))
                 .for_each(|(_, entry)| self.let_go(&entry));
         }
-        self.keep_told(number, told).await;
-        self.keep_beyond(number).await;
+        let is_kept = self.keep_told(number, told).await;
+        let is_kept_beyond = self.keep_beyond(number).await;
         self.tell_of_room();
+        is_read && is_kept && is_kept_beyond
     }
 
-    async fn keep_told(&self, shard: usize, told: Vec<DeviceTelemetry>) {
+    async fn keep_told(&self, shard: usize, told: Vec<DeviceTelemetry>) -> bool {
         if told.is_empty() {
-            return;
+            return true;
         }
         let bytes =
             |one: &DeviceTelemetry| one.samples.iter().map(|piece| piece.bytes().len()).sum();
@@ -114,18 +137,22 @@ impl Telemetry {
                 if self.unwell.swap(false, Ordering::Relaxed) {
                     tracing::info!("telemetry is kept again");
                 }
+                true
             }
-            Err(error) => self.could_not_keep(shard, count, &newest, &error),
+            Err(error) => {
+                self.could_not_keep(shard, count, &newest, &error);
+                false
+            }
         }
     }
 
     /// Keeps the latest of those of which more was kept earlier than there is room for in memory: what was is read, and what
     /// was told since put over it. A few at a time, for that is what the room is for.
-    async fn keep_beyond(&self, number: usize) {
+    async fn keep_beyond(&self, number: usize) -> bool {
         let beyond = self.asked_of(number, Entry::keeps_beyond);
         for some in beyond.chunks(BEYOND_AT_ONCE) {
             let Ok(mut found) = self.parts.store.latest_telemetry(some.to_vec()).await else {
-                return;
+                return false;
             };
             let told = some.iter().filter_map(|(tenant, sn)| {
                 let mut shard = self.shard(number);
@@ -141,8 +168,11 @@ impl Telemetry {
                 Some(told)
             });
             let told = told.collect();
-            self.keep_told(number, told).await;
+            if !self.keep_told(number, told).await {
+                return false;
+            }
         }
+        true
     }
 
     fn asked_of(
@@ -178,13 +208,13 @@ impl Telemetry {
     }
 
     /// Adds what an earlier process kept to what devices have said since.
-    async fn recall(&self, number: usize) {
+    async fn recall(&self, number: usize) -> bool {
         let unknown = self.asked_of(number, |entry| entry.earlier == Earlier::Unread);
         if unknown.is_empty() {
-            return;
+            return true;
         }
         let found = self.parts.store.latest_telemetry(unknown.clone()).await;
-        let Ok(mut found) = found else { return };
+        let Ok(mut found) = found else { return false };
         let mut shard = self.shard(number);
         for (tenant, sn) in unknown {
             if let Some(entry) = shard.get_mut(&sn)
@@ -193,6 +223,7 @@ impl Telemetry {
                 self.recall_into(entry, found.remove(&sn));
             }
         }
+        true
     }
 }
 

@@ -3,8 +3,8 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -30,16 +30,44 @@ pub struct UnwellHistory {
     refuses: AtomicBool,
     /// Batches that were refused.
     refused: watch::Sender<usize>,
+    telemetry: Mutex<Telemetry>,
+    /// How often telemetry was to be kept that was not.
+    telemetry_tries: AtomicUsize,
+}
+
+/// What becomes of telemetry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Telemetry {
+    Kept,
+    Refused,
+    /// Nobody is ever answered.
+    Hangs,
 }
 
 impl UnwellHistory {
     pub fn new(inner: Arc<HistoryFile>) -> Self {
-        Self { inner, refuses: AtomicBool::new(false), refused: watch::Sender::new(0) }
+        Self {
+            inner,
+            refuses: AtomicBool::new(false),
+            refused: watch::Sender::new(0),
+            telemetry: Mutex::new(Telemetry::Kept),
+            telemetry_tries: AtomicUsize::new(0),
+        }
     }
 
     /// From now on events and alarms are refused, or no longer.
     pub fn refuse_events(&self, refuses: bool) {
         self.refuses.store(refuses, Ordering::SeqCst);
+    }
+
+    /// What becomes of telemetry from now on.
+    pub fn telemetry_is(&self, telemetry: Telemetry) {
+        *self.telemetry.lock().unwrap() = telemetry;
+    }
+
+    /// How often telemetry was to be kept that was not.
+    pub fn telemetry_tries(&self) -> usize {
+        self.telemetry_tries.load(Ordering::SeqCst)
     }
 
     /// Returns once so many batches of events were refused.
@@ -87,7 +115,15 @@ impl EventStore for UnwellHistory {
 #[async_trait]
 impl TelemetryStore for UnwellHistory {
     async fn keep_telemetry(&self, told: Vec<DeviceTelemetry>) -> Result<(), StoreError> {
-        self.inner.keep_telemetry(told).await
+        let becomes = *self.telemetry.lock().unwrap();
+        if becomes == Telemetry::Kept {
+            return self.inner.keep_telemetry(told).await;
+        }
+        self.telemetry_tries.fetch_add(1, Ordering::SeqCst);
+        if becomes == Telemetry::Hangs {
+            std::future::pending::<()>().await;
+        }
+        Err(StoreError::Unavailable("made so by a test".to_owned()))
     }
 
     async fn latest_telemetry(

@@ -15,6 +15,7 @@ use utmos_core::{
 use crate::{
     app::{Answer, Api, PATIENCE, TestApp, put_gateway, unix_seconds},
     dock::PretendDock,
+    history_unwell,
     routes::assert_refused,
 };
 
@@ -493,6 +494,32 @@ async fn a_page_of_large_samples_ends_early_and_tells_where_the_next_begins() {
     }
     let track = app.api.get(&format!("{}/track", path("DOCK-1"))).await;
     assert_eq!((track.status, &track.body["geometry"]), (StatusCode::OK, &Value::Null));
+}
+
+/// Parts of the devices are kept one after another, and of a history that takes none each would take its time.
+#[tokio::test]
+async fn a_stop_tries_a_history_that_takes_nothing_once() {
+    for becomes in [history_unwell::Telemetry::Refused, history_unwell::Telemetry::Hangs] {
+        // Nothing is kept before the stop.
+        let app = TestApp::start_with(&["telemetry.flush_seconds=300"]).await;
+        let sns: Vec<String> = (1..=12).map(|number| format!("DOCK-{number}")).collect();
+        for sn in &sns[2..] {
+            put_gateway(&*app.store, app.api.given.tenant, sn).await;
+        }
+        app.credential(|_| {}).await;
+        let mut docks = Vec::new();
+        for sn in &sns {
+            docks.push(app.dock(sn).await);
+        }
+        for dock in &docks {
+            tell(dock, &dock.sn, "osd", json!({"mode_code": 0})).await;
+            until(&app.api, &path(&dock.sn), |body| value_of(body, "mode_code") == 0).await;
+        }
+        app.unwell_history.telemetry_is(becomes);
+        let TestApp { server, unwell_history, .. } = app;
+        tokio::time::timeout(PATIENCE, server.stop()).await.expect("it does not stop");
+        assert_eq!(unwell_history.telemetry_tries(), 1, "{becomes:?}");
+    }
 }
 
 #[tokio::test]
