@@ -1,7 +1,7 @@
 //! The server behind a broker that is not its own: Mosquitto from Debian, in MQTT 5 and in MQTT 3.1.1.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -66,7 +66,14 @@ impl Mosquitto {
         let (tell, started) = oneshot::channel();
         std::thread::spawn(move || {
             let mut tell = Some(tell);
+            let mut copy = std::env::var_os("DRILL_LOGS").map(|folder| {
+                let file = Path::new(&folder).join("mosquitto.log");
+                std::fs::OpenOptions::new().create(true).append(true).open(file).unwrap()
+            });
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if let Some(copy) = &mut copy {
+                    writeln!(copy, "{line}").unwrap();
+                }
                 if line.ends_with("running")
                     && let Some(tell) = tell.take()
                 {

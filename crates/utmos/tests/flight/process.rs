@@ -1,7 +1,7 @@
 //! The program in a process of its own, which can be killed.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     os::unix::process::ExitStatusExt,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
@@ -85,9 +85,16 @@ impl Process {
         let (tell, stage) = watch::channel(Stage::Starting);
         let log = Arc::new(Mutex::new(String::new()));
         let (stderr, kept) = (child.stderr.take().unwrap(), log.clone());
+        let mut copy = std::env::var_os("DRILL_LOGS").map(|folder| {
+            let file = std::path::Path::new(&folder).join(format!("{}.log", child.id()));
+            std::fs::File::create(file).unwrap()
+        });
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 let has_started = line.starts_with(STARTED);
+                if let Some(copy) = &mut copy {
+                    writeln!(copy, "{line}").unwrap();
+                }
                 let mut kept = kept.lock().unwrap();
                 kept.push_str(&line);
                 kept.push('\n');

@@ -34,7 +34,7 @@ pub struct Ear {
     witness: Witness,
     /// In Unix milliseconds.
     absent: Vec<i64>,
-    /// Whether an answer that reached the broker while every server was there may have been heard by nobody all the same.
+    /// Whether it is no lie that nobody knows where the broker took no answer.
     of_several: bool,
     /// Commands whose dock said in time how they ended, to a server that lived on: had it not heeded that, it would be found.
     judgeable: usize,
@@ -59,8 +59,8 @@ impl Ear {
         Self { heard, witness, absent: Vec::new(), of_several: false, judgeable: 0 }
     }
 
-    /// At docks of several servers: while one of them is cut off or comes back, which of them heard an answer, and whether that
-    /// one could note it, is not known here. That nobody knows is taken for true; every other lie is one.
+    /// At docks of several servers: what never came to the broker is not judged here. What came to it was heard by some server,
+    /// and counts.
     pub fn of_several(self) -> Self {
         Self { of_several: true, ..self }
     }
@@ -85,18 +85,19 @@ impl Ear {
         answers.into_iter().map(|(tid, answers)| (tid.to_owned(), answers)).collect()
     }
 
-    /// A state that claims no more and no less than what could be known.
-    pub fn must_bear_out(&mut self, command: &Value, fleet: &Fleet, answers: &[Answer]) {
+    /// What is wrong with what the platform says of a command: a state claims no more and no less than what could be known.
+    pub fn lie(&mut self, command: &Value, fleet: &Fleet, answers: &[Answer]) -> Option<String> {
         let outcomes = fleet.outcomes(command["command_id"].as_str().unwrap());
         self.judgeable += usize::from(is_judgeable(command, answers, &self.absent));
         let verdict = verdict(command, &outcomes, answers, &self.absent);
-        let is_unknown = [Lie::Unheeded, Lie::Swallowed].map(Verdict::Wrong).contains(&verdict);
-        let is_excused = self.of_several && is_unknown;
-        assert!(
-            is_excused || !matches!(verdict, Verdict::Wrong(_)),
-            "{verdict:?}: the dock did {outcomes:?} and said {answers:?}, nobody listened at {:?}, the platform says {command:#}",
-            self.absent
-        );
+        let is_excused = self.of_several && verdict == Verdict::Wrong(Lie::Swallowed);
+        let is_lie = !is_excused && matches!(verdict, Verdict::Wrong(_));
+        is_lie.then(|| {
+            format!(
+                "{verdict:?}: the dock did {outcomes:?} and said {answers:?}, nobody listened at {:?}, the platform says {command:#}",
+                self.absent
+            )
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinHandle};
@@ -36,6 +37,9 @@ const LONG_LIFE_PACE: Duration = Duration::from_millis(60);
 const LONG_LIFE_EVERY: u64 = 5;
 /// Before a request is sent again.
 const AGAIN: Duration = Duration::from_millis(20);
+
+/// Requests of the judge that are under way at once: each waits for a commit.
+const AT_ONCE: usize = 16;
 
 /// Plain commands, jobs and emergencies; most are carried out, some refused by the dock.
 const METHODS: [&str; 8] = [
@@ -201,8 +205,8 @@ pub async fn judge(
 ) -> BTreeMap<String, usize> {
     let mut ends: BTreeMap<String, usize> = BTreeMap::new();
     let mut all_ended = Vec::new();
-    for made in made {
-        all_ended.push(api.ended(&made.id).await);
+    for some in made.chunks(AT_ONCE) {
+        all_ended.extend(join_all(some.iter().map(|made| api.ended(&made.id))).await);
     }
     // Whatever was said of them has been said.
     let (mut ear, answers) = match times {
@@ -212,12 +216,15 @@ pub async fn judge(
         }
         Times::Moved => (None, BTreeMap::new()),
     };
-    for (Made { id, body, answered_ms }, ended) in made.iter().zip(all_ended) {
+    let mut lies = Vec::new();
+    for (Made { id, answered_ms, .. }, ended) in made.iter().zip(all_ended) {
         match &mut ear {
             Some(ear) => {
                 truth::must_be_true(&ended, fleet);
                 let answers = answers.get(id).map_or(&[][..], Vec::as_slice);
-                ear.must_bear_out(&ended, fleet, answers);
+                if let Some(lie) = ear.lie(&ended, fleet, answers) {
+                    lies.push(format!("{lie}\n{:#}", api.timeline(id).await));
+                }
             }
             None => {
                 truth::must_be_what_happened(&ended, fleet);
@@ -226,9 +233,15 @@ pub async fn judge(
         }
         let words = [ended["status"].as_str(), ended["failure_code"].as_str()];
         *ends.entry(words.into_iter().flatten().collect::<Vec<_>>().join("/")).or_default() += 1;
-        let again = api.post(COMMANDS, body).await;
-        assert_eq!((again.status, again.id()), (StatusCode::OK, id.clone()), "the key is known");
     }
+    for some in made.chunks(AT_ONCE) {
+        let again = some.iter().map(|made| api.post(COMMANDS, &made.body));
+        for (made, again) in some.iter().zip(join_all(again).await) {
+            let found = (again.status, again.id());
+            assert_eq!(found, (StatusCode::OK, made.id.clone()), "the key is known");
+        }
+    }
+    assert!(lies.is_empty(), "drill {name}: {} lies:\n{}", lies.len(), lies.join("\n\n"));
     let mut known: Vec<&str> = made.iter().map(|made| made.id.as_str()).collect();
     known.sort_unstable();
     let stored = api.commands().await;

@@ -1,6 +1,6 @@
 //! What is told to be durable has been synced before it is told. A power cut cannot be drilled in a process; the order of
 //! what the server asks of the system can be looked at: the command or the emergency is written, then synced, and only then
-//! does the 202 leave.
+//! does the 202 leave; and what waited is claimed, then synced, and only then do its bytes leave to its dock.
 
 use std::{
     fs,
@@ -14,12 +14,16 @@ use serde_json::json;
 use super::{disk::let_files_grow, skipped, until, until_ready};
 use crate::{
     api::{COMMANDS, command},
+    dock::PretendDock,
     place::Place,
     process::Process,
 };
 
 const LOG: &str = "/utmos.sqlite-wal>";
 const JOURNAL: &str = "/emergency.journal>";
+const ACCEPTED: &str = "\"HTTP/1.1 202 ";
+/// Of a command on its way to its dock.
+const COMMAND: &str = "/DOCK-1/services";
 const CALLS: &str =
     "trace=write,writev,pwrite64,pwritev,pwritev2,sendto,sendmsg,fsync,fdatasync,sync_file_range";
 /// How often each is done.
@@ -31,7 +35,7 @@ fn serve_watched(place: &Place) -> Option<(Command, PathBuf)> {
     let watch = |command: &mut Command| {
         // The server stays the process that is started; whoever looks at it is the child.
         command
-            .args(["-D", "-f", "-qq", "-yy", "-s", "16", "-e", CALLS, "-o"])
+            .args(["-D", "-f", "-qq", "-yy", "-s", "128", "-e", CALLS, "-o"])
             .arg(&file)
             .arg("--");
     };
@@ -63,14 +67,14 @@ enum Seen {
     Written,
     /// What had been written was safe from here on.
     Synced,
-    /// A 202 was about to leave.
+    /// A 202, or a command, was about to leave.
     Told,
 }
 
 /// Reads what was asked of the system, in its order. What takes its time stands there twice, when it begins and when it has
 /// ended: a write counts when it has ended, a sync must have begun after it, and counts when it has ended too, an answer when
 /// it begins.
-fn read(calls: &str, file: &str) -> Vec<Seen> {
+fn read(calls: &str, file: &str, told: &str) -> Vec<Seen> {
     let (mut seen, mut syncing) = (Vec::new(), Vec::new());
     for line in calls.lines() {
         let Some((thread, call)) = line.split_once(' ') else { continue };
@@ -79,7 +83,7 @@ fn read(calls: &str, file: &str) -> Vec<Seen> {
         let name = resumed.unwrap_or_else(|| call.split('(').next().unwrap_or_default());
         let is_sync = ["fsync", "fdatasync"].contains(&name);
         let (is_begun, has_ended) = (resumed.is_none(), !call.ends_with("<unfinished ...>"));
-        if is_begun && call.contains("\"HTTP/1.1 202 ") {
+        if is_begun && call.contains(told) {
             seen.push(Seen::Told);
         }
         let is_it = match resumed {
@@ -111,8 +115,8 @@ fn told_when_synced(seen: &[Seen]) -> usize {
     let parts: Vec<&[Seen]> = seen.split(|one| *one == Seen::Told).collect();
     let (_, answered) = parts.split_last().unwrap();
     for part in answered {
-        assert!(part.contains(&Seen::Written), "nothing was written before a 202: {seen:?}");
-        assert_eq!(part.last(), Some(&Seen::Synced), "a 202 left before it was synced: {seen:?}");
+        assert!(part.contains(&Seen::Written), "nothing was written before it left: {seen:?}");
+        assert_eq!(part.last(), Some(&Seen::Synced), "it left before it was synced: {seen:?}");
     }
     answered.len()
 }
@@ -137,7 +141,36 @@ async fn a_202_leaves_when_its_command_is_synced() {
         assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
     }
     process.stop().await;
-    assert_eq!(told_when_synced(&read(&calls(&file)[before..], LOG)), TIMES);
+    assert_eq!(told_when_synced(&read(&calls(&file)[before..], LOG, ACCEPTED)), TIMES);
+}
+
+/// The claim is what keeps a command from leaving twice, so it must not be lost in a power cut when its bytes are not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_waited_leaves_when_its_claim_is_synced() {
+    let place = Place::with_gateways(&["DOCK-1"]).await;
+    let Some((serve, file)) = serve_watched(&place) else { return };
+    let process = Process::start(serve).await;
+    until_ready(&place).await;
+    let api = place.api();
+    for _ in 0..TIMES {
+        let more = json!({"timeout_seconds": 300, "if_offline": "wait"});
+        let waits = api.create("DOCK-1", "debug_mode_open", json!({}), more).await.id();
+        let before = calls(&file).len();
+        let mut dock = PretendDock::connect((place.address, 1883).into(), "DOCK-1").await;
+        let command = dock.command().await;
+        assert_eq!(command.tid(), waits);
+        let seen = read(&calls(&file)[before..], LOG, COMMAND);
+        assert_eq!(told_when_synced(&seen), 1, "{seen:?}");
+        dock.reply(&command, json!({"result": 0})).await;
+        assert_eq!(api.ended(&waits).await["status"], "SUCCEEDED");
+        dock.leave().await;
+        until("it counts as there", async || {
+            let device = api.get("/api/v1/open/devices/DOCK-1").await.body;
+            device["online"] == false
+        })
+        .await;
+    }
+    process.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -167,7 +200,7 @@ async fn a_202_leaves_when_its_emergency_is_synced_in_the_journal() {
     }
     let_files_grow(&process, true);
     process.stop().await;
-    let seen = read(&calls(&file)[before..], JOURNAL);
+    let seen = read(&calls(&file)[before..], JOURNAL, ACCEPTED);
     assert_eq!(told_when_synced(&seen), TIMES);
 }
 
@@ -181,14 +214,22 @@ fn the_order_of_calls_is_read_and_one_that_is_wrong_is_found() {
          8 write(4</d/other>, \"\", 1) = 1\n\
          9 <... fdatasync resumed>) = 0\n{told}"
     );
-    assert_eq!(read(&good, LOG), [Seen::Written, Seen::Synced, Seen::Told]);
-    assert_eq!(told_when_synced(&read(&good, LOG)), 1);
+    assert_eq!(read(&good, LOG, ACCEPTED), [Seen::Written, Seen::Synced, Seen::Told]);
+    assert_eq!(told_when_synced(&read(&good, LOG, ACCEPTED)), 1);
     let unsynced = good.replace("fdatasync", "write");
     let early = format!("9 pwrite64(5</d/utmos.sqlite-wal>, \"\"..., 24, 0) = 24\n{told}");
     let failed = good.replace("resumed>) = 0", "resumed>) = -1 EIO (Input/output error)");
     let other = good.replace("utmos.sqlite-wal", "utmos.sqlite");
     for bad in [unsynced, early, failed, other] {
-        let found = std::panic::catch_unwind(|| told_when_synced(&read(&bad, LOG)));
+        let found = std::panic::catch_unwind(|| told_when_synced(&read(&bad, LOG, ACCEPTED)));
         assert!(found.is_err(), "{bad}");
     }
+    // A command that leaves while its claim is being synced.
+    let sent = "8 sendto(9<TCP:[127.0.0.1:1883->127.0.0.1:6]>, \"2p\\0\\35thing/product/DOCK-1/services\\0\"..., 99, 0, NULL, 0) = 99\n";
+    let in_order = good.replace(&told, sent);
+    assert_eq!(told_when_synced(&read(&in_order, LOG, COMMAND)), 1);
+    let syncs = "8 write(4</d/other>, \"\", 1) = 1\n";
+    let too_early = in_order.replace(sent, "").replace(syncs, &format!("{syncs}{sent}"));
+    let found = std::panic::catch_unwind(|| told_when_synced(&read(&too_early, LOG, COMMAND)));
+    assert!(found.is_err(), "{too_early}");
 }

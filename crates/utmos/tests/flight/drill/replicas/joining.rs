@@ -1,6 +1,7 @@
 //! Who may be one of several servers, and who not.
 
 use serde_json::json;
+use tokio::time::Instant;
 use utmos_core::{id::DeviceSn, replica::Shard};
 
 use super::Several;
@@ -62,6 +63,56 @@ async fn a_server_with_a_broker_of_its_own_does_not_start_beside_others_that_liv
     several.bring_up(1).await;
     several.bring_up(0).await;
     several.shared_by(2).await;
+}
+
+/// Until it hears what devices say others do its work, however long its start takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_starting_holds_nothing_and_commands_go_on() {
+    let mut several = Several::prepare(6).await;
+    several.bring_up(0).await;
+    let fleet = several.fleet().await;
+    several.works(0).await;
+    // It reads this after it has joined. Others find it locked as well, and need it for no command.
+    let lock = "BEGIN; LOCK TABLE sightings IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(5); COMMIT";
+    let mut locking = several.database.psql_in_the_background(lock);
+    let locks = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted
+        AND relation = 'sightings'::regclass";
+    until("it is not locked", async || several.database.sql(locks) == "1").await;
+    let starting = tokio::spawn(Process::start(several.serve(1)));
+    let members = "SELECT count(*) FROM replicas";
+    until("it does not join", async || several.database.sql(members) == "2").await;
+    several.lives_on(0, 4).await;
+    let mut held = several.shards_of(0).len();
+    for dock in &several.config.docks {
+        let more = json!({"timeout_seconds": 10, "if_offline": "wait"});
+        let api = several.api(0);
+        let id = api.create(&dock.sn, "debug_mode_open", json!({}), more).await.id();
+        assert_eq!(api.ended(&id).await["status"], "SUCCEEDED");
+        held = held.min(several.shards_of(0).len());
+    }
+    assert!(!starting.is_finished(), "it started too soon to show anything");
+    assert_eq!(held, 64, "the other keeps them all");
+    several.sites[1].process = Some(starting.await.unwrap());
+    assert!(locking.wait().unwrap().success());
+    several.shared_by(2).await;
+    fleet.shutdown().await;
+}
+
+/// It cannot keep what devices told, says so, and goes in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_its_database_stops_in_order() {
+    let mut several = Several::prepare(12).await;
+    several.bring_up(0).await;
+    let fleet = several.fleet().await;
+    several.works(0).await;
+    several.sites[0].to_database.cut();
+    let began = Instant::now();
+    // With exit code 0.
+    let told = several.sites[0].process.take().unwrap().stop().await;
+    eprintln!("drill: a server without its database stopped after {:?}", began.elapsed());
+    assert!(told.contains("the history takes no telemetry at this stop"), "{told}");
+    assert!(!told.contains("stopped before the database was closed"), "{told}");
+    fleet.shutdown().await;
 }
 
 /// A folder that was copied with its `instance.id`: of two runs of one server the later one counts.
