@@ -146,7 +146,8 @@ impl Driver {
     }
 
     /// Another server accepted a command for a gateway that is ours, whose devices may have `missed` somebody to hear them;
-    /// `read` is the command, where it was read just now.
+    /// `read` is the command, where it was read just now. Answers whether it is seen to: while what is open of its gateway is
+    /// not in care it comes by being found with that, in its order, and not before.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -155,12 +156,12 @@ impl Driver {
         handed: Handed,
         read: Option<Command>,
         missed: &Missed,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let read = match read {
             Some(command) => Some(command),
             None => self.inner.store.command(handed.id).await?,
         };
-        let Some(command) = read else { return Ok(()) };
+        let Some(command) = read else { return Ok(true) };
         let gateway = command.spec.gateway.clone();
         if handed.urgent {
             self.inner.preempt(&command.spec);
@@ -172,7 +173,10 @@ impl Driver {
                 self.inner.take_over(command, said).await?;
             }
             self.inner.give_turn(&gateway);
-            return Ok(());
+            return Ok(true);
+        }
+        if !self.inner.holdings.keeps(&gateway) {
+            return Ok(false);
         }
         // Also where its caller has not heard of it yet: whoever accepts what is handed on does not look after it.
         if !self.inner.is_here(handed.id) && command.life.needs_care() {
@@ -180,7 +184,7 @@ impl Driver {
             self.inner.take_over(command, Vec::new()).await?;
         }
         self.inner.give_turn(&gateway);
-        Ok(())
+        Ok(true)
     }
 
     /// Tells those who wait for changes of commands that other servers look after how they stand: of these, or of all. What

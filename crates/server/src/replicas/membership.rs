@@ -594,10 +594,12 @@ impl Membership {
             for one in some.iter().copied() {
                 let command = read.remove(&one.id);
                 match self.parts.driver.take_in(one, command, &self.parts.missed).await {
-                    Ok(()) => {
+                    Ok(true) => {
                         taken.push(one.id);
                         urgent.extend(one.urgent.then_some(one));
                     }
+                    // With the next look.
+                    Ok(false) => {}
                     // It stays where it is, and holds up no other.
                     Err(error @ StoreError::Damaged(_)) => {
                         // It is met again with every look.
