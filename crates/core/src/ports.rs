@@ -124,8 +124,8 @@ pub enum ReadNonce {
     Spent,
     /// It was used before.
     Replayed,
-    /// The request was signed no later than this, and of those nobody knows any more which were answered: the machine went
-    /// down with nonces that were not on the disk.
+    /// The machine went down with nonces that were not on the disk, and the request was signed around then: nobody knows any
+    /// more whether it was answered.
     Unclear {
         /// What is signed later can be told apart.
         up_to: Timestamp,

@@ -20,11 +20,6 @@ use super::{
 
 type Key = [u8; 16];
 
-enum Change {
-    Added(Key),
-    Forgotten(Key),
-}
-
 /// The keys in memory. The writer changes them, and whoever answers before the disk ([`super::quick`]); others may ask,
 /// whatever the disk does.
 #[derive(Clone, Default)]
@@ -59,8 +54,10 @@ pub(super) struct Nonces {
     last: i64,
     /// Whether this transaction has looked for what other processes added.
     is_up_to_date: bool,
-    /// What this transaction changed, to be undone with it.
-    changes: Vec<Change>,
+    /// What this transaction added, to be undone with it.
+    added: Vec<Key>,
+    /// What it deletes. It is known until that stands: spent once more before, it would be there twice, and as one that is over.
+    forgotten: Vec<Key>,
     last_before: i64,
 }
 
@@ -80,26 +77,29 @@ impl Nonces {
     pub(super) fn begin(&mut self) {
         self.is_up_to_date = false;
         self.last_before = self.last;
-        self.changes.clear();
+        self.added.clear();
+        self.forgotten.clear();
     }
 
     /// The transaction stands.
     pub(super) fn settle(&mut self) {
         self.quick.saved();
-        self.changes.clear();
+        self.added.clear();
+        let mut known = self.known.lock();
+        for key in self.forgotten.drain(..) {
+            known.remove(&key);
+        }
     }
 
     /// The transaction came to nothing.
     pub(super) fn undo(&mut self) {
         self.quick.not_saved();
         let mut known = self.known.lock();
-        for change in self.changes.drain(..).rev() {
-            match change {
-                Change::Added(key) => known.remove(&key),
-                Change::Forgotten(key) => known.insert(key),
-            };
+        for key in self.added.drain(..) {
+            known.remove(&key);
         }
         drop(known);
+        self.forgotten.clear();
         self.last = self.last_before;
     }
 
@@ -108,7 +108,7 @@ impl Nonces {
         if !self.known.insert(nonce.key) {
             return Ok(Nonce::Replayed);
         }
-        self.changes.push(Change::Added(nonce.key));
+        self.added.push(nonce.key);
         self.record(conn, nonce)?;
         Ok(Nonce::Spent)
     }
@@ -120,6 +120,11 @@ impl Nonces {
             self.catch_up(conn)?;
         }
         waiting.into_iter().try_for_each(|nonce| self.record(conn, nonce))
+    }
+
+    /// The table does not take them in. They stay where they are until the next start, and hold up nobody else.
+    pub(super) fn leave_quick(&self) {
+        self.quick.give_up();
     }
 
     fn record(&mut self, conn: &Connection, nonce: NonceUse) -> Result<(), Fault> {
@@ -136,18 +141,13 @@ impl Nonces {
         let mut delete = conn.prepare_cached(DELETE_NONCES)?;
         let gone = delete.query_map(params![at.as_millis(), most], |row| row.get(0))?;
         let gone: Vec<Key> = gone.collect::<Result<_, _>>()?;
-        let mut known = self.known.lock();
-        for key in &gone {
-            known.remove(key);
-        }
-        drop(known);
         let count = gone.len();
-        self.changes.extend(gone.into_iter().map(Change::Forgotten));
+        self.forgotten.extend(gone);
         Ok(count)
     }
 
     /// Another process may have spent some.
-    fn catch_up(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+    pub(super) fn catch_up(&mut self, conn: &Connection) -> rusqlite::Result<()> {
         if self.is_up_to_date {
             return Ok(());
         }

@@ -3,13 +3,14 @@
 //!
 //! Such a nonce is written to a small file and not synced: a process that dies takes nothing of it along, and the next one
 //! puts it into the database before it answers anything. A machine that goes down can take it along. So only requests whose
-//! timestamp is not beyond a mark go this way, and that mark is synced in the database before. After a power cut (another boot,
-//! or a file that is not the one the database names) whatever was signed up to the mark is refused, answered or not. The
-//! mark is never more than some seconds ahead of the clock. All others wait for the database, and so does everybody
-//! while the database is unwell.
+//! timestamp is in a span go this way, and that span is synced in the database before. After a power cut (another boot,
+//! or a file that is not the one the database names) whatever was signed in the span is refused, answered or not, and nothing
+//! else. It goes along with the clock, from some seconds behind it to some seconds ahead. All others wait for the
+//! database, and so does everybody while the database is unwell.
 
 mod kept;
 mod ring;
+mod span;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ use utmos_core::{
 use self::{
     kept::Kept,
     ring::RingId,
+    span::{Span, Spans},
     state::{Spent, State, Way},
 };
 use super::{
@@ -86,6 +88,19 @@ impl Desk {
         self.lock().state.not_saved();
     }
 
+    /// The database does not take them in: they stay in the file, and the span in the database.
+    pub(super) fn give_up(&self) {
+        self.lock().state.give_up();
+    }
+
+    /// One that is in the file already.
+    #[cfg(test)]
+    pub(super) fn put_in_file(&self, nonce: NonceUse) {
+        let mut inside = self.lock();
+        inside.state.give(Spent { nonce, signed_at: Timestamp::from_millis(0) });
+        inside.state.written(1, true);
+    }
+
     fn close(&self) {
         let mut inside = self.lock();
         inside.closed = true;
@@ -132,7 +147,7 @@ impl Quick {
         let answer = {
             let mut inside = self.desk.lock();
             if let Some(target) = inside.state.renewal(times.came_at) {
-                let renewal = Renewal { quick: self.clone(), target, written: None };
+                let renewal = Renewal { quick: self.clone(), target, is_put: false };
                 if self.queue.push(Lane::Normal, Box::new(renewal)).is_err() {
                     inside.state.renewed(None);
                 }
@@ -240,25 +255,25 @@ impl Job for Wake {
     }
 }
 
-/// Puts a new mark into the database.
+/// Puts a new span into the database, if it may be.
 struct Renewal {
     quick: Quick,
-    target: Timestamp,
-    written: Option<Timestamp>,
+    target: Span,
+    is_put: bool,
 }
 
 impl Job for Renewal {
     fn run(&mut self, batch: &mut Batch<'_>) -> Result<(), Fault> {
-        let stored = kept::mark(batch.conn)?;
-        let mark = self.quick.desk.lock().state.lasting(self.target, stored);
-        kept::put_mark(batch.conn, Some(mark))?;
-        self.written = Some(mark);
+        self.is_put = self.quick.desk.lock().state.may_move(self.target);
+        if self.is_put {
+            kept::put_quick(batch.conn, Some(self.target))?;
+        }
         Ok(())
     }
 
     fn answer(self: Box<Self>, outcome: Result<(), StoreError>) {
-        let mark = self.written.filter(|mark| outcome.is_ok() && *mark == self.target);
-        self.quick.desk.lock().state.renewed(mark);
+        let put = (self.is_put && outcome.is_ok()).then_some(self.target);
+        self.quick.desk.lock().state.renewed(put);
     }
 }
 
@@ -274,8 +289,8 @@ impl SqliteStore {
         let id = RingId::from(*uuid::Uuid::new_v4().as_bytes());
         let taken_in = self.take_in_ring(found.clone(), boot, id).await;
         let file = match taken_in {
-            Ok(floor) => {
-                self.quick.desk.lock().state.set_floor(floor);
+            Ok(refused) => {
+                self.quick.desk.lock().state.refuse(refused);
                 file
             }
             Err(error) => {
@@ -306,6 +321,13 @@ impl SqliteStore {
         Ok(())
     }
 
+    /// The last time at which a request that only reads may have been signed, answered, and forgotten; `None` when there is
+    /// none. Whoever takes the database elsewhere waits until nobody can send it again.
+    #[must_use]
+    pub fn reads_refused_up_to(&self) -> Option<Timestamp> {
+        self.quick.desk.lock().state.refused().last()
+    }
+
     /// The database cannot be written: what is refused is so for the time of this process, and the file stays as it is.
     async fn bear_in_mind(
         &self,
@@ -314,38 +336,43 @@ impl SqliteStore {
     ) -> Result<(), StoreError> {
         let read = |conn: &Connection| Kept::read(conn).map_err(|err| to_store_error(&err));
         let before = self.readers.read(read).await?;
-        let floor = before.floor_at_start(boot, found.as_ref().map(|(id, _)| id));
-        self.quick.desk.lock().state.set_floor(floor);
+        let refused = before.refused_at_start(boot, found.as_ref().map(|(id, _)| id));
+        self.quick.desk.lock().state.refuse(refused);
         for nonce in found.into_iter().flat_map(|(_, nonces)| nonces) {
             self.quick.known.insert(nonce.key);
         }
         Ok(())
     }
 
-    /// Takes over what the file has, and notes which ring comes next. Answers up to where requests are refused.
+    /// Takes over what the file has, and notes which ring comes next. Answers what is refused.
     async fn take_in_ring(
         &self,
         found: Option<(RingId, Vec<NonceUse>)>,
         boot: BootId,
         next: RingId,
-    ) -> Result<Option<Timestamp>, StoreError> {
+    ) -> Result<Spans, StoreError> {
         self.write(Lane::Normal, move |batch| {
             let before = Kept::read(batch.conn)?;
+            // Another process may have had the database until a moment ago.
+            batch.nonces.catch_up(batch.conn)?;
             // Whichever ring it is: they were spent, and most are there already.
             for nonce in found.iter().flat_map(|(_, nonces)| nonces) {
                 batch.nonces.spend(batch.conn, *nonce)?;
             }
-            let floor = before.floor_at_start(boot, found.as_ref().map(|(id, _)| id));
-            let kept = Kept { floor, mark: None, boot: Some(boot.0), ring: Some(next) };
+            let refused = before.refused_at_start(boot, found.as_ref().map(|(id, _)| id));
+            let kept =
+                Kept { refused, quick: None, boot: Some(boot.0), ring: Some(next) };
             kept.write(batch.conn)?;
-            if floor > before.floor {
-                let up_to = floor.map(tracing::field::display);
+            if kept.refused != before.refused
+                && let Some(span) = before.quick
+            {
                 tracing::warn!(
-                    up_to,
-                    "the machine went down unexpectedly: what was signed before to read is refused, since it may have been answered"
+                    from = %span.from,
+                    up_to = %span.to,
+                    "the machine went down unexpectedly: what was signed in this time to read is refused, since it may have been answered"
                 );
             }
-            Ok(floor)
+            Ok(kept.refused)
         })
         .await
     }
@@ -361,11 +388,14 @@ impl SqliteStore {
         for _ in 0..=ring::RECORDS / BATCH_MAX {
             let desk = desk.clone();
             let ended = self.write(Lane::Normal, move |batch| {
-                let is_done = desk.lock().state.is_done();
+                let (is_done, is_given_up) = {
+                    let inside = desk.lock();
+                    (inside.state.is_done(), inside.state.is_given_up())
+                };
                 if is_done {
-                    kept::put_mark(batch.conn, None)?;
+                    kept::put_quick(batch.conn, None)?;
                 }
-                Ok(is_done)
+                Ok(is_done || is_given_up)
             });
             match ended.await {
                 Ok(false) => {}

@@ -38,6 +38,8 @@ enum Attempt {
     Committed,
     /// This one failed, and with it the attempt; the others may go on without it.
     OneFailed(usize, StoreError),
+    /// The nonces of those who only read cannot be taken in; everything else may go on without them.
+    ReadersFailed(StoreError),
     AllFailed(StoreError),
 }
 
@@ -78,6 +80,13 @@ impl Writer {
                         job.answer(Err(error));
                     }
                 }
+                Attempt::ReadersFailed(error) => {
+                    self.condition.met(&error);
+                    tracing::error!(
+                        "reading waits for the database from now on, and the next start takes in what was answered: {error}"
+                    );
+                    self.nonces.leave_quick();
+                }
             }
         }
     }
@@ -93,12 +102,17 @@ impl Writer {
                 self.newest = newest;
                 (Attempt::Committed, true)
             }
-            Err((at, fault)) => {
+            Err((part, fault)) => {
                 self.nonces.undo();
                 let rolled_back = conn.is_autocommit() || conn.execute_batch("ROLLBACK").is_ok();
-                match (at, fault) {
-                    (Some(at), Fault::Own(error)) => (Attempt::OneFailed(at, error), rolled_back),
-                    (None, Fault::Own(error)) => (Attempt::AllFailed(error), rolled_back),
+                match (part, fault) {
+                    (Part::Job(at), Fault::Own(error)) => {
+                        (Attempt::OneFailed(at, error), rolled_back)
+                    }
+                    (Part::Readers, Fault::Own(error)) => {
+                        (Attempt::ReadersFailed(error), rolled_back)
+                    }
+                    (Part::Whole, Fault::Own(error)) => (Attempt::AllFailed(error), rolled_back),
                     (_, Fault::Everyone { error, reopen }) => {
                         (Attempt::AllFailed(error), rolled_back && !reopen)
                     }
@@ -119,6 +133,14 @@ impl Writer {
     }
 }
 
+/// What of a transaction failed.
+enum Part {
+    Job(usize),
+    /// Taking in the nonces of those who only read.
+    Readers,
+    Whole,
+}
+
 /// Runs `jobs` and whatever emergencies come in meanwhile, and commits. An emergency ends the batch: what has not run by
 /// then goes back to its place.
 fn transact(
@@ -128,11 +150,14 @@ fn transact(
     newest: i64,
     jobs: &mut VecDeque<Box<dyn Job>>,
     may_cut: &mut bool,
-) -> Result<i64, (Option<usize>, Fault)> {
+) -> Result<i64, (Part, Fault)> {
     nonces.begin();
     let begin = conn.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([]));
-    begin.map_err(|err| (None, err.into()))?;
-    nonces.take_in(conn).map_err(|fault| (None, fault))?;
+    begin.map_err(|err| (Part::Whole, err.into()))?;
+    // An emergency waits for nobody who reads.
+    if *may_cut {
+        nonces.take_in(conn).map_err(|fault| (Part::Readers, fault))?;
+    }
     let mut batch = Batch::new(conn, &mut *nonces, newest);
     let mut at = 0;
     while at < jobs.len() {
@@ -143,12 +168,12 @@ fn transact(
             jobs.append(&mut queue.take_urgent());
         }
         let Some(job) = jobs.get_mut(at) else { break };
-        run(job.as_mut(), &mut batch).map_err(|fault| (Some(at), fault))?;
+        run(job.as_mut(), &mut batch).map_err(|fault| (Part::Job(at), fault))?;
         at += 1;
     }
-    let newest = batch.finish(newest).map_err(|fault| (None, fault))?;
+    let newest = batch.finish(newest).map_err(|fault| (Part::Whole, fault))?;
     let commit = conn.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
-    commit.map_err(|err| (None, everyone(&err)))?;
+    commit.map_err(|err| (Part::Whole, everyone(&err)))?;
     nonces.settle();
     Ok(newest)
 }
@@ -171,5 +196,35 @@ fn everyone(err: &rusqlite::Error) -> Fault {
 fn answer_all(jobs: VecDeque<Box<dyn Job>>, outcome: impl Fn() -> Result<(), StoreError>) {
     for job in jobs {
         job.answer(outcome());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use utmos_core::{signing::NonceUse, time::Timestamp};
+
+    use super::{super::quick::Desk, *};
+
+    #[test]
+    fn an_emergency_does_not_wait_for_those_who_read() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(include_str!("../../migrations/sqlite/0001_first.sql")).unwrap();
+        conn.execute_batch(include_str!("../../migrations/sqlite/0002_nonces_in_order.sql"))
+            .unwrap();
+        let desk = Arc::new(Desk::default());
+        let mut nonces = Nonces::load(&conn, desk.clone()).unwrap();
+        let expires_at = Timestamp::from_millis(9);
+        desk.put_in_file(NonceUse { key: [1; 16], expires_at });
+        let mut transact = |mut may_cut: bool| {
+            let queue = Queue::new();
+            let jobs = &mut VecDeque::new();
+            assert!(super::transact(&conn, &queue, &mut nonces, 0, jobs, &mut may_cut).is_ok());
+            let count = "SELECT count(*) FROM nonces";
+            conn.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap()
+        };
+        assert_eq!(transact(false), 0);
+        assert_eq!(transact(true), 1);
+        assert_eq!(transact(true), 1, "once");
     }
 }

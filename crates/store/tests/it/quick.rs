@@ -1,17 +1,22 @@
 //! Requests that only read, answered before their nonce is in the database: they are refused when they come again, after a
 //! crash and after a power cut.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, os::unix::fs::FileExt, path::Path, time::Duration};
 
 use rusqlite::Connection;
 use utmos_core::{
-    ports::{CommandStore, Nonce, ReadNonce},
+    method::Risk,
+    ports::{Accepted, CommandStore, Nonce, ReadNonce, RegistryStore},
     signing::{NonceUse, RequestTimes},
     time::{BootId, Timestamp},
 };
 use utmos_store::SqliteStore;
 
-use crate::sqlite::{SqlitePlace, config};
+use crate::{
+    given::{device, new, register, spec, tenant},
+    registry::credential,
+    sqlite::{SqlitePlace, config},
+};
 
 /// What the clock shows, in seconds.
 const NOW: i64 = 1_800_000_000;
@@ -162,4 +167,79 @@ async fn a_file_that_cannot_be_used_leaves_readers_to_the_database() {
     assert_eq!(read(&store, 1, NOW).await, ReadNonce::Spent);
     assert_eq!(read(&store, 1, NOW).await, ReadNonce::Replayed);
     store.close().await;
+}
+
+#[tokio::test]
+async fn a_nonce_that_was_forgotten_and_is_used_again_is_refused_after_a_crash() {
+    let place = SqlitePlace::new();
+    let store = begun(&place.path()).await;
+    let at = |seconds: i64| Timestamp::from_millis((NOW + seconds) * 1000);
+    let early = NonceUse { expires_at: at(1), ..nonce(1) };
+    let spent = store.spend_nonce_to_read(early, signed(NOW)).await.unwrap();
+    assert_eq!(spent, ReadNonce::Spent);
+    store.spend_nonce(nonce(2)).await.unwrap();
+    assert_eq!(store.forget_nonces(at(2)).await.unwrap(), 1);
+    // Its record is still in the file, and the next one is in the file alone.
+    let other = Connection::open(place.path()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert_eq!(read(&store, 1, NOW).await, ReadNonce::Spent);
+    let (_folder, killed) = left_behind(&place.path(), None);
+    other.execute_batch("ROLLBACK").unwrap();
+    store.close().await;
+
+    let after = restarted(&killed, BOOT).await;
+    after.spend_nonce(nonce(3)).await.unwrap();
+    assert_eq!(after.forget_nonces(at(2)).await.unwrap(), 0);
+    assert_eq!(read(&after, 1, NOW).await, ReadNonce::Replayed);
+    after.close().await;
+}
+
+#[tokio::test]
+async fn a_damaged_page_of_nonces_holds_up_no_other_write() {
+    let place = SqlitePlace::new();
+    let store = begun(&place.path()).await;
+    register(&store, device("D1", tenant(1))).await;
+    let raw = place.raw();
+    // The page is read again only when another process has written.
+    let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+    assert_eq!(raw.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap(), 0, "all is copied");
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'nonces'";
+    let page: u32 = raw.query_row(sql, [], |row| row.get(0)).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(place.path()).unwrap();
+    file.write_all_at(&[0; 4096], u64::from(page - 1) * 4096).unwrap();
+    raw.execute_batch("INSERT OR REPLACE INTO meta (name, value) VALUES ('write_probe', 1)")
+        .unwrap();
+
+    assert_eq!(read(&store, 1, NOW).await, ReadNonce::Spent, "it is in the file");
+    store.put_credential(credential("ak_1", 0)).await.unwrap();
+    assert!(store.trouble().is_some_and(|text| text.contains("damaged")));
+    let mut stop = spec(1, "k1");
+    stop.risk = Risk::Emergency;
+    let accepted = store.accept(None, new(stop)).await.unwrap();
+    assert!(matches!(accepted, Accepted::New), "{accepted:?}");
+    assert!(
+        store.spend_nonce_to_read(nonce(1), signed(NOW)).await.is_err(),
+        "and not answered again"
+    );
+    store.close().await;
+
+    // Nothing says that all is in the database.
+    let sql = "SELECT count(*) FROM meta WHERE name IN ('reads_quick_from', 'reads_quick_up_to')";
+    assert_eq!(raw.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap(), 2);
+}
+
+#[tokio::test]
+async fn who_signed_long_before_a_power_cut_is_not_refused_for_it() {
+    let place = SqlitePlace::new();
+    let store = begun(&place.path()).await;
+    assert_eq!(read(&store, 1, NOW - 40).await, ReadNonce::Spent, "the durable way");
+    let (_folder, cut) = left_behind(&place.path(), None);
+    store.close().await;
+    let after = restarted(&cut, NEXT_BOOT).await;
+    assert_eq!(read(&after, 1, NOW - 40).await, ReadNonce::Replayed);
+    assert_eq!(read(&after, 2, NOW - 31).await, ReadNonce::Spent);
+    let refused = read(&after, 3, NOW - 30).await;
+    assert!(matches!(refused, ReadNonce::Unclear { .. }), "{refused:?}");
+    assert_eq!(after.reads_refused_up_to(), Some(Timestamp::from_millis((NOW + 10) * 1000)));
+    after.close().await;
 }

@@ -1,23 +1,27 @@
 //! What the database keeps of the quick way, and what a start makes of it.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, ToSql, params, types::FromSql};
 use utmos_core::time::{BootId, Timestamp};
 
-use super::ring::RingId;
+use super::{
+    ring::RingId,
+    span::{Span, Spans},
+};
 
-const FLOOR: &str = "reads_refused_up_to";
-const MARK: &str = "reads_quick_up_to";
+const REFUSED: &str = "reads_refused";
+const FROM: &str = "reads_quick_from";
+const UP_TO: &str = "reads_quick_up_to";
 const BOOT: &str = "reads_boot";
 const RING: &str = "reads_ring";
 
 /// What the database keeps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Kept {
-    /// What was signed up to then is refused.
-    pub(super) floor: Option<Timestamp>,
-    /// What was signed up to then may have been answered before its nonce was in the database; `None` when nothing was, and
-    /// after an orderly stop.
-    pub(super) mark: Option<Timestamp>,
+    /// What was signed then is refused.
+    pub(super) refused: Spans,
+    /// What was signed then may have been answered before its nonce was in the database; `None` when nothing was, and after an
+    /// orderly stop.
+    pub(super) quick: Option<Span>,
     /// The run of the machine in which that was.
     pub(super) boot: Option<[u8; 16]>,
     /// The ring in which those nonces are.
@@ -27,58 +31,54 @@ pub(super) struct Kept {
 impl Kept {
     /// What is refused from now on. The file has every nonce that was answered as long as the machine has not been down since,
     /// whatever became of the process: what was written is the system's to keep, synced or not.
-    pub(super) fn floor_at_start(&self, boot: BootId, found: Option<&RingId>) -> Option<Timestamp> {
+    pub(super) fn refused_at_start(&self, boot: BootId, found: Option<&RingId>) -> Spans {
         let is_whole = self.boot == Some(boot.0) && found.is_some() && self.ring.as_ref() == found;
-        match is_whole {
-            true => self.floor,
-            false => self.floor.max(self.mark),
+        match self.quick {
+            Some(span) if !is_whole => self.refused.clone().with(span),
+            Some(_) | None => self.refused.clone(),
         }
     }
 
     pub(super) fn read(conn: &Connection) -> rusqlite::Result<Self> {
+        let refused: Option<Vec<u8>> = value(conn, REFUSED)?;
+        let from: Option<i64> = value(conn, FROM)?;
+        let up_to: Option<i64> = value(conn, UP_TO)?;
+        let quick = up_to.map(|up_to| Span {
+            from: Timestamp::from_millis(from.unwrap_or(i64::MIN)),
+            to: Timestamp::from_millis(up_to),
+        });
         Ok(Self {
-            floor: time(conn, FLOOR)?,
-            mark: mark(conn)?,
-            boot: bytes(conn, BOOT)?,
-            ring: bytes(conn, RING)?,
+            refused: refused.map_or_else(Spans::default, |bytes| Spans::from_bytes(&bytes)),
+            quick,
+            boot: value(conn, BOOT)?,
+            ring: value(conn, RING)?,
         })
     }
 
     pub(super) fn write(&self, conn: &Connection) -> rusqlite::Result<()> {
-        put_time(conn, FLOOR, self.floor)?;
-        put_time(conn, MARK, self.mark)?;
-        for (name, value) in [(BOOT, self.boot), (RING, self.ring)] {
-            conn.prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)")?
-                .execute(params![name, value.unwrap_or_default()])?;
-        }
-        Ok(())
+        put(conn, REFUSED, Some(self.refused.to_bytes()).filter(|bytes| !bytes.is_empty()))?;
+        put_quick(conn, self.quick)?;
+        put(conn, BOOT, self.boot)?;
+        put(conn, RING, self.ring)
     }
 }
 
-pub(super) fn mark(conn: &Connection) -> rusqlite::Result<Option<Timestamp>> {
-    time(conn, MARK)
+pub(super) fn put_quick(conn: &Connection, span: Option<Span>) -> rusqlite::Result<()> {
+    put(conn, FROM, span.map(|span| span.from.as_millis()))?;
+    put(conn, UP_TO, span.map(|span| span.to.as_millis()))
 }
 
-pub(super) fn put_mark(conn: &Connection, mark: Option<Timestamp>) -> rusqlite::Result<()> {
-    put_time(conn, MARK, mark)
+fn value<T: FromSql>(conn: &Connection, name: &str) -> rusqlite::Result<Option<T>> {
+    conn.prepare_cached("SELECT value FROM meta WHERE name = ?1")?
+        .query_row([name], |row| row.get(0))
+        .optional()
 }
 
-const SELECT: &str = "SELECT value FROM meta WHERE name = ?1";
-
-fn time(conn: &Connection, name: &str) -> rusqlite::Result<Option<Timestamp>> {
-    let millis = conn.prepare_cached(SELECT)?.query_row([name], |row| row.get(0)).optional()?;
-    Ok(millis.map(Timestamp::from_millis))
-}
-
-fn bytes(conn: &Connection, name: &str) -> rusqlite::Result<Option<[u8; 16]>> {
-    conn.prepare_cached(SELECT)?.query_row([name], |row| row.get(0)).optional()
-}
-
-fn put_time(conn: &Connection, name: &str, time: Option<Timestamp>) -> rusqlite::Result<()> {
-    match time {
-        Some(time) => conn
+fn put<T: ToSql>(conn: &Connection, name: &str, value: Option<T>) -> rusqlite::Result<()> {
+    match value {
+        Some(value) => conn
             .prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)")?
-            .execute(params![name, time.as_millis()])?,
+            .execute(params![name, value])?,
         None => conn.prepare_cached("DELETE FROM meta WHERE name = ?1")?.execute([name])?,
     };
     Ok(())

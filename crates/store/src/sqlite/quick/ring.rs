@@ -1,5 +1,7 @@
 //! The file in which nonces stand until they are in the database: places of one length, used again in turn. Pure.
 
+use std::cmp::Reverse;
+
 use sha2::{Digest, Sha256};
 use utmos_core::{signing::NonceUse, time::Timestamp};
 
@@ -44,7 +46,8 @@ pub(super) fn record(id: &RingId, nonce: &NonceUse) -> [u8; RECORD_BYTES] {
     bytes
 }
 
-/// Which ring it is, and its records. `None` when it is none.
+/// Which ring it is, and its records, what expires last first: a nonce whose time was over may have been spent once more, and
+/// the later record of it counts. `None` when it is none.
 pub(super) fn read(bytes: &[u8]) -> Option<(RingId, Vec<NonceUse>)> {
     let (head, records) = bytes.split_at_checked(HEAD_BYTES)?;
     let (magic, id) = head.split_at(MAGIC.len());
@@ -53,7 +56,9 @@ pub(super) fn read(bytes: &[u8]) -> Option<(RingId, Vec<NonceUse>)> {
     }
     let id = id.try_into().ok()?;
     let found = records.chunks_exact(RECORD_BYTES).filter_map(|bytes| read_record(&id, bytes));
-    Some((id, found.collect()))
+    let mut found: Vec<_> = found.collect();
+    found.sort_by_key(|nonce| Reverse(nonce.expires_at));
+    Some((id, found))
 }
 
 /// One that was written in part is none: it was not answered.
