@@ -62,7 +62,7 @@ codes! {
     UnsupportedCommand = "UNSUPPORTED_COMMAND", BAD_REQUEST, "The method is not in the catalogue", "Take a `command_type` from `GET /api/v1/open/catalog/dji/methods`.", "No: it will be refused again.";
     Unauthorized = "UNAUTHORIZED", UNAUTHORIZED, "The request is not signed, or the credential does not work", "Send the four signing headers; ask the tenant's administrator if the credential is disabled or expired.", "Only after mending it.";
     SignatureInvalid = "SIGNATURE_INVALID", UNAUTHORIZED, "The signature does not match", "Compare `details` with the string you signed, and check the API id and key.", "Only after mending it.";
-    TimestampExpired = "TIMESTAMP_EXPIRED", UNAUTHORIZED, "The timestamp is too far from the server's clock", "Set the clock of the caller; sign again with the present time.", "Yes, signed anew.";
+    TimestampExpired = "TIMESTAMP_EXPIRED", UNAUTHORIZED, "The timestamp is too far from the server's clock", "Set the clock of the caller; sign again with the present time. Where `Retry-After` is given, the clock is right and the server's machine went down: sign again after so many seconds.", "Yes, signed anew.";
     NonceReplayed = "NONCE_REPLAYED", UNAUTHORIZED, "The nonce was used before", "Use a new nonce for every request, also for a repeated one.", "Yes, with a new nonce; a command is not sent twice under the same idempotency key.";
     PermissionDenied = "PERMISSION_DENIED", FORBIDDEN, "The credential may not do this", "Ask for a credential with the permission that `details` names.", "No.";
     ObjectPolicyDenied = "OBJECT_POLICY_DENIED", FORBIDDEN, "The object policy does not allow this", "Ask the tenant's administrator for a resource that covers the object.", "No.";

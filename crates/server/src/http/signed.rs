@@ -240,18 +240,22 @@ async fn spend_to_read(app: &App, caller: &Caller) -> Result<(), Problem> {
     match app.store.spend_nonce_to_read(caller.nonce(), caller.times()).await {
         Ok(ReadNonce::Spent) => Ok(()),
         Ok(ReadNonce::Replayed) => Err(replayed()),
-        Ok(ReadNonce::Unclear { up_to }) => Err(unclear(up_to)),
+        Ok(ReadNonce::Unclear { up_to }) => Err(unclear(caller.times().signed_at, up_to)),
         Err(error) => Err(Problem::store(&error)),
     }
 }
 
-fn unclear(up_to: Timestamp) -> Problem {
-    let message = format!(
-        "the machine went down unexpectedly, and which requests that only read and were signed up to {up_to} were answered before is not known any more; nothing was done: sign it again"
-    );
+/// The wait is by the caller's clock, which is what it signs by, and which may differ from the server's.
+fn unclear(signed_at: Timestamp, up_to: Timestamp) -> Problem {
     let after = up_to.as_millis().div_euclid(1000);
+    let wait = after.saturating_add(1).saturating_sub(signed_at.as_millis().div_euclid(1000));
+    let seconds = u32::try_from(wait.max(1)).unwrap_or(u32::MAX);
+    let message = format!(
+        "the machine went down unexpectedly, and which requests that only read and were signed around then, up to {up_to}, were answered before is not known any more; nothing was done: sign it again in {seconds} s"
+    );
     Problem::new(Code::TimestampExpired, message)
         .with(Detail::new("header:X-Api-Timestamp", format!("must be greater than {after}")))
+        .retry_after(seconds)
 }
 
 /// The refusal of a nonce.
@@ -366,6 +370,18 @@ async fn pass_over(body: &mut Body) {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+
+    #[test]
+    fn who_is_refused_for_a_power_cut_is_told_when_to_sign_again() {
+        let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
+        for (signed_at, wait) in [(at(1_000), 11), (at(1_010), 1), (at(970), 41)] {
+            let problem = unclear(signed_at, at(1_010));
+            assert_eq!(problem.retry_after_seconds, Some(wait), "{problem:?}");
+            assert!(problem.message.ends_with(&format!("sign it again in {wait} s")));
+            let signed_then = signed_at.plus(Duration::from_secs(wait.into()));
+            assert!(signed_then > at(1_010) && signed_then <= at(1_011));
+        }
+    }
 
     #[test]
     fn only_json_in_utf_8_is_json() {
