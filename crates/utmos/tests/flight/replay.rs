@@ -1,7 +1,7 @@
 //! A captured request is refused when it comes again, whatever becomes of the server that answered it.
 
 use reqwest::{Method, RequestBuilder, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     api::{COMMANDS, command, send},
@@ -49,13 +49,23 @@ async fn what_was_answered_before_a_kill_or_a_power_cut_is_refused_after_it() {
     std::fs::remove_file(place.data_dir().join("utmos.sqlite.nonces")).unwrap();
     process = place.spawn(None).await;
     for request in &all {
-        // Of most the database knows.
-        let (status, code) = again(request).await;
-        assert_eq!(status, StatusCode::UNAUTHORIZED, "{code}");
+        // The earlier ones are in the database.
+        let answer = again(request).await;
+        let codes = ["TIMESTAMP_EXPIRED", "NONCE_REPLAYED"];
+        assert!(answer.0 == StatusCode::UNAUTHORIZED && codes.contains(&&*answer.1), "{answer:?}");
     }
-    let answer = api.get(DEVICES).await;
-    assert_eq!(answer.code(), "TIMESTAMP_EXPIRED", "it may be one of them: {answer:?}");
-    assert_eq!(answer.body["details"][0]["field"], "header:X-Api-Timestamp");
+    // Whoever signed around the last answer, however long ago that is by now: it may be one of them.
+    let mut told = Vec::new();
+    for off in (-100..=0).step_by(5) {
+        let answer = api.ahead(off).signed(Method::GET, DEVICES, None).send().await.unwrap();
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            told.push(answer.headers()["Retry-After"].to_str().unwrap().parse::<u64>().unwrap());
+            let body: Value = answer.json().await.unwrap();
+            assert_eq!(body["code"], "TIMESTAMP_EXPIRED");
+            assert_eq!(body["details"][0]["field"], "header:X-Api-Timestamp");
+        }
+    }
+    assert!((1..=9).contains(&told.len()) && told.iter().all(|wait| *wait <= 41), "{told:?}");
     // Whoever signs later is let in, and what acts was never in doubt.
     assert_eq!(api.ahead(12).get(DEVICES).await.status, StatusCode::OK);
     assert_eq!(again(&acting).await, refused("NONCE_REPLAYED"));
@@ -67,4 +77,24 @@ async fn what_was_answered_before_a_kill_or_a_power_cut_is_refused_after_it() {
     std::fs::remove_file(place.data_dir().join("utmos.sqlite.nonces")).unwrap();
     let _process = place.spawn(None).await;
     assert_eq!(api.ahead(13).get(DEVICES).await.status, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_knows_to_be_answered_is_not_taken_to_postgresql() {
+    let place = Place::new().await;
+    let process = place.spawn(None).await;
+    assert_eq!(place.api().get(DEVICES).await.status, StatusCode::OK);
+    process.kill().await;
+    std::fs::remove_file(place.data_dir().join("utmos.sqlite.nonces")).unwrap();
+    // Asked twice: the first time must not make it forget.
+    for _ in 0..2 {
+        let mut import = place.utmos(&["store", "import"]);
+        for assignment in place.assignments() {
+            import.args(["--set", &assignment]);
+        }
+        import.args(["--set", "store.url=postgres://nobody@127.0.0.1:1/none"]);
+        let done = import.output().unwrap();
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert!(!done.status.success() && said.contains("import after"), "{said}");
+    }
 }

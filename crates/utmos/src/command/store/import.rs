@@ -4,7 +4,10 @@ use std::{io::IsTerminal, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use tokio::time::Instant;
-use utmos_core::time::Clock;
+use utmos_core::{
+    ports::RegistryStore,
+    time::{Clock, Timestamp},
+};
 use utmos_server::{clock::SystemClock, config::Config};
 use utmos_store::{Import, JournalledStore, MasterKey, SqliteConfig, SqliteStore};
 
@@ -58,7 +61,38 @@ async fn settled(from: &Path, key: &MasterKey) -> anyhow::Result<JournalledStore
         format!("the journal of emergencies {} cannot be used; stop the server", journal.display())
     })?;
     // With what it had answered before it was on the disk.
-    store.read_quickly(SystemClock::new().boot()).await?;
+    let clock = SystemClock::new();
+    store.read_quickly(clock.boot()).await?;
+    let skews = store.credentials().await?.into_iter().map(|one| one.allowed_clock_skew);
+    let forgotten = store.reads_refused_up_to();
+    if let Some(until) = waits_until(forgotten, skews.max().unwrap_or_default(), clock.now().wall) {
+        store.close().await;
+        bail!(
+            "the machine went down unexpectedly, and requests that only read and were signed around then may have been answered without a trace in {}; PostgreSQL would answer them again: import after {until}, when their timestamps are too old",
+            from.display()
+        );
+    }
     journalled.settle().await.context("emergencies of an earlier run cannot be put on record")?;
     Ok(journalled)
+}
+
+/// Until when somebody may send again what was signed up to `forgotten`, if that is not over.
+fn waits_until(forgotten: Option<Timestamp>, skew: Duration, now: Timestamp) -> Option<Timestamp> {
+    forgotten.map(|up_to| up_to.plus(skew)).filter(|until| now <= *until)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_forgotten_must_be_too_old_to_be_sent_again() {
+        let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
+        let skew = Duration::from_secs(300);
+        assert_eq!(waits_until(None, skew, at(1_000)), None);
+        assert_eq!(waits_until(Some(at(700)), skew, at(1_000)), Some(at(1_000)));
+        assert_eq!(waits_until(Some(at(699)), skew, at(1_000)), None);
+        // The clock was ahead then.
+        assert_eq!(waits_until(Some(at(9_000)), skew, at(1_000)), Some(at(9_300)));
+    }
 }
