@@ -2,8 +2,9 @@
 
 use std::{ffi::OsStr, io::Write};
 
-/// Set to 1 where everything can be tried, as in continuous integration: what would be left out fails there.
-const NOTHING_IS_SKIPPED: &str = "UTMOS_TESTS_SKIP_NOTHING";
+/// Set to 1 where everything can be tried, as in continuous integration: what would be left out fails there. Not one of the
+/// names that the program takes for its configuration, which it inherits.
+const NOTHING_IS_SKIPPED: &str = "TESTS_SKIP_NOTHING";
 
 /// Something that is left out here, told where nobody can miss it in the output of the test.
 pub fn skipped(what: &str, why: &str) {
