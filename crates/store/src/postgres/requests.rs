@@ -82,7 +82,7 @@ const COUNT: &str = "
     INSERT INTO device_request_counts AS c (tenant, n) SELECT * FROM unnest($1::uuid[], $2::bigint[])
     ON CONFLICT (tenant) DO UPDATE SET n = c.n + excluded.n RETURNING c.tenant, c.n";
 const HEAVIEST: &str = "
-    SELECT gateway FROM device_requests WHERE tenant = $1
+    SELECT gateway, count(*) AS has FROM device_requests WHERE tenant = $1
     GROUP BY gateway ORDER BY count(*) DESC, min(id::text) LIMIT 1";
 const DELETE_OF_GATEWAY: &str = "
     DELETE FROM device_requests WHERE id IN (
@@ -366,13 +366,17 @@ async fn make_room(tx: &Transaction<'_>, added: &BTreeMap<Uuid, i64>) -> Result<
         let some = too_many - 1 + i64::from(REQUESTS_TRIMMED);
         let mut gone = 0;
         for row in select(tx, HEAVIEST, &[&tenant]).await? {
-            let heaviest: String = Cells::new(&row, "device_requests").get("gateway")?;
-            let more = execute(tx, DELETE_OF_GATEWAY, &[&tenant, &heaviest, &some]).await?;
-            gone += i64::try_from(more).unwrap_or(0);
+            let mut cells = Cells::new(&row, "device_requests");
+            let (heaviest, has): (String, i64) = (cells.get("gateway")?, cells.get("has")?);
+            if has >= 2 * some {
+                let more = execute(tx, DELETE_OF_GATEWAY, &[&tenant, &heaviest, &some]).await?;
+                gone += i64::try_from(more).unwrap_or(0);
+            }
         }
-        for sql in [DELETE_DONE, DELETE_OLDEST] {
+        // Where nobody has many more than others it is everybody's oldest.
+        for (sql, most) in [(DELETE_DONE, some), (DELETE_OLDEST, too_many)] {
             if gone < too_many {
-                let more = execute(tx, sql, &[&tenant, &(too_many - gone)]).await?;
+                let more = execute(tx, sql, &[&tenant, &(most - gone)]).await?;
                 gone += i64::try_from(more).unwrap_or(0);
             }
         }

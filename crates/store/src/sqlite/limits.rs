@@ -13,7 +13,7 @@ pub const UNMATCHED_PER_TENANT_MAX: u32 = 1000;
 /// Device requests on record per tenant. Beyond, those go of the gateway that has most on record: the oldest that nobody has to
 /// look after.
 pub const REQUESTS_PER_TENANT_MAX: u32 = 10_000;
-/// So many go at once, since it takes a look at all to see which gateway that is.
+/// So many go at once, since it takes a look at all to see which gateway that is: of it where it has twice as many, else of all.
 pub(crate) const REQUESTS_TRIMMED: u32 = 64;
 /// Rules for device requests per tenant.
 pub const RULES_PER_TENANT_MAX: u32 = 1000;

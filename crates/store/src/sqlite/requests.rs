@@ -43,7 +43,7 @@ pub(super) const SELECT_IN_CARE: &str = select!(
     "INDEXED BY device_requests_in_care WHERE r.needs_care = 1 AND r.id > ?1 ORDER BY r.id LIMIT ?2"
 );
 pub(super) const HEAVIEST: &str = "
-    SELECT gateway FROM device_requests INDEXED BY device_requests_by_gateway
+    SELECT gateway, count(*) FROM device_requests INDEXED BY device_requests_by_gateway
     WHERE tenant = ?1 GROUP BY gateway ORDER BY count(*) DESC, min(id) LIMIT 1";
 pub(super) const DELETE_OF_GATEWAY: &str = "
     DELETE FROM device_requests WHERE row IN (SELECT row FROM device_requests INDEXED BY device_requests_by_gateway
@@ -166,14 +166,19 @@ fn make_room(batch: &Batch<'_>, tenant: TenantId) -> Result<(), Fault> {
     if too_many <= 0 {
         return Ok(());
     }
-    let heaviest: String =
-        batch.statement(HEAVIEST)?.query_row(params![tenant], |row| row.get(0))?;
+    let (heaviest, has): (String, i64) = batch
+        .statement(HEAVIEST)?
+        .query_row(params![tenant], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let some = too_many - 1 + i64::from(REQUESTS_TRIMMED);
-    let gone = batch.execute(DELETE_OF_GATEWAY, params![tenant, heaviest, some])?;
-    let mut gone = i64::try_from(gone).unwrap_or(0);
-    for sql in [DELETE_DONE, DELETE_OLDEST] {
+    let mut gone = 0;
+    if has >= 2 * some {
+        let of_it = batch.execute(DELETE_OF_GATEWAY, params![tenant, heaviest, some])?;
+        gone = i64::try_from(of_it).unwrap_or(0);
+    }
+    // Where nobody has many more than others it is everybody's oldest.
+    for (sql, most) in [(DELETE_DONE, some), (DELETE_OLDEST, too_many)] {
         if gone < too_many {
-            let more = batch.execute(sql, params![tenant, too_many - gone])?;
+            let more = batch.execute(sql, params![tenant, most - gone])?;
             gone += i64::try_from(more).unwrap_or(0);
         }
     }

@@ -49,6 +49,7 @@ macro_rules! full_contract_tests {
             a_request_with_the_key_of_another_is_that_one,
             requests_are_listed_newest_first_by_device_state_and_type_and_by_care,
             of_who_asks_most_the_oldest_that_are_done_go_and_none_that_waits,
+            where_all_ask_alike_the_oldest_of_all_go,
             rules_are_set_replaced_taken_back_and_counted,
             a_task_is_found_by_its_newest_command_that_may_have_left,
         ]);

@@ -202,6 +202,38 @@ pub async fn of_who_asks_most_the_oldest_that_are_done_go_and_none_that_waits(
     assert!(is_there(1_200, 1_200).await);
 }
 
+pub async fn where_all_ask_alike_the_oldest_of_all_go(place: &dyn FullPlace) {
+    let store = place.open_full().await;
+    let most = u64::from(REQUESTS_PER_TENANT_MAX);
+    for chunk in (1..=most + 1).collect::<Vec<_>>().chunks(512) {
+        let keeping: JoinSet<_> = chunk
+            .iter()
+            .map(|number| {
+                let name = format!("D{}", number % 500);
+                let asked = Asked {
+                    gateway: gateway(&name),
+                    device: sn(&name),
+                    ..asked(i64::try_from(*number).unwrap(), *number)
+                };
+                let request = Arc::new(DeviceRequest::answered(Arc::new(asked), reply()));
+                let store = store.clone();
+                async move { store.keep_request(request).await }
+            })
+            .collect();
+        for kept in keeping.join_all().await {
+            assert_eq!(kept.unwrap(), RequestKept::New);
+        }
+    }
+    let is_there = async |number: u64| {
+        let millis = i64::try_from(number).unwrap();
+        store.request(DeviceRequestId::new(id(millis, number))).await.unwrap().is_some()
+    };
+    assert!(!is_there(1).await, "it is the oldest");
+    assert!(is_there(most + 1).await && is_there(most / 2).await);
+    // The same gateway's as the newest, and older than half of all.
+    assert!(is_there(501).await);
+}
+
 pub async fn rules_are_set_replaced_taken_back_and_counted(place: &dyn FullPlace) {
     let store = place.open_full().await;
     let scope = |request_type: &str, device: Option<&str>| Scope {
