@@ -163,6 +163,8 @@ struct Held {
 /// A device that counts before it is on record.
 struct Joining {
     device: Device,
+    /// Behind which it came.
+    gateway: GatewaySn,
     /// Whether the store has said what became of it: from then on its list is the truth.
     is_settled: bool,
 }
@@ -395,7 +397,8 @@ impl Directory {
         let new: Vec<Device> =
             unknown.filter_map(|sub| held.registry.device(&sub.sn).cloned()).collect();
         for device in &new {
-            let joining = Joining { device: device.clone(), is_settled: false };
+            let joining =
+                Joining { device: device.clone(), gateway: gateway.clone(), is_settled: false };
             held.joining.insert(device.sn.clone(), joining);
         }
         Report { change, left_out, new }
@@ -417,21 +420,26 @@ impl Directory {
     /// When it could not be stored. It counts in memory all the same, and is stored with [`Directory::follow`].
     pub async fn keep_topology(&self, gateway: &GatewaySn) -> Result<(), StoreError> {
         let _keeping = self.keeping.lock().await;
-        let (new, subs) = {
+        let (new, lost, subs) = {
             let mut held = self.write();
             held.unsaved.remove(gateway);
-            if held.registry.tenant_of(gateway).is_none() {
-                return Ok(());
-            }
             let subs = held.registry.known_sub_devices(gateway).to_vec();
-            let joining = subs.iter().filter_map(|sub| held.joining.get(&sub.sn));
-            let new = joining.filter(|one| !one.is_settled).map(|one| one.device.clone());
-            (new.collect::<Vec<Device>>(), subs)
+            let tenant = held.registry.tenant_of(gateway).filter(|_| !subs.is_empty());
+            // All that came behind it, also what stands there no more.
+            let joining = held.joining.values();
+            let joining = joining.filter(|one| !one.is_settled && one.gateway == *gateway);
+            // Its gateway is another's by now: then it is not this one's to have.
+            let (new, lost): (Vec<Device>, Vec<Device>) = joining
+                .map(|one| one.device.clone())
+                .partition(|device| Some(device.tenant) == tenant);
+            (new, lost, tenant.map(|_| subs))
         };
-        if subs.is_empty() {
-            return Ok(());
-        }
-        let names: Vec<DeviceSn> = new.iter().map(|device| device.sn.clone()).collect();
+        let names = |devices: &[Device]| -> Vec<DeviceSn> {
+            devices.iter().map(|device| device.sn.clone()).collect()
+        };
+        self.settle(&names(&lost));
+        let Some(subs) = subs else { return Ok(()) };
+        let names = names(&new);
         let kept = self.store.put_topology(gateway, new, subs).await;
         match kept {
             Ok(()) => self.settle(&names),
@@ -581,7 +589,8 @@ mod tests {
         let joins = |held: &mut Held, sn: &str| {
             let device = Device { kind: DeviceKind::Aircraft, ..device(sn, 1, b"") };
             held.registry.put(device.clone());
-            held.joining.insert(device.sn.clone(), Joining { device, is_settled: false });
+            let gateway = DeviceSn::parse("DOCK").unwrap().to_gateway();
+            held.joining.insert(device.sn.clone(), Joining { device, gateway, is_settled: false });
         };
         joins(&mut held, "AIR-1");
         joins(&mut held, "AIR-2");

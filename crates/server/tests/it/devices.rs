@@ -168,9 +168,19 @@ async fn a_topology_that_could_not_be_stored_is_stored_later_and_its_aircraft_is
     // The registry changes, and what is not on record yet stays.
     app.other_tenant("second", "DOCK-9").await;
     assert_eq!(known().await, StatusCode::OK);
-    // An equal report is no news, and needs not be: it is stored by itself.
+    // An equal report is no news, and needs not be: it is stored by itself. So is what stands there no more by then.
     dock.publish("sys/product/DOCK-1/status", &body).await;
+    let mut other = body.clone();
+    other["data"]["sub_devices"][0]["sn"] = json!("AIR-2");
+    dock.publish("sys/product/DOCK-1/status", &other).await;
+    let changed = async {
+        while app.api.get("/api/v1/open/devices/AIR-2").await.status != StatusCode::OK {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, changed).await.expect("the other aircraft is known");
     app.unwell.refuse(false);
+    kept(&app, "AIR-2").await;
     kept(&app, "AIR-1").await;
     let stored = async {
         while app.store.topologies().await.unwrap().is_empty() {
