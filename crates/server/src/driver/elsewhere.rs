@@ -63,8 +63,10 @@ impl Driver {
                 // One answer is enough.
                 let Some(answer) = said_of(&command, heard).into_iter().next() else { continue };
                 let id = command.spec.id;
-                self.inner.decide_elsewhere(id, &answer).await?;
-                tracing::info!(command.id = %id, "put the answer to a command of another server on record");
+                let put = self.inner.decide_elsewhere_if(id, &answer, is_unanswered).await?;
+                if put.is_some_and(|(_, has_moved)| has_moved) {
+                    tracing::info!(command.id = %id, "put the answer to a command of another server on record");
+                }
             }
         }
         Ok(())
@@ -259,6 +261,17 @@ impl Inner {
                 |command: &Command| self.is_to_resume(command) || own.contains(&command.spec.id);
             found.extend(page.into_iter().filter(is_found));
         }
+        // What was handed on comes by that, also while its gateway is being taken: all that was accepted here was so before
+        // anything was handed on, and all that is found was so before that. Read after the pages, for whatever is in these.
+        let handed = self.holdings.handed().await?;
+        let handed: BTreeSet<CommandId> =
+            handed.iter().filter(|one| !one.urgent).map(|one| one.id).collect();
+        found.retain(|command| {
+            let id = command.spec.id;
+            // What was begun already has its place.
+            let waits = command.life.phase == Phase::Waiting;
+            !waits || !handed.contains(&id) || own.contains(&id)
+        });
         // Read last: one that was accepted since the pages were read is not taken for that of nobody.
         let elsewhere = self.holdings.emergencies_elsewhere().await?;
         found.retain(|command| self.is_to_keep(command, &elsewhere));
@@ -418,9 +431,22 @@ impl Inner {
         id: CommandId,
         input: &Input,
     ) -> Result<Option<(Arc<Command>, bool)>, StoreError> {
+        self.decide_elsewhere_if(id, input, |_| true).await
+    }
+
+    /// The same, as long as the command still `needs` the input: several servers may have heard it.
+    async fn decide_elsewhere_if(
+        self: &Arc<Self>,
+        id: CommandId,
+        input: &Input,
+        needs: impl Fn(&Command) -> bool,
+    ) -> Result<Option<(Arc<Command>, bool)>, StoreError> {
         loop {
             let Some(command) = self.store.command(id).await? else { return Ok(None) };
             let mut command = self.in_this_boot(command);
+            if !needs(&command) {
+                return Ok(Some((Arc::new(command), false)));
+            }
             let Some(folded) = decide_all(&command, [input], self.moment()) else {
                 return Ok(Some((Arc::new(command), false)));
             };
@@ -448,7 +474,7 @@ impl Inner {
         let id = command.spec.id;
         if is_unanswered(command)
             && let Some(answer) = inputs.iter().find(|it| matches!(it, Input::Reply(_)))
-            && let Err(error) = self.decide_elsewhere(id, answer).await
+            && let Err(error) = self.decide_elsewhere_if(id, answer, is_unanswered).await
         {
             tracing::error!(command.id = %id, %error, "could not keep an answer to a command of another server");
         }
@@ -469,12 +495,15 @@ fn is_unanswered(command: &Command) -> bool {
     }
 }
 
-/// The answers among what was missed that this open command has not had.
+/// The answers among what was missed that this open command has not had. Only its own gateway can give one: on a broker that
+/// lets anybody speak for others the rest is forged.
 fn said_of(command: &Command, missed: &[MissedWord]) -> Vec<Input> {
     let is_open = is_unanswered(command);
     let own = |missed: &MissedWord| match &missed.word {
         Word::Reply(id, reply)
-            if *id == command.spec.id && missed.tenant == command.spec.tenant =>
+            if *id == command.spec.id
+                && missed.tenant == command.spec.tenant
+                && reply.gateway == command.spec.gateway =>
         {
             Some(Input::Reply(reply.clone()))
         }

@@ -18,7 +18,7 @@ use utmos_core::{
     id::CommandId,
     ports::{Joined, ReplicaStore, StoreError},
     replica::{
-        BEAT_WAIT, Fitness, InstanceId, LEASE, Member, News, ReplicaId, Roll, Shard, Share,
+        BEAT_WAIT, Fitness, Handed, InstanceId, LEASE, Member, News, ReplicaId, Roll, Shard, Share,
         Silences, UNFIT_WAIT, Unfitness, clock_off,
     },
     time::{Clock, Mono, Now},
@@ -40,6 +40,8 @@ const WATCH_WAIT: Duration = Duration::from_secs(1);
 const ALONE_LOOK_WAIT: Duration = Duration::from_secs(1);
 /// How long whoever holds a gateway has to put an answer on record before others do.
 const OWN_CHANCE: Duration = Duration::from_secs(1);
+/// How often answers are looked for after a server is gone, [`OWN_CHANCE`] apart.
+const ANSWER_LOOKS: u32 = 6;
 /// How long before a server was known to be gone an answer may have come that it could not save.
 const ANSWERS_SINCE: Duration = Duration::from_secs(30);
 /// How long a start waits for its part of the gateways.
@@ -559,8 +561,12 @@ impl Membership {
                     let meanwhile = owed.iter().flat_map(|it| self.parts.missed.after(*it, before));
                     self.parts.driver.hear_of_jobs(&meanwhile.collect::<Vec<_>>());
                     owed.iter().for_each(|shard| self.parts.missed.forget(*shard));
-                    let owed: Vec<Shard> = owed.into_iter().collect();
-                    self.parts.holdings.hold(&owed);
+                    {
+                        // One that went away and came back meanwhile is owed anew: others may have accepted in between.
+                        let state = self.lock();
+                        let owed: Vec<Shard> = owed.difference(&state.owed).copied().collect();
+                        self.parts.holdings.hold(&owed);
+                    }
                     self.parts.driver.link_is_up();
                     self.taken_over.notify_one();
                     if adopted.open > 0 {
@@ -583,7 +589,11 @@ impl Membership {
         self.lock().unreadable.retain(|id| handed.iter().any(|one| one.id == *id));
         let (mut taken, mut urgent) = (Vec::new(), Vec::new());
         let mut failed = None;
-        'all: for some in handed.chunks(READ_PAGE) {
+        // An emergency is behind nothing.
+        let (first, then): (Vec<Handed>, Vec<Handed>) =
+            handed.into_iter().partition(|one| one.urgent);
+        let parts = std::iter::once(first.as_slice()).chain(then.chunks(READ_PAGE));
+        'all: for some in parts {
             let mut read = match self.parts.driver.read_handed(some).await {
                 Ok(read) => read,
                 Err(error) => {
@@ -632,8 +642,21 @@ impl Membership {
     /// it came: what was heard here of the gateways of others is put on record, where that has not been done.
     async fn look_for_answers(&self) {
         let MembershipParts { holdings, missed, driver, clock, .. } = &self.parts;
+        // Who comes back at once under the same name still has to find its answers, and misses what is said until it listens.
+        let mut looks = 0;
         loop {
-            self.gone.notified().await;
+            match looks {
+                0 => {
+                    self.gone.notified().await;
+                    looks = ANSWER_LOOKS;
+                }
+                _ => {
+                    tokio::select! {
+                        () = self.gone.notified() => looks = ANSWER_LOOKS,
+                        () = tokio::time::sleep(OWN_CHANCE) => looks -= 1,
+                    }
+                }
+            }
             let (held, now) = (holdings.held(), clock.now().mono);
             let others = Shard::all().filter(|shard| !held.contains(shard));
             let heard: Vec<_> = others
@@ -642,8 +665,7 @@ impl Membership {
                 .collect();
             if let Err(error) = driver.put_on_record(&heard).await {
                 tracing::debug!(%error, "could not look for answers to commands of a server that is gone");
-                tokio::time::sleep(OWN_CHANCE).await;
-                self.gone.notify_one();
+                looks = ANSWER_LOOKS;
             }
         }
     }

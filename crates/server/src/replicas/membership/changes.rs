@@ -85,7 +85,11 @@ impl Membership {
     }
 
     pub(super) fn drop_shards(&self, shards: &[Shard]) {
-        self.lock().owed.retain(|shard| !shards.contains(shard));
+        {
+            let mut state = self.lock();
+            state.owed.retain(|shard| !shards.contains(shard));
+            state.from_the_start.retain(|shard| !shards.contains(shard));
+        }
         self.parts.holdings.let_go(shards);
         self.parts.driver.let_go(|gateway| shards.contains(&Shard::of(gateway)));
     }
