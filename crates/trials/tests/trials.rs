@@ -134,9 +134,12 @@ const GUARDS: [(&str, Guard); 16] = [
         "an-unreadable-line-after-the-journal-was-emptied-in-part",
         Guard::Finds(Mutation::JournalForgottenOnRestart),
     ),
-    ("copies-while-the-store-was-slow", Guard::Finds(Mutation::NoJournal)),
+    ("copies-while-the-store-was-slow", Guard::Finds(Mutation::AcceptBeforeDurable)),
     ("saves-of-old-emergencies-in-the-way-of-new-ones", Guard::Finds(Mutation::JournalNotSynced)),
-    ("saves-of-old-emergencies-in-the-way-of-new-ones-2", Guard::Finds(Mutation::NoJournal)),
+    (
+        "saves-of-old-emergencies-in-the-way-of-new-ones-2",
+        Guard::Finds(Mutation::OpenForgottenOnRestart),
+    ),
     (
         "the-end-of-a-job-behind-a-deadline-that-passed-while-the-store-failed",
         Guard::Finds(Mutation::JobEventsDropped),
