@@ -443,13 +443,13 @@ impl Directory {
         let kept = self.store.put_topology(gateway, new, subs).await;
         match kept {
             Ok(()) => self.settle(&names),
-            Err(_) => self.is_unsaved(gateway),
+            Err(_) => self.note_unsaved(gateway),
         }
         kept
     }
 
     /// What stands behind a gateway could not be stored, and is to be.
-    pub fn is_unsaved(&self, gateway: &GatewaySn) {
+    pub fn note_unsaved(&self, gateway: &GatewaySn) {
         self.write().unsaved.insert(gateway.clone());
     }
 

@@ -149,7 +149,7 @@ impl Driver {
 
     /// Another server accepted a command for a gateway that is ours, whose devices may have `missed` somebody to hear them;
     /// `read` is the command, where it was read just now. Answers whether it is seen to: while what is open of its gateway is
-    /// not in care it comes by being found with that, in its order, and not before.
+    /// not in care, or goes to another server, it stays handed on.
     ///
     /// # Errors
     /// When the store cannot be read.

@@ -51,7 +51,7 @@ impl Link {
                 });
                 match (is_ours, is_taken) {
                     (true, true) => {}
-                    (true, false) => self.parts.directory.is_unsaved(&topology.gateway),
+                    (true, false) => self.parts.directory.note_unsaved(&topology.gateway),
                     // It is another's to keep.
                     (false, _) => self.parts.directory.settle(&new),
                 }

@@ -351,8 +351,8 @@ async fn insert(
     rows.iter().map(id).collect()
 }
 
-/// Counts what came, and lets the oldest go that nobody has to look after, of the gateway that has most; others only where it
-/// has none.
+/// Counts what came, and lets the oldest go that nobody has to look after: of the gateway that has most, where it has many, else of
+/// all; one that somebody has to look after only where there is no other.
 async fn make_room(tx: &Transaction<'_>, added: &BTreeMap<Uuid, i64>) -> Result<(), Fault> {
     let tenants: Vec<Uuid> = added.keys().copied().collect();
     let numbers: Vec<i64> = added.values().copied().collect();

@@ -10,8 +10,8 @@ pub const EVIDENCE_BYTES_MAX: usize = 16 * 1024;
 pub(crate) const EVIDENCE_HEAD_BYTES: usize = 4096;
 /// Messages that belong to nothing, per tenant, and of unknown tenants together; the oldest go first.
 pub const UNMATCHED_PER_TENANT_MAX: u32 = 1000;
-/// Device requests on record per tenant. Beyond, those go of the gateway that has most on record: the oldest that nobody has to
-/// look after.
+/// Device requests on record per tenant. Beyond, the oldest go that nobody has to look after: of the gateway that has most on
+/// record, where it has many, else of all.
 pub const REQUESTS_PER_TENANT_MAX: u32 = 10_000;
 /// So many go at once, since it takes a look at all to see which gateway that is: of it where it has twice as many, else of all.
 pub(crate) const REQUESTS_TRIMMED: u32 = 64;

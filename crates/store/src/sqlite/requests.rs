@@ -153,8 +153,8 @@ impl SealedRequest {
     }
 }
 
-/// Counts one more, and lets the oldest go that nobody has to look after, of the gateway that has most; others only where it has
-/// none.
+/// Counts one more, and lets the oldest go that nobody has to look after: of the gateway that has most, where it has many, else of
+/// all; one that somebody has to look after only where there is no other.
 fn make_room(batch: &Batch<'_>, tenant: TenantId) -> Result<(), Fault> {
     let tenant = *tenant.uuid().as_bytes();
     let sql = "INSERT INTO device_request_counts (tenant, n) VALUES (?1, 1)
