@@ -17,6 +17,7 @@ mod instructions;
 mod load;
 mod machine;
 mod measure;
+mod moment;
 mod paced;
 mod race;
 mod report;

@@ -13,7 +13,7 @@ use tokio::{
     runtime::{self, Handle, Runtime},
     sync::mpsc,
     task::JoinHandle,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, timeout},
 };
 use utmos_core::{id::GatewaySn, time::Clock};
 use utmos_dji::{
@@ -28,6 +28,7 @@ use utmos_sim::{BrokerAddress, DockConfig, Fleet, FleetConfig, Outcome, ReplyTim
 use super::{
     child::{Prepared, SEED},
     load::{self, Load, Site, Told, Until},
+    moment,
 };
 
 /// Longest to wait for the docks.
@@ -192,7 +193,7 @@ async fn send_emergencies(
     let mut client = site.connect().await?;
     let (mut sent, mut intended) = (Vec::new(), first);
     while intended < until {
-        sleep_until(intended).await;
+        moment::reach(intended).await;
         sent.push((client.send(&site.last_dock, EMERGENCY, "{}").await?, intended));
         intended += PACE * SENDERS;
     }

@@ -4,12 +4,12 @@
 use std::{sync::Arc, time::Duration};
 
 use hdrhistogram::Histogram;
-use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep_until},
-};
+use tokio::{task::JoinSet, time::Instant};
 
-use super::load::{self, Loaded, Site, Told};
+use super::{
+    load::{self, Loaded, Site, Told},
+    moment,
+};
 
 /// Clients that send in turn. At 2,000 a second one that waits 64 ms for an end holds up no other command.
 const SENDERS: u32 = 128;
@@ -49,7 +49,7 @@ async fn sender(
     let mut client = site.connect().await?;
     let (mut intended, mut n) = (first, number);
     while intended < until {
-        sleep_until(intended).await;
+        moment::reach(intended).await;
         let id = client.send_load(site.dock(n), n).await?;
         let end = Some(client.end_of(&id).await?);
         load::record(&mut times, intended.elapsed());

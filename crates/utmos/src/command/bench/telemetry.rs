@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use hdrhistogram::Histogram;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use self::live::Live;
 use super::{
@@ -17,6 +17,7 @@ use super::{
     docks::Judged,
     load::{self, Site},
     measure::Measure,
+    moment,
     report::{Report, Sample},
 };
 use crate::{open_files, output};
@@ -135,7 +136,7 @@ async fn command(
     let (mut times, mut judged, mut intended) = (load::times(), Judged::default(), first);
     let mut n = usize::try_from(number)?;
     while intended < until {
-        sleep_until(intended).await;
+        moment::reach(intended).await;
         let id = client.send(live.sn(n), "debug_mode_open", "{}").await?;
         let (status, code) = client.end_of(&id).await?;
         load::record(&mut times, intended.elapsed());
@@ -159,7 +160,7 @@ async fn read(
     let mut client = site.connect().await?;
     let (mut times, mut intended, mut n) = (load::times(), Instant::now(), 0);
     while intended < until {
-        sleep_until(intended).await;
+        moment::reach(intended).await;
         let path = format!("/api/v1/open/devices/{}/telemetry", live.sn(n));
         client.read(&path, None).await?;
         load::record(&mut times, intended.elapsed());

@@ -14,7 +14,7 @@ const LATE_MS: u64 = 600;
 const TOO_LATE_MS: u64 = 7_000;
 /// An answer that is large and yet taken.
 const LARGE_BYTES: usize = 60_000;
-const TOO_LARGE_BYTES: usize = 1024 * 1024;
+const TOO_LARGE_BYTES: usize = 2 * 1024 * 1024;
 /// How long a dock that loses its connection stays away.
 const AWAY_MS: u64 = 200;
 const STORM_MS: u64 = 300;

@@ -14,7 +14,7 @@ use super::judge::{Answer, Fate, Says, TAKEN_WAIT_MS};
 /// Longest that a gateway whose connection was lost is away, in milliseconds, as long as its broker is there.
 pub const BACK_WAIT_MS: i64 = 2_000;
 /// No answer is that large but one that is made so.
-const TOO_LARGE_BYTES: usize = 1 << 20;
+const TOO_LARGE_BYTES: usize = 2 << 20;
 
 /// Everything that passed, in the order it was told of.
 #[derive(Debug, Default)]

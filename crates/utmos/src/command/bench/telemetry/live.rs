@@ -28,7 +28,7 @@ use utmos_server::{clock::SystemClock, ids::SystemIds};
 use utmos_sim::DockConfig;
 
 use super::{MESSAGES_A_SECOND, osd};
-use crate::command::bench::load;
+use crate::command::bench::{load, moment};
 
 /// Docks that connect at once.
 const CONNECTING_MAX: usize = 32;
@@ -160,7 +160,7 @@ impl Live {
             if until <= intended {
                 break;
             }
-            sleep_until(intended).await;
+            moment::reach(intended).await;
             let tid = self.ids.random().to_string();
             let (told, answered) = oneshot::channel();
             lock(&self.ledger).asked.insert(tid.clone(), told);
