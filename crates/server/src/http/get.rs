@@ -47,29 +47,44 @@ pub async fn get_command(
     RawQuery(query): RawQuery,
     signed: Signed,
 ) -> Result<Json<CommandView>, Problem> {
-    signed
-        .reading(&app, Permission::CommandRead, async |caller| {
-            let mut query = Query::read(query.as_deref(), &["wait", "after_version"]);
-            let wait = query.take(
-                "wait",
-                "a whole number of seconds from 1 to 60",
-                between(1, WAIT_SECONDS_MAX),
-            );
-            let after = query.take("after_version", "a status_version", |text| {
-                text.parse().ok().map(StatusVersion)
-            });
-            query.finish()?;
-            let id = parse_id(&id)?;
-            let command = match wait {
-                None => find(&app, &caller, id).await?,
-                Some(seconds) => {
-                    let patience = Duration::from_secs(seconds as u64);
-                    changed(&app, &caller, id, after, patience).await?
-                }
-            };
-            Ok(Json(CommandView::of(&command, &app.catalogue)))
-        })
-        .await
+    let asked = Asked::read(query.as_deref());
+    let waits = asked.as_ref().is_ok_and(|asked| asked.patience.is_some());
+    let work = async |caller| {
+        let Asked { patience, after } = asked?;
+        let id = parse_id(&id)?;
+        let command = match patience {
+            None => find(&app, &caller, id).await?,
+            Some(patience) => changed(&app, &caller, id, after, patience).await?,
+        };
+        Ok(Json(CommandView::of(&command, &app.catalogue)))
+    };
+    match waits {
+        true => signed.waiting(&app, Permission::CommandRead, work).await,
+        false => signed.reading(&app, Permission::CommandRead, work).await,
+    }
+}
+
+/// What the query asks for.
+struct Asked {
+    /// How long the answer may be held.
+    patience: Option<Duration>,
+    /// What the caller has seen.
+    after: Option<StatusVersion>,
+}
+
+impl Asked {
+    fn read(query: Option<&str>) -> Result<Self, Problem> {
+        let mut query = Query::read(query, &["wait", "after_version"]);
+        let wait = query.take(
+            "wait",
+            "a whole number of seconds from 1 to 60",
+            between(1, WAIT_SECONDS_MAX),
+        );
+        let after = query
+            .take("after_version", "a status_version", |text| text.parse().ok().map(StatusVersion));
+        query.finish()?;
+        Ok(Self { patience: wait.map(|seconds| Duration::from_secs(seconds as u64)), after })
+    }
 }
 
 /// Reads a command id; what is none names no command.

@@ -123,11 +123,38 @@ impl Signed {
     where
         F: Future<Output = Result<T, Problem>>,
     {
+        self.beside(app, permission, spend_to_read, work).await
+    }
+
+    /// The same for what waits for something that is going to be stored: its nonce is stored in the same transactions, which
+    /// costs less than the quick way of those that wait for nothing.
+    pub async fn waiting<T, F>(
+        self,
+        app: &App,
+        permission: Permission,
+        work: impl FnOnce(Caller) -> F,
+    ) -> Result<T, Problem>
+    where
+        F: Future<Output = Result<T, Problem>>,
+    {
+        self.beside(app, permission, spend, work).await
+    }
+
+    async fn beside<T, F>(
+        self,
+        app: &App,
+        permission: Permission,
+        spend: impl AsyncFnOnce(&App, &Caller) -> Result<(), Problem>,
+        work: impl FnOnce(Caller) -> F,
+    ) -> Result<T, Problem>
+    where
+        F: Future<Output = Result<T, Problem>>,
+    {
         let Self { caller, body, .. } = self;
         // The answer may be long in coming.
         drop(body);
         allow(app, &caller)?;
-        let nonce = app.times.nonce.of(spend_to_read(app, &caller));
+        let nonce = app.times.nonce.of(spend(app, &caller));
         let permitted = permit(&caller, permission);
         let answer = async {
             permitted?;
