@@ -341,10 +341,10 @@ pub trait CommandStore: Send + Sync {
     /// Keeps a message that belongs to nothing; only the newest of a tenant are kept, to a named limit.
     async fn keep_unmatched(&self, unmatched: Unmatched) -> Result<(), StoreError>;
 
-    /// Messages of this tenant that belong to nothing, newest first, that come before `before` in that order.
+    /// Messages of this tenant, or of nobody's device (`None`), that belong to nothing, newest first, that come before `before` in that order.
     async fn unmatched_of(
         &self,
-        tenant: TenantId,
+        tenant: Option<TenantId>,
         before: Option<Uuid>,
         limit: usize,
     ) -> Result<Vec<Unmatched>, StoreError>;

@@ -636,7 +636,7 @@ impl CommandStore for JournalledStore {
 
     async fn unmatched_of(
         &self,
-        tenant: TenantId,
+        tenant: Option<TenantId>,
         before: Option<Uuid>,
         limit: usize,
     ) -> Result<Vec<Unmatched>, StoreError> {

@@ -360,7 +360,7 @@ impl CommandStore for PostgresStore {
 
     async fn unmatched_of(
         &self,
-        tenant: TenantId,
+        tenant: Option<TenantId>,
         before: Option<Uuid>,
         limit: usize,
     ) -> Result<Vec<Unmatched>, StoreError> {

@@ -359,7 +359,7 @@ impl CommandStore for SqliteStore {
 
     async fn unmatched_of(
         &self,
-        tenant: TenantId,
+        tenant: Option<TenantId>,
         before: Option<Uuid>,
         limit: usize,
     ) -> Result<Vec<Unmatched>, StoreError> {

@@ -345,7 +345,7 @@ impl CommandStore for TrialStore {
 
     async fn unmatched_of(
         &self,
-        _: TenantId,
+        _: Option<TenantId>,
         _: Option<Uuid>,
         _: usize,
     ) -> Result<Vec<Unmatched>, StoreError> {

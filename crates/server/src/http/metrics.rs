@@ -45,7 +45,7 @@ fn render(app: &App) -> String {
     let events = app.events.figures();
     let mut text = String::new();
     let (fleet, onboarding) = (app.fleet.figures(), app.onboarding.figures());
-    let counters: [(&str, &str, &AtomicU64); 34] = [
+    let counters: [(&str, &str, &AtomicU64); 35] = [
         ("commands_accepted", "Commands stored", &driver.accepted),
         ("commands_published", "Messages handed to the broker", &driver.published),
         ("commands_ended", "Commands that ended", &driver.ended),
@@ -75,6 +75,11 @@ fn render(app: &App) -> String {
         ("devices_bound", "Gateways that joined with a binding code", &onboarding.bound),
         ("bindings_refused", "Devices whose binding was refused", &onboarding.refused),
         ("uplink_answered", "Answers sent to devices", &link.answered),
+        (
+            "uplink_left_unanswered",
+            "Messages not answered because too many answers to their gateway were on their way",
+            &link.left_unanswered,
+        ),
         (
             "uplink_unanswered",
             "Requests of devices that nothing answers by itself",

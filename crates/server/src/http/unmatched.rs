@@ -73,7 +73,7 @@ pub async fn list_unmatched(
         .reading(&app, Permission::CommandRead, async |caller| {
             let page = read(query.as_deref())?;
             let (store, tenant) = (&app.store, caller.tenant());
-            let read = |before, most| store.unmatched_of(tenant, before, most);
+            let read = |before, most| store.unmatched_of(Some(tenant), before, most);
             let found = page.gather(|one| one.raw.len(), |last| last.id, read).await;
             let (found, next) = found.map_err(|error| Problem::store(&error))?;
             let next_cursor = next.map(|id| id.to_string());

@@ -1,105 +1,30 @@
 //! What the link has to do that may wait for the store, one thing after another beside the way in.
 //!
-//! The way in never waits for it: what finds no room is dropped and counted. Each gateway has a share of the room, and each
-//! tenant, so that one that floods us takes nothing from the others.
-
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+//! The way in never waits for it: what finds no room is dropped and counted.
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
-use utmos_core::id::{GatewaySn, TenantId};
 
-use crate::shares::Room;
-
-/// Chores that may wait in all, and the bytes of the messages they hold; tenants share both.
-const WAITING_MAX: usize = 8_192;
-const BYTES_MAX: usize = 128 * 1024 * 1024;
-/// Chores of one gateway that may wait, and the bytes of the messages they hold.
-const PER_GATEWAY_MAX: usize = 64;
-const BYTES_PER_GATEWAY_MAX: usize = 2 * 1024 * 1024;
+use super::allotments::{Allotments, MESSAGES_MAX, Whose};
 
 type Chore = BoxFuture<'static, ()>;
-
-/// Whose chore it is. `None` stands for those nobody knows.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Whose<'a> {
-    pub(super) tenant: Option<TenantId>,
-    pub(super) gateway: Option<&'a GatewaySn>,
-    /// How many tenants there are.
-    pub(super) tenants: usize,
-}
-
-/// What waits of one gateway.
-#[derive(Debug, Clone, Copy, Default)]
-struct Waiting {
-    chores: usize,
-    bytes: usize,
-}
-
-/// What waits. Pure.
-struct Shares {
-    gateways: BTreeMap<Option<GatewaySn>, Waiting>,
-    chores: Room<Option<TenantId>>,
-    bytes: Room<Option<TenantId>>,
-}
-
-impl Shares {
-    fn take(&mut self, whose: Whose<'_>, bytes: usize) -> bool {
-        let Whose { tenant, gateway, tenants } = whose;
-        // Nobody has a part as well.
-        let tenants = tenants + 1;
-        let waiting = self.gateways.get(&gateway.cloned()).copied().unwrap_or_default();
-        // Of a gateway, one message alone always finds room, however large.
-        let is_full = waiting.chores >= PER_GATEWAY_MAX
-            || (waiting.chores > 0 && waiting.bytes + bytes > BYTES_PER_GATEWAY_MAX);
-        if is_full || !self.chores.take(tenant, 1, tenants) {
-            return false;
-        }
-        if !self.bytes.take(tenant, bytes, tenants) {
-            self.chores.give_back(tenant, 1);
-            return false;
-        }
-        let waiting = Waiting { chores: waiting.chores + 1, bytes: waiting.bytes + bytes };
-        self.gateways.insert(gateway.cloned(), waiting);
-        true
-    }
-
-    fn give_back(&mut self, tenant: Option<TenantId>, gateway: &Option<GatewaySn>, bytes: usize) {
-        self.chores.give_back(tenant, 1);
-        self.bytes.give_back(tenant, bytes);
-        let Some(waiting) = self.gateways.get_mut(gateway) else { return };
-        waiting.chores -= 1;
-        waiting.bytes -= bytes;
-        if waiting.chores == 0 {
-            self.gateways.remove(gateway);
-        }
-    }
-}
 
 /// The chores that wait.
 pub(super) struct Chores {
     queue: mpsc::Sender<Chore>,
-    shares: Arc<Mutex<Shares>>,
+    allotments: Allotments,
 }
 
 impl Chores {
     /// Starts doing chores; ends when this is dropped.
     pub(super) fn start() -> Self {
-        let (queue, mut todo) = mpsc::channel::<Chore>(WAITING_MAX);
+        let (queue, mut todo) = mpsc::channel::<Chore>(MESSAGES_MAX);
         tokio::spawn(async move {
             while let Some(chore) = todo.recv().await {
                 chore.await;
             }
         });
-        let shares = Shares {
-            gateways: BTreeMap::new(),
-            chores: Room::new(WAITING_MAX),
-            bytes: Room::new(BYTES_MAX),
-        };
-        Self { queue, shares: Arc::new(Mutex::new(shares)) }
+        Self { queue, allotments: Allotments::default() }
     }
 
     /// Leaves something to be done in its turn that holds so many bytes of somebody's message. Answers whether there was
@@ -110,10 +35,10 @@ impl Chores {
         bytes: usize,
         chore: impl Future<Output = ()> + Send + 'static,
     ) -> bool {
-        let Some(share) = Share::take(&self.shares, whose, bytes) else { return false };
+        let Some(allotment) = self.allotments.take(whose, bytes) else { return false };
         let chore = async move {
             // Held until it is done, or thrown away.
-            let _share = share;
+            let _allotment = allotment;
             chore.await;
         };
         self.queue.try_send(Box::pin(chore)).is_ok()
@@ -125,32 +50,6 @@ impl Chores {
     }
 }
 
-/// A chore's part of the room.
-struct Share {
-    shares: Arc<Mutex<Shares>>,
-    tenant: Option<TenantId>,
-    gateway: Option<GatewaySn>,
-    bytes: usize,
-}
-
-impl Share {
-    fn take(shares: &Arc<Mutex<Shares>>, whose: Whose<'_>, bytes: usize) -> Option<Self> {
-        let Whose { tenant, gateway, .. } = whose;
-        let taken = lock(shares).take(whose, bytes);
-        taken.then(|| Self { shares: shares.clone(), tenant, gateway: gateway.cloned(), bytes })
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        lock(&self.shares).give_back(self.tenant, &self.gateway, self.bytes);
-    }
-}
-
-fn lock(shares: &Mutex<Shares>) -> MutexGuard<'_, Shares> {
-    shares.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -160,7 +59,12 @@ mod tests {
 
     use uuid::Uuid;
 
-    use super::*;
+    use utmos_core::id::{GatewaySn, TenantId};
+
+    use super::{
+        super::allotments::{BYTES_PER_GATEWAY_MAX, PER_GATEWAY_MAX},
+        *,
+    };
 
     fn of(tenant: u128, gateway: &GatewaySn) -> Whose<'_> {
         let tenant = Some(TenantId::new(Uuid::from_u128(tenant)));
@@ -171,11 +75,11 @@ mod tests {
     async fn a_tenant_of_many_gateways_takes_no_room_from_the_others() {
         let chores = Chores::start();
         let mut taken = 0;
-        for number in 0..2 * WAITING_MAX / PER_GATEWAY_MAX {
+        for number in 0..2 * MESSAGES_MAX / PER_GATEWAY_MAX {
             let gateway = GatewaySn::parse(&format!("LOUD-{number}")).unwrap();
             taken += (0..64).filter(|_| chores.add(of(1, &gateway), 10, pending())).count();
         }
-        assert_eq!(taken, WAITING_MAX / 2 + WAITING_MAX / 2 / 4);
+        assert_eq!(taken, MESSAGES_MAX / 2 + MESSAGES_MAX / 2 / 4);
         let quiet = GatewaySn::parse("QUIET").unwrap();
         assert!(chores.add(of(2, &quiet), 10, async {}));
         let nobody = Whose { tenant: None, gateway: None, tenants: 2 };

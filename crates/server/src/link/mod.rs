@@ -4,6 +4,7 @@
 //! Nothing a device sends may stop the link. What cannot be read, and what belongs to nothing, is counted and kept as
 //! evidence, at a bounded rate.
 
+mod allotments;
 mod chores;
 mod evidence;
 mod listener;
@@ -38,7 +39,8 @@ use utmos_dji::{
 use utmos_mqtt::{Inbound, Outlet, Publish};
 
 use self::{
-    chores::{Chores, Whose},
+    allotments::{Allotments, Whose},
+    chores::Chores,
     evidence::{About, Evidence, Stray},
     speaker::Speaker,
     strangers::Strangers,
@@ -108,6 +110,9 @@ pub struct Figures {
     pub forged: AtomicU64,
     /// Answers sent to devices.
     pub answered: AtomicU64,
+    /// Messages that were not answered, since their gateway or all of them together had more answers on their way than there
+    /// is room for: it asks again.
+    pub left_unanswered: AtomicU64,
     /// Evidence, late answers, topologies and what was said of open commands that found no room: its gateway said more
     /// than the store could take.
     pub dropped: AtomicU64,
@@ -120,6 +125,8 @@ pub struct Link {
     figures: Figures,
     tasks: TaskTracker,
     chores: Chores,
+    /// Answers that are on their way.
+    answering: Allotments,
     strangers: Mutex<Strangers>,
 }
 
@@ -129,8 +136,9 @@ impl Link {
     pub fn new(parts: LinkParts) -> Arc<Self> {
         let evidence = Evidence::new(parts.clock.clone(), parts.ids.clone());
         let (tasks, chores) = (TaskTracker::new(), Chores::start());
-        let (figures, strangers) = (Figures::default(), Mutex::default());
-        Arc::new(Self { parts, evidence, figures, tasks, chores, strangers })
+        let (figures, answering) = (Figures::default(), Allotments::default());
+        let strangers = Mutex::default();
+        Arc::new(Self { parts, evidence, figures, tasks, chores, answering, strangers })
     }
 
     /// Leaves something that needs the store to be done in its turn. Answers whether there was room for it.
@@ -141,12 +149,15 @@ impl Link {
         bytes: usize,
         chore: impl Future<Output = ()> + Send + 'static,
     ) -> bool {
-        let whose = Whose { tenant, gateway, tenants: self.parts.directory.tenants() };
-        let is_taken = self.chores.add(whose, bytes, chore);
+        let is_taken = self.chores.add(self.whose(tenant, gateway), bytes, chore);
         if !is_taken {
             Self::count(&self.figures.dropped);
         }
         is_taken
+    }
+
+    fn whose<'a>(&self, tenant: Option<TenantId>, gateway: Option<&'a GatewaySn>) -> Whose<'a> {
+        Whose { tenant, gateway, tenants: self.parts.directory.tenants() }
     }
 
     /// How many chores wait for the store.
@@ -313,7 +324,7 @@ impl Link {
         }
         let is_ours = self.parts.holdings.holds(&gateway);
         if is_ours {
-            self.acknowledge(&uplink);
+            self.acknowledge(tenant, &gateway, &uplink);
         }
         let at = self.parts.clock.now();
         let bytes = payload.len();
@@ -509,17 +520,23 @@ impl Link {
         self.parts.driver.flight_mode(gateway, &osd.device, mode);
     }
 
-    fn acknowledge(self: &Arc<Self>, uplink: &Uplink) {
+    fn acknowledge(self: &Arc<Self>, tenant: TenantId, gateway: &GatewaySn, uplink: &Uplink) {
         if let Some(outgoing) = answer::acknowledge(uplink, self.parts.clock.now().wall) {
-            self.send(outgoing);
+            self.send(tenant, gateway, outgoing);
         }
     }
 
-    /// Sends an answer. Nobody waits for the broker's word on it: a device that missed it asks again.
-    fn send(self: &Arc<Self>, outgoing: answer::Outgoing) {
+    /// Sends an answer to something that a gateway said. Nobody waits for the broker's word on it: a device that missed it
+    /// asks again, and so does one that asks for more than it takes in.
+    fn send(self: &Arc<Self>, tenant: TenantId, gateway: &GatewaySn, outgoing: answer::Outgoing) {
+        let whose = self.whose(Some(tenant), Some(gateway));
+        let Some(allotment) = self.answering.take(whose, outgoing.payload.len()) else {
+            return Self::count(&self.figures.left_unanswered);
+        };
         Self::count(&self.figures.answered);
         let link = self.clone();
         self.tasks.spawn(async move {
+            let _allotment = allotment;
             let topic = outgoing.topic.to_string();
             let message = Publish::new(topic.clone(), outgoing.payload).with_expiry(ANSWER_EXPIRY);
             let sent = link.parts.outlet.publish(message).await;

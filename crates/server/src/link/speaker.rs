@@ -87,7 +87,7 @@ impl Link {
                 let said = Said { tenant, gateway, uplink: &uplink, bytes, at, is_ours: true };
                 self.parts.listeners.iter().for_each(|listener| listener.said(&said));
             }
-            Uplink::Topology(_) => self.acknowledge(&uplink),
+            Uplink::Topology(_) => self.acknowledge(tenant, gateway, &uplink),
             // Its topics are not open to it.
             Uplink::Reply(_)
             | Uplink::PropertyReply(_)
@@ -128,7 +128,7 @@ impl Link {
             .ok()
             .and_then(|uplink| answer::acknowledge(&uplink, now));
         if let Some(answer) = answer {
-            self.send(answer);
+            self.send(tenant, candidate, answer);
         }
         self.keep(Stray {
             tenant: Some(tenant),

@@ -530,6 +530,22 @@ async fn a_bad_answer_names_everything_that_does_not_fit() {
     let refusal =
         reply(&app.api, &items[0], json!({"reply_code": "1", "reply_message": "none"})).await;
     assert_eq!(refusal.status, StatusCode::ACCEPTED, "a refusal needs no shape");
+    // What does not fit is not told back where it is a secret.
+    put_rule(&app.api, "config", json!({"mode": "manual"})).await;
+    ask(&dock, "t-3", "config", json!({"config_type": "json", "config_scope": "product"})).await;
+    let items = until_listed(&app.api, "?request_type=config", 1).await;
+    let payload = json!({"ntp_server_host": 51, "app_id": 52, "app_key": 53, "app_license": 54});
+    let bad = reply(&app.api, &items[0], json!({"reply_code": "OK", "payload": payload})).await;
+    assert_refused(&bad, 400, "VALIDATION_FAILED");
+    let given = |name: &str| {
+        let details = bad.body["details"].as_array().unwrap().iter();
+        let field = format!("/payload/{name}");
+        details.clone().find(|detail| detail["field"] == field).unwrap()["given"].clone()
+    };
+    assert_eq!((given("ntp_server_host"), given("app_id")), (json!(51), json!(52)));
+    for secret in ["app_key", "app_license"] {
+        assert!(!given(secret).to_string().contains('5'), "{bad:?}");
+    }
 }
 
 #[tokio::test]

@@ -237,7 +237,7 @@ impl CommandStore for Unwell {
 
     async fn unmatched_of(
         &self,
-        tenant: TenantId,
+        tenant: Option<TenantId>,
         before: Option<Uuid>,
         limit: usize,
     ) -> Result<Vec<Unmatched>, StoreError> {

@@ -201,3 +201,43 @@ async fn a_dock_whose_clock_is_years_off_is_heard_answered_and_commanded_like_an
     assert!(all.iter().all(|one| one["received_at"].as_str().unwrap() >= before.as_str()));
     assert_eq!(app.api.get("/api/v1/open/devices/DOCK-1").await.body["online"], true);
 }
+
+/// The most that is understood, and a byte more.
+#[tokio::test]
+async fn a_message_of_a_mebibyte_is_taken_and_a_longer_one_is_counted_and_its_beginning_kept() {
+    const MEBIBYTE: usize = 1 << 20;
+    let app = TestApp::start().await;
+    let mut dock = app.dock("DOCK-1").await;
+    let of = |tid: &str, bytes: usize| {
+        let pad = |pad: &str| {
+            let body = json!({
+                "tid": tid, "bid": "b-1", "timestamp": 1, "gateway": "DOCK-1", "need_reply": 1,
+                "method": "airsense_warning", "data": {"pad": pad},
+            });
+            body.to_string()
+        };
+        let message = pad(&"x".repeat(bytes - pad("").len()));
+        assert_eq!(message.len(), bytes);
+        message
+    };
+    let topic = "thing/product/DOCK-1/events";
+    let before = metric(&app, "utmos_uplink_malformed_total").await;
+    dock.publish_raw(topic, of("t-1", MEBIBYTE).as_bytes()).await;
+    assert_eq!(dock.message("/events_reply").await.tid(), "t-1");
+    assert_eq!(metric(&app, "utmos_uplink_malformed_total").await, before);
+    dock.publish_raw(topic, of("t-2", MEBIBYTE + 1).as_bytes()).await;
+    let kept = async {
+        loop {
+            let kept = app.api.get("/api/v1/open/unmatched-responses").await.body;
+            if let Some(kept) = kept["items"].get(0) {
+                break kept.to_string();
+            }
+        }
+    };
+    let kept = tokio::time::timeout(PATIENCE, kept).await.expect("it is kept as evidence");
+    assert!(kept.contains("1048577") && kept.len() < 10_000, "{kept}");
+    assert_eq!(metric(&app, "utmos_uplink_malformed_total").await, before + 1);
+    // The connection goes on.
+    dock.publish_raw(topic, of("t-3", 1_000).as_bytes()).await;
+    assert_eq!(dock.message("/events_reply").await.tid(), "t-3");
+}

@@ -63,30 +63,29 @@ pub(super) async fn keep(
 
 pub(super) async fn read(
     store: &PostgresStore,
-    tenant: TenantId,
+    tenant: Option<TenantId>,
     before: Option<Uuid>,
     limit: usize,
 ) -> Result<Vec<Unmatched>, StoreError> {
     let sql = "
-        SELECT id, tenant, gateway, topic, tid, method, reason, raw, received_at FROM unmatched
+        SELECT id, gateway, topic, tid, method, reason, raw, received_at FROM unmatched
         WHERE tenant = $1 AND id < $2 ORDER BY id DESC LIMIT $3";
     let before = before.unwrap_or(Uuid::max());
-    let rows = store.read(sql, &[&tenant_key(Some(tenant)), &before, &rows_max(limit)]).await?;
-    rows.iter().map(|row| read_one(row, &store.sealer)).collect()
+    let rows = store.read(sql, &[&tenant_key(tenant), &before, &rows_max(limit)]).await?;
+    rows.iter().map(|row| read_one(row, &store.sealer, tenant)).collect()
 }
 
-fn read_one(row: &Row, sealer: &Sealer) -> Result<Unmatched, StoreError> {
+fn read_one(row: &Row, sealer: &Sealer, tenant: Option<TenantId>) -> Result<Unmatched, StoreError> {
     let mut cells = Cells::new(row, "unmatched");
     let id = cells.uuid("id")?;
     cells.name(id);
-    let tenant = cells.tenant("tenant")?;
     let gateway: Option<&str> = cells.get("gateway")?;
     let gateway = gateway
         .map(|text| GatewaySn::parse(text).map_err(|err| cells.damaged("gateway", err)))
         .transpose()?;
     Ok(Unmatched {
         id,
-        tenant: Some(tenant),
+        tenant,
         gateway,
         topic: cells.text("topic")?,
         tid: cells.maybe_text("tid")?,

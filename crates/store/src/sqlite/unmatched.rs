@@ -17,7 +17,7 @@ use super::{
 use crate::seal::{Sealer, Slot};
 
 pub(super) const SELECT_UNMATCHED: &str = "
-    SELECT id, tenant, gateway, topic, tid, method, reason, raw, received_at FROM unmatched
+    SELECT id, gateway, topic, tid, method, reason, raw, received_at FROM unmatched
     WHERE tenant = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3";
 
 pub(super) const DELETE_OLDEST: &str = "
@@ -68,20 +68,19 @@ pub(super) fn keep(batch: &mut Batch<'_>, unmatched: &Unmatched, raw: &[u8]) -> 
 pub(super) fn read(
     conn: &Connection,
     sealer: &Sealer,
-    tenant: TenantId,
+    tenant: Option<TenantId>,
     before: Option<Uuid>,
     limit: usize,
 ) -> Result<Vec<Unmatched>, StoreError> {
     let sql = |err| to_store_error(&err);
     let mut select = conn.prepare_cached(SELECT_UNMATCHED).map_err(sql)?;
-    let params = params![tenant_bytes(Some(tenant)), before_bytes(before), rows_max(limit)];
+    let params = params![tenant_bytes(tenant), before_bytes(before), rows_max(limit)];
     let mut found = select.query(params).map_err(sql)?;
     let mut all = Vec::new();
     while let Some(row) = found.next().map_err(sql)? {
         let mut cells = Cells::new(row, "unmatched");
         let id = cells.uuid("id")?;
         cells.name(id);
-        let tenant = cells.uuid("tenant")?;
         let gateway = match cells.text("gateway")? {
             Some(text) => Some(
                 utmos_core::id::GatewaySn::parse(&text)
@@ -91,7 +90,7 @@ pub(super) fn read(
         };
         all.push(Unmatched {
             id,
-            tenant: Some(TenantId::new(tenant)),
+            tenant,
             gateway,
             topic: cells.get("topic")?,
             tid: cells.get("tid")?,

@@ -398,7 +398,7 @@ impl Told {
             Step::Unmatched { number, tenant } => {
                 let message = unmatched((*number).into(), tenant.map(owner));
                 let kept = said(store.keep_unmatched(message).await);
-                kept + &said(store.unmatched_of(owner(tenant.unwrap_or(0)), None, 5).await)
+                kept + &said(store.unmatched_of(tenant.map(owner), None, 5).await)
             }
             Step::Reopen => String::new(),
             Step::Fleet(step) => {
@@ -611,8 +611,9 @@ pub async fn everything(store: &dyn FullStore) -> Vec<String> {
         all.push(said(
             store.requests_of(owner(number), RequestFilter::default(), None, 1_000).await,
         ));
-        all.push(said(store.unmatched_of(owner(number), None, 1_000).await));
+        all.push(said(store.unmatched_of(Some(owner(number)), None, 1_000).await));
     }
+    all.push(said(store.unmatched_of(None, None, 1_000).await));
     all
 }
 

@@ -232,15 +232,17 @@ pub async fn only_the_newest_unmatched_messages_are_kept(place: &dyn Place) {
     }
     // Older than everything that is kept: no place for it.
     keep(&*store, unmatched(50, Some(tenant(1)))).await;
-    let kept = place.open().await.unmatched_of(tenant(1), None, 2000).await.unwrap();
+    let kept = place.open().await.unmatched_of(Some(tenant(1)), None, 2000).await.unwrap();
     let expected: Vec<_> =
         (103..max + 103).rev().map(|number| unmatched(number, Some(tenant(1)))).collect();
     assert_eq!(kept.len(), expected.len());
     assert_eq!(kept, expected);
     assert_eq!(
-        store.unmatched_of(tenant(2), None, 10).await.unwrap(),
+        store.unmatched_of(Some(tenant(2)), None, 10).await.unwrap(),
         [unmatched(5, Some(tenant(2)))]
     );
+    let nobodys: Vec<_> = (103..max + 103).rev().map(|number| unmatched(number, None)).collect();
+    assert_eq!(store.unmatched_of(None, None, 2000).await.unwrap(), nobodys);
 }
 
 async fn keep(store: &dyn Store, message: utmos_core::ports::Unmatched) {
@@ -253,9 +255,10 @@ pub async fn unmatched_messages_come_in_pages_and_once(place: &dyn Place) {
         keep(&*store, unmatched(number, Some(tenant(1)))).await;
     }
     keep(&*store, unmatched(4, None)).await;
-    let first = store.unmatched_of(tenant(1), None, 2).await.unwrap();
+    let first = store.unmatched_of(Some(tenant(1)), None, 2).await.unwrap();
     assert_eq!(first.iter().map(|message| message.id).collect::<Vec<_>>(), [id(3, 1), id(2, 1)]);
-    let rest = store.unmatched_of(tenant(1), Some(first[1].id), 2).await.unwrap();
+    let rest = store.unmatched_of(Some(tenant(1)), Some(first[1].id), 2).await.unwrap();
     assert_eq!(rest, [unmatched(1, Some(tenant(1)))]);
+    assert_eq!(store.unmatched_of(None, None, 2).await.unwrap(), [unmatched(4, None)]);
     assert_eq!(store.newest_record().await.unwrap(), Some(at(4)));
 }

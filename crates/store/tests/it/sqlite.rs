@@ -271,7 +271,7 @@ async fn secrets_are_not_in_the_files() {
     let store = place.store();
     assert_eq!(store.command(command.spec.id).await.unwrap(), Some(command.clone()));
     assert_eq!(store.timeline(command.spec.id).await.unwrap()[1..], entries);
-    assert_eq!(store.unmatched_of(tenant(1), None, 9).await.unwrap(), [stray]);
+    assert_eq!(store.unmatched_of(Some(tenant(1)), None, 9).await.unwrap(), [stray]);
 }
 
 #[tokio::test]

@@ -216,7 +216,7 @@ async fn read_everything(store: &SqliteStore) -> Vec<StoreError> {
         store.commands_of(tenant(1), all, None, 10).await.err(),
         store.open_commands(None, 10).await.err(),
         store.timeline(id).await.err(),
-        store.unmatched_of(tenant(1), None, 10).await.err(),
+        store.unmatched_of(Some(tenant(1)), None, 10).await.err(),
         store.tenants().await.err(),
         store.devices().await.err(),
         store.topologies().await.err(),

@@ -2,6 +2,7 @@
 
 mod binding_code;
 mod history;
+mod strangers;
 
 use std::sync::Arc;
 
@@ -98,6 +99,18 @@ pub enum Action {
         #[command(flatten)]
         config: ConfigArgs,
     },
+    /// Messages of devices nobody has registered, and those that name none, the newest first; the beginning of each, secrets
+    /// masked
+    Strangers {
+        /// How many at most
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: usize,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
     /// List devices
     List {
         /// Only of this tenant
@@ -158,6 +171,7 @@ pub async fn run(action: Action) -> anyhow::Result<Exit> {
     | Action::Move { config, .. }
     | Action::Remove { config, .. }
     | Action::History { config, .. }
+    | Action::Strangers { config, .. }
     | Action::BindingCode(
         binding_code::Action::Create { config, .. }
         | binding_code::Action::List { config, .. }
@@ -263,6 +277,7 @@ async fn act(store: &dyn Database, config: &Config, action: Action) -> anyhow::R
         }
         Action::BindingCode(action) => binding_code::act(store, config, action).await,
         Action::History { sn, json, .. } => history::show(store, &sn, json).await,
+        Action::Strangers { limit, json, .. } => strangers::show(store, limit, json).await,
         Action::List { tenant, json, .. } => list(store, tenant.as_deref(), json).await,
     }
 }

@@ -263,3 +263,42 @@ async fn docks_that_flood_or_do_not_read_hold_up_no_other() {
     drop(deaf);
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dock_that_asks_and_confirms_nothing_has_few_answers_under_way() {
+    const ASKED: u64 = 5_000;
+    let world = World::new(&[], &["DOCK-1"]).await;
+    let mut dock = connect(Ipv4Addr::new(127, 1, 5, 1), world.mqtt).await.unwrap();
+    let replies = subscribe("thing/product/DOCK-1/events_reply");
+    dock.write_all(&[hello("DOCK-1", PASSWORD), replies].concat()).await.unwrap();
+    let asking = async {
+        for n in 0..ASKED {
+            let event = json!({
+                "tid": format!("t-{n}"), "bid": "b", "timestamp": 1, "gateway": "DOCK-1", "need_reply": 1,
+                "method": "airsense_warning", "data": [],
+            });
+            let event = publish("thing/product/DOCK-1/events", 0, event.to_string().as_bytes());
+            let written = tokio::time::timeout(PATIENCE, dock.write_all(&event)).await;
+            written.expect("the broker goes on reading").unwrap();
+        }
+    };
+    tokio::join!(asking, world.works("a dock that asks and asks"));
+    let asked = async {
+        let told = || async {
+            let answered = world.api.figure("uplink_answered_total").await;
+            (answered, world.api.figure("uplink_left_unanswered_total").await)
+        };
+        loop {
+            let (answered, left) = told().await;
+            if ASKED <= answered + left {
+                break left;
+            }
+        }
+    };
+    let left = tokio::time::timeout(PATIENCE, asked).await.expect("each is answered or counted");
+    // The broker's window, and what waits two seconds for a place in it, again and again.
+    assert!(1_000 < left, "{left}");
+    world.works("after a dock that asked").await;
+    drop(dock);
+    world.end().await;
+}

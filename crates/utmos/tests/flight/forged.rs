@@ -10,6 +10,7 @@ use crate::{
     api::{Api, PATIENCE},
     dock::PretendDock,
     mosquitto::{Mosquitto, behind},
+    mosquitto_access::run,
     place::Place,
 };
 
@@ -90,6 +91,28 @@ async fn what_names_another_gateway_is_dropped_counted_and_kept_and_silence_ends
     });
     let kept = kept.await.expect("they are not kept");
     assert!(kept[0]["reason"].as_str().unwrap().contains("names a gateway"), "{kept:#}");
+
+    // What is nobody's no tenant may see; whoever runs the server does.
+    let body = json!({"gateway": "STRANGER", "data": {"mode_code": 0, "password": "hush"}});
+    dock.publish("thing/product/STRANGER/osd", &body).await;
+    let shown = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let shown = run(&place, &["device", "strangers", "--json"]);
+            if shown.contains("STRANGER") {
+                return shown;
+            }
+            // The server runs here as well.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let shown = shown.await.expect("it is not kept");
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown[0]["topic"], "thing/product/STRANGER/osd");
+    assert_eq!(shown[0]["reason"], "nobody has registered the device STRANGER");
+    assert!(!shown.to_string().contains("hush"), "{shown:#}");
+    assert!(run(&place, &["device", "strangers"]).contains("nobody has registered"));
+    let of_tenant = api.get("/api/v1/open/unmatched-responses").await.body.to_string();
+    assert!(!of_tenant.contains("STRANGER"), "{of_tenant}");
 
     dock.leave().await;
     let silent = until(api, "DOCK-1", |one| one["online"] == false).await;
