@@ -95,7 +95,8 @@ impl Allotments {
         let Whose { tenant, gateway, .. } = whose;
         let (shares, gateway) = (self.0.clone(), gateway.cloned());
         let taken = lock(&shares).take(whose, bytes);
-        taken.then_some(Allotment { shares, tenant, gateway, bytes })
+        // Made only then: what is dropped gives back.
+        taken.then(|| Allotment { shares, tenant, gateway, bytes })
     }
 }
 
