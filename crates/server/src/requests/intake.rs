@@ -28,6 +28,7 @@ use super::{
     remembered::Remembered,
     rules::UPDATE_TOPO,
     status_of,
+    topologies::Topologies,
 };
 use crate::link::{ANSWER_EXPIRY, Said};
 
@@ -40,6 +41,7 @@ pub(super) struct Intake {
     pub(super) doors: Doors,
     under_way: BTreeMap<RepeatKey, UnderWay>,
     remembered: Remembered,
+    topologies: Topologies,
 }
 
 /// Why nobody knows whether a request came before.
@@ -93,7 +95,7 @@ impl Inner {
         let (bytes, tenants) = (request.data.len(), self.parts.directory.tenants());
         let copy = {
             let mut intake = self.intake();
-            let Intake { doors, under_way, remembered } = &mut *intake;
+            let Intake { doors, under_way, remembered, .. } = &mut *intake;
             match under_way.get_mut(&key) {
                 Some(first) => Some(first.copy(&request.exchange)),
                 None if !doors.enter(
@@ -146,10 +148,6 @@ impl Inner {
     /// A gateway told what stands behind it. The link has acknowledged that; here it is put on record.
     pub(super) fn topology_told(self: &Arc<Self>, said: &Said<'_>, topology: &Topology) {
         count(&self.figures.received);
-        let Some(recording) = self.may_record(said.tenant, &topology.gateway) else {
-            count(&self.figures.unrecorded);
-            return;
-        };
         let request = Request {
             gateway: topology.gateway.clone(),
             asked_on: uplink::AskedOn::Status(topology.root),
@@ -157,6 +155,16 @@ impl Inner {
             method: Some(UPDATE_TOPO.to_owned()),
             device_time: topology.device_time,
             data: topology.data.clone(),
+        };
+        let key = request.exchange.own_tid().is_none().then(|| key_of(said.tenant, &request));
+        let mut intake = self.intake();
+        if !intake.topologies.is_news(&topology.gateway, key) {
+            return count(&self.figures.repeated);
+        }
+        drop(intake);
+        let Some(recording) = self.may_record(said.tenant, &topology.gateway) else {
+            count(&self.figures.unrecorded);
+            return;
         };
         let rule = Rule::default_for(true);
         let asked = self.to_asked(said.tenant, &request, said.at, rule);

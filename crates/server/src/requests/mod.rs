@@ -15,6 +15,7 @@ mod intake;
 mod remembered;
 mod rules;
 mod tend;
+mod topologies;
 
 use std::{
     sync::{

@@ -349,6 +349,20 @@ async fn a_topology_update_is_listed_with_its_answer() {
     assert_eq!(items[0]["inbound_payload"]["nonce"], "***");
     ask(&dock, "t-2", "flight_areas_get", json!({})).await;
     assert_eq!(dock.message("_reply").await.tid(), "t-2", "one answer to each copy");
+    // A remote controller has no ids of its own, and tells the same over and over.
+    let zeros = "00000000-0000-0000-0000-000000000000";
+    for aircraft in [json!([]), json!([{"sn": "AIR-1", "domain": "0", "type": 91, "sub_type": 0}])]
+    {
+        let data = json!({"domain": "2", "type": 119, "sub_type": 0, "sub_devices": aircraft});
+        let body = json!({"tid": zeros, "bid": zeros, "timestamp": 1, "method": "update_topo", "data": data});
+        for _ in 0..3 {
+            dock.publish("thing/product/DOCK-1/status", &body).await;
+            dock.message("/status_reply").await;
+        }
+    }
+    until_listed(&app.api, "?request_type=update_topo", 3).await;
+    let repeated = app.metric("utmos_device_requests_repeated_total").await;
+    assert_eq!(repeated, "5", "a copy with an id, and two of each without");
 }
 
 #[tokio::test]
