@@ -19,7 +19,7 @@ use crate::{
 
 const ZEROS: &str = "00000000-0000-0000-0000-000000000000";
 
-fn events_of(device: &str, query: &str) -> String {
+pub fn events_of(device: &str, query: &str) -> String {
     // That the dock itself came and went is told as well, and is another matter.
     let reported = "types=device.event,device.alarm_raised,device.alarm_cleared";
     let query = match query {
@@ -31,7 +31,7 @@ fn events_of(device: &str, query: &str) -> String {
 }
 
 /// What a list holds as soon as `holds` is true of it: events are stored beside the way in.
-async fn until(api: &Api, target: &str, holds: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+pub async fn until(api: &Api, target: &str, holds: impl Fn(&[Value]) -> bool) -> Vec<Value> {
     let mut last = Vec::new();
     let asking = async {
         loop {
@@ -54,14 +54,14 @@ async fn metric(app: &TestApp, name: &str) -> u64 {
     line.parse().unwrap()
 }
 
-fn message(tid: &str, method: &str, need_reply: u8, data: &Value) -> Value {
+pub fn message(tid: &str, method: &str, need_reply: u8, data: &Value) -> Value {
     json!({
         "tid": tid, "bid": tid, "timestamp": 1_700_000_000_000_u64, "gateway": "DOCK-1",
         "need_reply": need_reply, "method": method, "data": data,
     })
 }
 
-async fn say(dock: &PretendDock, body: &Value) {
+pub async fn say(dock: &PretendDock, body: &Value) {
     dock.publish(&format!("thing/product/{}/events", dock.sn), body).await;
 }
 

@@ -15,6 +15,7 @@ mod dock;
 mod emergency;
 mod error_codes;
 mod events;
+mod events_each;
 mod fleet_unwell;
 mod history_unwell;
 mod life;
