@@ -156,6 +156,10 @@ async fn models_versions_methods_and_keys_that_no_page_lists_pass() {
     let command = dock.command().await;
     dock.reply(&command, json!({"result": 0})).await;
     assert_eq!(app.api.ended(&id).await["status"], "SUCCEEDED", "its aircraft can be reached");
+    for (sn, key) in [("DOCK-1", "3-99-7"), ("AIR-1", "1-65534-0")] {
+        let shown = app.api.get(&format!("/api/v1/open/devices/{sn}")).await.body;
+        assert_eq!((&shown["model_key"], &shown["product_name"]), (&json!(key), &Value::Null));
+    }
 
     for (n, method) in
         ["uom_fly_data_info", "release_terminal_control_area", "track", "not_thought_of"]

@@ -136,6 +136,43 @@ async fn a_factory_new_dock_joins_with_a_code_and_is_commanded_on_the_connection
     }
 }
 
+/// As a real one does, that is no simulation: it gets the operator's own app credentials.
+#[tokio::test]
+async fn a_real_dock_joins_with_the_app_credentials_that_are_set_and_tells_of_itself() {
+    let app = TestApp::start_with(&["dji.app_id=1", "dji.app_key=k", "dji.app_license=l"]).await;
+    let (code, _) = code(&app.api, json!({})).await;
+    let mut dock = newcomer(&app, "NEW-DOCK", &code).await;
+    let asked = json!({"config_type": "json", "config_scope": "product"});
+    let config = dock.ask("config", asked).await;
+    assert_eq!(
+        (&config["app_id"], &config["app_key"], &config["app_license"]),
+        (&json!("1"), &json!("k"), &json!("l"))
+    );
+    let asked = json!({"devices": [{"sn": "NEW-DOCK"}, {"sn": "NEW-AIR"}]});
+    dock.ask("airport_bind_status", asked).await;
+    let get = json!({"device_binding_code": code, "organization_id": "utmos"});
+    assert_eq!(dock.ask("airport_organization_get", get).await["result"], 0);
+    let devices = [("NEW-DOCK", "3-3-0", "roof"), ("NEW-AIR", "0-100-1", "Hawk")];
+    let bound = dock.ask("airport_organization_bind", bind(&code, &devices)).await;
+    assert_eq!(outcomes(&bound), all(0, &["NEW-DOCK", "NEW-AIR"]));
+    dock.report_aircraft("NEW-AIR").await;
+    for sn in ["NEW-DOCK", "NEW-AIR"] {
+        dock.osd(sn, json!({"mode_code": 0})).await;
+        let target = format!("{DEVICES}/{sn}/telemetry");
+        let told = async {
+            while app.api.get(&target).await.body["blocks"]["mode_code"]["value"] != 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, told).await.expect("its first word is not shown");
+        let shown = shown(&app.api, sn, |one| one["online"] == true).await;
+        assert_eq!(shown["simulated"], false, "{shown:#}");
+    }
+    // Who asks for secrets does not read them in the list of what was asked.
+    let listed = app.api.get("/api/v1/open/device-requests?request_type=config").await.body;
+    assert_eq!(listed["items"][0]["standardized_reply"]["app_license"], "***", "{listed:#}");
+}
+
 #[tokio::test]
 async fn one_that_only_has_a_code_reaches_what_it_needs_and_nothing_else() {
     let app = TestApp::start().await;

@@ -182,6 +182,18 @@ async fn the_history_is_read_by_range_fields_and_step_in_pages() {
     let last = merged["items"].as_array().unwrap().last().unwrap().clone();
     assert!((1..=2).contains(&count(&merged)), "an hour may end meanwhile: {merged:#}");
     assert_eq!((&last["source"], &last["values"]["n"]), (&json!("merged"), &json!(19)));
+    // A range cuts through what was told: its beginning counts, its end does not.
+    let times: Vec<_> =
+        all["items"].as_array().unwrap().iter().map(|one| one["at"].as_str().unwrap()).collect();
+    let (from, to) = (times[5], times[14]);
+    let within = app.api.get(&format!("{history}?from={from}&to={to}")).await.body;
+    let expected = (0..20).filter(|n| (from..to).contains(&times[*n])).map(|n| n as u64);
+    assert_eq!(numbers(&within), expected.collect::<Vec<_>>());
+    let (before, after) = (format!("{history}?to={from}"), format!("{history}?from={to}"));
+    let mut parts = numbers(&app.api.get(&before).await.body);
+    parts.extend(numbers(&within));
+    parts.extend(numbers(&app.api.get(&after).await.body));
+    assert_eq!(parts, numbers(&all), "ranges that meet have all of it once");
     let future = format!("{history}?from=2090-01-01T00:00:00Z&to=2091-01-01T00:00:00Z");
     let future = app.api.get(&future).await;
     assert_eq!(future.body, json!({"items": [], "next_cursor": null}));
