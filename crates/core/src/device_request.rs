@@ -18,7 +18,7 @@ pub use self::rule::{
 };
 use crate::{
     command::StatusVersion,
-    id::{DeviceRequestId, DeviceSn, GatewaySn, TenantId},
+    id::{ApiId, DeviceRequestId, DeviceSn, GatewaySn, TenantId},
     reply::RawJson,
     time::{BootId, Deadline, Mono, Now, Timestamp},
 };
@@ -120,6 +120,8 @@ pub struct Reply {
     pub message: Option<String>,
     /// Who gave it.
     pub source: ReplySource,
+    /// The API id of whoever answered by hand; `None` where the server did, and where it is not on record.
+    pub by: Option<ApiId>,
     /// `data` of the message to the device, in DJI's shape.
     pub data: RawJson,
     /// When it was given.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utmos_core::{
     device_request::{Reply, ReplySource},
+    id::ApiId,
     ports::StoreError,
     time::Timestamp,
 };
@@ -15,6 +16,8 @@ struct KeptReply {
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
     source: ReplySource,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    by: Option<ApiId>,
     data: String,
     at: Timestamp,
 }
@@ -24,6 +27,7 @@ pub(crate) fn seal(reply: &Reply, key: &DataKey) -> Result<Vec<u8>, StoreError> 
         code: reply.code.clone(),
         message: reply.message.clone(),
         source: reply.source,
+        by: reply.by.clone(),
         data: reply.data.to_string(),
         at: reply.at,
     };
@@ -39,6 +43,7 @@ pub(crate) fn read(text: &str) -> Result<Reply, serde_json::Error> {
         code: kept.code,
         message: kept.message,
         source: kept.source,
+        by: kept.by,
         data: kept.data.into(),
         at: kept.at,
     })

@@ -41,6 +41,7 @@ fn reply(source: ReplySource) -> Reply {
         code: "0".to_owned(),
         message: None,
         source,
+        by: None,
         data: r#"{"result":0}"#.into(),
         at: now(0).wall,
     }

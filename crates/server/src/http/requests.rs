@@ -42,6 +42,7 @@ pub struct DeviceRequestPage {
     "request_type": "flighttask_resource_get", "inbound_payload": {"flight_id": "task-1"},
     "inbound_payload_is_cut": false, "routing_decision": "AUTO_REPLIED", "reply_code": "0", "reply_message": null,
     "reply_source": "auto",
+    "replied_by": null,
     "standardized_reply": {"result": 0, "output": {"file": {"url": "https://files.example/***", "fingerprint": "abc"}}},
     "received_at": "2026-05-21T08:28:04.063Z", "reply_by": "2026-05-21T08:28:34.063Z",
     "replied_at": "2026-05-21T08:28:04.065Z", "sent_at": "2026-05-21T08:28:04.071Z"
@@ -72,6 +73,8 @@ pub struct DeviceRequestView {
     /// Who answered.
     #[schema(value_type = Option<ReplySourceWord>)]
     pub reply_source: Option<&'static str>,
+    /// The API id of whoever answered by hand.
+    pub replied_by: Option<String>,
     /// The `data` of the answer as the device gets it; secrets are masked.
     #[schema(value_type = Option<Object>)]
     pub standardized_reply: Option<Value>,
@@ -219,6 +222,7 @@ impl DeviceRequestView {
             reply_code: reply.map(|reply| reply.code.clone()),
             reply_message: reply.and_then(|reply| reply.message.clone()),
             reply_source: reply.map(|reply| reply.source.as_str()),
+            replied_by: reply.and_then(|reply| Some(reply.by.as_ref()?.to_string())),
             standardized_reply: reply.map(|reply| masked(&reply.data)),
             received_at: asked.received_at.to_string(),
             reply_by: asked.deadline.wall.to_string(),

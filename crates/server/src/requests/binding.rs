@@ -51,7 +51,8 @@ impl Approval<'_> {
             Self::ByHand(by_hand) => {
                 let (code, source) = (by_hand.code.clone(), ReplySource::Manual);
                 let message = by_hand.message.clone().or_else(|| in_words(outcomes));
-                Input::Reply(Reply { code, message, source, ..reply })
+                let by = Some(by_hand.who.clone());
+                Input::Reply(Reply { code, message, source, by, ..reply })
             }
         }
     }
@@ -83,6 +84,7 @@ impl Inner {
                 code: automatic.result.to_string(),
                 message: automatic.message.map(str::to_owned),
                 source: ReplySource::Auto,
+                by: None,
                 data: automatic.data.into(),
                 at: now.wall,
             };

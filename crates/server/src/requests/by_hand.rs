@@ -182,6 +182,7 @@ fn to_reply(request: &DeviceRequest, by_hand: &ByHand, now: Now) -> Reply {
         code: by_hand.code.clone(),
         message: by_hand.message.clone(),
         source: ReplySource::Manual,
+        by: Some(by_hand.who.clone()),
         data: answer::compose(method, result, output).into(),
         at: now.wall,
     }

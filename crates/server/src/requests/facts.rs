@@ -53,6 +53,7 @@ impl Inner {
             code: automatic.result.to_string(),
             message: automatic.message.map(str::to_owned),
             source: ReplySource::Auto,
+            by: None,
             data: automatic.data.into(),
             at: self.parts.clock.now().wall,
         })

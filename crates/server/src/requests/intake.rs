@@ -172,6 +172,7 @@ impl Inner {
             code: "0".to_owned(),
             message: None,
             source: ReplySource::Auto,
+            by: None,
             data: r#"{"result":0}"#.into(),
             at: said.at.wall,
         };

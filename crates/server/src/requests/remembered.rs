@@ -124,6 +124,7 @@ mod tests {
             code: "0".to_owned(),
             message: None,
             source: ReplySource::Auto,
+            by: None,
             data: "{}".into(),
             at: Timestamp::from_millis(0),
         }

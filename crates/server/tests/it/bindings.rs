@@ -114,6 +114,7 @@ async fn a_rule_binds_nothing_that_is_refused_by_hand_meanwhile() {
     assert_nothing_is_bound(&it.app).await;
     let seen = until_state(&it.app.api, &it.id, "REPLIED").await;
     assert_eq!(seen["reply_source"], "manual");
+    assert_eq!(seen["replied_by"], json!(it.app.api.given.api_id.as_str()));
 }
 
 #[tokio::test]

@@ -544,6 +544,7 @@ async fn a_binding_that_is_approved_by_hand_binds() {
     }
     let seen = app.api.get(&format!("{requests}/{id}")).await.body;
     assert_eq!(seen["reply_source"], "manual", "{seen:#}");
+    assert_eq!(seen["replied_by"], json!(app.api.given.api_id.as_str()));
 }
 
 /// A dock that is not registered as simulated.

@@ -235,6 +235,7 @@ async fn what_another_server_answered_is_the_answer_to_the_next_copy() {
         code: "0".to_owned(),
         message: None,
         source: ReplySource::Manual,
+        by: Some(utmos_core::id::ApiId::new("utk_somebody")),
         data: r#"{"result":0,"output":{"n":7}}"#.into(),
         at: waiting.asked.received_at,
     };

@@ -311,6 +311,7 @@ fn answered(request: &DeviceRequest, code: &str) -> Arc<DeviceRequest> {
         code: code.to_owned(),
         message: None,
         source: ReplySource::Manual,
+        by: Some(utmos_core::id::ApiId::new("utk_somebody")),
         data: "{}".into(),
         at: at(9),
     };

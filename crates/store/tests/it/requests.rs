@@ -48,6 +48,7 @@ fn reply() -> Reply {
         code: "0".to_owned(),
         message: Some("hush-message".to_owned()),
         source: ReplySource::Manual,
+        by: Some(utmos_core::id::ApiId::new("utk_somebody")),
         data: r#"{"key":"hush-reply"}"#.into(),
         at: at(9),
     }
