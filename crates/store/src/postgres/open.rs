@@ -37,6 +37,30 @@ pub(super) const IMPORTING: &str = "importing";
 /// In `meta`, once the database is taken over into SQLite, and for good.
 pub(super) const EXPORTED: &str = "exported";
 
+/// With this SQLSTATE ends a connection of a server to a database that is closed to servers; what it says is the mark.
+pub(super) const CLOSED: &str = "UT001";
+
+/// Refuses a connection where the database is closed to servers. A start looks for that by itself ([`prepare`]). A server that
+/// was cut off while the database was closed does not start: it comes back by its next connection.
+const REFUSE_IF_CLOSED: &str = "
+    DO $$ DECLARE mark text := (
+        SELECT name FROM meta WHERE name IN ('importing', 'exported') ORDER BY name DESC LIMIT 1);
+    BEGIN
+        IF mark IS NOT NULL THEN RAISE EXCEPTION '%', mark USING ERRCODE = 'UT001'; END IF;
+    END $$";
+
+/// What a running server is told of a database that is closed to servers.
+pub(super) fn closed_by(mark: &str) -> &'static str {
+    match mark {
+        IMPORTING => {
+            "the database is being filled from a SQLite database and closed to servers until everything is there; stop this server, and start it when utmos store import has ended"
+        }
+        _ => {
+            "the database was exported into a SQLite database and is closed to servers, for what waits in it would be sent twice; stop this server, and start the one that has that file (store.url = \"\")"
+        }
+    }
+}
+
 /// Why the database cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresOpenError {
@@ -149,6 +173,16 @@ pub(super) async fn connect(
     Ok(client)
 }
 
+/// A connection on which a server works: none to a database that is closed to servers.
+pub(super) async fn connect_to_serve(
+    url: &PostgresUrl,
+    tls: &MakeTls,
+) -> Result<Client, tokio_postgres::Error> {
+    let client = connect(url, tls).await?;
+    client.batch_execute(REFUSE_IF_CLOSED).await?;
+    Ok(client)
+}
+
 /// A connection for long work, on which nothing else waits.
 pub(super) async fn connect_patiently(
     config: &PostgresConfig,
@@ -206,7 +240,7 @@ pub(super) fn pool(
         .recycle_timeout(Some(CONNECT_WAIT))
         .post_create(Hook::async_fn(move |client, _| {
             Box::pin(async move {
-                let settings = format!("{}; {more}", settings(STATEMENT_WAIT));
+                let settings = format!("{}; {REFUSE_IF_CLOSED}; {more}", settings(STATEMENT_WAIT));
                 client.batch_execute(&settings).await.map_err(HookError::Backend)
             })
         }))

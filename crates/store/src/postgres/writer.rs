@@ -20,7 +20,7 @@ use super::{
     job::{Answer, Ask, Job},
     limits::{CROSSED_MAX, PROBE_WAIT, RECONNECT_WAIT_MAX, RECONNECT_WAIT_MIN},
     nonces::KnownNonces,
-    open::connect,
+    open::connect_to_serve,
     partitions::{Week, Weeks},
     statements::Statements,
     tls::MakeTls,
@@ -39,7 +39,7 @@ impl Session {
         url: &PostgresUrl,
         tls: &MakeTls,
     ) -> Result<Self, tokio_postgres::Error> {
-        let client = connect(url, tls).await?;
+        let client = connect_to_serve(url, tls).await?;
         let statements = Statements::prepare(&client).await?;
         Ok(Self { client, statements })
     }
