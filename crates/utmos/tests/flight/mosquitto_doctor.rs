@@ -43,7 +43,7 @@ impl Users {
     fn settings(&self) -> String {
         let (passwords, acl) = (self.file("passwords"), self.file("acl"));
         format!(
-            "allow_anonymous false\nuser root\npassword_file {}\nacl_file {}",
+            "allow_anonymous false\npassword_file {}\nacl_file {}",
             passwords.display(),
             acl.display()
         )
