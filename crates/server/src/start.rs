@@ -216,6 +216,8 @@ impl Server {
                 ..Limits::default()
             },
         });
+        // Until the link is up nobody can be heard either.
+        driver.listens();
         let mut shared_allowances = None;
         let membership = match parts.sharing {
             None => None,

@@ -199,6 +199,7 @@ impl Link {
             }),
             Inbound::LinkUp { protocol } => {
                 tracing::info!(?protocol, "the broker is connected");
+                self.parts.driver.listens();
                 self.parts.driver.link_is_up();
             }
             Inbound::LinkDown { reason } => {
