@@ -186,6 +186,7 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
     }
     world.found(found.open, found.unclear);
     let link = Link::new(LinkParts {
+        outside: None,
         driver: driver.clone(),
         directory,
         catalogue: world.catalogue.clone(),

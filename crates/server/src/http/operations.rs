@@ -72,7 +72,7 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Health>, Problem
         let message = format!("commands cannot be accepted now: {why}");
         return Err(Problem::new(Code::Overloaded, message).retry_after(1));
     }
-    if let Some(why) = app.outside.as_ref().and_then(utmos_mqtt::LinkHealth::trouble) {
+    if let Some(why) = app.outside.as_ref().and_then(|outside| outside.trouble()) {
         let message = format!("commands cannot be sent now: {why}");
         return Err(Problem::new(Code::Overloaded, message).retry_after(1));
     }
@@ -86,5 +86,7 @@ fn warnings(app: &App) -> Vec<String> {
         "telemetry: of {full} tenant(s) the latest is not complete, since their share of telemetry.latest_bytes_max is full; \
          raise it (the log names them)"
     );
-    if full > 0 { vec![text] } else { Vec::new() }
+    let lacks = app.outside.as_ref().map_or(Vec::new(), |outside| outside.lacks());
+    let lacks = lacks.into_iter().map(|lack| format!("broker: {lack}"));
+    (full > 0).then_some(text).into_iter().chain(lacks).collect()
 }
