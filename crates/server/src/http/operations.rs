@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::{Json, extract::State};
 use serde::Serialize;
+use utmos_core::ports::StoreError;
 use utoipa::ToSchema;
 
 use super::{
@@ -63,10 +64,13 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Health>, Problem
         let message = "this server is about to stop; ask another";
         return Err(Problem::new(Code::Overloaded, message).retry_after(1));
     }
-    app.store.generation().await.map_err(|error| Problem::store(&error))?;
     if let Some(why) = app.store.trouble() {
-        let message = format!("commands cannot be stored now: {why}");
-        return Err(Problem::new(Code::Overloaded, message).retry_after(1));
+        return Err(cannot_store(&why));
+    }
+    match app.store.generation().await {
+        Ok(_) => {}
+        Err(StoreError::Unavailable(why)) => return Err(cannot_store(&why)),
+        Err(error @ StoreError::Damaged(_)) => return Err(Problem::store(&error)),
     }
     if let Some(why) = app.driver.trouble() {
         let message = format!("commands cannot be accepted now: {why}");
@@ -77,6 +81,11 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Health>, Problem
         return Err(Problem::new(Code::Overloaded, message).retry_after(1));
     }
     Ok(Json(Health { warnings: warnings(&app), ..Health::of(&app) }))
+}
+
+fn cannot_store(why: &str) -> Problem {
+    let message = format!("commands cannot be stored now: {why}");
+    Problem::new(Code::Overloaded, message).retry_after(1)
 }
 
 /// Names no tenant: anybody may ask.

@@ -90,6 +90,10 @@ pub(super) fn to_store_error(err: &tokio_postgres::Error) -> StoreError {
         if err.is_closed() {
             return unavailable("the connection to PostgreSQL was lost".to_owned());
         }
+        // The client asks at each connect.
+        if cause.contains("does not allow writes") {
+            return unavailable(read_only(&cause));
+        }
         return unavailable(format!(
             "cannot reach PostgreSQL: {cause}; check that it runs, and its address"
         ));
@@ -101,9 +105,7 @@ pub(super) fn to_store_error(err: &tokio_postgres::Error) -> StoreError {
         SqlState::TOO_MANY_CONNECTIONS => format!(
             "PostgreSQL takes no more connections ({said}); raise its max_connections or lower store.connections"
         ),
-        SqlState::READ_ONLY_SQL_TRANSACTION => format!(
-            "PostgreSQL is read-only ({said}); name its primary server, or make it writable again"
-        ),
+        SqlState::READ_ONLY_SQL_TRANSACTION => read_only(said),
         SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => format!(
             "PostgreSQL does not let this user in ({said}); check user and password, and its pg_hba.conf"
         ),
@@ -132,6 +134,10 @@ pub(super) fn to_store_error(err: &tokio_postgres::Error) -> StoreError {
         _ => format!("PostgreSQL refused ({}): {said}", code.code()),
     };
     unavailable(text)
+}
+
+fn read_only(said: &str) -> String {
+    format!("PostgreSQL is read-only ({said}); name its primary server, or make it writable again")
 }
 
 /// What failed at the pool.

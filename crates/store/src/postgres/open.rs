@@ -49,6 +49,16 @@ const REFUSE_IF_CLOSED: &str = "
         IF mark IS NOT NULL THEN RAISE EXCEPTION '%', mark USING ERRCODE = 'UT001'; END IF;
     END $$";
 
+/// Finds out whether there is space for some rows: what fits into pages that are there says nothing of that. In a table of its
+/// own, undone.
+pub(super) const TRY_SPACE: &str = "
+    BEGIN;
+    CREATE TEMPORARY TABLE utmos_try (bytes bytea) ON COMMIT DROP;
+    ALTER TABLE utmos_try ALTER bytes SET STORAGE EXTERNAL;
+    INSERT INTO utmos_try
+        SELECT convert_to(repeat(md5(n::text), 250), 'UTF8') FROM generate_series(1, 16) AS n;
+    ROLLBACK";
+
 /// What a running server is told of a database that is closed to servers.
 pub(super) fn closed_by(mark: &str) -> &'static str {
     match mark {
@@ -144,7 +154,7 @@ pub enum PostgresOpenError {
 pub(super) struct Named<'a>(pub(super) &'a PostgresUrl);
 
 impl Named<'_> {
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         self.0.to_string()
     }
 
@@ -280,6 +290,9 @@ pub(super) async fn prepare(
         });
     }
     check_key(&client, sealer, &named).await?;
+    if migrate == Migrate::Yes {
+        client.batch_execute(TRY_SPACE).await.map_err(explain)?;
+    }
     match migrate {
         Migrate::ForImport => Ok(()),
         Migrate::Yes | Migrate::No => check_whole(&client, &named).await,
@@ -287,7 +300,10 @@ pub(super) async fn prepare(
 }
 
 /// No server may work on a part of what was, or on what another works on.
-async fn check_whole(client: &Client, named: &Named<'_>) -> Result<(), PostgresOpenError> {
+pub(super) async fn check_whole(
+    client: &Client,
+    named: &Named<'_>,
+) -> Result<(), PostgresOpenError> {
     let sql = "SELECT name FROM meta WHERE name IN ($1, $2) ORDER BY name DESC";
     let found = client.query_opt(sql, &[&IMPORTING, &EXPORTED]).await;
     let Some(row) = found.map_err(|err| named.explain(&err))? else { return Ok(()) };
@@ -297,7 +313,7 @@ async fn check_whole(client: &Client, named: &Named<'_>) -> Result<(), PostgresO
     }
 }
 
-fn known() -> i32 {
+pub(super) fn known() -> i32 {
     i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX)
 }
 
@@ -306,7 +322,7 @@ fn checksum(sql: &str) -> Vec<u8> {
 }
 
 /// How many migrations were applied; whether they are ours.
-async fn applied(client: &Client, named: &Named<'_>) -> Result<i32, PostgresOpenError> {
+pub(super) async fn applied(client: &Client, named: &Named<'_>) -> Result<i32, PostgresOpenError> {
     let found =
         client.query("SELECT version, checksum FROM schema_migrations ORDER BY version", &[]).await;
     let rows = match found {
