@@ -28,6 +28,20 @@ pub enum Presence {
     },
     /// Registered, never heard of, and behind a broker that does not tell who is connected.
     NeverHeard,
+    /// The same, at a server that has not listened for as long as the liveness window: whoever is there may not have had a
+    /// reason to speak, so nothing says that it is not.
+    NotHeardYet,
+}
+
+impl Presence {
+    /// Whether nothing is known of a gateway, be it that it is there or that it is not.
+    #[must_use]
+    pub fn is_unknown(self) -> bool {
+        match self {
+            Self::NeverHeard | Self::NotHeardYet => true,
+            Self::Online | Self::Absent { .. } => false,
+        }
+    }
 }
 
 /// Something that may matter to a command.
@@ -189,13 +203,20 @@ impl Case<'_> {
             Input::Turn(presence) | Input::Tick(presence) if self.overdue() => {
                 let code = match presence {
                     Presence::Online => FailureCode::ExpiredBeforeSending,
-                    Presence::Absent { .. } | Presence::NeverHeard => FailureCode::DeviceOffline,
+                    Presence::Absent { .. } | Presence::NeverHeard | Presence::NotHeardYet => {
+                        FailureCode::DeviceOffline
+                    }
                 };
                 self.time_out(code, "its deadline passed before it could be sent; nothing was sent")
             }
             Input::Turn(Presence::Online) => self.claim(),
             // An outside broker does not tell who is connected; its own "no matching subscribers" will.
-            Input::Turn(Presence::NeverHeard) if self.spec.risk != Risk::Motion => self.claim(),
+            Input::Turn(Presence::NeverHeard | Presence::NotHeardYet)
+                if self.spec.risk != Risk::Motion =>
+            {
+                self.claim()
+            }
+            Input::Turn(Presence::NotHeardYet) => Decision::Ignore,
             Input::Turn(Presence::NeverHeard) => self.absent(None),
             Input::Turn(Presence::Absent { last_heard_at }) => self.absent(*last_heard_at),
             Input::Cancel { api_id, request_id } => {

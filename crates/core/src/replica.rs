@@ -177,6 +177,8 @@ pub enum News {
     Roll,
     /// These commands stand otherwise.
     Changed(Vec<CommandId>),
+    /// It could not be heard for a time: any of the others may have been told. Told by no server.
+    Missed,
 }
 
 /// What a server is to do about its shards.

@@ -19,7 +19,7 @@ pub use acknowledgement::{Acknowledge, Acknowledgement};
 pub use probe::{Probe, ProbeMessage, Session};
 pub use tls::{ClientCertificate, ClientTls};
 
-use crate::message::{Inbound, Outlet, Publish, Qos, Sent};
+use crate::message::{Inbound, Outlet, Protocol, Publish, Qos, Sent};
 
 /// Requests that may wait for the link to take them; a full queue makes `publish` wait.
 const REQUESTS_MAX: usize = 256;
@@ -243,10 +243,25 @@ impl Requests {
     }
 }
 
+/// What a broker agreed to when a link came up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The largest packet that it takes, where it says so.
+    pub packet_bytes_max: Option<usize>,
+    /// The best quality of service that it takes messages with.
+    pub qos_max: Qos,
+    /// Subscriptions that it granted with a lower quality of service than was asked for.
+    pub lowered: Vec<String>,
+}
+
 /// Where the present link can be found; empty while there is none.
 #[derive(Default, Debug)]
 pub(crate) struct LinkSlot {
     way: Mutex<Option<Way>>,
+    /// Of the last link.
+    terms: Mutex<Option<Terms>>,
     /// Why there is none, once that is known.
     fault: Mutex<String>,
 }
@@ -264,10 +279,17 @@ impl LinkHealth {
         let fault = self.0.fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Some(if fault.is_empty() { "not connected yet".to_owned() } else { fault })
     }
+
+    /// What the broker agreed to; `None` while the link is down.
+    pub fn terms(&self) -> Option<Terms> {
+        self.0.current()?;
+        self.0.terms.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl LinkSlot {
-    pub(crate) fn open(&self) -> Requests {
+    pub(crate) fn open(&self, terms: Terms) -> Requests {
+        *self.terms.lock().unwrap_or_else(PoisonError::into_inner) = Some(terms);
         let (urgent, urgent_queue) = mpsc::channel(REQUESTS_MAX);
         let (usual, usual_queue) = mpsc::channel(REQUESTS_MAX);
         *self.way.lock().unwrap_or_else(PoisonError::into_inner) = Some(Way { urgent, usual });

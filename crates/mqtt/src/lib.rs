@@ -19,6 +19,6 @@ mod stop;
 pub use broker::{Broker, BrokerConfig, BrokerError, BrokerTls, Dismissals, Doorkeeper, Entry};
 pub use client::{
     Acknowledge, Acknowledgement, Client, ClientCertificate, ClientConfig, ClientTls, LinkHealth,
-    Password, Probe, ProbeMessage, ProtocolChoice, Session, Will,
+    Password, Probe, ProbeMessage, ProtocolChoice, Session, Terms, Will,
 };
 pub use message::{Gate, Inbound, Outlet, Protocol, Publish, Qos, Sent};

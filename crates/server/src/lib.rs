@@ -16,6 +16,7 @@ pub mod fleet;
 pub mod http;
 pub mod ids;
 pub mod link;
+pub mod outside;
 mod passing;
 pub mod presence_topics;
 pub mod replicas;

@@ -38,7 +38,7 @@ use crate::{
         metrics_router,
     },
     link::{Link, LinkParts, Listener},
-    presence_topics::PresenceTopics,
+    outside::{Outside, command_qos, presence_topics},
     replicas::{Holdings, JoinError, Membership, MembershipParts, Missed},
     requests::{self, Desk, DeskParts},
     telemetry::{self, Telemetry, TelemetryParts},
@@ -216,6 +216,8 @@ impl Server {
                 ..Limits::default()
             },
         });
+        // Until the link is up nobody can be heard either.
+        driver.listens();
         let mut shared_allowances = None;
         let membership = match parts.sharing {
             None => None,
@@ -308,7 +310,12 @@ impl Server {
         .map_err(StartError::Store)?;
         let listeners: Vec<Arc<dyn Listener>> =
             vec![desk.clone(), telemetry.clone(), events.clone(), fleet.clone()];
+        let outside = match &broker {
+            Broking::Own(_) => None,
+            Broking::Other(client) => Some(Arc::new(Outside::of(client.health(), config))),
+        };
         let link = Link::new(LinkParts {
+            outside: outside.clone(),
             driver: driver.clone(),
             directory: directory.clone(),
             catalogue: parts.catalogue.clone(),
@@ -337,10 +344,6 @@ impl Server {
         tasks.spawn(follow(directory.clone(), stopping.clone()));
         tasks.spawn(fleet.clone().run(stopping.clone()));
         tasks.spawn(forget_nonces(parts.store.clone(), parts.clock.clone(), stopping.clone()));
-        let outside = match &broker {
-            Broking::Own(_) => None,
-            Broking::Other(client) => Some(client.health()),
-        };
         let rates = if config.bench.allow { Rates::default() } else { config.limits };
         let allowances = match (shared_allowances, membership.clone()) {
             (Some(store), Some(membership)) => {
@@ -565,22 +568,6 @@ pub fn outside_client(other: &config::ExternalBroker) -> Result<ClientConfig, St
     client.check_tls().map_err(StartError::OutsideTls)?;
     client.subscriptions = other.filters().map(|filter| (filter, Qos::AtLeastOnce)).collect();
     Ok(client)
-}
-
-/// With which quality of service commands leave.
-fn command_qos(config: &Config) -> Qos {
-    match &config.mqtt {
-        config::Mqtt::Embedded(_) => Qos::AtLeastOnce,
-        config::Mqtt::External(other) => other.command_qos,
-    }
-}
-
-/// Where an outside broker tells of connections; our own does so otherwise.
-fn presence_topics(config: &Config) -> PresenceTopics {
-    match &config.mqtt {
-        config::Mqtt::External(other) => other.presence.clone(),
-        config::Mqtt::Embedded(_) => PresenceTopics::default(),
-    }
 }
 
 /// The organisation devices are bound to, where one is set.

@@ -24,8 +24,8 @@ pub use journal::trying as try_journal;
 pub use journal::{JournalError, JournalJob, JournalWriter, JournalledStore, Medium};
 pub use key::{MasterKey, MasterKeyError};
 pub use postgres::{
-    PostgresConfig, PostgresHistory, PostgresOpenError, PostgresStore, PostgresUrl, TlsFault,
-    TlsFiles, UrlError, WeeksTidied,
+    Looked, PostgresConfig, PostgresHistory, PostgresOpenError, PostgresStore, PostgresUrl,
+    TlsFault, TlsFiles, UrlError, WeeksTidied,
 };
 pub use sqlite::{
     Examination, OpenError, SqliteConfig, SqliteStore, back_up, examine,

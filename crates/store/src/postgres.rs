@@ -15,6 +15,7 @@ mod history;
 mod job;
 mod limits;
 mod lives;
+mod look;
 mod news;
 mod nonces;
 mod open;
@@ -82,6 +83,7 @@ use crate::{
 
 pub use self::{
     history::PostgresHistory,
+    look::Looked,
     open::PostgresOpenError,
     retention::WeeksTidied,
     tls::{TlsFault, TlsFiles},

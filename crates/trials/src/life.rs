@@ -145,6 +145,7 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
         presence: PresenceBook::new(knowledge),
         limits: Limits::default(),
     });
+    driver.listens();
     let mut membership = None;
     if is_shared {
         let joining = Membership::join(MembershipParts {
@@ -185,6 +186,7 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
     }
     world.found(found.open, found.unclear);
     let link = Link::new(LinkParts {
+        outside: None,
         driver: driver.clone(),
         directory,
         catalogue: world.catalogue.clone(),

@@ -151,8 +151,8 @@ pub fn name(config: &Config) -> String {
     }
 }
 
-/// Where PostgreSQL is, where it is the store.
-pub fn postgres(config: &Config) -> anyhow::Result<Option<PostgresConfig>> {
+/// Where PostgreSQL is, where it is the store, and who lets us in.
+pub fn postgres_url(config: &Config) -> anyhow::Result<Option<PostgresUrl>> {
     let Some(postgres) = &config.store.postgres else { return Ok(None) };
     let mut url = PostgresUrl::parse(postgres.url.expose()).context("store.url cannot be used")?;
     if let Some(password) = environment::variable(STORE_PASSWORD) {
@@ -165,6 +165,13 @@ pub fn postgres(config: &Config) -> anyhow::Result<Option<PostgresConfig>> {
     if let Some(path) = &postgres.ca_file {
         url.set_ca(path.clone());
     }
+    Ok(Some(url))
+}
+
+/// The same, with everything that the store needs to know.
+pub fn postgres(config: &Config) -> anyhow::Result<Option<PostgresConfig>> {
+    let Some(postgres) = &config.store.postgres else { return Ok(None) };
+    let Some(url) = postgres_url(config)? else { return Ok(None) };
     make_folder(folder_of(&config.store.master_key_file))?;
     let mut found = PostgresConfig::new(url, master_key(config)?);
     found.connections = postgres.connections;
@@ -181,6 +188,11 @@ pub async fn store(config: &Config) -> anyhow::Result<Arc<dyn Database>> {
     }
     let (path, master_key) = (config.store.path.clone(), master_key(config)?);
     Ok(Arc::new(SqliteStore::open(SqliteConfig { path, master_key })?))
+}
+
+/// Whether the key of the store is there.
+pub fn has_master_key(config: &Config) -> bool {
+    environment::variable(MASTER_KEY).is_some() || config.store.master_key_file.exists()
 }
 
 /// The key of the store, made where there is neither.

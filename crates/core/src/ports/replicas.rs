@@ -78,6 +78,6 @@ pub trait ReplicaStore: Send + Sync {
 
     /// From now on `heard` is called with what other servers tell, and must return at once. The last listener counts. A store
     /// that has no way to tell keeps silent: whoever listens must look by itself as well. After a time in which something may
-    /// have been missed, and when it begins to hear, it says [`News::Roll`].
+    /// have been missed, and when it begins to hear, it says [`News::Missed`].
     fn listen(&self, heard: Box<dyn Fn(News) + Send + Sync>);
 }

@@ -25,7 +25,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::acknowledgement::{Acknowledge, Leaving, LeftToReceiver, Owed};
 use super::dial::{PACKET_BYTES_MAX, told};
-use super::{ClientConfig, LinkSlot, Request, Requests};
+use super::{ClientConfig, LinkSlot, Request, Requests, Terms};
 use crate::codec::{self, Frame, V5};
 use crate::message::{Inbound, Protocol, Qos, Sent};
 use crate::stop::stopped;
@@ -43,6 +43,12 @@ const INFLIGHT_MAX: usize = 4096;
 const SUBSCRIBE_ID: u16 = 1;
 /// Longest we try to write our goodbye.
 const GOODBYE_WAIT: Duration = Duration::from_millis(500);
+
+/// What to do where a broker does not grant a subscription.
+fn remedy(config: &ClientConfig) -> String {
+    let user = config.username.as_ref().map_or("it".to_owned(), |user| format!("user `{user}`"));
+    format!("its access rules must let {user} subscribe to every topic that is asked for")
+}
 
 /// What the broker's CONNACK settled.
 pub(super) struct Greeting {
@@ -152,7 +158,7 @@ impl<'a, S: Wire> Link<'a, S> {
         stop: &mut watch::Receiver<bool>,
     ) -> Result<(), String> {
         if config.subscriptions.is_empty() {
-            self.go_up();
+            self.go_up(Vec::new());
         } else {
             self.subscribe(config)?;
         }
@@ -169,6 +175,12 @@ impl<'a, S: Wire> Link<'a, S> {
             tokio::select! {
                 read = self.reader.read_buf(&mut self.read), if self.arrivals.len() < ARRIVALS_MAX => {
                     match read {
+                        Ok(0) if self.requests.is_none() => {
+                            return Err(format!(
+                                "the broker closed the connection at SUBSCRIBE ({})",
+                                remedy(config)
+                            ));
+                        }
                         Ok(0) => return Err("the broker closed the connection".into()),
                         Ok(_) => {}
                         Err(err) => return Err(format!("the connection broke: {err}")),
@@ -230,9 +242,16 @@ impl<'a, S: Wire> Link<'a, S> {
         }
     }
 
-    fn go_up(&mut self) {
+    fn go_up(&mut self, lowered: Vec<String>) {
         let protocol = if self.greeting.version == V5 { Protocol::V5 } else { Protocol::V311 };
-        self.requests = Some(self.slot.open());
+        let Greeting { packet_bytes_max, qos_max, .. } = self.greeting;
+        let qos_max = match qos_max {
+            0 => Qos::AtMostOnce,
+            1 => Qos::AtLeastOnce,
+            _ => Qos::ExactlyOnce,
+        };
+        self.requests =
+            Some(self.slot.open(Terms { protocol, packet_bytes_max, qos_max, lowered }));
         self.arrivals.push_back((Inbound::LinkUp { protocol }, Owed::Nothing));
     }
 
@@ -501,12 +520,20 @@ impl<'a, S: Wire> Link<'a, S> {
         if suback.reason_codes.len() != config.subscriptions.len() {
             return Err("the broker's SUBACK does not fit our SUBSCRIBE".into());
         }
-        for (code, (filter, _)) in suback.reason_codes.iter().zip(&config.subscriptions) {
-            if *code as u8 >= 0x80 {
-                return Err(format!("the broker refused the subscription to {filter}: {code:?}"));
+        let mut lowered = Vec::new();
+        for (code, (filter, qos)) in suback.reason_codes.iter().zip(&config.subscriptions) {
+            let code_byte = *code as u8;
+            if code_byte >= 0x80 {
+                return Err(format!(
+                    "the broker refused the subscription to {filter}: {code:?} ({})",
+                    remedy(config)
+                ));
+            }
+            if code_byte < codec::to_qos(*qos) as u8 {
+                lowered.push(filter.clone());
             }
         }
-        self.go_up();
+        self.go_up(lowered);
         Ok(())
     }
 

@@ -189,34 +189,34 @@ impl Driver {
         Ok(true)
     }
 
-    /// Tells those who wait for changes of commands that other servers look after how they stand: of these, or of all. What
-    /// was taken over with its sending begun goes on, where whoever began it says that it did not leave.
+    /// Looks in the store at what other servers may have changed: tells those who wait for commands that others look after, and
+    /// takes over how those stand that are looked after here. Another server ends one where it heard an answer for which it
+    /// found nobody.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn look_again(&self, changed: Option<&[CommandId]>) -> Result<(), StoreError> {
-        let watched: Vec<CommandId> = {
+    pub async fn look_again(&self, look: Look<'_>) -> Result<(), StoreError> {
+        let told = match look {
+            Look::Told(ids) => Some(ids),
+            Look::Watched | Look::All => None,
+        };
+        let (watched, own) = {
             let mut state = self.inner.lock();
-            state.watchers.outdate(changed);
+            state.watchers.outdate(told);
             let is_elsewhere = |id: &CommandId| !state.homes.contains_key(id);
-            match changed {
+            let watched: Vec<CommandId> = match told {
                 None => state.watchers.ids().filter(is_elsewhere).collect(),
                 Some(ids) => {
                     let is_watched = |id: &CommandId| state.watchers.has(*id) && is_elsewhere(id);
                     ids.iter().copied().filter(is_watched).collect()
                 }
-            }
-        };
-        let begun: Vec<_> = {
-            let state = self.inner.lock();
-            let told: Option<BTreeSet<CommandId>> =
-                changed.map(|ids| ids.iter().copied().collect());
-            let is_told = |id: CommandId| told.as_ref().is_none_or(|told| told.contains(&id));
-            let of = |(key, lane): (&LaneKey, &Lane)| {
-                let begun: Vec<_> = lane.claimed_elsewhere().filter(|it| is_told(it.0)).collect();
-                begun.into_iter().map(|(id, seen)| (key.clone(), id, seen)).collect::<Vec<_>>()
             };
-            state.lanes.iter().flat_map(of).collect()
+            let own: Vec<CommandId> = match look {
+                Look::Told(ids) => ids.iter().filter(|id| !is_elsewhere(id)).copied().collect(),
+                Look::Watched => state.lanes.values().flat_map(Lane::claimed_elsewhere).collect(),
+                Look::All => state.homes.keys().copied().collect(),
+            };
+            (watched, own)
         };
         // Somebody waits for these.
         for some in watched.chunks(READ_PAGE) {
@@ -224,21 +224,24 @@ impl Driver {
                 self.inner.lock().watchers.tell(&Arc::new(command));
             }
         }
-        for some in begun.chunks(READ_PAGE) {
-            let ids = some.iter().map(|(_, id, _)| *id).collect();
-            let fresh = self.inner.store.commands(ids).await?;
-            let mut fresh: BTreeMap<_, _> =
-                fresh.into_iter().map(|command| (command.spec.id, command)).collect();
-            for (key, id, seen) in some {
-                if let Some(fresh) = fresh.remove(id)
-                    && fresh.life.version != *seen
-                {
-                    self.inner.overtake(key, *seen, fresh);
-                }
+        for some in own.chunks(READ_PAGE) {
+            for command in self.inner.store.commands(some.to_vec()).await? {
+                self.inner.overtake(command);
             }
         }
         Ok(())
     }
+}
+
+/// At which commands [`Driver::look_again`] looks.
+#[derive(Debug, Clone, Copy)]
+pub enum Look<'a> {
+    /// At those of which another server told that it has changed them.
+    Told(&'a [CommandId]),
+    /// At those of others that somebody waits for, and at those that another had begun to send when they were taken over.
+    Watched,
+    /// At all: something may have been missed.
+    All,
 }
 
 /// Commands read in one go.

@@ -38,7 +38,7 @@ pub(super) fn gather(
         let (id, input, done, bytes) = match one {
             Told::Input { id, input, done } => (id, input, done, 0),
             Told::Said { id, input, bytes } => (id, input, None, bytes),
-            Told::Turn => continue,
+            Told::Turn | Told::Stands(_) => continue,
         };
         let place = *places.entry(id).or_insert_with(|| {
             gathered.push(Gathered { id, inputs: Vec::new(), done: Vec::new(), bytes: 0 });

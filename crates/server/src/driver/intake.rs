@@ -400,7 +400,7 @@ impl Inner {
             may_begin && (key.urgent || lane.is_none_or(|lane| lane.is_free(spec.channel)));
         let turn = Input::Turn(presence);
         // One that others might send is tried at once: its claim has to be known wherever the command is.
-        let is_tried = presence == Presence::NeverHeard && key.urgent && !self.holdings.is_alone();
+        let is_tried = presence.is_unknown() && key.urgent && !self.holdings.is_alone();
         let claim = (is_free && (presence == Presence::Online || is_tried))
             .then(|| decide_all(&command, [&turn], moment))
             .flatten()

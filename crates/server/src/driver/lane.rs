@@ -12,9 +12,9 @@ use std::{
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
 use utmos_core::{
-    command::{Command, Phase, Spec, StatusVersion},
+    command::{Command, Phase, Spec},
     id::{CommandId, GatewaySn},
-    life::{Effect, Folded, Input, Presence, decide_all},
+    life::{Effect, Folded, Input, decide_all},
     method::{Channel, CompletesBy, Risk},
     ports::{Advance, Advanced, StoreError},
     replica::News,
@@ -223,12 +223,11 @@ impl Lane {
         }
     }
 
-    /// Commands that somebody else has claimed, as far as is known here, with how they stand.
-    pub(super) fn claimed_elsewhere(&self) -> impl Iterator<Item = (CommandId, StatusVersion)> {
+    /// Commands that somebody else has claimed, as far as is known here.
+    pub(super) fn claimed_elsewhere(&self) -> impl Iterator<Item = CommandId> {
         let is_claimed =
             |kept: &&Kept| kept.is_anothers_claim && kept.command.life.phase == Phase::Sending;
-        let known = |kept: &Kept| (kept.command.spec.id, kept.command.life.version);
-        self.commands.values().filter(is_claimed).map(known)
+        self.commands.values().filter(is_claimed).map(|kept| kept.command.spec.id)
     }
 
     /// Whether somebody decides about what was told.
@@ -485,6 +484,8 @@ impl Inner {
                 return None;
             }
             let told = std::mem::take(&mut lane.inbox);
+            let told = self.take_standings(state, key, told);
+            let lane = state.lanes.get_mut(key)?;
             let moment = self.moment();
             let presence = state.presence.of(&key.gateway, moment.now);
             let mut batch: Vec<Work> = Vec::new();
@@ -506,8 +507,7 @@ impl Inner {
                     decided = decide_all(&kept.command, &inputs, moment);
                 }
                 let phase = decided.as_ref().map_or(kept.command.life.phase, |it| it.life.phase);
-                let is_untried =
-                    presence == Presence::NeverHeard && kept.command.spec.risk == Risk::Motion;
+                let is_untried = presence.is_unknown() && kept.command.spec.risk == Risk::Motion;
                 if phase == Phase::Waiting && !key.urgent && !is_untried {
                     held_up.push(channel);
                 }
@@ -687,7 +687,7 @@ pub(super) fn let_go_if_done(
     // The broker's confirmation often comes while the answer is being saved, and would need it fetched again.
     let is_told = |told: &Told| match told {
         Told::Input { id: other, .. } | Told::Said { id: other, .. } => *other == id,
-        Told::Turn => false,
+        Told::Turn | Told::Stands(_) => false,
     };
     if is_done
         && !lane.inbox.iter().any(is_told)

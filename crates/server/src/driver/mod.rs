@@ -44,6 +44,7 @@ use utmos_core::{
 use utmos_dji::catalogue::Catalogue;
 use utmos_mqtt::{Outlet, Qos};
 
+pub use self::elsewhere::Look;
 pub(crate) use self::elsewhere::READ_PAGE;
 use self::{emergencies::LastEmergencies, lane::Lane, presence::PresenceBook};
 pub use self::{
@@ -203,6 +204,8 @@ enum Told {
     Said { id: CommandId, input: Box<Input>, bytes: usize },
     /// Whoever waits has its turn.
     Turn,
+    /// How a command stands in the store, where another server has changed it.
+    Stands(Box<Command>),
 }
 
 /// How an aircraft moves, as far as movements in the way of others go.
@@ -361,6 +364,22 @@ impl Driver {
     #[must_use]
     pub fn session_is_over(&self, gateway: &GatewaySn) -> bool {
         self.inner.lock().presence.is_over(gateway)
+    }
+
+    /// From now on devices can be heard, where an outside broker is all that tells of them. Whoever has not been heard when the
+    /// liveness window is over is not there; what waits has its turn then.
+    pub fn listens(&self) {
+        let window = self.presence(|book, now| (book.listens_from(now.mono), Vec::new()));
+        let Some(window) = window else { return };
+        let this = self.clone();
+        self.inner.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = this.inner.stopping.cancelled() => {}
+                // Its last moment is a part of the window.
+                () = tokio::time::sleep(window + Duration::from_millis(1)) => this.link_is_up(),
+            }
+        });
     }
 
     /// The link to the broker is up (again): everything that waits has its turn.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use utmos_core::{
-    command::{Command, Phase, StatusVersion},
+    command::{Command, Phase},
     evidence::Proof,
     life::{Effect, Input},
     ports::StoreError,
@@ -12,7 +12,7 @@ use utmos_core::{
 
 use super::{
     Inner, LaneKey, State, Told,
-    lane::{Work, let_go_if_done},
+    lane::{Lane, Work, let_go_if_done},
 };
 
 impl Inner {
@@ -105,28 +105,55 @@ impl Inner {
         self.replace_in(&mut self.lock(), key, fresh);
     }
 
-    /// Another server has told how a command stands that it had claimed; `seen` is what was known of it here. What is being
-    /// decided about it here meets that by itself.
-    pub(super) fn overtake(self: &Arc<Self>, key: &LaneKey, seen: StatusVersion, fresh: Command) {
+    /// A command that is looked after here stands otherwise in the store than it is known here, where that is so. While its
+    /// lane runs, this has its turn there: what is being saved may be what was read.
+    pub(super) fn overtake(self: &Arc<Self>, fresh: Command) {
         let fresh = self.in_this_boot(fresh);
-        let id = fresh.spec.id;
-        let must_run = {
-            let mut state = self.lock();
-            let Some(lane) = state.lanes.get(key).filter(|lane| !lane.is_running()) else { return };
-            if lane.command(id).is_none_or(|known| known.life.version != seen) {
-                return;
-            }
-            self.replace_in(&mut state, key, fresh);
-            let Some(lane) = state.lanes.get_mut(key) else { return };
-            if lane.is_idle() {
-                state.lanes.remove(key);
-                return;
-            }
-            lane.waiting() > 0 && lane.take_in(Told::Turn)
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let Some(key) = state.homes.get(&fresh.spec.id).cloned() else { return };
+        let Some(lane) = state.lanes.get_mut(&key).filter(|lane| is_older(lane, &fresh)) else {
+            return;
         };
-        if must_run {
-            self.spawn_lane(key.clone());
+        if lane.is_running() {
+            lane.take_in(Told::Stands(Box::new(fresh)));
+            return;
         }
+        self.replace_in(state, &key, fresh);
+        let Some(lane) = state.lanes.get_mut(&key) else { return };
+        if lane.is_idle() {
+            state.lanes.remove(&key);
+            return;
+        }
+        let must_run = lane.waiting() > 0 && lane.take_in(Told::Turn);
+        drop(guard);
+        if must_run {
+            self.spawn_lane(key);
+        }
+    }
+
+    /// Takes over what was told of how commands stand, while nothing of their lane is being saved. Answers the rest.
+    pub(super) fn take_standings(
+        &self,
+        state: &mut State,
+        key: &LaneKey,
+        told: Vec<Told>,
+    ) -> Vec<Told> {
+        if !told.iter().any(|one| matches!(one, Told::Stands(_))) {
+            return told;
+        }
+        let mut rest = Vec::with_capacity(told.len());
+        for one in told {
+            match one {
+                Told::Stands(fresh) => {
+                    if state.lanes.get(key).is_some_and(|lane| is_older(lane, &fresh)) {
+                        self.replace_in(state, key, *fresh);
+                    }
+                }
+                other @ (Told::Input { .. } | Told::Said { .. } | Told::Turn) => rest.push(other),
+            }
+        }
+        rest
     }
 
     fn replace_in(&self, state: &mut State, key: &LaneKey, fresh: Command) {
@@ -144,4 +171,9 @@ impl Inner {
         state.watchers.tell(&told);
         let_go_if_done(lane, &mut state.homes, id);
     }
+}
+
+/// Whether a command that is looked after is known as it was before this.
+fn is_older(lane: &Lane, fresh: &Command) -> bool {
+    lane.command(fresh.spec.id).is_some_and(|known| known.life.version < fresh.life.version)
 }

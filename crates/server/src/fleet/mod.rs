@@ -144,8 +144,16 @@ impl Fleet {
         let is_ours = |sn: &DeviceSn, tenant| {
             parts.directory.device(sn).is_some_and(|device| device.tenant == tenant)
         };
+        let is_gateway =
+            |sn: &DeviceSn| parts.directory.device(sn).is_some_and(|it| it.kind.is_gateway());
         for (sn, since) in were_there(&kept, &told, is_ours) {
             book.was_there(&sn, since, now);
+            // Another server has heard it, or this one before it was started anew.
+            if is_gateway(&sn) {
+                parts
+                    .driver
+                    .presence(|book, now| (book.was_heard(&sn.to_gateway(), since, now), vec![]));
+            }
         }
         let held = Held { book, sightings: Sightings::of(&kept), listed: BTreeMap::new() };
         Ok(Arc::new(Self {
@@ -277,7 +285,7 @@ impl Fleet {
                 {
                     (Standing::Gone, never_or(Evidence::Disconnected))
                 }
-                Presence::Absent { .. } | Presence::NeverHeard => {
+                Presence::Absent { .. } | Presence::NeverHeard | Presence::NotHeardYet => {
                     (Standing::Gone, never_or(Evidence::Silent))
                 }
             };

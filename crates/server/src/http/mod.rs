@@ -70,14 +70,15 @@ use crate::{
     events::Events,
     fleet::{Fleet, Onboarding},
     link::Link,
+    outside::Outside,
     requests::Desk,
     telemetry::Telemetry,
 };
 
 /// What every endpoint works with.
 pub struct App {
-    /// How the link to an outside broker is, where there is one.
-    pub outside: Option<utmos_mqtt::LinkHealth>,
+    /// The outside broker, where there is one.
+    pub outside: Option<Arc<Outside>>,
     /// Moves commands.
     pub driver: Driver,
     /// Where commands are read.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::{Json, extract::State};
 use serde::Serialize;
+use utmos_core::ports::StoreError;
 use utoipa::ToSchema;
 
 use super::{
@@ -63,20 +64,28 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Health>, Problem
         let message = "this server is about to stop; ask another";
         return Err(Problem::new(Code::Overloaded, message).retry_after(1));
     }
-    app.store.generation().await.map_err(|error| Problem::store(&error))?;
     if let Some(why) = app.store.trouble() {
-        let message = format!("commands cannot be stored now: {why}");
-        return Err(Problem::new(Code::Overloaded, message).retry_after(1));
+        return Err(cannot_store(&why));
+    }
+    match app.store.generation().await {
+        Ok(_) => {}
+        Err(StoreError::Unavailable(why)) => return Err(cannot_store(&why)),
+        Err(error @ StoreError::Damaged(_)) => return Err(Problem::store(&error)),
     }
     if let Some(why) = app.driver.trouble() {
         let message = format!("commands cannot be accepted now: {why}");
         return Err(Problem::new(Code::Overloaded, message).retry_after(1));
     }
-    if let Some(why) = app.outside.as_ref().and_then(utmos_mqtt::LinkHealth::trouble) {
+    if let Some(why) = app.outside.as_ref().and_then(|outside| outside.trouble()) {
         let message = format!("commands cannot be sent now: {why}");
         return Err(Problem::new(Code::Overloaded, message).retry_after(1));
     }
     Ok(Json(Health { warnings: warnings(&app), ..Health::of(&app) }))
+}
+
+fn cannot_store(why: &str) -> Problem {
+    let message = format!("commands cannot be stored now: {why}");
+    Problem::new(Code::Overloaded, message).retry_after(1)
 }
 
 /// Names no tenant: anybody may ask.
@@ -86,5 +95,7 @@ fn warnings(app: &App) -> Vec<String> {
         "telemetry: of {full} tenant(s) the latest is not complete, since their share of telemetry.latest_bytes_max is full; \
          raise it (the log names them)"
     );
-    if full > 0 { vec![text] } else { Vec::new() }
+    let lacks = app.outside.as_ref().map_or(Vec::new(), |outside| outside.lacks());
+    let lacks = lacks.into_iter().map(|lack| format!("broker: {lack}"));
+    (full > 0).then_some(text).into_iter().chain(lacks).collect()
 }

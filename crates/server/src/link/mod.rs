@@ -49,6 +49,7 @@ use self::{
 use crate::{
     directory::Directory,
     driver::{Driver, FlightMode, Matched},
+    outside::Outside,
     presence_topics::{PresenceTopics, Word},
     replicas::{self, Holdings, Missed},
 };
@@ -86,6 +87,8 @@ pub struct LinkParts {
     pub holdings: Arc<Holdings>,
     /// What gateways of other servers said of commands.
     pub missed: Arc<Missed>,
+    /// The outside broker, where there is one.
+    pub outside: Option<Arc<Outside>>,
     /// Where an outside broker tells of connections.
     pub presence_topics: PresenceTopics,
     /// Who else wants to know what devices say.
@@ -210,6 +213,9 @@ impl Link {
             }),
             Inbound::LinkUp { protocol } => {
                 tracing::info!(?protocol, "the broker is connected");
+                let lacks = self.parts.outside.as_ref().map_or(Vec::new(), |it| it.lacks());
+                lacks.iter().for_each(|lack| tracing::warn!("of the broker: {lack}"));
+                self.parts.driver.listens();
                 self.parts.driver.link_is_up();
             }
             Inbound::LinkDown { reason } => {

@@ -5,6 +5,7 @@
 //! take commands into care, and tell those who wait.
 
 mod changes;
+mod news;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,8 +35,6 @@ use crate::driver::{Driver, READ_PAGE};
 const BEAT_PATIENCE: Duration = Duration::from_secs(2);
 /// How often it is looked for what others accepted for our gateways, whether or not they told.
 const LOOK_WAIT: Duration = Duration::from_millis(250);
-/// How often those who wait for commands of other servers are told how these stand, whether or not that was told.
-const WATCH_WAIT: Duration = Duration::from_secs(1);
 /// How long whoever joins looks whether one that works alone still lives.
 const ALONE_LOOK_WAIT: Duration = Duration::from_secs(1);
 /// How long whoever holds a gateway has to put an answer on record before others do.
@@ -46,9 +45,6 @@ const ANSWER_LOOKS: u32 = 6;
 const ANSWERS_SINCE: Duration = Duration::from_secs(30);
 /// How long a start waits for its part of the gateways.
 const FIRST_CHANGE_WAIT: Duration = Duration::from_secs(1);
-/// Commands that are looked at again for one piece of news at most; a second later all are.
-const CHANGED_MAX: usize = 4_096;
-
 /// What a membership works with.
 pub struct MembershipParts {
     /// Where servers find each other.
@@ -421,6 +417,7 @@ impl Membership {
                     other.name
                 );
             }
+            Err(error) if !is_news() => tracing::debug!(%error, "could not join again"),
             Err(error) => tracing::warn!(%error, "could not join again"),
         }
     }
@@ -510,30 +507,6 @@ impl Membership {
             }
             if let Err(error) = self.take_care().await {
                 tracing::debug!(%error, "could not look after what is held");
-            }
-        }
-    }
-
-    /// Tells those who wait for commands of other servers.
-    async fn look_for_others(&self) {
-        let mut watched_at = tokio::time::Instant::now();
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(WATCH_WAIT) => {}
-                () = self.changed.notified() => {}
-            }
-            let changed = {
-                let mut state = self.lock();
-                let is_told_off = std::mem::take(&mut state.is_told_off);
-                (!is_told_off).then(|| std::mem::take(&mut state.changed))
-            };
-            let is_time = watched_at.elapsed() >= WATCH_WAIT;
-            let changed = changed.filter(|_| !is_time);
-            if is_time {
-                watched_at = tokio::time::Instant::now();
-            }
-            if let Err(error) = self.parts.driver.look_again(changed.as_deref()).await {
-                tracing::debug!(%error, "could not look at commands of other servers");
             }
         }
     }
@@ -666,23 +639,6 @@ impl Membership {
             if let Err(error) = driver.put_on_record(&heard).await {
                 tracing::debug!(%error, "could not look for answers to commands of a server that is gone");
                 looks = ANSWER_LOOKS;
-            }
-        }
-    }
-
-    fn hear(&self, news: News) {
-        match news {
-            News::Handed => self.care.notify_one(),
-            News::Roll => self.beat.notify_one(),
-            News::Changed(ids) => {
-                {
-                    let mut state = self.lock();
-                    match state.changed.len() + ids.len() <= CHANGED_MAX {
-                        true => state.changed.extend(ids),
-                        false => state.is_told_off = true,
-                    }
-                }
-                self.changed.notify_one();
             }
         }
     }

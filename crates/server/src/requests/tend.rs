@@ -194,7 +194,7 @@ impl Inner {
         if request.state != RoutingDecision::AwaitingReply {
             return match self.parts.driver.is_present(&asked.gateway) {
                 Presence::Online => Ok(ToDo::Decide(Input::Turn)),
-                Presence::Absent { .. } | Presence::NeverHeard => {
+                Presence::Absent { .. } | Presence::NeverHeard | Presence::NotHeardYet => {
                     Err(Next { due: end, unsent_from: Some(now.mono) })
                 }
             };

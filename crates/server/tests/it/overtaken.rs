@@ -1,15 +1,15 @@
-//! Two servers on one store, of which one learns late what became of its own publish.
+//! Two servers on one store, of which one learns late what the other knows: of its own publish, of a command's end, of a dock.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
 use utmos_core::{
-    command::{Life, Phase, Status, StatusVersion},
+    command::{Life, Outcome, Phase, Status, StatusVersion},
     evidence::{Entry, Proof},
     id::{CommandId, DeviceSn, GatewaySn},
     idempotency::fingerprint,
-    method::{CompleteOn, IfOffline},
+    method::{CompleteOn, IfOffline, Risk},
     ports::{Advance, Advanced, CommandStore, Store},
     signing::{self, Caller, KeyedCredential, SignedHead, SignedParts},
     time::Clock,
@@ -20,7 +20,7 @@ use utmos_server::{
     clock::SystemClock,
     directory::Directory,
     driver::{
-        Cancelled, Draft, Driver, DriverParts, Limits,
+        Cancelled, Draft, Driver, DriverParts, Limits, Look,
         presence::{Knowledge, PresenceBook},
     },
     ids::SystemIds,
@@ -67,7 +67,15 @@ fn gateway() -> GatewaySn {
 
 /// A driver that knows the gateway to be there.
 async fn driver(store: Arc<dyn Store>, outlet: Arc<Told>, replica: &str) -> Driver {
-    let driver = Driver::start(DriverParts {
+    let driver = deaf_driver(store, outlet, replica).await;
+    driver.presence(|book, now| (book.heard(&gateway(), now), Vec::new()));
+    driver.resume().await.unwrap();
+    driver
+}
+
+/// A driver that has heard of nobody.
+async fn deaf_driver(store: Arc<dyn Store>, outlet: Arc<Told>, replica: &str) -> Driver {
+    Driver::start(DriverParts {
         store: store.clone(),
         clock: Arc::new(SystemClock::new()),
         ids: Arc::new(SystemIds::new()),
@@ -78,10 +86,7 @@ async fn driver(store: Arc<dyn Store>, outlet: Arc<Told>, replica: &str) -> Driv
         holdings: Holdings::alone(Arc::new(SystemClock::new())),
         presence: PresenceBook::new(Knowledge::Heard { window: Duration::from_secs(3_600) }),
         limits: Limits::default(),
-    });
-    driver.presence(|book, now| (book.heard(&gateway(), now), Vec::new()));
-    driver.resume().await.unwrap();
-    driver
+    })
 }
 
 fn draft(catalogue: &Catalogue) -> Draft {
@@ -149,7 +154,7 @@ async fn what_another_had_claimed_and_did_not_send_is_sent_by_whoever_took_it_ov
     // The second takes over while nobody knows whether the message left.
     let second = driver(store.clone(), theirs.clone(), "second").await;
     assert_eq!(second.cared_for(id).unwrap().life.phase, Phase::Sending);
-    second.look_again(None).await.unwrap();
+    second.look_again(Look::Watched).await.unwrap();
     assert_eq!(second.cared_for(id).unwrap().life.phase, Phase::Sending);
 
     // Only now the first says that it did not: its gate was shut, for the gateway is another's.
@@ -161,7 +166,7 @@ async fn what_another_had_claimed_and_did_not_send_is_sent_by_whoever_took_it_ov
     let entry = Entry { at, from: Status::Accepted, to: Status::Accepted, proof };
     let advance = Advance { id, seen: found.life.version, life, entries: vec![entry] };
     assert_eq!(store.advance(advance).await.unwrap(), Advanced::Yes);
-    second.look_again(Some(&[id])).await.unwrap();
+    second.look_again(Look::Told(&[id])).await.unwrap();
     theirs.until_began(1).await;
     theirs.word.send_replace(Some(Sent::Confirmed { packet_id: Some(1) }));
     until_delivered(&second, &*store, id).await;
@@ -247,6 +252,107 @@ async fn what_became_of_ones_own_publish_says_nothing_of_anothers_claim() {
     assert_eq!((*ours.began.borrow(), *theirs.began.borrow()), (1, 1), "each has sent it once");
     first.stop(Duration::ZERO).await;
     second.stop(Duration::ZERO).await;
+}
+
+/// Another server ends a command, as one does that heard an answer for which it found nobody.
+async fn end_elsewhere(store: &dyn Store, id: CommandId) {
+    let found = store.command(id).await.unwrap().unwrap();
+    let version = StatusVersion(found.life.version.0 + 1);
+    let phase = Phase::Ended(Outcome::Succeeded);
+    let life = Life { phase, version, due: None, ..found.life.clone() };
+    let proof = Proof::FoundAfterRestart { replica: "another".to_owned() };
+    let at = SystemClock::new().now().wall;
+    let entry = Entry { at, from: found.life.status(), to: Status::Succeeded, proof };
+    let advance = Advance { id, seen: found.life.version, life, entries: vec![entry] };
+    assert_eq!(store.advance(advance).await.unwrap(), Advanced::Yes);
+}
+
+/// How whoever asks is told that a command stands.
+async fn shown(driver: &Driver, store: &dyn Store, id: CommandId) -> Phase {
+    match driver.cared_for(id) {
+        Some(command) => command.life.phase,
+        None => store.command(id).await.unwrap().unwrap().life.phase,
+    }
+}
+
+#[tokio::test]
+async fn what_another_server_ended_is_shown_as_it_stands_by_whoever_looks_after_it() {
+    let Stored { store, unwell, caller, _folder } = stored().await;
+    let ours = Told::new();
+    let first = driver(unwell.clone(), ours.clone(), "first").await;
+    let catalogue = Catalogue::embedded().unwrap();
+    let submit = async |key: &str| {
+        let draft = Draft { idempotency_key: key.to_owned(), ..draft(&catalogue) };
+        first.submit(&caller, draft, None).await.unwrap().id
+    };
+    let succeeded = Phase::Ended(Outcome::Succeeded);
+    ours.word.send_replace(Some(Sent::Confirmed { packet_id: Some(1) }));
+    let ids = [submit("a").await, submit("b").await, submit("c").await];
+    for id in ids {
+        until_delivered(&first, &*store, id).await;
+    }
+    let mut waiting = first.watch(ids[0]);
+    end_elsewhere(&*store, ids[0]).await;
+    first.look_again(Look::Told(&ids[..1])).await.unwrap();
+    assert_eq!(shown(&first, &*store, ids[0]).await, succeeded);
+    let told = tokio::time::timeout(PATIENCE, waiting.next()).await.unwrap().unwrap();
+    assert_eq!(told.life.phase, succeeded, "who waits is told");
+    // Nobody told, for the connection was cut; that it was is known.
+    end_elsewhere(&*store, ids[1]).await;
+    first.look_again(Look::All).await.unwrap();
+    assert_eq!(shown(&first, &*store, ids[1]).await, succeeded);
+
+    // While its lane saves something else, it is not its turn.
+    ours.word.send_replace(None);
+    let busy = submit("d").await;
+    ours.until_began(4).await;
+    unwell.hold();
+    ours.word.send_replace(Some(Sent::Confirmed { packet_id: Some(2) }));
+    unwell.until_waiting(1).await;
+    let mut waiting = first.watch(ids[2]);
+    end_elsewhere(&*store, ids[2]).await;
+    first.look_again(Look::Told(&ids[2..])).await.unwrap();
+    unwell.release();
+    let told = tokio::time::timeout(PATIENCE, waiting.next()).await.unwrap().unwrap();
+    assert_eq!(told.life.phase, succeeded);
+    assert_eq!(shown(&first, &*store, ids[2]).await, succeeded);
+    until_delivered(&first, &*store, busy).await;
+    first.stop(Duration::ZERO).await;
+}
+
+/// A movement that is to fail where its gateway is not there, at a server that has begun to listen a moment ago.
+#[tokio::test]
+async fn a_server_that_has_just_started_lets_no_movement_fail_before_its_dock_could_be_heard() {
+    let Stored { store, caller, _folder, .. } = stored().await;
+    let ours = Told::new();
+    ours.word.send_replace(Some(Sent::Confirmed { packet_id: Some(1) }));
+    let just_started = deaf_driver(store.clone(), ours.clone(), "first").await;
+    just_started.listens();
+    let movement = |key: &str| Draft {
+        risk: Risk::Motion,
+        if_offline: IfOffline::Fail,
+        idempotency_key: key.to_owned(),
+        ..draft(&Catalogue::embedded().unwrap())
+    };
+    let id = just_started.submit(&caller, movement("a"), None).await.unwrap().id;
+    just_started.link_is_up();
+    assert_eq!(store.command(id).await.unwrap().unwrap().life.phase, Phase::Waiting);
+    just_started.presence(|book, now| {
+        let came = book.heard(&gateway(), now);
+        ((), came.then(gateway).into_iter().collect())
+    });
+    until_delivered(&just_started, &*store, id).await;
+    just_started.stop(Duration::ZERO).await;
+
+    // What another server wrote of it counts at once.
+    let another = deaf_driver(store.clone(), ours.clone(), "second").await;
+    another.presence(|book, now| {
+        book.listens_from(now.mono);
+        (book.was_heard(&gateway(), now.wall, now), Vec::new())
+    });
+    let id = another.submit(&caller, movement("b"), None).await.unwrap().id;
+    until_delivered(&another, &*store, id).await;
+    another.stop(Duration::ZERO).await;
 }
 
 async fn until_delivered(driver: &Driver, store: &dyn Store, id: CommandId) {

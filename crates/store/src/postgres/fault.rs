@@ -1,10 +1,14 @@
 //! What went wrong in PostgreSQL, sorted by whom it concerns and whether it may be tried again.
 
-use deadpool_postgres::PoolError;
+use deadpool_postgres::{HookError, PoolError};
 use tokio_postgres::error::SqlState;
 use utmos_core::ports::StoreError;
 
-use super::{cells::DAMAGED_REMEDY, limits::ANSWER_WAIT};
+use super::{
+    cells::DAMAGED_REMEDY,
+    limits::ANSWER_WAIT,
+    open::{CLOSED, closed_by},
+};
 
 /// Why work on a connection failed.
 #[derive(Debug)]
@@ -68,6 +72,7 @@ fn is_crossing(code: &SqlState) -> bool {
 fn is_everyones(code: &SqlState) -> bool {
     let class = code.code().get(..2).unwrap_or_default();
     ["08", "53", "57", "58", "28", "3D", "XX"].contains(&class)
+        || code.code() == CLOSED
         || [
             SqlState::READ_ONLY_SQL_TRANSACTION,
             SqlState::LOCK_NOT_AVAILABLE,
@@ -85,6 +90,10 @@ pub(super) fn to_store_error(err: &tokio_postgres::Error) -> StoreError {
         if err.is_closed() {
             return unavailable("the connection to PostgreSQL was lost".to_owned());
         }
+        // The client asks at each connect.
+        if cause.contains("does not allow writes") {
+            return unavailable(read_only(&cause));
+        }
         return unavailable(format!(
             "cannot reach PostgreSQL: {cause}; check that it runs, and its address"
         ));
@@ -96,9 +105,7 @@ pub(super) fn to_store_error(err: &tokio_postgres::Error) -> StoreError {
         SqlState::TOO_MANY_CONNECTIONS => format!(
             "PostgreSQL takes no more connections ({said}); raise its max_connections or lower store.connections"
         ),
-        SqlState::READ_ONLY_SQL_TRANSACTION => format!(
-            "PostgreSQL is read-only ({said}); name its primary server, or make it writable again"
-        ),
+        SqlState::READ_ONLY_SQL_TRANSACTION => read_only(said),
         SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => format!(
             "PostgreSQL does not let this user in ({said}); check user and password, and its pg_hba.conf"
         ),
@@ -123,15 +130,22 @@ pub(super) fn to_store_error(err: &tokio_postgres::Error) -> StoreError {
         | SqlState::FOREIGN_KEY_VIOLATION => {
             return StoreError::Damaged(format!("rows contradict each other: {said}"));
         }
+        _ if code.code() == CLOSED => closed_by(said).to_owned(),
         _ => format!("PostgreSQL refused ({}): {said}", code.code()),
     };
     unavailable(text)
 }
 
+fn read_only(said: &str) -> String {
+    format!("PostgreSQL is read-only ({said}); name its primary server, or make it writable again")
+}
+
 /// What failed at the pool.
 pub(super) fn pool_error(err: &PoolError) -> StoreError {
     match err {
-        PoolError::Backend(err) => to_store_error(err),
+        PoolError::Backend(err) | PoolError::PostCreateHook(HookError::Backend(err)) => {
+            to_store_error(err)
+        }
         PoolError::Timeout(_) => StoreError::Unavailable(
             "every connection to PostgreSQL is busy, or none could be made in time".to_owned(),
         ),

@@ -5,7 +5,7 @@
 //! nobody relies on it.
 //!
 //! The connection is made when somebody first tells or listens. One that broke is made again; as something may have been
-//! missed before a connection listens, the listener hears [`News::Roll`] each time.
+//! missed before a connection listens, the listener hears [`News::Missed`] each time.
 
 use std::{
     collections::BTreeSet,
@@ -58,6 +58,8 @@ impl Untold {
                 }
                 self.changed.extend(ids.into_iter().take(room));
             }
+            // Each finds that out by itself.
+            News::Missed => {}
         }
     }
 
@@ -69,30 +71,27 @@ impl Untold {
     fn into_messages(self) -> Vec<String> {
         let mut messages = Vec::new();
         if self.roll {
-            messages.push(written(&News::Roll));
+            messages.push(ROLL.to_owned());
         }
         if self.handed {
-            messages.push(written(&News::Handed));
+            messages.push(HANDED.to_owned());
         }
         let changed: Vec<CommandId> = self.changed.into_iter().collect();
         for some in changed.chunks(NEWS_IDS_PER_MESSAGE) {
-            messages.push(written(&News::Changed(some.to_vec())));
+            messages.push(written(some));
         }
         messages
     }
 }
 
-/// A letter, then ids of 32 digits.
-fn written(news: &News) -> String {
-    match news {
-        News::Handed => "h".to_owned(),
-        News::Roll => "r".to_owned(),
-        News::Changed(ids) => {
-            let mut text = "c".to_owned();
-            ids.iter().for_each(|id| text.push_str(&id.uuid().simple().to_string()));
-            text
-        }
-    }
+/// As they are told: a letter, behind which stand ids of 32 digits each.
+const HANDED: &str = "h";
+const ROLL: &str = "r";
+
+fn written(ids: &[CommandId]) -> String {
+    let mut text = "c".to_owned();
+    ids.iter().for_each(|id| text.push_str(&id.uuid().simple().to_string()));
+    text
 }
 
 /// `None` for what a later version tells.
@@ -201,7 +200,7 @@ impl Keeper {
             let error = match session {
                 Ok(session) => {
                     wait = Duration::ZERO;
-                    self.board.hear(News::Roll);
+                    self.board.hear(News::Missed);
                     match self.serve(session).await {
                         Some(error) => error,
                         None => return,

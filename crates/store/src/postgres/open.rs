@@ -37,6 +37,40 @@ pub(super) const IMPORTING: &str = "importing";
 /// In `meta`, once the database is taken over into SQLite, and for good.
 pub(super) const EXPORTED: &str = "exported";
 
+/// With this SQLSTATE ends a connection of a server to a database that is closed to servers; what it says is the mark.
+pub(super) const CLOSED: &str = "UT001";
+
+/// Refuses a connection where the database is closed to servers. A start looks for that by itself ([`prepare`]). A server that
+/// was cut off while the database was closed does not start: it comes back by its next connection.
+const REFUSE_IF_CLOSED: &str = "
+    DO $$ DECLARE mark text := (
+        SELECT name FROM meta WHERE name IN ('importing', 'exported') ORDER BY name DESC LIMIT 1);
+    BEGIN
+        IF mark IS NOT NULL THEN RAISE EXCEPTION '%', mark USING ERRCODE = 'UT001'; END IF;
+    END $$";
+
+/// Finds out whether there is space for some rows: what fits into pages that are there says nothing of that. In a table of its
+/// own, undone.
+pub(super) const TRY_SPACE: &str = "
+    BEGIN;
+    CREATE TEMPORARY TABLE utmos_try (bytes bytea) ON COMMIT DROP;
+    ALTER TABLE utmos_try ALTER bytes SET STORAGE EXTERNAL;
+    INSERT INTO utmos_try
+        SELECT convert_to(repeat(md5(n::text), 250), 'UTF8') FROM generate_series(1, 16) AS n;
+    ROLLBACK";
+
+/// What a running server is told of a database that is closed to servers.
+pub(super) fn closed_by(mark: &str) -> &'static str {
+    match mark {
+        IMPORTING => {
+            "the database is being filled from a SQLite database and closed to servers until everything is there; stop this server, and start it when utmos store import has ended"
+        }
+        _ => {
+            "the database was exported into a SQLite database and is closed to servers, for what waits in it would be sent twice; stop this server, and start the one that has that file (store.url = \"\")"
+        }
+    }
+}
+
 /// Why the database cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresOpenError {
@@ -120,7 +154,7 @@ pub enum PostgresOpenError {
 pub(super) struct Named<'a>(pub(super) &'a PostgresUrl);
 
 impl Named<'_> {
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         self.0.to_string()
     }
 
@@ -146,6 +180,16 @@ pub(super) async fn connect(
         }
     });
     client.batch_execute(&settings(STATEMENT_WAIT)).await?;
+    Ok(client)
+}
+
+/// A connection on which a server works: none to a database that is closed to servers.
+pub(super) async fn connect_to_serve(
+    url: &PostgresUrl,
+    tls: &MakeTls,
+) -> Result<Client, tokio_postgres::Error> {
+    let client = connect(url, tls).await?;
+    client.batch_execute(REFUSE_IF_CLOSED).await?;
     Ok(client)
 }
 
@@ -206,7 +250,7 @@ pub(super) fn pool(
         .recycle_timeout(Some(CONNECT_WAIT))
         .post_create(Hook::async_fn(move |client, _| {
             Box::pin(async move {
-                let settings = format!("{}; {more}", settings(STATEMENT_WAIT));
+                let settings = format!("{}; {REFUSE_IF_CLOSED}; {more}", settings(STATEMENT_WAIT));
                 client.batch_execute(&settings).await.map_err(HookError::Backend)
             })
         }))
@@ -246,6 +290,9 @@ pub(super) async fn prepare(
         });
     }
     check_key(&client, sealer, &named).await?;
+    if migrate == Migrate::Yes {
+        client.batch_execute(TRY_SPACE).await.map_err(explain)?;
+    }
     match migrate {
         Migrate::ForImport => Ok(()),
         Migrate::Yes | Migrate::No => check_whole(&client, &named).await,
@@ -253,7 +300,10 @@ pub(super) async fn prepare(
 }
 
 /// No server may work on a part of what was, or on what another works on.
-async fn check_whole(client: &Client, named: &Named<'_>) -> Result<(), PostgresOpenError> {
+pub(super) async fn check_whole(
+    client: &Client,
+    named: &Named<'_>,
+) -> Result<(), PostgresOpenError> {
     let sql = "SELECT name FROM meta WHERE name IN ($1, $2) ORDER BY name DESC";
     let found = client.query_opt(sql, &[&IMPORTING, &EXPORTED]).await;
     let Some(row) = found.map_err(|err| named.explain(&err))? else { return Ok(()) };
@@ -263,7 +313,7 @@ async fn check_whole(client: &Client, named: &Named<'_>) -> Result<(), PostgresO
     }
 }
 
-fn known() -> i32 {
+pub(super) fn known() -> i32 {
     i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX)
 }
 
@@ -272,7 +322,7 @@ fn checksum(sql: &str) -> Vec<u8> {
 }
 
 /// How many migrations were applied; whether they are ours.
-async fn applied(client: &Client, named: &Named<'_>) -> Result<i32, PostgresOpenError> {
+pub(super) async fn applied(client: &Client, named: &Named<'_>) -> Result<i32, PostgresOpenError> {
     let found =
         client.query("SELECT version, checksum FROM schema_migrations ORDER BY version", &[]).await;
     let rows = match found {

@@ -23,6 +23,7 @@ use super::{
     cells::Cells,
     fault::{Fault, pool_error},
     fence::{self, read_shard, shard_code},
+    open::{EXPORTED, IMPORTING, closed_by},
     rare::{execute, query, rarely, select},
     text::kept,
 };
@@ -230,6 +231,12 @@ async fn hold_up(tx: &Transaction<'_>, id: Uuid) -> Result<(), Fault> {
 
 async fn join(tx: &Transaction<'_>, member: &Member) -> Result<Joined, Fault> {
     select(tx, "SELECT pg_advisory_xact_lock($1)", &[&JOIN_LOCK]).await?;
+    // A server whose connections are older than that would become one all the same.
+    let sql = "SELECT name FROM meta WHERE name IN ($1, $2) ORDER BY name DESC";
+    if let Some(row) = select(tx, sql, &[&IMPORTING, &EXPORTED]).await?.first() {
+        let mark = Cells::new(row, "meta").text("name")?;
+        return Err(Fault::Everyone(StoreError::Unavailable(closed_by(&mark).to_owned())));
+    }
     let sql = "SELECT id, instance, name, alone, beats, fit FROM replicas
                WHERE instance <> $1 AND (alone OR $2) ORDER BY id LIMIT 1";
     let (id, instance) = (member.id.0, member.instance.0);
@@ -255,6 +262,24 @@ async fn join(tx: &Transaction<'_>, member: &Member) -> Result<Joined, Fault> {
     let name = kept(&member.name);
     execute(tx, sql, &[&id, &instance, &name, &member.alone, &beats, &member.fit]).await?;
     Ok(Joined::Yes(read_roll(&select(tx, ROLL, &[]).await?)?))
+}
+
+/// Makes every member none and frees what they held, also that of one that is cut off and does not hear of it: once this is
+/// committed, nobody begins to send by this database. Part of the transaction that closes it. Locks as [`join`] and
+/// [`remove`] do.
+pub(crate) async fn dissolve(
+    tx: &tokio_postgres::Transaction<'_>,
+) -> Result<(), tokio_postgres::Error> {
+    tx.query("SELECT pg_advisory_xact_lock($1)", &[&JOIN_LOCK]).await?;
+    for row in tx.query("SELECT id FROM replicas ORDER BY id", &[]).await? {
+        let key = fence::key(row.try_get(0)?);
+        tx.query("SELECT pg_advisory_xact_lock($1)", &[&key]).await?;
+    }
+    tx.batch_execute(
+        "SELECT shard FROM shards ORDER BY shard FOR UPDATE;
+         DELETE FROM replicas; UPDATE shards SET replica = NULL",
+    )
+    .await
 }
 
 /// Makes a member none; with `beats`, only one that has given so many signs of life.

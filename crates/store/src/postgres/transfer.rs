@@ -7,6 +7,7 @@ use tokio_postgres::Client;
 use utmos_core::ports::StoreError;
 use uuid::Uuid;
 
+pub(crate) use super::replicas::dissolve;
 use super::{
     PostgresConfig, PostgresOpenError,
     fault::{Fault, to_store_error},

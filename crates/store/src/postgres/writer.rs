@@ -20,7 +20,7 @@ use super::{
     job::{Answer, Ask, Job},
     limits::{CROSSED_MAX, PROBE_WAIT, RECONNECT_WAIT_MAX, RECONNECT_WAIT_MIN},
     nonces::KnownNonces,
-    open::connect,
+    open::{TRY_SPACE, connect_to_serve},
     partitions::{Week, Weeks},
     statements::Statements,
     tls::MakeTls,
@@ -39,7 +39,7 @@ impl Session {
         url: &PostgresUrl,
         tls: &MakeTls,
     ) -> Result<Self, tokio_postgres::Error> {
-        let client = connect(url, tls).await?;
+        let client = connect_to_serve(url, tls).await?;
         let statements = Statements::prepare(&client).await?;
         Ok(Self { client, statements })
     }
@@ -238,6 +238,11 @@ impl Writer {
                 Failure::RolledBack(fault)
             }
         };
+        if asks().any(|ask| matches!(ask, Ask::Probe))
+            && let Err(err) = client.batch_execute(TRY_SPACE).await
+        {
+            return Err(before_commit(Fault::from(err), client));
+        }
         if let Err(fault) = self.weeks.ensure(client, &weeks).await {
             return Err(before_commit(fault, client));
         }

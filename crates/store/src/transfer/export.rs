@@ -2,7 +2,8 @@
 //!
 //! As the import does it: table by table in pieces, each in one transaction together with how far it came, and compared in the
 //! end. Until then the file has another name, so that no server opens a part of it; from the beginning on none opens
-//! PostgreSQL, so that nothing changes meanwhile and nothing is sent by two.
+//! PostgreSQL, so that nothing changes meanwhile and nothing is sent by two. A server that is cut off meanwhile, and so does not
+//! hear of it, has lost what it may send, and gets no connection when it comes back.
 
 use std::path::{Path, PathBuf};
 

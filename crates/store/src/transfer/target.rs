@@ -53,20 +53,14 @@ impl Target {
         config: &PostgresConfig,
     ) -> Result<(Self, [u8; 16]), TransferError> {
         let client = postgres::connect(config).await?;
-        let target =
+        let mut target =
             Self { database: config.url.to_string(), client, partitions: Partitions::default() };
-        target.lock().await?;
-        let explain = |err: tokio_postgres::Error| target.failed("meta", &err);
-        let sql = "SELECT 1 FROM meta WHERE name = $1";
-        if target.client.query_opt(sql, &[&postgres::IMPORTING]).await.map_err(explain)?.is_some() {
-            return Err(PostgresOpenError::Unfinished(target.database).into());
-        }
+        // Who comes too early is told so before anything is taken from a server.
+        target.take_alone().await?;
         let mark = *Uuid::new_v4().as_bytes();
-        let sql = "INSERT INTO meta AS m (name, value) VALUES ($1, $2)
-                   ON CONFLICT (name) DO UPDATE SET value = m.value RETURNING value";
-        let row = target.client.query_one(sql, &[&postgres::EXPORTED, &mark.as_slice()]).await;
-        let kept: Vec<u8> = row.and_then(|row| row.try_get(0)).map_err(explain)?;
-        // Who starts from here on sees the mark; who was there before is seen.
+        let kept = target.close(mark).await?;
+        let explain = |err: tokio_postgres::Error| target.failed("meta", &err);
+        // A connection that is made from here on sees the mark; one that was there before is seen.
         if let Err(error) = target.alone().await {
             let sql = "DELETE FROM meta WHERE name = $1 AND value = $2";
             let params: [&(dyn ToSql + Sync); 2] = [&postgres::EXPORTED, &mark.as_slice()];
@@ -75,6 +69,23 @@ impl Target {
         }
         let mark = kept.try_into().unwrap_or(mark);
         Ok((target, mark))
+    }
+
+    /// Closes the database to servers and takes from each what it may send, all or nothing. Answers the mark it has.
+    async fn close(&mut self, mark: [u8; 16]) -> Result<Vec<u8>, TransferError> {
+        let database = self.database.clone();
+        let explain = |err: tokio_postgres::Error| unwritable(&database, "meta", &err);
+        let tx = self.client.transaction().await.map_err(explain)?;
+        if meta(&tx, postgres::IMPORTING).await.map_err(explain)?.is_some() {
+            return Err(PostgresOpenError::Unfinished(database).into());
+        }
+        postgres::dissolve(&tx).await.map_err(explain)?;
+        let sql = "INSERT INTO meta AS m (name, value) VALUES ($1, $2)
+                   ON CONFLICT (name) DO UPDATE SET value = m.value RETURNING value";
+        let row = tx.query_one(sql, &[&postgres::EXPORTED, &mark.as_slice()]).await;
+        let kept = row.and_then(|row| row.try_get(0)).map_err(explain)?;
+        tx.commit().await.map_err(explain)?;
+        Ok(kept)
     }
 
     /// Hands over the rows of a table in pieces, in one order, but for those of before.
@@ -174,9 +185,9 @@ impl Target {
                 return Err(TransferError::NotEmpty { database, table: table.name });
             }
         }
-        // No server is connected; what one that was killed left would stand in the way of the next.
-        let servers = "DELETE FROM replicas; DELETE FROM handed; UPDATE shards SET replica = NULL";
-        tx.batch_execute(servers).await.map_err(explain)?;
+        // No server is connected; one that was killed or cut off has left its part.
+        postgres::dissolve(&tx).await.map_err(explain)?;
+        tx.batch_execute("DELETE FROM handed").await.map_err(explain)?;
         let sql = "INSERT INTO meta (name, value) VALUES ($1, $3), ($2, $3)";
         let params: [&(dyn ToSql + Sync); 3] =
             [&postgres::IMPORTED, &postgres::IMPORTING, &mark.as_slice()];

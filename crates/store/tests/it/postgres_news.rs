@@ -22,7 +22,7 @@ impl Ear {
         let heard = ear.clone();
         store.listen(Box::new(move |news| heard.0.lock().unwrap().push(news)));
         // Once it listens.
-        ear.hears("that it may have missed something", |it| it.contains(&News::Roll)).await;
+        ear.hears("that it may have missed something", |it| it.contains(&News::Missed)).await;
         ear.0.lock().unwrap().clear();
         ear
     }
@@ -40,7 +40,7 @@ impl Ear {
     fn changed(news: &[News]) -> BTreeSet<CommandId> {
         let ids = news.iter().filter_map(|news| match news {
             News::Changed(ids) => Some(ids.clone()),
-            News::Handed | News::Roll => None,
+            News::Handed | News::Roll | News::Missed => None,
         });
         ids.flatten().collect()
     }
@@ -89,7 +89,7 @@ async fn after_a_connection_was_cut_it_is_told_that_something_may_have_been_miss
         place.database.end_connections();
         // Told while nobody may be there to take it: it goes once somebody is.
         one.tell(News::Changed(ids(round..round + 1)));
-        at_two.hears("that it may have missed something", |it| it.contains(&News::Roll)).await;
+        at_two.hears("that it may have missed something", |it| it.contains(&News::Missed)).await;
         // Whoever hears this one listens again.
         let handed = async {
             loop {

@@ -12,8 +12,8 @@ use std::{
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use tempfile::TempDir;
 use utmos_core::{
-    command::Phase,
-    ports::{Accepted, CommandStore, Nonce, Store},
+    command::{Command, Phase},
+    ports::{Accepted, Advanced, CommandStore, Nonce, ReplicaStore, Store},
 };
 use utmos_store::{
     Export, MasterKey, PostgresConfig, PostgresStore, PostgresUrl, SqliteConfig, SqliteStore,
@@ -25,6 +25,7 @@ use crate::{
     contract::FullStore,
     given::{accepted, at, change, moved, new, nonce, spec, tenant},
     postgres_commands::{PostgresPlace, config},
+    postgres_replicas::{claim, every_shard, joined, member},
     registry::credential,
     sqlite::SqlitePlace,
     transfer,
@@ -148,6 +149,82 @@ async fn a_database_that_servers_use_is_refused_and_one_that_was_exported_lets_n
     // What the error says lets it be used again.
     from.database.sql("DELETE FROM meta WHERE name = 'exported'");
     assert_eq!(from.store().await.open_commands(None, 9).await.unwrap().len(), 2);
+}
+
+/// A member that holds everything, and a command that waits for it.
+async fn holder(store: &PostgresStore) -> Command {
+    joined(store, member(1, 1)).await;
+    assert_eq!(store.take(member(1, 1).id, every_shard()).await.unwrap(), every_shard());
+    let open = store.open_commands(None, 9).await.unwrap();
+    open.into_iter().find(|command| command.life.phase == Phase::Waiting).unwrap()
+}
+
+#[tokio::test]
+async fn a_server_that_was_cut_off_during_an_export_comes_back_to_nothing() {
+    let (origin, from) = (SqlitePlace::new(), PostgresPlace::new());
+    let folder = tempfile::tempdir().unwrap();
+    transfer::fill(&origin, 3).await;
+    transfer::run(&origin, &from).await.unwrap();
+    let store = from.store().await;
+    let waiting = holder(&store).await;
+    // To PostgreSQL it is gone; by itself it would be back with its next sign of life.
+    from.database.end_connections();
+    run(&from, &file(&folder)).await.unwrap();
+
+    let beat = store.beat(member(1, 1).id, true).await.map(|roll| roll.is_some());
+    let claimed = store.advance(claim(&waiting, "server-1")).await;
+    let new = store.accept(None, new(spec(7, "late"))).await;
+    let again = store.join(member(1, 1)).await;
+    let told = [
+        beat.unwrap_err().to_string(),
+        claimed.unwrap_err().to_string(),
+        new.unwrap_err().to_string(),
+        again.unwrap_err().to_string(),
+    ];
+    for told in told {
+        assert!(told.contains("exported") && told.contains("stop this server"), "{told}");
+    }
+    assert!(store.trouble().unwrap().contains("exported"), "readyz says it");
+    let left = "SELECT (SELECT count(*) FROM replicas), count(replica), count(*) FROM shards";
+    assert_eq!(from.database.sql(left), "0|0|64");
+}
+
+/// Such as one whose connections go by another name, so that the export does not see them.
+#[tokio::test]
+async fn a_server_that_an_export_does_not_see_begins_to_send_nothing_and_joins_no_more() {
+    let (origin, from) = (SqlitePlace::new(), PostgresPlace::new());
+    let folder = tempfile::tempdir().unwrap();
+    transfer::fill(&origin, 3).await;
+    transfer::run(&origin, &from).await.unwrap();
+    let url = format!("{}?application_name=unseen", from.database.url());
+    let store = PostgresStore::open(config(&url)).await.unwrap();
+    let waiting = holder(&store).await;
+    assert!(store.beat(member(1, 1).id, true).await.unwrap().is_some());
+    run(&from, &file(&folder)).await.unwrap();
+
+    assert_eq!(store.beat(member(1, 1).id, true).await.unwrap(), None, "it is no member");
+    let claimed = store.advance(claim(&waiting, "server-1")).await.unwrap();
+    assert_eq!(claimed, Advanced::Elsewhere);
+    assert!(store.take(member(1, 1).id, every_shard()).await.unwrap().is_empty());
+    let told = store.join(member(1, 2)).await.unwrap_err().to_string();
+    assert!(told.contains("exported") && told.contains("stop this server"), "{told}");
+}
+
+#[tokio::test]
+async fn a_server_that_was_cut_off_during_an_import_sends_nothing_of_what_is_half_there() {
+    let (origin, into) = (SqlitePlace::new(), PostgresPlace::new());
+    transfer::fill(&origin, 3).await;
+    let store = into.store().await;
+    joined(&store, member(1, 1)).await;
+    into.database.end_connections();
+    // As an import leaves it that was killed.
+    into.database.sql("INSERT INTO meta (name, value) VALUES ('importing', '\\x00')");
+    let told = store.beat(member(1, 1).id, true).await.unwrap_err().to_string();
+    assert!(told.contains("utmos store import"), "{told}");
+    let told = store.join(member(1, 2)).await.unwrap_err().to_string();
+    assert!(told.contains("utmos store import"), "{told}");
+    into.database.sql("DELETE FROM meta WHERE name = 'importing'");
+    assert!(store.beat(member(1, 1).id, true).await.unwrap().is_some(), "it goes on by itself");
 }
 
 /// Not a test of its own: what the killed process runs.

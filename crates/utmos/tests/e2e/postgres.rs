@@ -26,6 +26,70 @@ fn an_administrator_works_on_postgresql_as_on_sqlite() {
     assert!(!shell.path().join("utmos-data/utmos.sqlite").exists());
 }
 
+/// Whoever sets a server up asks doctor first, before there is any key.
+#[test]
+fn doctor_tries_the_database_before_there_is_a_key_and_makes_nothing() {
+    let server = PostgresServer::own();
+    let (database, shell) = (server.database(), Shell::new());
+    let ports = ["--http-listen", "127.0.0.1:0", "--mqtt-listen", "127.0.0.1:0"];
+    let doctor = |url: &str| {
+        let url = format!("store.url={url}");
+        shell.run(["doctor", "--set", &url].iter().chain(&ports))
+    };
+    let run = doctor(&database.url());
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(run.out.contains("takes writes; the first start makes its tables"), "{}", run.out);
+    assert!(run.out.contains("warn master key"), "{}", run.out);
+    assert_eq!(database.sql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"), "0");
+    assert_eq!(std::fs::read_dir(shell.path()).unwrap().count(), 0, "it makes nothing");
+
+    // What each of these has, and nobody has a key.
+    let other = Shell::new();
+    other.ok(["store", "migrate", "--set", &format!("store.url={}", database.url())]);
+    let run = doctor(&database.url());
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(run.out.contains("takes writes and has schema"), "{}", run.out);
+    let (nobody, missing) = (database.url().replace("//utmos@", "//nobody@"), server.named("gone"));
+    for (url, words) in [
+        ("postgres://utmos@127.0.0.1:1/utmos", "cannot reach PostgreSQL"),
+        (&nobody, "check user and password"),
+        (&missing.url(), "make it with: createdb"),
+    ] {
+        let run = doctor(url);
+        assert_eq!(run.code, 1, "{run:?}");
+        assert!(run.out.contains("FAIL store") && run.out.contains(words), "{words}: {}", run.out);
+    }
+    for (change, back, words) in [
+        (
+            "INSERT INTO schema_migrations VALUES (99, '\\x00')",
+            "DELETE FROM schema_migrations WHERE version = 99",
+            "made by a newer version",
+        ),
+        (
+            "INSERT INTO meta VALUES ('exported', '\\x00')",
+            "DELETE FROM meta WHERE name = 'exported'",
+            "was exported",
+        ),
+        (
+            "ALTER ROLE utmos SET default_transaction_read_only = on",
+            "BEGIN READ WRITE; ALTER ROLE utmos RESET default_transaction_read_only; COMMIT",
+            "PostgreSQL is read-only",
+        ),
+    ] {
+        database.sql(change);
+        let run = doctor(&database.url());
+        database.sql(back);
+        assert_eq!(run.code, 1, "{run:?}");
+        assert!(run.out.contains("FAIL store") && run.out.contains(words), "{words}: {}", run.out);
+    }
+    database.sql("DELETE FROM schema_migrations WHERE version = 8");
+    let run = doctor(&database.url());
+    assert!(run.out.contains("has schema 7, older than 8"), "{}", run.out);
+    database.sql("CREATE ROLE guest LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO guest; GRANT ALL ON SCHEMA public TO guest");
+    let run = doctor(&database.url().replace("//utmos@", "//guest@"));
+    assert!(run.out.contains("belongs to user utmos"), "{}", run.out);
+}
+
 #[test]
 fn the_address_shows_nowhere_and_stands_beside_no_file() {
     let database = PostgresServer::shared().database();

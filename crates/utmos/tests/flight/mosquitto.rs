@@ -37,8 +37,9 @@ impl Mosquitto {
     pub async fn start_with(more: &str) -> Self {
         let (address, folder) = (own_address(), tempfile::tempdir().unwrap());
         let keeps = folder.path().display();
+        // Started by root it would become another user, who may not write there, and keep nothing.
         let config = format!(
-            "listener 1883 {address}\nallow_anonymous true\npersistence_location {keeps}/\n{more}\n"
+            "user root\nlistener 1883 {address}\nallow_anonymous true\npersistence_location {keeps}/\n{more}\n"
         );
         let file = folder.path().join("mosquitto.conf");
         std::fs::write(&file, config).unwrap();

@@ -43,7 +43,7 @@ impl Users {
     fn settings(&self) -> String {
         let (passwords, acl) = (self.file("passwords"), self.file("acl"));
         format!(
-            "allow_anonymous false\nuser root\npassword_file {}\nacl_file {}",
+            "allow_anonymous false\npassword_file {}\nacl_file {}",
             passwords.display(),
             acl.display()
         )
@@ -74,7 +74,7 @@ async fn doctor(mosquitto: &Mosquitto, users: Option<&Users>, more: &[&str]) -> 
 }
 
 /// Has the broker retain a message. Our own client never would, so in bytes of MQTT 3.1.1.
-async fn retain(mosquitto: &Mosquitto, topic: &str) {
+pub async fn retain(mosquitto: &Mosquitto, topic: &str) {
     let mut stream = tokio::net::TcpStream::connect(mosquitto.address()).await.unwrap();
     stream.write_all(b"\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01r").await.unwrap();
     let body =
@@ -158,6 +158,39 @@ async fn what_mqtt_3_1_1_makes_of_kept_commands_is_a_failure_that_qos_0_heals() 
         text.contains("ok   broker         keeps no commands for devices that are absent"),
         "{text}"
     );
+}
+
+/// It lets the server in, and commands go out; that some will not do as they should is said before they are sent.
+#[tokio::test]
+async fn what_a_broker_lacks_is_named_at_the_start_and_by_readyz() {
+    for (broker, protocol, words) in [
+        ("max_packet_size 20000", "auto", &["packets of 20000 bytes", "http.body_bytes_max"][..]),
+        ("max_qos 0", "auto", &["with a lower QoS than 1", "mqtt.external.command_qos = 0"]),
+        ("persistence false", "3.1.1", &["MQTT 3.1.1", "mqtt.external.protocol"]),
+        ("persistence false", "auto", &[]),
+    ] {
+        let mosquitto = Mosquitto::start_with(broker).await;
+        let mut place = Place::with_gateways(&["DOCK"]).await;
+        crate::mosquitto::behind(&mut place, &mosquitto, protocol);
+        let process = place.spawn(None).await;
+        let api = place.api();
+        let ready = async {
+            loop {
+                let answer = api.get("/readyz").await;
+                if answer.status.is_success() {
+                    return answer.body["warnings"].to_string();
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let warnings = tokio::time::timeout(PATIENCE, ready).await.expect("it is not ready");
+        let log = process.stop().await;
+        for word in words {
+            assert!(warnings.contains(word), "{broker}: {word}: {warnings}");
+            assert!(log.contains(word), "{broker}: {word}: {log}");
+        }
+        assert_eq!(warnings == "null", words.is_empty(), "{warnings}");
+    }
 }
 
 #[tokio::test]

@@ -162,6 +162,7 @@ async fn behind_nats_commands_live_their_lives_and_none_comes_late() {
         assert!(said.contains(expected), "{expected}\n{said}");
     }
     let server = place.start().await;
+    crate::outside::lacks_mqtt_5(&server).await;
     let fleet = a_fleet_flies(&server, &config, &nats).await;
     // Nobody confirms QoS 0, so that it may have been sent is all that is known.
     an_absent_dock_gets_nothing_late(&server, &nats, "DISPATCH_UNCERTAIN").await;
@@ -232,6 +233,8 @@ async fn a_refused_subscription_is_told_by_readyz_and_doctor() {
     };
     let answer = tokio::time::timeout(PATIENCE, not_ready).await.expect("readyz does not say it");
     assert_eq!(answer.code(), "OVERLOADED");
+    let said = answer.body["message"].to_string();
+    assert!(said.contains("must let user `utmos` subscribe"), "{said}");
     let short = json!({"timeout_seconds": 1});
     let id = server.api.create("GHOST", "debug_mode_open", json!({}), short).await.id();
     assert_eq!(server.api.ended(&id).await["failure_code"], "DEVICE_OFFLINE");

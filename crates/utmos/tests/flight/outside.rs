@@ -37,6 +37,13 @@ pub async fn with_ghost(place: &Place) {
     place.put_gateway(place.given.tenant, "GHOST", DeviceKind::Dock, PASSWORD, &[]).await;
 }
 
+/// A server that is ready says what such a broker lacks.
+pub async fn lacks_mqtt_5(server: &Running) {
+    is_ready(server).await;
+    let warnings = server.api.get("/readyz").await.body["warnings"].to_string();
+    assert!(warnings.contains("it speaks MQTT 3.1.1"), "{warnings}");
+}
+
 /// Waits until a server's link to its broker is up.
 pub async fn is_ready(server: &Running) {
     let ready = async {

@@ -193,7 +193,21 @@ async fn behind_rabbitmq_commands_live_their_lives_and_none_comes_late() {
     }
     let (write, read) = own("GHOST", "GHOSTAIR");
     users.push(("GHOST", crate::place::PASSWORD, write, read));
+    let nothing = "^nothing$".to_owned();
+    users.push(("blind", "of-blind", nothing.clone(), nothing));
     let mut rabbit = RabbitMq::start(&users).await;
+    // It cuts off who may not subscribe.
+    crate::outside::behind(&mut place, &rabbit, &[("username", "blind")], "of-blind");
+    let server = place.start().await;
+    crate::drill::until("readyz does not say it", async || {
+        let answer = server.api.get("/readyz").await;
+        let said = answer.body["message"].to_string();
+        answer.status == 503
+            && said.contains("at SUBSCRIBE")
+            && said.contains("must let user `blind` subscribe")
+    })
+    .await;
+    server.stop().await;
     crate::outside::behind(&mut place, &rabbit, &[("username", "utmos")], "of-server");
 
     let (code, said) = doctor(&place, Some(("GHOST", crate::place::PASSWORD))).await;
@@ -208,6 +222,7 @@ async fn behind_rabbitmq_commands_live_their_lives_and_none_comes_late() {
     }
 
     let server = place.start().await;
+    crate::outside::lacks_mqtt_5(&server).await;
     let fleet = a_fleet_flies(&server, &config, &rabbit).await;
     an_absent_dock_gets_nothing_late(&server, &rabbit, "NO_RESPONSE").await;
     rabbit.die_and_come_back().await;

@@ -56,7 +56,7 @@ fn specs() -> impl Strategy<Value = Spec> {
 }
 
 fn presences() -> impl Strategy<Value = Presence> {
-    prop_oneof![4 => Just(Presence::Online), 1 => Just(ABSENT), 1 => Just(Presence::NeverHeard)]
+    prop_oneof![4 => Just(Presence::Online), 1 => Just(ABSENT), 1 => Just(Presence::NeverHeard), 1 => Just(Presence::NotHeardYet)]
 }
 
 fn job_states() -> impl Strategy<Value = JobState> {
@@ -202,7 +202,8 @@ impl Seen {
         assert!(self.possibly_sent <= 1, "possibly sent twice");
         assert!(now.mono < spec.deadline.mono, "published late");
         assert!(!self.emergency, "a movement was published after an emergency");
-        let is_tried = *input == Input::Turn(Presence::NeverHeard) && spec.risk != Risk::Motion;
+        let is_unknown = matches!(input, Input::Turn(presence) if presence.is_unknown());
+        let is_tried = is_unknown && spec.risk != Risk::Motion;
         assert!(*input == ONLINE || is_tried, "published on {input:?}");
     }
 

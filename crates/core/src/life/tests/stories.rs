@@ -41,6 +41,20 @@ fn a_movement_that_waits_is_never_tried_on_a_gateway_nobody_has_heard_of() {
 }
 
 #[test]
+fn where_a_gateway_could_not_be_heard_yet_a_movement_waits_for_its_first_word() {
+    for if_offline in [IfOffline::Wait, IfOffline::Fail] {
+        let mut story = Story::new(takeoff());
+        story.spec.if_offline = if_offline;
+        let story = story.given(Input::Turn(Presence::NotHeardYet));
+        assert_eq!((story.publishes, story.life.phase), (0, Phase::Waiting));
+        assert_eq!(story.clone().given(ONLINE).publishes, 1);
+        let late = story.at(DEADLINE).given(Input::Tick(Presence::NotHeardYet));
+        assert_eq!(late.status(), Status::TimedOut);
+        assert_eq!(late.failure(), Some(FailureCode::DeviceOffline));
+    }
+}
+
+#[test]
 fn a_message_that_provably_never_left_is_sent_again_until_the_deadline_and_not_after() {
     let again = Story::sending(takeoff()).given(Input::NotSent(NotSent::NotConnected));
     assert_eq!(again.clone().given(ONLINE).publishes, 2);

@@ -1,14 +1,20 @@
 //! Where telemetry and device events are kept. Makes none.
 
 use utmos_core::ports::TelemetryStore;
-use utmos_server::config::Config;
-use utmos_store::{PostgresConfig, PostgresHistory};
+use utmos_server::config::{Config, HistoryIn};
+use utmos_store::{PostgresConfig, PostgresHistory, PostgresOpenError};
 
 use super::finding::Finding;
 use crate::opened;
 
 /// Looks at the history.
 pub async fn check(config: &Config) -> Finding {
+    if config.store.postgres.is_some()
+        && config.store.history == HistoryIn::Store
+        && !opened::has_master_key(config)
+    {
+        return Finding::ok("history", "in the database, of which the store says more");
+    }
     match opened::postgres_history(config) {
         Ok(None) => check_file(config).await,
         Ok(Some(postgres)) => check_postgres(&postgres).await,
@@ -22,6 +28,9 @@ async fn check_postgres(postgres: &PostgresConfig) -> Finding {
             let used = history.history_bytes().await;
             history.close();
             used.map_err(|err| err.to_string())
+        }
+        Err(PostgresOpenError::OlderSchema { .. }) => {
+            return Finding::ok("history", "its tables are brought up to date with the store's");
         }
         Err(err) => Err(err.to_string()),
     };

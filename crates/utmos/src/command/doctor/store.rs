@@ -6,7 +6,7 @@ use rustix::fs::statvfs;
 use tokio::time::Instant;
 use utmos_core::{replica::clock_off, time::Timestamp};
 use utmos_server::config::Config;
-use utmos_store::{JournalledStore, PostgresStore};
+use utmos_store::{JournalledStore, Looked, PostgresStore};
 
 use super::finding::Finding;
 use crate::{
@@ -44,10 +44,52 @@ pub async fn check(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// PostgreSQL: whether it lets us in and has our schema, under our key.
+/// PostgreSQL: whether it lets us in and could be worked on, and whether it has our schema, under our key.
 async fn postgres(config: &Config) -> Vec<Finding> {
+    let looked = async {
+        match opened::postgres_url(config)? {
+            Some(url) => Ok(Some(PostgresStore::look(&url).await?)),
+            None => Ok::<_, anyhow::Error>(None),
+        }
+    };
+    let looked = match looked.await {
+        Ok(looked) => looked,
+        Err(err) => {
+            let text = format!("{err:#}");
+            return vec![Finding::fail(
+                "store",
+                text,
+                "what can go wrong is in docs/postgresql.md",
+            )];
+        }
+    };
+    let mut findings: Vec<Finding> = looked.iter().map(|it| judge_looked(it, config)).collect();
+    findings.extend(with_key(config, looked.is_none_or(|it| it.schema == it.known_schema)).await);
+    findings
+}
+
+fn judge_looked(looked: &Looked, config: &Config) -> Finding {
+    let Looked { version, schema, known_schema, bytes } = looked;
+    let of = format!(
+        "{} (PostgreSQL {version}, {:.1} MiB) takes writes",
+        opened::name(config),
+        *bytes as f64 / (1024.0 * 1024.0)
+    );
+    match schema {
+        0 => Finding::ok("store", format!("{of}; the first start makes its tables")),
+        _ if schema < known_schema => Finding::warn(
+            "store",
+            format!("{of}, and has schema {schema}, older than {known_schema}"),
+            "the next start brings it up to date, as does: utmos store migrate; servers of an older version cannot start on it then",
+        ),
+        _ => Finding::ok("store", format!("{of} and has schema {schema}")),
+    }
+}
+
+/// What only whoever has the key can see, where the schema is ours.
+async fn with_key(config: &Config, is_ours: bool) -> Vec<Finding> {
     let key = &config.store.master_key_file;
-    if environment::variable(opened::MASTER_KEY).is_none() && !key.exists() {
+    if !opened::has_master_key(config) {
         return vec![Finding::warn(
             "master key",
             format!("{} is not there yet", key.display()),
@@ -55,6 +97,9 @@ async fn postgres(config: &Config) -> Vec<Finding> {
         )];
     }
     let mut findings = permissions(config);
+    if !is_ours {
+        return findings;
+    }
     let checked = async {
         match opened::postgres(config)? {
             Some(postgres) => Ok(PostgresStore::check(&postgres).await?),

@@ -21,11 +21,12 @@ const FEW: u64 = 3;
 const KNOWN_PERCENT_MIN: usize = 50;
 /// Of so many commands it must be possible to see whether their answers were heeded, for each kill.
 const JUDGEABLE_MIN: u64 = 25;
-const FORGETS: &str = "persistence false";
+pub(super) const FORGETS: &str = "persistence false";
 /// Commands that must come to the docks before the next kill.
 const GO_ON: usize = 10;
 /// Written to disk at every change.
-const REMEMBERS: &str = "persistence true\nautosave_interval 1\nautosave_on_changes true";
+pub(super) const REMEMBERS: &str =
+    "persistence true\nautosave_interval 1\nautosave_on_changes true";
 
 async fn the_broker_is_killed(times: u64, memory: &str, protocol: &str) {
     let mut mosquitto = Mosquitto::start_with(memory).await;

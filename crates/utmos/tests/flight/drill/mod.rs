@@ -46,7 +46,7 @@ async fn until_ready(place: &Place) {
 }
 
 /// Asks again and again until it is so.
-async fn until(otherwise: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub async fn until(otherwise: &str, mut holds: impl AsyncFnMut() -> bool) {
     let ask = async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -20,19 +20,29 @@ impl SmallDisk {
         let folder = place.data_dir();
         let before = place.path("data-before");
         fs::rename(&folder, &before).unwrap();
-        fs::create_dir(&folder).unwrap();
-        let size = format!("size={mib}m,mode=700");
-        if let Err(why) = run("mount", &["-t", "tmpfs", "-o", &size, "tmpfs", text(&folder)]) {
-            fs::remove_dir(&folder).unwrap();
-            fs::rename(&before, &folder).unwrap();
-            return Err(why);
-        }
-        let disk = Self { folder };
+        let disk = match Self::at(folder.clone(), mib) {
+            Ok(disk) => disk,
+            Err(why) => {
+                fs::rename(&before, &folder).unwrap();
+                return Err(why);
+            }
+        };
         for entry in fs::read_dir(&before).unwrap() {
             let entry = entry.unwrap();
             fs::copy(entry.path(), disk.folder.join(entry.file_name())).unwrap();
         }
         Ok(disk)
+    }
+
+    /// Makes a folder with a disk of so many MiB under it.
+    pub fn at(folder: PathBuf, mib: u32) -> Result<Self, String> {
+        fs::create_dir(&folder).unwrap();
+        let size = format!("size={mib}m,mode=700");
+        if let Err(why) = run("mount", &["-t", "tmpfs", "-o", &size, "tmpfs", text(&folder)]) {
+            fs::remove_dir(&folder).unwrap();
+            return Err(why);
+        }
+        Ok(Self { folder })
     }
 
     /// Takes all the space that is left.

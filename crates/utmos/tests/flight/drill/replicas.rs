@@ -6,6 +6,9 @@ mod cut_off;
 mod history;
 mod joining;
 mod limits;
+mod restarts;
+mod taken_over;
+mod unwell_database;
 mod wrong_clock;
 
 use std::{
@@ -21,6 +24,7 @@ use utmos_core::replica::Shard;
 use utmos_sim::{Fleet, FleetConfig};
 
 use super::{
+    broker::FORGETS,
     ear::{Ear, Since},
     load::{Load, Made, Times, judge},
     until,
@@ -86,7 +90,12 @@ impl Several {
     }
 
     async fn start_with(docks: u32) -> Self {
-        let mut several = Self::prepare(docks).await;
+        Self::start_behind(docks, FORGETS).await
+    }
+
+    /// With more lines of the broker's configuration.
+    async fn start_behind(docks: u32, broker: &str) -> Self {
+        let mut several = Self::prepare_behind(docks, broker).await;
         for number in 0..SERVERS {
             several.bring_up(number).await;
         }
@@ -95,8 +104,12 @@ impl Several {
 
     /// Everything but the servers.
     async fn prepare(docks: u32) -> Self {
+        Self::prepare_behind(docks, FORGETS).await
+    }
+
+    async fn prepare_behind(docks: u32, broker: &str) -> Self {
         let _alone = ALONE.lock().await;
-        let mosquitto = Mosquitto::start().await;
+        let mosquitto = Mosquitto::start_with(broker).await;
         let (mut place, mut config) = Place::with_fleet(docks).await;
         config.speed = 20.0;
         behind(&mut place, &mosquitto, "5");

@@ -1,0 +1,74 @@
+//! What other servers tell, and that it is heeded.
+
+use std::time::Duration;
+
+use utmos_core::replica::News;
+
+use super::Membership;
+use crate::driver::Look;
+
+/// How often those who wait for commands of other servers are told how these stand, whether or not that was told.
+const WATCH_WAIT: Duration = Duration::from_secs(1);
+/// Commands that are looked at again one by one; where more were told of, all are.
+const CHANGED_MAX: usize = 4_096;
+
+impl Membership {
+    pub(super) fn hear(&self, news: News) {
+        match news {
+            News::Handed => self.care.notify_one(),
+            News::Roll => self.beat.notify_one(),
+            News::Changed(ids) => {
+                {
+                    let mut state = self.lock();
+                    match state.changed.len() + ids.len() <= CHANGED_MAX {
+                        true => state.changed.extend(ids),
+                        false => state.is_told_off = true,
+                    }
+                }
+                self.changed.notify_one();
+            }
+            News::Missed => {
+                self.lock().is_told_off = true;
+                self.beat.notify_one();
+                self.changed.notify_one();
+            }
+        }
+    }
+
+    /// Tells those who wait for commands of other servers, and looks at those of this one that others have changed.
+    pub(super) async fn look_for_others(&self) {
+        let mut watched_at = tokio::time::Instant::now();
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(WATCH_WAIT) => {}
+                () = self.changed.notified() => {}
+            }
+            let (changed, is_told_off) = {
+                let mut state = self.lock();
+                (std::mem::take(&mut state.changed), std::mem::take(&mut state.is_told_off))
+            };
+            let is_time = watched_at.elapsed() >= WATCH_WAIT;
+            let driver = &self.parts.driver;
+            let looked = async {
+                if is_told_off {
+                    return driver.look_again(Look::All).await;
+                }
+                if !changed.is_empty() {
+                    driver.look_again(Look::Told(&changed)).await?;
+                }
+                if is_time {
+                    driver.look_again(Look::Watched).await?;
+                }
+                Ok(())
+            };
+            if is_time || is_told_off {
+                watched_at = tokio::time::Instant::now();
+            }
+            if let Err(error) = looked.await {
+                tracing::debug!(%error, "could not look at commands of other servers");
+                // What was told is not told again.
+                self.lock().is_told_off = true;
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What can be said of a database without its master key: whether it is reached, what it holds, and whether it takes writes.
+
+use tokio_postgres::Client;
+
+use super::{
+    PostgresOpenError, PostgresStore,
+    open::{self, Named},
+    url::PostgresUrl,
+};
+
+/// Some MB in a table of its own, undone: a right that is missing, a database that is read-only and a disk that is full say so.
+const TRY: &str = "
+    BEGIN;
+    CREATE TABLE utmos_doctor (bytes bytea);
+    ALTER TABLE utmos_doctor ALTER bytes SET STORAGE EXTERNAL;
+    INSERT INTO utmos_doctor
+        SELECT convert_to(repeat(md5(n::text), 250), 'UTF8') FROM generate_series(1, 1024) AS n;
+    ROLLBACK";
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Looked {
+    /// PostgreSQL's version.
+    pub version: String,
+    /// The schema; 0 where there is none yet.
+    pub schema: i32,
+    /// The schema of this program.
+    pub known_schema: i32,
+    /// How much the database holds.
+    pub bytes: u64,
+}
+
+impl PostgresStore {
+    /// Looks at a database, and leaves nothing in it.
+    ///
+    /// # Errors
+    /// When no server could work on it; the error names it and the remedy.
+    pub async fn look(url: &PostgresUrl) -> Result<Looked, PostgresOpenError> {
+        let tls = url
+            .tls()
+            .map_err(|source| PostgresOpenError::Tls { database: url.to_string(), source })?;
+        let named = Named(url);
+        let explain = |err: tokio_postgres::Error| named.explain(&err);
+        let client = open::connect(url, &tls).await.map_err(explain)?;
+        let schema = open::applied(&client, &named).await?;
+        if schema > 0 {
+            open::check_whole(&client, &named).await?;
+            check_owner(&client, &named).await?;
+        }
+        client.batch_execute(TRY).await.map_err(explain)?;
+        let sql = "SELECT current_setting('server_version'), pg_database_size(current_database())";
+        let row = client.query_one(sql, &[]).await.map_err(explain)?;
+        Ok(Looked {
+            version: row.try_get(0).map_err(explain)?,
+            schema,
+            known_schema: open::known(),
+            bytes: row.try_get::<_, i64>(1).map_err(explain)?.unsigned_abs(),
+        })
+    }
+}
+
+/// Only an owner of its table may add a partition.
+async fn check_owner(client: &Client, named: &Named<'_>) -> Result<(), PostgresOpenError> {
+    let sql = "SELECT c.oid::regclass::text, pg_get_userbyid(c.relowner) FROM pg_class c
+               WHERE c.oid = to_regclass('commands') AND NOT pg_has_role(c.relowner, 'USAGE')";
+    let explain = |err: tokio_postgres::Error| named.explain(&err);
+    let Some(row) = client.query_opt(sql, &[]).await.map_err(explain)? else { return Ok(()) };
+    let (table, owner): (String, String) =
+        (row.try_get(0).map_err(explain)?, row.try_get(1).map_err(explain)?);
+    let why = format!(
+        "the table {table} belongs to user {owner}, and the server makes a partition of it each week; use that user, or let this one own \
+         everything (REASSIGN OWNED BY {owner} TO …)"
+    );
+    Err(PostgresOpenError::Unavailable { database: named.name(), why })
+}
