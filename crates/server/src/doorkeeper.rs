@@ -33,7 +33,7 @@ impl Door {
             return Entry::Refused;
         }
         let newcomers = self.directory.newcomers();
-        let entry = newcomers.admit(&gateway, password, self.clock.now().wall);
+        let entry = newcomers.admit(&gateway, password, self.clock.now());
         if entry == Entry::Refused {
             return entry;
         }

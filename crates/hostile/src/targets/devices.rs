@@ -12,7 +12,7 @@ use utmos_core::{
     device::{AIRCRAFT_PER_GATEWAY_MAX, Device, DeviceKind, Registry, SubDevice, TopologyChange},
     device_request::{Mode, result_of},
     id::{BindingCodeId, DeviceSn, GatewaySn, TenantId},
-    time::Timestamp,
+    time::{Mono, Now, Timestamp},
 };
 use utmos_dji::{
     answer::{
@@ -185,7 +185,8 @@ fn lets_in_only_the_good_code(typed: &[u8]) {
     let newcomers = Newcomers::default();
     newcomers.take_codes(vec![good.clone()]);
     let gateway = sn("NEW-DOCK").to_gateway();
-    let entry = newcomers.admit(&gateway, typed, NOW);
+    let now = Now { wall: NOW, mono: Mono::from_millis(0) };
+    let entry = newcomers.admit(&gateway, typed, now);
     let is_good = hash == Some(good.hash);
     assert_eq!(entry != Entry::Refused, is_good, "let in with {typed:?}");
     assert_eq!(newcomers.of(&gateway, NOW).is_some(), is_good);

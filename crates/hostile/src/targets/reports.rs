@@ -26,7 +26,7 @@ pub fn alarms(input: &[u8]) {
     let gateway = device.to_gateway();
     let tenant = TenantId::new(Uuid::from_u128(7));
     let (mut raised, mut before) = (Raised::default(), BTreeSet::new());
-    for (line, at) in input.split(|byte| *byte == b'\n').zip(START..) {
+    for (line, millis) in input.split(|byte| *byte == b'\n').zip(0..) {
         let Some(list) = hms::read(&String::from_utf8_lossy(line)) else { continue };
         assert!(list.len() <= hms::ALARMS_MAX, "{} alarms", list.len());
         let now: BTreeSet<String> = list.iter().map(hms::Entry::key).collect();
@@ -36,7 +36,8 @@ pub fn alarms(input: &[u8]) {
             let again = hms::Entry::read(&entry.raw).map(|again| again.key());
             assert_eq!(again, Some(entry.key()), "{}", entry.raw);
         }
-        let at = Timestamp::from_millis(at);
+        let wall = Timestamp::from_millis(START).plus(Duration::from_millis(millis));
+        let at = Now { wall, mono: Mono::from_millis(millis) };
         let by = Lister { tenant, device: &device, gateway: &gateway, at };
         let change = raised.listed(&by, list);
         let keys = |alarms: &[utmos_core::device_event::Alarm]| -> BTreeSet<String> {
@@ -45,7 +46,7 @@ pub fn alarms(input: &[u8]) {
         assert_eq!(keys(&change.raised), &now - &before);
         assert_eq!(keys(&change.cleared), &before - &now);
         let (known, heard_at) = raised.of_device(tenant, &device);
-        assert_eq!((keys(&known), heard_at), (now.clone(), Some(at)));
+        assert_eq!((keys(&known), heard_at), (now.clone(), Some(wall)));
         before = now;
     }
 }

@@ -333,7 +333,7 @@ impl Events {
             tenant: said.tenant,
             device: &event.device,
             gateway: said.gateway,
-            at: said.at.wall,
+            at: said.at,
         };
         let mut state = self.lock();
         // It may have left since the message came in; what it lists would stay for good.

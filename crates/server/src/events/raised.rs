@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use utmos_core::{
     device_event::Alarm,
     id::{DeviceSn, GatewaySn, TenantId},
-    time::Timestamp,
+    time::{Mono, Now, Timestamp},
 };
 use utmos_dji::hms::Entry;
 
@@ -23,7 +23,7 @@ pub struct Lister<'a> {
     /// The gateway it came through.
     pub gateway: &'a GatewaySn,
     /// When the list came.
-    pub at: Timestamp,
+    pub at: Now,
 }
 
 /// What a list changed.
@@ -46,8 +46,9 @@ struct OfDevice {
 #[derive(Debug, Default)]
 struct List {
     alarms: BTreeMap<String, Alarm>,
-    /// When that was; of what an earlier process knew, when another gateway was heard first.
-    at: Option<Timestamp>,
+    /// When that was; of what an earlier process knew, when another gateway was heard first. By the running time: a wall clock
+    /// that is set makes no list older, and keeps none.
+    at: Option<Mono>,
 }
 
 impl OfDevice {
@@ -87,17 +88,17 @@ impl Raised {
     /// Takes a list in.
     pub fn listed(&mut self, by: &Lister<'_>, list: Vec<Entry>) -> Change {
         let of_device = self.0.entry(by.device.clone()).or_default();
-        of_device.heard = Some((by.tenant, by.at));
+        of_device.heard = Some((by.tenant, by.at.wall));
         // Those of a tenant that had the device before are nobody's business any more.
         of_device.retain(|alarm| alarm.tenant == by.tenant);
         let before: BTreeMap<String, Alarm> =
             of_device.cloned().into_iter().map(|alarm| (alarm.key.clone(), alarm)).collect();
         of_device.lists.retain(|gateway, list| {
-            let at = *list.at.get_or_insert(by.at);
-            gateway == by.gateway || by.at.since(at) < LIST_COUNTS
+            let at = *list.at.get_or_insert(by.at.mono);
+            gateway == by.gateway || by.at.mono.since(at) < LIST_COUNTS
         });
         let mut change = Change::default();
-        let mut now = List { alarms: BTreeMap::new(), at: Some(by.at) };
+        let mut now = List { alarms: BTreeMap::new(), at: Some(by.at.mono) };
         for entry in list {
             let key = entry.key();
             let alarm = match before.get(&key).cloned() {
@@ -109,7 +110,7 @@ impl Raised {
                         gateway: by.gateway.clone(),
                         key: key.clone(),
                         entry: entry.raw,
-                        since: by.at,
+                        since: by.at.wall,
                     };
                     if !now.alarms.contains_key(&key) {
                         change.raised.push(alarm.clone());
@@ -180,19 +181,20 @@ mod tests {
         hms::read(&format!(r#"{{"list":[{}]}}"#, entries.join(","))).unwrap()
     }
 
+    /// So many milliseconds after the beginning, with a wall clock that was set by so many hours.
+    fn at(millis: u64, set_by: i64) -> Now {
+        let wall = i64::try_from(millis).unwrap() + set_by * 3_600_000;
+        Now { wall: Timestamp::from_millis(wall), mono: Mono::from_millis(millis) }
+    }
+
     #[test]
     fn only_what_changes_is_news() {
         let (device, gateway) =
             (DeviceSn::parse("DOCK").unwrap(), GatewaySn::parse("DOCK").unwrap());
         let (mine, other) = (TenantId::new(Uuid::from_u128(1)), TenantId::new(Uuid::from_u128(2)));
         let mut raised = Raised::default();
-        let heard = |raised: &mut Raised, tenant, at: i64, codes: &[&str]| {
-            let by = Lister {
-                tenant,
-                device: &device,
-                gateway: &gateway,
-                at: Timestamp::from_millis(at),
-            };
+        let heard = |raised: &mut Raised, tenant, millis: u64, codes: &[&str]| {
+            let by = Lister { tenant, device: &device, gateway: &gateway, at: at(millis, 0) };
             let change = raised.listed(&by, list(codes));
             let keys = |alarms: &[Alarm]| -> Vec<String> {
                 alarms.iter().map(|alarm| alarm.key.trim_end().to_owned()).collect()
@@ -242,9 +244,8 @@ mod tests {
         let (dock, remote) =
             (GatewaySn::parse("DOCK").unwrap(), GatewaySn::parse("REMOTE").unwrap());
         let tenant = TenantId::new(Uuid::from_u128(1));
-        let heard = |raised: &mut Raised, gateway: &GatewaySn, second: i64, codes: &[&str]| {
-            let at = Timestamp::from_millis(second * 1_000);
-            let by = Lister { tenant, device: &sn, gateway, at };
+        let heard = |raised: &mut Raised, gateway: &GatewaySn, second: u64, codes: &[&str]| {
+            let by = Lister { tenant, device: &sn, gateway, at: at(second * 1_000, 0) };
             let change = raised.listed(&by, list(codes));
             (change.raised.len(), change.cleared.len())
         };
@@ -267,5 +268,28 @@ mod tests {
         assert_eq!(heard(&mut raised, &dock, 139, &[]), (0, 0));
         assert_eq!(heard(&mut raised, &dock, 140, &[]), (0, 1));
         assert_eq!(raised.of_device(tenant, &sn).0, []);
+    }
+    #[test]
+    fn a_wall_clock_that_is_set_makes_no_list_older_and_keeps_none() {
+        let sn = DeviceSn::parse("AIRCRAFT").unwrap();
+        let (dock, remote) =
+            (GatewaySn::parse("DOCK").unwrap(), GatewaySn::parse("REMOTE").unwrap());
+        let tenant = TenantId::new(Uuid::from_u128(1));
+        for set_by in [-1, 1] {
+            let mut raised = Raised::default();
+            let mut heard = |gateway: &GatewaySn, second: u64, codes: &[&str]| {
+                let hours = if second < 10 { 0 } else { set_by };
+                let at = at(second * 1_000, hours);
+                let change =
+                    raised.listed(&Lister { tenant, device: &sn, gateway, at }, list(codes));
+                (change.raised.len(), change.cleared.len())
+            };
+            assert_eq!(heard(&remote, 0, &["0x16100067"]), (1, 0));
+            assert_eq!(heard(&dock, 1, &["0x16100067"]), (0, 0));
+            // The clock is set, and only the dock lists from now on.
+            assert_eq!(heard(&dock, 10, &[]), (0, 0), "the other's list counts for a while");
+            assert_eq!(heard(&dock, 29, &[]), (0, 0));
+            assert_eq!(heard(&dock, 30, &[]), (0, 1), "and not for an hour");
+        }
     }
 }

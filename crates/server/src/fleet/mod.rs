@@ -141,12 +141,13 @@ impl Fleet {
         let mut book = Book::new(parts.offline_after);
         let now = parts.clock.now();
         let told = std::mem::take(&mut parts.told);
-        let is_ours = |sn: &DeviceSn, tenant| {
-            parts.directory.device(sn).is_some_and(|device| device.tenant == tenant)
+        let added_at = |sn: &DeviceSn, tenant| {
+            let device = parts.directory.device(sn).filter(|device| device.tenant == tenant);
+            device.map(|device| device.created_at)
         };
         let is_gateway =
             |sn: &DeviceSn| parts.directory.device(sn).is_some_and(|it| it.kind.is_gateway());
-        for (sn, since) in were_there(&kept, &told, is_ours) {
+        for (sn, since) in were_there(&kept, &told, added_at, now.wall) {
             book.was_there(&sn, since, now);
             // Another server has heard it, or this one before it was started anew.
             if is_gateway(&sn) {
@@ -399,18 +400,28 @@ impl Fleet {
 }
 
 /// The devices that were there when an earlier process ended, and since when that is known: by what was seen, or by what was
-/// told later.
+/// told later. `added_at` says since when a device is its tenant's: what was told of one that was removed and added again says
+/// nothing of it. A wall clock that shows less than what is on record was set back since, and tells no order.
 fn were_there(
     kept: &[Sighting],
     told: &[KeptEdge],
-    is_ours: impl Fn(&DeviceSn, TenantId) -> bool,
+    added_at: impl Fn(&DeviceSn, TenantId) -> Option<Timestamp>,
+    now: Timestamp,
 ) -> BTreeMap<DeviceSn, Timestamp> {
-    let kept = kept.iter().filter(|one| is_ours(&one.sn, one.tenant));
+    let kept = kept.iter().filter(|one| added_at(&one.sn, one.tenant).is_some());
+    // What was seen of a device goes with it.
+    let kept: BTreeMap<&DeviceSn, &Sighting> = kept.map(|one| (&one.sn, one)).collect();
     let mut last: BTreeMap<&DeviceSn, (bool, Timestamp)> =
-        kept.map(|one| (&one.sn, (one.online, one.last_seen_at))).collect();
-    for edge in told.iter().filter(|edge| is_ours(&edge.device, edge.tenant)) {
-        let seen_after = last.get(&edge.device).is_some_and(|(_, at)| edge.at <= *at);
-        if !seen_after {
+        kept.iter().map(|(sn, one)| (*sn, (one.online, one.last_seen_at))).collect();
+    // In the order in which it was told, whatever the clock showed.
+    for edge in told {
+        let Some(added_at) = added_at(&edge.device, edge.tenant) else { continue };
+        let seen = kept.get(&edge.device);
+        let was_seen_before = seen.is_some_and(|seen| seen.first_seen_at <= edge.at);
+        let is_of_before = edge.at < added_at && added_at <= now && !was_seen_before;
+        let seen_after =
+            seen.is_some_and(|seen| edge.at <= seen.last_seen_at && seen.last_seen_at <= now);
+        if !is_of_before && !seen_after {
             last.insert(&edge.device, (edge.online, edge.at));
         }
     }
@@ -443,22 +454,38 @@ mod tests {
             assert_eq!(until, Mono::from_millis(wanted), "{heard_until:?}");
         }
     }
-    #[test]
-    fn what_was_told_later_than_it_was_seen_counts() {
-        let tenant = TenantId::new(uuid::Uuid::from_u128(1));
-        let sn = |text: &str| DeviceSn::parse(text).unwrap();
-        let at = Timestamp::from_millis;
-        let seen = |text, online, millis| Sighting {
-            sn: sn(text),
-            tenant,
-            first_seen_at: at(0),
-            last_seen_at: at(millis),
+
+    fn tenant() -> TenantId {
+        TenantId::new(uuid::Uuid::from_u128(1))
+    }
+
+    fn seen(sn: &str, online: bool, millis: i64) -> Sighting {
+        Sighting {
+            sn: DeviceSn::parse(sn).unwrap(),
+            tenant: tenant(),
+            first_seen_at: Timestamp::from_millis(millis.min(10)),
+            last_seen_at: Timestamp::from_millis(millis),
             online,
             firmware: None,
             model_key: None,
-        };
-        let edge =
-            |text, online, millis| KeptEdge { tenant, device: sn(text), online, at: at(millis) };
+        }
+    }
+
+    fn edge(sn: &str, online: bool, millis: i64) -> KeptEdge {
+        let device = DeviceSn::parse(sn).unwrap();
+        KeptEdge { tenant: tenant(), device, online, at: Timestamp::from_millis(millis) }
+    }
+
+    /// Those that were there, of devices that were all added at that time.
+    fn there(kept: &[Sighting], told: &[KeptEdge], added_at: i64, now: i64) -> Vec<(String, i64)> {
+        let at = Timestamp::from_millis;
+        let added_at = |sn: &DeviceSn, _| (sn.as_str() != "ANOTHERS").then(|| at(added_at));
+        let there = were_there(kept, told, added_at, at(now));
+        there.iter().map(|(sn, at)| (sn.to_string(), at.as_millis())).collect()
+    }
+
+    #[test]
+    fn what_was_told_later_than_it_was_seen_counts() {
         let kept = [
             seen("STAYED", true, 10),
             seen("WENT", true, 10),
@@ -477,9 +504,36 @@ mod tests {
             edge("NEVER-SEEN", true, 20),
             edge("ANOTHERS", true, 20),
         ];
-        let there = were_there(&kept, &told, |sn, _| sn.as_str() != "ANOTHERS");
-        let there: Vec<(&str, i64)> =
-            there.iter().map(|(sn, at)| (sn.as_str(), at.as_millis())).collect();
-        assert_eq!(there, [("CAME", 20), ("NEVER-SEEN", 20), ("SEEN-SINCE", 30), ("STAYED", 10)]);
+        let expected = [("CAME", 20), ("NEVER-SEEN", 20), ("SEEN-SINCE", 30), ("STAYED", 10)];
+        assert_eq!(there(&kept, &told, 0, 40), expected.map(|(sn, at)| (sn.to_owned(), at)));
+    }
+
+    #[test]
+    fn what_was_told_of_one_before_it_was_added_again_says_nothing_of_it() {
+        let told = [edge("DOCK", true, 20)];
+        assert_eq!(there(&[], &told, 20, 40), [("DOCK".to_owned(), 20)]);
+        assert_eq!(there(&[], &told, 21, 40), [], "it never came since");
+        let told = [edge("DOCK", false, 20), edge("DOCK", true, 20), edge("DOCK", true, 30)];
+        assert_eq!(there(&[], &told, 21, 40), [("DOCK".to_owned(), 30)]);
+    }
+
+    /// The times are minutes; the clock is set by an hour.
+    #[test]
+    fn a_wall_clock_that_was_set_makes_nobody_come_or_go() {
+        // Set back: it went, and was killed before that was on record with what was seen.
+        let (kept, told) = ([seen("DOCK", true, 120)], [edge("DOCK", false, 65)]);
+        assert_eq!(there(&kept, &told, 0, 66), []);
+        // Set ahead and back: it came at the wrong time, and went at the right one.
+        let told = [edge("DOCK", true, 185), edge("DOCK", false, 126)];
+        assert_eq!(there(&[], &told, 0, 127), []);
+        assert_eq!(there(&[seen("DOCK", true, 185)], &told, 0, 127), []);
+        // It was added while the clock was an hour ahead, and came since.
+        let told = [edge("DOCK", true, 130)];
+        assert_eq!(there(&[], &told, 185, 131), [("DOCK".to_owned(), 130)]);
+        assert_eq!(
+            there(&[seen("DOCK", false, 129)], &told, 185, 190),
+            [("DOCK".to_owned(), 130)],
+            "what was seen of it was seen since it was added"
+        );
     }
 }

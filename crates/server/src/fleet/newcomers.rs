@@ -11,7 +11,7 @@ use utmos_core::{
     binding::{BindingCode, CodeState, code_hash},
     device::Device,
     id::{BindingCodeId, DeviceSn, GatewaySn, TenantId},
-    time::Timestamp,
+    time::{Mono, Now, Timestamp},
 };
 use utmos_mqtt::Entry;
 
@@ -34,14 +34,13 @@ pub struct Newcomer {
     pub code: BindingCodeId,
     /// What is kept of its password from then on: with the code, typed as it was, it comes back.
     pub mqtt_secret_hash: [u8; 32],
-    /// When it took another tenant's place.
-    turn_from: Option<Timestamp>,
+    /// When it took another tenant's place. By the running time: a wall clock that is set ends no turn, and makes none longer.
+    turn_from: Option<Mono>,
 }
 
 impl Newcomer {
-    fn has_its_turn(&self, now: Timestamp) -> bool {
-        // A wall clock that is set back ends it too.
-        self.turn_from.is_some_and(|from| now >= from && now < from.plus(TURN))
+    fn has_its_turn(&self, now: Mono) -> bool {
+        self.turn_from.is_some_and(|from| now.since(from) < TURN)
     }
 }
 
@@ -96,9 +95,9 @@ impl Newcomers {
     ///
     /// All who are connected under a serial number came with the same password, so that none is taken for another when it
     /// joins: who comes with another takes the place of all of them. Between tenants that goes by turns.
-    pub fn admit(&self, gateway: &GatewaySn, password: &[u8], now: Timestamp) -> Entry {
+    pub fn admit(&self, gateway: &GatewaySn, password: &[u8], now: Now) -> Entry {
         let mut held = self.write();
-        let Some(code) = held.code(password, now) else { return Entry::Refused };
+        let Some(code) = held.code(password, now.wall) else { return Entry::Refused };
         let id = code.id;
         let places = (code.uses_max - code.uses).saturating_add(MISTYPED_MAX);
         let mut newcomer = Newcomer {
@@ -119,15 +118,15 @@ impl Newcomers {
         if before.code == newcomer.code && before.mqtt_secret_hash == newcomer.mqtt_secret_hash {
             return Entry::Granted;
         }
-        let can_join = held.codes.get(&before.code).is_some_and(|code| code.is_active(now));
+        let can_join = held.codes.get(&before.code).is_some_and(|code| code.is_active(now.wall));
         if before.tenant == newcomer.tenant {
             newcomer.turn_from = before.turn_from;
-        } else if can_join && before.has_its_turn(now) {
+        } else if can_join && before.has_its_turn(now.mono) {
             tracing::warn!(gateway.sn = %gateway, tenant = %newcomer.tenant, "codes of two tenants came under the serial number {gateway}; the second has to wait");
             return Entry::Refused;
         } else {
             tracing::warn!(gateway.sn = %gateway, from = %before.tenant, to = %newcomer.tenant, "codes of two tenants came under the serial number {gateway}; the first gives way");
-            newcomer.turn_from = Some(now);
+            newcomer.turn_from = Some(now.mono);
         }
         held.admitted.insert(gateway.clone(), newcomer);
         Entry::GrantedAlone
@@ -227,8 +226,13 @@ mod tests {
         GatewaySn::parse(text).unwrap()
     }
 
-    fn comes(newcomers: &Newcomers, gateway: &GatewaySn, password: &[u8], now: Timestamp) -> bool {
-        newcomers.admit(gateway, password, now) != Entry::Refused
+    /// Both clocks, that of the wall set by so much.
+    fn now(millis: i64, set_by: i64) -> Now {
+        Now { wall: at(millis + set_by), mono: Mono::from_millis(millis.unsigned_abs()) }
+    }
+
+    fn comes(newcomers: &Newcomers, gateway: &GatewaySn, password: &[u8], wall: Timestamp) -> bool {
+        newcomers.admit(gateway, password, now(wall.as_millis(), 0)) != Entry::Refused
     }
 
     #[test]
@@ -242,7 +246,8 @@ mod tests {
             typed.push(shown.expose().to_owned());
         }
         let dock = gateway("NEW");
-        let came = |code: usize, now| newcomers.admit(&dock, typed[code].as_bytes(), at(now));
+        let came =
+            |code: usize, millis| newcomers.admit(&dock, typed[code].as_bytes(), now(millis, 0));
         assert_eq!(came(0, 1), Entry::Granted);
         assert_eq!(came(0, 2), Entry::Granted, "another connection of its own");
         assert_eq!(came(1, 3), Entry::GrantedAlone, "the tenant typed another");
@@ -255,7 +260,27 @@ mod tests {
         assert_eq!(came(2, 120_003), Entry::Refused);
         assert_eq!(came(2, 120_004), Entry::GrantedAlone);
         let small = typed[2].to_lowercase();
-        assert_eq!(newcomers.admit(&dock, small.as_bytes(), at(120_005)), Entry::GrantedAlone);
+        assert_eq!(newcomers.admit(&dock, small.as_bytes(), now(120_005, 0)), Entry::GrantedAlone);
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_neither_ends_a_turn_nor_makes_it_longer() {
+        const HOUR: i64 = 3_600_000;
+        for set_by in [-HOUR, HOUR] {
+            let newcomers = Newcomers::default();
+            let typed = [1, 2].map(|number| {
+                let (code, shown) = code(number, 9);
+                let tenant = TenantId::new(Uuid::from_u128(number.into()));
+                newcomers.add_code(BindingCode { tenant, expires_at: at(9 * HOUR), ..code });
+                shown.expose().to_owned()
+            });
+            let dock = gateway("NEW");
+            let came = |code: usize, now: Now| newcomers.admit(&dock, typed[code].as_bytes(), now);
+            assert_eq!(came(0, now(HOUR, 0)), Entry::Granted);
+            assert_eq!(came(1, now(HOUR, 0)), Entry::GrantedAlone);
+            assert_eq!(came(0, now(HOUR + 59_999, set_by)), Entry::Refused);
+            assert_eq!(came(0, now(HOUR + 60_000, set_by)), Entry::GrantedAlone);
+        }
     }
 
     #[test]

@@ -263,6 +263,29 @@ mod tests {
     }
 
     #[test]
+    fn a_wall_clock_that_is_set_makes_nobody_come_or_go() {
+        for set_by in [-3_600_000, 3_600_000] {
+            let (mut book, dock, heard) = (book(), sn("DOCK"), sn("HEARD"));
+            let set = |millis| {
+                let now = at(millis);
+                Now { wall: Timestamp::from_millis(now.wall.as_millis() + set_by), ..now }
+            };
+            let until = |millis| Standing::There { until: Some(Mono::from_millis(millis)) };
+            book.was_there(&sn("BEFORE"), at(0).wall, at(0));
+            assert_eq!(book.look(&dock, THERE, at(0)), Some(true));
+            assert_eq!(book.look(&heard, until(60_000), at(0)), Some(true));
+            assert_eq!(book.look(&dock, Standing::Gone, at(1_000)), None);
+            // The clock is set.
+            assert_eq!(book.look(&dock, Standing::Gone, set(10_999)), None);
+            assert!(book.take_due(set(10_999).mono).is_empty());
+            assert_eq!(book.take_due(set(11_000).mono), std::slice::from_ref(&dock));
+            assert_eq!(book.look(&dock, Standing::Gone, set(11_000)), Some(false));
+            assert_eq!(book.look(&heard, until(60_000), set(59_999)), None);
+            assert_eq!(book.take_due(set(60_001).mono), [sn("BEFORE"), heard]);
+        }
+    }
+
+    #[test]
     fn one_that_flaps_was_never_away() {
         let (mut book, dock) = (book(), sn("DOCK"));
         book.look(&dock, THERE, at(0));

@@ -14,7 +14,7 @@ mod topology;
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -24,7 +24,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utmos_core::{
-    id::{CommandId, GatewaySn, TenantId},
+    id::{CommandId, DeviceSn, GatewaySn, TenantId},
     life::Input,
     ports::{Ids, Store},
     reply::Progress,
@@ -295,20 +295,7 @@ impl Link {
             }
             Speaker::Stranger => {
                 Self::count(&self.figures.strangers);
-                tracing::debug!(device.sn = %device, "a message of a device nobody has registered");
-                let now = self.parts.clock.now().mono;
-                let is_news = {
-                    let mut strangers =
-                        self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
-                    strangers.is_news(&device, now)
-                };
-                if is_news {
-                    let reason = format!("nobody has registered the device {device}");
-                    let about = About::default();
-                    let (tenant, gateway, reason) = (None, None, reason.as_str());
-                    self.keep(Stray { tenant, gateway, topic, payload, reason, about });
-                }
-                return;
+                return self.stranger(&device, topic, payload);
             }
         };
         let meanings = self.meanings_for(&gateway);
@@ -363,6 +350,27 @@ impl Link {
         }
     }
 
+    /// A device that nobody has registered spoke, which is told of once: when there is room for it.
+    fn stranger(self: &Arc<Self>, device: &DeviceSn, topic: &str, payload: &[u8]) {
+        tracing::debug!(device.sn = %device, "a message of a device nobody has registered");
+        // Held meanwhile, so that nothing is lost before it counts as told.
+        let mut strangers = self.strangers();
+        if !strangers.is_news(device, self.parts.clock.now().mono) {
+            return;
+        }
+        let reason = format!("nobody has registered the device {device}");
+        let about = About::default();
+        let stray = Stray { tenant: None, gateway: None, topic, payload, reason: &reason, about };
+        let (link, lost) = (self.clone(), device.clone());
+        if self.keep_or(stray, move || link.strangers().was_lost(&lost)) {
+            strangers.was_told(device);
+        }
+    }
+
+    fn strangers(&self) -> MutexGuard<'_, Strangers> {
+        self.strangers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Keeps what says more than its sender may; that has no effect.
     fn forged(
         &self,
@@ -393,24 +401,33 @@ impl Link {
 
     /// Keeps a message that belongs to nothing as evidence.
     fn keep(&self, stray: Stray<'_>) {
+        self.keep_or(stray, || ());
+    }
+
+    /// The same; `lost` is called where the store fails to. Answers whether there was room for it.
+    fn keep_or(&self, stray: Stray<'_>, lost: impl FnOnce() + Send + 'static) -> bool {
         // Whoever holds its gateway keeps it.
         if stray.gateway.is_some_and(|gateway| !self.parts.holdings.holds(gateway)) {
-            return;
+            return false;
         }
         let (tenant, gateway, reason) = (stray.tenant, stray.gateway.cloned(), stray.reason);
-        let Some(unmatched) = self.evidence.of(stray) else { return };
-        // As often as evidence is kept, and no oftener.
-        tracing::warn!(
-            gateway.sn = gateway.as_ref().map_or("unknown", GatewaySn::as_str),
-            "a message belongs to nothing: {reason}"
-        );
+        let Some(unmatched) = self.evidence.of(stray) else { return false };
         let store = self.parts.store.clone();
         let bytes = unmatched.raw.len();
-        self.later(tenant, gateway.as_ref(), bytes, async move {
+        let is_taken = self.later(tenant, gateway.as_ref(), bytes, async move {
             if let Err(error) = store.keep_unmatched(unmatched).await {
                 tracing::error!(%error, "could not keep evidence");
+                lost();
             }
         });
+        // As often as evidence is kept, and no oftener.
+        if is_taken {
+            tracing::warn!(
+                gateway.sn = gateway.as_ref().map_or("unknown", GatewaySn::as_str),
+                "a message belongs to nothing: {reason}"
+            );
+        }
+        is_taken
     }
 
     /// Whether an answer is to a command under care that another gateway got.

@@ -26,7 +26,8 @@ pub(super) struct Strangers {
 }
 
 impl Strangers {
-    /// Whether this one is to be told of now. One that has to wait is told of when it speaks later.
+    /// Whether this one is to be told of now. One that has to wait is told of when it speaks later, and so is one of which
+    /// nobody says then that it [was told](Self::was_told).
     pub(super) fn is_news(&mut self, sn: &DeviceSn, now: Mono) -> bool {
         if self.known.contains(sn) {
             return false;
@@ -37,18 +38,28 @@ impl Strangers {
             self.told = self.told.saturating_sub(u32::try_from(waits).unwrap_or(u32::MAX));
             self.from = Some(now);
         }
-        if self.told >= TOLD_MAX {
-            return false;
-        }
+        self.told < TOLD_MAX
+    }
+
+    /// This one was told of.
+    pub(super) fn was_told(&mut self, sn: &DeviceSn) {
         self.told += 1;
+        if !self.known.insert(sn.clone()) {
+            return;
+        }
         if self.order.len() == KNOWN_MAX
             && let Some(first) = self.order.pop_front()
         {
             self.known.remove(&first);
         }
-        self.known.insert(sn.clone());
         self.order.push_back(sn.clone());
-        true
+    }
+
+    /// What was told of this one is lost: it is told of anew when it speaks again.
+    pub(super) fn was_lost(&mut self, sn: &DeviceSn) {
+        if self.known.remove(sn) {
+            self.order.retain(|known| known != sn);
+        }
     }
 }
 
@@ -60,7 +71,29 @@ mod tests {
     fn told(strangers: &mut Strangers, numbers: std::ops::Range<u32>, second: u64) -> usize {
         let sn = |number| DeviceSn::parse(&format!("STRANGER-{number}")).unwrap();
         let now = Mono::from_millis(second * 1_000);
-        numbers.filter(|number| strangers.is_news(&sn(*number), now)).count()
+        let mut told = |number| {
+            let is_news = strangers.is_news(&sn(number), now);
+            if is_news {
+                strangers.was_told(&sn(number));
+            }
+            is_news
+        };
+        numbers.filter(|number| told(*number)).count()
+    }
+
+    #[test]
+    fn whoever_found_no_room_is_told_of_when_it_speaks_again_and_takes_no_turn_from_others() {
+        let mut strangers = Strangers::default();
+        let (sn, now) = (DeviceSn::parse("STRANGER-0").unwrap(), Mono::from_millis(1_000));
+        for _ in 0..100 {
+            assert!(strangers.is_news(&sn, now), "nobody was told");
+        }
+        assert_eq!(told(&mut strangers, 0..1_000, 1), 20);
+        // What was lost was told all the same, so that a store that fails makes no flood of it.
+        strangers.was_lost(&sn);
+        assert_eq!((strangers.known.len(), strangers.order.len()), (19, 19));
+        assert_eq!(told(&mut strangers, 0..1, 1), 0);
+        assert_eq!(told(&mut strangers, 0..1, 61), 1);
     }
 
     #[test]

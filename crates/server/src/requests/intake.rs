@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use utmos_core::{
     device_request::{
         Asked, AskedOn, DeviceRequest, Input, Mode, Reply, ReplySource, RoutingDecision, Rule,
-        Sending, decide,
+        decide,
     },
     id::{DeviceRequestId, GatewaySn, TenantId},
     ports::{RequestKept, StoreError},
@@ -417,7 +417,7 @@ impl Inner {
 
     /// A request that is on record came again: it gets the answer it has. One whose answer has not left yet gets it when
     /// that leaves; one that waits goes on waiting.
-    async fn repeat(self: &Arc<Self>, before: &DeviceRequest, exchange: Exchange, mut seat: Seat) {
+    async fn repeat(self: &Arc<Self>, before: &DeviceRequest, exchange: Exchange, seat: Seat) {
         count(&self.figures.repeated);
         if before.needs_care() {
             self.look_after(before);
@@ -425,7 +425,6 @@ impl Inner {
             return;
         }
         let Some(reply) = &before.reply else { return };
-        self.remember(before, reply);
         let copies = self.intake().under_way.get_mut(&seat.key).map(|under_way| {
             under_way.answered = Some((before.asked.clone(), reply.clone()));
             std::mem::take(&mut under_way.copies)
@@ -433,11 +432,22 @@ impl Inner {
         for copy in copies.unwrap_or_default() {
             self.send_beside(before.asked.clone(), copy, reply.clone());
         }
+        self.answer_as_before(before, reply, exchange, Some(seat)).await;
+    }
+
+    /// A copy gets the answer that is on record, and whoever comes next gets it at once. While it is noted that it left, the
+    /// copy takes no seat.
+    async fn answer_as_before(
+        &self,
+        before: &DeviceRequest,
+        reply: &Reply,
+        exchange: Exchange,
+        seat: Option<Seat>,
+    ) {
+        self.remember(before, reply);
         let sent = self.send(&before.asked, exchange, reply, ANSWER_EXPIRY).await;
-        seat.leave();
-        if before.sending == Sending::Claimed {
-            self.note_sent(before, &sent).await;
-        }
+        drop(seat);
+        self.note_sent(before, &sent).await;
     }
 
     /// A request that waits came again. Another server may have answered it, which says so to nobody but the record; then
@@ -454,11 +464,7 @@ impl Inner {
         }
         self.book().remove(id);
         let Some(reply) = &before.reply else { return };
-        self.remember(&before, reply);
-        let sent = self.send(&before.asked, exchange, reply, ANSWER_EXPIRY).await;
-        if before.sending == Sending::Claimed {
-            self.note_sent(&before, &sent).await;
-        }
+        self.answer_as_before(&before, reply, exchange, None).await;
     }
 
     /// Puts on record what is not answered here.

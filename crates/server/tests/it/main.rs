@@ -32,6 +32,7 @@ mod requests_unwell;
 mod routes;
 mod shares;
 mod signing;
+mod strangers;
 mod telemetry;
 mod trouble;
 mod unwell;

@@ -3,8 +3,10 @@
 use serde_json::json;
 use tokio::sync::mpsc;
 use utmos_core::{
+    device::Device,
     id::DeviceSn,
-    ports::{DeviceOrder, FleetStore, Ordered},
+    ports::{DeviceOrder, EventStore, FleetStore, Ordered, RegistryStore},
+    time::Timestamp,
 };
 use utmos_mqtt::{Client, ClientConfig, Password, Qos, Will};
 
@@ -173,6 +175,27 @@ async fn a_server_that_is_killed_right_after_it_told_of_somebody_does_not_contra
     dock.leave().await;
     app.unwell_fleet.hold_sightings(false);
     again.unwell_fleet.hold_sightings(false);
+}
+
+#[tokio::test]
+async fn what_was_told_of_a_device_before_it_was_removed_says_nothing_of_it_when_it_is_added_again()
+{
+    let app = TestApp::start().await;
+    let _dock = app.dock("DOCK-1").await;
+    until_told(&app, "device.online", 1).await;
+    let (sn, tenant) = (DeviceSn::parse("DOCK-1").unwrap(), app.api.given.tenant);
+    let known = app.store.devices().await.unwrap().into_iter().find(|one| one.sn == sn).unwrap();
+    let removed = order(&*app.store, DeviceOrder::Remove { sn, tenant }).await;
+    assert!(matches!(removed, Ordered::Done(_)), "{removed:?}");
+    until(&app, "devices_online", 0).await;
+    let told = app.history.newest_edges().await.unwrap();
+    let told_at = told.iter().map(|edge| edge.at.as_millis()).max().unwrap();
+    let added_at = Timestamp::from_millis(told_at + 1);
+    let added = Device { created_at: added_at, ..known };
+    let added = order(&*app.store, DeviceOrder::Register(added)).await;
+    assert!(matches!(added, Ordered::Done(_)), "{added:?}");
+    let again = app.restart().await;
+    assert_eq!(figure(&again, "devices_online").await, 0, "it never came since");
 }
 
 #[tokio::test]

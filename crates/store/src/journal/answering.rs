@@ -68,7 +68,7 @@ impl JournalledStore {
     }
 
     /// Writes a nonce into the journal. Should nobody wait for it any more, it is spent all the same.
-    async fn note(&self, nonce: NonceUse) -> Result<(), StoreError> {
+    pub(super) async fn note(&self, nonce: NonceUse) -> Result<(), StoreError> {
         let pending = self.pending.clone();
         let work = move |file: &mut JournalFile, caller: Caller<()>| {
             let noted = file.append(&Record::Nonce { nonce });

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    ops::Bound,
     sync::Arc,
     time::Duration,
 };
@@ -112,6 +111,15 @@ impl Record {
 
 fn kept(entries: Vec<Entry>) -> Result<Vec<Entry>, StoreError> {
     entries.into_iter().map(kept_entry).collect()
+}
+
+/// A command that is to be put on record.
+pub(super) struct Unsettled {
+    pub(super) id: CommandId,
+    /// What is known of it, in the order it came.
+    pub(super) records: Vec<Record>,
+    /// The number of the last of them.
+    pub(super) last: u64,
 }
 
 /// Where a change goes.
@@ -342,9 +350,9 @@ impl Pending {
         self.nonces.insert(nonce);
     }
 
-    /// A nonce that is remembered.
-    pub(super) fn remembered(&self) -> Option<NonceUse> {
-        self.nonces.any()
+    /// Nonces that are remembered, so many at most.
+    pub(super) fn remembered(&self, most: usize) -> Vec<NonceUse> {
+        self.nonces.some(most)
     }
 
     /// The nonces in the file that the store may not have.
@@ -413,12 +421,15 @@ impl Pending {
         }
     }
 
-    /// The records of the oldest command after this one, and the number of the last record.
-    pub(super) fn next(&self, after: Option<CommandId>) -> Option<(CommandId, Vec<Record>, u64)> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let (id, records) = self.records.range((from, Bound::Unbounded)).next()?;
-        let last = records.last()?.0;
-        Some((*id, records.iter().map(|(_, record)| record.clone()).collect(), last))
+    /// The oldest commands but for these, so many at most.
+    pub(super) fn oldest(&self, most: usize, but: &BTreeSet<CommandId>) -> Vec<Unsettled> {
+        let others = self.records.iter().filter(|(id, _)| !but.contains(id));
+        let unsettled = others.filter_map(|(id, records)| {
+            let last = records.last()?.0;
+            let records = records.iter().map(|(_, record)| record.clone()).collect();
+            Some(Unsettled { id: *id, records, last })
+        });
+        unsettled.take(most).collect()
     }
 
     /// The store cannot take a command for what it holds already. Answers whether that is news.

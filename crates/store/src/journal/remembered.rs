@@ -40,8 +40,8 @@ impl Nonces {
         self.by_key.len()
     }
 
-    pub(super) fn any(&self) -> Option<NonceUse> {
-        self.by_key.values().next().copied()
+    pub(super) fn some(&self, most: usize) -> Vec<NonceUse> {
+        self.by_key.values().take(most).copied().collect()
     }
 }
 
@@ -95,7 +95,7 @@ mod tests {
         }
         assert_eq!((nonces.by_key.len(), nonces.by_expiry.len()), (NONCES_MAX, NONCES_MAX));
         (0..=count).for_each(|number| nonces.remove(&of(number).key));
-        assert!(nonces.any().is_none() && nonces.by_expiry.is_empty());
+        assert!(nonces.some(1).is_empty() && nonces.by_expiry.is_empty());
     }
 
     #[test]

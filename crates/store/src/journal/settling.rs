@@ -1,51 +1,71 @@
 //! What is in the journal is put on record, and its space comes back.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use utmos_core::{
+    id::CommandId,
     ports::{Accepted, Advance, Advanced, NewCommand, StoreError},
     signing::NonceUse,
 };
 
 use super::{
-    JournalledStore, disk::Caller, file::JournalFile, fitting::fit, lock, pending::Record,
+    JournalledStore,
+    disk::Caller,
+    file::JournalFile,
+    fitting::fit,
+    lock,
+    pending::{Record, Unsettled},
     to_store_error,
 };
 
 /// How often the journal is looked at.
 const SETTLE_WAIT: Duration = Duration::from_secs(1);
 
-/// Nonces that are put on record each time.
+/// Commands, or nonces, that are put on record side by side: the store takes what it is asked for meanwhile as one
+/// transaction, so a sync of its disk serves all of them. An emergency that comes waits for no more than that transaction.
+pub(super) const SETTLED_AT_ONCE: usize = 128;
+
+/// Nonces in memory that are put on record each time.
 pub(super) const NONCES_PER_ROUND_MAX: usize = 64;
 
 impl JournalledStore {
-    /// Puts what is in the journal into the store, the oldest command first. A command of which the store holds something
-    /// that cannot be read stays in the journal, and the others go on. Answers how many commands were settled.
+    /// Puts what is in the journal into the store: many commands side by side, of which the store is asked for the oldest
+    /// first; what is known of one, one after another. A command of which the store holds something that cannot be read stays
+    /// in the journal, and the others go on. Answers how many commands were settled.
     ///
     /// # Errors
     /// When the store is still unwell; what is left stays in the journal.
     pub async fn settle(&self) -> Result<usize, StoreError> {
-        let (mut settled, mut passed) = (0, None);
+        let (mut settled, mut passed) = (0, BTreeSet::new());
         loop {
-            let next = self.pending().next(passed);
-            let Some((id, records, last)) = next else { break };
-            match self.store_all(&records).await {
-                // What came meanwhile is settled in the next turn.
-                Ok(()) => settled += usize::from(self.pending().settled(id, last)),
-                Err(StoreError::Damaged(why)) => {
-                    passed = Some(id);
-                    // Tried again every time, and told once.
-                    if self.pending().pass_over(id) {
-                        tracing::error!(
-                            command.id = %id, why,
-                            "an emergency cannot be put on record; it stays in the emergency journal"
-                        );
+            let next = self.pending().oldest(SETTLED_AT_ONCE, &passed);
+            if next.is_empty() {
+                break;
+            }
+            let mut unwell = None;
+            for (id, stored) in join_all(next.into_iter().map(|one| self.settle_one(one))).await {
+                match stored {
+                    Ok(is_settled) => settled += usize::from(is_settled),
+                    Err(StoreError::Damaged(why)) => {
+                        passed.insert(id);
+                        // Tried again every time, and told once.
+                        if self.pending().pass_over(id) {
+                            tracing::error!(
+                                command.id = %id, why,
+                                "an emergency cannot be put on record; it stays in the emergency journal"
+                            );
+                        }
                     }
+                    Err(error @ StoreError::Unavailable(_)) => unwell = Some(error),
                 }
-                Err(unwell @ StoreError::Unavailable(_)) => return Err(unwell),
+            }
+            if let Some(unwell) = unwell {
+                return Err(unwell);
             }
         }
         self.spend_remembered().await?;
@@ -53,9 +73,24 @@ impl JournalledStore {
         Ok(settled)
     }
 
+    /// Puts what is known of a command on record. Answers whether nothing is left of it: what came meanwhile is settled in the
+    /// next turn.
+    async fn settle_one(&self, one: Unsettled) -> (CommandId, Result<bool, StoreError>) {
+        let Unsettled { id, records, last } = one;
+        let stored = self.store_all(&records).await;
+        (id, stored.map(|()| self.pending().settled(id, last)))
+    }
+
     async fn store_all(&self, records: &[Record]) -> Result<(), StoreError> {
+        // Whether the store has the command just as it stood here after the record before.
+        let mut is_as_here = false;
         for record in records {
-            self.store(record).await?;
+            is_as_here = match record {
+                Record::Accept { nonce, new } => self.store_accept(*nonce, new.clone()).await?,
+                Record::Advance { advance } => self.store_advance(advance, is_as_here).await?,
+                // Those stand beside the commands.
+                Record::Nonce { .. } => is_as_here,
+            };
         }
         Ok(())
     }
@@ -63,35 +98,30 @@ impl JournalledStore {
     /// Puts the nonces in the file on record, and some of those in memory only: not all at once, since more may come all the
     /// while.
     async fn spend_remembered(&self) -> Result<(), StoreError> {
-        let noted = self.pending().noted();
-        for nonce in noted {
-            if !self.spend(nonce).await? {
-                return Ok(());
-            }
-        }
-        for _ in 0..NONCES_PER_ROUND_MAX {
-            let remembered = self.pending().remembered();
-            let Some(nonce) = remembered else { break };
-            if !self.spend(nonce).await? {
-                break;
+        let nonces = {
+            let pending = self.pending();
+            let noted = pending.noted().into_iter();
+            noted.chain(pending.remembered(NONCES_PER_ROUND_MAX)).collect::<Vec<_>>()
+        };
+        for some in nonces.chunks(SETTLED_AT_ONCE) {
+            let spending = some.iter().map(|nonce| self.spend(*nonce));
+            let spent: Result<(), StoreError> = join_all(spending).await.into_iter().collect();
+            match spent {
+                Ok(()) => {}
+                Err(StoreError::Damaged(why)) => {
+                    tracing::error!(why, "the nonce of an emergency cannot be put on record");
+                    return Ok(());
+                }
+                Err(unwell @ StoreError::Unavailable(_)) => return Err(unwell),
             }
         }
         Ok(())
     }
 
-    /// Whether the store has this nonce now.
-    async fn spend(&self, nonce: NonceUse) -> Result<bool, StoreError> {
-        match self.inner.spend_nonce(nonce).await {
-            Ok(_) => {
-                self.pending().has_nonce(&nonce);
-                Ok(true)
-            }
-            Err(StoreError::Damaged(why)) => {
-                tracing::error!(why, "the nonce of an emergency cannot be put on record");
-                Ok(false)
-            }
-            Err(unwell @ StoreError::Unavailable(_)) => Err(unwell),
-        }
+    async fn spend(&self, nonce: NonceUse) -> Result<(), StoreError> {
+        self.inner.spend_nonce(nonce).await?;
+        self.pending().has_nonce(&nonce);
+        Ok(())
     }
 
     /// Gives the space in the file back as far as nothing in it is still to be settled: what the store cannot take for now
@@ -134,59 +164,65 @@ impl JournalledStore {
         }
     }
 
-    /// Stores one record. Whatever was stored already, by an attempt that took too long, is left as it is.
-    async fn store(&self, record: &Record) -> Result<(), StoreError> {
-        match record {
-            Record::Accept { nonce, new } => self.store_accept(*nonce, new.clone()).await,
-            Record::Advance { advance } => self.store_advance(advance).await,
-            Record::Nonce { nonce } => self.inner.spend_nonce(*nonce).await.map(drop),
-        }
-    }
-
-    async fn store_advance(&self, advance: &Advance) -> Result<(), StoreError> {
+    /// Stores a change, fitted to what the store holds; what was stored already, by an attempt that took too long, is left as
+    /// it is. Where the store has the command `as_here`, just as the change was decided on, it need not be read for that.
+    /// Answers whether the store has it just as the change leaves it.
+    async fn store_advance(&self, advance: &Advance, as_here: bool) -> Result<bool, StoreError> {
         let id = advance.id;
+        if as_here {
+            match self.inner.advance(advance.clone()).await? {
+                Advanced::Yes => return Ok(true),
+                // No emergency is another server's to send, and none gives way to another.
+                Advanced::Elsewhere | Advanced::Preempted(_) => return Ok(false),
+                // Another server moved it meanwhile.
+                Advanced::Lost => {}
+            }
+        }
         loop {
             let timeline = self.inner.timeline(id).await?;
             let is_there = !advance.entries.is_empty()
                 && advance.entries.iter().all(|entry| timeline.contains(entry));
             if is_there {
-                return Ok(());
+                return Ok(false);
             }
             let Some(stored) = self.inner.command(id).await? else {
                 tracing::error!(command.id = %id, "an emergency's change is of none that is stored");
-                return Ok(());
+                return Ok(false);
             };
             let Some(fitting) = fit(advance, &stored.life, self.is_shared) else {
                 if advance.life.version > stored.life.version {
                     tracing::error!(command.id = %id, "an emergency's change no longer fits what is stored");
                 }
-                return Ok(());
+                return Ok(false);
             };
+            let is_as_decided = fitting.life == advance.life;
             match self.inner.advance(fitting).await? {
-                // No emergency is another server's to send, and none gives way to another.
-                Advanced::Yes | Advanced::Elsewhere | Advanced::Preempted(_) => return Ok(()),
+                Advanced::Yes => return Ok(is_as_decided),
+                Advanced::Elsewhere | Advanced::Preempted(_) => return Ok(false),
                 Advanced::Lost => {}
             }
         }
     }
 
+    /// Stores a command, unless it is there already. Answers whether the store has it just as it was accepted here.
     async fn store_accept(
         &self,
         nonce: Option<NonceUse>,
         mut new: NewCommand,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let id = new.spec.id;
         let mut accepted = self.inner.accept(nonce, new.clone()).await?;
         if accepted == Accepted::NonceReplayed {
             if self.inner.command(id).await?.is_some() {
-                return Ok(());
+                return Ok(false);
             }
             // Another request spent it, which says nothing of the key.
             accepted = self.inner.accept(None, new.clone()).await?;
         }
         match accepted {
-            Accepted::New | Accepted::Elsewhere => return Ok(()),
-            Accepted::Replayed { id: stored, .. } if stored == id => return Ok(()),
+            Accepted::New => return Ok(true),
+            Accepted::Elsewhere => return Ok(false),
+            Accepted::Replayed { id: stored, .. } if stored == id => return Ok(false),
             Accepted::NonceReplayed
             | Accepted::Replayed { .. }
             | Accepted::Conflict { .. }
@@ -197,13 +233,14 @@ impl JournalledStore {
         spec.idempotency_key = format!("{}#emergency:{id}", spec.idempotency_key);
         new.spec = Arc::new(spec);
         match self.inner.accept(None, new).await? {
-            Accepted::New | Accepted::Elsewhere | Accepted::Replayed { .. } => {}
+            Accepted::New => return Ok(true),
+            Accepted::Elsewhere | Accepted::Replayed { .. } => {}
             refused @ (Accepted::NonceReplayed
             | Accepted::Conflict { .. }
             | Accepted::Busy { .. }) => {
                 tracing::error!(command.id = %id, ?refused, "an emergency could not be put on record");
             }
         }
-        Ok(())
+        Ok(false)
     }
 }

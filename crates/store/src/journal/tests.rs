@@ -1,6 +1,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{fs, path::PathBuf, sync::mpsc};
+use std::{collections::BTreeSet, fs, path::PathBuf, sync::mpsc};
 
 use rusqlite::Connection;
 use serde_json::Value;
@@ -12,7 +12,7 @@ use utmos_core::{
 
 use self::given::{at, change, moved, new, nonce, record, spec, tenant};
 use super::{
-    pending::{EVIDENCE_PER_COMMAND_MAX, NOTED_MAX},
+    pending::{EVIDENCE_PER_COMMAND_MAX, NOTED_MAX, Unsettled},
     remembered::LATEST_MAX,
     settling::NONCES_PER_ROUND_MAX,
     *,
@@ -25,6 +25,7 @@ pub(super) mod given;
 mod medium;
 mod nonces;
 mod scripted;
+mod settling;
 mod shared;
 mod slow;
 
@@ -244,13 +245,18 @@ fn what_comes_while_others_settle_is_not_taken_for_settled() {
     let command = command_of(emergency(0, "k"));
     let id = command.spec.id;
     pending.add(Record::Accept { nonce: None, new: new((*command.spec).clone()) });
-    let (_, records, last) = pending.next(None).unwrap();
-    assert_eq!(records.len(), 1);
+    let next = |pending: &Pending| {
+        let [Unsettled { records, last, .. }] = &pending.oldest(9, &BTreeSet::new())[..] else {
+            panic!("there is one")
+        };
+        assert_eq!(records.len(), 1);
+        *last
+    };
+    let last = next(&pending);
     pending.add(Record::Advance { advance: ended(&command) });
     assert!(!pending.settled(id, last));
     assert!(!pending.settled(id, last), "by two that settle at once");
-    let (_, records, last) = pending.next(None).unwrap();
-    assert_eq!(records.len(), 1);
+    let last = next(&pending);
     assert!(pending.settled(id, last));
     assert!(!pending.settled(id, last));
     assert_eq!(pending.len(), 0);
@@ -478,9 +484,9 @@ async fn records_do_not_wait_for_nonces_and_those_are_put_on_record_by_and_by() 
     let count = u128::try_from(NONCES_PER_ROUND_MAX).unwrap() + 1;
     (0..count).for_each(|number| store.pending().remember(nonce(number, 900)));
     assert_eq!(store.settle().await.unwrap(), 1);
-    assert!(store.pending().remembered().is_some(), "one is left for the next time");
+    assert_eq!(store.unsettled_nonces(), 1, "one is left for the next time");
     assert_eq!(store.settle().await.unwrap(), 0);
-    assert!(store.pending().remembered().is_none());
+    assert_eq!(store.unsettled_nonces(), 0);
     assert!(store.inner.knows_nonce(&nonce(count - 1, 900)));
 }
 

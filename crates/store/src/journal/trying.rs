@@ -2,6 +2,7 @@
 //! whole ones.
 
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -56,9 +57,9 @@ pub fn read(key: &MasterKey, lines: &[u8]) -> Result<Found, StoreError> {
         pending.add(record);
     }
     let mut settled = 0;
-    while let Some((id, _, last)) = pending.next(None) {
-        let _looked_at = (pending.command(id), pending.timeline(id));
-        settled += usize::from(pending.settled(id, last));
+    for one in pending.oldest(usize::MAX, &BTreeSet::new()) {
+        let _looked_at = (pending.command(one.id), pending.timeline(one.id));
+        settled += usize::from(pending.settled(one.id, one.last));
     }
     Ok(Found { records, damaged, settled })
 }

@@ -1,8 +1,11 @@
 //! A store that does as a test says, before a real one.
 
-use std::sync::{
-    Mutex,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    convert::Infallible,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use tokio::sync::watch;
@@ -25,6 +28,15 @@ pub(super) enum Mood {
     Slow,
     /// They wait, and are then refused.
     Stuck,
+    /// They wait for the next transaction, as nonces alone do then as well.
+    InTurns,
+}
+
+/// After how many more writes its process dies, and whether the writes that are under way then are made all the same.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Death {
+    pub(super) after: usize,
+    pub(super) is_written: bool,
 }
 
 pub(super) struct Scripted {
@@ -37,6 +49,11 @@ pub(super) struct Scripted {
     pub(super) foreseen: AtomicUsize,
     /// Writes that were begun.
     pub(super) begun: watch::Sender<usize>,
+    /// Transactions that were let through, each with all that was begun before it; with how many writes that were.
+    turns: watch::Sender<(usize, usize)>,
+    /// Writes that were answered, whether or not the answer was a good one.
+    answered: watch::Sender<usize>,
+    death: Mutex<Option<Death>>,
 }
 
 impl Scripted {
@@ -48,6 +65,9 @@ impl Scripted {
             refuses_nonces: AtomicBool::new(false),
             foreseen: AtomicUsize::new(0),
             begun: watch::Sender::new(0),
+            turns: watch::Sender::new((0, 0)),
+            answered: watch::Sender::new(0),
+            death: Mutex::new(None),
         }
     }
 
@@ -66,17 +86,91 @@ impl Scripted {
         self.released.send_replace(true);
     }
 
+    fn mood(&self) -> Mood {
+        *self.mood.lock().unwrap()
+    }
+
+    /// Its process dies in a while, or never.
+    pub(super) fn dies(&self, death: Option<Death>) {
+        *self.death.lock().unwrap() = death;
+    }
+
+    /// Lets transaction after transaction through until the work is done: each once all writes of the one before were
+    /// answered, and the work has asked for whatever it asks for then. Answers how many there were.
+    pub(super) async fn in_turns<T>(&self, work: impl Future<Output = T>) -> (T, usize) {
+        self.is(Mood::InTurns);
+        let before = self.turns.borrow().0;
+        // All that is asked for at once is asked for before the next turn.
+        let done = tokio::task::unconstrained(async {
+            tokio::select! {
+                biased;
+                done = work => done,
+                never = self.let_through() => match never {},
+            }
+        });
+        let done = done.await;
+        (done, self.turns.borrow().0 - before)
+    }
+
+    async fn let_through(&self) -> Infallible {
+        let (mut begun, mut answered) = (self.begun.subscribe(), self.answered.subscribe());
+        loop {
+            let (number, taken) = *self.turns.borrow();
+            answered.wait_for(|answered| *answered == taken).await.unwrap();
+            let all = *begun.wait_for(|begun| *begun > taken).await.unwrap();
+            self.turns.send_replace((number + 1, all));
+        }
+    }
+
+    async fn write<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let is_dead = {
+            let mut death = self.death.lock().unwrap();
+            match death.as_mut() {
+                Some(Death { after: 0, is_written }) => Some(*is_written),
+                Some(death) => {
+                    death.after -= 1;
+                    None
+                }
+                None => None,
+            }
+        };
+        let begun = self.begin().await;
+        let answer = match (begun, is_dead) {
+            (Err(error), _) => Err(error),
+            (Ok(()), Some(false)) => Err(made_so()),
+            (Ok(()), Some(true)) => work.await.and(Err(made_so())),
+            (Ok(()), None) => work.await,
+        };
+        self.answered.send_modify(|answered| *answered += 1);
+        answer
+    }
+
     async fn begin(&self) -> Result<(), StoreError> {
-        let mood = *self.mood.lock().unwrap();
-        self.begun.send_modify(|begun| *begun += 1);
+        let mood = self.mood();
+        let mut turns = self.turns.subscribe();
+        let mut number = 0;
+        self.begun.send_modify(|begun| {
+            *begun += 1;
+            number = *begun;
+        });
+        if mood == Mood::InTurns {
+            turns.wait_for(|(_, taken)| *taken >= number).await.unwrap();
+        }
         if matches!(mood, Mood::Slow | Mood::Stuck) {
             self.released.subscribe().wait_for(|released| *released).await.unwrap();
         }
         match mood {
-            Mood::Well | Mood::Quick | Mood::Slow => Ok(()),
-            Mood::Stuck => Err(StoreError::Unavailable("made so by a test".to_owned())),
+            Mood::Well | Mood::Quick | Mood::Slow | Mood::InTurns => Ok(()),
+            Mood::Stuck => Err(made_so()),
         }
     }
+}
+
+fn made_so() -> StoreError {
+    StoreError::Unavailable("made so by a test".to_owned())
 }
 
 #[async_trait]
@@ -86,11 +180,15 @@ impl CommandStore for Scripted {
         nonce: Option<NonceUse>,
         new: NewCommand,
     ) -> Result<Accepted, StoreError> {
-        self.begin().await?;
-        if *self.mood.lock().unwrap() == Mood::Quick {
-            return Ok(Accepted::New);
-        }
-        self.inner.accept(nonce, new).await
+        let accept = async {
+            match self.mood() {
+                Mood::Quick => Ok(Accepted::New),
+                Mood::Well | Mood::Slow | Mood::Stuck | Mood::InTurns => {
+                    self.inner.accept(nonce, new).await
+                }
+            }
+        };
+        self.write(accept).await
     }
 
     async fn foresee(&self, new: NewCommand) -> Result<Accepted, StoreError> {
@@ -99,15 +197,18 @@ impl CommandStore for Scripted {
     }
 
     async fn advance(&self, advance: Advance) -> Result<Advanced, StoreError> {
-        self.begin().await?;
-        self.inner.advance(advance).await
+        self.write(self.inner.advance(advance)).await
     }
 
     async fn spend_nonce(&self, nonce: NonceUse) -> Result<Nonce, StoreError> {
         if self.refuses_nonces.load(Ordering::SeqCst) {
-            return Err(StoreError::Unavailable("made so by a test".to_owned()));
+            return Err(made_so());
         }
-        self.inner.spend_nonce(nonce).await
+        let may_die = self.death.lock().unwrap().is_some();
+        match may_die || self.mood() == Mood::InTurns {
+            true => self.write(self.inner.spend_nonce(nonce)).await,
+            false => self.inner.spend_nonce(nonce).await,
+        }
     }
 
     fn knows_nonce(&self, nonce: &NonceUse) -> bool {

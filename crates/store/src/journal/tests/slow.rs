@@ -289,7 +289,7 @@ fn a_copy_whose_turn_comes_late_knows_the_key_of_one_that_has_ended() {
     let goes = new(emergency(0, "k"));
     let (id, begun) = (goes.spec.id, goes.life.clone());
     pending.add(Record::Accept { nonce: None, new: goes });
-    let (_, _, last) = pending.next(None).unwrap();
+    let last = pending.oldest(1, &BTreeSet::new()).remove(0).last;
     assert!(pending.settled(id, last));
     pending.saved(id, &moved(&begun, Phase::Ended(Outcome::Succeeded), 5));
     let copy = Spec { id: emergency(1, "copy").id, ..emergency(1, "k") };
