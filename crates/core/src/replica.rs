@@ -175,8 +175,10 @@ pub enum News {
     Handed,
     /// Servers came or went, or shards are free.
     Roll,
-    /// These commands stand otherwise.
+    /// These commands stand otherwise, and go on.
     Changed(Vec<CommandId>),
+    /// These commands have ended.
+    Ended(Vec<CommandId>),
     /// It could not be heard for a time: any of the others may have been told. Told by no server.
     Missed,
 }

@@ -20,6 +20,7 @@ use super::{
     Driver, Inner, LaneKey, Resumed,
     intake::{RESUME_PAGE, acceptance},
     lane::{Lane, Work},
+    watch::WaitsFor,
 };
 use crate::replicas::{Missed, MissedWord, Word};
 
@@ -196,23 +197,30 @@ impl Driver {
     /// # Errors
     /// When the store cannot be read.
     pub async fn look_again(&self, look: Look<'_>) -> Result<(), StoreError> {
-        let told = match look {
-            Look::Told(ids) => Some(ids),
-            Look::Watched | Look::All => None,
-        };
         let (watched, own) = {
             let mut state = self.inner.lock();
-            state.watchers.outdate(told);
+            let ended = match look {
+                Look::Told { ended, .. } => Some(ended),
+                Look::Watched | Look::All => None,
+            };
+            state.watchers.outdate(ended);
             let is_elsewhere = |id: &CommandId| !state.homes.contains_key(id);
-            let watched: Vec<CommandId> = match told {
-                None => state.watchers.ids().filter(is_elsewhere).collect(),
-                Some(ids) => {
-                    let is_watched = |id: &CommandId| state.watchers.has(*id) && is_elsewhere(id);
-                    ids.iter().copied().filter(is_watched).collect()
+            let watched: Vec<CommandId> = match look {
+                Look::Watched | Look::All => state.watchers.ids().filter(is_elsewhere).collect(),
+                Look::Told { changed, ended } => {
+                    let of = |ids: &'_ [CommandId], what| {
+                        let is_watched = |id: &CommandId| state.watchers.has(*id, what);
+                        let ids = ids.iter().copied().filter(is_watched);
+                        ids.filter(is_elsewhere).collect::<Vec<_>>()
+                    };
+                    [of(ended, WaitsFor::TheEnd), of(changed, WaitsFor::AnyChange)].concat()
                 }
             };
             let own: Vec<CommandId> = match look {
-                Look::Told(ids) => ids.iter().filter(|id| !is_elsewhere(id)).copied().collect(),
+                Look::Told { changed, ended } => {
+                    let ids = changed.iter().chain(ended);
+                    ids.filter(|id| !is_elsewhere(id)).copied().collect()
+                }
                 Look::Watched => state.lanes.values().flat_map(Lane::claimed_elsewhere).collect(),
                 Look::All => state.homes.keys().copied().collect(),
             };
@@ -233,11 +241,27 @@ impl Driver {
     }
 }
 
+impl Inner {
+    /// Has the other servers know that a command stands otherwise.
+    pub(super) fn tell_others(&self, command: &Command) {
+        let id = command.spec.id;
+        self.holdings.tell(|| match command.life.phase.has_ended() {
+            true => News::Ended(vec![id]),
+            false => News::Changed(vec![id]),
+        });
+    }
+}
+
 /// At which commands [`Driver::look_again`] looks.
 #[derive(Debug, Clone, Copy)]
 pub enum Look<'a> {
-    /// At those of which another server told that it has changed them.
-    Told(&'a [CommandId]),
+    /// At those of which another server told.
+    Told {
+        /// That it has changed them, and they go on.
+        changed: &'a [CommandId],
+        /// That they have ended.
+        ended: &'a [CommandId],
+    },
     /// At those of others that somebody waits for, and at those that another had begun to send when they were taken over.
     Watched,
     /// At all: something may have been missed.
@@ -460,7 +484,7 @@ impl Inner {
                     command.life = folded.life;
                     let command = Arc::new(command);
                     self.lock().watchers.tell(&command);
-                    self.holdings.tell(|| News::Changed(vec![id]));
+                    self.tell_others(&command);
                     return Ok(Some((command, true)));
                 }
                 Advanced::Lost => {}

@@ -17,7 +17,6 @@ use utmos_core::{
     life::{Effect, Folded, Input, decide_all},
     method::{Channel, CompletesBy, Risk},
     ports::{Advance, Advanced, StoreError},
-    replica::News,
     reply::Progress,
     time::Deadline,
 };
@@ -584,7 +583,7 @@ impl Inner {
         state.watchers.tell(&command);
         let_go_if_done(lane, &mut state.homes, id);
         drop(guard);
-        self.holdings.tell(|| News::Changed(vec![id]));
+        self.tell_others(&command);
         // Not under the lock: whoever reads the log may be slow.
         if has_just_ended {
             tracing::debug!(

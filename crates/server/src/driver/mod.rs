@@ -44,13 +44,13 @@ use utmos_core::{
 use utmos_dji::catalogue::Catalogue;
 use utmos_mqtt::{Outlet, Qos};
 
-pub use self::elsewhere::Look;
 pub(crate) use self::elsewhere::READ_PAGE;
-use self::{emergencies::LastEmergencies, lane::Lane, presence::PresenceBook};
 pub use self::{
+    elsewhere::Look,
     intake::{Cancelled, Draft, Resumed, SubmitError, Submitted},
-    watch::Watch,
+    watch::{WaitsFor, Watch},
 };
+use self::{emergencies::LastEmergencies, lane::Lane, presence::PresenceBook};
 use crate::{directory::Directory, durations::Durations, replicas::Holdings};
 
 /// How often it is looked for answers before a stop.

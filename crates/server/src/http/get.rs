@@ -20,6 +20,7 @@ use super::{
     signed::Signed,
     view::CommandView,
 };
+use crate::driver::WaitsFor;
 
 /// Longest wait for a change, in seconds.
 const WAIT_SECONDS_MAX: usize = 60;
@@ -115,7 +116,11 @@ async fn changed(
     patience: Duration,
 ) -> Result<Arc<Command>, Problem> {
     // Registered before the command is read, so that no change falls in between.
-    let mut watch = app.driver.watch(id);
+    let what = match after {
+        Some(_) => WaitsFor::AnyChange,
+        None => WaitsFor::TheEnd,
+    };
+    let mut watch = app.driver.watch(id, what);
     let is_news = |command: &Command| {
         command.life.phase.has_ended() || after.is_some_and(|after| command.life.version > after)
     };
@@ -123,7 +128,10 @@ async fn changed(
         let spec = &command.spec;
         spec.tenant == caller.tenant() && caller.may_touch(&spec.device) && !is_news(command)
     };
-    let lately = app.driver.accepted_lately(id).filter(is_known);
+    let lately = match what {
+        WaitsFor::TheEnd => app.driver.accepted_lately(id).filter(is_known),
+        WaitsFor::AnyChange => None,
+    };
     let mut is_read = lately.is_none();
     let mut command = match lately {
         Some(command) => Arc::new(command),
@@ -138,7 +146,11 @@ async fn changed(
                 Some(next) => (command, is_read) = (next, true),
                 None => break,
             },
-            () = &mut deadline => break,
+            () = &mut deadline => {
+                // What came before the end was not told to whoever waits for that.
+                is_read = false;
+                break;
+            }
         }
     }
     match is_read {

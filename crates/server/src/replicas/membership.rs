@@ -25,6 +25,7 @@ use utmos_core::{
     time::{Clock, Mono, Now},
 };
 
+use self::news::Told;
 use super::{
     Holdings, Missed, Word,
     holdings::{IsLinked, clock_trouble},
@@ -121,7 +122,7 @@ struct State {
     /// Members came or went: what one looked after, or put on record before it joined, may be nobody's.
     has_changed: bool,
     /// What others told of commands, and that more was told than is remembered.
-    changed: Vec<CommandId>,
+    told: Told,
     is_told_off: bool,
     /// What was handed to this server and cannot be read, as far as it was told of.
     unreadable: BTreeSet<CommandId>,

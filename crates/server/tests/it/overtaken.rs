@@ -20,7 +20,7 @@ use utmos_server::{
     clock::SystemClock,
     directory::Directory,
     driver::{
-        Cancelled, Draft, Driver, DriverParts, Limits, Look,
+        Cancelled, Draft, Driver, DriverParts, Limits, Look, WaitsFor,
         presence::{Knowledge, PresenceBook},
     },
     ids::SystemIds,
@@ -166,7 +166,7 @@ async fn what_another_had_claimed_and_did_not_send_is_sent_by_whoever_took_it_ov
     let entry = Entry { at, from: Status::Accepted, to: Status::Accepted, proof };
     let advance = Advance { id, seen: found.life.version, life, entries: vec![entry] };
     assert_eq!(store.advance(advance).await.unwrap(), Advanced::Yes);
-    second.look_again(Look::Told(&[id])).await.unwrap();
+    second.look_again(Look::Told { changed: &[id], ended: &[] }).await.unwrap();
     theirs.until_began(1).await;
     theirs.word.send_replace(Some(Sent::Confirmed { packet_id: Some(1) }));
     until_delivered(&second, &*store, id).await;
@@ -291,9 +291,9 @@ async fn what_another_server_ended_is_shown_as_it_stands_by_whoever_looks_after_
     for id in ids {
         until_delivered(&first, &*store, id).await;
     }
-    let mut waiting = first.watch(ids[0]);
+    let mut waiting = first.watch(ids[0], WaitsFor::TheEnd);
     end_elsewhere(&*store, ids[0]).await;
-    first.look_again(Look::Told(&ids[..1])).await.unwrap();
+    first.look_again(Look::Told { changed: &[], ended: &ids[..1] }).await.unwrap();
     assert_eq!(shown(&first, &*store, ids[0]).await, succeeded);
     let told = tokio::time::timeout(PATIENCE, waiting.next()).await.unwrap().unwrap();
     assert_eq!(told.life.phase, succeeded, "who waits is told");
@@ -309,9 +309,9 @@ async fn what_another_server_ended_is_shown_as_it_stands_by_whoever_looks_after_
     unwell.hold();
     ours.word.send_replace(Some(Sent::Confirmed { packet_id: Some(2) }));
     unwell.until_waiting(1).await;
-    let mut waiting = first.watch(ids[2]);
+    let mut waiting = first.watch(ids[2], WaitsFor::AnyChange);
     end_elsewhere(&*store, ids[2]).await;
-    first.look_again(Look::Told(&ids[2..])).await.unwrap();
+    first.look_again(Look::Told { changed: &[], ended: &ids[2..] }).await.unwrap();
     unwell.release();
     let told = tokio::time::timeout(PATIENCE, waiting.next()).await.unwrap().unwrap();
     assert_eq!(told.life.phase, succeeded);
@@ -356,7 +356,7 @@ async fn a_server_that_has_just_started_lets_no_movement_fail_before_its_dock_co
 }
 
 async fn until_delivered(driver: &Driver, store: &dyn Store, id: CommandId) {
-    let mut changes = driver.watch(id);
+    let mut changes = driver.watch(id, WaitsFor::AnyChange);
     let arriving = async {
         while store.command(id).await.unwrap().unwrap().life.phase != Phase::Delivered {
             changes.next().await.unwrap();

@@ -95,6 +95,7 @@ impl Site {
             ids,
             missed: Missed::new(clock.clone()),
             holdings,
+            outside: None,
             presence_topics: PresenceTopics::default(),
             listeners: Vec::new(),
         });

@@ -44,6 +44,8 @@ struct Untold {
     handed: bool,
     roll: bool,
     changed: BTreeSet<CommandId>,
+    /// Ids that are not among those above: an end is all there is to tell of its command.
+    ended: BTreeSet<CommandId>,
 }
 
 impl Untold {
@@ -52,19 +54,32 @@ impl Untold {
             News::Handed => self.handed = true,
             News::Roll => self.roll = true,
             News::Changed(ids) => {
-                let room = NEWS_IDS_MAX.saturating_sub(self.changed.len());
-                if ids.len() > room {
-                    tracing::debug!("too much to tell the other servers; some of it is dropped");
+                let room = self.room_for(ids.len());
+                let goes_on = ids.into_iter().filter(|id| !self.ended.contains(id));
+                self.changed.extend(goes_on.take(room));
+            }
+            News::Ended(ids) => {
+                for id in &ids {
+                    self.changed.remove(id);
                 }
-                self.changed.extend(ids.into_iter().take(room));
+                let room = self.room_for(ids.len());
+                self.ended.extend(ids.into_iter().take(room));
             }
             // Each finds that out by itself.
             News::Missed => {}
         }
     }
 
+    fn room_for(&self, count: usize) -> usize {
+        let room = NEWS_IDS_MAX.saturating_sub(self.changed.len() + self.ended.len());
+        if count > room {
+            tracing::debug!("too much to tell the other servers; some of it is dropped");
+        }
+        room
+    }
+
     fn is_empty(&self) -> bool {
-        !self.handed && !self.roll && self.changed.is_empty()
+        !self.handed && !self.roll && self.changed.is_empty() && self.ended.is_empty()
     }
 
     /// As messages, none of them longer than PostgreSQL takes.
@@ -76,9 +91,9 @@ impl Untold {
         if self.handed {
             messages.push(HANDED.to_owned());
         }
-        let changed: Vec<CommandId> = self.changed.into_iter().collect();
-        for some in changed.chunks(NEWS_IDS_PER_MESSAGE) {
-            messages.push(written(some));
+        for (letter, ids) in [(ENDED, self.ended), (CHANGED, self.changed)] {
+            let ids: Vec<CommandId> = ids.into_iter().collect();
+            messages.extend(ids.chunks(NEWS_IDS_PER_MESSAGE).map(|some| written(letter, some)));
         }
         messages
     }
@@ -87,9 +102,11 @@ impl Untold {
 /// As they are told: a letter, behind which stand ids of 32 digits each.
 const HANDED: &str = "h";
 const ROLL: &str = "r";
+const CHANGED: &str = "c";
+const ENDED: &str = "e";
 
-fn written(ids: &[CommandId]) -> String {
-    let mut text = "c".to_owned();
+fn written(letter: &str, ids: &[CommandId]) -> String {
+    let mut text = letter.to_owned();
     ids.iter().for_each(|id| text.push_str(&id.uuid().simple().to_string()));
     text
 }
@@ -99,12 +116,14 @@ fn read(message: &str) -> Option<News> {
     match message.as_bytes() {
         b"h" => Some(News::Handed),
         b"r" => Some(News::Roll),
-        [b'c', ids @ ..] => {
-            let ids = ids.chunks(32).map(|id| Uuid::try_parse_ascii(id).map(CommandId::new));
-            ids.collect::<Result<Vec<_>, _>>().ok().map(News::Changed)
-        }
+        [b'c', ids @ ..] => read_ids(ids).map(News::Changed),
+        [b'e', ids @ ..] => read_ids(ids).map(News::Ended),
         _ => None,
     }
+}
+
+fn read_ids(text: &[u8]) -> Option<Vec<CommandId>> {
+    text.chunks(32).map(|id| Uuid::try_parse_ascii(id).ok().map(CommandId::new)).collect()
 }
 
 #[derive(Default)]
@@ -346,17 +365,21 @@ mod tests {
             untold.add(news);
         }
         untold.add(News::Changed(ids(300..600)));
+        // Of what has ended that is told alone, whichever was said first.
+        untold.add(News::Ended(ids(590..700)));
+        untold.add(News::Changed(ids(650..700)));
         let messages = untold.into_messages();
         assert!(messages.iter().all(|message| message.len() < 8_000));
-        let mut changed = Vec::new();
-        let mut rest = Vec::new();
+        let (mut changed, mut ended, mut rest) = (Vec::new(), Vec::new(), Vec::new());
         for message in &messages {
             match read(message) {
                 Some(News::Changed(ids)) => changed.extend(ids),
+                Some(News::Ended(ids)) => ended.extend(ids),
                 other => rest.push(other),
             }
         }
-        assert_eq!(changed, ids(0..600));
+        assert_eq!(changed, ids(0..590));
+        assert_eq!(ended, ids(590..700));
         assert_eq!(rest, [Some(News::Roll), Some(News::Handed)]);
     }
 
@@ -366,12 +389,16 @@ mod tests {
         let most = u128::try_from(NEWS_IDS_MAX).unwrap_or_default();
         untold.add(News::Changed(ids(0..most + 9)));
         untold.add(News::Changed(ids(most..most + 9)));
-        assert_eq!(untold.changed.len(), NEWS_IDS_MAX);
+        untold.add(News::Ended(ids(most..most + 9)));
+        assert_eq!((untold.changed.len(), untold.ended.len()), (NEWS_IDS_MAX, 0));
+        // The end of what was to be told of takes its place.
+        untold.add(News::Ended(ids(0..9)));
+        assert_eq!((untold.changed.len(), untold.ended.len()), (NEWS_IDS_MAX - 9, 9));
     }
 
     #[test]
     fn what_is_no_news_is_none() {
-        for message in ["", "x", "hh", "c1", "cé", &format!("c{}", "g".repeat(32))] {
+        for message in ["", "x", "hh", "c1", "e1", "cé", &format!("c{}", "g".repeat(32))] {
             assert_eq!(read(message), None, "{message}");
         }
     }

@@ -40,7 +40,7 @@ impl Ear {
     fn changed(news: &[News]) -> BTreeSet<CommandId> {
         let ids = news.iter().filter_map(|news| match news {
             News::Changed(ids) => Some(ids.clone()),
-            News::Handed | News::Roll | News::Missed => None,
+            News::Ended(_) | News::Handed | News::Roll | News::Missed => None,
         });
         ids.flatten().collect()
     }
@@ -72,6 +72,9 @@ async fn servers_hear_each_other_and_not_themselves() {
     let silent = place.store().await;
     silent.tell(News::Handed);
     at_one.hears("the third", |heard| heard == [News::Roll, News::Handed]).await;
+    let ended = News::Ended(ids(2..5));
+    two.tell(ended.clone());
+    at_one.hears("what has ended", |heard| heard.contains(&ended)).await;
     // The last words of a server are told before it goes.
     two.tell(News::Changed(ids(1..2)));
     two.close().await;

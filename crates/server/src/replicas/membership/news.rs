@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use utmos_core::replica::News;
+use utmos_core::{id::CommandId, replica::News};
 
 use super::Membership;
 use crate::driver::Look;
@@ -12,27 +12,38 @@ const WATCH_WAIT: Duration = Duration::from_secs(1);
 /// Commands that are looked at again one by one; where more were told of, all are.
 const CHANGED_MAX: usize = 4_096;
 
+/// Commands of which other servers told, and that have not been looked at.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    changed: Vec<CommandId>,
+    ended: Vec<CommandId>,
+}
+
 impl Membership {
     pub(super) fn hear(&self, news: News) {
         match news {
             News::Handed => self.care.notify_one(),
             News::Roll => self.beat.notify_one(),
-            News::Changed(ids) => {
-                {
-                    let mut state = self.lock();
-                    match state.changed.len() + ids.len() <= CHANGED_MAX {
-                        true => state.changed.extend(ids),
-                        false => state.is_told_off = true,
-                    }
-                }
-                self.changed.notify_one();
-            }
+            News::Changed(ids) => self.note(ids, |told| &mut told.changed),
+            News::Ended(ids) => self.note(ids, |told| &mut told.ended),
             News::Missed => {
                 self.lock().is_told_off = true;
                 self.beat.notify_one();
                 self.changed.notify_one();
             }
         }
+    }
+
+    fn note(&self, ids: Vec<CommandId>, list: impl FnOnce(&mut Told) -> &mut Vec<CommandId>) {
+        {
+            let mut state = self.lock();
+            let told = &mut state.told;
+            match told.changed.len() + told.ended.len() + ids.len() <= CHANGED_MAX {
+                true => list(told).extend(ids),
+                false => state.is_told_off = true,
+            }
+        }
+        self.changed.notify_one();
     }
 
     /// Tells those who wait for commands of other servers, and looks at those of this one that others have changed.
@@ -43,9 +54,9 @@ impl Membership {
                 () = tokio::time::sleep(WATCH_WAIT) => {}
                 () = self.changed.notified() => {}
             }
-            let (changed, is_told_off) = {
+            let (Told { changed, ended }, is_told_off) = {
                 let mut state = self.lock();
-                (std::mem::take(&mut state.changed), std::mem::take(&mut state.is_told_off))
+                (std::mem::take(&mut state.told), std::mem::take(&mut state.is_told_off))
             };
             let is_time = watched_at.elapsed() >= WATCH_WAIT;
             let driver = &self.parts.driver;
@@ -53,8 +64,8 @@ impl Membership {
                 if is_told_off {
                     return driver.look_again(Look::All).await;
                 }
-                if !changed.is_empty() {
-                    driver.look_again(Look::Told(&changed)).await?;
+                if !changed.is_empty() || !ended.is_empty() {
+                    driver.look_again(Look::Told { changed: &changed, ended: &ended }).await?;
                 }
                 if is_time {
                     driver.look_again(Look::Watched).await?;
