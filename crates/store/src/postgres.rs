@@ -2,6 +2,7 @@
 
 mod allowances;
 mod batch;
+mod births;
 mod cells;
 mod condition;
 mod credentials;
@@ -22,6 +23,7 @@ mod open;
 mod partitions;
 mod rare;
 mod reads;
+mod records;
 mod registry;
 mod replicas;
 mod requests;

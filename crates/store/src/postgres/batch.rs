@@ -15,13 +15,12 @@
 //! it back: that batch may run again. Where the connection breaks, nobody knows, and it never runs again.
 
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use sha2::{Digest, Sha256};
-use tokio_postgres::{Client, Error, Row, Statement};
+use tokio_postgres::{Client, Error, Row, Statement, types::Type};
 use utmos_core::{
     id::CommandId,
     method::Risk,
@@ -31,13 +30,15 @@ use utmos_core::{
 use uuid::Uuid;
 
 use super::{
-    cells::{Cells, code, millis},
+    births,
+    cells::Cells,
     decide::{Born, Facts, Motion, Plan, Standing},
     fault::Fault,
     fence::{self, Fence},
     job::{Acceptance, Ask},
-    lives::Lives,
+    lives,
     rare::Params,
+    records::Records,
     rows,
     statements::Statements,
     text::kept,
@@ -273,8 +274,8 @@ pub(super) async fn write(
 ) -> Result<(), Unwritten> {
     let s = statements;
     let flight = Flight { client, is_broken: AtomicBool::new(false) };
-    let new = Commands::of(&plan.accepted);
-    let (mut born, mut rare) = (Lives::default(), Vec::new());
+    let own = own.map(|own| own.0);
+    let (mut new, mut born, mut rare) = (Records::default(), Records::default(), Vec::new());
     let (mut new_motions, mut tenants, mut gateways, mut aircraft, mut methods) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for Born { acceptance, life, sealed, entries } in &plan.accepted {
@@ -283,7 +284,8 @@ pub(super) async fn write(
         if is_rare_end(life.phase) {
             rare.push(acceptance.id());
         }
-        born.push(acceptance.id(), life, sealed, count(entries.len()), count(evidence));
+        births::add(&mut new, acceptance, own);
+        lives::add(&mut born, acceptance.id(), life, sealed, count(entries.len()), count(evidence));
         if life.holds_motion {
             let spec = &acceptance.new.spec;
             new_motions.push(acceptance.id());
@@ -293,22 +295,25 @@ pub(super) async fn write(
             methods.push(kept(&spec.method));
         }
     }
-    let mut moved = Lives::default();
+    let mut moved = Records::default();
     for (id, (change, entries, evidence)) in &plan.moved {
-        moved.push(*id, &change.life, &change.sealed, *entries, *evidence);
+        lives::add(&mut moved, *id, &change.life, &change.sealed, *entries, *evidence);
     }
     let long: Vec<Uuid> = plan.lengthened.keys().copied().collect();
     let entries: Vec<i32> = plan.lengthened.values().map(|it| it.0).collect();
     let evidence: Vec<i32> = plan.lengthened.values().map(|it| it.1).collect();
-    let lines = &plan.lines;
-    let line_of: Vec<Uuid> = lines.iter().map(|line| line.command).collect();
-    let numbers: Vec<i32> = lines.iter().map(|line| line.n).collect();
     let small = |code: i64| i16::try_from(code).unwrap_or(i16::MAX);
-    let from: Vec<i16> = lines.iter().map(|line| small(line.entry.from)).collect();
-    let to: Vec<i16> = lines.iter().map(|line| small(line.entry.to)).collect();
-    let at: Vec<i64> = lines.iter().map(|line| line.entry.at).collect();
-    let proofs: Vec<&[u8]> = lines.iter().map(|line| line.entry.proof.as_slice()).collect();
-    let own = own.map(|own| own.0);
+    let mut lines = Records::default();
+    for line in &plan.lines {
+        lines
+            .add()
+            .field(&Type::UUID, &line.command)
+            .field(&Type::INT4, &line.n)
+            .field(&Type::INT2, &small(line.entry.from))
+            .field(&Type::INT2, &small(line.entry.to))
+            .field(&Type::INT8, &line.entry.at)
+            .field(&Type::BYTEA, &line.entry.proof.as_slice());
+    }
     let handed: Vec<Uuid> = plan.handed.iter().map(|it| it.id()).collect();
     let specs = || plan.handed.iter().map(|it| &it.new.spec);
     let shards: Vec<i16> =
@@ -321,12 +326,12 @@ pub(super) async fn write(
     let held: Vec<Uuid> = plan.held.iter().copied().collect();
     let released: Vec<Uuid> = plan.released.iter().copied().collect();
     let newest = plan.newest.unwrap_or(i64::MIN);
-    let command_params = new.params(&own);
-    let born_params = born.params();
-    let moved_params = moved.params();
+    let command_params: Params<'_> = &[&new];
+    let born_params: Params<'_> = &[&born];
+    let moved_params: Params<'_> = &[&moved];
     let rare_params: Params<'_> = &[&rare];
     let long_params: Params<'_> = &[&long, &entries, &evidence];
-    let line_params: Params<'_> = &[&line_of, &numbers, &from, &to, &at, &proofs];
+    let line_params: Params<'_> = &[&lines];
     let freed_params: Params<'_> = &[freed];
     let corrected_params: Params<'_> = &[&corrected, &corrections];
     let motion_params: Params<'_> = &[&new_motions, &tenants, &gateways, &aircraft, &methods];
@@ -335,9 +340,9 @@ pub(super) async fn write(
     let time_params: Params<'_> = &[&writer, &newest];
     let outcomes = tokio::join!(
         biased;
-        flight.execute(&s.insert_commands, !plan.accepted.is_empty(), &command_params),
-        flight.execute(&s.insert_lives, !plan.accepted.is_empty(), &born_params),
-        flight.execute(&s.update_lives, !plan.moved.is_empty(), &moved_params),
+        flight.execute(&s.insert_commands, !new.is_empty(), command_params),
+        flight.execute(&s.insert_lives, !born.is_empty(), born_params),
+        flight.execute(&s.update_lives, !moved.is_empty(), moved_params),
         flight.execute(&s.mark_rare_ends, !rare.is_empty(), rare_params),
         flight.execute(&s.lengthen_lives, !long.is_empty(), long_params),
         flight.execute(&s.insert_lines, !lines.is_empty(), line_params),
@@ -385,114 +390,4 @@ fn unknown(err: &Error) -> StoreError {
     let (StoreError::Unavailable(text) | StoreError::Damaged(text)) =
         super::fault::to_store_error(err);
     StoreError::Unavailable(format!("{text}; it may have been written"))
-}
-
-/// The columns of new commands.
-struct Commands<'j> {
-    ids: Vec<Uuid>,
-    tenants: Vec<Uuid>,
-    accepted_for: Vec<Cow<'j, str>>,
-    request_ids: Vec<Cow<'j, str>>,
-    keys: Vec<Cow<'j, str>>,
-    fingerprints: Vec<&'j [u8]>,
-    devices: Vec<&'j str>,
-    gateways: Vec<&'j str>,
-    aircraft: Vec<Option<&'j str>>,
-    methods: Vec<Cow<'j, str>>,
-    channels: Vec<i16>,
-    completes_by: Vec<i16>,
-    risks: Vec<i16>,
-    if_offline: Vec<i16>,
-    complete_on: Vec<i16>,
-    starts_motion: Vec<bool>,
-    status_optional: Vec<bool>,
-    bids: Vec<Uuid>,
-    job_refs: Vec<Option<Cow<'j, str>>>,
-    timeouts: Vec<i64>,
-    silence_waits: Vec<i64>,
-    deadline_boots: Vec<Uuid>,
-    deadline_monos: Vec<i64>,
-    deadline_walls: Vec<i64>,
-    accepted_at: Vec<i64>,
-    payloads: Vec<&'j [u8]>,
-}
-
-impl<'j> Commands<'j> {
-    fn of(accepted: &[Born<'j>]) -> Self {
-        macro_rules! column {
-            ($of:ident => $value:expr) => {
-                accepted
-                    .iter()
-                    .map(|it| it.acceptance)
-                    .map(|it: &'j Acceptance| {
-                        let $of = &it.new.spec;
-                        $value
-                    })
-                    .collect()
-            };
-        }
-        Self {
-            ids: column!(spec => spec.id.uuid()),
-            tenants: column!(spec => spec.tenant.uuid()),
-            accepted_for: column!(spec => kept(spec.accepted_for.as_str())),
-            request_ids: column!(spec => kept(&spec.request_id)),
-            keys: column!(spec => kept(&spec.idempotency_key)),
-            fingerprints: column!(spec => spec.fingerprint.as_slice()),
-            devices: column!(spec => spec.device.as_str()),
-            gateways: column!(spec => spec.gateway.as_str()),
-            aircraft: column!(spec => spec.aircraft.as_ref().map(|aircraft| aircraft.as_str())),
-            methods: column!(spec => kept(&spec.method)),
-            channels: column!(spec => code(spec.channel)),
-            completes_by: column!(spec => code(spec.completes_by)),
-            risks: column!(spec => code(spec.risk)),
-            if_offline: column!(spec => code(spec.if_offline)),
-            complete_on: column!(spec => code(spec.complete_on)),
-            starts_motion: column!(spec => spec.starts_motion),
-            status_optional: column!(spec => spec.reply_without_status_is_final),
-            bids: column!(spec => spec.bid.uuid()),
-            job_refs: column!(spec => spec.job_ref.as_deref().map(kept)),
-            timeouts: column!(spec => millis(spec.timeout)),
-            silence_waits: column!(spec => millis(spec.silence_wait)),
-            deadline_boots: column!(spec => Uuid::from_bytes(spec.deadline.boot.0)),
-            deadline_monos: column!(spec => spec.deadline.mono.as_millis().cast_signed()),
-            deadline_walls: column!(spec => spec.deadline.wall.as_millis()),
-            accepted_at: column!(spec => spec.accepted_at.as_millis()),
-            payloads: accepted.iter().map(|it| it.acceptance.payload.as_slice()).collect(),
-        }
-    }
-
-    fn params<'p>(
-        &'p self,
-        accepted_by: &'p Option<Uuid>,
-    ) -> [&'p (dyn tokio_postgres::types::ToSql + Sync); 27] {
-        [
-            &self.ids,
-            &self.tenants,
-            &self.accepted_for,
-            &self.request_ids,
-            &self.keys,
-            &self.fingerprints,
-            &self.devices,
-            &self.gateways,
-            &self.aircraft,
-            &self.methods,
-            &self.channels,
-            &self.completes_by,
-            &self.risks,
-            &self.if_offline,
-            &self.complete_on,
-            &self.starts_motion,
-            &self.status_optional,
-            &self.bids,
-            &self.job_refs,
-            &self.timeouts,
-            &self.silence_waits,
-            &self.deadline_boots,
-            &self.deadline_monos,
-            &self.deadline_walls,
-            &self.accepted_at,
-            &self.payloads,
-            accepted_by,
-        ]
-    }
 }

@@ -1,17 +1,8 @@
 //! The statements of a writer, each for a whole batch, prepared once for each connection.
 //!
-//! Every parameter is an array with one element for each row.
+//! Every parameter is an array with one element for each row: of rows where they are wide ([`super::records`]).
 
 use tokio_postgres::{Client, Statement};
-
-macro_rules! unnest_lives {
-    () => {
-        "unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
-            $9::bigint[], $10::bigint[], $11::integer[], $12::integer[], $13::smallint[], $14::smallint[],
-            $15::smallint[], $16::boolean[], $17::boolean[], $18::boolean[], $19::text[], $20::bytea[], $21::bytea[],
-            $22::bytea[])"
-    };
-}
 
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident = $sql:expr;)*) => {
@@ -77,17 +68,14 @@ statements! {
         INSERT INTO commands (id, tenant, accepted_for, request_id, idempotency_key, fingerprint, device, gateway, aircraft,
             method, channel, completes_by, risk, if_offline, complete_on, starts_motion, status_optional, bid, job_ref,
             timeout_ms, silence_wait_ms, deadline_boot, deadline_mono, deadline_wall, accepted_at, payload, accepted_by)
-        SELECT *, $27::uuid FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[],
-            $8::text[], $9::text[], $10::text[], $11::smallint[], $12::smallint[], $13::smallint[], $14::smallint[],
-            $15::smallint[], $16::boolean[], $17::boolean[], $18::uuid[], $19::text[], $20::bigint[], $21::bigint[],
-            $22::uuid[], $23::bigint[], $24::bigint[], $25::bigint[], $26::bytea[])";
-    insert_lives = concat!(
-        "INSERT INTO lives (id, version, due_boot, due_mono, due_wall, delivered_at, response_received_at, completed_at,
+        SELECT * FROM unnest($1::new_command[])";
+    insert_lives = "
+        INSERT INTO lives (id, version, due_boot, due_mono, due_wall, delivered_at, response_received_at, completed_at,
             updated_at, execution_updated_at, entries, evidence, phase, failure, execution_percent, execution_open,
             holds_motion, needs_care, response_code, response_data, execution_ext, texts)
-         SELECT * FROM ", unnest_lives!());
-    update_lives = concat!(
-        "UPDATE lives l SET version = u.version, due_boot = u.due_boot, due_mono = u.due_mono, due_wall = u.due_wall,
+        SELECT * FROM unnest($1::life[])";
+    update_lives = "
+        UPDATE lives l SET version = u.version, due_boot = u.due_boot, due_mono = u.due_mono, due_wall = u.due_wall,
             delivered_at = u.delivered_at, response_received_at = u.response_received_at, completed_at = u.completed_at,
             updated_at = u.updated_at, execution_updated_at = u.execution_updated_at, entries = u.entries,
             evidence = u.evidence, phase = u.phase, failure = u.failure, execution_percent = u.execution_percent,
@@ -95,10 +83,7 @@ statements! {
             response_code = u.response_code, response_data = u.response_data, execution_ext = u.execution_ext,
             texts = u.texts, rare_of = CASE WHEN u.phase IN (4, 6, 7, 8)
                 THEN (SELECT c.tenant FROM commands c WHERE c.id = u.id) ELSE l.rare_of END
-         FROM ", unnest_lives!(), " AS u (id, version, due_boot, due_mono, due_wall, delivered_at, response_received_at,
-            completed_at, updated_at, execution_updated_at, entries, evidence, phase, failure, execution_percent,
-            execution_open, holds_motion, needs_care, response_code, response_data, execution_ext, texts)
-         WHERE l.id = u.id");
+        FROM unnest($1::life[]) AS u WHERE l.id = u.id";
     /// Of commands that were accepted as such; `update_lives` does it of those that came to it.
     mark_rare_ends = "
         UPDATE lives l SET rare_of = c.tenant FROM commands c WHERE c.id = l.id AND l.id = ANY ($1::uuid[])";
@@ -107,7 +92,7 @@ statements! {
         FROM unnest($1::uuid[], $2::integer[], $3::integer[]) AS u (id, entries, evidence) WHERE l.id = u.id";
     insert_lines = "
         INSERT INTO timeline (command, n, status_from, status_to, at, proof)
-        SELECT * FROM unnest($1::uuid[], $2::integer[], $3::smallint[], $4::smallint[], $5::bigint[], $6::bytea[])";
+        SELECT * FROM unnest($1::timeline_line[])";
     insert_handed = "
         INSERT INTO handed (command, shard, urgent) SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::boolean[])";
     insert_motions = "
