@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use tokio::task::unconstrained;
 use utmos_core::{
     id::CommandId,
     ports::{Accepted, Advance, Advanced, NewCommand, StoreError},
@@ -48,7 +49,9 @@ impl JournalledStore {
                 break;
             }
             let mut unwell = None;
-            for (id, stored) in join_all(next.into_iter().map(|one| self.settle_one(one))).await {
+            let settling = join_all(next.into_iter().map(|one| self.settle_one(one)));
+            // A task whose budget is spent would ask for those that are left in another order.
+            for (id, stored) in unconstrained(settling).await {
                 match stored {
                     Ok(is_settled) => settled += usize::from(is_settled),
                     Err(StoreError::Damaged(why)) => {
