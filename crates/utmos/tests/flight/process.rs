@@ -79,6 +79,18 @@ impl Process {
         process.log()
     }
 
+    /// A server that may be killed on its way: `None` when it was.
+    pub async fn starts_or_dies(command: Command) -> Option<Self> {
+        let mut process = Self::run(command);
+        match process.wait(|stage| stage != Stage::Starting).await {
+            Stage::Gone => {
+                process.died().await;
+                None
+            }
+            Stage::Starting | Stage::Running => Some(process),
+        }
+    }
+
     fn run(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();

@@ -11,6 +11,7 @@ mod disk;
 mod ear;
 mod kill;
 mod load;
+mod lost;
 mod mount;
 mod read_only;
 mod replicas;
