@@ -40,7 +40,7 @@ use crate::api::{Api, Given, PATIENCE};
 /// Password of every gateway that a test plays itself.
 pub const PASSWORD: &str = "mqtt-password-of-a-dock";
 /// Of simulated docks: their numbering and their dice.
-const SEED: u64 = 20_261_123;
+pub const SEED: u64 = 20_261_123;
 
 pub static CATALOGUE: LazyLock<Arc<Catalogue>> =
     LazyLock::new(|| Arc::new(Catalogue::embedded().unwrap()));

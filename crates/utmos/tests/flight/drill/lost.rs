@@ -193,6 +193,5 @@ async fn after_a_first_start_that_was_killed_anywhere_another_one_goes() {
             again.kill().await;
         }
     }
-    println!("a first start was killed at {killed} places");
     assert!(PLACES_MIN <= killed, "{killed}");
 }
