@@ -28,7 +28,7 @@ pub use postgres::{
     TlsFault, TlsFiles, UrlError, WeeksTidied,
 };
 pub use sqlite::{
-    Examination, OpenError, SqliteConfig, SqliteStore, back_up, examine,
+    Examination, OpenError, SqliteConfig, SqliteStore, back_up, check_not_lost, examine,
     limits::{
         EVIDENCE_BYTES_MAX, EVIDENCE_PER_COMMAND_MAX, RECORDS_PER_DEVICE_MAX,
         REQUESTS_PER_TENANT_MAX, RULES_PER_TENANT_MAX, UNMATCHED_PER_TENANT_MAX,

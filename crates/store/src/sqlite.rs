@@ -78,7 +78,7 @@ use self::{
 };
 pub use self::{
     examine::{Examination, back_up, examine},
-    open::OpenError,
+    open::{OpenError, check_not_lost},
 };
 use crate::{
     key::MasterKey,

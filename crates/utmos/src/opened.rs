@@ -22,8 +22,8 @@ use utmos_server::{
     config::{Config, HistoryIn, Mqtt},
 };
 use utmos_store::{
-    HistoryFile, JournalledStore, MasterKey, PostgresConfig, PostgresHistory, PostgresStore,
-    PostgresUrl, SqliteConfig, SqliteStore,
+    HistoryFile, JournalledStore, MasterKey, OpenError, PostgresConfig, PostgresHistory,
+    PostgresStore, PostgresUrl, SqliteConfig, SqliteStore, check_not_lost,
 };
 
 use uuid::Uuid;
@@ -186,6 +186,7 @@ pub async fn store(config: &Config) -> anyhow::Result<Arc<dyn Database>> {
     if let Some(postgres) = postgres(config)? {
         return Ok(Arc::new(PostgresStore::open(postgres).await?));
     }
+    must_not_be_lost(config)?;
     let (path, master_key) = (config.store.path.clone(), master_key(config)?);
     Ok(Arc::new(SqliteStore::open(SqliteConfig { path, master_key })?))
 }
@@ -193,6 +194,11 @@ pub async fn store(config: &Config) -> anyhow::Result<Arc<dyn Database>> {
 /// Whether the key of the store is there.
 pub fn has_master_key(config: &Config) -> bool {
     environment::variable(MASTER_KEY).is_some() || config.store.master_key_file.exists()
+}
+
+/// Refuses a SQLite database that was used and is empty or missing. Without one, nothing is made in its place, no key either.
+pub fn must_not_be_lost(config: &Config) -> Result<(), OpenError> {
+    check_not_lost(&config.store.path, &[&journal_path(config)])
 }
 
 /// The key of the store, made where there is neither.

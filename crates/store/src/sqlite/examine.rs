@@ -60,9 +60,9 @@ pub struct Examination {
 /// When there is no such file, or it is none of ours.
 pub fn examine(path: &Path) -> Result<Examination, OpenError> {
     let mut found = Examination::default();
-    let conn = match open::check_log(path).and_then(|()| to_read(path)) {
+    let conn = match check_files(path).and_then(|()| to_read(path)) {
         Ok(conn) => conn,
-        Err(err @ (OpenError::Damaged { .. } | OpenError::Log { .. })) => {
+        Err(err @ (OpenError::Damaged { .. } | OpenError::Log { .. } | OpenError::Lost { .. })) => {
             found.faults.push(err.to_string());
             return Ok(found);
         }
@@ -92,7 +92,7 @@ pub fn examine(path: &Path) -> Result<Examination, OpenError> {
 /// # Errors
 /// When it cannot be read to its end, or the new file is there already or cannot be written.
 pub fn back_up(path: &Path, into: &Path) -> Result<(), OpenError> {
-    open::check_log(path)?;
+    check_files(path)?;
     let conn = to_read(path)?;
     open::create_new(into)?;
     let copied = conn.execute("VACUUM INTO ?1", params![into.to_string_lossy()]);
@@ -101,6 +101,12 @@ pub fn back_up(path: &Path, into: &Path) -> Result<(), OpenError> {
         drop(std::fs::remove_file(into));
     }
     copied.map(drop).map_err(|err| explain(path, err))
+}
+
+/// What must be seen before SQLite opens the file.
+fn check_files(path: &Path) -> Result<(), OpenError> {
+    open::check_not_lost(path, &[])?;
+    open::check_log(path)
 }
 
 fn to_read(path: &Path) -> Result<Connection, OpenError> {

@@ -20,6 +20,7 @@ use super::{
         BUSY_WAIT, READER_CACHE_KIB, STATEMENTS_MAX, WAL_KEPT_BYTES, WAL_RETRY_PAUSE,
         WRITER_CACHE_KIB,
     },
+    quick,
     wal::{self, WalFault},
 };
 use crate::seal::Sealer;
@@ -46,6 +47,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0007_fleet.sql"),
     include_str!("../../migrations/sqlite/0008_rare_ends.sql"),
 ];
+
+/// SQLite takes a file of one byte for an empty one as well.
+const EMPTY_MAX: u64 = 1;
 
 /// Tables that are checked at every start: small ones, without which nothing works.
 const CHECKED_TABLES: [&str; 9] = [
@@ -107,6 +111,16 @@ pub enum OpenError {
         /// What is wrong with it.
         fault: WalFault,
     },
+    /// A database was here, and its file is empty or gone.
+    #[error("the database {} is {how}, and {} beside it is of one that was used; nothing was made in its place: put the file back or restore a backup, see docs/recovery.md, also for beginning anew on purpose", .path.display(), .trace.display())]
+    Lost {
+        /// The file.
+        path: PathBuf,
+        /// `missing` or `empty`.
+        how: &'static str,
+        /// What tells that it was used.
+        trace: PathBuf,
+    },
     /// There is no space.
     #[error("there is no space left for the database {}; free some", .0.display())]
     DiskFull(PathBuf),
@@ -130,6 +144,7 @@ pub enum OpenError {
 /// Makes the file if there is none, brings its schema up to date, and compares the master key. The connection it was done
 /// with is to be kept until others are open: without one, the log would be read anew.
 pub(super) fn prepare(path: &Path, sealer: &Sealer) -> Result<Connection, OpenError> {
+    check_not_lost(path, &[])?;
     create_private(path).map_err(|source| OpenError::File { path: path.to_owned(), source })?;
     check_log(path)?;
     let mut conn = connect_and_leave(path).map_err(|err| explain(path, err))?;
@@ -141,6 +156,39 @@ pub(super) fn prepare(path: &Path, sealer: &Sealer) -> Result<Connection, OpenEr
     check_key(&mut conn, path, sealer)?;
     check_tables(&conn, path)?;
     Ok(conn)
+}
+
+/// Refuses a database that is empty or missing where one was used: SQLite would make a new one in its place, and delete the
+/// log beside it. What was accepted, and every key and nonce, would be gone without a word. It was used where a log with
+/// something in it, nonces, or one of these `others` lie beside it: all of them are made once the file has its first page.
+///
+/// # Errors
+/// When it is so, or its folder cannot be read.
+pub fn check_not_lost(database: &Path, others: &[&Path]) -> Result<(), OpenError> {
+    let own = [wal::path_of(database), quick::path_of(database)];
+    let traces = own.iter().map(PathBuf::as_path).chain(others.iter().copied());
+    // These first: another process may be making all of it just now, the database before them.
+    for trace in traces {
+        if length(trace)?.unwrap_or(0) == 0 {
+            continue;
+        }
+        let how = match length(database)? {
+            None => "missing",
+            Some(0..=EMPTY_MAX) => "empty",
+            Some(_) => return Ok(()),
+        };
+        return Err(OpenError::Lost { path: database.to_owned(), how, trace: trace.to_owned() });
+    }
+    Ok(())
+}
+
+/// How long a file is; `None` where there is none. What is no file counts as an empty one.
+fn length(path: &Path) -> Result<Option<u64>, OpenError> {
+    match fs::metadata(path) {
+        Ok(file) => Ok(Some(if file.is_file() { file.len() } else { 0 })),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(OpenError::File { path: path.to_owned(), source }),
+    }
 }
 
 /// Looks at the write-ahead log before it is used. Whoever opens it for the last time copies what SQLite can read of it

@@ -405,10 +405,14 @@ impl SqliteStore {
         }
     }
 
-    /// Beside the database.
     fn ring_path(&self) -> PathBuf {
-        self.path.with_added_extension("nonces")
+        path_of(&self.path)
     }
+}
+
+/// The file beside a database.
+pub(super) fn path_of(database: &Path) -> PathBuf {
+    database.with_added_extension("nonces")
 }
 
 type Opened = (io::Result<File>, Option<(RingId, Vec<NonceUse>)>);

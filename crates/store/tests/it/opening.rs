@@ -3,7 +3,10 @@
 use std::{error::Error, time::Duration};
 
 use rusqlite::Connection;
-use utmos_core::ports::{CommandStore, RegistryStore};
+use utmos_core::{
+    ports::{CommandStore, RegistryStore},
+    time::BootId,
+};
 use utmos_store::{MasterKey, OpenError, SqliteConfig, SqliteStore};
 
 use crate::{
@@ -141,4 +144,26 @@ async fn two_stores_at_once_see_each_others_work() {
     server.accept(None, new(spec(100, "after"))).await.unwrap();
     drop(server);
     assert_eq!(place.store().open_commands(None, 100).await.unwrap().len(), 41);
+}
+
+/// Shorter than one page or not: what was in it is not replaced by a new one.
+#[tokio::test]
+async fn a_database_cut_to_any_length_is_refused() {
+    let place = SqlitePlace::new();
+    let store = place.store();
+    store.put_credential(credential("ak_1", 0)).await.unwrap();
+    store.read_quickly(BootId([7; 16])).await.unwrap();
+    store.close().await;
+    let whole = std::fs::read(place.path()).unwrap();
+    for length in [0, 1, 17, 99, 100, 511, 512, 4_095, 4_096, 8_192, whole.len() - 4_096] {
+        std::fs::write(place.path(), &whole[..length]).unwrap();
+        let err = refused(&place);
+        let is_lost = matches!(err, OpenError::Lost { how: "empty", .. });
+        assert_eq!(is_lost, length <= 1, "{length}: {err}");
+        assert_eq!(
+            std::fs::read(place.path()).unwrap(),
+            &whole[..length],
+            "{length}: it is left as it is"
+        );
+    }
 }

@@ -81,15 +81,44 @@ pub fn sources(count: u8) -> Vec<Ipv4Addr> {
     (1..=count).map(|last| Ipv4Addr::new(127, 1, 2, last)).collect()
 }
 
-/// Everything a peer says until it closes, or until it has said nothing for a while.
-pub async fn rest(tcp: &mut TcpStream) -> Vec<u8> {
+/// What a peer said until it closed, or until it had said nothing for a while.
+#[derive(Debug)]
+pub struct Rest {
+    pub said: Vec<u8>,
+    /// Whether it closed. Otherwise it just fell silent.
+    pub closed: bool,
+}
+
+/// Everything a peer says from now on.
+pub async fn rest(tcp: &mut TcpStream) -> Rest {
     const SILENCE_WAIT: Duration = Duration::from_secs(20);
-    let mut all = Vec::new();
+    let mut rest = Rest { said: Vec::new(), closed: false };
     let mut some = vec![0; 4_096];
-    while let Ok(Ok(count @ 1..)) = tokio::time::timeout(SILENCE_WAIT, tcp.read(&mut some)).await {
-        all.extend_from_slice(&some[..count]);
+    while let Ok(read) = tokio::time::timeout(SILENCE_WAIT, tcp.read(&mut some)).await {
+        match read {
+            Ok(count @ 1..) => rest.said.extend_from_slice(&some[..count]),
+            Ok(0) | Err(_) => {
+                rest.closed = true;
+                break;
+            }
+        }
     }
-    all
+    rest
+}
+
+/// How many of a crowd the other side has not closed; what it has said is read.
+pub fn open(crowd: &[TcpStream]) -> usize {
+    let is_open = |tcp: &&TcpStream| {
+        let mut some = [0; 4_096];
+        loop {
+            match tcp.try_read(&mut some) {
+                Ok(0) => return false,
+                Ok(_) => {}
+                Err(err) => return err.kind() == std::io::ErrorKind::WouldBlock,
+            }
+        }
+    };
+    crowd.iter().filter(is_open).count()
 }
 
 /// A packet of MQTT.
@@ -155,6 +184,55 @@ pub fn frame(kind: u8, flags: u8, stream: u32, body: &[u8]) -> Vec<u8> {
 /// The beginning of a connection of HTTP/2.
 pub fn preface() -> Vec<u8> {
     [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, &[])].concat()
+}
+
+/// Kinds of frames of HTTP/2.
+const HEADERS: u8 = 1;
+const RESET: u8 = 3;
+const GO_AWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
+/// A head with this flag is whole.
+const END_HEADERS: u8 = 4;
+/// `:status: 200`, as HPACK has it.
+const STATUS_200: u8 = 0x88;
+
+/// A head of HTTP/2 that is not whole, and so many frames that go on with it and do not end it either.
+pub fn endless_head(frames: usize) -> Vec<u8> {
+    let begun = frame(HEADERS, 0, 1, &[0x82, 0x86]);
+    // A literal that is not to be remembered: `a: b`.
+    let more = frame(CONTINUATION, 0, 1, &[0, 1, b'a', 1, b'b'].repeat(100));
+    [preface(), begun, more.repeat(frames)].concat()
+}
+
+/// A whole head of HTTP/2 that is small, and large once it is read: one header of some bytes is remembered, and named
+/// again, with a byte, so many times.
+pub fn swelling_head(times: usize) -> Vec<u8> {
+    let mut block = vec![0x82, 0x86, 0x84, 0x40, 1, b'a', 0x7f, 0xa1, 0x1e];
+    // 127 and 0x1e * 128 + 0x21 more.
+    block.extend(std::iter::repeat_n(b'x', 127 + 0x1e * 128 + 0x21));
+    let mut head = [preface(), frame(HEADERS, 0, 1, &block)].concat();
+    // The newest that is remembered.
+    let again = vec![0xbe; times];
+    let last = again.chunks(16_000).count() - 1;
+    for (number, some) in again.chunks(16_000).enumerate() {
+        let flags = if number == last { END_HEADERS } else { 0 };
+        head.extend(frame(CONTINUATION, flags, 1, some));
+    }
+    head
+}
+
+/// Whether frames of HTTP/2 say that a head is not taken: another answer than 200, the stream taken back, or goodbye.
+pub fn refuses_head(mut said: &[u8]) -> bool {
+    while let [a, b, c, kind, _, _, _, _, _, rest @ ..] = said {
+        let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+        let body = rest.get(..length).unwrap_or(rest);
+        match *kind {
+            RESET | GO_AWAY => return true,
+            HEADERS => return body.first() != Some(&STATUS_200),
+            _ => said = rest.get(length..).unwrap_or_default(),
+        }
+    }
+    false
 }
 
 /// The head of `GET /healthz` on a stream, which ends with it.

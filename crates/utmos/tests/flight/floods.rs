@@ -4,18 +4,18 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 use utmos_mqtt::ProtocolChoice;
 use utmos_sim::{Fleet, FleetConfig};
 
 use crate::{
     api::{Api, COMMANDS, PATIENCE},
     flood::{
-        connect, crowd, frame, get, hello, packet, preface, publish, rest, sockets_for, sources,
-        subscribe,
+        connect, crowd, endless_head, frame, get, hello, open, packet, preface, publish,
+        refuses_head, rest, sockets_for, sources, subscribe, swelling_head,
     },
     place::{PASSWORD, Place, fly},
-    process::Process,
+    process::{Process, until},
 };
 
 /// The most a process may take while it is flooded. A build for tests with two docks takes some 60 MiB.
@@ -75,6 +75,15 @@ impl World {
         assert!(memory < MEMORY_MIB_MAX, "{while_}: {memory} MiB");
     }
 
+    /// The server itself has taken every one of a crowd that is still open, at least so many: none of them only stands in
+    /// the system's queue. Those who are not open any more had to make room, as strangers do, or were sent away.
+    async fn has_taken(&self, crowd: &[TcpStream], at_least: usize) {
+        // Who was cut a moment ago is seen to be so a moment later.
+        until("some are not taken", async || open(crowd) <= self.process.sockets()).await;
+        let open = open(crowd);
+        assert!(at_least <= open, "only {open} are open");
+    }
+
     async fn end(self) {
         let log = self.process.log();
         assert!(!log.contains("panicked"), "{log}");
@@ -104,8 +113,9 @@ async fn ten_thousand_idle_and_slow_http_peers_keep_nobody_out() {
         _ => preface(),
     };
     let mut crowd = crowd(&sources(10), world.http, count, said).await;
-    assert_eq!(crowd.len(), count, "all were taken");
+    assert_eq!(crowd.len(), count, "the system has connected all");
     world.works("ten thousand peers").await;
+    world.has_taken(&crowd, 1_000).await;
     // And one byte more from each of them.
     for tcp in &mut crowd {
         let _cut = tcp.try_write(b"x");
@@ -132,9 +142,21 @@ async fn heads_garbage_and_requests_by_the_thousand_keep_nobody_out() {
     for (head, number) in heads.iter().zip(0..) {
         let mut tcp = connect(sources[number], world.http).await.unwrap();
         let _cut = tcp.write_all(head).await;
-        let answer = String::from_utf8_lossy(&rest(&mut tcp).await).into_owned();
+        let rest = rest(&mut tcp).await;
+        let answer = String::from_utf8_lossy(&rest.said).into_owned();
         let is_told = ["HTTP/1.1 431", "HTTP/1.1 414"].iter().any(|told| answer.starts_with(told));
-        assert!(is_told || answer.is_empty(), "{number}: {answer}");
+        let is_cut = rest.closed && answer.is_empty();
+        assert!(is_told || is_cut, "{number}: closed {}: {answer}", rest.closed);
+    }
+    // The same of HTTP/2: a head that never ends, and one that is large only once it is read (64 MB of 20 KB).
+    for (head, what) in [(endless_head(20_000), "endless"), (swelling_head(16_000), "swelling")] {
+        let mut tcp = connect(sources[0], world.http).await.unwrap();
+        let _cut = tcp.write_all(&head).await;
+        let rest = rest(&mut tcp).await;
+        assert!(refuses_head(&rest.said) || rest.closed, "{what}: {rest:?}");
+        let held = crowd(&sources, world.http, 64, |_| head.clone()).await;
+        world.works(&format!("{what} heads of HTTP/2")).await;
+        drop(held);
     }
     // What is just not too long and never ends is held, and no more than it; what is longer is not.
     let unfinished =
@@ -201,8 +223,9 @@ async fn strangers_at_the_broker_keep_no_dock_out() {
     };
     let count = sockets_for(4_000);
     let crowd = crowd(&sources, world.mqtt, count, said).await;
-    assert_eq!(crowd.len(), count, "all were taken");
+    assert_eq!(crowd.len(), count, "the system has connected all");
     world.works("strangers at the broker").await;
+    world.has_taken(&crowd, 500).await;
     // Another dock comes, with the right password, from an address that has guessed none.
     let mut dock = connect(Ipv4Addr::new(127, 1, 3, 1), world.mqtt).await.unwrap();
     dock.write_all(&hello("DOCK-1", PASSWORD)).await.unwrap();

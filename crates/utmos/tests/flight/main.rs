@@ -14,6 +14,7 @@ mod flood;
 mod floods;
 mod forged;
 mod forwarder;
+mod large_fleet;
 mod methods;
 mod models;
 mod mosquitto;

@@ -40,7 +40,7 @@ use crate::api::{Api, Given, PATIENCE};
 /// Password of every gateway that a test plays itself.
 pub const PASSWORD: &str = "mqtt-password-of-a-dock";
 /// Of simulated docks: their numbering and their dice.
-const SEED: u64 = 20_261_123;
+pub const SEED: u64 = 20_261_123;
 
 pub static CATALOGUE: LazyLock<Arc<Catalogue>> =
     LazyLock::new(|| Arc::new(Catalogue::embedded().unwrap()));
@@ -80,11 +80,21 @@ impl Running {
 }
 
 impl Place {
-    /// A place with a tenant and nothing else.
-    pub async fn new() -> Self {
+    /// A place where no server has been, and nobody is known.
+    pub fn empty() -> Self {
+        Self::of_someone().0
+    }
+
+    fn of_someone() -> (Self, Credential) {
         let folder = tempfile::tempdir().unwrap();
         let (credential, given) = credential(TenantId::new(Uuid::new_v4()));
         let place = Self { folder, address: own_address(), given, settings: Vec::new() };
+        (place, credential)
+    }
+
+    /// A place with a tenant and nothing else.
+    pub async fn new() -> Self {
+        let (place, credential) = Self::of_someone();
         let store = place.store();
         put_tenant(&store, place.given.tenant).await;
         store.put_credential(credential).await.unwrap();

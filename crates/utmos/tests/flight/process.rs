@@ -5,6 +5,7 @@ use std::{
     os::unix::process::ExitStatusExt,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -79,6 +80,18 @@ impl Process {
         process.log()
     }
 
+    /// A server that may be killed on its way: `None` when it was.
+    pub async fn starts_or_dies(command: Command) -> Option<Self> {
+        let mut process = Self::run(command);
+        match process.wait(|stage| stage != Stage::Starting).await {
+            Stage::Gone => {
+                process.died().await;
+                None
+            }
+            Stage::Starting | Stage::Running => Some(process),
+        }
+    }
+
     fn run(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -122,9 +135,16 @@ impl Process {
 
     /// What it holds of the machine's memory, in MiB.
     pub fn memory_mib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+        memory_mib(self.child.id(), "VmRSS:")
+    }
+
+    /// How many sockets it has open.
+    pub fn sockets(&self) -> usize {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        let is_socket = |path: std::path::PathBuf| {
+            std::fs::read_link(path).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"))
+        };
+        files.filter(|file| is_socket(file.as_ref().unwrap().path())).count()
     }
 
     /// `kill -9`.
@@ -163,6 +183,27 @@ impl Process {
         let status = self.child.wait().unwrap();
         assert_eq!(status.signal(), Some(SIGKILL), "{status}: {}", self.log());
     }
+}
+
+/// The most that a process has ever held of the machine's memory, in MiB.
+pub fn peak_memory_mib(id: u32) -> u64 {
+    memory_mib(id, "VmHWM:")
+}
+
+fn memory_mib(id: u32, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
+
+/// Asks again and again until it is so.
+pub async fn until(otherwise: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let ask = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, ask).await.is_ok(), "{otherwise}");
 }
 
 impl Drop for Process {

@@ -199,7 +199,7 @@ async fn behind_rabbitmq_commands_live_their_lives_and_none_comes_late() {
     // It cuts off who may not subscribe.
     crate::outside::behind(&mut place, &rabbit, &[("username", "blind")], "of-blind");
     let server = place.start().await;
-    crate::drill::until("readyz does not say it", async || {
+    crate::process::until("readyz does not say it", async || {
         let answer = server.api.get("/readyz").await;
         let said = answer.body["message"].to_string();
         answer.status == 503

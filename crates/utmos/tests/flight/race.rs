@@ -12,7 +12,11 @@ const RACE_WAIT: Duration = Duration::from_secs(180);
 /// Classes that a command is in when it came at an unlucky moment: a race may do without them.
 const BY_CHANCE: [&str; 2] = ["never arrived", "none, server killed"];
 /// What befalls all docks at once; on a busy machine every command of that moment may be one that never arrived.
-const INCIDENTS: [&str; 3] = ["reconnect_storm", "topology_flap", "clock_skew"];
+const INCIDENTS: [&str; 4] = ["reconnect_storm", "topology_flap", "clock_skew", "offline"];
+/// Codes with which docks refuse flights, or end them, in bad weather, with a low battery, without authority, while they are
+/// debugged, and with the aircraft off; no dock of a race has them otherwise.
+const OF_CONDITIONS: [&str; 7] =
+    ["514135", "321784", "514134", "316009", "319030", "319036", "325012"];
 /// What must never be.
 const FAULTS: [&str; 9] = [
     "wrong",
@@ -67,7 +71,7 @@ async fn raced(more: &[&str]) -> (Value, String) {
 #[tokio::test]
 async fn every_state_is_what_the_dock_did_whatever_goes_wrong() {
     let (race, told) =
-        raced(&["--rate", "40", "--seconds", "8", "--kill-every", "3", "--docks", "10"]).await;
+        raced(&["--rate", "40", "--seconds", "16", "--kill-every", "5", "--docks", "10"]).await;
     assert_eq!(race["broker"], "own");
     for class in race["faults"].as_array().unwrap() {
         let (name, commands) = (class["fault"].as_str().unwrap(), class["commands"].as_u64());
@@ -81,6 +85,11 @@ async fn every_state_is_what_the_dock_did_whatever_goes_wrong() {
         let met: u64 = of_it.filter_map(|class| class["commands"].as_u64()).sum();
         assert!(met >= 1, "{incident} befell nobody: {told}");
     }
+    let codes = race["codes"].as_object().unwrap();
+    assert!(
+        OF_CONDITIONS.iter().any(|code| codes.contains_key(*code)),
+        "nothing was refused: {told}"
+    );
     // Not everything may hide behind "unknown".
     let exact = |name: &str| {
         let classes = race["faults"].as_array().unwrap();

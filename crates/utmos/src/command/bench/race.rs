@@ -26,7 +26,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
     time::{Instant, sleep, sleep_until, timeout},
 };
-use utmos_core::time::Clock;
+use utmos_core::{command::Status, time::Clock};
 use utmos_dji::catalogue::Catalogue;
 use utmos_server::clock::SystemClock;
 use utmos_sim::{BrokerAddress, DockConfig, Fleet, FleetConfig, Model, Outcome, fault::Fault};
@@ -443,6 +443,12 @@ impl<'a> Race<'a> {
             }
             *report.ends.entry(end_of(one)).or_default() += 1;
             report.stale += u64::from(judge::is_stale(&one.story, received_at));
+            if verdict == Verdict::Exact
+                && one.story.status == Status::Failed
+                && let [Outcome::Refused(code) | Outcome::Failed(code)] = outcomes
+            {
+                *report.codes.entry(*code).or_default() += 1;
+            }
             match verdict {
                 Verdict::Unknown(judge::Why::DiedWithServer) => {
                     report.lost_for_ms = report.lost_for_ms.max(judge::lost_for(&case));
@@ -454,6 +460,8 @@ impl<'a> Race<'a> {
                         "docks": format!("{outcomes:?}"),
                         "received_at": received_at,
                         "answers": case.answers.iter().map(|one| format!("{one:?}")).collect::<Vec<_>>(),
+                        "gateway": one.gateway,
+                        "came_back": truth.witness.comings(&one.gateway, one.story.accepted_at),
                         "deaths": deaths.killed,
                     });
                     report.wrong.push(WrongOne { id: id.to_owned(), class, lie, details });

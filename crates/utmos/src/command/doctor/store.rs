@@ -31,6 +31,9 @@ pub async fn check(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     if config.store.postgres.is_some() {
         findings.extend(postgres(config).await);
+    } else if let Err(err) = opened::must_not_be_lost(config) {
+        let remedy = "the ways out are in docs/recovery.md";
+        findings.push(Finding::fail("store", err.to_string(), remedy));
     } else if path.exists() {
         findings.extend(permissions(config));
         findings.extend(contents(config).await);

@@ -7,7 +7,7 @@ use super::{
     Waits,
     ear::{Ear, Since},
     load::{Load, Times, judge},
-    times, until_ready,
+    times, unlimited, until_ready,
 };
 use crate::{
     mosquitto::{Mosquitto, behind, choice},
@@ -31,6 +31,7 @@ pub(super) const REMEMBERS: &str =
 async fn the_broker_is_killed(times: u64, memory: &str, protocol: &str) {
     let mut mosquitto = Mosquitto::start_with(memory).await;
     let (mut place, mut config) = Place::with_fleet(2).await;
+    place.settings.extend(unlimited());
     config.speed = 20.0;
     behind(&mut place, &mosquitto, protocol);
     let mut ear = Ear::at(&mut config);

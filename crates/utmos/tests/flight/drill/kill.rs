@@ -8,7 +8,7 @@ use super::{
     Waits,
     ear::{Ear, Since},
     load::{Load, Times, judge},
-    times, until_ready,
+    times, unlimited, until_ready,
 };
 use crate::place::{Place, fly};
 
@@ -37,7 +37,9 @@ impl Dice {
 }
 
 async fn killed(times: u64) {
-    let (place, mut config) = Place::with_fleet(DOCKS).await;
+    let (mut place, mut config) = Place::with_fleet(DOCKS).await;
+    // In the end all of it is read at once, more than a caller may ask for in a second.
+    place.settings.extend(unlimited());
     config.reply = ReplyTiming::Realistic;
     config.speed = 20.0;
     let mut ear = Ear::at(&mut config);

@@ -11,6 +11,7 @@ mod disk;
 mod ear;
 mod kill;
 mod load;
+mod lost;
 mod mount;
 mod read_only;
 mod replicas;
@@ -23,7 +24,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::{api::PATIENCE, place::Place, skips};
+use crate::{place::Place, process::until, skips};
 
 /// How often a long form does it, unless told otherwise.
 const TIMES: u64 = 100;
@@ -32,6 +33,12 @@ const TIMES: u64 = 100;
 fn times() -> u64 {
     std::env::var_os("DRILL_TIMES")
         .map_or(TIMES, |times| times.to_str().and_then(|times| times.parse().ok()).unwrap())
+}
+
+/// Settings with which nobody asks too often. A long form reads thousands of commands in the end.
+fn unlimited() -> impl Iterator<Item = String> {
+    let limits = ["credential_per_second", "credential_burst", "tenant_per_second", "tenant_burst"];
+    limits.into_iter().map(|limit| format!("limits.{limit}=1000000"))
 }
 
 /// A drill that cannot be done here.
@@ -43,16 +50,6 @@ fn skipped(what: &str, why: &str) {
 async fn until_ready(place: &Place) {
     let api = place.api();
     until("it is not ready", async || api.get("/readyz").await.status.is_success()).await;
-}
-
-/// Asks again and again until it is so.
-pub async fn until(otherwise: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let ask = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    assert!(tokio::time::timeout(PATIENCE, ask).await.is_ok(), "{otherwise}");
 }
 
 /// How long was waited, to be printed.

@@ -14,7 +14,7 @@ use super::{
     load::{Load, Times, judge},
     mount::SmallDisk,
     read_only::Frozen,
-    skipped, times, until, until_ready,
+    skipped, times, unlimited, until, until_ready,
 };
 use crate::{
     place::{Place, fly},
@@ -45,7 +45,8 @@ struct Illness<'a> {
 }
 
 async fn place() -> (Place, FleetConfig) {
-    let (place, mut config) = Place::with_fleet(DOCKS).await;
+    let (mut place, mut config) = Place::with_fleet(DOCKS).await;
+    place.settings.extend(unlimited());
     // Some of what was sent is answered to nobody.
     config.reply = ReplyTiming::Realistic;
     config.speed = 20.0;

@@ -101,3 +101,17 @@ async fn without_its_damaged_log_a_server_starts_with_what_is_in_the_database() 
     process.stop().await;
     assert_eq!(checks(&place), Some(0));
 }
+
+#[tokio::test]
+async fn whoever_moves_everything_away_begins_anew() {
+    let (place, _) = stopped_place().await;
+    std::fs::remove_file(database(&place)).unwrap();
+    let told = place.refuses_to_start().await;
+    assert!(told.contains("utmos.sqlite is missing"), "{told}");
+    follow(&place, "begin anew");
+    let process = place.spawn(None).await;
+    let ready = place.api().get("/readyz").await;
+    assert!(ready.status.is_success(), "{ready:?}");
+    process.stop().await;
+    assert_eq!(checks(&place), Some(0));
+}

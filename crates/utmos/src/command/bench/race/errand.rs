@@ -64,13 +64,14 @@ const DEBUGGED: [(&str, u32); 11] = [
 ];
 
 /// The same of one that flies.
-const FLYING: [(&str, u32); 7] = [
+const FLYING: [(&str, u32); 8] = [
     ("takeoff_to_point", 25),
     ("fly_to_point", 20),
     ("return_home", 20),
     ("fly_to_point_stop", 10),
     ("flighttask_pause", 5),
     (STICK, 15),
+    ("flight_authority_grab", 10),
     ("custom_data_transmission_to_psdk", 5),
 ];
 
@@ -84,9 +85,9 @@ const CARRIED: [(&str, u32); 6] = [
     (PREPARATION, 10),
 ];
 
-/// Whether a dock flies.
-pub fn flies(dock: usize) -> bool {
-    dock % FLYING_EVERY == FLYING_EVERY - 1
+/// Whether the gateway with this number flies: remote controllers do.
+pub fn flies(number: usize, model: Model) -> bool {
+    !model.is_dock() || number % FLYING_EVERY == FLYING_EVERY - 1
 }
 
 impl Errands {
@@ -97,7 +98,7 @@ impl Errands {
 
     /// The first errand of a dock: it goes before all others.
     pub fn first(&mut self, dock: usize) -> Errand {
-        let method = match (self.model(dock).is_dock(), flies(dock)) {
+        let method = match (self.model(dock).is_dock(), flies(dock, self.model(dock))) {
             (false, _) => CONSENT,
             (true, true) => "custom_data_transmission_to_psdk",
             (true, false) => PREPARATION,
@@ -110,7 +111,7 @@ impl Errands {
         let dock = self.drawn.checked_rem(self.docks.len()).unwrap_or(0);
         self.drawn += 1;
         let model = self.model(dock);
-        let choices = match (model.is_dock(), flies(dock)) {
+        let choices = match (model.is_dock(), flies(dock, model)) {
             (false, _) => &CARRIED[..],
             (true, true) => &FLYING[..],
             (true, false) => &DEBUGGED[..],

@@ -8,6 +8,8 @@ use utmos_sim::{
     fault::{AnswerField, Fault, FaultPlan, Glob, Incident, Meets, Rule, Trouble},
 };
 
+use super::errand;
+
 /// An answer that is late and yet in time.
 const LATE_MS: u64 = 600;
 /// One that is later than any timeout of the race.
@@ -18,21 +20,32 @@ const TOO_LARGE_BYTES: usize = 2 * 1024 * 1024;
 /// How long a dock that loses its connection stays away.
 const AWAY_MS: u64 = 200;
 const STORM_MS: u64 = 300;
-const FLAP_MS: u64 = 300;
+const FLAP_MS: u64 = 150;
 const FLAPS: u64 = 2;
 /// An acknowledgement that is late, and comes after the answer.
 const LATE_ACK_MS: u64 = 400;
 const SKEW_SECONDS: i64 = 86_400;
-/// DJI's "too strong wind".
-const REFUSAL: i64 = 514_134;
+/// Stronger than any aircraft is started in, m/s.
+const STORMY: f64 = 15.0;
+/// DJI's `rainfall` for heavy rain.
+const HEAVY_RAIN: u8 = 3;
+/// A battery that starts no flight, and brings home who flies.
+const LOW_PERCENT: u8 = 15;
+/// Longest that docks are offline: with time to spare, they are back before an answer that was lost with their connection would
+/// count as one that the broker swallowed.
+const OFFLINE_MS_MAX: i64 = 800;
+/// DJI's code for a zone that may not be flown in. No dock of the race refuses with it unless the plan has it do so.
+const REFUSAL: i64 = 321_515;
 /// Commands without a fault, beside one for each kind of fault.
 const UNHARMED: usize = 17;
 /// Jobs without a fault, for each that has one.
 const JOBS_UNHARMED: usize = 1;
+/// One in so many gateways that fly answers as it should.
+const SPARED_EVERY: usize = 2;
 /// The jobs whose events are meddled with.
 pub const JOBS: &str = "cover_*";
-/// How often all docks are befallen by something.
-const ROUND: Duration = Duration::from_secs(20);
+/// How often all docks are befallen by each condition.
+const ROUND: Duration = Duration::from_secs(60);
 /// How long before and after an incident a command counts as touched by it.
 const TOUCH_MS: i64 = 500;
 
@@ -41,7 +54,7 @@ pub const UNHARMED_CLASS: &str = "none";
 /// What nobody received, although nothing befell all docks or the server.
 pub const UNSENT: &str = "never arrived";
 /// Every class of the report, in its order.
-pub const CLASSES: [&str; 39] = [
+pub const CLASSES: [&str; 47] = [
     UNHARMED_CLASS,
     "none, server killed",
     "late, in time",
@@ -76,11 +89,19 @@ pub const CLASSES: [&str; 39] = [
     "reconnect_storm",
     "topology_flap",
     "clock_skew",
+    "wind",
+    "rain",
+    "low_battery",
+    "no_authority",
+    "debug_mode",
+    "aircraft_off",
+    "offline",
     UNSENT,
     "never arrived, server killed",
     "never arrived, reconnect_storm",
     "never arrived, topology_flap",
     "never arrived, clock_skew",
+    "never arrived, offline",
 ];
 
 /// What befell all docks while a command was under way, if anything did.
@@ -91,7 +112,26 @@ pub enum Beside {
     Storm,
     Flap,
     Skew,
+    Wind,
+    Rain,
+    LowBattery,
+    NoAuthority,
+    DebugMode,
+    AircraftOff,
+    Offline,
 }
+
+/// The conditions of a round, in their order.
+const CONDITIONS: [Beside; 8] = [
+    Beside::Skew,
+    Beside::Wind,
+    Beside::Offline,
+    Beside::NoAuthority,
+    Beside::Rain,
+    Beside::LowBattery,
+    Beside::AircraftOff,
+    Beside::DebugMode,
+];
 
 /// The faults of one race.
 #[derive(Debug, Clone)]
@@ -149,7 +189,16 @@ impl Plan {
         jobs.resize(jobs.len() * (1 + JOBS_UNHARMED), None);
         jobs.shuffle(&mut dice);
         let mut rules = Vec::new();
+        let mut flying = 0;
         for (number, dock) in docks.iter().enumerate() {
+            if errand::flies(number, dock.model) {
+                flying += 1;
+                // A movement whose answer is lost keeps others from its aircraft for as long as it may go on. Half of
+                // those who fly lose none, so that flights go on.
+                if flying % SPARED_EVERY == 0 {
+                    continue;
+                }
+            }
             // Each dock begins elsewhere, so that a short race meets all faults too.
             let mut put = |cycle: &[Option<Fault>], method: Option<&str>, first: u64| {
                 let start = number * cycle.len() / docks.len().max(1);
@@ -171,7 +220,7 @@ impl Plan {
         let faults = FaultPlan {
             seed: Some(seed),
             rules,
-            incidents: incidents.iter().flat_map(in_plan).collect(),
+            incidents: incidents.iter().filter_map(in_plan).collect(),
         };
         Self { faults, incidents }
     }
@@ -181,63 +230,116 @@ impl Plan {
         if deaths.iter().any(|death| from <= *death && *death <= until) {
             return Beside::Death;
         }
-        let touched = self.incidents.iter().find(|(begin, end, _)| {
-            from <= end + TOUCH_MS && begin - TOUCH_MS <= until.min(from + TOUCH_MS)
-        });
-        touched.map_or(Beside::Nothing, |(_, _, what)| *what)
+        let touches = |(begin, end, what): &&(i64, i64, Beside)| {
+            // The weather is over when it is over; what was hidden or away still has to come back.
+            let after = if what.is_of_weather() { 0 } else { TOUCH_MS };
+            from <= end + after && begin - TOUCH_MS <= until.min(from + TOUCH_MS)
+        };
+        let mut touched: Vec<Beside> =
+            self.incidents.iter().filter(touches).map(|(_, _, what)| *what).collect();
+        // Of several, what can keep a command from its dock; then what its dock may refuse it for.
+        touched.sort_by_key(|what| (!what.is_of_connections(), !what.is_of_weather()));
+        touched.first().copied().unwrap_or(Beside::Nothing)
     }
 }
 
-/// One of each in every round, at a drawn moment of its own part.
+/// Each condition in every round, at a drawn moment of its own part, and behind it a storm or a flap.
 fn incidents(dice: &mut StdRng, lead: Duration, time: Duration) -> Vec<(i64, i64, Beside)> {
     let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
     let (lead, time) = (millis(lead), millis(time));
     let rounds = (time / millis(ROUND)).max(1);
-    let length = time / rounds;
+    let parts = rounds * i64::try_from(CONDITIONS.len()).unwrap_or(1);
+    let length = time / parts;
     let mut all = Vec::new();
-    for round in 0..rounds {
-        let mut part = |from: i64, until: i64| {
+    for (part, what) in (0..parts).zip(CONDITIONS.into_iter().cycle()) {
+        let mut at = |from: i64, until: i64| {
             let (from, until) = (length * from / 100, length * until / 100);
-            lead + round * length + dice.random_range(from..=until)
+            lead + part * length + dice.random_range(from..=until)
         };
-        let storm = part(15, 25);
-        all.push((storm, storm + i64::try_from(STORM_MS).unwrap_or(0), Beside::Storm));
-        let flap = part(40, 50);
-        let flaps = i64::try_from(FLAP_MS * 2 * FLAPS).unwrap_or(0);
-        all.push((flap, flap + flaps, Beside::Flap));
-        all.push((part(65, 70), part(85, 90), Beside::Skew));
+        let (from, until) = (at(8, 14), at(42, 48));
+        let until = if what == Beside::Offline { until.min(from + OFFLINE_MS_MAX) } else { until };
+        all.push((from, until, what));
+        let short = at(75, 85);
+        if part % 2 == 0 {
+            let storm = i64::try_from(STORM_MS).unwrap_or(0);
+            all.push((short, short + storm, Beside::Storm));
+        } else {
+            let flaps = i64::try_from(FLAP_MS * 2 * FLAPS).unwrap_or(0);
+            all.push((short, short + flaps, Beside::Flap));
+        }
     }
     all
 }
 
-fn in_plan((from, until, what): &(i64, i64, Beside)) -> Vec<Incident> {
+fn in_plan((from, until, what): &(i64, i64, Beside)) -> Option<Incident> {
     let at = |at: i64| u64::try_from(at).unwrap_or(0);
-    let one = |trouble| vec![Incident { at_ms: at(*from), gateway: None, trouble }];
-    match what {
-        Beside::Storm => one(Trouble::ReconnectStorm { ms: STORM_MS, times: 1 }),
-        Beside::Flap => one(Trouble::TopologyFlap { ms: FLAP_MS, times: FLAPS }),
-        Beside::Skew => one(Trouble::Condition {
-            condition: Condition::ClockSkew { seconds: SKEW_SECONDS },
-            ms: Some(at(until - from)),
-        }),
-        Beside::Nothing | Beside::Death => Vec::new(),
+    let trouble = match what.condition() {
+        Some(condition) => Trouble::Condition { condition, ms: Some(at(until - from)) },
+        None if *what == Beside::Storm => Trouble::ReconnectStorm { ms: STORM_MS, times: 1 },
+        None if *what == Beside::Flap => Trouble::TopologyFlap { ms: FLAP_MS, times: FLAPS },
+        None => return None,
+    };
+    Some(Incident { at_ms: at(*from), gateway: None, trouble })
+}
+
+impl Beside {
+    fn condition(self) -> Option<Condition> {
+        match self {
+            Self::Nothing | Self::Death | Self::Storm | Self::Flap => None,
+            Self::Skew => Some(Condition::ClockSkew { seconds: SKEW_SECONDS }),
+            Self::Wind => Some(Condition::Wind { speed: STORMY }),
+            Self::Rain => Some(Condition::Rain { level: HEAVY_RAIN }),
+            Self::LowBattery => Some(Condition::LowBattery { percent: LOW_PERCENT }),
+            Self::NoAuthority => Some(Condition::NoAuthority),
+            Self::DebugMode => Some(Condition::DebugMode),
+            Self::AircraftOff => Some(Condition::AircraftOff),
+            Self::Offline => Some(Condition::Offline),
+        }
+    }
+
+    /// Whether docks lose their connections to it.
+    fn is_of_connections(self) -> bool {
+        matches!(self, Self::Storm | Self::Offline)
+    }
+
+    /// Whether it changes what docks refuse, and nothing else.
+    fn is_of_weather(self) -> bool {
+        self.condition().is_some() && !matches!(self, Self::Skew | Self::Offline)
     }
 }
 
 /// The class of a command by the fault it met at its dock, by whether it came there, and by what befell all docks.
 pub fn class_of(fault: Option<&Fault>, has_arrived: bool, beside: Beside) -> &'static str {
     let Some(fault) = fault else {
-        return match (has_arrived, beside) {
-            (true, Beside::Nothing) => UNHARMED_CLASS,
-            (true, Beside::Death) => "none, server killed",
-            (true, Beside::Storm) => "reconnect_storm",
-            (true, Beside::Flap) => "topology_flap",
-            (true, Beside::Skew) => "clock_skew",
-            (false, Beside::Nothing) => UNSENT,
-            (false, Beside::Death) => "never arrived, server killed",
-            (false, Beside::Storm) => "never arrived, reconnect_storm",
-            (false, Beside::Flap) => "never arrived, topology_flap",
-            (false, Beside::Skew) => "never arrived, clock_skew",
+        return match (beside, has_arrived) {
+            (Beside::Nothing, true) => UNHARMED_CLASS,
+            (Beside::Death, true) => "none, server killed",
+            (Beside::Death, false) => "never arrived, server killed",
+            (Beside::Storm, true) => "reconnect_storm",
+            (Beside::Storm, false) => "never arrived, reconnect_storm",
+            (Beside::Flap, true) => "topology_flap",
+            (Beside::Flap, false) => "never arrived, topology_flap",
+            (Beside::Skew, true) => "clock_skew",
+            (Beside::Skew, false) => "never arrived, clock_skew",
+            (Beside::Offline, true) => "offline",
+            (Beside::Offline, false) => "never arrived, offline",
+            (Beside::Wind, true) => "wind",
+            (Beside::Rain, true) => "rain",
+            (Beside::LowBattery, true) => "low_battery",
+            (Beside::NoAuthority, true) => "no_authority",
+            (Beside::DebugMode, true) => "debug_mode",
+            (Beside::AircraftOff, true) => "aircraft_off",
+            // They keep no command from its dock.
+            (
+                Beside::Nothing
+                | Beside::Wind
+                | Beside::Rain
+                | Beside::LowBattery
+                | Beside::NoAuthority
+                | Beside::DebugMode
+                | Beside::AircraftOff,
+                false,
+            ) => UNSENT,
         };
     };
     match fault {
@@ -312,7 +414,7 @@ pub fn leaves_an_answer(fault: Option<&Fault>) -> bool {
 mod tests {
     use std::collections::BTreeSet;
 
-    use utmos_sim::fault::{KINDS, KindName, Sort};
+    use utmos_sim::fault::KINDS;
 
     use super::*;
 
@@ -333,9 +435,7 @@ mod tests {
         let mut classes: BTreeSet<&str> =
             faults.map(|fault| class_of(Some(fault), true, Beside::Nothing)).collect();
         classes.extend(plan.incidents.iter().map(|(_, _, what)| class_of(None, true, *what)));
-        // Weather and the like change what a dock refuses, and no answer: that is "result".
-        let is_raced = |kind: &KindName| kind.sort != Sort::Condition || kind.name == "clock_skew";
-        for kind in KINDS.into_iter().filter(is_raced) {
+        for kind in KINDS {
             assert!(classes.iter().any(|class| class.starts_with(kind.name)), "{}", kind.name);
         }
         assert!(classes.iter().all(|class| CLASSES.contains(class)), "{classes:?}");

@@ -67,6 +67,8 @@ pub struct Report {
     pub broker: Option<SocketAddr>,
     /// States and codes, and how often.
     pub ends: BTreeMap<String, u64>,
+    /// With which codes docks refused commands or ended their jobs badly, and how often the platform says just that.
+    pub codes: BTreeMap<i64, u64>,
     pub why: BTreeMap<Why, u64>,
     pub wrong: Vec<WrongOne>,
     /// Accepted and not on record.
@@ -236,6 +238,9 @@ impl Report {
         for (end, count) in &self.ends {
             output::line(format_args!("{end}: {count}"));
         }
+        let codes: Vec<String> =
+            self.codes.iter().map(|(code, count)| format!("{code}: {count}")).collect();
+        output::line(format_args!("refused or failed with: {}", codes.join(", ")));
         output::line(format_args!(
             "processor time that neither the server nor this program used: {:.0} %",
             self.others * 100.0
@@ -314,6 +319,7 @@ impl Report {
             "unknown_because": why,
             "answer_lost_with_server_ms_max": self.lost_for_ms,
             "ends": self.ends,
+            "codes": self.codes,
             "share_of_processors_used_by_others": self.others,
             "broker": self.broker.map_or_else(|| "own".to_owned(), |broker| broker.to_string()),
             "faults": classes,

@@ -13,6 +13,8 @@ use super::judge::{Answer, Fate, Says, TAKEN_WAIT_MS};
 
 /// Longest that a gateway whose connection was lost is away, in milliseconds, as long as its broker is there.
 pub const BACK_WAIT_MS: i64 = 2_000;
+/// So many times of coming back are told of a gateway.
+const COMINGS_SHOWN: usize = 5;
 /// No answer is that large but one that is made so.
 const TOO_LARGE_BYTES: usize = 2 << 20;
 
@@ -139,6 +141,12 @@ impl Witness {
     pub fn came_back(&self, gateway: &str, from: i64, until: i64) -> bool {
         let times = self.announced.get(gateway);
         times.is_some_and(|times| times.iter().any(|at| from <= *at && *at <= until))
+    }
+
+    /// When a gateway told that it had connected, from then on.
+    pub fn comings(&self, gateway: &str, from: i64) -> Vec<i64> {
+        let times = self.announced.get(gateway).into_iter().flatten().copied();
+        times.filter(|at| from <= *at).take(COMINGS_SHOWN).collect()
     }
 
     /// What is lost with a connection is known to be so as soon as that is lost, and its gateway comes back.
