@@ -291,7 +291,20 @@ async fn what_another_server_ended_is_shown_as_it_stands_by_whoever_looks_after_
     for id in ids {
         until_delivered(&first, &*store, id).await;
     }
-    let mut waiting = first.watch(ids[0], WaitsFor::TheEnd);
+    // What its own commands do costs no read, nor what others do that nobody here asks for.
+    unwell.damage(true);
+    first.look_again(Look::Watched).await.unwrap();
+    first
+        .look_again(Look::Told { changed: &[], ended: &[CommandId::new(uuid::Uuid::from_u128(7))] })
+        .await
+        .unwrap();
+    assert!(
+        first.look_again(Look::Told { changed: &[], ended: &ids }).await.is_err(),
+        "it would be seen"
+    );
+    unwell.damage(false);
+
+    let mut waiting = first.watch(ids[0]);
     end_elsewhere(&*store, ids[0]).await;
     first.look_again(Look::Told { changed: &[], ended: &ids[..1] }).await.unwrap();
     assert_eq!(shown(&first, &*store, ids[0]).await, succeeded);
