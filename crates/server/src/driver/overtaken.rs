@@ -132,25 +132,36 @@ impl Inner {
         }
     }
 
-    /// Takes over what was told of how commands stand, while nothing of their lane is being saved. Answers the rest.
+    /// Takes over what was told of how commands stand, while nothing of their lane is being saved. Answers the rest. A command
+    /// about which something is to be decided comes after that: it may be a change that the store has written and said that it
+    /// had not, and that is one's own (`reload`).
     pub(super) fn take_standings(
         &self,
         state: &mut State,
         key: &LaneKey,
         told: Vec<Told>,
     ) -> Vec<Told> {
-        if !told.iter().any(|one| matches!(one, Told::Stands(_))) {
-            return told;
-        }
-        let mut rest = Vec::with_capacity(told.len());
+        let (mut standings, mut rest) = (Vec::new(), Vec::with_capacity(told.len()));
         for one in told {
             match one {
-                Told::Stands(fresh) => {
-                    if state.lanes.get(key).is_some_and(|lane| is_older(lane, &fresh)) {
-                        self.replace_in(state, key, *fresh);
-                    }
-                }
+                Told::Stands(fresh) => standings.push(fresh),
                 other @ (Told::Input { .. } | Told::Said { .. } | Told::Turn) => rest.push(other),
+            }
+        }
+        for fresh in standings {
+            let id = fresh.spec.id;
+            let Some(lane) = state.lanes.get_mut(key).filter(|lane| is_older(lane, &fresh)) else {
+                continue;
+            };
+            let is_waiting = lane.is_waiting(id);
+            let concerns = |one: &Told| match one {
+                Told::Input { id: other, .. } | Told::Said { id: other, .. } => *other == id,
+                Told::Turn => is_waiting,
+                Told::Stands(_) => false,
+            };
+            match rest.iter().any(concerns) {
+                true => drop(lane.take_in(Told::Stands(fresh))),
+                false => self.replace_in(state, key, *fresh),
             }
         }
         rest

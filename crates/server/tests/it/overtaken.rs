@@ -75,6 +75,15 @@ async fn driver(store: Arc<dyn Store>, outlet: Arc<Told>, replica: &str) -> Driv
 
 /// A driver that has heard of nobody.
 async fn deaf_driver(store: Arc<dyn Store>, outlet: Arc<Told>, replica: &str) -> Driver {
+    limited_driver(store, outlet, replica, Limits::default()).await
+}
+
+async fn limited_driver(
+    store: Arc<dyn Store>,
+    outlet: Arc<Told>,
+    replica: &str,
+    limits: Limits,
+) -> Driver {
     Driver::start(DriverParts {
         store: store.clone(),
         clock: Arc::new(SystemClock::new()),
@@ -85,7 +94,7 @@ async fn deaf_driver(store: Arc<dyn Store>, outlet: Arc<Told>, replica: &str) ->
         replica: replica.to_owned(),
         holdings: Holdings::alone(Arc::new(SystemClock::new())),
         presence: PresenceBook::new(Knowledge::Heard { window: Duration::from_secs(3_600) }),
-        limits: Limits::default(),
+        limits,
     })
 }
 
@@ -291,7 +300,20 @@ async fn what_another_server_ended_is_shown_as_it_stands_by_whoever_looks_after_
     for id in ids {
         until_delivered(&first, &*store, id).await;
     }
-    let mut waiting = first.watch(ids[0], WaitsFor::TheEnd);
+    // What its own commands do costs no read, nor what others do that nobody here asks for.
+    unwell.damage(true);
+    first.look_again(Look::Watched).await.unwrap();
+    first
+        .look_again(Look::Told { changed: &[], ended: &[CommandId::new(uuid::Uuid::from_u128(7))] })
+        .await
+        .unwrap();
+    assert!(
+        first.look_again(Look::Told { changed: &[], ended: &ids }).await.is_err(),
+        "it would be seen"
+    );
+    unwell.damage(false);
+
+    let mut waiting = first.watch(ids[0]);
     end_elsewhere(&*store, ids[0]).await;
     first.look_again(Look::Told { changed: &[], ended: &ids[..1] }).await.unwrap();
     assert_eq!(shown(&first, &*store, ids[0]).await, succeeded);
@@ -317,6 +339,38 @@ async fn what_another_server_ended_is_shown_as_it_stands_by_whoever_looks_after_
     assert_eq!(told.life.phase, succeeded);
     assert_eq!(shown(&first, &*store, ids[2]).await, succeeded);
     until_delivered(&first, &*store, busy).await;
+    first.stop(Duration::ZERO).await;
+}
+
+/// The store has written a claim and says that it has not, and how it stands is told before it is tried again: the claim is
+/// this server's own all the same, and the command leaves.
+#[tokio::test]
+async fn ones_own_claim_is_not_taken_for_anothers_while_nobody_knows_whether_it_was_written() {
+    let Stored { store, unwell, caller, _folder } = stored().await;
+    let ours = Told::new();
+    ours.word.send_replace(Some(Sent::Confirmed { packet_id: Some(1) }));
+    let patient = Limits { store_retry_wait_min: Duration::from_secs(1), ..Limits::default() };
+    let first = limited_driver(unwell.clone(), ours.clone(), "first", patient).await;
+    // A movement waits until its gateway is heard.
+    let waits = Draft { risk: Risk::Motion, ..draft(&Catalogue::embedded().unwrap()) };
+    let id = first.submit(&caller, waits, None).await.unwrap().id;
+    assert_eq!(store.command(id).await.unwrap().unwrap().life.phase, Phase::Waiting);
+    unwell.lie_and_hold();
+    first.presence(|book, now| {
+        let came = book.heard(&gateway(), now);
+        ((), came.then(gateway).into_iter().collect())
+    });
+    let written = async {
+        while store.command(id).await.unwrap().unwrap().life.phase != Phase::Sending {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, written).await.unwrap();
+    first.look_again(Look::All).await.unwrap();
+    unwell.until_waiting(1).await;
+    unwell.release();
+    ours.until_began(1).await;
+    until_delivered(&first, &*store, id).await;
     first.stop(Duration::ZERO).await;
 }
 

@@ -195,6 +195,11 @@ impl CommandStore for Unwell {
         self.inner.command_of(tenant, id).await
     }
 
+    async fn commands(&self, ids: Vec<CommandId>) -> Result<Vec<Command>, StoreError> {
+        self.hang().await?;
+        self.inner.commands(ids).await
+    }
+
     async fn commands_of(
         &self,
         tenant: TenantId,

@@ -72,6 +72,7 @@ async fn keep_writing(
                 }
                 Err(StoreError::Unavailable(_)) => {
                     in_doubt = true;
+                    refused.fetch_add(1, Ordering::Relaxed);
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
                 Err(err) => panic!("{err}"),
