@@ -237,10 +237,10 @@ async fn request(
         && world.has_journals()
         && world.state().was_well(Trouble::Journal, now, then)
     {
-        if let Err(why @ SubmitError::Store(_)) = &answer
+        if let Err(why @ SubmitError::Store(cause)) = &answer
             && !world.state().may_refuse(number)
         {
-            let found = format!("emergency of wish {number} was refused at {then}: {why}");
+            let found = format!("emergency of wish {number} was refused at {then}: {why}: {cause}");
             world.state().violate(found);
         }
         if then > now + URGENT_ANSWER_WAIT_MAX {

@@ -98,6 +98,12 @@ impl TrialClock {
         restarts.any(|at| is_between(&at)) && set_at.iter().any(is_between)
     }
 
+    /// Whether somebody has moved the wall between the two.
+    pub(crate) fn is_set_between(&self, from: u64, to: u64) -> bool {
+        let set_at = self.set_at.lock().unwrap_or_else(PoisonError::into_inner);
+        set_at.iter().any(|at| (from..=to).contains(at))
+    }
+
     pub(crate) fn reboot(&self) {
         let now = self.elapsed();
         self.boots().push(now);

@@ -123,6 +123,9 @@ fn was_heeded(world: &World, record: &Record, facts: &Facts) -> Result<(), &'sta
     );
     let is_unknown = is_unanswered || failure == Some(FailureCode::ExecutionUnconfirmed);
     let (Some(ended), Some(by)) = (record.ended, record.ended_by) else { return Ok(()) };
+    if world.are_deadlines_lost(record.accepted, ended) {
+        return Ok(());
+    }
     // A store that is slow writes later what was decided before.
     let decided = facts.end_wanted.unwrap_or(ended).min(ended);
     let counts = |(at, lives): &&(u64, Vec<u64>)| {
@@ -218,7 +221,8 @@ fn was_sent_in_calm(
     // By another server's clock it is over sooner.
     let had_time = deadline >= world.clocks_differ_by() + record.accepted + CALM_WAIT_MAX;
     let by_whom = state.known.get(&spec.id).map(|known| known.server);
-    let is_clock_off = by_whom.is_some_and(|server| world.is_clock_off(server));
+    let is_clock_off = by_whom.is_some_and(|server| world.is_clock_off(server))
+        || world.are_deadlines_lost(record.accepted, ended);
     let is_calm = knows_who_is_there(world)
         && is_calm_at(
             state,
@@ -415,7 +419,9 @@ fn emergencies_came_first(world: &World, state: &State, found: &mut Vec<String>)
         });
         // Whoever asks again may be told of one that a restart has ended, since its dock was not there.
         let had_ended = facts.end_wanted.is_some_and(|at| at <= told);
-        let is_excused = may_have_left || is_cancelled || has_left_as_another || had_ended;
+        let is_lost = world.are_deadlines_lost(told.min(emergency.accepted), to);
+        let is_excused =
+            may_have_left || is_cancelled || has_left_as_another || had_ended || is_lost;
         at_once += usize::from(is_calm && !is_excused);
         if is_calm && is_late && !is_excused {
             found.push(format!("emergency {} of {told} left at {:?}", spec.id, facts.written));

@@ -23,7 +23,7 @@ const SETTLED_AT: u64 = 9_500;
 pub struct Plan {
     /// Which [`VERSION`] wrote it.
     pub version: u32,
-    /// Decides everything that the plan does not name: delays, and where a message is lost.
+    /// Decides everything that the plan does not name: delays, where a message is lost, and who of those that are ready goes on first.
     pub seed: u64,
     /// How many docks there are.
     pub docks: u8,

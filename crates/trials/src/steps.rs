@@ -17,7 +17,7 @@ use crate::{
     facts::{Claim, Facts},
     life::LifeLine,
     oracle::deadline,
-    world::{State, World},
+    world::{Known, State, World},
 };
 
 /// Two servers that may work beside each other differ by no more, in milliseconds.
@@ -80,7 +80,7 @@ impl World {
         if spec.risk != Risk::Emergency && !state.disk.records.contains_key(&id) {
             wrong.push(format!("left before it was on record: at {now}"));
         }
-        let late_by = by.map_or(Some(0), |by| self.may_be_late_by(known.server, by.server));
+        let late_by = by.map_or(Some(0), |by| self.may_be_late_by(&known, by.server, now));
         let deadline = deadline(self, &state, spec).zip(late_by);
         let deadline = deadline.map(|(deadline, late_by)| deadline + late_by);
         if let Some(deadline) = deadline.filter(|deadline| now >= *deadline)
@@ -106,15 +106,15 @@ impl World {
     }
 
     /// How much later than in time a command may leave that one server accepted and another sends, by their clocks on the wall.
-    /// `None` where nobody can say: whoever accepted it was alone then, with a clock that is off.
-    fn may_be_late_by(&self, accepted_by: u8, sent_by: u8) -> Option<u64> {
-        if accepted_by == sent_by {
+    /// `None` where nobody can say: whoever accepted it was alone then, with a clock that is off, or somebody has set the clocks.
+    fn may_be_late_by(&self, accepted: &Known, sent_by: u8, now: u64) -> Option<u64> {
+        if accepted.server == sent_by {
             return Some(0);
         }
-        if self.is_clock_off(accepted_by) {
+        if self.is_clock_off(accepted.server) || self.are_deadlines_lost(accepted.asked, now) {
             return None;
         }
-        let late_by = self.ahead(accepted_by) - self.ahead(sent_by);
+        let late_by = self.ahead(accepted.server) - self.ahead(sent_by);
         Some(u64::try_from(late_by).unwrap_or(0).min(CLOCKS_DIFFER_MAX))
     }
 

@@ -386,6 +386,12 @@ impl World {
         last.zip(first).map_or(0, |(last, first)| last.abs_diff(first))
     }
 
+    /// Whether no deadline of one server means anything to another between the two: they tell them each other by clocks on the wall,
+    /// and somebody has set these.
+    pub(crate) fn are_deadlines_lost(&self, from: u64, to: u64) -> bool {
+        !self.plan.clocks_apart.is_empty() && self.clock.is_set_between(from, to)
+    }
+
     pub(crate) fn clock_of(&self, server: u8) -> Arc<dyn Clock> {
         let machine = if self.plan.clocks_apart.is_empty() { 0 } else { server + 1 };
         Arc::new(MachineClock { trial: self.clock.clone(), machine, ahead: self.ahead(server) })
