@@ -16,16 +16,25 @@ pub enum Fault {
     VersionNotCompared,
     /// The nonce of a repeated request is in memory only until the store is well.
     NonceInMemoryOnly,
+    /// An emergency waits in the lane of what is none, behind it.
+    EmergencyInOrdinaryLane,
+    /// Movements that wait are not pre-empted, only those that are on their way out.
+    WaitingNotPreempted,
+    /// Of what waits for a gateway, the last that came leaves first.
+    LastInFirstOut,
 }
 
 impl Fault {
     /// Every one of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::ResentOnReconnect,
         Self::DeadlineNotAsked,
         Self::GatewayNotCompared,
         Self::VersionNotCompared,
         Self::NonceInMemoryOnly,
+        Self::EmergencyInOrdinaryLane,
+        Self::WaitingNotPreempted,
+        Self::LastInFirstOut,
     ];
 
     /// What it is called.
@@ -37,6 +46,9 @@ impl Fault {
             Self::GatewayNotCompared => "gateway-not-compared",
             Self::VersionNotCompared => "version-not-compared",
             Self::NonceInMemoryOnly => "nonce-in-memory-only",
+            Self::EmergencyInOrdinaryLane => "emergency-in-ordinary-lane",
+            Self::WaitingNotPreempted => "waiting-not-preempted",
+            Self::LastInFirstOut => "last-in-first-out",
         }
     }
 }

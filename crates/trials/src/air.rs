@@ -70,12 +70,7 @@ impl Air {
         if !may_leave && !is_mutated(Mutation::GateIgnored) {
             return Sent::Withheld;
         }
-        {
-            let mut state = world.state();
-            let facts = state.facts(id);
-            facts.written.push(now);
-            facts.lost_at_broker |= session.is_none();
-        }
+        world.note_written(id, Some(&self.line), session.is_none());
         world.trace(|| format!("{id} is written to {}", gateway(dock)));
         let Some(session) = session else {
             let back = world.dice(|dice| dice.random_range(0..=5));
@@ -162,6 +157,7 @@ impl Flight {
             return;
         }
         tokio::time::sleep(way).await;
+        world.give_way().await;
         // What was in the socket when the connection broke may still arrive, for as long as its session is the last one.
         let (is_whole, may_arrive) = {
             let state = world.state();
@@ -179,6 +175,7 @@ impl Flight {
             dock::act(world.clone(), self.dock, self.id);
         }
         tokio::time::sleep(Duration::from_millis(back)).await;
+        world.give_way().await;
         let is_acknowledged = world.session_of(self.dock) == Some(self.session);
         if is_acknowledged {
             world.state().facts(self.id).acknowledged = true;
@@ -220,12 +217,16 @@ impl Flight {
 #[async_trait]
 impl Outlet for Air {
     async fn publish(&self, message: Publish) -> Sent {
+        self.world.give_way().await;
         self.line.or_never().await;
-        match self.world.command_in(&message.topic, &message.payload) {
+        let sent = match self.world.command_in(&message.topic, &message.payload) {
             Some((dock, id)) => self.command(dock, id, message).await,
             // An answer to a dock.
             None => Sent::Confirmed { packet_id: None },
-        }
+        };
+        self.world.give_way().await;
+        self.line.or_never().await;
+        sent
     }
 }
 

@@ -10,7 +10,7 @@ use utmos_core::{
     idempotency::fingerprint,
     method::{CompleteOn, IfOffline},
     signing::{self, Caller, KeyedCredential, SignedHead, SignedParts},
-    time::{Clock, Timestamp},
+    time::Timestamp,
 };
 use utmos_server::driver::{Draft, SubmitError, Submitted};
 
@@ -152,7 +152,7 @@ async fn insist(
                     };
                     if before.is_some_and(|before| !may_be_lost(&world, number, &caller, before)) {
                         let found = format!("a nonce of wish {number} was answered twice");
-                        world.state().violations.push(found);
+                        world.state().violate(found);
                     }
                     if wish.replays_nonce {
                         replay(&world, &platform, &caller, number, &wish, spent).await;
@@ -192,7 +192,7 @@ async fn replay(
         answer = platform.driver.submit(caller, other, Some(caller.nonce())) => answer,
     };
     if answer.is_ok() && !may_be_lost(world, number, caller, spent) {
-        world.state().violations.push(format!("the nonce of wish {number} was good twice"));
+        world.state().violate(format!("the nonce of wish {number} was good twice"));
     }
 }
 
@@ -220,6 +220,7 @@ async fn request(
     wish: &Wish,
     is_another: bool,
 ) -> Outcome {
+    world.give_way().await;
     let now = world.clock.elapsed();
     world.state().asked.entry(number).or_default().tries.push(now);
     let mut draft = draft(world, number, wish);
@@ -236,15 +237,15 @@ async fn request(
         && world.has_journals()
         && world.state().was_well(Trouble::Journal, now, then)
     {
-        if let Err(why @ SubmitError::Store(_)) = &answer
+        if let Err(why @ SubmitError::Store(cause)) = &answer
             && !world.state().may_refuse(number)
         {
-            let found = format!("emergency of wish {number} was refused at {then}: {why}");
-            world.state().violations.push(found);
+            let found = format!("emergency of wish {number} was refused at {then}: {why}: {cause}");
+            world.state().violate(found);
         }
         if then > now + URGENT_ANSWER_WAIT_MAX {
             let found = format!("emergency of wish {number} of {now} was answered at {then}");
-            world.state().violations.push(found);
+            world.state().violate(found);
         }
     }
     match answer {
@@ -294,7 +295,7 @@ fn sign(world: &World) -> Option<Caller> {
         }],
         created_at: Timestamp::from_millis(0),
     };
-    let now = world.clock.now().wall;
+    let now = Timestamp::from_millis(world.clock.wall());
     let nonce = world.dice(|dice| format!("{:032x}", dice.random::<u128>()));
     let parts = SignedParts { method: "POST", path: PATH, query: None, body: b"{}" };
     let timestamp = now.as_millis() / 1_000;

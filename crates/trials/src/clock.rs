@@ -1,19 +1,24 @@
-//! The time of a trial: virtual, and wrong where the plan says so.
+//! The time of a trial: virtual, and wrong where the plan says so. Servers on one machine share its clocks; those whose clocks on the
+//! wall are apart stand on a machine each, whose running time counts from a moment of its own.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicI64, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
 };
 
 use tokio::time::Instant;
-use utmos_core::time::{BootId, Clock, Deadline, Mono, Now, Timestamp};
+use utmos_core::{
+    replica::CLOCK_OFF_MAX_MS,
+    time::{BootId, Clock, Deadline, Mono, Now, Timestamp},
+};
 
 use crate::mutation::Mutation;
 
 /// What the wall shows when a trial begins.
 const WALL_AT_START: i64 = 1_780_000_000_000;
-/// What a machine's running time shows when it has just started.
+/// What a machine's running time shows when it has just started, and how much more that of each next one.
 const MONO_AT_BOOT: u64 = 1_000;
+const MONO_APART: u64 = 7_000;
 
 /// What the time of a trial shows, for whoever looks from outside.
 #[derive(Debug, Default)]
@@ -32,6 +37,8 @@ pub(crate) struct TrialClock {
     start: Instant,
     progress: Arc<Progress>,
     wall_off_by: AtomicI64,
+    /// Somebody has set those clocks right that were too far off.
+    are_right: AtomicBool,
     /// When somebody set the clock, in milliseconds of the trial.
     set_at: Mutex<Vec<u64>>,
     /// When each run of the machine began, in milliseconds of the trial.
@@ -45,6 +52,7 @@ impl TrialClock {
             start: Instant::now(),
             progress: Arc::default(),
             wall_off_by: AtomicI64::new(0),
+            are_right: AtomicBool::new(false),
             set_at: Mutex::default(),
             boots: Mutex::new(vec![0]),
             mutation,
@@ -56,6 +64,17 @@ impl TrialClock {
         let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.progress.0.store(elapsed, Ordering::Relaxed);
         elapsed
+    }
+
+    /// Whoever could not start, or do its work, for its clock can do so now.
+    pub(crate) fn set_right(&self) {
+        self.are_right.store(true, Ordering::Relaxed);
+    }
+
+    /// By how much a clock is ahead now that was so far ahead at first.
+    pub(crate) fn still_ahead(&self, ahead: i64) -> i64 {
+        let is_right = self.are_right.load(Ordering::Relaxed) && ahead.abs() > CLOCK_OFF_MAX_MS;
+        if is_right { 0 } else { ahead }
     }
 
     pub(crate) fn progress(&self) -> Arc<Progress> {
@@ -79,6 +98,12 @@ impl TrialClock {
         restarts.any(|at| is_between(&at)) && set_at.iter().any(is_between)
     }
 
+    /// Whether somebody has moved the wall between the two.
+    pub(crate) fn is_set_between(&self, from: u64, to: u64) -> bool {
+        let set_at = self.set_at.lock().unwrap_or_else(PoisonError::into_inner);
+        set_at.iter().any(|at| (from..=to).contains(at))
+    }
+
     pub(crate) fn reboot(&self) {
         let now = self.elapsed();
         self.boots().push(now);
@@ -93,23 +118,41 @@ impl TrialClock {
         if matches!(self.mutation, Some(Mutation::DeadlineOnTheWall | Mutation::BootsMixedUp)) {
             return None;
         }
-        let number = u64::from_be_bytes(deadline.boot.0.first_chunk().copied()?);
+        let BootId(boot) = deadline.boot;
+        let number = u64::from_be_bytes(boot.first_chunk().copied()?);
         let booted = *self.boots().get(usize::try_from(number).ok()?.checked_sub(1)?)?;
-        Some(booted + deadline.mono.as_millis().saturating_sub(MONO_AT_BOOT))
+        let at_boot = mono_at_boot(boot.last().copied()?);
+        Some(booted + deadline.mono.as_millis().saturating_sub(at_boot))
     }
 
-    fn wall(&self) -> i64 {
+    /// What the wall shows of a machine whose clock is right: that of the store, and of callers.
+    pub(crate) fn wall(&self) -> i64 {
         let passed = i64::try_from(self.elapsed()).unwrap_or(i64::MAX);
         WALL_AT_START + passed + self.wall_off_by.load(Ordering::Relaxed)
     }
 }
 
-impl Clock for TrialClock {
+fn mono_at_boot(machine: u8) -> u64 {
+    MONO_AT_BOOT + u64::from(machine) * MONO_APART
+}
+
+/// The clocks of the machine of a server.
+#[derive(Debug)]
+pub(crate) struct MachineClock {
+    pub(crate) trial: Arc<TrialClock>,
+    /// Nought where there is but one.
+    pub(crate) machine: u8,
+    /// By how many milliseconds its wall is ahead of the store's, until it is set right.
+    pub(crate) ahead: i64,
+}
+
+impl Clock for MachineClock {
     fn now(&self) -> Now {
-        let wall = self.wall();
-        let booted = self.boots().last().copied().unwrap_or(0);
-        let running = MONO_AT_BOOT + self.elapsed() - booted;
-        let mono = match self.mutation {
+        let trial = &self.trial;
+        let wall = trial.wall() + trial.still_ahead(self.ahead);
+        let booted = trial.boots().last().copied().unwrap_or(0);
+        let running = mono_at_boot(self.machine) + trial.elapsed() - booted;
+        let mono = match trial.mutation {
             Some(Mutation::DeadlineOnTheWall) => u64::try_from(wall).unwrap_or(0),
             Some(_) | None => running,
         };
@@ -117,12 +160,13 @@ impl Clock for TrialClock {
     }
 
     fn boot(&self) -> BootId {
-        let boots = match self.mutation {
+        let boots = match self.trial.mutation {
             Some(Mutation::BootsMixedUp | Mutation::DeadlineOnTheWall) => 1,
-            Some(_) | None => self.boots().len() as u64,
+            Some(_) | None => self.trial.boots().len() as u64,
         };
         let mut id = [0; 16];
         id[..8].copy_from_slice(&boots.to_be_bytes());
+        id[15] = self.machine;
         BootId(id)
     }
 }

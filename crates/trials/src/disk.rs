@@ -536,6 +536,18 @@ impl Disk {
         self.newest
     }
 
+    /// Whether something was written that should not have been, or the store beside was of another opinion.
+    pub(crate) fn went_wrong(&self) -> bool {
+        !self.violations.is_empty()
+            || self.twin.as_ref().is_some_and(|twin| !twin.found().is_empty())
+    }
+
+    /// What it noted of that so far.
+    pub(crate) fn found(&self) -> Vec<String> {
+        let beside = self.twin.as_ref().map(Twin::found).unwrap_or_default();
+        [self.violations.clone(), beside].concat()
+    }
+
     /// At the end, everything that is on record is compared once more, as a process finds it that starts then.
     pub(crate) fn compare_all(&mut self) {
         let Some(twin) = &mut self.twin else { return };
@@ -546,8 +558,6 @@ impl Disk {
             self.command(*id);
             self.timeline(*id);
         }
-        let found = self.twin.as_ref().map(Twin::found).unwrap_or_default();
-        self.violations.extend(found);
     }
 
     fn note(&mut self, at: Timestamp) {

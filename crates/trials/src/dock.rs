@@ -38,6 +38,7 @@ pub(crate) async fn live(world: Arc<World>, dock: u8) {
         if may_connect {
             let pause = world.dice(|dice| dice.random_range(0..400));
             tokio::time::sleep(Duration::from_millis(pause)).await;
+            world.give_way().await;
             connect(&world, dock).await;
         } else if world.plan.broker.is_outside()
             && now >= reported + TELEMETRY_WAIT
@@ -73,6 +74,7 @@ async fn connect(world: &Arc<World>, dock: u8) {
             world.tell_servers(&Inbound::Joined { user: user.clone(), client_id: user.clone() });
             let pause = world.dice(|dice| dice.random_range(0..10));
             tokio::time::sleep(Duration::from_millis(pause)).await;
+            world.give_way().await;
             if world.session_of(dock) == session {
                 let filter = format!("thing/product/{}/services", gateway(dock)).into();
                 let client_id = user.clone();
@@ -83,7 +85,7 @@ async fn connect(world: &Arc<World>, dock: u8) {
     }
     // Only a broker of a mutation has any.
     for id in stored {
-        world.state().facts(id).written.push(world.clock.elapsed());
+        world.note_written(id, None, false);
         if receive(world, dock, id).is_some() {
             act(world.clone(), dock, id);
         }
@@ -99,7 +101,7 @@ fn report(world: &Arc<World>, dock: u8) {
 pub(crate) fn receive(world: &Arc<World>, dock: u8, id: CommandId) -> Option<Answer> {
     let now = world.clock.elapsed();
     world.trace(|| format!("{id} reaches {}", gateway(dock)));
-    world.state().facts(id).received.push(now);
+    world.note_received(id);
     let (wish, _) = wish_of(world, id)?;
     if wish.kind == Kind::Stick {
         world.state().facts(id).truths.push((now, Truth::Done));
@@ -152,7 +154,7 @@ impl Acting {
                 self.become_true(if is_job { Truth::Begun } else { Truth::Done });
                 for _ in 0..TALK_MAX {
                     let data = json!({"result": 0, "output": {"status": "in_progress"}});
-                    self.reply(self.dock, self.method(), data, Says::Something);
+                    self.reply(self.dock, self.method(), data, Says::Something).await;
                     tokio::time::sleep(TALK_WAIT).await;
                 }
                 match is_job {
@@ -169,7 +171,7 @@ impl Acting {
             Answer::Refuses | Answer::FailsLater => {
                 self.pause(1).await;
                 self.become_true(Truth::Refused);
-                self.reply(self.dock, self.method(), json!({"result": 319_016}), Says::Last);
+                self.reply(self.dock, self.method(), json!({"result": 319_016}), Says::Last).await;
             }
             Answer::IsSilent | Answer::FallsSilent => self.become_true(Truth::Done),
             Answer::Ignores => {}
@@ -177,17 +179,17 @@ impl Acting {
                 self.pause(1).await;
                 let other = (self.dock + 1) % self.world.plan.docks;
                 if other != self.dock {
-                    self.reply(other, self.method(), json!({"result": 0}), Says::Odd);
+                    self.reply(other, self.method(), json!({"result": 0}), Says::Odd).await;
                 }
             }
             Answer::NamesAnother => {
                 self.pause(1).await;
-                self.reply(self.dock, "cover_close", json!({"result": 0}), Says::Odd);
+                self.reply(self.dock, "cover_close", json!({"result": 0}), Says::Odd).await;
             }
             Answer::SaysNothingReadable => {
                 self.become_true(Truth::Done);
                 self.pause(1).await;
-                self.reply(self.dock, self.method(), json!({"result": "?"}), Says::Odd);
+                self.reply(self.dock, self.method(), json!({"result": "?"}), Says::Odd).await;
             }
             Answer::Babbles => {
                 self.become_true(Truth::Done);
@@ -201,7 +203,7 @@ impl Acting {
     async fn succeed(&self, times: u8) {
         self.become_true(Truth::Done);
         for _ in 0..times {
-            self.reply(self.dock, self.method(), json!({"result": 0}), Says::Last);
+            self.reply(self.dock, self.method(), json!({"result": 0}), Says::Last).await;
             tokio::time::sleep(Duration::from_millis(u64::from(times - 1) * 7)).await;
         }
     }
@@ -216,17 +218,17 @@ impl Acting {
                 json!({"result": 0})
             }
         };
-        self.reply(self.dock, self.method(), data, Says::Something);
+        self.reply(self.dock, self.method(), data, Says::Something).await;
         if self.wish.answer == Answer::SaysTwice {
             let data = json!({"result": 0, "output": {"status": "in_progress"}});
-            self.reply(self.dock, self.method(), data, Says::Something);
+            self.reply(self.dock, self.method(), data, Says::Something).await;
         }
         self.pause(3).await;
-        self.event(false, true);
+        self.event(false, true).await;
         self.pause(3).await;
         self.become_true(end);
         if says_so {
-            self.event(true, end == Truth::Done);
+            self.event(true, end == Truth::Done).await;
         }
     }
 
@@ -244,11 +246,12 @@ impl Acting {
         self.wish.kind.method()
     }
 
-    fn reply(&self, from: u8, method: &str, data: Value, says: Says) {
+    async fn reply(&self, from: u8, method: &str, data: Value, says: Says) {
         let body = json!({
             "tid": self.id.to_string(), "bid": self.bid, "timestamp": 1, "method": method,
             "gateway": gateway(from), "data": data,
         });
+        self.world.give_way().await;
         if says == Says::Odd {
             let now = self.world.clock.elapsed();
             self.world.state().facts(self.id).odd_answer.get_or_insert(now);
@@ -256,7 +259,7 @@ impl Acting {
         send(&self.world, from, "services_reply", body.to_string(), Some((self.id, says)));
     }
 
-    fn event(&self, is_last: bool, is_good: bool) {
+    async fn event(&self, is_last: bool, is_good: bool) {
         let (method, data) = match self.wish.kind {
             Kind::Flight => {
                 let status = match (is_last, is_good) {
@@ -286,6 +289,7 @@ impl Acting {
             "gateway": gateway(self.dock), "need_reply": 0, "data": data,
         });
         let says = is_last.then_some((self.id, Says::LastOfJob));
+        self.world.give_way().await;
         send(&self.world, self.dock, "events", body.to_string(), says);
     }
 
@@ -353,6 +357,7 @@ fn send(
         let (world, message) = (world.clone(), message.clone());
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(way)).await;
+            world.give_way().await;
             message.arrive(&world);
         });
     }

@@ -14,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{clock::Progress, plan::Plan};
+use crate::{
+    clock::Progress,
+    plan::{Plan, VERSION},
+};
 
 /// How often it is looked.
 const LOOK_WAIT: Duration = Duration::from_millis(100);
@@ -84,7 +87,7 @@ impl Watched {
         self.last = now;
         (self.still_for >= patience).then(|| {
             format!(
-                "seed {} hangs: its time has stood still at {now} ms for {patience:?}\n  \
+                "seed {VERSION}:{} hangs: its time has stood still at {now} ms for {patience:?}\n  \
                  its plan (save it and run it with --plan):\n  {}\n",
                 self.seed, self.plan
             )

@@ -267,7 +267,7 @@ impl Medium for TrialMedium {
         let mut state = self.world.state();
         if state.was_well(Trouble::Journal, 0, now) {
             let found = "a whole line of the emergency journal cannot be read".to_owned();
-            state.violations.push(found);
+            state.violate(found);
         }
         Ok(PathBuf::from("emergency.journal.damaged-1"))
     }
@@ -313,5 +313,6 @@ pub(crate) async fn keep_writing(
             }
             () = tokio::time::sleep(Duration::from_millis(pause)) => writer.perform(job),
         }
+        world.give_way().await;
     }
 }

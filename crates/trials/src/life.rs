@@ -6,7 +6,6 @@ use tokio_util::sync::CancellationToken;
 use utmos_core::{
     ports::{Ids, Store, StoreError},
     replica::{InstanceId, ReplicaId},
-    time::Clock,
 };
 use utmos_mqtt::Inbound;
 use utmos_server::{
@@ -17,7 +16,7 @@ use utmos_server::{
     },
     link::{Link, LinkParts},
     presence_topics::PresenceTopics,
-    replicas::{Holdings, Membership, MembershipParts, Missed},
+    replicas::{Holdings, JoinError, Membership, MembershipParts, Missed},
 };
 use utmos_store::JournalledStore;
 use uuid::Uuid;
@@ -34,6 +33,8 @@ use crate::{
 
 /// What supervises a server waits so long before it starts a new one.
 const RESTART_WAIT: Duration = Duration::from_millis(100);
+/// What supervises a server gives one that was refused for its clock so long.
+const CLOCK_WAIT: Duration = Duration::from_secs(1);
 /// How long gateways of an outside broker count as present after a message.
 const LIVENESS_WINDOW: Duration = Duration::from_secs(6);
 
@@ -121,7 +122,7 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
     let store: Arc<dyn Store> = Arc::new(Wanted { world: world.clone(), store, bare });
     let directory = Arc::new(Directory::load(store.clone()).await?);
     let outlet = Arc::new(Air::new(world.clone(), line.clone()));
-    let clock: Arc<dyn Clock> = world.clock.clone();
+    let clock = world.clock_of(server);
     let knowledge = match world.plan.broker {
         Broker::Embedded => Knowledge::OwnBroker,
         Broker::Outside | Broker::Outside311 => Knowledge::Heard { window: LIVENESS_WINDOW },
@@ -163,7 +164,17 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
                 Arc::new(move || world.is_linked(server))
             },
         });
-        let joined = joining.await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let joined = match joining.await {
+            Ok(joined) => joined,
+            Err(error) => {
+                driver.stop(Duration::ZERO).await;
+                if matches!(error, JoinError::ClockOff(_)) {
+                    world.state().rare.refused_for_clock += 1;
+                    tokio::time::sleep(CLOCK_WAIT).await;
+                }
+                return Err(StoreError::Unavailable(error.to_string()));
+            }
+        };
         let (beating, line) = (joined.clone().beat(), line.clone());
         tokio::spawn(async move {
             tokio::select! {
@@ -196,7 +207,7 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
         ids: world.ids.clone(),
         missed: match world.mutation {
             // Kept where nobody looks.
-            Some(Mutation::MissedForgotten) => Missed::new(world.clock.clone()),
+            Some(Mutation::MissedForgotten) => Missed::new(world.clock_of(server)),
             Some(_) | None => missed,
         },
         holdings,

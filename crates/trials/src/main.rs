@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    hash::{DefaultHasher, Hash, Hasher},
     num::NonZero,
     path::PathBuf,
     process::ExitCode,
@@ -18,8 +19,8 @@ use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use utmos_dji::catalogue::Catalogue;
 use utmos_trials::{
-    Beside, Fault, Mutation, Plan, Rare, Report, SqliteBeside, run, run_beside, run_planted,
-    set_hang_patience, shrink_alike,
+    Beside, Fault, Mutation, Plan, Rare, Report, SqliteBeside, VERSION, run, run_beside,
+    run_planted, set_hang_patience, shrink_alike,
 };
 
 /// After so many seeds that fail, no more are run.
@@ -35,11 +36,12 @@ struct Args {
     /// The first of them.
     #[arg(long, default_value_t = 1)]
     first: u64,
-    /// Runs only this seed, and shows what happens.
-    #[arg(long, conflicts_with_all = ["seeds", "first", "plan"])]
+    /// Runs only this seed, and shows what happens. With the version of the plans before it (`4:8513`, as it is printed), it is refused by
+    /// a program that would make another plan of it.
+    #[arg(long, value_parser = seed, conflicts_with_all = ["seeds", "first", "plan"])]
     seed: Option<u64>,
     /// Shows the plan of this seed, to be kept in a file; runs nothing.
-    #[arg(long, conflicts_with_all = ["seeds", "first", "plan", "seed"])]
+    #[arg(long, value_parser = seed, conflicts_with_all = ["seeds", "first", "plan", "seed"])]
     plan_of: Option<u64>,
     /// Runs only the plan in this file, and shows what happens.
     #[arg(long, conflicts_with_all = ["seeds", "first"])]
@@ -50,6 +52,9 @@ struct Args {
     /// Passes over plans in which a server has its store to itself.
     #[arg(long)]
     several: bool,
+    /// Prints of each seed how it went, as a number: runs of one program agree, however many servers there are.
+    #[arg(long, conflicts_with_all = ["seed", "plan", "plan_of"])]
+    fingerprints: bool,
     /// Gives every server an emergency journal, also where several share a store.
     #[arg(long)]
     every_journal: bool,
@@ -79,6 +84,22 @@ impl Args {
         .flatten()
         .collect()
     }
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    let (version, number) = match text.split_once(':') {
+        Some((version, number)) => (Some(version), number),
+        None => (None, text),
+    };
+    if let Some(version) = version.filter(|version| *version != VERSION.to_string()) {
+        return Err(format!(
+            "it is of version {version} of the plans, and this program makes plans of version {VERSION}, in which that seed is \
+             another trial; run it with the program that printed it"
+        ));
+    }
+    number.parse().map_err(|_| {
+        format!("{number:?} is no seed; give a number, or VERSION:NUMBER as it was printed")
+    })
 }
 
 fn fault(text: &str) -> Result<Fault, String> {
@@ -177,6 +198,9 @@ fn work_through(tally: &Tally, last: u64, args: &Args, catalogue: &Arc<Catalogue
         tally.seeds.fetch_add(1, Ordering::Relaxed);
         tally.commands.fetch_add(report.commands, Ordering::Relaxed);
         *tally.rare.lock().unwrap_or_else(PoisonError::into_inner) += report.rare;
+        if args.fingerprints {
+            println!("{VERSION}:{seed} {:016x}", fingerprint(&report));
+        }
         if report.violations.is_empty() {
             continue;
         }
@@ -184,12 +208,20 @@ fn work_through(tally: &Tally, last: u64, args: &Args, catalogue: &Arc<Catalogue
         let small = shrink_alike(&plan, |plan| try_it(plan, args, catalogue).violations);
         let small = small.write();
         println!(
-            "seed {seed} fails (run it with --seed {seed}{}):\n  {}\n  smallest plan that fails so (save it and run it with --plan FILE{}):\n  {small}",
+            "seed {seed} fails (run it with --seed {VERSION}:{seed}{}):\n  {}\n  smallest plan that fails so (save it and run it with --plan FILE{}):\n  {small}",
             args.again(false),
             report.violations.join("\n  "),
             args.again(true),
         );
     }
+}
+
+/// The same for the same trace, in every process.
+fn fingerprint(report: &Report) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    report.trace.hash(&mut hasher);
+    report.violations.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn read(path: &PathBuf) -> anyhow::Result<Plan> {

@@ -77,7 +77,7 @@ pub enum Mutation {
     JournalClaimsUnfenced,
     /// What is in the journal of a server, and what another has stored, count to one version.
     JournalVersionsMeet,
-    /// Several servers claim whatever they have in care.
+    /// Of several servers the store asks none whether it holds the gateway: not at a claim, and not of what has to be handed on.
     ClaimsNotFenced,
     /// Commands of another server are taken over in the order of their ids, not of their acceptance.
     TakenOverInOrderOfIds,
@@ -101,6 +101,95 @@ pub enum Mutation {
     ConfirmedAtTheWrite,
     /// A task gives way for ever, so that time does not pass.
     NeverIdle,
+}
+
+/// That a nonce was not kept, whoever finds it out first.
+const NONCE_LOST: &[&str] = &[
+    "the nonce of wish was good twice",
+    "a nonce of wish was answered twice",
+    "a nonce of wish is not on record",
+];
+/// That what stood in a journal is gone.
+const JOURNAL_LOST: &[&str] = &[
+    "wish lost the command that it was told of",
+    "a nonce of wish is not on record",
+    "a whole line of the emergency journal cannot be read",
+];
+/// That what is final, or what another has written, was changed.
+const OVERWRITTEN: &[&str] =
+    &["went back to an older version", "has a gap in its timeline", "had ended as"];
+/// That what was none of its own was taken for its answer.
+const ANOTHERS_ANSWER: &[&str] =
+    &["Succeeded was said too soon", "Runs was said too soon", "Unmatched was said too soon"];
+
+impl Mutation {
+    /// How those violations begin, as [`kind`](crate::kind) tells them, of which it must show one: whatever else a fault upsets,
+    /// it is caught by what it does, or not at all.
+    #[must_use]
+    pub fn shows(self) -> &'static [&'static str] {
+        match self {
+            Self::NoCompareAndSet | Self::EvidenceNotCompared | Self::JournalOverFinalStates => {
+                OVERWRITTEN
+            }
+            // What had left is found as what waits, and its time is over.
+            Self::JournalVersionsMeet => {
+                &["reads TimedOut/Some(ExpiredBeforeSending)", "had ended as"]
+            }
+            Self::NonceInMemoryOnly
+            | Self::JournalNonceForgotten
+            | Self::JournalAnswerNotRemembered => NONCE_LOST,
+            Self::KeyInMemoryOnly | Self::JournalKeyRenamed => &["and have one key", "wish became"],
+            Self::MotionsUnchecked => &["was accepted while was running"],
+            Self::AcceptBeforeDurable => {
+                &["left before it was on record", "wish lost the command that it was told of"]
+            }
+            Self::ClaimBeforeDurable => &["sent more than once", "had ended as"],
+            Self::TimerLostOnRestart
+            | Self::OpenForgottenOnRestart
+            | Self::ClaimsNotFenced
+            | Self::HandedForgotten => &["never ended"],
+            Self::EmergencyForgottenOnRestart => &["left after emergency"],
+            Self::UnclearFoundAsWaiting
+            | Self::ResendOnReconnect
+            | Self::UnknownReadAsNotSent
+            | Self::JournalReplayedAsNew
+            | Self::JournalClaimsUnfenced => &["sent more than once"],
+            Self::GateIgnored => &["left after its deadline", "left after emergency"],
+            Self::QueueForAbsentDock | Self::ConfirmedThoughLost | Self::ConfirmedAtTheWrite => {
+                &["Delivered was said too soon"]
+            }
+            Self::GatewayNotCompared | Self::MethodNotCompared => ANOTHERS_ANSWER,
+            Self::WaiterAfterPublish | Self::MissedForgotten => &["its answer was lost"],
+            Self::DeadlineOnTheWall | Self::BootsMixedUp => {
+                &["left after its deadline", "was never sent"]
+            }
+            Self::NoJournal => {
+                &["emergency of wish was refused", "emergency of wish of was answered"]
+            }
+            Self::JournalForgottenOnRestart | Self::JournalNotSynced => JOURNAL_LOST,
+            Self::JournalStuckOnDamage => &["never ended"],
+            Self::JournalFilledByTalk => &["emergency of wish was refused", "emergency of left at"],
+            Self::JournalInNobodysWay => &["was accepted beside emergency"],
+            Self::TakenOverInOrderOfIds => &["was sent before"],
+            Self::JobEventsDropped => &["the word of its end was lost"],
+            Self::PresenceNotHeard => &["was never sent"],
+            Self::PanicAtAccept | Self::PanicAtAnswer | Self::PanicAtStart => {
+                &["it panicked at made so by the trial"]
+            }
+            Self::SucceedsAtFirstProgress => &["Succeeded was said too soon"],
+            Self::NeverIdle => &[],
+        }
+    }
+
+    /// Whether it is a fault of what the platform does. The others show that a program that breaks down, or does not get on, is
+    /// noticed.
+    #[must_use]
+    pub fn is_of_conduct(self) -> bool {
+        !matches!(
+            self,
+            Self::PanicAtAccept | Self::PanicAtAnswer | Self::PanicAtStart | Self::NeverIdle
+        )
+    }
 }
 
 impl World {

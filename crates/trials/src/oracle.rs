@@ -1,7 +1,7 @@
 //! Compares what the platform says with what really happened (LIFECYCLE.md).
 
 use utmos_core::{
-    command::{FailureCode, Status},
+    command::{FailureCode, Spec, Status},
     evidence::{Entry, Proof},
     id::{CommandId, GatewaySn},
     method::Risk,
@@ -13,6 +13,7 @@ use crate::{
     disk::{Record, is_one_motion},
     facts::{Claim, Facts},
     plan::Weather,
+    steps::is_borne_out,
     world::{State, Trouble, World, gateway, number_of},
 };
 
@@ -36,21 +37,26 @@ const HEEDED_WAIT_MAX: u64 = 50;
 /// How long an emergency waits for the store.
 const URGENT_STORE_WAIT: u64 = 250;
 
+/// What was noted while the trial went on.
+pub(crate) fn found_so_far(world: &World) -> Vec<String> {
+    let state = world.state();
+    [state.violations.clone(), state.disk.found()].concat()
+}
+
 /// Everything that must hold at the end and does not.
 pub(crate) fn judge(world: &World) -> Vec<String> {
+    let mut found = found_so_far(world);
     let mut state = world.state();
     let mut due = 0;
-    let mut found = state.violations.clone();
-    found.extend(state.disk.violations.iter().cloned());
     let nothing = Facts::default();
     for (id, record) in &state.disk.records {
         let facts = state.facts.get(id).unwrap_or(&nothing);
         // Nobody can know what became of it; it was sent once all the same, and in time.
-        let is_lost = record.is_damaged || state.spoiled.contains(id);
+        let is_lost = state.is_lost(*id);
         if let (false, Err(why)) = (is_lost, is_true(world, record, facts)) {
             found.push(format!("{id} ({}): {why}", record.command.spec.method));
         }
-        if let Err(why) = was_sent_lawfully(world, &state, record, facts) {
+        if let Err(why) = was_sent_lawfully(&state, record, facts) {
             found.push(format!("{id} ({}): {why}", record.command.spec.method));
         }
         match was_sent_in_calm(world, &state, record, facts) {
@@ -65,9 +71,11 @@ pub(crate) fn judge(world: &World) -> Vec<String> {
         held.map(|id| format!("{id} is on record beside the copy that its caller was told of")),
     );
     told_the_truth(world, &state, &mut found);
-    kept_order(world, &state, &mut found);
-    emergencies_came_first(world, &state, &mut found);
+    let compared = kept_order(world, &state, &mut found);
+    let at_once = emergencies_came_first(world, &state, &mut found);
     emergencies_stood_in_the_way(world, &state, &mut found);
+    state.rare.in_order += compared;
+    state.rare.at_once += at_once;
     if world.plan.servers > 1 {
         state.rare.due_of_several += due;
     } else {
@@ -84,27 +92,7 @@ fn is_true(world: &World, record: &Record, facts: &Facts) -> Result<(), String> 
     if !life.phase.has_ended() {
         return Err(format!("never ended: {life:?}"));
     }
-    let could_be_said = |what| facts.true_since(what).is_some();
-    if life.delivered_at.is_some() && !could_be_said(Claim::Delivered) {
-        return Err(format!("reads as delivered: {}", claim()));
-    }
-    let was_never_sent = facts.written.is_empty() && facts.received.is_empty();
-    let is_borne_out = match (status, failure) {
-        (Status::Accepted, _) => false,
-        (Status::Delivered, _) => could_be_said(Claim::Delivered),
-        (Status::Succeeded, _) => could_be_said(Claim::Succeeded),
-        (Status::Failed, Some(FailureCode::DeviceExecutionFailed)) => could_be_said(Claim::Failed),
-        (Status::Failed, _) => was_never_sent,
-        (
-            Status::TimedOut,
-            Some(FailureCode::DeviceOffline | FailureCode::ExpiredBeforeSending),
-        ) => was_never_sent,
-        (Status::TimedOut, _) => true,
-        (Status::UnmatchedResponse, _) => could_be_said(Claim::Unmatched),
-    };
-    if !is_borne_out {
-        return Err(claim());
-    }
+    is_borne_out(life, facts)?;
     said_nothing_too_soon(record, facts).map_err(|what| format!("{what}: {}", claim()))?;
     was_heeded(world, record, facts).map_err(|what| format!("{what} was lost: {}", claim()))
 }
@@ -135,13 +123,16 @@ fn was_heeded(world: &World, record: &Record, facts: &Facts) -> Result<(), &'sta
     );
     let is_unknown = is_unanswered || failure == Some(FailureCode::ExecutionUnconfirmed);
     let (Some(ended), Some(by)) = (record.ended, record.ended_by) else { return Ok(()) };
+    if world.are_deadlines_lost(record.accepted, ended) {
+        return Ok(());
+    }
     // A store that is slow writes later what was decided before.
     let decided = facts.end_wanted.unwrap_or(ended).min(ended);
     let counts = |(at, lives): &&(u64, Vec<u64>)| {
         !facts.written.is_empty() && lives.contains(&by) && at + HEEDED_WAIT_MAX < decided
     };
     let deadline = world.clock.elapsed_at(record.command.spec.deadline).unwrap_or(0);
-    let is_in_time = |at: u64| at + HEEDED_WAIT_MAX < deadline;
+    let is_in_time = |at: u64| at + HEEDED_WAIT_MAX + world.clocks_differ_by() < deadline;
     let answered = facts.answered.as_ref().filter(counts).filter(|(at, _)| is_in_time(*at));
     if is_unanswered && answered.is_some() {
         return Err("its answer");
@@ -149,7 +140,8 @@ fn was_heeded(world: &World, record: &Record, facts: &Facts) -> Result<(), &'sta
     // A job that was said to run may be silent for a while, whatever its deadline.
     let may_be_silent = |at: u64| {
         answered.is_some_and(|(before, _)| {
-            at + HEEDED_WAIT_MAX < before + u64::try_from(SILENCE_WAIT.as_millis()).unwrap_or(0)
+            at + HEEDED_WAIT_MAX + world.clocks_differ_by()
+                < before + u64::try_from(SILENCE_WAIT.as_millis()).unwrap_or(0)
         })
     };
     let told_end = facts.told_end.as_ref().filter(counts);
@@ -159,16 +151,8 @@ fn was_heeded(world: &World, record: &Record, facts: &Facts) -> Result<(), &'sta
     Ok(())
 }
 
-fn was_sent_lawfully(
-    world: &World,
-    state: &State,
-    record: &Record,
-    facts: &Facts,
-) -> Result<(), String> {
-    // What the link has made of one message is not the platform's.
-    if facts.written.len() > 1 || facts.received.len() > 1 + facts.copied {
-        return Err(format!("sent more than once: {facts:?}"));
-    }
+/// Whether it was on record when it left, where it had to be. What must hold of every write was checked when it was made.
+fn was_sent_lawfully(state: &State, record: &Record, facts: &Facts) -> Result<(), String> {
     let Some(written) = facts.written.first() else { return Ok(()) };
     // Only an emergency leaves before it is on record, and only while the store was unwell.
     let asked = state.known.get(&record.command.spec.id).map_or(0, |known| known.asked);
@@ -176,22 +160,19 @@ fn was_sent_lawfully(
         && !state.was_well(Trouble::Store, asked, *written)
         && asked <= *written;
     if record.accepted > *written && !was_journalled {
-        return Err(format!("written at {written}, accepted at {}", record.accepted));
+        return Err(format!(
+            "left before it was on record: at {written}, and not since {}",
+            record.accepted
+        ));
     }
-    match deadline(world, state, record) {
-        Some(deadline) if *written >= deadline && !world.clock.is_lost_between(asked, *written) => {
-            Err(format!("written at {written}, after its deadline at {deadline}"))
-        }
-        Some(_) | None => Ok(()),
-    }
+    Ok(())
 }
 
 /// When a command's time is over, as its caller counts: from the request that was stored.
-fn deadline(world: &World, state: &State, record: &Record) -> Option<u64> {
-    let spec = &record.command.spec;
+pub(crate) fn deadline(world: &World, state: &State, spec: &Spec) -> Option<u64> {
     let (number, _) = world.wish_of(&spec.idempotency_key)?;
     let tries = state.asked.get(&number)?.tries.iter().copied();
-    let known = state.known.get(&spec.id).map_or(record.accepted, |known| known.asked);
+    let known = state.known.get(&spec.id)?.asked;
     let asked = tries.filter(|at| *at <= known).max()?;
     Some(asked + u64::try_from(spec.timeout.as_millis()).unwrap_or(u64::MAX))
 }
@@ -233,11 +214,15 @@ fn was_sent_in_calm(
         record.command.life.phase.failure(),
         Some(FailureCode::Cancelled | FailureCode::PreemptedByEmergency)
     );
-    let (Some(deadline), Some(ended)) = (deadline(world, state, record), record.ended) else {
+    let (Some(deadline), Some(ended)) = (deadline(world, state, spec), record.ended) else {
         return Ok(false);
     };
     let until = deadline.min(ended);
-    let had_time = deadline >= record.accepted + CALM_WAIT_MAX;
+    // By another server's clock it is over sooner.
+    let had_time = deadline >= world.clocks_differ_by() + record.accepted + CALM_WAIT_MAX;
+    let by_whom = state.known.get(&spec.id).map(|known| known.server);
+    let is_clock_off = by_whom.is_some_and(|server| world.is_clock_off(server))
+        || world.are_deadlines_lost(record.accepted, ended);
     let is_calm = knows_who_is_there(world)
         && is_calm_at(
             state,
@@ -245,7 +230,7 @@ fn was_sent_in_calm(
             record.accepted.saturating_sub(settled_in(world)),
             until,
         );
-    let is_due = had_time && is_calm && !is_called_back;
+    let is_due = had_time && is_calm && !is_called_back && !is_clock_off;
     if facts.written.is_empty() && is_due {
         let life = &record.command.life;
         return Err(format!("was never sent, and nothing stood in its way: {:?}", life.phase));
@@ -290,7 +275,7 @@ fn told_the_truth(world: &World, state: &State, found: &mut Vec<String>) {
         }
         for id in ids {
             if !is_spoiled && !state.disk.records.contains_key(&id) {
-                found.push(format!("wish {number} was told of {id}, which is lost"));
+                found.push(format!("wish {number} lost the command that it was told of: {id}"));
             }
         }
     }
@@ -298,7 +283,9 @@ fn told_the_truth(world: &World, state: &State, found: &mut Vec<String>) {
 
 /// Commands of one gateway leave in the order of acceptance, as far as a caller can know it: the second was asked for
 /// when the first had been accepted. Of several servers, the one that sends may be in doubt of what another says is there.
-fn kept_order(world: &World, state: &State, found: &mut Vec<String>) {
+/// Answers how many pairs were compared.
+fn kept_order(world: &World, state: &State, found: &mut Vec<String>) -> usize {
+    let mut compared = 0;
     let sent = || {
         state.disk.records.values().filter_map(|record| {
             let written = state.facts.get(&record.command.spec.id)?.written.first()?;
@@ -313,16 +300,14 @@ fn kept_order(world: &World, state: &State, found: &mut Vec<String>) {
             let is_untried = world.plan.broker.is_outside() && one.risk == Risk::Motion;
             let is_in_doubt = world.plan.servers > 1 && state.unsaid.contains(&one.id);
             let is_same_way = one.gateway == other.gateway && one.channel == other.channel;
-            if is_same_way
-                && !is_untried
-                && !is_in_doubt
-                && is_later
-                && second_written < first_written
-            {
+            let must_follow = is_same_way && !is_untried && !is_in_doubt && is_later;
+            compared += usize::from(must_follow);
+            if must_follow && second_written < first_written {
                 found.push(format!("{} was sent before {}, which was first", other.id, one.id));
             }
         }
     }
+    compared
 }
 
 impl State {
@@ -363,8 +348,10 @@ impl State {
     }
 }
 
-/// No movement from before an emergency leaves after it, and an emergency waits for nothing.
-fn emergencies_came_first(world: &World, state: &State, found: &mut Vec<String>) {
+/// No movement from before an emergency leaves after it, and an emergency waits for nothing. Answers of how many it was seen
+/// that they had to leave at once.
+fn emergencies_came_first(world: &World, state: &State, found: &mut Vec<String>) -> usize {
+    let mut at_once = 0;
     let none = Facts::default();
     for emergency in state.disk.records.values() {
         let spec = &emergency.command.spec;
@@ -379,10 +366,10 @@ fn emergencies_came_first(world: &World, state: &State, found: &mut Vec<String>)
             continue;
         };
         // One that was told of past its deadline has nothing to do any more.
-        let deadline = deadline(world, state, emergency).unwrap_or(0);
+        let deadline = deadline(world, state, spec).unwrap_or(0);
         // And one that a server died with may have left.
         let was_found = |entry: &Entry| matches!(entry.proof, Proof::FoundAfterRestart { .. });
-        if told + EMERGENCY_WAIT_MAX > deadline {
+        if told + EMERGENCY_WAIT_MAX + world.clocks_differ_by() > deadline {
             continue;
         }
         let may_have_left = emergency.entries.iter().any(was_found);
@@ -402,7 +389,7 @@ fn emergencies_came_first(world: &World, state: &State, found: &mut Vec<String>)
             let could_hear = heard == told || was_well(Trouble::Store) && was_well(Trouble::Reads);
             if is_concerned && could_hear && written.is_some_and(|written| *written > heard) {
                 found.push(format!(
-                    "{} left at {written:?}, after emergency {} of {told}",
+                    "{} left after emergency {} of {told}: at {written:?}",
                     motion.id, spec.id
                 ));
             }
@@ -432,11 +419,15 @@ fn emergencies_came_first(world: &World, state: &State, found: &mut Vec<String>)
         });
         // Whoever asks again may be told of one that a restart has ended, since its dock was not there.
         let had_ended = facts.end_wanted.is_some_and(|at| at <= told);
-        let is_excused = may_have_left || is_cancelled || has_left_as_another || had_ended;
+        let is_lost = world.are_deadlines_lost(told.min(emergency.accepted), to);
+        let is_excused =
+            may_have_left || is_cancelled || has_left_as_another || had_ended || is_lost;
+        at_once += usize::from(is_calm && !is_excused);
         if is_calm && is_late && !is_excused {
             found.push(format!("emergency {} of {told} left at {:?}", spec.id, facts.written));
         }
     }
+    at_once
 }
 
 /// No movement is accepted while one of an emergency is running that was told of, also where only the journal knows it. What

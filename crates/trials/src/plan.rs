@@ -9,8 +9,10 @@ use utmos_mqtt::Protocol;
 
 pub use self::file::PlanError;
 
-/// Rises when plans of before would mean something else.
-pub const VERSION: u32 = 4;
+/// Rises when plans of before would mean something else, or seeds would draw others.
+pub const VERSION: u32 = 5;
+/// Farthest that the clock of a server is drawn from that of the store where it may work beside others, in milliseconds.
+const CLOCK_APART_MS: i64 = 1_900;
 
 /// When a plan begins that gives everybody the time to come, in milliseconds.
 const SETTLED_AT: u64 = 9_500;
@@ -21,7 +23,7 @@ const SETTLED_AT: u64 = 9_500;
 pub struct Plan {
     /// Which [`VERSION`] wrote it.
     pub version: u32,
-    /// Decides everything that the plan does not name: delays, and where a message is lost.
+    /// Decides everything that the plan does not name: delays, where a message is lost, and who of those that are ready goes on first.
     pub seed: u64,
     /// How many docks there are.
     pub docks: u8,
@@ -39,6 +41,10 @@ pub struct Plan {
     /// the order of its connection.
     #[serde(default, skip_serializing_if = "is_false")]
     pub commands_stray: bool,
+    /// By how many milliseconds the wall clock of each server is ahead of that of the store: each stands on a machine of its own then.
+    /// Where nothing is said, all of them stand on one, whose clock the store has too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clocks_apart: Vec<i64>,
     /// What happens.
     pub happenings: Vec<Happening>,
 }
@@ -349,6 +355,7 @@ impl Plan {
         // A connection to our own broker neither doubles nor reorders. A broker of others may.
         let commands_stray =
             broker.is_outside() && weather == Weather::Rough && more.random_bool(0.6);
+        let clocks_apart = if is_shared { clocks_apart(&mut more, servers) } else { Vec::new() };
         Self {
             version: VERSION,
             seed,
@@ -359,6 +366,7 @@ impl Plan {
             every_journal,
             weather,
             commands_stray,
+            clocks_apart,
             happenings,
         }
     }
@@ -402,6 +410,21 @@ impl Plan {
         let longest = |of: &dyn Fn(&Happening) -> u64| self.happenings.iter().map(of).max();
         longest(&wait).unwrap_or(0) + longest(&timeout).unwrap_or(0)
     }
+}
+
+/// In every second plan of several servers their clocks are apart, in every fifth of these one is too far off to work beside others.
+fn clocks_apart(dice: &mut StdRng, servers: u8) -> Vec<i64> {
+    if dice.random_bool(0.5) {
+        return Vec::new();
+    }
+    let mut apart: Vec<i64> =
+        (0..servers).map(|_| dice.random_range(-CLOCK_APART_MS..=CLOCK_APART_MS)).collect();
+    if dice.random_bool(0.2) {
+        let off = dice.random_range(2_200..60_000);
+        let which = dice.random_range(0..apart.len());
+        apart[which] = if dice.random_bool(0.5) { off } else { -off };
+    }
+    apart
 }
 
 /// Emergencies while the store is unwell, and perhaps somebody dies with them.

@@ -31,6 +31,16 @@ pub struct Rare {
     pub due_outside: usize,
     /// The same where several servers share it.
     pub due_of_several: usize,
+    /// Emergencies of which it was seen that they had to leave at once, since nothing stood in their way.
+    pub at_once: usize,
+    /// Movements that were withdrawn for an emergency.
+    pub preempted: usize,
+    /// Pairs of commands that had to leave in their order.
+    pub in_order: usize,
+    /// Starts that were refused to a server whose clock was off.
+    pub refused_for_clock: usize,
+    /// Commands of one server that another sent whose clock on the wall was another.
+    pub sent_by_other_clock: usize,
     /// Writes that the store beside refused.
     pub refused_beside: usize,
     /// Writes that it made although it refused others.
@@ -60,6 +70,11 @@ impl AddAssign for Rare {
         self.identical += other.identical;
         self.due_outside += other.due_outside;
         self.due_of_several += other.due_of_several;
+        self.at_once += other.at_once;
+        self.preempted += other.preempted;
+        self.in_order += other.in_order;
+        self.refused_for_clock += other.refused_for_clock;
+        self.sent_by_other_clock += other.sent_by_other_clock;
         self.came_twice += other.came_twice;
         self.overtaken += other.overtaken;
         self.pages_torn_beside += other.pages_torn_beside;
@@ -76,7 +91,8 @@ impl fmt::Display for Rare {
             "commands in doubt: {} ({} emergencies, {} sent when asked for again); copies: {}; emergencies by a journal: {}; \
              nonces that a journal was left with: {}; torn writes: {}; commands taken over: {} ({} unclear); \
              waiting while the clock was set: {}; identical requests: {}; had to be sent at another's broker: {}, by several servers: {}; \
-             came twice: {}; overtaken on their way: {}",
+             came twice: {}; overtaken on their way: {}; emergencies seen to leave at once: {}; movements withdrawn for one: {}; \
+             pairs that had to keep their order: {}; starts refused for a clock: {}; sent by another clock: {}",
             self.doubted,
             self.doubted_emergencies,
             self.doubted_and_sent,
@@ -92,6 +108,11 @@ impl fmt::Display for Rare {
             self.due_of_several,
             self.came_twice,
             self.overtaken,
+            self.at_once,
+            self.preempted,
+            self.in_order,
+            self.refused_for_clock,
+            self.sent_by_other_clock,
         )?;
         if self.at_once_beside > 0 {
             write!(

@@ -8,9 +8,10 @@ use utmos_core::{
     id::{CommandId, GatewaySn},
     ports::{Joined, ReplicaStore, StoreError},
     replica::{Handed, Member, News, ReplicaId, Roll, Shard},
+    time::Timestamp,
 };
 
-use crate::{mutation::Mutation, store::TrialStore};
+use crate::{disk::At, mutation::Mutation, store::TrialStore, world::World};
 
 /// What is durable of it.
 #[derive(Default)]
@@ -18,6 +19,8 @@ pub(crate) struct Replicas {
     roll: Roll,
     /// As which member each run of a server joined.
     runs: BTreeMap<u64, ReplicaId>,
+    /// Since when each is a member, in milliseconds of the trial.
+    joined_at: BTreeMap<ReplicaId, u64>,
     accepted_by: BTreeMap<CommandId, ReplicaId>,
     /// In the order of acceptance.
     handed: Vec<(Shard, Handed)>,
@@ -32,8 +35,8 @@ impl Replicas {
     /// Whether a run of a server that has joined does not hold a gateway.
     pub(crate) fn is_elsewhere(&self, life: u64, gateway: &GatewaySn) -> bool {
         let run = self.runs.get(&life);
-        let is_checked = self.mutation != Some(Mutation::ClaimsNotFenced);
-        is_checked && run.is_some_and(|id| self.roll.holders.get(&Shard::of(gateway)) != Some(id))
+        let is_asked = self.mutation != Some(Mutation::ClaimsNotFenced);
+        is_asked && run.is_some_and(|id| self.roll.holders.get(&Shard::of(gateway)) != Some(id))
     }
 
     /// Whether a command that is no emergency goes to the holder of its gateway: another server, or this one, where others
@@ -71,7 +74,22 @@ impl Replicas {
         self.roll.holders.retain(|_, holder| *holder != id);
     }
 
-    fn join(&mut self, life: u64, member: Member) -> Roll {
+    /// Since when a run of a server stands beside another; `None` where it is alone, or no member.
+    pub(crate) fn beside_since(&self, life: u64) -> Option<u64> {
+        let own = self.runs.get(&life).filter(|id| self.is_member(**id))?;
+        let others = self.roll.members.iter().map(|member| member.id).filter(|id| id != own);
+        let first = others.filter_map(|id| self.joined_at.get(&id)).min()?;
+        Some(*first.max(self.joined_at.get(own)?))
+    }
+
+    /// As it is read, with what the store's own clock shows where servers have clocks that may be apart from it.
+    fn roll(&self, world: &World) -> Roll {
+        let at = || Timestamp::from_millis(world.clock.wall());
+        Roll { at: (!world.plan.clocks_apart.is_empty()).then(at), ..self.roll.clone() }
+    }
+
+    fn join(&mut self, at: At, member: Member) {
+        let life = at.life;
         let before = self.roll.members.iter().find(|it| it.instance == member.instance);
         if let Some(before) = before.map(|before| before.id) {
             self.roll.members.retain(|it| it.id != before);
@@ -80,8 +98,8 @@ impl Replicas {
             }
         }
         self.runs.insert(life, member.id);
+        self.joined_at.insert(member.id, at.elapsed);
         self.roll.members.push(member);
-        self.roll.clone()
     }
 
     fn take(&mut self, id: ReplicaId, shards: &[Shard]) -> Vec<Shard> {
@@ -105,21 +123,27 @@ pub(crate) fn is_claim(entries: &[Entry]) -> bool {
 #[async_trait]
 impl ReplicaStore for TrialStore {
     async fn join(&self, member: Member) -> Result<Joined, StoreError> {
-        self.write(move |disk, at| Ok(Joined::Yes(disk.replicas.join(at.life, member)))).await
+        let world = self.world.clone();
+        self.write(move |disk, at| {
+            disk.replicas.join(at, member);
+            Ok(Joined::Yes(disk.replicas.roll(&world)))
+        })
+        .await
     }
 
     async fn beat(&self, id: ReplicaId, fit: bool) -> Result<Option<Roll>, StoreError> {
+        let world = self.world.clone();
         self.write(move |disk, _| {
             let replicas = &mut disk.replicas;
             let mine = replicas.roll.members.iter_mut().find(|member| member.id == id);
             let given = mine.map(|mine| (mine.beats, mine.fit) = (mine.beats + 1, fit));
-            Ok(given.map(|()| replicas.roll.clone()))
+            Ok(given.map(|()| replicas.roll(&world)))
         })
         .await
     }
 
     async fn roll(&self) -> Result<Roll, StoreError> {
-        self.read(|disk| Ok(disk.replicas.roll.clone())).await
+        self.read(|disk| Ok(disk.replicas.roll(&self.world))).await
     }
 
     async fn expel(&self, id: ReplicaId, beats: u64) -> Result<bool, StoreError> {

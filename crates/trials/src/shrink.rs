@@ -75,8 +75,8 @@ mod tests {
         assert_eq!(kind(one), "reads Succeeded/None");
         assert_eq!(kind(one), kind(same));
         assert_ne!(kind(one), kind(other));
-        let lost = "wish 3 was told of 0190a1b2-2222-7000-8000-000000000002, which is lost";
-        assert_eq!(kind(lost), "wish was told of");
+        let late = "wish 3 is late: at 12, and not by 7";
+        assert_eq!(kind(late), "wish is late: at");
         assert_eq!(kind("it panicked at crates/x.rs:7:9: no"), "it panicked at no");
     }
 

@@ -43,7 +43,7 @@ type Tell = Box<dyn FnOnce() + Send>;
 
 /// The store as one run of the server sees it.
 pub(crate) struct TrialStore {
-    world: Arc<World>,
+    pub(crate) world: Arc<World>,
     line: LifeLine,
     queue: mpsc::UnboundedSender<Write>,
 }
@@ -80,12 +80,20 @@ impl TrialStore {
             };
             Box::new(move || drop(tell.send(answer)))
         });
+        // In its place at once: writes of one task, of which it may have several under way, keep their order.
         drop(self.queue.send(write));
-        match told.await {
-            Ok(answer) => answer,
+        let Ok(answer) = told.await else {
             // The process is gone, and nothing of it goes on.
-            Err(_) => std::future::pending().await,
-        }
+            return std::future::pending().await;
+        };
+        self.give_way().await;
+        answer
+    }
+
+    /// Whether others go on first is the seed's; a process that died meanwhile does not go on.
+    async fn give_way(&self) {
+        self.world.give_way().await;
+        self.line.or_never().await;
     }
 
     /// Tells the caller before anything is durable.
@@ -110,11 +118,13 @@ impl TrialStore {
     ) -> Result<T, StoreError> {
         let pause = self.world.dice(|dice| dice.random_range(0..=1));
         tokio::time::sleep(Duration::from_millis(pause)).await;
-        self.line.or_never().await;
+        self.give_way().await;
         if self.world.reads_fail() || self.world.is_cut_off(self.line.server) {
             return Err(refused());
         }
-        look(&self.world.state().disk)
+        let answer = look(&self.world.state().disk);
+        self.give_way().await;
+        answer
     }
 }
 
@@ -149,6 +159,7 @@ async fn write_groups(
     mut waiting: mpsc::UnboundedReceiver<Write>,
 ) {
     while let Some(first) = waiting.recv().await {
+        world.give_way().await;
         let mut group = vec![first];
         while let Ok(next) = waiting.try_recv() {
             group.push(next);
@@ -170,10 +181,12 @@ async fn write_groups(
             let mut state = world.state();
             let write_all =
                 |disk: &mut Disk| group.into_iter().map(|write| write(disk, at, end)).collect();
-            match end {
+            let tells = match end {
                 End::Written | End::Lied => state.disk.as_one(write_all),
                 End::Refused => state.disk.while_upset(write_all),
-            }
+            };
+            state.check_written(at.elapsed);
+            tells
         };
         tokio::time::sleep(Duration::from_millis(tell)).await;
         if line.is_dead() {

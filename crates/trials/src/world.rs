@@ -8,14 +8,16 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::sync::Notify;
 use utmos_core::{
-    command::{Phase, Spec},
+    command::{FailureCode, Phase, Spec},
     device::{Device, DeviceKind, SubDevice},
     id::{CommandId, DeviceSn, GatewaySn, TenantId},
     method::Risk,
     ports::Ids,
+    replica::CLOCK_OFF_MAX_MS,
     signing::NonceUse,
-    time::Timestamp,
+    time::{Clock, Timestamp},
 };
 use utmos_dji::catalogue::Catalogue;
 use utmos_mqtt::Inbound;
@@ -24,7 +26,7 @@ use uuid::Uuid;
 use crate::{
     beside::Twin,
     caller::Spent,
-    clock::TrialClock,
+    clock::{MachineClock, TrialClock},
     disk::{Disk, Record},
     facts::Facts,
     journal::{Platter, id_of},
@@ -38,6 +40,8 @@ use crate::{
 const SLOW_LINE: u64 = 8;
 /// How long an emergency waits for its journal, in milliseconds.
 const JOURNAL_PATIENCE: u64 = 2_000;
+/// How often whoever meets the world lets all others that are ready go on before it, at most.
+const GIVES_WAY_MAX: u32 = 3;
 
 /// The tenant of every trial.
 pub(crate) fn tenant() -> TenantId {
@@ -146,6 +150,8 @@ pub(crate) struct State {
     pub(crate) facts: BTreeMap<CommandId, Facts>,
     pub(crate) asked: BTreeMap<usize, Asked>,
     pub(crate) violations: Vec<String>,
+    /// There is one, here or in the store.
+    pub(crate) went_wrong: Arc<Notify>,
     /// Every command that the platform wanted to accept.
     pub(crate) known: BTreeMap<CommandId, Known>,
     /// When something was wrong around the platform: what, from and to.
@@ -153,6 +159,8 @@ pub(crate) struct State {
     pub(crate) dice: StdRng,
     /// For what was not thrown for when plans were kept: what they throw for stays as it was.
     pub(crate) more_dice: StdRng,
+    /// Decides who of those that are ready goes on first, and nothing else.
+    turns: StdRng,
     trace: Vec<String>,
     /// Commands whose callers were told that the store could not say whether it holds them.
     pub(crate) unsaid: BTreeSet<CommandId>,
@@ -175,6 +183,8 @@ impl State {
         for (id, record) in &self.disk.records {
             let is_urgent = record.command.spec.risk == Risk::Emergency;
             let was_written = self.facts.get(id).is_some_and(|facts| !facts.written.is_empty());
+            let failure = record.command.life.phase.failure();
+            rare.preempted += usize::from(failure == Some(FailureCode::PreemptedByEmergency));
             rare.journalled += usize::from(record.by_journal && is_urgent);
             if self.unsaid.contains(id) {
                 rare.doubted += 1;
@@ -275,10 +285,12 @@ impl World {
             facts: BTreeMap::new(),
             asked: BTreeMap::new(),
             violations: Vec::new(),
+            went_wrong: Arc::default(),
             known: BTreeMap::new(),
             troubles: Vec::new(),
             dice,
             more_dice: StdRng::seed_from_u64(plan.seed ^ 0xd1ce),
+            turns: StdRng::seed_from_u64(plan.seed ^ 0x7a2e),
             trace: Vec::new(),
             unsaid: BTreeSet::new(),
             copies: BTreeSet::new(),
@@ -295,6 +307,15 @@ impl World {
 
     pub(crate) fn dice<T>(&self, throw: impl FnOnce(&mut StdRng) -> T) -> T {
         throw(&mut self.state().dice)
+    }
+
+    /// Lets all others that are ready go on first, as often as the seed says. The runtime lets tasks go on in the order in which
+    /// they became ready, which no machine promises.
+    pub(crate) async fn give_way(&self) {
+        let times = self.state().turns.random_range(0..=GIVES_WAY_MAX);
+        for _ in 0..times {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Writes down what happened, for whoever looks at a trial that failed.
@@ -345,6 +366,35 @@ impl World {
         let number = number_of(key)?;
         let What::Command(wish) = &self.plan.happenings.get(number)?.what else { return None };
         Some((number, wish))
+    }
+
+    /// By how many milliseconds the wall clock of a server is ahead of the store's.
+    pub(crate) fn ahead(&self, server: u8) -> i64 {
+        self.plan.clocks_apart.get(usize::from(server)).copied().unwrap_or(0)
+    }
+
+    /// Whether the clock of a server is so wrong that it must not do its work beside others.
+    pub(crate) fn is_clock_off(&self, server: u8) -> bool {
+        self.ahead(server).abs() > CLOCK_OFF_MAX_MS
+    }
+
+    /// By how much two servers whose clocks are right enough differ at most.
+    pub(crate) fn clocks_differ_by(&self) -> u64 {
+        let right = || (0..self.plan.servers).filter(|server| !self.is_clock_off(*server));
+        let ahead = |server| self.ahead(server);
+        let (first, last) = (right().map(ahead).min(), right().map(ahead).max());
+        last.zip(first).map_or(0, |(last, first)| last.abs_diff(first))
+    }
+
+    /// Whether no deadline of one server means anything to another between the two: they tell them each other by clocks on the wall,
+    /// and somebody has set these.
+    pub(crate) fn are_deadlines_lost(&self, from: u64, to: u64) -> bool {
+        !self.plan.clocks_apart.is_empty() && self.clock.is_set_between(from, to)
+    }
+
+    pub(crate) fn clock_of(&self, server: u8) -> Arc<dyn Clock> {
+        let machine = if self.plan.clocks_apart.is_empty() { 0 } else { server + 1 };
+        Arc::new(MachineClock { trial: self.clock.clone(), machine, ahead: self.ahead(server) })
     }
 
     /// Whether emergencies have somewhere to go while the store is unwell.

@@ -20,7 +20,7 @@ use utmos_core::{
 };
 use uuid::Uuid;
 
-use crate::{facts::Claim, mutation::Mutation, world::World};
+use crate::{mutation::Mutation, world::World};
 
 tokio::task_local! {
     static SETTLING: ();
@@ -57,18 +57,6 @@ impl Wanted {
 }
 
 impl World {
-    fn note_decided(&self, advance: &Advance) {
-        let now = self.clock.elapsed();
-        let mut state = self.state();
-        let facts = state.facts(advance.id);
-        for claim in Claim::all_of(&advance.life) {
-            facts.claims.entry(claim).or_insert(now);
-        }
-        if advance.life.phase.has_ended() {
-            facts.end_wanted.get_or_insert(now);
-        }
-    }
-
     /// Whether another command of this key is known already.
     fn is_asked_again(&self, spec: &Spec) -> bool {
         self.state().known.values().any(|known| {

@@ -43,6 +43,7 @@ fn plan(seed: u64, servers: u8, cut: &[u8], at: u64, timeout: u8) -> Plan {
         every_journal: false,
         weather: Weather::Clear,
         commands_stray: false,
+        clocks_apart: Vec::new(),
         happenings: cuts.chain(wishes).collect(),
     }
 }
@@ -102,7 +103,8 @@ fn an_emergency_asked_of_a_server_that_is_cut_off_leaves_through_another() {
     }
 }
 
-/// Every command that reached its dock ended as its dock said. Answers how many there were.
+/// Every command that reached its dock ended as its dock said, unless its connection broke just then: what it says meanwhile is lost.
+/// Answers how many there were.
 fn all_are_known(plan: &Plan) -> usize {
     let report = run(plan, None, &Arc::new(Catalogue::embedded().unwrap()));
     assert!(report.violations.is_empty(), "seed {}: {:#?}", plan.seed, report.violations);
@@ -113,7 +115,9 @@ fn all_are_known(plan: &Plan) -> usize {
     };
     let ended = report.trace.iter().filter(is_end).count();
     let reached = report.trace.iter().filter(|line| line.contains(" reaches DOCK")).count();
-    assert_eq!(ended, reached, "seed {}: {:#?}", plan.seed, report.trace);
+    let cut = report.trace.iter().filter(|line| line.ends_with(" is cut")).count();
+    let known = reached.saturating_sub(cut)..=reached;
+    assert!(known.contains(&ended), "seed {}: {:#?}", plan.seed, report.trace);
     ended
 }
 

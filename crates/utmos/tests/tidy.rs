@@ -105,6 +105,37 @@ fn files_have_one_subject() {
     assert!(too_long.is_empty(), "longer than {LINES_MAX} lines: {too_long:#?}");
 }
 
+/// What runs in a trial takes its chances from the trial's seed alone: `select!` would throw its own, and no seed would run
+/// again as it ran.
+#[test]
+fn nothing_that_a_seed_runs_throws_dice_of_its_own() {
+    let mut unbiased = Vec::new();
+    let mut selects = 0;
+    let ran = ["core", "store", "server", "trials"];
+    let mut folders: Vec<_> =
+        ran.iter().map(|name| root().join("crates").join(name).join("src")).collect();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            for (at, _) in text.match_indices("select! {") {
+                selects += 1;
+                let body = text.get(at..).unwrap().split_once('{').unwrap().1;
+                if !body.trim_start().starts_with("biased;") {
+                    let line = text.get(..at).unwrap().lines().count();
+                    unbiased.push(format!("{}:{line}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(selects > 40, "{selects} are found: how they are looked for is wrong");
+    assert!(unbiased.is_empty(), "say `biased;` and put first what must be: {unbiased:#?}");
+}
+
 #[test]
 fn everything_linked_has_a_licence_we_may_ship() {
     let version = Command::new("rustc").arg("-vV").output().unwrap();

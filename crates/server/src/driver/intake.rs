@@ -267,8 +267,8 @@ impl Inner {
         draft: Draft,
         nonce: Option<NonceUse>,
     ) -> Result<Submitted, SubmitError> {
-        let urgent = draft.risk == Risk::Emergency;
-        let key = LaneKey { gateway: draft.gateway.clone(), urgent };
+        let key = LaneKey::of(&draft.gateway, draft.risk);
+        let urgent = key.urgent;
         let waiting = self.lock().lanes.get(&key).map_or(0, super::lane::Lane::waiting);
         let spec = Arc::new(self.to_spec(caller, draft));
         if !urgent && waiting >= self.limits.waiting_per_gateway_max {

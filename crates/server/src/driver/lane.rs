@@ -16,6 +16,7 @@ use utmos_core::{
     id::{CommandId, GatewaySn},
     life::{Effect, Folded, Input, decide_all},
     method::{Channel, CompletesBy, Risk},
+    planted::{self, Fault},
     ports::{Advance, Advanced, StoreError},
     reply::Progress,
     time::Deadline,
@@ -305,9 +306,8 @@ impl Lane {
     pub(super) fn withdraw(&self, concerns: impl Fn(&Spec) -> bool) -> Vec<CommandId> {
         let may_leave = |kept: &&Kept| {
             let (spec, phase) = (&kept.command.spec, kept.command.life.phase);
-            matches!(phase, Phase::Waiting | Phase::Sending)
-                && spec.risk == Risk::Motion
-                && concerns(spec)
+            let waits = phase == Phase::Waiting && !planted::is_planted(Fault::WaitingNotPreempted);
+            (waits || phase == Phase::Sending) && spec.risk == Risk::Motion && concerns(spec)
         };
         self.commands
             .values()

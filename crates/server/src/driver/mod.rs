@@ -37,6 +37,8 @@ use utmos_core::{
     command::Command,
     id::{CommandId, DeviceSn, GatewaySn, TenantId},
     life::{Input, Moment, Presence},
+    method::Risk,
+    planted::{self, Fault},
     ports::{Ids, Store, StoreError},
     reply::Progress,
     time::{Clock, Mono, Now},
@@ -174,6 +176,15 @@ struct Inner {
 struct LaneKey {
     gateway: GatewaySn,
     urgent: bool,
+}
+
+impl LaneKey {
+    /// Where a command goes that is accepted now, or found on record: emergencies wait behind nothing else.
+    fn of(gateway: &GatewaySn, risk: Risk) -> Self {
+        let urgent =
+            risk == Risk::Emergency && !planted::is_planted(Fault::EmergencyInOrdinaryLane);
+        Self { gateway: gateway.clone(), urgent }
+    }
 }
 
 struct State {
@@ -648,12 +659,12 @@ impl Inner {
             }
             return;
         }
-        let key = LaneKey {
-            gateway: command.spec.gateway.clone(),
-            urgent: command.spec.risk == utmos_core::method::Risk::Emergency,
-        };
+        let key = LaneKey::of(&command.spec.gateway, command.spec.risk);
         state.order += 1;
-        let order = order.unwrap_or(state.order);
+        let order = match order.unwrap_or(state.order) {
+            order if planted::is_planted(Fault::LastInFirstOut) => u64::MAX - order,
+            order => order,
+        };
         let due = command.life.due.map(|due| due.mono);
         let lane = state.lanes.entry(key.clone()).or_default();
         lane.keep(command, order);

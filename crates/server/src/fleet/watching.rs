@@ -171,6 +171,7 @@ impl Fleet {
                 return;
             }
             tokio::select! {
+                biased;
                 () = notified => {}
                 () = tokio::time::sleep(left) => {}
             }

@@ -285,8 +285,10 @@ impl Membership {
     pub async fn beat(self: Arc<Self>) {
         while self.lock().leaving != Leaving::Done {
             tokio::select! {
-                () = tokio::time::sleep(BEAT_WAIT) => {}
+                biased;
+                // First, so that the round that follows answers it too, and no other follows for it.
                 () = self.beat.notified() => {}
+                () = tokio::time::sleep(BEAT_WAIT) => {}
             }
             self.round().await;
         }
@@ -498,9 +500,10 @@ impl Membership {
     async fn look_after(&self) {
         loop {
             tokio::select! {
-                () = tokio::time::sleep(LOOK_WAIT) => {}
+                biased;
                 () = self.care.notified() => {}
                 () = self.parts.holdings.is_handed() => {}
+                () = tokio::time::sleep(LOOK_WAIT) => {}
             }
             if self.parts.holdings.is_cut_off() && self.parts.driver.has_emergencies_waiting() {
                 // Others must know first that this server cannot send.
@@ -626,6 +629,8 @@ impl Membership {
                 }
                 _ => {
                     tokio::select! {
+                        biased;
+                        // Who is gone just now has all the looks, and none of those of before.
                         () = self.gone.notified() => looks = ANSWER_LOOKS,
                         () = tokio::time::sleep(OWN_CHANCE) => looks -= 1,
                     }

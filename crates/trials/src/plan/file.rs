@@ -115,6 +115,16 @@ impl Plan {
             let problem = "must be 1 where the broker is embedded: each server has its own";
             return Err(bad("servers", problem.to_owned()));
         }
+        let clocks = self.clocks_apart.len();
+        if clocks > 0 && (self.servers == 1 || clocks != usize::from(self.servers)) {
+            let problem =
+                "must name the clock of each server, where there are several, or be left out";
+            return Err(bad("clocks_apart", problem.to_owned()));
+        }
+        for (number, ahead) in self.clocks_apart.iter().enumerate() {
+            let field = format!("clocks_apart[{number}]");
+            within(field, ahead.unsigned_abs(), &(0..=JUMP_MS_MAX))?;
+        }
         if HAPPENINGS_MAX < self.happenings.len() {
             return Err(bad("happenings", format!("must be at most {HAPPENINGS_MAX}")));
         }
@@ -266,6 +276,10 @@ mod tests {
             (
                 plan("1", jump).replace("\"clear\"", "\"clear\",\"commands_stray\":true"),
                 "commands_stray: must be false where the broker is embedded: ",
+            ),
+            (
+                plan("1", jump).replace("\"clear\"", "\"clear\",\"clocks_apart\":[5]"),
+                "clocks_apart: must name the clock of each server, where there are several, ",
             ),
             (
                 plan("1", jump).replace("\"at\":5", "\n\"at\":3600001"),

@@ -51,8 +51,10 @@ impl Membership {
         let mut watched_at = tokio::time::Instant::now();
         loop {
             tokio::select! {
-                () = tokio::time::sleep(WATCH_WAIT) => {}
+                biased;
+                // However much comes, what is not told is looked at in its time too: that is asked below.
                 () = self.changed.notified() => {}
+                () = tokio::time::sleep(WATCH_WAIT) => {}
             }
             let (Told { changed, ended }, is_told_off) = {
                 let mut state = self.lock();
