@@ -313,7 +313,7 @@ async fn what_another_server_ended_is_shown_as_it_stands_by_whoever_looks_after_
     );
     unwell.damage(false);
 
-    let mut waiting = first.watch(ids[0]);
+    let mut waiting = first.watch(ids[0], WaitsFor::AnyChange);
     end_elsewhere(&*store, ids[0]).await;
     first.look_again(Look::Told { changed: &[], ended: &ids[..1] }).await.unwrap();
     assert_eq!(shown(&first, &*store, ids[0]).await, succeeded);
