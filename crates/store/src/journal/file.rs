@@ -110,6 +110,12 @@ impl JournalFile {
         Ok((journal, records))
     }
 
+    /// Where the next line begins.
+    #[cfg(test)]
+    pub(super) fn end(&self) -> usize {
+        self.end
+    }
+
     /// Whether nothing stands in it.
     pub(super) fn is_empty(&self) -> bool {
         self.end == 0 && !self.has_aside
@@ -159,11 +165,21 @@ impl JournalFile {
 
     /// Appends a record, on the disk when this returns.
     pub(super) fn append(&mut self, record: &Record) -> Result<(), JournalError> {
-        let line = self.line(record)?;
-        let end = self.end + line.len();
+        let mut line = self.line(record)?;
+        let mut end = self.end + line.len();
         let space = self.medium.space();
-        let reserved = if record.is_talk() { space / RESERVED_PART } else { 0 };
-        if end > space - reserved {
+        let for_talk = space - space / RESERVED_PART;
+        if end > for_talk {
+            if record.is_talk() {
+                return Err(JournalError::Full);
+            }
+            // What was said while nothing could be written comes as one, with what changed meanwhile.
+            if let Some(less) = record.without_talk() {
+                line = self.line(&less)?;
+                end = self.end + line.len();
+            }
+        }
+        if end > space {
             return Err(JournalError::Full);
         }
         let written = self.write_at_end(line.into_bytes());

@@ -93,11 +93,16 @@ impl Record {
             Self::Advance { advance } => advance,
             Self::Nonce { .. } => return true,
         };
-        let is_talk = |entry: &Entry| {
-            let is_said = matches!(entry.proof, Proof::Reply { .. } | Proof::Progress { .. });
-            is_said && entry.from == entry.to
-        };
         !advance.entries.is_empty() && advance.entries.iter().all(is_talk)
+    }
+
+    /// The same without what a device said beside; `None` where there is nothing of that in it.
+    pub(super) fn without_talk(&self) -> Option<Self> {
+        let Self::Advance { advance } = self else { return None };
+        let entries: Vec<Entry> =
+            advance.entries.iter().filter(|entry| !is_talk(entry)).cloned().collect();
+        (entries.len() < advance.entries.len())
+            .then(|| Self::Advance { advance: Advance { entries, ..advance.clone() } })
     }
 
     fn version(&self) -> Option<StatusVersion> {
@@ -107,6 +112,12 @@ impl Record {
             Self::Nonce { .. } => None,
         }
     }
+}
+
+/// Whether an entry tells only what a device said, and no state changed by it.
+fn is_talk(entry: &Entry) -> bool {
+    let is_said = matches!(entry.proof, Proof::Reply { .. } | Proof::Progress { .. });
+    is_said && entry.from == entry.to
 }
 
 fn kept(entries: Vec<Entry>) -> Result<Vec<Entry>, StoreError> {

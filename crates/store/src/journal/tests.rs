@@ -641,4 +641,12 @@ fn half_of_the_journal_is_kept_for_emergencies_and_what_becomes_of_them() {
     claim.entries.clear();
     file.append(&Record::Advance { advance: claim }).unwrap();
     assert!(matches!(file.append(&talk), Err(JournalError::Full)));
+    // What was said while nothing could be written, and a change with it: the change is kept.
+    let Record::Advance { advance: talk } = talk else { unreachable!() };
+    let mut mixed = ended(&command);
+    (0..40).for_each(|_| mixed.entries.extend(talk.entries.clone()));
+    let before = file.end();
+    file.append(&Record::Advance { advance: mixed }).unwrap();
+    assert!(file.end() - before < 8_000, "{}", file.end() - before);
+    file.append(&Record::Accept { nonce: None, new: new(emergency(2, "third")) }).unwrap();
 }
