@@ -167,7 +167,9 @@ impl JournalledStore {
             Ok(None) => true,
             Err(_) => false,
         };
-        let foreseeing = tokio::time::timeout(patience - key_wait, self.inner.foresee(new.clone()));
+        // One that waited for its turn has the time of a read all the same: another server may have taken a copy.
+        let read_wait = patience.saturating_sub(key_wait).max(KEY_READ_WAIT);
+        let foreseeing = tokio::time::timeout(read_wait, self.inner.foresee(new.clone()));
         let mut foreseeing = std::pin::pin!(async { well(foreseeing.await) });
         if is_refused {
             return (None, foreseeing.await);

@@ -27,7 +27,11 @@ impl Inner {
         match self.store.command(work.id).await {
             Ok(Some(fresh)) => match self.is_own(&work, &fresh).await {
                 // The store had written it and said that it had not.
-                Ok(true) => self.adopt(key, work),
+                Ok(true) => {
+                    let mut work = work;
+                    work.folded.life = self.in_this_boot(fresh).life;
+                    self.adopt(key, work);
+                }
                 Ok(false) => match self.without_foreign_claim(key, work).await {
                     Ok(work) => {
                         let waits = fresh.life.phase == Phase::Waiting;
@@ -55,18 +59,27 @@ impl Inner {
         undone.push(work);
     }
 
-    /// Whether what overtook a change is that change. Another server may have decided the very same at the same moment, so
-    /// that only its name on the timeline tells whose claim it is; and only who has claimed may send.
+    /// Whether what overtook a change is that change. It may have been decided again since, at a later time, and another server
+    /// may have decided the like: a claim is told by whose it is, which the timeline says, and only who has claimed may send.
+    /// No claim of this server's that it knows of is tried again, so what it finds here has not been published.
     async fn is_own(&self, work: &Work, fresh: &Command) -> Result<bool, StoreError> {
-        if fresh.life != work.advance.life {
-            return Ok(false);
-        }
+        let (found, tried) = (&fresh.life, &work.advance.life);
         match work.folded.effect {
-            Some(Effect::Publish) => {
+            Some(Effect::Publish)
+                if (found.version, found.phase) == (tried.version, tried.phase) =>
+            {
                 let timeline = self.store.timeline(work.id).await?;
-                Ok(work.advance.entries.iter().all(|entry| timeline.contains(entry)))
+                let mut claims = timeline.iter().rev().filter_map(|entry| {
+                    if let Proof::SendingClaimed { replica } = &entry.proof {
+                        Some(replica)
+                    } else {
+                        None
+                    }
+                });
+                Ok(claims.next() == Some(&self.replica))
             }
-            None => Ok(true),
+            Some(Effect::Publish) => Ok(false),
+            None => Ok(found == tried),
         }
     }
 
