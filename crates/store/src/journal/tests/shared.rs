@@ -129,3 +129,24 @@ async fn a_final_state_of_another_server_stays_whatever_the_journal_has() {
     let listed = site.store.commands_of(command.spec.tenant, all, None, 10).await.unwrap();
     assert_eq!(listed.len(), 1);
 }
+
+/// Found by a trial: the second copy had waited for the first as long as one waits for the store, and had no time left to read
+/// the key that another server had used.
+#[tokio::test]
+async fn a_copy_that_waited_for_its_turn_reads_the_key_that_another_server_used() {
+    let site = site();
+    let goes = emergency(0, "k");
+    assert_eq!(site.bare.accept(None, new(goes.clone())).await.unwrap(), Accepted::New);
+    site.scripted.is(Mood::Stuck);
+    let ask = |millis| {
+        let copy = Spec { id: emergency(millis, "copy").id, ..emergency(millis, "k") };
+        site.store.accept(None, new(copy))
+    };
+    let (first, second) = tokio::join!(ask(1), ask(2));
+    for answer in [first.unwrap(), second.unwrap()] {
+        assert!(
+            matches!(answer, Accepted::Replayed { id, .. } if id == goes.id),
+            "one more goes: {answer:?}"
+        );
+    }
+}
