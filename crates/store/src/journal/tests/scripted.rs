@@ -18,6 +18,9 @@ use utmos_core::{
 
 use super::*;
 
+/// Of a read while writes are stuck; well below what a key is waited for.
+const READ_TIME: Duration = Duration::from_millis(5);
+
 /// What becomes of writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mood {
@@ -193,6 +196,10 @@ impl CommandStore for Scripted {
 
     async fn foresee(&self, new: NewCommand) -> Result<Accepted, StoreError> {
         self.foreseen.fetch_add(1, Ordering::SeqCst);
+        if self.mood() == Mood::Stuck {
+            // A read takes its time as well then.
+            tokio::time::sleep(READ_TIME).await;
+        }
         self.inner.foresee(new).await
     }
 
