@@ -101,12 +101,12 @@ pub struct BrokerConfig {
 }
 
 impl BrokerConfig {
-    /// Makes a configuration with the usual limits: 10,000 clients, packets of 2 MiB.
+    /// Makes a configuration with the usual limits: 10,000 clients, packets of 1 MiB with their heads.
     pub fn new(listen: SocketAddr) -> Self {
         Self {
             listen,
             clients_max: 10_000,
-            packet_bytes_max: 2 * 1024 * 1024,
+            packet_bytes_max: (1024 + 64) * 1024,
             unconfirmed_max: 256,
             tls: None,
         }

@@ -7,6 +7,7 @@ use utmos_core::{
     command::{Command, Phase},
     evidence::Proof,
     life::{Effect, Input},
+    method::Risk,
     ports::StoreError,
 };
 
@@ -61,7 +62,8 @@ impl Inner {
 
     /// Whether what overtook a change is that change. It may have been decided again since, at a later time, and another server
     /// may have decided the like: a claim is told by whose it is, which the timeline says, and only who has claimed may send.
-    /// No claim of this server's that it knows of is tried again, so what it finds here has not been published.
+    /// No claim of this server's that it knows of is tried again, so what it finds here has not been published. A movement is
+    /// not gone on with where an emergency was accepted since: the claim did not meet it, and this would go past it.
     async fn is_own(&self, work: &Work, fresh: &Command) -> Result<bool, StoreError> {
         let (found, tried) = (&fresh.life, &work.advance.life);
         match work.folded.effect {
@@ -76,7 +78,11 @@ impl Inner {
                         None
                     }
                 });
-                Ok(claims.next() == Some(&self.replica))
+                if claims.next() != Some(&self.replica) {
+                    return Ok(false);
+                }
+                let spec = &fresh.spec;
+                Ok(spec.risk != Risk::Motion || self.store.emergency_after(spec).await?.is_none())
             }
             Some(Effect::Publish) => Ok(false),
             None => Ok(found == tried),

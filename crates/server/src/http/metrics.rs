@@ -152,6 +152,7 @@ fn render(app: &App) -> String {
         ("device_requests_recording", "Requests whose record is being written", requests_recording),
         ("devices_online", "Devices that count as there", app.fleet.online()),
         ("uplink_waiting", "Messages of devices that wait to be taken in", app.inbound.depth()),
+        ("uplink_answering", "Answers to devices on their way", app.link.answering()),
         (
             "uplink_chores",
             "What devices said and that waits for the store",

@@ -14,8 +14,7 @@ use crate::shares::Room;
 /// Messages in hand in all, and their bytes; tenants share both.
 pub(super) const MESSAGES_MAX: usize = 8_192;
 const BYTES_MAX: usize = 128 * 1024 * 1024;
-/// Messages of one gateway, and their bytes.
-pub(super) const PER_GATEWAY_MAX: usize = 64;
+/// Bytes of the messages of one gateway.
 pub(super) const BYTES_PER_GATEWAY_MAX: usize = 2 * 1024 * 1024;
 
 /// Whose message it is. `None` stands for those nobody knows.
@@ -37,6 +36,8 @@ struct InHand {
 /// What is in hand. Pure.
 #[derive(Debug)]
 struct Shares {
+    /// Messages of one gateway.
+    per_gateway: usize,
     gateways: BTreeMap<Option<GatewaySn>, InHand>,
     messages: Room<Option<TenantId>>,
     bytes: Room<Option<TenantId>>,
@@ -49,7 +50,7 @@ impl Shares {
         let tenants = tenants + 1;
         let in_hand = self.gateways.get(&gateway.cloned()).copied().unwrap_or_default();
         // Of a gateway, one message alone always finds room, however large.
-        let is_full = in_hand.messages >= PER_GATEWAY_MAX
+        let is_full = in_hand.messages >= self.per_gateway
             || (in_hand.messages > 0 && in_hand.bytes + bytes > BYTES_PER_GATEWAY_MAX);
         if is_full || !self.messages.take(tenant, 1, tenants) {
             return false;
@@ -79,17 +80,22 @@ impl Shares {
 #[derive(Debug)]
 pub(super) struct Allotments(Arc<Mutex<Shares>>);
 
-impl Default for Allotments {
-    fn default() -> Self {
+impl Allotments {
+    /// Room of which one gateway may take so many messages.
+    pub(super) fn new(per_gateway: usize) -> Self {
         Self(Arc::new(Mutex::new(Shares {
+            per_gateway,
             gateways: BTreeMap::new(),
             messages: Room::new(MESSAGES_MAX),
             bytes: Room::new(BYTES_MAX),
         })))
     }
-}
 
-impl Allotments {
+    /// Messages in hand.
+    pub(super) fn taken(&self) -> usize {
+        lock(&self.0).messages.taken()
+    }
+
     /// Takes room for a message of somebody's that has so many bytes, if there is some.
     pub(super) fn take(&self, whose: Whose<'_>, bytes: usize) -> Option<Allotment> {
         let Whose { tenant, gateway, .. } = whose;

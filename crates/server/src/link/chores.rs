@@ -7,6 +7,9 @@ use tokio::sync::mpsc;
 
 use super::allotments::{Allotments, MESSAGES_MAX, Whose};
 
+/// Chores of one gateway that may wait.
+const PER_GATEWAY_MAX: usize = 64;
+
 type Chore = BoxFuture<'static, ()>;
 
 /// The chores that wait.
@@ -24,7 +27,7 @@ impl Chores {
                 chore.await;
             }
         });
-        Self { queue, allotments: Allotments::default() }
+        Self { queue, allotments: Allotments::new(PER_GATEWAY_MAX) }
     }
 
     /// Leaves something to be done in its turn that holds so many bytes of somebody's message. Answers whether there was
@@ -61,10 +64,7 @@ mod tests {
 
     use utmos_core::id::{GatewaySn, TenantId};
 
-    use super::{
-        super::allotments::{BYTES_PER_GATEWAY_MAX, PER_GATEWAY_MAX},
-        *,
-    };
+    use super::{super::allotments::BYTES_PER_GATEWAY_MAX, *};
 
     fn of(tenant: u128, gateway: &GatewaySn) -> Whose<'_> {
         let tenant = Some(TenantId::new(Uuid::from_u128(tenant)));

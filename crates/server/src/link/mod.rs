@@ -59,6 +59,9 @@ pub use self::listener::{Listener, Said};
 /// Answers to devices are worth nothing later than this.
 pub(crate) const ANSWER_EXPIRY: Duration = Duration::from_secs(30);
 
+/// Answers of one gateway that may be on their way. After an absence it says much at once, and answers go out one by one.
+const ANSWERING_PER_GATEWAY_MAX: usize = 512;
+
 /// DJI's `mode_code` of an aircraft on its way down or home: return home, landing, forced landing, landing on three
 /// propellers.
 const HOMING_MODES: [i64; 4] = [9, 10, 11, 12];
@@ -139,7 +142,7 @@ impl Link {
     pub fn new(parts: LinkParts) -> Arc<Self> {
         let evidence = Evidence::new(parts.clock.clone(), parts.ids.clone());
         let (tasks, chores) = (TaskTracker::new(), Chores::start());
-        let (figures, answering) = (Figures::default(), Allotments::default());
+        let (figures, answering) = (Figures::default(), Allotments::new(ANSWERING_PER_GATEWAY_MAX));
         let strangers = Mutex::default();
         Arc::new(Self { parts, evidence, figures, tasks, chores, answering, strangers })
     }
@@ -157,6 +160,12 @@ impl Link {
             Self::count(&self.figures.dropped);
         }
         is_taken
+    }
+
+    /// How many answers to devices are on their way.
+    #[must_use]
+    pub fn answering(&self) -> usize {
+        self.answering.taken()
     }
 
     fn whose<'a>(&self, tenant: Option<TenantId>, gateway: Option<&'a GatewaySn>) -> Whose<'a> {

@@ -41,7 +41,7 @@ pub(super) struct Intake {
     pub(super) doors: Doors,
     under_way: BTreeMap<RepeatKey, UnderWay>,
     remembered: Remembered,
-    topologies: Topologies,
+    pub(super) topologies: Topologies,
 }
 
 /// Why nobody knows whether a request came before.
@@ -163,8 +163,8 @@ impl Inner {
         }
         drop(intake);
         let Some(recording) = self.may_record(said.tenant, &topology.gateway) else {
-            count(&self.figures.unrecorded);
-            return;
+            self.intake().topologies.forget(&topology.gateway);
+            return count(&self.figures.unrecorded);
         };
         let rule = Rule::default_for(true);
         let asked = self.to_asked(said.tenant, &request, said.at, rule);
@@ -177,7 +177,7 @@ impl Inner {
             at: said.at.wall,
         };
         let record = Arc::new(DeviceRequest::answered(asked, reply));
-        let desk = self.clone();
+        let (desk, gateway) = (self.clone(), topology.gateway.clone());
         self.tasks.spawn(async move {
             let kept = desk.parts.store.keep_request(record).await;
             drop(recording);
@@ -185,6 +185,8 @@ impl Inner {
                 Ok(RequestKept::New) => count(&desk.figures.automatic),
                 Ok(RequestKept::Repeats(_)) => count(&desk.figures.repeated),
                 Err(error) => {
+                    // The next copy is tried.
+                    desk.intake().topologies.forget(&gateway);
                     count(&desk.figures.unrecorded);
                     tracing::warn!(%error, "could not keep a topology update on record");
                 }

@@ -141,6 +141,10 @@ impl Listener for Desk {
     fn said(&self, said: &Said<'_>) {
         // Whoever holds the gateway answers it.
         if !said.is_ours {
+            if let Uplink::Topology(topology) = said.uplink {
+                // Another server puts on record what comes last from it.
+                self.inner.intake().topologies.forget(&topology.gateway);
+            }
             return;
         }
         if let Uplink::Request(request) = said.uplink {

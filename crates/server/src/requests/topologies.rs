@@ -31,6 +31,11 @@ impl Topologies {
         self.0.insert(gateway.clone(), key);
         true
     }
+
+    /// What a gateway told last is not known any more, or not on record.
+    pub(super) fn forget(&mut self, gateway: &GatewaySn) {
+        self.0.remove(gateway);
+    }
 }
 
 #[cfg(test)]
@@ -49,6 +54,8 @@ mod tests {
         let told = [(&one, None), (&one, key(1)), (&one, key(1)), (&two, key(1))];
         let news = told.map(|(gateway, key)| topologies.is_news(gateway, key));
         assert_eq!(news, [true, true, false, false]);
+        topologies.forget(&one);
+        assert!(topologies.is_news(&one, key(1)) && !topologies.is_news(&two, key(1)));
         for number in 0..2 * GATEWAYS_MAX {
             assert!(topologies.is_news(&GatewaySn::parse(&format!("N{number}")).unwrap(), key(1)));
         }

@@ -108,14 +108,14 @@ impl JournalledStore {
         };
         for some in nonces.chunks(SETTLED_AT_ONCE) {
             let spending = some.iter().map(|nonce| self.spend(*nonce));
-            let spent: Result<(), StoreError> = join_all(spending).await.into_iter().collect();
-            match spent {
-                Ok(()) => {}
-                Err(StoreError::Damaged(why)) => {
-                    tracing::error!(why, "the nonce of an emergency cannot be put on record");
-                    return Ok(());
+            for spent in join_all(spending).await {
+                match spent {
+                    Ok(()) => {}
+                    Err(StoreError::Damaged(why)) => {
+                        tracing::error!(why, "the nonce of an emergency cannot be put on record");
+                    }
+                    Err(unwell @ StoreError::Unavailable(_)) => return Err(unwell),
                 }
-                Err(unwell @ StoreError::Unavailable(_)) => return Err(unwell),
             }
         }
         Ok(())

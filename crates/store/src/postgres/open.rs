@@ -51,13 +51,17 @@ const REFUSE_IF_CLOSED: &str = "
     END $$";
 
 /// Finds out whether there is space for some rows: what fits into pages that are there says nothing of that. In a table of its
-/// own, undone.
+/// own, undone, on the disk of the others. Where the user may make none it is not tried.
 pub(super) const TRY_SPACE: &str = "
     BEGIN;
-    CREATE TEMPORARY TABLE utmos_try (bytes bytea) ON COMMIT DROP;
-    ALTER TABLE utmos_try ALTER bytes SET STORAGE EXTERNAL;
-    INSERT INTO utmos_try
-        SELECT convert_to(repeat(md5(n::text), 250), 'UTF8') FROM generate_series(1, 16) AS n;
+    SET LOCAL temp_tablespaces = '';
+    DO $$ BEGIN
+        CREATE TEMPORARY TABLE utmos_try (bytes bytea) ON COMMIT DROP;
+        ALTER TABLE utmos_try ALTER bytes SET STORAGE EXTERNAL;
+        INSERT INTO utmos_try
+            SELECT convert_to(repeat(md5(n::text), 250), 'UTF8') FROM generate_series(1, 16) AS n;
+    EXCEPTION WHEN insufficient_privilege THEN NULL;
+    END $$;
     ROLLBACK";
 
 /// What a running server is told of a database that is closed to servers.

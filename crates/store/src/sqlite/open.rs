@@ -1,7 +1,8 @@
 //! Opening the database: the file, its settings, its schema, and whether it is ours at all.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -166,7 +167,9 @@ pub(super) fn prepare(path: &Path, sealer: &Sealer) -> Result<Connection, OpenEr
 /// When it is so, or its folder cannot be read.
 pub fn check_not_lost(database: &Path, others: &[&Path]) -> Result<(), OpenError> {
     let own = [wal::path_of(database), quick::path_of(database)];
-    let traces = own.iter().map(PathBuf::as_path).chain(others.iter().copied());
+    // A journal is there with other stores as well, and is full of zeros from the first start on.
+    let others = others.iter().filter(|other| !is_blank(other));
+    let traces = own.iter().map(PathBuf::as_path).chain(others.copied());
     // These first: another process may be making all of it just now, the database before them.
     for trace in traces {
         if length(trace)?.unwrap_or(0) == 0 {
@@ -180,6 +183,20 @@ pub fn check_not_lost(database: &Path, others: &[&Path]) -> Result<(), OpenError
         return Err(OpenError::Lost { path: database.to_owned(), how, trace: trace.to_owned() });
     }
     Ok(())
+}
+
+/// Whether there is nothing but zeros in a file. One that cannot be read may hold anything.
+fn is_blank(path: &Path) -> bool {
+    let Ok(mut file) = fs::File::open(path) else { return !path.exists() };
+    let mut some = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut some) {
+            Ok(0) => return true,
+            Ok(count) if some.iter().take(count).all(|byte| *byte == 0) => {}
+            Ok(_) => return false,
+            Err(err) => return err.kind() == io::ErrorKind::IsADirectory,
+        }
+    }
 }
 
 /// How long a file is; `None` where there is none. What is no file counts as an empty one.

@@ -289,7 +289,9 @@ async fn docks_that_flood_or_do_not_read_hold_up_no_other() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dock_that_asks_and_confirms_nothing_has_few_answers_under_way() {
-    const ASKED: u64 = 5_000;
+    const ASKED: u64 = 10_000;
+    /// Answers of one gateway under way, and of the simulated dock beside.
+    const MOST: u64 = 512 + 10;
     let world = World::new(&[], &["DOCK-1"]).await;
     let mut dock = connect(Ipv4Addr::new(127, 1, 5, 1), world.mqtt).await.unwrap();
     let replies = subscribe("thing/product/DOCK-1/events_reply");
@@ -307,20 +309,17 @@ async fn a_dock_that_asks_and_confirms_nothing_has_few_answers_under_way() {
     };
     tokio::join!(asking, world.works("a dock that asks and asks"));
     let asked = async {
-        let told = || async {
-            let answered = world.api.figure("uplink_answered_total").await;
-            (answered, world.api.figure("uplink_left_unanswered_total").await)
-        };
         loop {
-            let (answered, left) = told().await;
+            assert!(world.api.figure("uplink_answering").await <= MOST);
+            let answered = world.api.figure("uplink_answered_total").await;
+            let left = world.api.figure("uplink_left_unanswered_total").await;
             if ASKED <= answered + left {
                 break left;
             }
         }
     };
     let left = tokio::time::timeout(PATIENCE, asked).await.expect("each is answered or counted");
-    // The broker's window, and what waits two seconds for a place in it, again and again.
-    assert!(1_000 < left, "{left}");
+    assert!(0 < left, "some found no room");
     world.works("after a dock that asked").await;
     drop(dock);
     world.end().await;

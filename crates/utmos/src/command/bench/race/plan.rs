@@ -51,6 +51,9 @@ const TOUCH_MS: i64 = 500;
 
 /// What met no fault, came there, and was befallen by nothing.
 pub const UNHARMED_CLASS: &str = "none";
+/// The classes of those that met nothing which keeps an answer from its way.
+pub const UNHARMED_CLASSES: [&str; 6] =
+    [UNHARMED_CLASS, "wind", "rain", "low_battery", "no_authority", "debug_mode"];
 /// What nobody received, although nothing befell all docks or the server.
 pub const UNSENT: &str = "never arrived";
 /// Every class of the report, in its order.

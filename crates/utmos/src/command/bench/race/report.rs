@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     judge::{Lie, Verdict, Why},
-    plan::{CLASSES, UNHARMED_CLASS, UNSENT},
+    plan::{CLASSES, UNHARMED_CLASSES, UNSENT},
 };
 use crate::{command::bench::report::Middle, output};
 
@@ -67,7 +67,8 @@ pub struct Report {
     pub broker: Option<SocketAddr>,
     /// States and codes, and how often.
     pub ends: BTreeMap<String, u64>,
-    /// With which codes docks refused commands or ended their jobs badly, and how often the platform says just that.
+    /// With which codes docks refused commands, and how often the platform says just that; and with which their jobs ended
+    /// badly, where the platform says that they did.
     pub codes: BTreeMap<i64, u64>,
     pub why: BTreeMap<Why, u64>,
     pub wrong: Vec<WrongOne>,
@@ -112,6 +113,14 @@ impl Count {
     }
 }
 
+fn sum<'c>(counts: impl Iterator<Item = &'c Count>) -> Count {
+    counts.fold(Count::default(), |sum, one| Count {
+        exact: sum.exact + one.exact,
+        unknown: sum.unknown + one.unknown,
+        wrong: sum.wrong + one.wrong,
+    })
+}
+
 impl Report {
     /// Counts a judged command of a gateway of this model.
     pub fn count_at(&mut self, model: &'static str, verdict: Verdict) {
@@ -132,11 +141,7 @@ impl Report {
     }
 
     fn total(&self) -> Count {
-        self.classes.values().fold(Count::default(), |sum, one| Count {
-            exact: sum.exact + one.exact,
-            unknown: sum.unknown + one.unknown,
-            wrong: sum.wrong + one.wrong,
-        })
+        sum(self.classes.values())
     }
 
     /// Commands that nobody received, and nothing explains it, where they are more than may be.
@@ -148,9 +153,9 @@ impl Report {
         if unsent > UNSENT_OF_FEW.max(all / UNSENT_ONE_IN) { unsent } else { 0 }
     }
 
-    /// Commands that met nothing and of which nobody knows, where they are more than may be.
+    /// Commands that met nothing that keeps an answer, and of which nobody knows, where they are more than may be.
     fn unexplained(&self) -> u64 {
-        let count = self.classes.get(UNHARMED_CLASS).copied().unwrap_or_default();
+        let count = sum(UNHARMED_CLASSES.iter().filter_map(|class| self.classes.get(class)));
         let most = UNEXPLAINED_OF_FEW.max(count.all() / UNEXPLAINED_ONE_IN);
         if count.unknown > most { count.unknown } else { 0 }
     }
@@ -335,7 +340,7 @@ fn share(part: u64, of: Count) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::plan::UNHARMED_CLASS, *};
 
     fn good() -> Report {
         let mut report = Report::default();
