@@ -106,13 +106,21 @@ async fn an_emptied_database_beside_a_full_log_is_refused_and_the_log_is_kept() 
 }
 
 #[tokio::test]
-async fn a_journal_alone_tells_that_there_was_a_database() {
+async fn a_journal_with_something_in_it_tells_that_there_was_a_database() {
     let (place, _) = stopped_place().await;
-    for file in files(&place).into_keys() {
-        if file.file_name().unwrap().to_str().unwrap().starts_with("utmos.sqlite") {
-            fs::remove_file(file).unwrap();
+    let lose = || {
+        for file in files(&place).into_keys() {
+            if file.file_name().unwrap().to_str().unwrap().starts_with("utmos.sqlite") {
+                fs::remove_file(file).unwrap();
+            }
         }
-    }
+    };
+    // One without is there with PostgreSQL as the store as well.
+    lose();
+    place.spawn(None).await.stop().await;
+    lose();
+    let mut emergency = fs::OpenOptions::new().write(true).open(journal(&place)).unwrap();
+    std::io::Write::write_all(&mut emergency, b"00ff").unwrap();
     is_refused(&place, "missing", &journal(&place)).await;
     // Whoever begins anew on purpose says so by moving it away too.
     fs::remove_file(journal(&place)).unwrap();

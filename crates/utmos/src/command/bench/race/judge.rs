@@ -42,7 +42,7 @@ pub struct Answer {
 pub enum Fate {
     /// The broker took it.
     Taken,
-    /// It is larger than the broker takes.
+    /// It is larger than the broker takes, or than the platform reads.
     TooLarge,
     /// It was lost with its dock's connection.
     Lost,
@@ -100,7 +100,7 @@ pub enum Why {
     NothingTold,
     /// What it told cannot be read as an answer to this command.
     Unreadable,
-    /// The answer is larger than the broker takes.
+    /// The answer is larger than the broker takes, or than the platform reads.
     TooLarge,
     /// The answer was lost with the dock's connection.
     LostOnTheWay,

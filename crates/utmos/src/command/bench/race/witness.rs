@@ -214,8 +214,11 @@ fn place(topic: &str) -> Option<(&str, &str)> {
 /// What became of a message of so many bytes; nothing if it certainly never left.
 fn fate(sent: &Sent, bytes: usize) -> Option<Fate> {
     match sent {
+        // A broker that takes it passes it on, and the platform makes nothing of it.
+        Sent::Confirmed { .. } | Sent::Refused(_) if TOO_LARGE_BYTES <= bytes => {
+            Some(Fate::TooLarge)
+        }
         Sent::Confirmed { .. } => Some(Fate::Taken),
-        Sent::Refused(_) if TOO_LARGE_BYTES <= bytes => Some(Fate::TooLarge),
         Sent::Unknown => Some(Fate::Lost),
         Sent::NoSubscriber | Sent::Refused(_) => Some(Fate::Dropped),
         Sent::Withheld | Sent::NotConnected => None,
