@@ -106,21 +106,6 @@ pub async fn rest(tcp: &mut TcpStream) -> Rest {
     rest
 }
 
-/// How many of a crowd the other side has not closed; what it has said is read.
-pub fn open(crowd: &[TcpStream]) -> usize {
-    let is_open = |tcp: &&TcpStream| {
-        let mut some = [0; 4_096];
-        loop {
-            match tcp.try_read(&mut some) {
-                Ok(0) => return false,
-                Ok(_) => {}
-                Err(err) => return err.kind() == std::io::ErrorKind::WouldBlock,
-            }
-        }
-    };
-    crowd.iter().filter(is_open).count()
-}
-
 /// A packet of MQTT.
 pub fn packet(head: u8, body: &[u8]) -> Vec<u8> {
     let mut out = vec![head];

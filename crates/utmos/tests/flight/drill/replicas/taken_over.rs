@@ -50,12 +50,11 @@ async fn unsent(mut several: Several, name: &str) {
         own.map(|it| it.id.as_str()).collect()
     };
     several.kill(1).await;
-    let died_ms = now_ms();
     for one in &made {
         truth::until(&fleet, |fleet| fleet.count(&one.id) == 1).await;
     }
     let received = fleet.received();
-    let (mut waits, mut taken_over) = (Vec::new(), 0);
+    let mut waits = Vec::new();
     for sn in &docks {
         let asked = of_dock(sn);
         assert_eq!(asked.len(), EACH, "{:?}", made[0].body);
@@ -66,13 +65,11 @@ async fn unsent(mut several: Several, name: &str) {
         let order: Vec<&str> = own.iter().filter_map(|one| one.tid.as_deref()).collect();
         assert_eq!(order, asked, "in the order of acceptance");
         let waited = own.iter().map(|one| one.at.as_millis() - stopped_ms);
-        taken_over += usize::from(own.iter().all(|one| one.at.as_millis() > died_ms));
         waits.extend(waited);
     }
     for one in &made {
         assert_eq!(several.api(0).ended(&one.id).await["status"], "SUCCEEDED");
     }
-    assert_eq!(taken_over, docks.len(), "nothing left before it was dead");
     waits.sort_unstable();
     // By others it is known for dead by its silence alone.
     eprintln!(
