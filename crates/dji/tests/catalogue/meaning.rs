@@ -92,7 +92,7 @@ fn progress_events_read_as_their_method_documents_them() {
         ("cover_open", "rejected", JobState::Failed),
         ("cover_open", "sent", JobState::Open),
         ("takeoff_to_point_progress", "wayline_ok", JobState::Succeeded),
-        ("takeoff_to_point_progress", "task_finish", JobState::Succeeded),
+        ("takeoff_to_point_progress", "task_finish", JobState::Open),
         ("takeoff_to_point_progress", "task_ready", JobState::Open),
         ("speaker_tts_play_start_progress", "success", JobState::Succeeded),
         ("flight_areas_sync_progress", "synchronized", JobState::Succeeded),

@@ -72,7 +72,7 @@ async fn the_progress_of_every_kind_of_job_shows_on_its_command_and_as_events_of
         truth::must_be_true(&command, &fleet);
         assert_eq!(command["status"], "SUCCEEDED", "{name}: {command:#}");
         let state = command["execution"]["state"].as_str().unwrap();
-        assert!(["ok", "success", "wayline_ok", "task_finish"].contains(&state), "{name}: {state}");
+        assert!(["ok", "success", "wayline_ok"].contains(&state), "{name}: {state}");
         assert!(command["execution"]["ext"].is_object(), "{name}: {command:#}");
 
         // The command ended with its last event, so that one is stored soon.

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, LazyLock,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU16, Ordering},
     },
 };
 
@@ -47,10 +47,11 @@ pub static CATALOGUE: LazyLock<Arc<Catalogue>> =
 
 /// An address of this machine that no other test of any process uses, so that ports need no lottery.
 pub fn own_address() -> Ipv4Addr {
-    static NEXT: AtomicU8 = AtomicU8::new(1);
-    let [.., high, low] = std::process::id().to_be_bytes();
-    // 127.0.x.y is where everybody else is.
-    Ipv4Addr::new(127, high | 0x80, low, NEXT.fetch_add(1, Ordering::Relaxed))
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    let [.., process] = std::process::id().to_be_bytes();
+    // 127.0.x.y is where everybody else is, and floods come from 127.1.x.y.
+    Ipv4Addr::new(127, process | 0x80, high, low)
 }
 
 pub struct Place {
