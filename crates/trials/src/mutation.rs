@@ -131,10 +131,13 @@ impl Mutation {
             Self::NoCompareAndSet | Self::EvidenceNotCompared | Self::JournalOverFinalStates => {
                 OVERWRITTEN
             }
-            // What had left is found as what waits, and its time is over.
-            Self::JournalVersionsMeet => {
-                &["reads TimedOut/Some(ExpiredBeforeSending)", "had ended as"]
-            }
+            // What had left is found as what waits: its time is over, its dock is away, or it goes once more.
+            Self::JournalVersionsMeet => &[
+                "reads TimedOut/Some(ExpiredBeforeSending)",
+                "reads TimedOut/Some(DeviceOffline)",
+                "had ended as",
+                "sent more than once",
+            ],
             Self::NonceInMemoryOnly
             | Self::JournalNonceForgotten
             | Self::JournalAnswerNotRemembered => NONCE_LOST,

@@ -48,7 +48,8 @@ fn a_server_comes_back_with_what_it_held_and_is_gone_with_its_folder_when_it_is_
         server.begin();
         assert_eq!(database.sql("SELECT * FROM things"), "1|a", "{how:?}");
     }
-    assert_eq!(database.end_connections(), 0);
+    // That of the last statement may be on its way out.
+    assert!((0..1_000).any(|_| database.end_connections() == 0));
     assert!(database.dump().contains("(1, 'a')"));
     let folder = server.folder().to_owned();
     assert!(folder.exists());
