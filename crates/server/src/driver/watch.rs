@@ -52,7 +52,7 @@ impl Watchers {
 
     /// Whether somebody waits for the end of a command, or for any change of it.
     pub(super) fn has(&self, id: CommandId, what: WaitsFor) -> bool {
-        self.watched.get(&id).is_some_and(|it| what == WaitsFor::TheEnd || it.for_any > 0)
+        self.watched.get(&id).is_some_and(|it| it.wants(what))
     }
 
     pub(super) fn tell(&mut self, command: &Arc<Command>) {
@@ -61,11 +61,16 @@ impl Watchers {
             true => WaitsFor::TheEnd,
             false => WaitsFor::AnyChange,
         };
-        if let Some(watched) = self.watched.get(&command.spec.id)
-            && self.has(command.spec.id, what)
-        {
+        if let Some(watched) = self.watched.get(&command.spec.id).filter(|it| it.wants(what)) {
             watched.sender.send_replace(Some(command.clone()));
         }
+    }
+}
+
+impl Watched {
+    /// Whether somebody waits for this.
+    fn wants(&self, what: WaitsFor) -> bool {
+        what == WaitsFor::TheEnd || self.for_any > 0
     }
 }
 

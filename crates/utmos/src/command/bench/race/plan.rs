@@ -8,7 +8,7 @@ use utmos_sim::{
     fault::{AnswerField, Fault, FaultPlan, Glob, Incident, Meets, Rule, Trouble},
 };
 
-use super::errand;
+use super::{errand, witness::TOO_LARGE_BYTES};
 
 /// An answer that is late and yet in time.
 const LATE_MS: u64 = 600;
@@ -16,7 +16,6 @@ const LATE_MS: u64 = 600;
 const TOO_LATE_MS: u64 = 7_000;
 /// An answer that is large and yet taken.
 const LARGE_BYTES: usize = 60_000;
-const TOO_LARGE_BYTES: usize = 2 * 1024 * 1024;
 /// How long a dock that loses its connection stays away.
 const AWAY_MS: u64 = 200;
 const STORM_MS: u64 = 300;

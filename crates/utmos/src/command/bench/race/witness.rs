@@ -15,8 +15,8 @@ use super::judge::{Answer, Fate, Says, TAKEN_WAIT_MS};
 pub const BACK_WAIT_MS: i64 = 2_000;
 /// So many times of coming back are told of a gateway.
 const COMINGS_SHOWN: usize = 5;
-/// No answer is that large but one that is made so.
-const TOO_LARGE_BYTES: usize = 2 << 20;
+/// What the server's own broker does not take, and the platform does not read. No answer is that large but one that is made so.
+pub const TOO_LARGE_BYTES: usize = 2 << 20;
 
 /// Everything that passed, in the order it was told of.
 #[derive(Debug, Default)]
