@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::sync::mpsc;
 use utmos_mqtt::{ClientTls, ProtocolChoice};
 
-use crate::{Happening, Model, Passed, Position, fault::FaultPlan};
+use crate::{Happening, Model, Position, Wire, fault::FaultPlan};
 
 /// A fleet of simulated docks.
 #[derive(Debug, Clone)]
@@ -29,8 +29,8 @@ pub struct FleetConfig {
     pub oracle_log: Option<PathBuf>,
     /// Who wants to be told what happens. What finds no room in the channel is dropped.
     pub on_event: Option<mpsc::Sender<Happening>>,
-    /// Who wants to see every message of every dock. Nothing is dropped, so whoever asks for it must keep up.
-    pub on_wire: Option<mpsc::UnboundedSender<Passed>>,
+    /// Who wants to see every message and connection of every dock. Nothing is dropped, so whoever asks for it must keep up.
+    pub on_wire: Option<mpsc::UnboundedSender<Wire>>,
 }
 
 impl FleetConfig {

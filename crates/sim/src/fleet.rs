@@ -27,6 +27,7 @@ use utmos_mqtt::{Acknowledge, ClientConfig, Inbound, Password, Qos};
 
 use crate::{
     Dock, DockConfig, FleetConfig, Happening, Ledger, Outcome, Passed, Received, Settings, Way,
+    Wire,
     fault::{Fault, FaultyDock, Met},
 };
 
@@ -86,7 +87,7 @@ struct Shared {
     changes: watch::Sender<u64>,
     stop: watch::Sender<bool>,
     on_event: Option<mpsc::Sender<Happening>>,
-    on_wire: Option<mpsc::UnboundedSender<Passed>>,
+    on_wire: Option<mpsc::UnboundedSender<Wire>>,
 }
 
 impl Shared {
@@ -110,17 +111,28 @@ impl Shared {
         }
     }
 
-    /// Shows a message to whoever wants to see it.
-    fn heard(&self, sn: &Arc<str>, message: &Inbound) {
-        if let (Some(observer), Inbound::Message { topic, payload, .. }) = (&self.on_wire, message)
-        {
-            let _ = observer.send(Passed {
-                sn: Arc::clone(sn),
-                topic: topic.to_string(),
-                payload: payload.to_vec(),
-                at: self.clock.now().wall,
-                way: Way::Down,
-            });
+    /// Shows what came to a dock to whoever wants to see it.
+    fn heard(&self, sn: &Arc<str>, inbound: &Inbound) {
+        let (sn, at) = (Arc::clone(sn), self.clock.now().wall);
+        let seen = match inbound {
+            Inbound::Message { topic, payload, .. } => {
+                if self.on_wire.is_none() {
+                    return;
+                }
+                let (topic, payload) = (topic.to_string(), payload.to_vec());
+                Wire::Passed(Passed { sn, topic, payload, at, way: Way::Down })
+            }
+            Inbound::LinkUp { .. } => Wire::Linked { sn, at },
+            Inbound::LinkDown { .. } => Wire::Cut { sn, at },
+            Inbound::Joined { .. } | Inbound::Subscribed { .. } | Inbound::Left { .. } => return,
+        };
+        self.show(seen);
+    }
+
+    fn show(&self, seen: Wire) {
+        if let Some(observer) = &self.on_wire {
+            // Whoever asked may have gone.
+            let _ = observer.send(seen);
         }
     }
 }

@@ -39,4 +39,4 @@ pub use ledger::{Ledger, Outcome, Received, oracle};
 pub use login::{Login, LoginError};
 pub use model::{Model, UnknownModel};
 pub use scenario::{Scenario, ScenarioDock, ScenarioDocks};
-pub use wire::{Passed, Way};
+pub use wire::{Passed, Way, Wire};

@@ -5,6 +5,27 @@ use std::sync::Arc;
 use utmos_core::time::Timestamp;
 use utmos_mqtt::Sent;
 
+/// Something that came about on the wire of one dock.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Wire {
+    /// A message passed.
+    Passed(Passed),
+    /// The dock has a connection, and all its subscriptions are granted.
+    Linked {
+        /// The dock.
+        sn: Arc<str>,
+        /// When, by the true clock.
+        at: Timestamp,
+    },
+    /// Its connection is gone, or could not be made.
+    Cut {
+        /// The dock.
+        sn: Arc<str>,
+        /// When it noticed, by the true clock.
+        at: Timestamp,
+    },
+}
+
 /// A message of one dock, as faults left it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Passed {

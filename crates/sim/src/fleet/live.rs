@@ -12,7 +12,7 @@ use utmos_mqtt::{Acknowledgement, Client, ClientConfig, Inbound, Outlet, Publish
 
 use super::Shared;
 use crate::{
-    Asking, DockState, Output, Passed, Way,
+    Asking, DockState, Output, Passed, Way, Wire,
     fault::{Connection, Deeds, Entry, FaultyDock},
 };
 
@@ -238,6 +238,8 @@ impl Life {
     }
 
     fn lose(&mut self, back: Option<Mono>) {
+        let at = self.shared.clock.now().wall;
+        self.shared.show(Wire::Cut { sn: Arc::clone(&self.sn), at });
         self.line = None;
         self.kept_back.clear();
         self.back = back;
@@ -253,17 +255,15 @@ async fn send(
     sn: &Arc<str>,
     shared: &Shared,
 ) -> (bool, Sent) {
-    let shown = shared
-        .on_wire
-        .as_ref()
-        .map(|observer| (observer, message.topic.clone(), message.payload.to_vec()));
+    let is_shown = shared.on_wire.is_some();
+    let shown = is_shown.then(|| (message.topic.clone(), message.payload.to_vec()));
     let began_at = shared.clock.now().wall;
     let sent = outlet.publish(message).await;
     behind.iter().for_each(Acknowledgement::send);
-    if let Some((observer, topic, payload)) = shown {
+    if let Some((topic, payload)) = shown {
         let way = Way::Up { sent: sent.clone(), settled_at: shared.clock.now().wall };
-        // Whoever asked may have gone.
-        let _ = observer.send(Passed { sn: Arc::clone(sn), topic, payload, at: began_at, way });
+        let sn = Arc::clone(sn);
+        shared.show(Wire::Passed(Passed { sn, topic, payload, at: began_at, way }));
     }
     (announces, sent)
 }

@@ -25,6 +25,7 @@ use utmos_mqtt::{
 };
 use utmos_sim::{
     Binding as Code, BrokerAddress, Fleet, FleetConfig, Kind, Outcome, Passed, ReplyTiming, Way,
+    Wire,
     fault::{Fault, FaultFlag},
     oracle::{self, Entry},
 };
@@ -300,7 +301,8 @@ async fn a_dock_comes_back_when_its_broker_does() {
     let (broker, cloud) = Cloud::start(&config, Cloud::here()).await;
     let address = broker.local_addr();
     config.broker.port = address.port();
-    let fleet = Fleet::start(config.clone()).unwrap();
+    let (observer, mut wire) = mpsc::unbounded_channel();
+    let fleet = Fleet::start(FleetConfig { on_wire: Some(observer), ..config.clone() }).unwrap();
     timeout(LONG, fleet.ready()).await.expect("up");
     cloud.services("SIM-DOCK-0001", "before", "debug_mode_open", json!({})).await;
     broker.shutdown().await;
@@ -312,6 +314,20 @@ async fn a_dock_comes_back_when_its_broker_does() {
     assert_eq!(fleet.outcome("after"), Some(Outcome::Done));
     fleet.shutdown().await;
     broker.shutdown().await;
+    let mut links = Vec::new();
+    while let Ok(seen) = wire.try_recv() {
+        links.extend(match seen {
+            Wire::Linked { sn, at } => Some((at, sn, true)),
+            Wire::Cut { sn, at } => Some((at, sn, false)),
+            Wire::Passed(_) => None,
+        });
+    }
+    assert!(links.is_sorted_by_key(|(at, ..)| at), "{links:?}");
+    links.retain(|(_, sn, _)| &**sn == "SIM-DOCK-0001");
+    // Each reason for which it cannot connect is told of.
+    links.dedup_by_key(|(_, _, is_up)| *is_up);
+    let ups: Vec<bool> = links.into_iter().map(|(_, _, is_up)| is_up).collect();
+    assert_eq!(ups, [true, false, true]);
 }
 
 #[tokio::test]
@@ -331,8 +347,8 @@ async fn a_fleet_tells_which_fault_a_command_met_and_what_went_over_the_wire() {
     assert_eq!(fleet.fault("t-2"), Some(Fault::WrongMethod));
     let (mut down, mut up) = (Vec::new(), Vec::new());
     while up.len() < 2 {
-        let passed = timeout(LONG, wire.recv()).await.expect("the answers went over the wire");
-        let Passed { sn, topic, payload, way, at } = passed.unwrap();
+        let seen = timeout(LONG, wire.recv()).await.expect("the answers went over the wire");
+        let Wire::Passed(Passed { sn, topic, payload, way, at }) = seen.unwrap() else { continue };
         assert_eq!(&*sn, "SIM-DOCK-0001");
         let json: Value = serde_json::from_slice(&payload).unwrap();
         let exchange = [&json["tid"], &json["method"]].map(|name| name.as_str().map(str::to_owned));

@@ -26,7 +26,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
     time::{Instant, sleep, sleep_until, timeout},
 };
-use utmos_core::{command::Status, time::Clock};
+use utmos_core::{command::Status, method::Risk, time::Clock};
 use utmos_dji::catalogue::Catalogue;
 use utmos_server::clock::SystemClock;
 use utmos_sim::{BrokerAddress, DockConfig, Fleet, FleetConfig, Model, Outcome, fault::Fault};
@@ -73,13 +73,15 @@ const LOOK_WAIT: Duration = Duration::from_millis(250);
 const COMMANDS_MAX: f64 = 150_000.0;
 /// An answer is taken for lost with a server that was not there within a second; of a longer absence each half second counts.
 const ABSENT_STEP_MS: usize = 500;
+/// How long before a command that is wrong its gateway's connection is told of.
+const LINKS_BEFORE_MS: i64 = 5_000;
 const OVERRIDE_FILE: &str = "race-catalogue.json";
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Commands a second
-    #[arg(long, value_name = "N", default_value_t = 200.0, value_parser = parse_rate)]
+    /// Commands a second that are asked for; some are refused as another movement is in the way, which leaves more than 200 of 240
+    #[arg(long, value_name = "N", default_value_t = 240.0, value_parser = parse_rate)]
     rate: f64,
     /// How long commands are sent, in seconds
     #[arg(long, value_name = "N", default_value_t = 60.0, value_parser = parse_seconds)]
@@ -402,6 +404,12 @@ impl<'a> Race<'a> {
     ) {
         let answers = truth.witness.answers(&self.catalogue);
         let since: Vec<i64> = deaths.killed.iter().map(|death| death - docks_began).collect();
+        let is_emergency = |method: &str| {
+            self.catalogue.method(method).is_some_and(|method| method.risk == Risk::Emergency)
+        };
+        let emergencies = listed.iter().filter(|one| is_emergency(&one.method));
+        let emergencies: Vec<(&str, i64)> =
+            emergencies.map(|one| (one.gateway.as_str(), one.story.accepted_at)).collect();
         for one in listed {
             let id = one.id.as_str();
             let method = self.catalogue.method(&one.method);
@@ -423,11 +431,25 @@ impl<'a> Race<'a> {
                 outcomes,
                 is_unanswered,
                 is_owed: plan::leaves_an_answer(fault) && !job.is_some_and(witness::is_nameless),
-                was_cut: truth.witness.came_back(
+                was_cut: truth.witness.was_away(
+                    &one.gateway,
+                    one.story.accepted_at - judge::CHANCE_MS,
+                    ended_at + judge::CHANCE_MS,
+                ),
+                was_there_ms: truth.witness.was_there_for(
                     &one.gateway,
                     one.story.accepted_at,
-                    ended_at + witness::BACK_WAIT_MS,
+                    one.story.accepted_at + one.story.timeout_ms,
+                    &deaths.absent,
                 ),
+                // The race cancels nothing.
+                was_cancelled: false,
+                was_preempted: method.is_some_and(|method| method.risk == Risk::Motion)
+                    && emergencies.iter().any(|(gateway, at)| {
+                        let (from, until) = (one.story.accepted_at, ended_at);
+                        *gateway == one.gateway
+                            && (from - judge::CHANCE_MS..=until + judge::CHANCE_MS).contains(at)
+                    }),
                 answers: answers.get(id).map_or(&[][..], Vec::as_slice),
                 deaths: &deaths.absent,
                 is_job: errand::JOBS.contains(&one.method.as_str()),
@@ -461,7 +483,8 @@ impl<'a> Race<'a> {
                         "received_at": received_at,
                         "answers": case.answers.iter().map(|one| format!("{one:?}")).collect::<Vec<_>>(),
                         "gateway": one.gateway,
-                        "came_back": truth.witness.comings(&one.gateway, one.story.accepted_at),
+                        "links": truth.witness.links(&one.gateway, one.story.accepted_at - LINKS_BEFORE_MS),
+                        "emergencies": case.was_preempted,
                         "deaths": deaths.killed,
                     });
                     report.wrong.push(WrongOne { id: id.to_owned(), class, lie, details });

@@ -7,13 +7,14 @@ use serde_json::Value;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use utmos_core::{
     command::{FailureCode, Status},
+    method::Risk,
     time::Clock,
 };
 use utmos_server::clock::SystemClock;
-use utmos_sim::{Fleet, FleetConfig, Outcome, Passed};
+use utmos_sim::{Fleet, FleetConfig, Outcome, Wire};
 
 use self::{
-    judge::{Answer, Case, Lie, Says, Story, Verdict},
+    judge::{Answer, CHANCE_MS, Case, Lie, Says, Story, Verdict},
     witness::Witness,
 };
 use crate::{place::CATALOGUE, truth::millis};
@@ -30,7 +31,7 @@ const STEP_MS: usize = 500;
 
 /// Somebody who hears all of it, and knows when nobody else did.
 pub struct Ear {
-    heard: UnboundedReceiver<Passed>,
+    heard: UnboundedReceiver<Wire>,
     witness: Witness,
     /// In Unix milliseconds.
     absent: Vec<i64>,
@@ -78,8 +79,8 @@ impl Ear {
 
     /// Everything that was said of each command, by its id.
     pub fn answers(&mut self) -> BTreeMap<String, Vec<Answer>> {
-        while let Ok(passed) = self.heard.try_recv() {
-            self.witness.see(&passed, &CATALOGUE);
+        while let Ok(seen) = self.heard.try_recv() {
+            self.witness.see(&seen, &CATALOGUE);
         }
         let answers = self.witness.answers(&CATALOGUE);
         answers.into_iter().map(|(tid, answers)| (tid.to_owned(), answers)).collect()
@@ -89,8 +90,11 @@ impl Ear {
     pub fn lie(&mut self, command: &Value, fleet: &Fleet, answers: &[Answer]) -> Option<String> {
         let outcomes = fleet.outcomes(command["command_id"].as_str().unwrap());
         self.judgeable += usize::from(is_judgeable(command, answers, &self.absent));
-        let verdict = verdict(command, &outcomes, answers, &self.absent);
-        let is_excused = self.of_several && verdict == Verdict::Wrong(Lie::Swallowed);
+        let verdict = verdict(command, &outcomes, answers, &self.absent, &self.witness);
+        // Which of several servers heard what of a dock, and when, is not known here.
+        let of_servers = [Lie::Swallowed, Lie::NotSent, Lie::NoReason];
+        let is_excused =
+            self.of_several && of_servers.iter().any(|lie| verdict == Verdict::Wrong(*lie));
         let is_lie = !is_excused && matches!(verdict, Verdict::Wrong(_));
         is_lie.then(|| {
             format!(
@@ -108,7 +112,13 @@ fn is_judgeable(command: &Value, answers: &[Answer], absent: &[i64]) -> bool {
     answers.iter().any(|one| one.says == Says::Ended && one.is_heeded(absent, due))
 }
 
-fn verdict(command: &Value, outcomes: &[Outcome], answers: &[Answer], absent: &[i64]) -> Verdict {
+fn verdict(
+    command: &Value,
+    outcomes: &[Outcome],
+    answers: &[Answer],
+    absent: &[i64],
+    witness: &Witness,
+) -> Verdict {
     let text = |name: &str| command[name].as_str();
     let method = CATALOGUE.method(text("command_type").unwrap()).unwrap();
     let story = Story {
@@ -119,6 +129,9 @@ fn verdict(command: &Value, outcomes: &[Outcome], answers: &[Answer], absent: &[
         ended_at: text("completed_at").map(millis),
         timeout_ms: command["timeout_seconds"].as_i64().unwrap() * 1_000,
     };
+    let gateway = text("gateway_id").unwrap();
+    let (accepted_at, ended_at) = (story.accepted_at, story.ended_at.unwrap_or(i64::MAX));
+    let (from, until) = (accepted_at - CHANCE_MS, ended_at.saturating_add(CHANCE_MS));
     judge::judge(&Case {
         story: &story,
         outcomes,
@@ -127,8 +140,16 @@ fn verdict(command: &Value, outcomes: &[Outcome], answers: &[Answer], absent: &[
         is_job: method.job.is_some(),
         silence_ms: i64::try_from(method.silence.as_millis()).unwrap(),
         is_unanswered: false,
-        // A dock that loses its connection here has lost its broker, and nobody listens then.
-        was_cut: false,
+        was_cut: witness.was_away(gateway, from, until),
+        was_there_ms: witness.was_there_for(
+            gateway,
+            accepted_at,
+            accepted_at + story.timeout_ms,
+            absent,
+        ),
+        // Who cancels, and what an emergency withdraws, is the drill's to know.
+        was_cancelled: true,
+        was_preempted: method.risk == Risk::Motion,
         is_owed: method.job.is_none(),
     })
 }
@@ -144,9 +165,17 @@ mod tests {
 
     fn told(failure: &str) -> Value {
         json!({
-            "command_type": "debug_mode_open", "timeout_seconds": 5, "status": "TIMED_OUT", "failure_code": failure,
+            "command_type": "debug_mode_open", "gateway_id": "D1", "timeout_seconds": 5, "status": "TIMED_OUT", "failure_code": failure,
             "accepted_at": "2026-11-27T00:00:00.000Z", "completed_at": "2026-11-27T00:00:05.000Z",
         })
+    }
+
+    /// Of a dock that is always there.
+    fn witness() -> Witness {
+        let mut witness = Witness::default();
+        let at = utmos_core::time::Timestamp::from_millis(0);
+        witness.see(&Wire::Linked { sn: "D1".into(), at }, &CATALOGUE);
+        witness
     }
 
     fn answer(settled_at: i64, fate: Fate, says: Says) -> Answer {
@@ -158,7 +187,7 @@ mod tests {
     fn nobody_knows_is_a_fault_where_a_server_was_told_in_time_and_nowhere_else() {
         let accepted = millis("2026-11-27T00:00:00.000Z");
         let judged = |failure: &str, answers: &[Answer], absent: &[i64]| {
-            verdict(&told(failure), &[Outcome::Done], answers, absent)
+            verdict(&told(failure), &[Outcome::Done], answers, absent, &witness())
         };
         let in_time = [answer(accepted + 800, Fate::Taken, Says::Ended)];
         let unheeded = Verdict::Wrong(Lie::Unheeded);
@@ -182,8 +211,28 @@ mod tests {
         let early = Value::from("2026-11-27T00:00:02.000Z");
         let mut too_soon = told("NO_RESPONSE");
         too_soon["completed_at"] = early;
-        let verdict = verdict(&too_soon, &[Outcome::Done], &[], &[]);
+        let verdict = verdict(&too_soon, &[Outcome::Done], &[], &[], &witness());
         assert_eq!(verdict, Verdict::Wrong(Lie::TooSoon));
+    }
+
+    #[test]
+    fn what_never_left_had_a_reason() {
+        let accepted = millis("2026-11-27T00:00:00.000Z");
+        let mut never = told("EXPIRED_BEFORE_SENDING");
+        let judged = |never: &Value, absent: &[i64], witness: &Witness| {
+            verdict(never, &[], &[], absent, witness)
+        };
+        let no_reason = Verdict::Wrong(Lie::NoReason);
+        assert_eq!(judged(&never, &[], &witness()), no_reason);
+        let dies = [accepted + 1_500, accepted + 3_400];
+        assert_eq!(judged(&never, &dies, &witness()), Verdict::Exact, "never two seconds");
+        assert_eq!(judged(&never, &[], &Witness::default()), Verdict::Exact, "never there");
+        let not_sent = verdict(&told("NO_RESPONSE"), &[], &[], &[], &witness());
+        assert_eq!(not_sent, Verdict::Wrong(Lie::NotSent));
+        never["status"] = "FAILED".into();
+        never["failure_code"] = "DEVICE_OFFLINE".into();
+        assert_eq!(judged(&never, &[], &witness()), no_reason);
+        assert_eq!(judged(&never, &[accepted + 1_000], &witness()), Verdict::Exact);
     }
 
     #[test]
@@ -207,7 +256,7 @@ mod tests {
         let runs = answer(accepted + 100, Fate::Taken, Says::Runs);
         let ended = answer(accepted + 900, Fate::Taken, Says::Ended);
         let judged = |answers: &[Answer], absent: &[i64]| {
-            verdict(&job, &[Outcome::Succeeded], answers, absent)
+            verdict(&job, &[Outcome::Succeeded], answers, absent, &witness())
         };
         assert_eq!(judged(&[runs, ended], &[]), Verdict::Wrong(Lie::Unheeded));
         assert_eq!(

@@ -14,6 +14,8 @@ const EARLY_MS: i64 = 100;
 /// Time a broker has to take an answer, in milliseconds: one that it has not taken by then was not lost with a connection that
 /// broke just when it was on its way.
 pub const TAKEN_WAIT_MS: i64 = 2_000;
+/// A command whose dock is connected for this long, with a server that lives, has had the time to be sent.
+const SENT_WAIT_MS: i64 = 2_000;
 
 /// A command as the platform tells it once everything has settled. Times are Unix milliseconds.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,7 +48,9 @@ pub enum Fate {
     TooLarge,
     /// It was lost with its dock's connection.
     Lost,
-    /// The broker did not take it, and as far as is known the connection lived.
+    /// The broker said that it does not take it, or hands it to nobody.
+    Refused,
+    /// The broker said nothing to it, and as far as is known the connection lived.
     Dropped,
 }
 
@@ -76,8 +80,14 @@ pub struct Case<'a> {
     pub silence_ms: i64,
     /// Whether nothing ever answers it, so that it is done when the broker says that the dock has it.
     pub is_unanswered: bool,
-    /// Whether the dock lost its connection while it was under way, or at about the time it ended.
+    /// Whether the dock was not connected at some moment while it was under way, or at about the time it began or ended.
     pub was_cut: bool,
+    /// The longest that the dock was connected without a break while the command could be sent, and a server lived.
+    pub was_there_ms: i64,
+    /// Whether somebody asked that it be cancelled.
+    pub was_cancelled: bool,
+    /// Whether an emergency of its aircraft was accepted while it was under way, and it is a movement.
+    pub was_preempted: bool,
     /// Whether its dock met nothing that keeps it from saying how it ended.
     pub is_owed: bool,
 }
@@ -125,6 +135,10 @@ pub enum Lie {
     OtherCode,
     /// "It never left", and it arrived.
     Arrived,
+    /// "It never left", for a reason that there was not.
+    NoReason,
+    /// "It may have left", and it never did, though nothing was in its way.
+    NotSent,
     /// It claims what no answer said.
     Unfounded,
     /// "Unknown", and the answer was there in time.
@@ -168,6 +182,8 @@ impl Lie {
             Self::NotFailed => "said to have failed, and did not",
             Self::OtherCode => "said to be refused with another code",
             Self::Arrived => "said never to have left, and arrived",
+            Self::NoReason => "said never to have left, and the reason was not there",
+            Self::NotSent => "said to be unknown, and it never left for no reason",
             Self::Unfounded => "claims what no answer said",
             Self::Unheeded => "said to be unknown, and its answer was there",
             Self::Swallowed => "said to be unknown, and its answer was lost for no reason",
@@ -187,7 +203,8 @@ pub fn judge(case: &Case<'_>) -> Verdict {
         [_, _, ..] => return Verdict::Wrong(Lie::Twice),
     };
     let said = |wanted: Says| {
-        case.answers.iter().any(|one| one.says == wanted && one.at <= ended_at + CHANCE_MS)
+        let mut heard = case.answers.iter().filter(|one| one.may_be_heard());
+        heard.any(|one| one.says == wanted && one.at <= ended_at + CHANCE_MS)
     };
     let founded = |says: Says, otherwise: Verdict| {
         if said(says) { otherwise } else { Verdict::Wrong(Lie::Unfounded) }
@@ -211,22 +228,29 @@ pub fn judge(case: &Case<'_>) -> Verdict {
         (
             Status::Failed,
             Some(
-                FailureCode::DeviceOffline
+                reason @ (FailureCode::DeviceOffline
                 | FailureCode::Cancelled
                 | FailureCode::PreemptedByEmergency
-                | FailureCode::TransportFailed,
+                | FailureCode::TransportFailed),
             ),
         )
         | (
             Status::TimedOut,
-            Some(FailureCode::DeviceOffline | FailureCode::ExpiredBeforeSending),
+            Some(reason @ (FailureCode::DeviceOffline | FailureCode::ExpiredBeforeSending)),
         ) => match outcome {
-            None => Verdict::Exact,
             Some(_) => Verdict::Wrong(Lie::Arrived),
+            None if story.status == Status::TimedOut && is_too_soon(story, ended_at) => {
+                Verdict::Wrong(Lie::TooSoon)
+            }
+            None if has_reason(case, reason, ended_at) => Verdict::Exact,
+            None => Verdict::Wrong(Lie::NoReason),
         },
         (Status::TimedOut, Some(FailureCode::NoResponse | FailureCode::DispatchUncertain)) => {
-            if ended_at + EARLY_MS < story.accepted_at + story.timeout_ms {
+            if is_too_soon(story, ended_at) {
                 return Verdict::Wrong(Lie::TooSoon);
+            }
+            if outcome.is_none() && !is_excused(case, ended_at) {
+                return Verdict::Wrong(Lie::NotSent);
             }
             unknown(case, ended_at, &[Says::Ended, Says::Runs])
         }
@@ -278,6 +302,30 @@ pub fn lost_for(case: &Case<'_>) -> Option<i64> {
     taken.filter_map(|one| Some(one.death(case.deaths)?.saturating_sub(one.settled_at))).max()
 }
 
+fn is_too_soon(story: &Story, ended_at: i64) -> bool {
+    ended_at + EARLY_MS < story.accepted_at + story.timeout_ms
+}
+
+/// Whether that for which a command is said never to have left was really so.
+fn has_reason(case: &Case<'_>, reason: FailureCode, ended_at: i64) -> bool {
+    match reason {
+        FailureCode::Cancelled => case.was_cancelled,
+        FailureCode::PreemptedByEmergency => case.was_preempted,
+        FailureCode::ExpiredBeforeSending => case.was_there_ms < SENT_WAIT_MS,
+        FailureCode::DeviceOffline | FailureCode::TransportFailed => is_excused(case, ended_at),
+        FailureCode::DeviceExecutionFailed
+        | FailureCode::NoResponse
+        | FailureCode::ExecutionUnconfirmed
+        | FailureCode::DispatchUncertain => false,
+    }
+}
+
+/// Whether a connection was lost or a server died while a command was under way.
+fn is_excused(case: &Case<'_>, ended_at: i64) -> bool {
+    let (from, until) = (case.story.accepted_at - CHANCE_MS, ended_at + CHANCE_MS);
+    case.was_cut || case.deaths.iter().any(|death| from <= *death && *death <= until)
+}
+
 fn is_done(outcome: Outcome, is_job: bool) -> bool {
     match outcome {
         Outcome::Done | Outcome::Succeeded => true,
@@ -322,14 +370,20 @@ fn is_due(case: &Case<'_>, ended_at: i64) -> bool {
         Outcome::Done | Outcome::Succeeded | Outcome::Refused(_) | Outcome::Failed(_) => true,
         Outcome::Running | Outcome::Silent | Outcome::Ignored => false,
     };
-    let (from, until) = (case.story.accepted_at - CHANCE_MS, ended_at + CHANCE_MS);
-    let has_died = case.deaths.iter().any(|death| from <= *death && *death <= until);
-    case.is_owed && case.outcomes.iter().any(has_ended) && !case.was_cut && !has_died
+    case.is_owed && case.outcomes.iter().any(has_ended) && !is_excused(case, ended_at)
 }
 
 impl Answer {
     pub fn is_taken(&self) -> bool {
         self.fate == Fate::Taken
+    }
+
+    /// Whether a server may have had it.
+    fn may_be_heard(&self) -> bool {
+        match self.fate {
+            Fate::Taken | Fate::Lost | Fate::Dropped => true,
+            Fate::TooLarge | Fate::Refused => false,
+        }
     }
 
     /// Whether a server had all the time it needs to take it into account before the command ended.
@@ -340,7 +394,7 @@ impl Answer {
     /// Whether the broker was there, had the time to take it before the command ended, and did not.
     fn is_swallowed(&self, deaths: &[i64], ended_at: i64) -> bool {
         let meets = |death: &i64| (self.at - CHANCE_MS..=self.at + TAKEN_WAIT_MS).contains(death);
-        self.fate == Fate::Dropped
+        matches!(self.fate, Fate::Dropped | Fate::Refused)
             && self.at + TAKEN_WAIT_MS <= ended_at
             && !deaths.iter().any(meets)
     }

@@ -54,7 +54,7 @@ pub const UNHARMED_CLASS: &str = "none";
 pub const UNHARMED_CLASSES: [&str; 6] =
     [UNHARMED_CLASS, "wind", "rain", "low_battery", "no_authority", "debug_mode"];
 /// What nobody received, although nothing befell all docks or the server.
-pub const UNSENT: &str = "never arrived";
+const UNSENT: &str = "never arrived";
 /// Every class of the report, in its order.
 pub const CLASSES: [&str; 47] = [
     UNHARMED_CLASS,

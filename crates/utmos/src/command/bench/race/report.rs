@@ -6,15 +6,10 @@ use serde_json::{Value, json};
 
 use super::{
     judge::{Lie, Verdict, Why},
-    plan::{CLASSES, UNHARMED_CLASSES, UNSENT},
+    plan::{CLASSES, UNHARMED_CLASSES},
 };
 use crate::{command::bench::report::Middle, output};
 
-/// Commands that nobody received although nothing befell their dock or server: what an emergency withdraws, and what waits
-/// for too long on a busy machine. More than one in so many, or than so many of a few, are a server that does not send. It is
-/// right to say that each never left.
-const UNSENT_ONE_IN: u64 = 20;
-const UNSENT_OF_FEW: u64 = 10;
 /// Commands that met nothing and read as unknown all the same: their dock lost its connection through another command's fault.
 /// More than one in so many of their class, or than so many of a few, are answers that somebody else loses.
 const UNEXPLAINED_ONE_IN: u64 = 100;
@@ -144,15 +139,6 @@ impl Report {
         sum(self.classes.values())
     }
 
-    /// Commands that nobody received, and nothing explains it, where they are more than may be.
-    fn unsent(&self) -> u64 {
-        let none = Count::default();
-        let Count { exact, unknown, wrong } = self.classes.get(UNSENT).unwrap_or(&none);
-        let (unsent, total) = (exact + unknown + wrong, self.total());
-        let all = total.exact + total.unknown + total.wrong;
-        if unsent > UNSENT_OF_FEW.max(all / UNSENT_ONE_IN) { unsent } else { 0 }
-    }
-
     /// Commands that met nothing that keeps an answer, and of which nobody knows, where they are more than may be.
     fn unexplained(&self) -> u64 {
         let count = sum(UNHARMED_CLASSES.iter().filter_map(|class| self.classes.get(class)));
@@ -161,7 +147,7 @@ impl Report {
     }
 
     /// What must not be, and how often it was.
-    fn faults(&self) -> [(&'static str, u64); 10] {
+    fn faults(&self) -> [(&'static str, u64); 9] {
         [
             ("wrong", self.total().wrong),
             ("lost", self.lost + self.unended),
@@ -171,7 +157,6 @@ impl Report {
             ("refused", self.refused.values().sum()),
             ("untold", self.untold),
             ("unasked", self.unasked),
-            ("unsent", self.unsent()),
             ("unexplained", self.unexplained()),
         ]
     }
@@ -202,11 +187,18 @@ impl Report {
         ));
         let faults = self.faults().map(|(name, count)| format!("{name} {count}"));
         output::line(faults.join(", "));
-        let per_second = self.asked as f64 / self.time.as_secs_f64().max(f64::MIN_POSITIVE);
+        let per_second = |count: u64| count as f64 / self.time.as_secs_f64().max(f64::MIN_POSITIVE);
         output::line(format_args!(
-            "requests: {} in {:?}, {per_second:.1}/s; accepted {}, refused as busy {}; asked again {} times, {} of them \
-             were on record",
-            self.asked, self.time, self.accepted, self.busy, self.repeats, self.replays
+            "requests: {} in {:?}, {:.1}/s; accepted {}, {:.1}/s; refused as busy {}; asked again {} times, {} of them were \
+             on record",
+            self.asked,
+            self.time,
+            per_second(self.asked),
+            self.accepted,
+            per_second(self.accepted),
+            self.busy,
+            self.repeats,
+            self.replays
         ));
         for (model, count) in &self.models {
             output::line(format_args!(
@@ -309,7 +301,6 @@ impl Report {
             "unanswered": self.unanswered,
             "untold": self.untold,
             "unasked": self.unasked,
-            "unsent": self.unsent(),
             "unexplained": self.unexplained(),
             "refused": self.refused,
             "requests": self.asked,
@@ -368,22 +359,6 @@ mod tests {
             spoil(&mut report);
             assert!(!report.is_true(), "{report:?}");
         }
-    }
-
-    /// Each of its commands ends as it should: it never left, and says so.
-    #[test]
-    fn a_race_of_a_server_that_sends_nothing_is_not_true() {
-        let mut report = good();
-        for _ in 0..=UNSENT_OF_FEW {
-            report.count(UNSENT, Verdict::Exact);
-        }
-        assert!(!report.is_true(), "{report:?}");
-        assert_eq!(report.to_json()["unsent"], json!(UNSENT_OF_FEW + 1));
-        // Few of many.
-        for _ in 0..UNSENT_ONE_IN * (UNSENT_OF_FEW + 1) {
-            report.count("none", Verdict::Exact);
-        }
-        assert!(report.is_true(), "{report:?}");
     }
 
     /// A server that loses one answer in forty, and whose docks lose their connections often enough to explain each.

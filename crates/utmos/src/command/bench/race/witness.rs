@@ -7,14 +7,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::Value;
 use utmos_dji::catalogue::{Catalogue, Job, Method};
 use utmos_mqtt::Sent;
-use utmos_sim::{Passed, Way};
+use utmos_sim::{Passed, Way, Wire};
 
 use super::judge::{Answer, Fate, Says, TAKEN_WAIT_MS};
 
-/// Longest that a gateway whose connection was lost is away, in milliseconds, as long as its broker is there.
-pub const BACK_WAIT_MS: i64 = 2_000;
-/// So many times of coming back are told of a gateway.
-const COMINGS_SHOWN: usize = 5;
+/// A connection that a message was lost with is noticed to be gone within this, in milliseconds.
+pub const CUT_WAIT_MS: i64 = 1_000;
+/// So many changes of a connection are told of a gateway.
+const LINKS_SHOWN: usize = 10;
 /// What the server's own broker does not take, and the platform does not read. No answer is that large but one that is made so.
 pub const TOO_LARGE_BYTES: usize = 2 << 20;
 
@@ -31,8 +31,8 @@ pub struct Witness {
     events: Vec<Event>,
     /// When direct control came, by gateway and data: it has no `tid`.
     controls: BTreeMap<(String, String), Vec<i64>>,
-    /// When each gateway told of its topology, as it does whenever it has connected.
-    announced: BTreeMap<String, Vec<i64>>,
+    /// From when on each gateway was connected, and from when on it was not, in turn.
+    links: BTreeMap<String, Vec<(i64, bool)>>,
 }
 
 #[derive(Debug)]
@@ -73,12 +73,24 @@ struct Event {
 }
 
 impl Witness {
-    /// Takes down a message. What is of no command is let go.
-    pub fn see(&mut self, passed: &Passed, catalogue: &Catalogue) {
-        if passed.topic.starts_with("sys/") {
-            let times = self.announced.entry(passed.sn.to_string()).or_default();
-            times.push(passed.at.as_millis());
+    /// Takes down what came about.
+    pub fn see(&mut self, seen: &Wire, catalogue: &Catalogue) {
+        match seen {
+            Wire::Passed(passed) => self.passed(passed, catalogue),
+            Wire::Linked { sn, at } => self.link(sn, at.as_millis(), true),
+            Wire::Cut { sn, at } => self.link(sn, at.as_millis(), false),
         }
+    }
+
+    fn link(&mut self, sn: &str, at: i64, is_up: bool) {
+        let links = self.links.entry(sn.to_owned()).or_default();
+        if links.last().is_none_or(|(_, was_up)| *was_up != is_up) {
+            links.push((at, is_up));
+        }
+    }
+
+    /// What is of no command is let go.
+    fn passed(&mut self, passed: &Passed, catalogue: &Catalogue) {
         let Some((gateway, end)) = place(&passed.topic) else { return };
         let json = || serde_json::from_slice::<Value>(&passed.payload).ok();
         match (&passed.way, end) {
@@ -137,23 +149,45 @@ impl Witness {
         self.controls.len()
     }
 
-    /// Whether a gateway came back from somewhere between these times.
-    pub fn came_back(&self, gateway: &str, from: i64, until: i64) -> bool {
-        let times = self.announced.get(gateway);
-        times.is_some_and(|times| times.iter().any(|at| from <= *at && *at <= until))
+    /// From when until when a gateway was connected, each time that it was.
+    fn stretches(&self, gateway: &str) -> impl Iterator<Item = (i64, i64)> {
+        let links = self.links.get(gateway).map_or(&[][..], Vec::as_slice);
+        links.iter().enumerate().filter(|(_, (_, is_up))| *is_up).map(|(number, (from, _))| {
+            let until = links.get(number + 1).map_or(i64::MAX, |(until, _)| *until);
+            (*from, until)
+        })
     }
 
-    /// When a gateway told that it had connected, from then on.
-    pub fn comings(&self, gateway: &str, from: i64) -> Vec<i64> {
-        let times = self.announced.get(gateway).into_iter().flatten().copied();
-        times.filter(|at| from <= *at).take(COMINGS_SHOWN).collect()
+    /// Whether a gateway was not connected at some moment between these, both included.
+    pub fn was_away(&self, gateway: &str, from: i64, until: i64) -> bool {
+        !self.stretches(gateway).any(|(begin, end)| begin <= from && until < end)
     }
 
-    /// What is lost with a connection is known to be so as soon as that is lost, and its gateway comes back.
+    /// For how long a gateway was connected without a break between these, and no server died, in milliseconds.
+    pub fn was_there_for(&self, gateway: &str, from: i64, until: i64, deaths: &[i64]) -> i64 {
+        let longest = |(begin, end): (i64, i64)| {
+            let (begin, end) = (begin.max(from), end.min(until));
+            let within = deaths.iter().copied().filter(|death| begin < *death && *death < end);
+            let mut breaks: Vec<i64> = within.chain([begin, end]).collect();
+            breaks.sort_unstable();
+            breaks.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0)
+        };
+        let stretches =
+            self.stretches(gateway).filter(|(begin, end)| *begin < until && from < *end);
+        stretches.map(longest).max().unwrap_or(0)
+    }
+
+    /// How a gateway's connection changed from then on: when, and whether it was there from then on.
+    pub fn links(&self, gateway: &str, from: i64) -> Vec<(i64, bool)> {
+        let links = self.links.get(gateway).into_iter().flatten().copied();
+        links.filter(|(at, _)| from <= *at).take(LINKS_SHOWN).collect()
+    }
+
+    /// What is lost with a connection is known to be so as soon as that is lost.
     fn answer(&self, sending: &Sending, says: Says) -> Answer {
         let Sending { ref by, at, settled_at, fate } = *sending;
         let is_lost =
-            settled_at <= at + TAKEN_WAIT_MS && self.came_back(by, at, settled_at + BACK_WAIT_MS);
+            settled_at <= at + TAKEN_WAIT_MS && self.was_away(by, at, settled_at + CUT_WAIT_MS);
         let fate = if fate == Fate::Lost && !is_lost { Fate::Dropped } else { fate };
         Answer { at, settled_at, fate, says }
     }
@@ -220,7 +254,7 @@ fn fate(sent: &Sent, bytes: usize) -> Option<Fate> {
         }
         Sent::Confirmed { .. } => Some(Fate::Taken),
         Sent::Unknown => Some(Fate::Lost),
-        Sent::NoSubscriber | Sent::Refused(_) => Some(Fate::Dropped),
+        Sent::NoSubscriber | Sent::Refused(_) => Some(Fate::Refused),
         Sent::Withheld | Sent::NotConnected => None,
     }
 }
@@ -272,7 +306,16 @@ mod tests {
     use serde_json::json;
     use utmos_core::time::Timestamp;
 
-    fn passed(end: &str, json: &Value, sent: Option<Sent>) -> Passed {
+    fn link(sn: &str, at: i64, is_up: bool) -> Wire {
+        let (sn, at) = (sn.into(), Timestamp::from_millis(at));
+        if is_up { Wire::Linked { sn, at } } else { Wire::Cut { sn, at } }
+    }
+
+    fn passed(end: &str, json: &Value, sent: Option<Sent>) -> Wire {
+        Wire::Passed(message(end, json, sent))
+    }
+
+    fn message(end: &str, json: &Value, sent: Option<Sent>) -> Passed {
         let settled_at = Timestamp::from_millis(20);
         Passed {
             sn: "D1".into(),
@@ -291,6 +334,7 @@ mod tests {
     fn fates(method: &str, data: &Value, ups: &[(&str, Value, Sent)]) -> Vec<(Fate, Says)> {
         let catalogue = Catalogue::embedded().unwrap();
         let mut witness = Witness::default();
+        witness.see(&link("D1", 0, true), &catalogue);
         let command = json!({"tid": "t", "bid": "b", "method": method, "data": data});
         witness.see(&passed("D1/services", &command, None), &catalogue);
         for (end, json, sent) in ups {
@@ -344,47 +388,48 @@ mod tests {
 
     /// It counts as lost with a connection only where one was lost at that time, by the dock that sent it.
     #[test]
-    fn an_answer_is_lost_where_its_dock_comes_back_and_dropped_where_it_was_never_away() {
+    fn an_answer_is_lost_where_its_docks_connection_is_and_dropped_where_it_lives() {
         let catalogue = Catalogue::embedded().unwrap();
         let own = json!({"tid": "t", "method": "debug_mode_open", "data": {"result": 0}});
         let command = json!({"tid": "t", "bid": "b", "method": "debug_mode_open", "data": {}});
-        let fate = |settled_at: i64, back: Option<(&str, i64)>| {
+        let fate = |settled_at: i64, cut: Option<(&str, i64)>| {
             let mut witness = Witness::default();
+            for sn in ["D1", "D2"] {
+                witness.see(&link(sn, 0, true), &catalogue);
+            }
             witness.see(&passed("D1/services", &command, None), &catalogue);
-            let mut answer = passed("D1/services_reply", &own, None);
             let settled_at = Timestamp::from_millis(settled_at);
-            answer.way = Way::Up { sent: Sent::Unknown, settled_at };
-            witness.see(&answer, &catalogue);
-            if let Some((sn, at)) = back {
-                let mut status = passed("", &json!({}), Some(taken()));
-                status.topic = format!("sys/product/{sn}/status");
-                (status.sn, status.at) = (sn.into(), Timestamp::from_millis(at));
-                witness.see(&status, &catalogue);
+            let way = Way::Up { sent: Sent::Unknown, settled_at };
+            let answer = Passed { way, ..message("D1/services_reply", &own, None) };
+            witness.see(&Wire::Passed(answer), &catalogue);
+            if let Some((sn, at)) = cut {
+                witness.see(&link(sn, at, false), &catalogue);
             }
             witness.answers(&catalogue)["t"][0].fate
         };
+        assert_eq!(fate(20, Some(("D1", 15))), Fate::Lost);
         assert_eq!(fate(20, Some(("D1", 500))), Fate::Lost);
         assert_eq!(fate(20, None), Fate::Dropped);
-        assert_eq!(fate(20, Some(("D2", 500))), Fate::Dropped);
-        assert_eq!(fate(20, Some(("D1", 20 + BACK_WAIT_MS + 1))), Fate::Dropped, "another time");
+        assert_eq!(fate(20, Some(("D2", 15))), Fate::Dropped);
+        assert_eq!(fate(20, Some(("D1", 20 + CUT_WAIT_MS + 1))), Fate::Dropped, "another time");
         let late = 10 + TAKEN_WAIT_MS + 1;
         assert_eq!(fate(late, Some(("D1", late + 10))), Fate::Dropped, "never taken");
         let own = json!({"tid": "t", "data": {"result": 0}});
         let refused = Sent::Refused("no".to_owned());
         let ups = [("D1/services_reply", own.clone(), refused.clone())];
         let told = fates("debug_mode_open", &json!({}), &ups);
-        assert_eq!(told, [(Fate::Dropped, Says::Ended)]);
+        assert_eq!(told, [(Fate::Refused, Says::Ended)]);
         let large = json!({"tid": "t", "data": {"result": 0}, "pad": "x".repeat(TOO_LARGE_BYTES)});
         let ups = [("D1/services_reply", large, refused)];
         let told = fates("debug_mode_open", &json!({}), &ups);
         assert_eq!(told, [(Fate::TooLarge, Says::Ended)]);
         let ups = [("D1/services_reply", own, Sent::NoSubscriber)];
         let told = fates("debug_mode_open", &json!({}), &ups);
-        assert_eq!(told, [(Fate::Dropped, Says::Ended)]);
+        assert_eq!(told, [(Fate::Refused, Says::Ended)]);
     }
 
     #[test]
-    fn direct_control_is_known_by_its_data_and_a_connection_by_the_topology_after_it() {
+    fn direct_control_is_known_by_its_data() {
         let catalogue = Catalogue::embedded().unwrap();
         let mut witness = Witness::default();
         let (one, other) = (json!({"yaw": 1, "roll": 2}), json!({"yaw": 1, "roll": 3}));
@@ -393,11 +438,28 @@ mod tests {
         assert_eq!(witness.controls("D1", &one), [10]);
         assert_eq!(witness.controls("D1", &other), [0; 0]);
         assert_eq!(witness.controls("D2", &one), [0; 0]);
-        let mut status = passed("", &json!({}), Some(taken()));
-        status.topic = "sys/product/D1/status".to_owned();
-        witness.see(&status, &catalogue);
-        assert!(witness.came_back("D1", 9, 11) && !witness.came_back("D1", 11, 12));
-        assert!(!witness.came_back("D2", 9, 11));
+    }
+
+    #[test]
+    fn a_gateway_is_away_wherever_it_has_no_connection() {
+        let catalogue = Catalogue::embedded().unwrap();
+        let mut witness = Witness::default();
+        for (at, is_up) in [(100, true), (200, false), (210, false), (250, true), (900, false)] {
+            witness.see(&link("D1", at, is_up), &catalogue);
+        }
+        let away = |from, until| witness.was_away("D1", from, until);
+        assert!(!away(100, 199) && !away(250, 899) && !away(300, 300));
+        assert!(away(99, 150) && away(150, 200) && away(205, 220) && away(150, 300));
+        assert!(away(800, 900) && away(1_000, 2_000) && witness.was_away("D2", 150, 160));
+        let there = |from, until| witness.was_there_for("D1", from, until, &[]);
+        assert_eq!((there(0, 150), there(120, 300), there(120, 2_000)), (50, 80, 650));
+        assert_eq!((there(0, 90), there(200, 250), there(950, 990)), (0, 0, 0));
+        assert_eq!(witness.was_there_for("D2", 0, 1_000, &[]), 0);
+        let deaths = [100, 400, 700, 899, 5_000];
+        assert_eq!(witness.was_there_for("D1", 0, 2_000, &deaths), 300);
+        assert_eq!(witness.links("D1", 150), [(200, false), (250, true), (900, false)]);
+        witness.see(&link("D1", 1_000, true), &catalogue);
+        assert!(!witness.was_away("D1", 1_000, 9_000), "it still is");
     }
 
     #[test]

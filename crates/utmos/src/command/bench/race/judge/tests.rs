@@ -52,6 +52,9 @@ fn case<'a>(
         silence_ms: SILENCE,
         is_unanswered: false,
         was_cut: false,
+        was_there_ms: TIMEOUT,
+        was_cancelled: false,
+        was_preempted: false,
         is_owed: false,
     }
 }
@@ -79,22 +82,91 @@ fn what_names_the_docks_own_outcome_is_exact() {
     assert_eq!(job(&refused("0"), &[Outcome::Failed(1)], &told, &[]), Verdict::Exact);
 }
 
-#[test]
-fn what_never_left_is_exact_where_nothing_arrived_and_a_lie_where_it_did() {
-    let ends = [
+/// Everything for which a command may never leave.
+fn with_every_reason(case: Case<'_>) -> Case<'_> {
+    Case { was_cut: true, was_there_ms: 0, was_cancelled: true, was_preempted: true, ..case }
+}
+
+fn never_left() -> [Story; 6] {
+    [
         story(Status::Failed, Some(FailureCode::DeviceOffline), ACCEPTED),
         story(Status::Failed, Some(FailureCode::Cancelled), ACCEPTED),
         story(Status::Failed, Some(FailureCode::PreemptedByEmergency), ACCEPTED),
         story(Status::Failed, Some(FailureCode::TransportFailed), ACCEPTED),
         timed_out(FailureCode::DeviceOffline, DUE),
         timed_out(FailureCode::ExpiredBeforeSending, DUE),
-    ];
-    for end in ends {
-        assert_eq!(reply(&end, &[], &[], &[]), Verdict::Exact, "{end:?}");
+    ]
+}
+
+#[test]
+fn what_never_left_is_exact_where_nothing_arrived_and_a_lie_where_it_did() {
+    for end in never_left() {
+        let judged =
+            |outcomes: &[Outcome]| judge(&with_every_reason(case(&end, outcomes, &[], &[])));
+        assert_eq!(judged(&[]), Verdict::Exact, "{end:?}");
         for outcome in [Outcome::Done, Outcome::Ignored, Outcome::Refused(1)] {
-            let verdict = reply(&end, &[outcome], &[], &[]);
-            assert_eq!(verdict, Verdict::Wrong(Lie::Arrived), "{end:?}");
+            assert_eq!(judged(&[outcome]), Verdict::Wrong(Lie::Arrived), "{end:?}");
         }
+    }
+}
+
+#[test]
+fn what_never_left_has_a_reason_and_it_is_its_own() {
+    for end in never_left() {
+        let none = case(&end, &[], &[], &[]);
+        assert_eq!(judge(&none), Verdict::Wrong(Lie::NoReason), "{end:?}");
+        let reasons = [
+            (
+                Case { was_cut: true, ..none },
+                &[FailureCode::DeviceOffline, FailureCode::TransportFailed][..],
+            ),
+            (
+                Case { deaths: &[ACCEPTED], ..none },
+                &[FailureCode::DeviceOffline, FailureCode::TransportFailed],
+            ),
+            (Case { was_there_ms: SENT_WAIT_MS - 1, ..none }, &[FailureCode::ExpiredBeforeSending]),
+            (Case { was_cancelled: true, ..none }, &[FailureCode::Cancelled]),
+            (Case { was_preempted: true, ..none }, &[FailureCode::PreemptedByEmergency]),
+        ];
+        for (case, codes) in reasons {
+            let is_one = end.failure.is_some_and(|failure| codes.contains(&failure));
+            let right = if is_one { Verdict::Exact } else { Verdict::Wrong(Lie::NoReason) };
+            assert_eq!(judge(&case), right, "{end:?} {codes:?}");
+        }
+    }
+    for code in [FailureCode::DeviceOffline, FailureCode::ExpiredBeforeSending] {
+        let soon = timed_out(code, DUE - EARLY_MS - 1);
+        let verdict = judge(&with_every_reason(case(&soon, &[], &[], &[])));
+        assert_eq!(verdict, Verdict::Wrong(Lie::TooSoon), "{code:?}");
+    }
+}
+
+/// As where a server loses commands and says that they may have left.
+#[test]
+fn what_may_have_left_and_never_did_had_something_in_its_way() {
+    for code in [FailureCode::NoResponse, FailureCode::DispatchUncertain] {
+        let end = timed_out(code, DUE);
+        let not_sent = Verdict::Wrong(Lie::NotSent);
+        let unknown = Verdict::Unknown(Why::NothingTold);
+        assert_eq!(reply(&end, &[], &[], &[]), not_sent);
+        assert_eq!(reply(&end, &[], &[], &[ACCEPTED - CHANCE_MS - 1]), not_sent);
+        assert_eq!(reply(&end, &[], &[], &[ACCEPTED + 10]), unknown);
+        assert_eq!(judge(&Case { was_cut: true, ..case(&end, &[], &[], &[]) }), unknown);
+    }
+}
+
+/// What a server cannot have heard founds nothing, even if it is true.
+#[test]
+fn an_answer_that_the_broker_refused_or_nobody_reads_founds_nothing() {
+    for (fate, verdict) in [
+        (Fate::Taken, Verdict::Exact),
+        (Fate::Lost, Verdict::Exact),
+        (Fate::Dropped, Verdict::Exact),
+        (Fate::Refused, Verdict::Wrong(Lie::Unfounded)),
+        (Fate::TooLarge, Verdict::Wrong(Lie::Unfounded)),
+    ] {
+        let told = [of_fate(fate, ACCEPTED + 40)];
+        assert_eq!(reply(&succeeded(), &[Outcome::Done], &told, &[]), verdict, "{fate:?}");
     }
 }
 
@@ -169,7 +241,6 @@ fn nobody_knows_what_was_not_told() {
             let verdict = reply(&end, &done, answers, deaths);
             assert_eq!(verdict, Verdict::Unknown(why), "{code:?} {answers:?}");
         }
-        assert_eq!(reply(&end, &[], &[], &[]), Verdict::Unknown(Why::NothingTold));
     }
 }
 
@@ -198,10 +269,12 @@ fn unknown_is_a_lie_where_the_answer_was_there_in_time() {
 #[test]
 fn unknown_is_a_lie_where_the_answer_was_lost_and_no_connection_was() {
     let dropped = [of_fate(Fate::Dropped, DUE - 2_500)];
-    for deaths in [&[][..], &[DUE - 3_501], &[DUE - 499]] {
-        let end = timed_out(FailureCode::NoResponse, DUE);
-        let verdict = reply(&end, &[Outcome::Done], &dropped, deaths);
-        assert_eq!(verdict, Verdict::Wrong(Lie::Swallowed), "{deaths:?}");
+    for answers in [dropped, [of_fate(Fate::Refused, DUE - 2_500)]] {
+        for deaths in [&[][..], &[DUE - 3_501], &[DUE - 499]] {
+            let end = timed_out(FailureCode::NoResponse, DUE);
+            let verdict = reply(&end, &[Outcome::Done], &answers, deaths);
+            assert_eq!(verdict, Verdict::Wrong(Lie::Swallowed), "{answers:?} {deaths:?}");
+        }
     }
     // One that was taken too late says why nobody knows.
     let answers = [dropped[0], answer(Says::Ended, DUE - 10)];
@@ -220,7 +293,7 @@ fn a_dock_that_nothing_keeps_from_answering_has_told_something() {
         assert_eq!(owed(&[outcome], &[], &[], false), swallowed, "{outcome:?}");
     }
     let nothing_told = Verdict::Unknown(Why::NothingTold);
-    for outcomes in [&[][..], &[Outcome::Ignored], &[Outcome::Silent], &[Outcome::Running]] {
+    for outcomes in [&[Outcome::Ignored][..], &[Outcome::Silent], &[Outcome::Running]] {
         assert_eq!(owed(outcomes, &[], &[], false), nothing_told, "{outcomes:?}");
     }
     assert_eq!(owed(&[Outcome::Done], &[], &[], true), nothing_told);
