@@ -14,11 +14,14 @@ use utmos_core::{
     method::Risk,
     ports::{Advance, Advanced, StoreError},
     replica::{Handed, News, Shard},
+    reply::Progress,
+    time::Timestamp,
 };
 
 use super::{
     Driver, Inner, LaneKey, Resumed,
     intake::{RESUME_PAGE, acceptance},
+    jobs,
     lane::{Lane, Work},
     watch::WaitsFor,
 };
@@ -39,16 +42,18 @@ impl Driver {
 
     /// Tells jobs that are in care how they go.
     pub fn hear_of_jobs(&self, missed: &[MissedWord]) {
-        for MissedWord { tenant, word, bytes, .. } in missed {
-            if let Word::Progress(progress) = word
-                && let Some(id) = self.find_job(progress)
+        for missed in missed {
+            if let Word::Progress(progress) = &missed.word
+                && let Some(id) = self.inner.find_job(progress, Some(self.inner.heard_at(missed)))
             {
-                self.tell_now(*tenant, id, Input::Progress((**progress).clone()), *bytes);
+                let input = Input::Progress((**progress).clone());
+                self.tell_now(missed.tenant, id, input, missed.bytes);
             }
         }
     }
 
-    /// Puts answers to commands of other servers on record that these have not: whoever looks after them finds them there.
+    /// Puts on record what was heard of commands of other servers and these have not: answers, and how jobs ended. Whoever
+    /// looks after them finds it there.
     ///
     /// # Errors
     /// When the store cannot be read or written.
@@ -70,7 +75,11 @@ impl Driver {
                 }
             }
         }
-        Ok(())
+        let is_end = |missed: &&MissedWord| match &missed.word {
+            Word::Progress(progress) => !progress.state.is_open(),
+            Word::Reply(..) => false,
+        };
+        self.inner.put_ends_on_record(heard.iter().filter(is_end).collect()).await
     }
 
     /// Looks no more after what is no emergency of these gateways: another server does. What stands at the gate does not
@@ -493,6 +502,58 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// The command in care that an event is of, which came just now or was heard `then`.
+    pub(super) fn find_job(
+        &self,
+        progress: &Progress,
+        then: Option<Timestamp>,
+    ) -> Option<CommandId> {
+        let state = self.lock();
+        let lanes = [true, false]
+            .map(|urgent| state.lanes.get(&LaneKey { gateway: progress.gateway.clone(), urgent }));
+        let commands = lanes.into_iter().flatten().flat_map(Lane::commands);
+        jobs::owner(commands, progress, then).map(|command| command.spec.id)
+    }
+
+    /// When a word was heard, by the clock that tells when commands were accepted.
+    fn heard_at(&self, missed: &MissedWord) -> Timestamp {
+        let now = self.clock.now();
+        let ago = i64::try_from(now.mono.since(missed.at).as_millis()).unwrap_or(i64::MAX);
+        Timestamp::from_millis(now.wall.as_millis().saturating_sub(ago))
+    }
+
+    /// Puts on record how jobs of other servers ended, where these have not.
+    async fn put_ends_on_record(
+        self: &Arc<Self>,
+        ends: Vec<&MissedWord>,
+    ) -> Result<(), StoreError> {
+        if ends.is_empty() {
+            return Ok(());
+        }
+        let mut open = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.store.open_commands(after, RESUME_PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.spec.id);
+            open.extend(page.into_iter().filter(|command| !self.is_here(command.spec.id)));
+        }
+        for missed in ends {
+            let Word::Progress(progress) = &missed.word else { continue };
+            let of_tenant = open.iter().filter(|command| command.spec.tenant == missed.tenant);
+            let then = self.heard_at(missed);
+            let Some(owner) = jobs::owner(of_tenant, progress, Some(then)) else { continue };
+            let (id, input) = (owner.spec.id, Input::Progress((**progress).clone()));
+            let put = self
+                .decide_elsewhere_if(id, &input, |command| !command.life.phase.has_ended())
+                .await?;
+            if put.is_some_and(|(_, has_moved)| has_moved) {
+                tracing::info!(command.id = %id, "put on record how a job of another server ended");
+            }
+        }
+        Ok(())
     }
 
     /// What was said of a command that another server took over before it was saved. Its holder heard it as well, if it was

@@ -15,10 +15,9 @@ use utmos_core::{
     command::{Command, Phase, Spec},
     id::{CommandId, GatewaySn},
     life::{Effect, Folded, Input, decide_all},
-    method::{Channel, CompletesBy, Risk},
+    method::{Channel, Risk},
     planted::{self, Fault},
     ports::{Advance, Advanced, StoreError},
-    reply::Progress,
     time::Deadline,
 };
 
@@ -326,22 +325,9 @@ impl Lane {
         next
     }
 
-    /// Jobs a progress event may belong to: possibly sent, of a fitting method, and not known to be over.
-    pub(super) fn jobs_of<'a>(
-        &'a self,
-        progress: &'a Progress,
-    ) -> impl Iterator<Item = &'a Command> {
-        self.commands.values().map(|kept| &kept.command).filter(|command| {
-            let is_job = match command.spec.completes_by {
-                CompletesBy::Job | CompletesBy::ReplyOrJob => true,
-                CompletesBy::Reply | CompletesBy::DrcAck | CompletesBy::NoReply => false,
-            };
-            let is_over = command.life.execution.as_ref().is_some_and(|execution| !execution.open);
-            is_job
-                && !is_over
-                && command.life.phase != Phase::Waiting
-                && progress.command_methods.contains(&command.spec.method)
-        })
+    /// All that is in it.
+    pub(super) fn commands(&self) -> impl Iterator<Item = &Command> {
+        self.commands.values().map(|kept| &kept.command)
     }
 
     /// Commands on drc/down that wait for an acknowledgement of this method, with the `seq` they went out with.

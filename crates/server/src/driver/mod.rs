@@ -15,6 +15,7 @@ mod emergencies;
 mod failures;
 mod gather;
 mod intake;
+mod jobs;
 mod lane;
 mod overtaken;
 pub mod presence;
@@ -466,37 +467,10 @@ impl Driver {
         Some(lane.is_leaving(id))
     }
 
-    /// Finds the command a progress event belongs to: by `bid`, then by the job's own id, then by gateway and method
-    /// while only one such job is open (LIFECYCLE.md, "job").
+    /// Finds the command a progress event that comes in now belongs to (LIFECYCLE.md, "job").
     #[must_use]
     pub fn find_job(&self, progress: &Progress) -> Option<CommandId> {
-        let state = self.inner.lock();
-        let mut jobs = Vec::new();
-        for urgent in [true, false] {
-            let key = LaneKey { gateway: progress.gateway.clone(), urgent };
-            jobs.extend(state.lanes.get(&key).into_iter().flat_map(|lane| lane.jobs_of(progress)));
-        }
-        let by_bid = |command: &&Command| {
-            let bid = progress.bid.as_deref().and_then(|bid| uuid::Uuid::parse_str(bid).ok());
-            bid == Some(command.spec.bid.uuid())
-        };
-        let by_ref = |command: &&Command| {
-            progress.job_ref.is_some() && progress.job_ref == command.spec.job_ref
-        };
-        // A bid of our making names another command than these, one that has ended: its events are not theirs.
-        let names_another = progress.bid.as_deref().is_some_and(is_bid_of_ours);
-        let is_nameless =
-            |command: &&Command| progress.job_ref.is_none() || command.spec.job_ref.is_none();
-        let found = jobs
-            .iter()
-            .copied()
-            .find(by_bid)
-            .or_else(|| jobs.iter().copied().find(by_ref))
-            .or_else(|| match jobs.as_slice() {
-                [only] if is_nameless(only) && !names_another => Some(*only),
-                _ => None,
-            });
-        found.map(|command| command.spec.id)
+        self.inner.find_job(progress, None)
     }
 
     /// Finds the command an acknowledgement on `drc/up` belongs to: by method and `seq`; where the device repeats none, the
@@ -691,9 +665,4 @@ impl Inner {
     fn count(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
     }
-}
-
-/// Bids of ours are UUIDs of version 7; devices that make their own use others.
-fn is_bid_of_ours(bid: &str) -> bool {
-    uuid::Uuid::parse_str(bid).is_ok_and(|bid| bid.get_version_num() == 7)
 }

@@ -11,13 +11,13 @@ use self::{mosquitto::Mosquitto, postgres::Postgres};
 use super::{child::Place, machine};
 
 /// What the server works with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Engine {
-    /// The embedded broker and SQLite.
+    /// The embedded broker and SQLite
     Embedded,
-    /// Mosquitto and SQLite.
+    /// Mosquitto and SQLite
     Mosquitto,
-    /// Mosquitto and PostgreSQL.
+    /// Mosquitto and PostgreSQL
     Postgres,
 }
 

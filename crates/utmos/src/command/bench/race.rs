@@ -9,6 +9,7 @@ mod errand;
 mod judge;
 mod plan;
 mod report;
+mod site;
 mod witness;
 
 use std::{
@@ -37,14 +38,10 @@ use self::{
     judge::{Case, Verdict},
     plan::Plan,
     report::{Report, WrongOne},
+    site::{Servers, Site},
     witness::Witness,
 };
-use super::{
-    Folder,
-    child::{Place, Prepared, Server},
-    machine::Busy,
-    parse_seconds,
-};
+use super::{Folder, child::Prepared, engine::Engine, machine::Busy, parse_seconds};
 use crate::{exit::Exit, opened, output};
 
 /// The gateways are of these models in turn. So many that, of each, some fly.
@@ -73,6 +70,8 @@ const LOOK_WAIT: Duration = Duration::from_millis(250);
 const COMMANDS_MAX: f64 = 150_000.0;
 /// An answer is taken for lost with a server that was not there within a second; of a longer absence each half second counts.
 const ABSENT_STEP_MS: usize = 500;
+/// Longest until other servers have taken over what a dead one held, and what they have taken has been handed back to the next.
+const TAKEN_OVER_MS: i64 = 6_000;
 /// How long before a command that is wrong its gateway's connection is told of.
 const LINKS_BEFORE_MS: i64 = 5_000;
 const OVERRIDE_FILE: &str = "race-catalogue.json";
@@ -96,8 +95,14 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// An MQTT 5 broker at which server and docks meet, in place of the server's own; it must take anybody
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "engine")]
     broker: Option<SocketAddr>,
+    /// What the server works with; other than its own, the race starts it
+    #[arg(long, value_enum, default_value = "embedded")]
+    engine: Engine,
+    /// How many servers share the database and the broker, with --engine postgres; they are killed in turn
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=3))]
+    servers: u8,
     /// How long a job may be silent before it ends as unknown, in seconds; the catalogue's own time when absent
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=600))]
     silence: Option<u64>,
@@ -116,6 +121,9 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
     if COMMANDS_MAX < args.rate * args.seconds {
         bail!("--rate times --seconds must be at most {COMMANDS_MAX}: the docks remember no more");
+    }
+    if args.servers > 1 && args.engine != Engine::Postgres {
+        bail!("--servers: several servers share a PostgreSQL; add --engine postgres");
     }
     let folder = Folder::make(&args.data_dir)?;
     if cfg!(debug_assertions) {
@@ -146,16 +154,16 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
 struct Race<'a> {
     args: &'a Args,
     time: Duration,
-    place: Place,
+    site: Site,
     desk: Arc<Desk>,
     catalogue: Arc<Catalogue>,
     clock: SystemClock,
 }
 
-/// What became of the server while it was killed.
+/// What became of the servers while they were killed.
 struct Deaths {
-    /// The one that stands in the end.
-    server: Server,
+    /// Those that stand in the end.
+    servers: Servers,
     times: DeathTimes,
     /// How long the next one took to be ready, in milliseconds.
     restarts: Vec<f64>,
@@ -170,6 +178,8 @@ struct DeathTimes {
     killed: Vec<i64>,
     /// The same, and moments at which there was none, where a broker of others goes on without it.
     absent: Vec<i64>,
+    /// Moments at which nobody may have sent what waited for some gateway.
+    unsent: Vec<i64>,
 }
 
 /// What the docks say of themselves.
@@ -185,24 +195,21 @@ impl<'a> Race<'a> {
     async fn hold(args: &'a Args, dir: &Path) -> anyhow::Result<Report> {
         let mut catalogue = Catalogue::embedded()?;
         opened::make_folder(dir)?;
-        let mut place = Place::new(dir)?;
+        let mut site = Site::new(args.engine, usize::from(args.servers), dir).await?;
         if let Some(seconds) = args.silence {
             let text = silence(seconds);
             catalogue = catalogue.with_override(&text)?;
-            let file = dir.join(OVERRIDE_FILE);
-            std::fs::write(&file, text)
-                .with_context(|| format!("{} cannot be written", file.display()))?;
-            place.set(format!("catalogue.override_file={OVERRIDE_FILE}"));
+            site.give("catalogue.override_file", OVERRIDE_FILE, &text)?;
         }
         if let Some(broker) = args.broker {
-            place.meet_at(broker);
+            site.meet_at(broker);
         }
-        let prepared = Prepared::of_models(&place, &MODELS, args.docks).await?;
+        let prepared = Prepared::of_models(site.first()?, &MODELS, args.docks).await?;
         let race = Self {
             args,
             time: Duration::from_secs_f64(args.seconds),
-            desk: Arc::new(Desk::new(&place, &prepared)),
-            place,
+            desk: Arc::new(Desk::new(site.addresses(), &prepared)),
+            site,
             catalogue: Arc::new(catalogue),
             clock: SystemClock::new(),
         };
@@ -213,7 +220,7 @@ impl<'a> Race<'a> {
         let args = self.args;
         let (_, docks) = prepared.docks.split_last().context("there are no docks")?;
         let busy = Busy::read()?;
-        let server = self.place.start().await?.server;
+        let servers = self.site.start().await?;
         let lead = LEAD + LEAD_EACH * args.docks;
         let each = (args.rate * args.seconds / f64::from(args.docks)).ceil() as usize + 1;
         let plan = Plan::draw(args.seed, docks, each, lead, self.time);
@@ -226,7 +233,8 @@ impl<'a> Race<'a> {
 
         output::note(format_args!("{:.0} commands in {:?}", args.rate * args.seconds, self.time));
         let began = Instant::now();
-        let (asked, deaths) = tokio::join!(self.ask(&mut errands, began), self.kill(server, began));
+        let (asked, deaths) =
+            tokio::join!(self.ask(&mut errands, began), self.kill(servers, began));
         let (asked, mut deaths) = (asked?, deaths?);
         let took = began.elapsed();
         let mut report = Report {
@@ -236,6 +244,8 @@ impl<'a> Race<'a> {
             kill_every: Duration::from_secs_f64(args.kill_every),
             docks: args.docks,
             broker: args.broker,
+            engine: args.engine.key(),
+            servers: args.servers,
             asked: asked.len() as u64,
             repeats: self.desk.repeats(),
             replays: self.desk.replays(),
@@ -247,10 +257,10 @@ impl<'a> Race<'a> {
         output::note("waiting for all commands to end");
         self.settle().await?;
         let listed = self.desk.all().await?;
-        let cpu = deaths.cpu + deaths.server.cpu()?;
+        let cpu = deaths.cpu + deaths.servers.cpu()? + self.site.cpu()?;
         (_, report.others) = Busy::read()?.since(&busy, cpu);
         let truth = self.truth(fleet, witness, &listed).await?;
-        deaths.server.stop().await?;
+        deaths.servers.stop().await?;
 
         let accepted = count(&mut report, told);
         compare_ids(&mut report, &accepted, &listed, &truth);
@@ -267,7 +277,7 @@ impl<'a> Race<'a> {
         docks: &[DockConfig],
         plan: &Plan,
     ) -> anyhow::Result<(Fleet, JoinHandle<Witness>)> {
-        let mqtt = self.place.mqtt;
+        let mqtt = self.site.first()?.mqtt;
         let mut broker = BrokerAddress::new(mqtt.ip().to_string(), mqtt.port());
         broker.reconnect_wait_min = RECONNECT_WAIT_MIN;
         broker.reconnect_wait_max = RECONNECT_WAIT_MAX;
@@ -327,36 +337,46 @@ impl<'a> Race<'a> {
         Ok(told)
     }
 
-    /// Kills the server every so often and starts another in its place at once.
-    async fn kill(&self, server: Server, began: Instant) -> anyhow::Result<Deaths> {
+    /// Kills a server every so often, each in turn, and starts another in its place at once.
+    async fn kill(&self, servers: Servers, began: Instant) -> anyhow::Result<Deaths> {
         let every = Duration::from_secs_f64(self.args.kill_every);
         let mut deaths = Deaths {
-            server,
+            servers,
             times: DeathTimes::default(),
             restarts: Vec::new(),
             cpu: Duration::ZERO,
         };
         let mut at = began + every;
+        let mut turns = (0..self.site.servers()).cycle();
         while !every.is_zero() && at < began + self.time {
+            let number = turns.next().unwrap_or_default();
             sleep_until(at).await;
-            deaths.cpu += deaths.server.cpu()?;
             let died = self.now();
-            deaths.times.killed.push(died);
-            deaths.times.absent.push(died);
-            deaths.server.kill()?;
-            self.desk.forget_connections();
-            let started = self.place.start().await.context("after it was killed")?;
-            deaths.server = started.server;
-            deaths.restarts.push(started.took.as_secs_f64() * 1_000.0);
-            if self.args.broker.is_some() {
-                let back = self.now();
-                deaths.times.absent.extend((died..back).step_by(ABSENT_STEP_MS));
-                deaths.times.absent.push(back);
-            }
+            deaths.cpu += deaths.servers.kill(number)?;
+            self.desk.forget_connections(number);
+            let took = self.site.start_again(number, &mut deaths.servers).await?;
+            deaths.restarts.push(took.as_secs_f64() * 1_000.0);
+            self.note(died, &mut deaths.times);
             // A server that starts slowly is given some of its life.
             at = (at + every).max(Instant::now() + every / 2);
         }
         Ok(deaths)
+    }
+
+    /// Writes down a death whose server is back.
+    fn note(&self, died: i64, times: &mut DeathTimes) {
+        let until = |back: i64| (died..back).step_by(ABSENT_STEP_MS).chain([back]);
+        times.killed.push(died);
+        times.absent.push(died);
+        if self.site.servers() > 1 {
+            // The others hear what is said meanwhile, and send what the dead one held once they have taken it over.
+            times.unsent.extend(until(died + TAKEN_OVER_MS));
+            return;
+        }
+        if self.args.broker.or(self.site.broker()).is_some() {
+            times.absent.extend(until(self.now()));
+        }
+        times.unsent.clone_from(&times.absent);
     }
 
     /// Waits until every command has ended, as long as it is willing to.
@@ -440,7 +460,7 @@ impl<'a> Race<'a> {
                     &one.gateway,
                     one.story.accepted_at,
                     one.story.accepted_at + one.story.timeout_ms,
-                    &deaths.absent,
+                    &deaths.unsent,
                 ),
                 // The race cancels nothing.
                 was_cancelled: false,

@@ -31,9 +31,9 @@ pub(super) const REMEMBERS: &str =
 async fn the_broker_is_killed(times: u64, memory: &str, protocol: &str) {
     let mut mosquitto = Mosquitto::start_with(memory).await;
     let (mut place, mut config) = Place::with_fleet(2).await;
-    place.settings.extend(unlimited());
     config.speed = 20.0;
     behind(&mut place, &mosquitto, protocol);
+    place.settings.extend(unlimited());
     let mut ear = Ear::at(&mut config);
     let process = place.spawn(None).await;
     until_ready(&place).await;

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -21,7 +21,7 @@ use utmos_core::{
 
 use super::judge::Story;
 use crate::command::bench::{
-    child::{Place, Prepared},
+    child::Prepared,
     http::{Connection, Signer},
 };
 
@@ -38,12 +38,19 @@ const PAGE: usize = 100;
 /// Where requests are sent from.
 pub struct Desk {
     signer: Signer,
-    address: SocketAddr,
-    /// Connections that nobody uses.
-    idle: Mutex<Vec<Connection>>,
+    counters: Vec<Counter>,
+    /// Whom the next caller asks first.
+    turn: AtomicUsize,
     nonces: AtomicU64,
     repeats: AtomicU64,
     replays: AtomicU64,
+}
+
+/// Where one server is asked.
+struct Counter {
+    address: SocketAddr,
+    /// Connections that nobody uses.
+    idle: Mutex<Vec<Connection>>,
 }
 
 /// What a caller was told.
@@ -100,11 +107,13 @@ struct Item {
 }
 
 impl Desk {
-    pub fn new(place: &Place, prepared: &Prepared) -> Self {
+    /// At servers of these addresses, each of which will do.
+    pub fn new(addresses: Vec<SocketAddr>, prepared: &Prepared) -> Self {
+        let counter = |address| Counter { address, idle: Mutex::new(Vec::new()) };
         Self {
             signer: Signer::new(&prepared.access),
-            address: place.http,
-            idle: Mutex::new(Vec::new()),
+            counters: addresses.into_iter().map(counter).collect(),
+            turn: AtomicUsize::new(0),
             nonces: AtomicU64::new(0),
             repeats: AtomicU64::new(0),
             replays: AtomicU64::new(0),
@@ -121,29 +130,33 @@ impl Desk {
         self.replays.load(Ordering::Relaxed)
     }
 
-    /// The server is gone, and all connections with it.
-    pub fn forget_connections(&self) {
-        self.idle().clear();
+    /// The server with this number is gone, and all connections with it.
+    pub fn forget_connections(&self, server: usize) {
+        if let Some(counter) = self.counters.get(server) {
+            counter.idle().clear();
+        }
     }
 
-    /// Asks for a command until there is an answer.
+    /// Asks for a command until there is an answer: one server, and each time that it was in vain the next.
     pub async fn insist(&self, body: &str) -> Told {
         let by = Instant::now() + PATIENCE;
+        let mut server = self.turn.fetch_add(1, Ordering::Relaxed);
         loop {
-            if let Ok(Ok(Some(told))) = timeout(REQUEST_WAIT, self.ask(body)).await {
+            if let Ok(Ok(Some(told))) = timeout(REQUEST_WAIT, self.ask(server, body)).await {
                 return told;
             }
             if by < Instant::now() {
                 return Told::Nothing;
             }
             self.repeats.fetch_add(1, Ordering::Relaxed);
+            server += 1;
             sleep(AGAIN_WAIT).await;
         }
     }
 
     /// One request; nothing when it is to be sent again.
-    async fn ask(&self, body: &str) -> anyhow::Result<Option<Told>> {
-        let (status, answer) = self.call("POST", COMMANDS, None, body.as_bytes()).await?;
+    async fn ask(&self, server: usize, body: &str) -> anyhow::Result<Option<Told>> {
+        let (status, answer) = self.call(server, "POST", None, body.as_bytes()).await?;
         if status == 503 {
             return Ok(None);
         }
@@ -189,7 +202,7 @@ impl Desk {
     }
 
     async fn page(&self, query: &str) -> anyhow::Result<Page> {
-        let (status, answer) = self.call("GET", COMMANDS, Some(query), b"").await?;
+        let (status, answer) = self.call(0, "GET", Some(query), b"").await?;
         if status != 200 {
             bail!("the list of commands was answered {status}");
         }
@@ -198,24 +211,28 @@ impl Desk {
 
     async fn call(
         &self,
+        server: usize,
         method: &str,
-        path: &str,
         query: Option<&str>,
         body: &[u8],
     ) -> anyhow::Result<(u16, Vec<u8>)> {
-        let idle = self.idle().pop();
+        let counter = self.counters.get(server % self.counters.len().max(1));
+        let counter = counter.context("there is no server to ask")?;
+        let idle = counter.idle().pop();
         let mut connection = match idle {
             Some(connection) => connection,
-            None => Connection::open(self.address).await?,
+            None => Connection::open(counter.address).await?,
         };
         let nonce = format!("race-{}", self.nonces.fetch_add(1, Ordering::Relaxed));
-        let parts = SignedParts { method, path, query, body };
+        let parts = SignedParts { method, path: COMMANDS, query, body };
         let answer = connection.signed(&self.signer, &nonce, parts).await?;
         let (status, body) = (answer.status, answer.body.to_vec());
-        self.idle().push(connection);
+        counter.idle().push(connection);
         Ok((status, body))
     }
+}
 
+impl Counter {
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -58,8 +58,11 @@ pub struct Report {
     pub classes: BTreeMap<&'static str, Count>,
     /// The same by the gateway's model.
     pub models: BTreeMap<&'static str, Count>,
-    /// The broker that is not the server's own.
+    /// The broker that is not the race's own.
     pub broker: Option<SocketAddr>,
+    /// What the servers work with, by its key.
+    pub engine: &'static str,
+    pub servers: u8,
     /// States and codes, and how often.
     pub ends: BTreeMap<String, u64>,
     /// With which codes docks refused commands, and how often the platform says just that; and with which their jobs ended
@@ -317,6 +320,8 @@ impl Report {
             "ends": self.ends,
             "codes": self.codes,
             "share_of_processors_used_by_others": self.others,
+            "engine": self.engine,
+            "servers": self.servers,
             "broker": self.broker.map_or_else(|| "own".to_owned(), |broker| broker.to_string()),
             "faults": classes,
             "models": models,
