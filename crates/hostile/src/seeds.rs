@@ -362,6 +362,15 @@ fn scenario() -> anyhow::Result<Seeds> {
     let strict = "speed = 2.5\n[[dock]]\nsn = \"D1\"\naircraft_sn = \"A1\"\n[[fault]]\nmethod = \"cover_*\"\n\
                   gateway = \"D1\"\nnth = 2\nprobability = 0.25\nkind = \"silent\"\n";
     seeds.insert("every-condition".to_owned(), strict.into());
+    let deep = format!("seed = 1\nmodel = {}", "[".repeat(200));
+    for (name, bytes) in [
+        ("no-text", b"seed = 1\nmodel = \"dock\xff\"\n".as_slice()),
+        ("half-a-heading", b"seed = 1\n[[fault]\nkind = \"never\"\n"),
+        ("twice", b"[[dock]]\nsn = \"D1\"\n[[dock]]\nsn = \"D1-M3D\"\naircraft_sn = \"D1\"\n"),
+        ("too-deep", deep.as_bytes()),
+    ] {
+        seeds.insert(name.to_owned(), bytes.to_vec());
+    }
     Ok(seeds)
 }
 
@@ -387,6 +396,7 @@ fn fault_flag() -> Seeds {
     }
     let strict = "gateway=D1, method=cover_*, nth=2, probability=0.25, kind=late, ms=4000";
     seeds.insert("every-condition".to_owned(), strict.into());
+    seeds.insert("twice".to_owned(), b"kind=late,ms=4,ms=5,".to_vec());
     seeds
 }
 
@@ -579,7 +589,7 @@ const LIST_QUERIES: [(&str, &str); 19] = [
     ("backwards", "from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z&step_seconds=0&fields=,"),
 ];
 
-const SIM_CONTROL: [(&str, &str); 14] = [
+const SIM_CONTROL: [(&str, &str); 15] = [
     ("docks", "GET /docks\n"),
     ("dock", "GET /docks/SIM-DOCK-0001\n"),
     ("commands", "GET /commands?gateway=SIM-DOCK-0001&limit=5\n"),
@@ -591,6 +601,7 @@ const SIM_CONTROL: [(&str, &str); 14] = [
     ),
     ("add-late", "POST /faults\n{\"kind\": \"late\", \"ms\": 5000}"),
     ("add-condition", "POST /conditions\n{\"kind\": \"wind\", \"speed\": 12}"),
+    ("add-twice", "POST /faults\n{\"kind\": \"late\", \"ms\": 1, \"ms\": 2}"),
     ("add-nothing", "POST /faults\n{\"kind\": null, \"nth\": [1], \"x\": {}}"),
     ("remove", "DELETE /faults/1\n"),
     ("remove-word", "DELETE /conditions/one\n"),

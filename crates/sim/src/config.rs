@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::sync::mpsc;
 use utmos_mqtt::{ClientTls, ProtocolChoice};
 
-use crate::{Happening, Model, Position, Wire, fault::FaultPlan};
+use crate::{Happening, Login, Model, Position, Wire, fault::FaultPlan};
 
 /// A fleet of simulated docks.
 #[derive(Debug, Clone)]
@@ -143,13 +143,13 @@ impl DockConfig {
     /// model would.
     #[must_use]
     pub fn numbered_as(model: Model, seed: u64, n: u32) -> Self {
-        let sn = format!("{}{n:04}", model.sn_prefix());
+        let sn = sn_of(model, n);
         let mut rng = StdRng::seed_from_u64(seed ^ (u64::from(n) << 32) ^ 0x0070_6173_7377_6f72);
         let steps = n.saturating_sub(1);
         let (east, north) = (f64::from(steps % ROW), f64::from(steps / ROW));
         Self {
             model,
-            aircraft_sn: format!("SIM-{}-{n:04}", model.aircraft_name()),
+            aircraft_sn: Self::aircraft_of(model, &sn),
             username: sn.clone(),
             password: format!("{:016x}", rng.random::<u64>()),
             home: FIRST_HOME.moved(-north * SPACING_METRES, -east * SPACING_METRES),
@@ -160,12 +160,45 @@ impl DockConfig {
 }
 
 impl DockConfig {
+    /// One with a serial number of its own, at the place of the n-th of its model.
+    #[must_use]
+    pub fn named(model: Model, seed: u64, n: u32, Login { sn, password }: Login) -> Self {
+        let n = number_of(model, &sn).unwrap_or(n);
+        Self {
+            username: sn.clone(),
+            aircraft_sn: Self::aircraft_of(model, &sn),
+            sn,
+            password,
+            ..Self::numbered_as(model, seed, n)
+        }
+    }
+
+    /// The serial number of a dock's aircraft where none is given: that of a numbered dock has its number, another's is
+    /// made of the dock's.
+    #[must_use]
+    pub fn aircraft_of(model: Model, sn: &str) -> String {
+        let aircraft = model.aircraft_name();
+        match number_of(model, sn) {
+            Some(n) if sn_of(model, n) == sn => format!("SIM-{aircraft}-{n:04}"),
+            Some(_) | None => format!("{sn}-{aircraft}"),
+        }
+    }
+
     /// Nobody has registered it: it connects with a binding code in the place of a password, and asks to join with it.
     pub fn be_factory_new(&mut self, organization_id: &str, code: &str) {
         code.clone_into(&mut self.password);
         self.binding =
             Some(Binding { organization_id: organization_id.to_owned(), code: code.to_owned() });
     }
+}
+
+fn sn_of(model: Model, n: u32) -> String {
+    format!("{}{n:04}", model.sn_prefix())
+}
+
+/// The number that ends a serial number such as numbered docks have.
+fn number_of(model: Model, sn: &str) -> Option<u32> {
+    sn.strip_prefix(model.sn_prefix())?.parse().ok()
 }
 
 impl fmt::Debug for DockConfig {
@@ -186,5 +219,29 @@ impl fmt::Debug for Binding {
         f.debug_struct("Binding")
             .field("organization_id", &self.organization_id)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dock_of_another_name_has_an_aircraft_of_its_own() {
+        let login = |sn: &str| Login { sn: sn.to_owned(), password: "p".to_owned() };
+        let named = |model, n, sn| DockConfig::named(model, 1, n, login(sn));
+        let dock2 = Model::Dock2;
+        assert_eq!(named(dock2, 1, "SIM-DOCK-0003").aircraft_sn, "SIM-M3D-0003");
+        assert_eq!(named(dock2, 1, "SIM-DOCK-3").aircraft_sn, "SIM-DOCK-3-M3D");
+        let of_dock3 = named(Model::Dock3, 1, "SIM-DOCK3-0004");
+        assert_eq!((of_dock3.model, of_dock3.aircraft_sn.as_str()), (Model::Dock3, "SIM-M4D-0004"));
+        assert_eq!(named(Model::RcPro, 1, "5YSZ").aircraft_sn, "5YSZ-M3E");
+        let named = named(dock2, 2, "4TADL");
+        assert_eq!(
+            (named.sn.as_str(), named.username.as_str(), named.aircraft_sn.as_str()),
+            ("4TADL", "4TADL", "4TADL-M3D")
+        );
+        assert_eq!(named.password, "p");
+        assert_eq!(named.home, DockConfig::numbered(1, 2).home);
     }
 }

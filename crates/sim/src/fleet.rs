@@ -5,6 +5,7 @@ mod live;
 mod register;
 
 use std::{
+    collections::BTreeSet,
     fs::OpenOptions,
     io,
     path::PathBuf,
@@ -52,6 +53,14 @@ pub enum StartError {
         #[source]
         source: InvalidSn,
     },
+    /// Two of its devices have one serial number.
+    #[error("{sn} is the serial number of two devices, one of them dock {dock} or its aircraft")]
+    SerialNumberTwice {
+        /// The serial number.
+        sn: String,
+        /// The second dock that has it, itself or as its aircraft's.
+        dock: String,
+    },
     /// The speed is no positive number.
     #[error("the speed must be a positive number, not {0}")]
     Speed(f64),
@@ -83,6 +92,7 @@ struct Shared {
     ledger: Mutex<Ledger>,
     register: Mutex<Register>,
     clock: Clock,
+    catalogue: Arc<Catalogue>,
     ready: watch::Sender<usize>,
     changes: watch::Sender<u64>,
     stop: watch::Sender<bool>,
@@ -190,6 +200,15 @@ impl Fleet {
         if !(speed.is_finite() && 0.0 < speed) {
             return Err(StartError::Speed(speed));
         }
+        let mut seen = BTreeSet::new();
+        for dock in &docks {
+            for sn in [&dock.sn, &dock.aircraft_sn] {
+                if !seen.insert(sn) {
+                    let (sn, dock) = (sn.clone(), dock.sn.clone());
+                    return Err(StartError::SerialNumberTwice { sn, dock });
+                }
+            }
+        }
         let log = match oracle_log {
             Some(path) => {
                 let file = OpenOptions::new().create(true).append(true).open(&path);
@@ -203,6 +222,7 @@ impl Fleet {
             ledger: Mutex::new(Ledger::with_log(log)),
             register: Mutex::new(Register::of(&faults, 0)),
             clock: Clock::start(),
+            catalogue: Arc::clone(&catalogue),
             ready: watch::Sender::new(0),
             changes: watch::Sender::new(0),
             stop: watch::Sender::new(false),

@@ -1,6 +1,6 @@
 //! A scenario: one file that says which docks there are, how fast they live, what they are under and what goes wrong.
 
-use std::{collections::BTreeSet, ops::Range};
+use std::{collections::BTreeMap, ops::Range};
 
 use toml::{
     Spanned,
@@ -8,11 +8,12 @@ use toml::{
 };
 
 use crate::{
-    Model,
+    DockConfig, Model,
     fault::{
-        FaultPlan, Problem, Problems,
+        FaultPlan, Named, Problem, Problems,
         read::{Fields, Given, Heading, Scalar, entry, serial, unknown},
     },
+    place::{Place, line_starts, text_of},
 };
 
 /// What a file may hold. Whatever is left out is as without a file.
@@ -38,6 +39,8 @@ pub struct Scenario {
     pub docks: Option<ScenarioDocks>,
     /// What goes wrong, and the conditions.
     pub faults: FaultPlan,
+    /// The docks and methods that faults and conditions name, each with its line.
+    pub named: Vec<Named>,
 }
 
 /// The docks of a scenario.
@@ -61,6 +64,14 @@ pub struct ScenarioDock {
 }
 
 impl Scenario {
+    /// Reads one from the bytes of a file.
+    ///
+    /// # Errors
+    /// As [`Scenario::from_toml`], and when they are no text.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Problems> {
+        Self::from_toml(text_of(bytes)?)
+    }
+
     /// Reads one from TOML.
     ///
     /// # Errors
@@ -69,35 +80,47 @@ impl Scenario {
         let (document, errors) = DeTable::parse_recoverable(text);
         let mut problems = Problems::default();
         for err in errors {
-            let line = err.span().map(|span| line_of(text, &span));
-            let problem = format!("this is no TOML: {}", err.message());
-            problems.push(Problem::new(line, None, problem));
+            let begins = err.span().map_or_else(|| placeless_at(text), |span| span.start);
+            let place = Place::of(text, begins);
+            let (column, found) = (place.column, place.found());
+            let problem = format!("this is no TOML: {} at column {column}, {found}", err.message());
+            problems.push(Problem::new(Some(place.line), place.field, problem));
         }
         // Of half a document everything else would be said wrongly.
         problems.or(())?;
         let mut reader = Reader {
-            text,
+            lines: line_starts(text),
             scenario: Self::default(),
-            named: Vec::new(),
+            docks: Vec::new(),
             problems: Problems::default(),
         };
         for (name, value) in document.get_ref() {
             reader.key(name.get_ref(), name.span(), value);
         }
         reader.settle_docks(&document);
-        let Reader { scenario, problems, .. } = reader;
+        let Reader { mut scenario, problems, .. } = reader;
+        scenario.named.sort_by_key(|one| one.line);
         problems.or(scenario)
     }
 }
 
-struct Reader<'a> {
-    text: &'a str,
+/// A dock, and the lines of its serial numbers.
+struct WrittenDock {
+    dock: ScenarioDock,
+    line: Option<usize>,
+    sn_line: Option<usize>,
+    aircraft_line: Option<usize>,
+}
+
+struct Reader {
+    /// Where each line begins.
+    lines: Vec<usize>,
     scenario: Scenario,
-    named: Vec<(usize, ScenarioDock)>,
+    docks: Vec<WrittenDock>,
     problems: Problems,
 }
 
-impl Reader<'_> {
+impl Reader {
     fn key(&mut self, name: &str, at: Range<usize>, value: &Spanned<DeValue<'_>>) {
         let line = self.line(&at);
         let given =
@@ -161,7 +184,13 @@ impl Reader<'_> {
 
     fn entry(&mut self, fields: &Fields, heading: Heading) {
         match entry(fields, heading) {
-            Ok(entry) => self.scenario.faults.add(entry),
+            Ok(entry) => {
+                let line = |field| fields.get(field).and_then(|given| given.line);
+                let named = Named::by(&entry).into_iter();
+                let named = named.map(|one| Named { line: line(one.what.field()), ..one });
+                self.scenario.named.extend(named);
+                self.scenario.faults.add(entry);
+            }
             Err(problems) => self.problems.append(problems),
         }
     }
@@ -176,12 +205,18 @@ impl Reader<'_> {
             self.problems.push(Problem::new(fields.line, Some("sn"), problem));
         }
         if let Some(sn) = sn {
-            self.named.push((fields.line.unwrap_or(0), ScenarioDock { sn, aircraft_sn, model }));
+            let line = |field| fields.get(field).and_then(|given| given.line);
+            self.docks.push(WrittenDock {
+                dock: ScenarioDock { sn, aircraft_sn, model },
+                line: fields.line,
+                sn_line: line("sn"),
+                aircraft_line: line("aircraft_sn"),
+            });
         }
     }
 
     fn settle_docks(&mut self, document: &Spanned<DeTable<'_>>) {
-        if self.named.is_empty() {
+        if self.docks.is_empty() {
             return;
         }
         if let Some((key, _)) = document.get_ref().get_key_value("docks") {
@@ -189,21 +224,49 @@ impl Reader<'_> {
             let line = self.line(&key.span());
             self.problems.push(Problem::new(Some(line), Some("docks"), problem));
         }
-        let mut seen = BTreeSet::new();
-        for (line, dock) in &self.named {
-            for sn in [Some(&dock.sn), dock.aircraft_sn.as_ref()].into_iter().flatten() {
-                if !seen.insert(sn.clone()) {
-                    let problem = format!("{sn} is the serial number of two devices");
-                    self.problems.push(Problem::new(Some(*line), Some("sn"), problem));
-                }
-            }
+        if let Some(first) = self.docks.get(DOCKS_MAX as usize) {
+            let problem =
+                format!("is written {} times; there may be {DOCKS_MAX}", self.docks.len());
+            self.problems.push(Problem::new(first.line, Some("dock"), problem));
         }
-        let named = self.named.iter().map(|(_, dock)| dock.clone()).collect();
+        self.each_device_once();
+        let named = self.docks.drain(..).map(|written| written.dock).collect();
         self.scenario.docks = Some(ScenarioDocks::Named(named));
     }
 
+    /// Refuses a serial number of two devices: what is written goes before what is made of it.
+    fn each_device_once(&mut self) {
+        let mut seen = BTreeMap::new();
+        for WrittenDock { dock, sn_line, aircraft_line, .. } in &self.docks {
+            let both = [
+                (Some(&dock.sn), "sn", sn_line),
+                (dock.aircraft_sn.as_ref(), "aircraft_sn", aircraft_line),
+            ];
+            for (sn, field, line) in both {
+                let Some(sn) = sn else { continue };
+                if seen.insert(sn.clone(), (field, *line)).is_some() {
+                    let problem = format!("{sn} is the serial number of two devices");
+                    self.problems.push(Problem::new(*line, Some(field), problem));
+                }
+            }
+        }
+        let usual = self.scenario.model.unwrap_or_default();
+        for WrittenDock { dock, .. } in
+            self.docks.iter().filter(|one| one.dock.aircraft_sn.is_none())
+        {
+            let made = DockConfig::aircraft_of(dock.model.unwrap_or(usual), &dock.sn);
+            if let Some((field, line)) = seen.get(&made) {
+                let problem = format!(
+                    "{made} is the serial number of the aircraft of {} too, which has no aircraft_sn of its own",
+                    dock.sn
+                );
+                self.problems.push(Problem::new(*line, Some(field), problem));
+            }
+        }
+    }
+
     fn line(&self, span: &Range<usize>) -> usize {
-        line_of(self.text, span)
+        self.lines.partition_point(|begins| *begins <= span.start)
     }
 }
 
@@ -230,9 +293,23 @@ fn scalar(value: &DeValue<'_>) -> Scalar {
     }
 }
 
-/// The line where a span begins, from 1.
-fn line_of(text: &str, span: &Range<usize>) -> usize {
-    text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1
+/// Where an error is that the library gives no place to, as of brackets that are too deep: at the last letter that can be
+/// left out without it.
+fn placeless_at(text: &str) -> usize {
+    let is_met = |bytes: usize| {
+        let (_, errors) = DeTable::parse_recoverable(text.get(..bytes).unwrap_or(text));
+        errors.iter().any(|err| err.span().is_none())
+    };
+    let (mut without, mut with) = (0, text.len());
+    while with - without > 1 {
+        let middle = without + (with - without) / 2;
+        let Some(letter) = (without + 1..=middle).rev().find(|at| text.is_char_boundary(*at))
+        else {
+            break;
+        };
+        if is_met(letter) { with = letter } else { without = letter }
+    }
+    without
 }
 
 #[cfg(test)]
@@ -377,7 +454,19 @@ mod tests {
             ("[[dock]]\nsn = \"a/b\"", "line 2: sn: must be a serial number: "),
             (
                 "[[dock]]\nsn = \"A\"\n[[dock]]\nsn = \"A\"",
-                "line 3: sn: A is the serial number of two devices",
+                "line 4: sn: A is the serial number of two devices",
+            ),
+            (
+                "[[dock]]\nsn = \"A\"\n[[dock]]\nsn = \"B\"\n\naircraft_sn = \"A\"",
+                "line 6: aircraft_sn: A is the serial number of two devices",
+            ),
+            (
+                "model = \"dock3\"\n[[dock]]\nsn = \"A\"\n[[dock]]\nsn = \"A-M4D\"",
+                "line 5: sn: A-M4D is the serial number of the aircraft of A too, which has no",
+            ),
+            (
+                "[[dock]]\nsn = \"A\"\naircraft_sn = \"B-M30\"\n[[dock]]\nsn = \"B\"\nmodel = \"dock1\"",
+                "line 3: aircraft_sn: B-M30 is the serial number of the aircraft of B too,",
             ),
             ("fault = 3", "line 1: fault: must be written [[fault]], not as integer"),
             ("\n\n[[fault]]\nmethod = \"a\"", "line 3: kind: must be given: one of late,"),
@@ -397,12 +486,56 @@ mod tests {
             ),
             ("[[fault]]\nkind = true", "line 2: kind: must be a text, not this boolean"),
             ("[[fault]]\nkind = \"late\"\nms = 4.5", "line 3: ms: must be a whole number"),
-            ("seed = 1\n[[fault]\n", "line 2: this is no TOML: "),
+            (
+                "seed = 1\n[[fault]\n",
+                "line 2: fault: this is no TOML: unclosed array table, expected `]` at column 9, where the line ends",
+            ),
+            (
+                "seed = 1\nseed = 2",
+                "line 2: seed: this is no TOML: duplicate key at column 1, at \"seed = 2\"",
+            ),
+            ("speed =\n", "line 1: speed: this is no TOML: "),
             ("fault = [1]", "line 1: fault: must be a table, not integer"),
         ] {
             let told = Scenario::from_toml(text).unwrap_err().to_string();
             assert!(told.starts_with(expected), "{text}: {told}");
         }
+    }
+
+    #[test]
+    fn what_is_no_toml_and_no_text_is_told_with_line_and_column() {
+        let deep = format!("seed = 1\nmodel = {}", "[".repeat(500));
+        let told = Scenario::from_toml(&deep).unwrap_err();
+        for problem in told.all() {
+            assert_eq!((problem.line(), problem.field()), (Some(2), Some("model")), "{told}");
+            assert!(problem.problem().contains("at column"), "{told}");
+        }
+        let told = Scenario::from_bytes(b"seed = 1\nmodel = \"dock\xff\"").unwrap_err();
+        let expected = "line 2: model: byte 0xff at column 14 is no UTF-8; save the file as UTF-8";
+        assert_eq!(told.to_string(), expected);
+        assert!(Scenario::from_bytes(b"seed = 1").is_ok());
+    }
+
+    #[test]
+    fn a_file_names_no_more_docks_than_a_fleet_may_have() {
+        let docks = |count: u64| -> String {
+            (0..count).map(|n| format!("[[dock]]\nsn = \"D{n}\"\n")).collect()
+        };
+        assert!(Scenario::from_toml(&docks(DOCKS_MAX)).is_ok());
+        let told = Scenario::from_toml(&docks(DOCKS_MAX + 2)).unwrap_err().to_string();
+        assert_eq!(told, "line 20001: dock: is written 10002 times; there may be 10000");
+    }
+
+    #[test]
+    fn whom_faults_and_conditions_name_is_kept_with_its_line() {
+        let file = "[[fault]]\nkind = \"never\"\nmethod = \"a_b\"\ngateway = \"D1\"\n\
+                    [[condition]]\nkind = \"offline\"\ngateway = \"D2\"\n";
+        let named = Scenario::from_toml(file).unwrap().named;
+        let named: Vec<_> =
+            named.iter().map(|one| (one.line, one.what.field(), one.name.as_str())).collect();
+        let expected =
+            [(Some(3), "method", "a_b"), (Some(4), "gateway", "D1"), (Some(7), "gateway", "D2")];
+        assert_eq!(named, expected);
     }
 
     #[test]

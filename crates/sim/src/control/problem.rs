@@ -70,6 +70,11 @@ impl Problem {
         Self { details: details.collect(), ..new }
     }
 
+    /// This one, which is about a field of the body.
+    pub fn about(self, field: &str) -> Self {
+        Self { details: vec![json!({"field": field, "problem": self.message})], ..self }
+    }
+
     /// A path or a query that is none.
     pub fn path(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)

@@ -1,5 +1,7 @@
 //! What can be asked and told.
 
+use std::fmt;
+
 use axum::{
     Json, Router,
     body::Bytes,
@@ -10,12 +12,15 @@ use axum::{
     http::StatusCode,
     routing::{delete, get, post},
 };
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
 use serde_json::{Value, json};
 
 use super::problem::Problem;
 use crate::{
-    Asking, CommandCopy, Controls, List,
+    Asking, CommandCopy, ControlError, Controls, List,
     fault::{
         Entry, Problems,
         read::{Fields, Given, Heading, Scalar, entry},
@@ -158,16 +163,20 @@ async fn add(
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let body = body.map_err(|_| Problem::too_large())?;
     let entry = read(&body, heading)?;
-    Ok((StatusCode::CREATED, Json(Value::Object(controls.add(entry).await?))))
+    let added = controls.add(entry).await.map_err(|err| {
+        let is_of_gateway = matches!(err, ControlError::UnknownDock { .. });
+        let problem = Problem::from(err);
+        if is_of_gateway { problem.about("gateway") } else { problem }
+    })?;
+    Ok((StatusCode::CREATED, Json(Value::Object(added))))
 }
 
 /// Reads an entry as a scenario would have it, with the same names.
 fn read(body: &[u8], heading: Heading) -> Result<Entry, Problem> {
-    let value: Value = serde_json::from_slice(body)
-        .map_err(|err| Problem::body(format!("the body is no JSON: {err}")))?;
-    let Value::Object(members) = value else {
-        return Err(Problem::body("the body must be an object, such as {\"kind\": \"never\"}"));
-    };
+    let Members(members) = serde_json::from_slice(body).map_err(|err| {
+        let shape = "{\"kind\": \"never\"}";
+        Problem::body(format!("the body must be an object such as {shape}: {err}"))
+    })?;
     let given = members.into_iter().map(|(name, value)| Given {
         name,
         value: match value {
@@ -182,6 +191,31 @@ fn read(body: &[u8], heading: Heading) -> Result<Entry, Problem> {
     });
     entry(&Fields { line: None, given: given.collect() }, heading)
         .map_err(|problems: Problems| Problem::fields(&problems))
+}
+
+/// The members of an object, in their order and each as often as it is there: what is said twice is to be refused.
+struct Members(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Each;
+        impl<'de> Visitor<'de> for Each {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        from.deserialize_map(Each)
+    }
 }
 
 async fn remove_fault(

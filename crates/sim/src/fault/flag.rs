@@ -18,19 +18,21 @@ impl FromStr for FaultFlag {
         let mut given: Vec<Given> = Vec::new();
         for pair in text.split(',') {
             let Some((name, value)) = pair.split_once('=') else {
-                let problem = format!(
-                    "{pair:?} must be name=value, as in method=cover_open,kind=late,ms=4000"
-                );
-                return Err(Problem::new(None, None, problem).into());
+                let problem = "must be name=value, as in method=cover_open,kind=late,ms=4000";
+                return Err(Problem::new(None, Some(pair.trim()), problem.to_owned()).into());
             };
-            let name = name.trim().to_owned();
-            if given.iter().any(|known| known.name == name) {
-                let problem = "stands there twice".to_owned();
-                return Err(Problem::new(None, Some(&name), problem).into());
-            }
-            given.push(Given { name, value: Scalar::Word(value.trim().to_owned()), line: None });
+            let (name, value) = (name.trim().to_owned(), value.trim().to_owned());
+            given.push(Given { name, value: Scalar::Word(value), line: None });
         }
         entry(&Fields { line: None, given }, Heading::Any).map(Self)
+    }
+}
+
+impl FaultFlag {
+    /// What it says.
+    #[must_use]
+    pub fn entry(&self) -> &Entry {
+        &self.0
     }
 }
 
@@ -151,11 +153,14 @@ mod tests {
             ("kind=wrong_gateway,sn=a/b", "sn: must be a serial number"),
             ("kind=never,method=", "method: must be a text"),
             ("kind=never,kind=silent", "kind: stands there twice"),
-            ("never", "\"never\" must be name=value, as in"),
+            ("never", "never: must be name=value, as in"),
+            ("kind=never,", ": must be name=value, as in"),
         ] {
             let told = text.parse::<FaultFlag>().unwrap_err();
             assert!(told.to_string().starts_with(expected), "{text}: {told}");
-            assert!(told.all().iter().all(|problem| problem.line().is_none()));
+            let has_field =
+                |problem: &Problem| problem.line().is_none() && problem.field().is_some();
+            assert!(told.all().iter().all(has_field), "{text}: {told}");
         }
     }
 

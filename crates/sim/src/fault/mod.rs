@@ -13,6 +13,7 @@ mod codes;
 mod dock;
 mod flag;
 mod job;
+mod named;
 mod names;
 mod plan;
 pub(crate) mod read;
@@ -20,6 +21,7 @@ mod rules;
 
 pub use dock::{Acknowledged, Connection, Deeds, FaultyDock, Met};
 pub use flag::FaultFlag;
+pub use named::{Named, Thing};
 pub use names::{KINDS, KindName, Sort};
 pub use plan::{AnswerField, Fault, FaultPlan, Glob, Incident, Meets, Rule, Trouble};
 pub use read::{Entry, Problem, Problems};

@@ -71,6 +71,8 @@ impl fmt::Display for Problem {
     }
 }
 
+impl std::error::Error for Problem {}
+
 /// Everything that is wrong with a scenario or an entry, in its order. Shown, it is a line for each.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Problems(Vec<Problem>);
@@ -263,6 +265,19 @@ impl Fields {
         given.one_of("kind", known)
     }
 
+    /// Refuses fields that stand there more than once. A file of TOML has none.
+    fn each_once(&self) -> Result<(), Problems> {
+        let mut problems = Problems::default();
+        for (number, given) in self.given.iter().enumerate() {
+            let mut before = self.given.iter().take(number);
+            if before.any(|known| known.name == given.name) {
+                let problem = "stands there twice; keep one of them".to_owned();
+                problems.push(Problem::new(given.line, Some(&given.name), problem));
+            }
+        }
+        problems.or(())
+    }
+
     /// Names every field that is not one of these.
     pub fn only(&self, what: &str, known: &[&str], problems: &mut Problems) {
         for given in self.given.iter().filter(|given| !known.contains(&given.name.as_str())) {
@@ -316,6 +331,8 @@ impl Heading {
 
 /// Reads an entry.
 pub fn entry(fields: &Fields, heading: Heading) -> Result<Entry, Problems> {
+    // Which of two is meant nobody knows, and what is wrong with one of them may be right with the other.
+    fields.each_once()?;
     let known: Vec<(&str, &'static KindName)> = KINDS
         .iter()
         .filter(|kind| heading.holds(kind.sort))

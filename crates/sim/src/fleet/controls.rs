@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Asking, DockState, Outcome, Received,
-    fault::{Entry, Fault},
+    fault::{Entry, Fault, Named},
 };
 
 /// A hold on a running fleet. It can be cloned, and outlives the fleet without keeping it alive.
@@ -62,6 +62,21 @@ pub enum ControlError {
     /// It has been stopped.
     #[error("the fleet has been stopped")]
     Stopped,
+}
+
+impl ControlError {
+    /// That none of these is this dock, unless one is.
+    #[must_use]
+    pub fn unknown_dock<'a>(
+        sn: &str,
+        known: impl Iterator<Item = &'a str> + Clone,
+    ) -> Option<Self> {
+        if known.clone().any(|known| known == sn) {
+            return None;
+        }
+        let nearest = nearest(sn, known).map(str::to_owned);
+        Some(Self::UnknownDock { sn: sn.to_owned(), nearest })
+    }
 }
 
 fn meant(nearest: Option<&str>) -> String {
@@ -142,7 +157,7 @@ impl Controls {
     }
 
     /// Adds a fault or a condition. Faults go before those that are there. Every dock knows of it when this returns, and
-    /// what begins at once has begun.
+    /// what begins at once has begun. A `doubt` beside what was added says why it may never happen.
     ///
     /// # Errors
     /// When its dock is not of this fleet, there are too many, or the fleet has been stopped.
@@ -163,7 +178,10 @@ impl Controls {
         let told = concerned.map(|dock| dock.tell(What::Add(number, entry.clone())));
         let _states: Vec<DockState> =
             join_all(told).await.into_iter().collect::<Result<_, ControlError>>()?;
-        shown.ok_or(ControlError::TooMany)
+        let mut shown = shown.ok_or(ControlError::TooMany)?;
+        let doubt = Named::by(&entry).iter().find_map(|one| one.doubt(&self.shared.catalogue));
+        shown.extend(doubt.map(|doubt| ("doubt".to_owned(), Value::from(doubt))));
+        Ok(shown)
     }
 
     /// Takes a fault away, or ends a condition. Every dock knows of it when this returns.
@@ -184,11 +202,9 @@ impl Controls {
     }
 
     fn known(&self, sn: &str) -> Result<(), ControlError> {
-        if self.docks.iter().any(|dock| dock.sn == sn) {
-            return Ok(());
-        }
-        let nearest = nearest(sn, self.docks.iter().map(|dock| dock.sn.as_str()));
-        Err(ControlError::UnknownDock { sn: sn.to_owned(), nearest: nearest.map(str::to_owned) })
+        let unknown =
+            ControlError::unknown_dock(sn, self.docks.iter().map(|dock| dock.sn.as_str()));
+        unknown.map_or(Ok(()), Err)
     }
 }
 

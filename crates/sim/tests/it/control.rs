@@ -251,6 +251,18 @@ async fn what_does_not_fit_is_refused_with_field_and_remedy() {
     let address = place.control.address();
     let (status, body) = ask(address, "POST", "/faults", &[JSON], "{").await;
     assert_eq!((status, body["code"].as_str()), (400, Some("BAD_BODY")));
+    let twice = r#"{"kind": "late", "ms": 4, "kind": "never", "ms": 5}"#;
+    let (status, body) = ask(address, "POST", "/faults", &[JSON], twice).await;
+    assert_eq!((status, body["code"].as_str()), (400, Some("VALIDATION_FAILED")), "{body}");
+    let problem = "stands there twice; keep one of them";
+    let expected =
+        json!([{"field": "kind", "problem": problem}, {"field": "ms", "problem": problem}]);
+    assert_eq!(body["details"], expected);
+    for (path, kind) in [("/conditions", "rain"), ("/faults", "never")] {
+        let stranger = json!({"kind": kind, "gateway": "SIM-DOCK-0002"});
+        let (status, body) = place.post(path, stranger).await;
+        assert_eq!((status, &body["details"][0]["field"]), (404, &json!("gateway")), "{body}");
+    }
     let huge = format!("{{\"kind\": \"{}\"}}", "x".repeat(70_000));
     assert_eq!(ask(address, "POST", "/faults", &[JSON], &huge).await.0, 413);
     for path in ["/docks/SIM-DOCK-0009", "/commands?limit=0", "/commands?gatewy=A"] {
@@ -259,6 +271,14 @@ async fn what_does_not_fit_is_refused_with_field_and_remedy() {
         assert!(body["message"].is_string(), "{path}: {body}");
     }
     assert_eq!(place.get("/faults").await["faults"], json!([]), "nothing of it was added");
+    // Not refused, for a dock may be sent what no catalogue knows; but said.
+    let (status, body) =
+        place.post("/faults", json!({"kind": "never", "method": "cover_opne"})).await;
+    assert_eq!(status, 201, "{body}");
+    let doubt = body["doubt"].as_str().unwrap_or_default();
+    assert!(doubt.ends_with("no method cover_opne; did you mean cover_open?"), "{body}");
+    let (_, body) = place.post("/faults", json!({"kind": "never", "method": "cover_*"})).await;
+    assert_eq!(body.get("doubt"), None, "{body}");
     place.stop().await;
 }
 

@@ -4,7 +4,7 @@ mod scenario;
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use tokio::sync::mpsc;
 use tracing::Level;
 use utmos_dji::catalogue::Catalogue;
@@ -12,7 +12,7 @@ use utmos_mqtt::{ClientTls, ProtocolChoice};
 use utmos_server::config::{Log, LogFormat};
 use utmos_sim::{
     BrokerAddress, DockConfig, Fleet, FleetConfig, Happening, Login, Model, Scenario, ScenarioDock,
-    ScenarioDocks, control::Control,
+    ScenarioDocks, control::Control, text_of,
 };
 
 use super::sign::read_argument;
@@ -99,9 +99,10 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     config.speed = args.speed.or(scenario.speed).unwrap_or(1.0);
     config.quiet = args.no_telemetry;
     config.faults = scenario.faults;
-    if !config.faults.is_empty() {
+    if !scenario.named.is_empty() {
         let catalogue = Catalogue::embedded()?;
-        scenario::doubts(&config.faults, &config.docks, &catalogue).iter().for_each(output::note);
+        let doubts = args.scenario.check(&scenario.named, &config.docks, &catalogue)?;
+        doubts.iter().for_each(output::note);
     }
     let (sender, mut happenings) = mpsc::channel(HAPPENINGS_WAITING_MAX);
     config.on_event = Some(sender);
@@ -182,7 +183,9 @@ fn docks(args: &Args, scenario: &Scenario, seed: u64) -> anyhow::Result<Vec<Dock
                 bail!("{source} has passwords for {} docks and {wanted} are wanted", logins.len());
             }
             let numbered = numbers().zip(logins.into_iter().take(wanted));
-            numbered.map(|((number, model), login)| dock(model, seed, number, login)).collect()
+            numbered
+                .map(|((number, model), login)| DockConfig::named(model, seed, number, login))
+                .collect()
         }
         (None, None) => {
             let numbered = numbers().take(count.unwrap_or(1) as usize);
@@ -190,8 +193,8 @@ fn docks(args: &Args, scenario: &Scenario, seed: u64) -> anyhow::Result<Vec<Dock
         }
     };
     if let Some(path) = &args.password_from {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("{path} cannot be read"))?;
+        let bytes = std::fs::read(path).with_context(|| format!("{path} cannot be read"))?;
+        let text = text_of(&bytes).with_context(|| format!("in {path}"))?;
         for dock in &mut docks {
             text.trim_end_matches(['\r', '\n']).clone_into(&mut dock.password);
         }
@@ -205,9 +208,9 @@ fn docks(args: &Args, scenario: &Scenario, seed: u64) -> anyhow::Result<Vec<Dock
 /// What a file of credentials, or standard input, says.
 fn credentials(source: &str) -> anyhow::Result<Vec<Login>> {
     let argument = if source == "-" { source.to_owned() } else { format!("@{source}") };
-    let text =
-        String::from_utf8(read_argument(&argument)?).map_err(|_| anyhow!("{source} is no text"))?;
-    Login::read_all(&text).with_context(|| format!("in {source}"))
+    let bytes = read_argument(&argument)?;
+    let text = text_of(&bytes).with_context(|| format!("in {source}"))?;
+    Login::read_all(text).with_context(|| format!("in {source}"))
 }
 
 /// A dock that a scenario names, with its password among these; without any, with one made from the seed.
@@ -231,28 +234,10 @@ fn named_dock(
         }
         None => DockConfig::numbered_as(model, seed, number).password,
     };
-    let dock = dock(model, seed, number, Login { sn: named.sn.clone(), password });
+    let login = Login { sn: named.sn.clone(), password };
+    let dock = DockConfig::named(model, seed, number, login);
     let aircraft_sn = named.aircraft_sn.clone().unwrap_or_else(|| dock.aircraft_sn.clone());
     Ok(DockConfig { aircraft_sn, ..dock })
-}
-
-/// A dock with a name of its own gets an aircraft that is called after it.
-fn dock(model: Model, seed: u64, number: u32, login: Login) -> DockConfig {
-    let of_simulator = login.sn.strip_prefix(model.sn_prefix());
-    let of_simulator = of_simulator.and_then(|digits| digits.parse().ok());
-    let dock = DockConfig::numbered_as(model, seed, of_simulator.unwrap_or(number));
-    let aircraft_sn = if dock.sn == login.sn {
-        dock.aircraft_sn.clone()
-    } else {
-        format!("{}-{}", login.sn, model.aircraft_name())
-    };
-    DockConfig {
-        username: login.sn.clone(),
-        sn: login.sn,
-        password: login.password,
-        aircraft_sn,
-        ..dock
-    }
 }
 
 fn parse_broker(text: &str) -> Result<(String, u16), String> {
@@ -285,21 +270,5 @@ mod tests {
         for bad in ["h", "h:", ":1", "h:99999", "h:x"] {
             assert!(parse_broker(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_dock_of_another_name_has_an_aircraft_of_its_own() {
-        let login = |sn: &str| Login { sn: sn.to_owned(), password: "p".to_owned() };
-        let dock2 = Model::Dock2;
-        assert_eq!(dock(dock2, 1, 1, login("SIM-DOCK-0003")).aircraft_sn, "SIM-M3D-0003");
-        let of_dock3 = dock(Model::Dock3, 1, 1, login("SIM-DOCK3-0004"));
-        assert_eq!((of_dock3.model, of_dock3.aircraft_sn.as_str()), (Model::Dock3, "SIM-M4D-0004"));
-        assert_eq!(dock(Model::RcPro, 1, 1, login("5YSZ")).aircraft_sn, "5YSZ-M3E");
-        let named = dock(dock2, 1, 2, login("4TADL"));
-        assert_eq!(
-            (named.sn.as_str(), named.username.as_str(), named.aircraft_sn.as_str()),
-            ("4TADL", "4TADL", "4TADL-M3D")
-        );
-        assert_eq!(named.password, "p");
     }
 }

@@ -14,7 +14,11 @@ fn a_scenario_that_does_not_read_is_refused_with_file_line_and_field() {
             "seed = 1\n[[fault]]\nkind = \"late\"\nms = \"soon\"\n",
             "in scenario.toml: line 4: ms: must be a whole number from 0 to 3600000, not \"soon\"",
         ),
-        ("[[fault]\n", "in scenario.toml: line 1: this is no TOML: "),
+        ("[[fault]\n", "in scenario.toml: line 1: fault: this is no TOML: "),
+        (
+            "docks = 2\n[[fault]]\nkind = \"never\"\ngateway = \"SIM-DOCK-0003\"\n",
+            "in scenario.toml: line 4: gateway: there is no dock SIM-DOCK-0003; did you mean SIM-DOCK-0001?",
+        ),
         (
             "docks = 2\nspeeed = 3\n[[fault]]\nkind = \"late\"\n",
             "in scenario.toml: line 2: speeed: there is no key \"speeed\"; did you mean speed? known are seed, speed, model, \
@@ -26,6 +30,10 @@ fn a_scenario_that_does_not_read_is_refused_with_file_line_and_field() {
         assert_eq!((run.code, run.out.as_str()), (1, ""), "{run:?}");
         assert!(run.err.contains(expected), "{expected}\n{}", run.err);
     }
+    shell.write("scenario.toml", b"seed = 1\nmodel = \"\xff\"\n");
+    let run = shell.run(["sim", "--scenario", "scenario.toml"]);
+    let expected = "in scenario.toml: line 2: model: byte 0xff at column 10 is no UTF-8";
+    assert!(run.code == 1 && run.err.contains(expected), "{run:?}");
     let run = shell.run(["sim", "--scenario", "missing.toml"]);
     assert_eq!(run.code, 1);
     assert!(run.err.contains("missing.toml cannot be read"), "{}", run.err);
@@ -37,6 +45,11 @@ fn a_fault_flag_that_does_not_read_is_wrong_usage() {
     assert_eq!(run.code, 2);
     let expected =
         "field: there is no field \"timestmp\"; did you mean timestamp? known are result,";
+    assert!(run.err.contains(expected), "{}", run.err);
+    let run = Shell::new().run(["sim", "--fault", "kind=never,gateway=SIM-DOCK-0002"]);
+    assert_eq!(run.code, 1);
+    let expected =
+        "in --fault: gateway: there is no dock SIM-DOCK-0002; did you mean SIM-DOCK-0001?";
     assert!(run.err.contains(expected), "{}", run.err);
 }
 

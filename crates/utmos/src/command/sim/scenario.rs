@@ -2,15 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use utmos_dji::catalogue::Catalogue;
 use utmos_sim::{
-    DockConfig, Scenario,
-    fault::{FaultFlag, FaultPlan},
+    ControlError, DockConfig, Scenario,
+    fault::{FaultFlag, Named, Thing},
 };
-
-/// What rules call the setting of properties, which has no method.
-const PROPERTY_SET: &str = "property/set";
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -34,46 +31,54 @@ impl ScenarioArgs {
         let mut scenario = match &self.scenario {
             Some(path) => {
                 let shown = path.display();
-                let text = std::fs::read_to_string(path)
-                    .with_context(|| format!("{shown} cannot be read"))?;
+                let bytes =
+                    std::fs::read(path).with_context(|| format!("{shown} cannot be read"))?;
                 // Each on a line of its own: editors find them by it.
-                Scenario::from_toml(&text).map_err(|problems| {
+                Scenario::from_bytes(&bytes).map_err(|problems| {
                     let all = problems.all().iter().map(|one| format!("in {shown}: {one}"));
                     anyhow!(all.collect::<Vec<_>>().join("\n"))
                 })?
             }
             None => Scenario::default(),
         };
+        let of_flags = self.flags.iter().flat_map(|flag| Named::by(flag.entry()));
+        scenario.named.splice(..0, of_flags);
         scenario.faults.put_first(self.flags.iter().cloned());
         scenario.faults.seed = self.fault_seed;
         Ok(scenario)
     }
-}
 
-/// What of a plan can never come to pass with these docks. No errors: a plan may be made for other docks as well, and a
-/// dock may be sent what no catalogue knows.
-pub fn doubts(plan: &FaultPlan, docks: &[DockConfig], catalogue: &Catalogue) -> Vec<String> {
-    let of_method = |name: &str| {
-        if name == PROPERTY_SET || catalogue.method(name).is_some() {
-            return None;
+    /// Refuses faults and conditions of docks that are not there, as the control API does; what it says beside that is
+    /// which methods may never be met.
+    pub fn check(
+        &self,
+        named: &[Named],
+        docks: &[DockConfig],
+        catalogue: &Catalogue,
+    ) -> anyhow::Result<Vec<String>> {
+        let known = || docks.iter().map(|dock| dock.sn.as_str());
+        let strangers = named.iter().filter(|one| one.what == Thing::Gateway).filter_map(|one| {
+            let stranger = ControlError::unknown_dock(&one.name, known())?;
+            Some(format!("{}{stranger}", self.place(one)))
+        });
+        let strangers: Vec<String> = strangers.collect();
+        if !strangers.is_empty() {
+            bail!(strangers.join("\n"));
         }
-        let meant = catalogue
-            .nearest(name)
-            .map(|name| format!("; did you mean {name}?"))
-            .unwrap_or_default();
-        Some(format!("the catalogue has no method {name}{meant}"))
-    };
-    let of_gateway = |sn: &str| {
-        let is_there = docks.iter().any(|dock| dock.sn == sn);
-        (!is_there).then(|| format!("no dock {sn} is among these"))
-    };
-    let methods = plan.rules.iter().filter_map(|rule| {
-        of_method(rule.meets.method.as_ref().filter(|method| method.is_plain())?.as_str())
-    });
-    let of_rules = plan.rules.iter().map(|rule| &rule.meets.gateway);
-    let gateways = of_rules.chain(plan.incidents.iter().map(|incident| &incident.gateway));
-    let gateways = gateways.filter_map(|gateway| of_gateway(gateway.as_deref()?));
-    methods.chain(gateways).map(|doubt| format!("this may never happen: {doubt}")).collect()
+        let doubts = named.iter().filter_map(|one| {
+            one.doubt(catalogue).map(|doubt| format!("{}{doubt}", self.place(one)))
+        });
+        Ok(doubts.collect())
+    }
+
+    /// Where something is named.
+    fn place(&self, named: &Named) -> String {
+        let field = named.what.field();
+        match (&self.scenario, named.line) {
+            (Some(path), Some(line)) => format!("in {}: line {line}: {field}: ", path.display()),
+            (Some(_) | None, _) => format!("in --fault: {field}: "),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -81,25 +86,36 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
-    #[test]
-    fn a_plan_that_nothing_meets_is_doubted() {
-        let mut plan = FaultPlan::default();
-        let flags = [
-            "kind=never,method=cover_opne",
-            "kind=never,method=cover_*",
-            "kind=never,method=property/set,gateway=SIM-DOCK-0001",
-            "kind=never,method=cover_open,gateway=SIM-DOCK-0009",
-            "kind=wind,speed=3,gateway=SIM-DOCK-0008",
-        ];
-        plan.put_first(flags.map(|flag| flag.parse().unwrap()));
+    fn check(file: &str, flags: &[&str]) -> Result<Vec<String>, String> {
+        let args = ScenarioArgs {
+            scenario: Some("a.toml".into()),
+            flags: flags.iter().map(|flag| flag.parse().unwrap()).collect(),
+            fault_seed: None,
+        };
+        let mut named: Vec<Named> =
+            args.flags.iter().flat_map(|flag| Named::by(flag.entry())).collect();
+        named.extend(Scenario::from_toml(file).unwrap().named);
         let docks = [DockConfig::numbered(1, 1)];
-        assert_eq!(
-            doubts(&plan, &docks, &Catalogue::embedded().unwrap()),
-            [
-                "this may never happen: the catalogue has no method cover_opne; did you mean cover_open?",
-                "this may never happen: no dock SIM-DOCK-0009 is among these",
-                "this may never happen: no dock SIM-DOCK-0008 is among these",
-            ]
-        );
+        let catalogue = Catalogue::embedded().unwrap();
+        args.check(&named, &docks, &catalogue).map_err(|err| err.to_string())
+    }
+
+    #[test]
+    fn a_dock_that_is_not_there_is_refused_with_its_place_and_a_method_is_doubted() {
+        let good =
+            "[[fault]]\nkind = \"never\"\nmethod = \"cover_*\"\ngateway = \"SIM-DOCK-0001\"\n";
+        assert_eq!(check(good, &["kind=never,method=property/set"]), Ok(vec![]));
+        let file = "[[fault]]\nkind = \"never\"\nmethod = \"cover_opne\"\n";
+        let doubt = "this may never happen: the catalogue has no method cover_opne; did you mean cover_open?";
+        let expected = vec![
+            format!("in --fault: method: {doubt}"),
+            format!("in a.toml: line 3: method: {doubt}"),
+        ];
+        assert_eq!(check(file, &["kind=never,method=cover_opne"]), Ok(expected));
+        let file = "[[condition]]\nkind = \"offline\"\n\ngateway = \"SIM-DOCK-0008\"\n";
+        let refused = check(file, &["kind=never,gateway=D9"]).unwrap_err();
+        let expected = "in --fault: gateway: there is no dock D9\n\
+            in a.toml: line 4: gateway: there is no dock SIM-DOCK-0008; did you mean SIM-DOCK-0001?";
+        assert_eq!(refused, expected);
     }
 }
