@@ -11,7 +11,7 @@ use tower::ServiceExt;
 use super::router;
 use crate::{BrokerAddress, Fleet, FleetConfig};
 
-/// The control API of a fleet of no docks.
+/// The control API of a fleet that finds no broker.
 #[derive(Debug)]
 pub struct Trying {
     runtime: Runtime,
@@ -20,14 +20,22 @@ pub struct Trying {
 }
 
 impl Trying {
-    /// Starts it.
+    /// Starts that of no docks.
+    ///
+    /// # Errors
+    /// As [`Trying::of`].
+    pub fn start() -> Result<Self, String> {
+        Self::of(0)
+    }
+
+    /// Starts that of so many docks.
     ///
     /// # Errors
     /// Why it does not start, which is a bug.
-    pub fn start() -> Result<Self, String> {
+    pub fn of(docks: u32) -> Result<Self, String> {
         let runtime =
             Builder::new_current_thread().enable_all().build().map_err(|err| err.to_string())?;
-        let config = FleetConfig::new(BrokerAddress::new("127.0.0.1", 1), 0, 1);
+        let config = FleetConfig::new(BrokerAddress::new("127.0.0.1", 1), docks, 1);
         let fleet =
             runtime.block_on(async { Fleet::start(config) }).map_err(|err| err.to_string())?;
         let routes = router(fleet.controls(), false);

@@ -12,6 +12,7 @@ mod fault_manual;
 mod faults;
 mod flights;
 mod jobs;
+mod kinds;
 mod link;
 mod methods;
 mod models;
