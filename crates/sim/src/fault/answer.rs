@@ -117,8 +117,7 @@ fn drop_field(answer: &mut Map<String, Value>, field: AnswerField) {
         | AnswerField::Bid
         | AnswerField::Method
         | AnswerField::Data
-        | AnswerField::Timestamp
-        | AnswerField::Gateway => {
+        | AnswerField::Timestamp => {
             answer.remove(field.name());
         }
     }
@@ -254,7 +253,6 @@ mod tests {
                 AnswerField::Result => {
                     but("data", Some(json!({"output": answer()["data"]["output"]})))
                 }
-                AnswerField::Gateway => answer(),
                 AnswerField::Tid
                 | AnswerField::Bid
                 | AnswerField::Method

@@ -150,6 +150,7 @@ mod tests {
                 "code: there is no refusal \"low_batery\"; did you mean low_battery?",
             ),
             ("kind=missing_field,field=time", "field: there is no field \"time\""),
+            ("kind=missing_field,field=gateway", "field: there is no field \"gateway\""),
             ("kind=wrong_gateway,sn=a/b", "sn: must be a serial number"),
             ("kind=never,method=", "method: must be a text"),
             ("kind=never,kind=silent", "kind: stands there twice"),

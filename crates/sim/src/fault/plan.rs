@@ -156,7 +156,7 @@ pub enum Fault {
     NoAck,
 }
 
-/// A field of an answer.
+/// A field of an answer. `gateway` is none of them: no dock whose answers were recorded writes it there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerField {
     /// `data.result`; in the answer to `property/set`, of every property.
@@ -171,21 +171,12 @@ pub enum AnswerField {
     Data,
     /// `timestamp`.
     Timestamp,
-    /// `gateway`, which a Dock 2 does not write into its answers.
-    Gateway,
 }
 
 impl AnswerField {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Result,
-        Self::Tid,
-        Self::Bid,
-        Self::Method,
-        Self::Data,
-        Self::Timestamp,
-        Self::Gateway,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Result, Self::Tid, Self::Bid, Self::Method, Self::Data, Self::Timestamp];
 
     /// As DJI spells it.
     #[must_use]
@@ -197,7 +188,6 @@ impl AnswerField {
             Self::Method => "method",
             Self::Data => "data",
             Self::Timestamp => "timestamp",
-            Self::Gateway => "gateway",
         }
     }
 }

@@ -56,7 +56,7 @@ pub const UNHARMED_CLASSES: [&str; 6] =
 /// What nobody received, although nothing befell all docks or the server.
 const UNSENT: &str = "never arrived";
 /// Every class of the report, in its order.
-pub const CLASSES: [&str; 47] = [
+pub const CLASSES: [&str; 46] = [
     UNHARMED_CLASS,
     "none, server killed",
     "late, in time",
@@ -76,7 +76,6 @@ pub const CLASSES: [&str; 47] = [
     "missing_field method",
     "missing_field data",
     "missing_field timestamp",
-    "missing_field gateway",
     "truncated",
     "binary",
     "huge, taken",
@@ -362,7 +361,6 @@ pub fn class_of(fault: Option<&Fault>, has_arrived: bool, beside: Beside) -> &'s
         Fault::MissingField(AnswerField::Method) => "missing_field method",
         Fault::MissingField(AnswerField::Data) => "missing_field data",
         Fault::MissingField(AnswerField::Timestamp) => "missing_field timestamp",
-        Fault::MissingField(AnswerField::Gateway) => "missing_field gateway",
         Fault::Truncated => "truncated",
         Fault::Binary => "binary",
         Fault::Huge { bytes } if *bytes < TOO_LARGE_BYTES => "huge, taken",
@@ -388,7 +386,7 @@ pub fn leaves_an_answer(fault: Option<&Fault>) -> bool {
         | Fault::LateAck { .. }
         | Fault::ProgressOutOfOrder
         | Fault::ResendEvents
-        | Fault::MissingField(AnswerField::Timestamp | AnswerField::Gateway) => true,
+        | Fault::MissingField(AnswerField::Timestamp) => true,
         Fault::Late { .. }
         | Fault::Never
         | Fault::Silent
@@ -432,7 +430,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_fault_is_in_a_plan_and_has_its_class() {
-        let plan = plan(1, 8);
+        let plan = plan(1, 9);
         let faults = plan.faults.rules.iter().map(|rule| &rule.fault);
         let mut classes: BTreeSet<&str> =
             faults.map(|fault| class_of(Some(fault), true, Beside::Nothing)).collect();
