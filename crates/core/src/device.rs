@@ -68,7 +68,8 @@ pub struct Device {
     pub label: String,
     /// For people and their programs, to find devices by.
     pub tags: BTreeSet<String>,
-    /// Marked as simulated when it was added.
+    /// Whether it is marked as simulated: when it was registered, by its own word when it was bound, or with the gateway that
+    /// first reported it.
     pub simulated: bool,
     /// SHA-256 over serial number and MQTT password, for gateways that may connect to the embedded broker.
     pub mqtt_secret_hash: Option<[u8; 32]>,
@@ -430,6 +431,7 @@ impl Registry {
         let before = std::mem::replace(&mut behind.known, subs.to_vec());
         forget_way(&mut self.gateways_of, gateway, &before);
         know_way(&mut self.gateways_of, gateway, subs);
+        let simulated = self.device(&gateway.to_device()).is_some_and(|device| device.simulated);
         for sub in subs {
             self.devices.entry(sub.sn.clone()).or_insert_with(|| Device {
                 sn: sub.sn.clone(),
@@ -438,7 +440,7 @@ impl Registry {
                 model_key: sub.model_key.clone(),
                 label: String::new(),
                 tags: BTreeSet::new(),
-                simulated: false,
+                simulated,
                 mqtt_secret_hash: None,
                 created_at: now,
             });

@@ -174,6 +174,19 @@ fn an_unknown_sub_device_joins_the_gateways_tenant_as_an_aircraft() {
     let added = registry.device(&sn("M4")).unwrap();
     assert_eq!((added.tenant, added.kind), (tenant(2), DeviceKind::Aircraft));
     assert_eq!(added.created_at, Timestamp::from_millis(7));
+    assert!(!added.simulated);
+}
+
+#[test]
+fn an_aircraft_that_joins_behind_a_simulated_gateway_is_simulated_and_one_that_was_known_stays_as_it_is()
+ {
+    let mut registry = registry();
+    report(&mut registry, "DOCK1", &["M4"]);
+    let dock = registry.device(&sn("DOCK1")).unwrap().clone();
+    registry.put(Device { simulated: true, ..dock });
+    report(&mut registry, "DOCK1", &["M4", "M5"]);
+    let marks = ["M4", "M5"].map(|aircraft| registry.device(&sn(aircraft)).unwrap().simulated);
+    assert_eq!(marks, [false, true]);
 }
 
 #[test]

@@ -100,6 +100,8 @@ pub struct BindDevice {
     pub callsign: String,
     /// Domain, type and subtype, such as `3-1-0`.
     pub model_key: String,
+    /// Whether it says that it is a simulated one, as no real device does. A claim.
+    pub simulated: bool,
 }
 
 impl Question {
@@ -177,9 +179,16 @@ fn bind(data: &str) -> Option<Question> {
 }
 
 fn bind_device(item: &str) -> Option<BindDevice> {
-    let [sn, organization_id, binding_code, callsign, model_key] = pick(
+    let [sn, organization_id, binding_code, callsign, model_key, simulated] = pick(
         item,
-        ["sn", "organization_id", "device_binding_code", "device_callsign", "device_model_key"],
+        [
+            "sn",
+            "organization_id",
+            "device_binding_code",
+            "device_callsign",
+            "device_model_key",
+            "simulated",
+        ],
     );
     Some(BindDevice {
         sn: DeviceSn::parse(&sn.scalar().into_text()?).ok()?,
@@ -187,6 +196,7 @@ fn bind_device(item: &str) -> Option<BindDevice> {
         binding_code: BindingCode(text(binding_code)),
         callsign: text(callsign),
         model_key: text(model_key),
+        simulated: simulated.scalar().flag().unwrap_or(false),
     })
 }
 

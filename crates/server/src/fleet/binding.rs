@@ -178,7 +178,7 @@ impl Onboarding {
             model_key: one.and_then(key),
             label: one.map(label).unwrap_or_default(),
             tags: BTreeSet::new(),
-            simulated: false,
+            simulated: one.is_some_and(|one| one.simulated),
             mqtt_secret_hash: None,
             created_at: now,
         };

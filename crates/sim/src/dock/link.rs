@@ -112,6 +112,8 @@ impl Dock {
                         "organization_id": organization,
                         "device_callsign": name,
                         "device_model_key": model,
+                        // Whoever lists devices is to see which are real.
+                        "simulated": true,
                         "sn": sn,
                     })
                 };

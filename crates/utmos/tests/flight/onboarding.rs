@@ -67,8 +67,10 @@ async fn factory_new_docks_join_with_a_code_are_commanded_and_come_back() {
         let shown = device(&server.api, &dock.sn, |one| one["online"] == true).await;
         let names = ["DJI Dock 3", "DJI Dock 2"];
         assert_eq!(shown["product_name"], names[number], "{shown:#}");
+        assert_eq!(shown["simulated"], true, "it says so itself: {shown:#}");
         let told = |one: &Value| one["online"] == true && one["firmware_version"].is_string();
-        device(&server.api, &dock.aircraft_sn, told).await;
+        let aircraft = device(&server.api, &dock.aircraft_sn, told).await;
+        assert_eq!(aircraft["simulated"], true, "{aircraft:#}");
         device(&server.api, &dock.sn, |one| one["firmware_version"].is_string()).await;
         let created = server.api.create(&dock.sn, "debug_mode_open", json!({}), json!({})).await;
         let ended = server.api.ended(&created.id()).await;

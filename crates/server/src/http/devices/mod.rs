@@ -63,7 +63,8 @@ pub struct DeviceView {
     pub label: String,
     /// To find devices by.
     pub tags: BTreeSet<String>,
-    /// Marked as simulated when it was added.
+    /// Whether it is marked as simulated: when it was registered, by its own word when it was bound with a binding code, or with the
+    /// gateway that first reported it.
     pub simulated: bool,
     /// The gateways an aircraft stands behind now, else those behind which it stood last. With several, a command for it
     /// is refused: address the gateway.
