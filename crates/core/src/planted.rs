@@ -22,11 +22,15 @@ pub enum Fault {
     WaitingNotPreempted,
     /// Of what waits for a gateway, the last that came leaves first.
     LastInFirstOut,
+    /// What waits for a gateway that is not there has its turn all the same.
+    AbsentTreatedAsOnline,
+    /// Whoever was heard once counts as there for good.
+    PresenceNeverOver,
 }
 
 impl Fault {
     /// Every one of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::ResentOnReconnect,
         Self::DeadlineNotAsked,
         Self::GatewayNotCompared,
@@ -35,6 +39,8 @@ impl Fault {
         Self::EmergencyInOrdinaryLane,
         Self::WaitingNotPreempted,
         Self::LastInFirstOut,
+        Self::AbsentTreatedAsOnline,
+        Self::PresenceNeverOver,
     ];
 
     /// What it is called.
@@ -49,6 +55,8 @@ impl Fault {
             Self::EmergencyInOrdinaryLane => "emergency-in-ordinary-lane",
             Self::WaitingNotPreempted => "waiting-not-preempted",
             Self::LastInFirstOut => "last-in-first-out",
+            Self::AbsentTreatedAsOnline => "absent-treated-as-online",
+            Self::PresenceNeverOver => "presence-never-over",
         }
     }
 }

@@ -58,6 +58,7 @@ impl Air {
         if world.plan.broker.is_outside() && !stands {
             return Sent::NotConnected;
         }
+        world.note_handed(id, &self.line, session.is_some());
         let tells_of_absent = world.plan.broker != Broker::Outside311;
         if session.is_none() && is_mutated(Mutation::QueueForAbsentDock) {
             world.store_at_broker(dock, id);

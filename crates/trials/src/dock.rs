@@ -388,7 +388,7 @@ impl Saying {
             let topic = format!("thing/product/{}/{}", gateway(dock), self.topic).into();
             let payload = payload.into();
             let came = Inbound::Message { topic, payload, user: None, acknowledgement: None };
-            world.listening().iter().for_each(|platform| platform.link.take_in(came.clone()));
+            world.listening().iter().for_each(|platform| world.tell(platform, came.clone()));
         }
         let Some((id, says)) = self.says.filter(|_| !reached.is_empty()) else { return };
         let now = world.clock.elapsed();

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use utmos_core::command::{FailureCode, Life, Outcome, Phase};
 
+use crate::presence::Begun;
+
 /// What a dock really did with a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Truth {
@@ -67,6 +69,8 @@ pub(crate) struct Facts {
     pub(crate) told_end: Option<(u64, Vec<u64>)>,
     /// The broker has confirmed it, and its dock was not there.
     pub(crate) lost_at_broker: bool,
+    /// What each run of a server that began to send it knew of its dock then.
+    pub(crate) begun: BTreeMap<u64, Begun>,
     /// How many more of it than were written the link has made.
     pub(crate) copied: usize,
     /// When the first answer was sent that cannot be its own.

@@ -19,8 +19,10 @@ mod mutation;
 mod oracle;
 mod panics;
 mod plan;
+mod presence;
 mod rare;
 mod replicas;
+mod shown;
 mod shrink;
 mod steps;
 mod store;
@@ -43,6 +45,7 @@ pub use self::{
         Wish,
     },
     rare::Rare,
+    shown::{shown_by, shows},
     shrink::{kind, shrink, shrink_alike},
 };
 use crate::{

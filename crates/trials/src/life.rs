@@ -25,7 +25,7 @@ use crate::{
     air::Air,
     journal::{self, TrialMedium},
     mutation::Mutation,
-    plan::Broker,
+    plan::{Broker, WINDOW_MS},
     store::TrialStore,
     world::{State, World},
     wrong::{self, Wanted},
@@ -35,8 +35,6 @@ use crate::{
 const RESTART_WAIT: Duration = Duration::from_millis(100);
 /// What supervises a server gives one that was refused for its clock so long.
 const CLOCK_WAIT: Duration = Duration::from_secs(1);
-/// How long gateways of an outside broker count as present after a message.
-const LIVENESS_WINDOW: Duration = Duration::from_secs(6);
 
 /// Whether a run of the server still lives. What it had begun neither ends nor has an effect once it does not: a dead
 /// process is one whose ports are dead.
@@ -119,13 +117,16 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
         Some(journal) => journal,
         None => bare.clone(),
     };
-    let store: Arc<dyn Store> = Arc::new(Wanted { world: world.clone(), store, bare });
+    let store: Arc<dyn Store> =
+        Arc::new(Wanted { world: world.clone(), line: line.clone(), store, bare });
     let directory = Arc::new(Directory::load(store.clone()).await?);
     let outlet = Arc::new(Air::new(world.clone(), line.clone()));
     let clock = world.clock_of(server);
     let knowledge = match world.plan.broker {
         Broker::Embedded => Knowledge::OwnBroker,
-        Broker::Outside | Broker::Outside311 => Knowledge::Heard { window: LIVENESS_WINDOW },
+        Broker::Outside | Broker::Outside311 => {
+            Knowledge::Heard { window: Duration::from_millis(WINDOW_MS) }
+        }
     };
     let id = ReplicaId(world.ids.random());
     let is_shared = world.plan.servers > 1;

@@ -12,7 +12,7 @@ use crate::{
     caller::SILENCE_WAIT,
     disk::{Record, is_one_motion},
     facts::{Claim, Facts},
-    plan::Weather,
+    plan::{WINDOW_MS, Weather},
     steps::is_borne_out,
     world::{State, Trouble, World, gateway, number_of},
 };
@@ -24,7 +24,7 @@ const EMERGENCY_WAIT_MAX: u64 = 60;
 const CALM_WAIT_MAX: u64 = 2_000;
 /// Docks say something at a broker of others every two seconds, and count as there for six after that: by then every server
 /// has heard of each that is there, in milliseconds.
-const HEARD_WAIT_MAX: u64 = 6_000;
+const HEARD_WAIT_MAX: u64 = WINDOW_MS;
 /// By then another server has what one held that is gone: three seconds of silence, up to two for what is under way when a
 /// share is given back, and what the signs of life take, in milliseconds.
 const TAKE_OVER_WAIT_MAX: u64 = 8_000;

@@ -10,10 +10,12 @@ use utmos_mqtt::Protocol;
 pub use self::file::PlanError;
 
 /// Rises when plans of before would mean something else, or seeds would draw others.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// Farthest that the clock of a server is drawn from that of the store where it may work beside others, in milliseconds.
 const CLOCK_APART_MS: i64 = 1_900;
 
+/// How long a dock counts as there at a broker of others after it was heard, in milliseconds.
+pub(crate) const WINDOW_MS: u64 = 6_000;
 /// When a plan begins that gives everybody the time to come, in milliseconds.
 const SETTLED_AT: u64 = 9_500;
 
@@ -350,12 +352,17 @@ impl Plan {
             happenings.extend(flickers(&mut dice, at, docks, servers));
         }
         happenings.iter_mut().for_each(|one| one.at += begins);
-        happenings.sort_by_key(|one| one.at);
         let every_journal = is_shared && more.random_bool(0.6);
         // A connection to our own broker neither doubles nor reorders. A broker of others may.
         let commands_stray =
             broker.is_outside() && weather == Weather::Rough && more.random_bool(0.6);
         let clocks_apart = if is_shared { clocks_apart(&mut more, servers) } else { Vec::new() };
+        // What is asked for once a dock's window is over is too rare by chance.
+        if broker.is_outside() && more.random_bool(0.35) {
+            let at = begins + more.random_range(1_000..end);
+            happenings.extend(long_gone(&mut more, at, docks));
+        }
+        happenings.sort_by_key(|one| one.at);
         Self {
             version: VERSION,
             seed,
@@ -425,6 +432,19 @@ fn clocks_apart(dice: &mut StdRng, servers: u8) -> Vec<i64> {
         apart[which] = if dice.random_bool(0.5) { off } else { -off };
     }
     apart
+}
+
+/// A dock is gone for longer than it counts as there at a broker of others, and somebody wants something of it then.
+fn long_gone(dice: &mut StdRng, at: u64, docks: u8) -> Vec<Happening> {
+    let dock = dice.random_range(0..docks);
+    let wait = WINDOW_MS + dice.random_range(1_500..6_000);
+    let mut all = vec![Happening { at, what: What::DockLeaves { dock, wait } }];
+    for _ in 0..dice.random_range(1..=3) {
+        let What::Command(wish) = command(dice, docks) else { continue };
+        let at = at + dice.random_range(WINDOW_MS..wait);
+        all.push(Happening { at, what: What::Command(Wish { dock, aircraft: dock, ..wish }) });
+    }
+    all
 }
 
 /// Emergencies while the store is unwell, and perhaps somebody dies with them.

@@ -37,6 +37,12 @@ pub struct Rare {
     pub preempted: usize,
     /// Pairs of commands that had to leave in their order.
     pub in_order: usize,
+    /// Commands that were asked for while their dock was known to be gone.
+    pub for_absent: usize,
+    /// The same at a broker that confirms what nobody gets.
+    pub for_absent_at_older: usize,
+    /// Commands that were handed to the broker while their dock was gone, and nobody could know it.
+    pub tried_absent: usize,
     /// Starts that were refused to a server whose clock was off.
     pub refused_for_clock: usize,
     /// Commands of one server that another sent whose clock on the wall was another.
@@ -73,6 +79,9 @@ impl AddAssign for Rare {
         self.at_once += other.at_once;
         self.preempted += other.preempted;
         self.in_order += other.in_order;
+        self.for_absent += other.for_absent;
+        self.for_absent_at_older += other.for_absent_at_older;
+        self.tried_absent += other.tried_absent;
         self.refused_for_clock += other.refused_for_clock;
         self.sent_by_other_clock += other.sent_by_other_clock;
         self.came_twice += other.came_twice;
@@ -92,7 +101,8 @@ impl fmt::Display for Rare {
              nonces that a journal was left with: {}; torn writes: {}; commands taken over: {} ({} unclear); \
              waiting while the clock was set: {}; identical requests: {}; had to be sent at another's broker: {}, by several servers: {}; \
              came twice: {}; overtaken on their way: {}; emergencies seen to leave at once: {}; movements withdrawn for one: {}; \
-             pairs that had to keep their order: {}; starts refused for a clock: {}; sent by another clock: {}",
+             pairs that had to keep their order: {}; asked for while their dock was known to be gone: {} ({} at a broker of MQTT 3.1.1), \
+             tried while it was gone: {}; starts refused for a clock: {}; sent by another clock: {}",
             self.doubted,
             self.doubted_emergencies,
             self.doubted_and_sent,
@@ -111,6 +121,9 @@ impl fmt::Display for Rare {
             self.at_once,
             self.preempted,
             self.in_order,
+            self.for_absent,
+            self.for_absent_at_older,
+            self.tried_absent,
             self.refused_for_clock,
             self.sent_by_other_clock,
         )?;

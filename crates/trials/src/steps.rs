@@ -130,8 +130,12 @@ impl World {
     }
 
     /// A server wants this on record.
-    pub(crate) fn note_decided(&self, advance: &Advance) {
+    pub(crate) fn note_decided(&self, line: &LifeLine, advance: &Advance) {
         let now = self.clock.elapsed();
+        let spec = self.state().known.get(&advance.id).map(|known| known.spec.clone());
+        if let Some(spec) = spec {
+            self.note_begun(line, &spec, &advance.entries);
+        }
         let mut state = self.state();
         let is_lost = state.is_lost(advance.id);
         let facts = state.facts(advance.id);

@@ -33,6 +33,7 @@ use crate::{
     life::{LifeLine, Platform},
     mutation::Mutation,
     plan::{Broker, Plan, What, Wish},
+    presence::Told,
     rare::Rare,
 };
 
@@ -148,6 +149,8 @@ pub(crate) struct State {
     /// The same of nonces.
     pub(crate) spoiled_nonces: BTreeSet<[u8; 16]>,
     pub(crate) facts: BTreeMap<CommandId, Facts>,
+    /// What each run of a server was told of each dock.
+    pub(crate) told: BTreeMap<(u64, u8), Told>,
     pub(crate) asked: BTreeMap<usize, Asked>,
     pub(crate) violations: Vec<String>,
     /// There is one, here or in the store.
@@ -283,6 +286,7 @@ impl World {
             cut_off: BTreeMap::new(),
             unlinked: BTreeMap::new(),
             facts: BTreeMap::new(),
+            told: BTreeMap::new(),
             asked: BTreeMap::new(),
             violations: Vec::new(),
             went_wrong: Arc::default(),
@@ -527,12 +531,12 @@ impl World {
 
     /// Something reaches every server that stands.
     pub(crate) fn tell_servers(&self, came: &Inbound) {
-        self.standing().iter().for_each(|platform| platform.link.take_in(came.clone()));
+        self.standing().iter().for_each(|platform| self.tell(platform, came.clone()));
     }
 
     pub(crate) fn tell_server(&self, server: u8, came: Inbound) {
         if let Some(platform) = self.standing().iter().find(|it| it.line.server == server) {
-            platform.link.take_in(came);
+            self.tell(platform, came);
         }
     }
 

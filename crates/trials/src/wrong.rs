@@ -20,7 +20,7 @@ use utmos_core::{
 };
 use uuid::Uuid;
 
-use crate::{mutation::Mutation, world::World};
+use crate::{life::LifeLine, mutation::Mutation, world::World};
 
 tokio::task_local! {
     static SETTLING: ();
@@ -38,6 +38,7 @@ pub(crate) fn is_settling() -> bool {
 /// The store as the driver sees it.
 pub(crate) struct Wanted {
     pub(crate) world: Arc<World>,
+    pub(crate) line: LifeLine,
     /// With the journal before it, where there is one.
     pub(crate) store: Arc<dyn Store>,
     pub(crate) bare: Arc<dyn Store>,
@@ -98,6 +99,7 @@ impl CommandStore for Wanted {
             && self.world.store_fails().is_some()
             && self.world.is_asked_again(&new.spec);
         let id = new.spec.id;
+        self.world.note_asked(&self.line, &new);
         let answer = self.before(&new).accept(nonce.filter(|_| !forgets), new).await;
         if matches!(answer, Ok(Accepted::Replayed { id: other, .. }) if other != id) {
             self.world.state().copies.insert(id);
@@ -113,7 +115,7 @@ impl CommandStore for Wanted {
     }
 
     async fn advance(&self, mut advance: Advance) -> Result<Advanced, StoreError> {
-        self.world.note_decided(&advance);
+        self.world.note_decided(&self.line, &advance);
         if self.is_mutated(Mutation::JournalFilledByTalk) {
             for entry in advance.entries.iter_mut().filter(|entry| entry.from == entry.to) {
                 entry.proof = Proof::NotSent { reason: format!("{:?}", entry.proof) };

@@ -13,8 +13,8 @@ use std::{
 use clap::ValueEnum;
 use utmos_dji::catalogue::Catalogue;
 use utmos_trials::{
-    Beside, Fault, HANGS_EXIT_CODE, Mutation, Plan, Rare, SqliteBeside, VERSION, What, kind, run,
-    run_beside, run_planted, shrink, shrink_alike,
+    Beside, Broker, Fault, HANGS_EXIT_CODE, Mutation, Plan, Rare, SqliteBeside, VERSION, What,
+    kind, run, run_beside, run_planted, shown_by, shows, shrink, shrink_alike,
 };
 
 /// Seeds that SQLite is tried on.
@@ -28,27 +28,6 @@ const SEEDS_MAX: u64 = 4_000;
 
 fn catalogue() -> Arc<Catalogue> {
     Arc::new(Catalogue::embedded().unwrap())
-}
-
-/// Whether one of these was found. What a fault upsets besides does not count.
-fn shows(any: &[&str], violations: &[String]) -> bool {
-    let is_it = |one: &String| any.iter().any(|begins| kind(one).starts_with(begins));
-    violations.iter().any(is_it)
-}
-
-/// What a fault in the platform's own code must show.
-fn shown_by(fault: Fault) -> &'static [&'static str] {
-    match fault {
-        Fault::ResentOnReconnect => Mutation::ResendOnReconnect.shows(),
-        Fault::DeadlineNotAsked => &["left after its deadline"],
-        Fault::GatewayNotCompared => Mutation::GatewayNotCompared.shows(),
-        // Found beside the store of the trials, which compares by itself.
-        Fault::VersionNotCompared => &["of moving from"],
-        Fault::NonceInMemoryOnly => Mutation::NonceInMemoryOnly.shows(),
-        Fault::EmergencyInOrdinaryLane => &["emergency of left at"],
-        Fault::WaitingNotPreempted => &["left after emergency"],
-        Fault::LastInFirstOut => &["was sent before"],
-    }
 }
 
 #[test]
@@ -79,6 +58,9 @@ fn nothing_that_must_hold_is_violated() {
         ("emergencies seen to leave at once", rare.at_once, 100),
         ("movements withdrawn for an emergency", rare.preempted, 8),
         ("pairs that had to keep their order", rare.in_order, 300),
+        ("asked for while their dock was known to be gone", rare.for_absent, 200),
+        ("the same at a broker of MQTT 3.1.1", rare.for_absent_at_older, 15),
+        ("tried while their dock was gone", rare.tried_absent, 60),
         ("starts refused for a clock", rare.refused_for_clock, 4),
         ("sent by another clock", rare.sent_by_other_clock, 3),
     ] {
@@ -230,7 +212,7 @@ fn sqlite_answers_as_the_store_of_the_trials() {
 /// that one, as of any key that was used: it is dead, says so, and nothing is sent so late.
 #[test]
 fn a_repeat_after_the_deadline_of_what_was_refused_and_written_finds_it_unsent() {
-    let text = r#"{"version":5,"seed":7,"docks":1,"broker":"embedded","servers":1,"journal_kib":256,"every_journal":false,
+    let text = r#"{"version":6,"seed":7,"docks":1,"broker":"embedded","servers":1,"journal_kib":256,"every_journal":false,
         "weather":"clear","happenings":[{"at":2000,"what":{"journal_fails":{"wait":4000}}},
         {"at":2000,"what":{"store_fails":{"wait":2500,"lies":100,"reads":false}}},
         {"at":2100,"what":{"command":{"dock":0,"aircraft":0,"kind":"stop","timeout":1,"waits":true,"copies":1,
@@ -358,6 +340,28 @@ fn every_fault_that_is_planted_is_caught() {
     };
     let survivors: Vec<_> = Fault::ALL.iter().filter(survives).collect();
     assert!(survivors.is_empty(), "not caught: {survivors:?}");
+}
+
+/// Whoever's the broker is: one that says that nobody listens, and one that confirms what nobody gets.
+#[test]
+#[cfg_attr(not(debug_assertions), ignore = "nothing can be planted in a release")]
+fn what_is_published_to_an_absent_dock_is_found_at_every_broker() {
+    let catalogue = catalogue();
+    for (fault, brokers) in [
+        (
+            Fault::AbsentTreatedAsOnline,
+            [Broker::Embedded, Broker::Outside, Broker::Outside311].as_slice(),
+        ),
+        (Fault::PresenceNeverOver, &[Broker::Outside, Broker::Outside311]),
+    ] {
+        for broker in brokers {
+            let mut plans = (1..=SEEDS_MAX).map(Plan::of).filter(|plan| plan.broker == *broker);
+            let is_found = plans.any(|plan| {
+                shows(shown_by(fault), &run_planted(&plan, fault, &catalogue, None).violations)
+            });
+            assert!(is_found, "{fault:?} at {broker:?}");
+        }
+    }
 }
 
 /// What is said before it is true is found, also where it comes true in the end: nothing goes wrong in these plans.

@@ -8,6 +8,7 @@ use std::{
 use utmos_core::{
     id::GatewaySn,
     life::Presence,
+    planted::{self, Fault},
     time::{Mono, Now, Timestamp},
 };
 
@@ -221,7 +222,10 @@ impl PresenceBook {
                 Some(from) if now.mono.since(from) <= window => Presence::NotHeardYet,
                 Some(_) | None => Presence::NeverHeard,
             },
-            (Knowledge::Heard { window }, Some((at, _))) if now.mono.since(at) <= window => {
+            (Knowledge::Heard { window }, Some((at, _)))
+                if now.mono.since(at) <= window
+                    || planted::is_planted(Fault::PresenceNeverOver) =>
+            {
                 Presence::Online
             }
             (Knowledge::Heard { .. }, Some(_)) => Presence::Absent { last_heard_at },
