@@ -26,11 +26,15 @@ pub enum Fault {
     AbsentTreatedAsOnline,
     /// Whoever was heard once counts as there for good.
     PresenceNeverOver,
+    /// An emergency withdraws the movements of every aircraft.
+    PreemptsEveryAircraft,
+    /// Whoever cancels a command ends another one that waits.
+    CancelsAnother,
 }
 
 impl Fault {
     /// Every one of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::ResentOnReconnect,
         Self::DeadlineNotAsked,
         Self::GatewayNotCompared,
@@ -41,6 +45,8 @@ impl Fault {
         Self::LastInFirstOut,
         Self::AbsentTreatedAsOnline,
         Self::PresenceNeverOver,
+        Self::PreemptsEveryAircraft,
+        Self::CancelsAnother,
     ];
 
     /// What it is called.
@@ -57,6 +63,8 @@ impl Fault {
             Self::LastInFirstOut => "last-in-first-out",
             Self::AbsentTreatedAsOnline => "absent-treated-as-online",
             Self::PresenceNeverOver => "presence-never-over",
+            Self::PreemptsEveryAircraft => "preempts-every-aircraft",
+            Self::CancelsAnother => "cancels-another",
         }
     }
 }

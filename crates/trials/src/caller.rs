@@ -97,17 +97,17 @@ pub(crate) async fn ask(world: Arc<World>, number: usize, wish: Wish) {
             insist(world, number, wish, Manner::default()).await
         })
     });
-    change_mind(&world, number, &wish, first).await;
+    change_mind(&world, &wish, first).await;
     if let Some(later) = later {
         drop(later.await);
     }
 }
 
-async fn change_mind(world: &Arc<World>, number: usize, wish: &Wish, told: Option<Submitted>) {
+async fn change_mind(world: &Arc<World>, wish: &Wish, told: Option<Submitted>) {
     let (Some(submitted), Some(after)) = (told, wish.cancelled_after) else { return };
     tokio::time::sleep(Duration::from_millis(after)).await;
     let Some((platform, caller)) = standing(world) else { return };
-    world.state().asked.entry(number).or_default().cancelled = true;
+    world.state().cancelled.insert(submitted.id);
     tokio::select! {
         biased;
         () = platform.line.died() => {}

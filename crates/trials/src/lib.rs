@@ -8,6 +8,7 @@
 mod air;
 mod beside;
 mod caller;
+mod causes;
 mod clock;
 mod disk;
 mod dock;

@@ -53,6 +53,12 @@ pub(crate) fn judge(world: &World) -> Vec<String> {
         let facts = state.facts.get(id).unwrap_or(&nothing);
         // Nobody can know what became of it; it was sent once all the same, and in time.
         let is_lost = state.is_lost(*id);
+        let command = &record.command;
+        if let (false, Err(why)) =
+            (is_lost, world.has_cause(&state, &command.spec, &command.life, record.entries.iter()))
+        {
+            found.push(format!("{id} ({}): {why}", command.spec.method));
+        }
         if let (false, Err(why)) = (is_lost, is_true(world, record, facts)) {
             found.push(format!("{id} ({}): {why}", record.command.spec.method));
         }

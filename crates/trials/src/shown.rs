@@ -20,6 +20,8 @@ pub fn shown_by(fault: Fault) -> &'static [&'static str] {
         Fault::AbsentTreatedAsOnline | Fault::PresenceNeverOver => {
             &["was published to an absent dock"]
         }
+        Fault::PreemptsEveryAircraft => &["was withdrawn for no emergency of its own"],
+        Fault::CancelsAnother => &["was cancelled by nobody"],
     }
 }
 

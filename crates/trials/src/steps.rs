@@ -133,11 +133,19 @@ impl World {
     pub(crate) fn note_decided(&self, line: &LifeLine, advance: &Advance) {
         let now = self.clock.elapsed();
         let spec = self.state().known.get(&advance.id).map(|known| known.spec.clone());
-        if let Some(spec) = spec {
-            self.note_begun(line, &spec, &advance.entries);
+        if let Some(spec) = &spec {
+            self.note_begun(line, spec, &advance.entries);
         }
         let mut state = self.state();
         let is_lost = state.is_lost(advance.id);
+        if let Some(spec) = &spec {
+            let before = state.disk.records.get(&advance.id);
+            let before = before.into_iter().flat_map(|record| &record.entries);
+            let cause = self.has_cause(&state, spec, &advance.life, before.chain(&advance.entries));
+            if let (false, Err(why)) = (is_lost, cause) {
+                state.violate(format!("{} ({}): {why}, at {now}", advance.id, spec.method));
+            }
+        }
         let facts = state.facts(advance.id);
         let mut too_soon = Vec::new();
         for claim in Claim::all_of(&advance.life) {

@@ -58,8 +58,6 @@ pub(crate) struct Asked {
     pub(crate) told: Vec<(CommandId, u64)>,
     /// Nonces of requests that were answered, as far as they had somewhere to go.
     pub(crate) nonces: Vec<NonceUse>,
-    /// It was told that its command could not be stored, and has not been told otherwise.
-    pub(crate) cancelled: bool,
 }
 
 #[derive(Debug, Default)]
@@ -167,6 +165,8 @@ pub(crate) struct State {
     trace: Vec<String>,
     /// Commands whose callers were told that the store could not say whether it holds them.
     pub(crate) unsaid: BTreeSet<CommandId>,
+    /// Commands that somebody has cancelled.
+    pub(crate) cancelled: BTreeSet<CommandId>,
     /// Commands of which nothing came, since another copy of their request was taken.
     pub(crate) copies: BTreeSet<CommandId>,
     /// Nonces of requests that were answered with a command.
@@ -297,6 +297,7 @@ impl World {
             turns: StdRng::seed_from_u64(plan.seed ^ 0x7a2e),
             trace: Vec::new(),
             unsaid: BTreeSet::new(),
+            cancelled: BTreeSet::new(),
             copies: BTreeSet::new(),
             answered_nonces: BTreeMap::new(),
             rare: Rare::default(),

@@ -8,6 +8,7 @@ use utmos_core::{
     id::{CommandId, DeviceSn, GatewaySn, TenantId},
     life::Input,
     method::Risk,
+    planted::{self, Fault},
     time::BootId,
 };
 
@@ -57,7 +58,11 @@ impl Inner {
             }
             _ => spec.accepted_at <= emergency.accepted_at,
         };
-        let concerns = |spec: &Spec| spec.shares_aircraft_with(emergency) && is_before(spec);
+        let is_of_it = |spec: &Spec| {
+            spec.shares_aircraft_with(emergency)
+                || planted::is_planted(Fault::PreemptsEveryAircraft)
+        };
+        let concerns = |spec: &Spec| is_of_it(spec) && is_before(spec);
         self.withdraw(emergency.id, concerns, |state| state.last_emergencies.note(emergency, boot));
     }
 

@@ -12,13 +12,14 @@ use utmos_core::{
     id::{Bid, CommandId, DeviceSn, GatewaySn},
     life::{Effect, Input, NotSent, Presence, decide_all, longest_wait},
     method::{Channel, CompleteOn, CompletesBy, IfOffline, Risk},
+    planted::{self, Fault},
     ports::{Accepted, NewCommand, Nonce, StoreError},
     reply::RawJson,
     signing::{Caller, NonceUse},
     time::{BootId, Deadline, Timestamp},
 };
 
-use super::{Driver, Inner, LaneKey, Told};
+use super::{Driver, Inner, LaneKey, Told, lane::Lane};
 use crate::crash_point;
 
 /// Open commands read from the store in one go at start.
@@ -220,6 +221,10 @@ impl Driver {
     /// # Errors
     /// When the store cannot be read.
     pub async fn cancel(&self, caller: &Caller, id: CommandId) -> Result<Cancelled, StoreError> {
+        let id = match planted::is_planted(Fault::CancelsAnother) {
+            true => self.inner.another_that_waits(id).unwrap_or(id),
+            false => id,
+        };
         let input = Input::Cancel {
             api_id: caller.api_id().to_string(),
             request_id: caller.request_id().to_owned(),
@@ -269,7 +274,7 @@ impl Inner {
     ) -> Result<Submitted, SubmitError> {
         let key = LaneKey::of(&draft.gateway, draft.risk);
         let urgent = key.urgent;
-        let waiting = self.lock().lanes.get(&key).map_or(0, super::lane::Lane::waiting);
+        let waiting = self.lock().lanes.get(&key).map_or(0, Lane::waiting);
         let spec = Arc::new(self.to_spec(caller, draft));
         if !urgent && waiting >= self.limits.waiting_per_gateway_max {
             return self.refuse_new(nonce, spec, SubmitError::LaneFull(waiting)).await;
@@ -414,6 +419,12 @@ impl Inner {
             state.lanes.entry(key.clone()).or_default().expect_one();
         }
         (NewCommand { spec: spec.clone(), life, entries }, is_awaited)
+    }
+
+    /// What a planted fault takes for another command.
+    fn another_that_waits(&self, id: CommandId) -> Option<CommandId> {
+        let state = self.lock();
+        state.lanes.values().flat_map(Lane::in_order).find(|other| *other != id)
     }
 
     /// What was counted in is there, or will not come.
