@@ -10,15 +10,6 @@ use utmos_core::{
 
 use crate::world::{State, World, number_of};
 
-impl State {
-    /// When a caller was first told of a command.
-    fn told_of(&self, spec: &Spec) -> Option<u64> {
-        let asked = self.asked.get(&number_of(&spec.idempotency_key)?)?;
-        let of_it = |(id, at): &(CommandId, u64)| (*id == spec.id).then_some(*at);
-        asked.told.iter().filter_map(of_it).min()
-    }
-}
-
 impl World {
     /// Whether what ends a command as withdrawn has happened.
     pub(crate) fn has_cause<'a>(

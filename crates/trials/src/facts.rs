@@ -80,6 +80,10 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
+    pub(crate) fn was_written(&self) -> bool {
+        !self.written.is_empty()
+    }
+
     /// Since when this could be said of it; `None` while it could not.
     pub(crate) fn true_since(&self, claim: Claim) -> Option<u64> {
         let first = |is_it: &dyn Fn(Truth) -> bool| {

@@ -18,6 +18,7 @@ mod journal;
 mod life;
 mod mutation;
 mod oracle;
+mod order;
 mod panics;
 mod plan;
 mod presence;

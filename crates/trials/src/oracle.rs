@@ -12,13 +12,12 @@ use crate::{
     caller::SILENCE_WAIT,
     disk::{Record, is_one_motion},
     facts::{Claim, Facts},
+    order::EMERGENCY_WAIT_MAX,
     plan::{WINDOW_MS, Weather},
     steps::is_borne_out,
     world::{State, Trouble, World, gateway, number_of},
 };
 
-/// An emergency has left so many milliseconds after its caller was told, where nothing is in trouble.
-const EMERGENCY_WAIT_MAX: u64 = 60;
 /// Any command has left so many milliseconds after its acceptance, where nothing has been in trouble for as long: the
 /// others before it and pauses after a failure are over by then.
 const CALM_WAIT_MAX: u64 = 2_000;
@@ -28,8 +27,6 @@ const HEARD_WAIT_MAX: u64 = WINDOW_MS;
 /// By then another server has what one held that is gone: three seconds of silence, up to two for what is under way when a
 /// share is given back, and what the signs of life take, in milliseconds.
 const TAKE_OVER_WAIT_MAX: u64 = 8_000;
-/// A server looks for what others accepted so often, and reads it, in milliseconds.
-const NEWS_WAIT_MAX: u64 = 600;
 /// A record of an emergency in its journal is not longer than this.
 const RECORD_BYTES_MAX: usize = 6 << 10;
 /// What was taken in is decided upon so soon, in milliseconds.
@@ -62,9 +59,6 @@ pub(crate) fn judge(world: &World) -> Vec<String> {
         if let (false, Err(why)) = (is_lost, is_true(world, record, facts)) {
             found.push(format!("{id} ({}): {why}", record.command.spec.method));
         }
-        if let Err(why) = was_sent_lawfully(&state, record, facts) {
-            found.push(format!("{id} ({}): {why}", record.command.spec.method));
-        }
         match was_sent_in_calm(world, &state, record, facts) {
             Ok(is_due) => due += usize::from(is_due && world.plan.broker.is_outside()),
             Err(_) if is_lost => {}
@@ -77,9 +71,9 @@ pub(crate) fn judge(world: &World) -> Vec<String> {
         held.map(|id| format!("{id} is on record beside the copy that its caller was told of")),
     );
     told_the_truth(world, &state, &mut found);
-    let compared = kept_order(world, &state, &mut found);
-    let at_once = emergencies_came_first(world, &state, &mut found);
-    emergencies_stood_in_the_way(world, &state, &mut found);
+    let compared = world.in_order(&state);
+    let at_once = emergencies_left_at_once(world, &state, &mut found);
+    emergencies_stood_in_the_way(&state, &mut found);
     state.rare.in_order += compared;
     state.rare.at_once += at_once;
     if world.plan.servers > 1 {
@@ -153,23 +147,6 @@ fn was_heeded(world: &World, record: &Record, facts: &Facts) -> Result<(), &'sta
     let told_end = facts.told_end.as_ref().filter(counts);
     if is_unknown && told_end.is_some_and(|(at, _)| is_in_time(*at) || may_be_silent(*at)) {
         return Err("the word of its end");
-    }
-    Ok(())
-}
-
-/// Whether it was on record when it left, where it had to be. What must hold of every write was checked when it was made.
-fn was_sent_lawfully(state: &State, record: &Record, facts: &Facts) -> Result<(), String> {
-    let Some(written) = facts.written.first() else { return Ok(()) };
-    // Only an emergency leaves before it is on record, and only while the store was unwell.
-    let asked = state.known.get(&record.command.spec.id).map_or(0, |known| known.asked);
-    let was_journalled = record.command.spec.risk == Risk::Emergency
-        && !state.was_well(Trouble::Store, asked, *written)
-        && asked <= *written;
-    if record.accepted > *written && !was_journalled {
-        return Err(format!(
-            "left before it was on record: at {written}, and not since {}",
-            record.accepted
-        ));
     }
     Ok(())
 }
@@ -287,40 +264,7 @@ fn told_the_truth(world: &World, state: &State, found: &mut Vec<String>) {
     }
 }
 
-/// Commands of one gateway leave in the order of acceptance, as far as a caller can know it: the second was asked for
-/// when the first had been accepted. Of several servers, the one that sends may be in doubt of what another says is there.
-/// Answers how many pairs were compared.
-fn kept_order(world: &World, state: &State, found: &mut Vec<String>) -> usize {
-    let mut compared = 0;
-    let sent = || {
-        state.disk.records.values().filter_map(|record| {
-            let written = state.facts.get(&record.command.spec.id)?.written.first()?;
-            (record.command.spec.risk != Risk::Emergency).then_some((record, *written))
-        })
-    };
-    for (first, first_written) in sent() {
-        for (second, second_written) in sent() {
-            let (one, other) = (&first.command.spec, &second.command.spec);
-            let is_later = state.told_before_asked(&one.idempotency_key, &other.idempotency_key);
-            // While nobody has heard of a gateway, others are tried and movements wait.
-            let is_untried = world.plan.broker.is_outside() && one.risk == Risk::Motion;
-            let is_in_doubt = world.plan.servers > 1 && state.unsaid.contains(&one.id);
-            let is_same_way = one.gateway == other.gateway && one.channel == other.channel;
-            let must_follow = is_same_way && !is_untried && !is_in_doubt && is_later;
-            compared += usize::from(must_follow);
-            if must_follow && second_written < first_written {
-                found.push(format!("{} was sent before {}, which was first", other.id, one.id));
-            }
-        }
-    }
-    compared
-}
-
 impl State {
-    fn was_written(&self, id: CommandId) -> bool {
-        self.facts.get(&id).is_some_and(|facts| !facts.written.is_empty())
-    }
-
     /// Whether a line in a journal, or a row in the store, was damaged of a command of this wish.
     pub(crate) fn is_spoiled(&self, wish: usize) -> bool {
         let is_of_it = |id: &CommandId| {
@@ -345,18 +289,10 @@ impl State {
         });
         is_full || self.is_spoiled(wish)
     }
-
-    fn told_before_asked(&self, first: &str, second: &str) -> bool {
-        let of = |key: &str| self.asked.get(&number_of(key)?);
-        let told = of(first).and_then(|asked| asked.told.iter().map(|(_, at)| *at).min());
-        let asked = of(second).and_then(|asked| asked.tries.iter().copied().min());
-        told.zip(asked).is_some_and(|(told, asked)| told < asked)
-    }
 }
 
-/// No movement from before an emergency leaves after it, and an emergency waits for nothing. Answers of how many it was seen
-/// that they had to leave at once.
-fn emergencies_came_first(world: &World, state: &State, found: &mut Vec<String>) -> usize {
+/// An emergency waits for nothing. Answers of how many it was seen that they had to leave at once.
+fn emergencies_left_at_once(world: &World, state: &State, found: &mut Vec<String>) -> usize {
     let mut at_once = 0;
     let none = Facts::default();
     for emergency in state.disk.records.values() {
@@ -365,41 +301,14 @@ fn emergencies_came_first(world: &World, state: &State, found: &mut Vec<String>)
         {
             continue;
         }
-        let number = world.wish_of(&spec.idempotency_key);
-        let told = number.and_then(|(number, _)| state.asked.get(&number));
-        let of_it = |(id, at): &(CommandId, u64)| (*id == spec.id).then_some(*at);
-        let Some(told) = told.and_then(|asked| asked.told.iter().filter_map(of_it).min()) else {
+        // One that was told of past its deadline has nothing to do any more.
+        let Some(told) = state.told_of(spec).filter(|told| world.is_in_time(state, spec, *told))
+        else {
             continue;
         };
-        // One that was told of past its deadline has nothing to do any more.
-        let deadline = deadline(world, state, spec).unwrap_or(0);
         // And one that a server died with may have left.
         let was_found = |entry: &Entry| matches!(entry.proof, Proof::FoundAfterRestart { .. });
-        if told + EMERGENCY_WAIT_MAX + world.clocks_differ_by() > deadline {
-            continue;
-        }
         let may_have_left = emergency.entries.iter().any(was_found);
-        for other in state.disk.records.values() {
-            let motion = &other.command.spec;
-            let is_concerned = motion.risk == Risk::Motion
-                && motion.shares_aircraft_with(spec)
-                && match (emergency.by_journal, state.known.get(&spec.id)) {
-                    // Put on record later than it was accepted.
-                    (true, Some(known)) => other.accepted < known.asked,
-                    (true, None) | (false, _) => other.row < emergency.row,
-                };
-            let written = state.facts.get(&motion.id).and_then(|facts| facts.written.first());
-            // What another server has claimed is withdrawn once that hears of the emergency.
-            let heard = if world.plan.servers > 1 { told + NEWS_WAIT_MAX } else { told };
-            let was_well = |what| state.was_well(what, told, heard);
-            let could_hear = heard == told || was_well(Trouble::Store) && was_well(Trouble::Reads);
-            if is_concerned && could_hear && written.is_some_and(|written| *written > heard) {
-                found.push(format!(
-                    "{} left after emergency {} of {told}: at {written:?}",
-                    motion.id, spec.id
-                ));
-            }
-        }
         let facts = state.facts.get(&spec.id).unwrap_or(&none);
         // Also where the store is unwell, whatever it does: a claim of its own waits for it, and then for the journal.
         let from =
@@ -438,7 +347,7 @@ fn emergencies_came_first(world: &World, state: &State, found: &mut Vec<String>)
 
 /// No movement is accepted while one of an emergency is running that was told of, also where only the journal knows it. What
 /// is in the journal of one server, another does not know.
-fn emergencies_stood_in_the_way(world: &World, state: &State, found: &mut Vec<String>) {
+fn emergencies_stood_in_the_way(state: &State, found: &mut Vec<String>) {
     for emergency in state.disk.records.values() {
         let spec = &emergency.command.spec;
         let is_it = spec.risk == Risk::Emergency
@@ -446,10 +355,7 @@ fn emergencies_stood_in_the_way(world: &World, state: &State, found: &mut Vec<St
             && emergency.by_journal
             && !emergency.is_damaged
             && !state.spoiled.contains(&spec.id);
-        let number = world.wish_of(&spec.idempotency_key);
-        let told = number.and_then(|(number, _)| state.asked.get(&number));
-        let of_it = |(id, at): &(CommandId, u64)| (*id == spec.id).then_some(*at);
-        let told = told.and_then(|asked| asked.told.iter().filter_map(of_it).min());
+        let told = state.told_of(spec);
         let (true, Some(told)) = (is_it, told) else { continue };
         let ended = state.facts.get(&spec.id).and_then(|facts| facts.end_wanted);
         let server = |id: &CommandId| state.known.get(id).map(|known| known.server);

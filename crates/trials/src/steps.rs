@@ -1,8 +1,9 @@
 //! What must hold of every step, and is checked when the step is made: a trial ends at its first wrong one, so that what is shown,
 //! and made smaller, is the cause and not what came of it.
 //!
-//! What takes two steps to be wrong (an order, an emergency that was late, what was lost) is judged when everything has ended, by the
-//! times at which each was written down. Nothing changes those afterwards, so that it is found then as surely.
+//! What takes two steps to be wrong is checked when the second is made: of two commands that left in the wrong order, and of a movement
+//! that left after an emergency, at the write of the later one. What is wrong because something did not happen (an emergency that was
+//! late, a command that was lost, or that never ended) is judged when everything has ended.
 
 use utmos_core::{
     command::{FailureCode, Life, Status},
@@ -17,7 +18,7 @@ use crate::{
     facts::{Claim, Facts},
     life::LifeLine,
     oracle::deadline,
-    world::{Known, State, World},
+    world::{Known, State, Trouble, World, number_of},
 };
 
 /// Two servers that may work beside each other differ by no more, in milliseconds.
@@ -67,17 +68,23 @@ impl World {
         let facts = state.facts(id);
         facts.written.push(now);
         facts.lost_at_broker |= is_lost;
-        let written = facts.written.len();
+        let is_first = facts.written.len() == 1;
         let Some(known) = state.known.get(&id).cloned() else { return };
         let is_other = by.is_some_and(|by| self.ahead(by.server) != self.ahead(known.server));
         state.rare.sent_by_other_clock += usize::from(is_other);
         let spec = &known.spec;
         let mut wrong = Vec::new();
-        if written > 1 {
+        if !is_first {
             wrong.push(format!("sent more than once, the last time at {now}"));
         }
-        // An emergency may leave before: whether it might is judged in the end.
-        if spec.risk != Risk::Emergency && !state.disk.records.contains_key(&id) {
+        // Only an emergency leaves before it is on record, and only while the store was unwell, or cannot read a row of its wish.
+        let is_unwell = || {
+            let wish = number_of(&spec.idempotency_key);
+            !state.was_well(Trouble::Store, known.asked, now)
+                || wish.is_some_and(|wish| state.is_spoiled(wish))
+        };
+        let may_be_ahead = spec.risk == Risk::Emergency && is_unwell();
+        if !may_be_ahead && !state.disk.records.contains_key(&id) {
             wrong.push(format!("left before it was on record: at {now}"));
         }
         let late_by = by.map_or(Some(0), |by| self.may_be_late_by(&known, by.server, now));
@@ -102,7 +109,9 @@ impl World {
             ));
         }
         let named = |why| format!("{id} ({}): {why}", spec.method);
-        wrong.into_iter().map(named).for_each(|why| state.violate(why));
+        let wrong = wrong.into_iter().map(named);
+        let out_of_order = if is_first { self.out_of_order(&state, spec, now) } else { Vec::new() };
+        wrong.chain(out_of_order).for_each(|why| state.violate(why));
     }
 
     /// How much later than in time a command may leave that one server accepted and another sends, by their clocks on the wall.
