@@ -20,7 +20,7 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
-use tokio_postgres::{Client, Error, Row, Statement, types::Type};
+use tokio_postgres::{Client, Error, Row, types::Type};
 use utmos_core::{
     id::CommandId,
     method::Risk,
@@ -34,7 +34,7 @@ use super::{
     cells::Cells,
     decide::{Born, Facts, Motion, Plan, Standing},
     fault::Fault,
-    fence::{self, Fence},
+    fence::{self, Fence, FenceColumns},
     job::{Acceptance, Ask},
     lives,
     rare::Params,
@@ -117,45 +117,7 @@ fn way(tenant: Uuid, kind: &[u8], sn: &str) -> i64 {
     i64::from_be_bytes(first)
 }
 
-async fn query(
-    client: &Client,
-    statement: &Statement,
-    is_needed: bool,
-    params: Params<'_>,
-) -> Result<Vec<Row>, Error> {
-    if is_needed { client.query(statement, params).await } else { Ok(Vec::new()) }
-}
-
-/// Where statements of one flight go. One that could not even be sent keeps the commit from being sent.
-struct Flight<'c> {
-    client: &'c Client,
-    is_broken: AtomicBool,
-}
-
-impl Flight<'_> {
-    async fn execute(
-        &self,
-        statement: &Statement,
-        is_needed: bool,
-        params: Params<'_>,
-    ) -> Result<u64, Error> {
-        if !is_needed {
-            return Ok(0);
-        }
-        let done = self.client.execute(statement, params).await;
-        done.inspect_err(|_| self.is_broken.store(true, Ordering::Relaxed))
-    }
-
-    /// `None` when it was not sent.
-    async fn commit(&self) -> Option<Result<(), Error>> {
-        if self.is_broken.load(Ordering::Relaxed) {
-            return None;
-        }
-        Some(self.client.batch_execute("COMMIT").await)
-    }
-}
-
-/// Begins the transaction, takes its locks and reads what it needs: one flight.
+/// Begins the transaction, takes its locks and reads what it needs: one flight, and another where a key was there already.
 pub(super) async fn learn(
     client: &Client,
     statements: &Statements,
@@ -164,68 +126,72 @@ pub(super) async fn learn(
     let nonces: Vec<Uuid> = wanted.nonces.keys().copied().collect();
     let expiries: Vec<i64> = wanted.nonces.values().copied().collect();
     let keys: Vec<Uuid> = wanted.keys.keys().copied().collect();
-    let claims: Vec<Uuid> = wanted.keys.values().copied().collect();
+    let commands: Vec<Uuid> = wanted.keys.values().copied().collect();
     let ways: Vec<i64> = wanted.ways.iter().copied().collect();
     let tenants: Vec<Uuid> = wanted.movements.iter().map(|it| it.0).collect();
     let gateways: Vec<&str> = wanted.movements.iter().map(|it| it.1.as_str()).collect();
     let aircraft: Vec<Option<&str>> = wanted.movements.iter().map(|it| it.2.as_deref()).collect();
     let changes: Vec<Uuid> = wanted.changes.iter().copied().collect();
-    let starts: Vec<Uuid> = wanted.claims.iter().copied().collect();
-    let member = wanted.member.unwrap_or_default();
-    let is_fenced = wanted.member.is_some();
-    let own_key = fence::key(member);
-    let s = statements;
-    let self_params: Params<'_> = &[&own_key];
-    let member_params: Params<'_> = &[&member];
-    let start_params: Params<'_> = &[&starts];
-    let nonce_params: Params<'_> = &[&nonces, &expiries];
-    let claim_params: Params<'_> = &[&keys, &claims];
-    let key_params: Params<'_> = &[&keys];
-    let way_params: Params<'_> = &[&ways];
+    let claims: Vec<Uuid> = wanted.claims.iter().copied().collect();
+    let own_key = wanted.member.map(fence::key);
+    let learn_params: Params<'_> =
+        &[&wanted.member, &own_key, &nonces, &expiries, &keys, &commands, &ways, &changes, &claims];
     let motion_params: Params<'_> = &[&tenants, &gateways, &aircraft];
-    let change_params: Params<'_> = &[&changes];
+    let read_motions = async {
+        match ways.is_empty() {
+            true => Ok(Vec::new()),
+            // Sees what was committed when the locks were held.
+            false => client.query(&statements.motions, motion_params).await,
+        }
+    };
     // Each is sent when it is first polled, in this order.
-    let (begun, guarded, shards, spent, claimed, before, locked, motions, standing, started) = tokio::join!(
+    let (begun, learned, motions) = tokio::join!(
         biased;
         client.batch_execute("BEGIN"),
-        query(client, &s.lock_self, is_fenced, self_params),
-        query(client, &s.own_shards, is_fenced, member_params),
-        query(client, &s.spend_nonces, !nonces.is_empty(), nonce_params),
-        query(client, &s.claim_keys, !keys.is_empty(), claim_params),
-        query(client, &s.keys_before, !keys.is_empty(), key_params),
-        query(client, &s.lock_ways, !ways.is_empty(), way_params),
-        query(client, &s.motions, !ways.is_empty(), motion_params),
-        query(client, &s.standing, !changes.is_empty(), change_params),
-        query(client, &s.claims, !starts.is_empty(), start_params),
+        client.query_one(&statements.learn, learn_params),
+        read_motions,
     );
     begun?;
-    guarded?;
-    let mut facts = Facts::default();
-    let shards = shards?;
-    for row in spent? {
-        facts.spent.insert(row.try_get(0)?);
+    let learned = learned?;
+    let mut facts = read_facts(&learned, wanted.member.is_some())?;
+    for row in motions? {
+        facts.motions.push(motion(&row)?);
     }
-    for row in claimed? {
-        facts.claimed.insert(row.try_get(0)?, row.try_get(1)?);
-    }
-    for row in before? {
-        let key: Uuid = row.try_get(0)?;
-        if !facts.claimed.contains_key(&key) {
+    let taken: Vec<Uuid> =
+        keys.into_iter().filter(|key| !facts.claimed.contains_key(key)).collect();
+    if !taken.is_empty() {
+        for row in client.query(&statements.keys_before, &[&taken]).await? {
             let (key, before) = rows::before(&row)?;
             facts.before.insert(key, before);
         }
     }
-    locked?;
-    for row in motions? {
-        facts.motions.push(motion(&row)?);
-    }
-    for row in standing? {
-        let (id, standing) = read_standing(&row)?;
-        facts.standing.insert(id, standing);
-    }
-    let started = started?;
+    Ok(facts)
+}
+
+/// Reads what `learn_batch` answers: in each column what there is of it, in one order with the columns that belong to it.
+fn read_facts(learned: &Row, is_fenced: bool) -> Result<Facts, StoreError> {
+    let mut cells = Cells::new(learned, "learn_batch");
+    let fence = FenceColumns { shards: cells.several("shards")?, handed: cells.several("handed")? };
+    let mut facts = Facts::default();
+    facts.spent.extend(cells.several::<Uuid>("spent")?);
+    let keys = cells.several::<Uuid>("free_keys")?.into_iter();
+    facts.claimed.extend(keys.zip(cells.several("free_for")?));
+    let ids: Vec<Uuid> = cells.several("changed")?;
+    let versions = cells.several("versions")?.into_iter();
+    let holders = cells.several("motion_holders")?.into_iter();
+    let entries = cells.several("entry_counts")?.into_iter();
+    let evidence = cells.several("evidence_counts")?.into_iter();
+    let standings = versions.zip(holders).zip(entries.zip(evidence)).map(
+        |((version, holds_motion), (entries, evidence))| Standing {
+            version,
+            holds_motion,
+            entries,
+            evidence,
+        },
+    );
+    facts.standing.extend(ids.into_iter().zip(standings));
     if is_fenced {
-        facts.fence = Some(Fence::of(&shards, &started)?);
+        facts.fence = Some(Fence::read(fence, &mut cells)?);
     }
     Ok(facts)
 }
@@ -241,19 +207,6 @@ fn motion(row: &Row) -> Result<Motion, StoreError> {
         aircraft: cells.maybe_device("aircraft")?,
         method: cells.text("method")?,
     })
-}
-
-fn read_standing(row: &Row) -> Result<(Uuid, Standing), StoreError> {
-    let mut cells = Cells::new(row, "lives");
-    let id = cells.uuid("id")?;
-    cells.name(id);
-    let standing = Standing {
-        version: cells.get("version")?,
-        holds_motion: cells.get("holds_motion")?,
-        entries: cells.get("entries")?,
-        evidence: cells.get("evidence")?,
-    };
-    Ok((id, standing))
 }
 
 /// How a commit went wrong.
@@ -272,8 +225,6 @@ pub(super) async fn write(
     writer: Uuid,
     own: Option<ReplicaId>,
 ) -> Result<(), Unwritten> {
-    let s = statements;
-    let flight = Flight { client, is_broken: AtomicBool::new(false) };
     let own = own.map(|own| own.0);
     let (mut new, mut born, mut rare) = (Records::default(), Records::default(), Vec::new());
     let (mut new_motions, mut tenants, mut gateways, mut aircraft, mut methods) =
@@ -319,67 +270,68 @@ pub(super) async fn write(
     let shards: Vec<i16> =
         specs().map(|spec| fence::shard_code(Shard::of(&spec.gateway))).collect();
     let urgent: Vec<bool> = specs().map(|spec| spec.risk == Risk::Emergency).collect();
-    let handed_params: Params<'_> = &[&handed, &shards, &urgent];
     let freed = &plan.freed_keys;
     let corrected: Vec<Uuid> = plan.corrected_keys.iter().map(|it| it.0).collect();
     let corrections: Vec<Uuid> = plan.corrected_keys.iter().map(|it| it.1).collect();
     let held: Vec<Uuid> = plan.held.iter().copied().collect();
     let released: Vec<Uuid> = plan.released.iter().copied().collect();
-    let newest = plan.newest.unwrap_or(i64::MIN);
-    let command_params: Params<'_> = &[&new];
-    let born_params: Params<'_> = &[&born];
-    let moved_params: Params<'_> = &[&moved];
-    let rare_params: Params<'_> = &[&rare];
-    let long_params: Params<'_> = &[&long, &entries, &evidence];
-    let line_params: Params<'_> = &[&lines];
-    let freed_params: Params<'_> = &[freed];
-    let corrected_params: Params<'_> = &[&corrected, &corrections];
-    let motion_params: Params<'_> = &[&new_motions, &tenants, &gateways, &aircraft, &methods];
-    let held_params: Params<'_> = &[&held];
-    let released_params: Params<'_> = &[&released];
-    let time_params: Params<'_> = &[&writer, &newest];
-    let outcomes = tokio::join!(
+    let params: Params<'_> = &[
+        &writer,
+        &plan.newest,
+        &new,
+        &born,
+        &moved,
+        &rare,
+        &long,
+        &entries,
+        &evidence,
+        &lines,
+        &handed,
+        &shards,
+        &urgent,
+        freed,
+        &corrected,
+        &corrections,
+        &new_motions,
+        &tenants,
+        &gateways,
+        &aircraft,
+        &methods,
+        &held,
+        &released,
+    ];
+    // One that could not even be sent keeps the commit from being sent.
+    let is_broken = AtomicBool::new(false);
+    let (written, committed) = tokio::join!(
         biased;
-        flight.execute(&s.insert_commands, !new.is_empty(), command_params),
-        flight.execute(&s.insert_lives, !born.is_empty(), born_params),
-        flight.execute(&s.update_lives, !moved.is_empty(), moved_params),
-        flight.execute(&s.mark_rare_ends, !rare.is_empty(), rare_params),
-        flight.execute(&s.lengthen_lives, !long.is_empty(), long_params),
-        flight.execute(&s.insert_lines, !lines.is_empty(), line_params),
-        flight.execute(&s.insert_handed, !handed.is_empty(), handed_params),
-        flight.execute(&s.free_keys, !freed.is_empty(), freed_params),
-        flight.execute(&s.correct_keys, !corrected.is_empty(), corrected_params),
-        flight.execute(&s.insert_motions, !new_motions.is_empty(), motion_params),
-        flight.execute(&s.hold_motions, !held.is_empty(), held_params),
-        flight.execute(&s.release_motions, !released.is_empty(), released_params),
-        flight.execute(&s.note_time, plan.newest.is_some(), time_params),
-        flight.commit(),
+        async {
+            let written = client.execute(&statements.write, params).await;
+            written.inspect_err(|_| is_broken.store(true, Ordering::Relaxed))
+        },
+        async {
+            match is_broken.load(Ordering::Relaxed) {
+                true => None,
+                false => Some(client.batch_execute("COMMIT").await),
+            }
+        },
     );
-    let (a, b, c, d, e, f, g, h, i, j, k, l, m, committed) = outcomes;
-    settle([a, b, c, d, e, f, g, h, i, j, k, l, m], committed)
+    settle(written, committed)
 }
 
-/// What the answers of the server say of the transaction.
+/// What the answers of the server say of the transaction; no commit where none was sent.
 fn settle(
-    writes: [Result<u64, Error>; 13],
+    written: Result<u64, Error>,
     committed: Option<Result<(), Error>>,
 ) -> Result<(), Unwritten> {
-    let mut broken = None;
-    for write in writes {
-        match write {
-            Ok(_) => {}
-            // The server lives, said no, and rolls back whatever comes behind.
-            Err(err) if err.as_db_error().is_some() => {
-                return Err(Unwritten::RolledBack(Fault::from(err)));
-            }
-            Err(err) => broken = Some(err),
+    match (written, committed) {
+        (Ok(_), Some(Ok(()))) => Ok(()),
+        // The server lives, said no, and rolls back whatever comes behind.
+        (Err(err), _) if err.as_db_error().is_some() => {
+            Err(Unwritten::RolledBack(Fault::from(err)))
         }
-    }
-    match (broken, committed) {
-        (None, Some(Ok(()))) => Ok(()),
-        (Some(err), None) => Err(Unwritten::RolledBack(Fault::from(err))),
-        (Some(err), Some(_)) | (None, Some(Err(err))) => Err(Unwritten::Unknown(unknown(&err))),
-        (None, None) => {
+        (Err(err), None) => Err(Unwritten::RolledBack(Fault::from(err))),
+        (Err(err), Some(_)) | (Ok(_), Some(Err(err))) => Err(Unwritten::Unknown(unknown(&err))),
+        (Ok(_), None) => {
             let text = "nothing was committed".to_owned();
             Err(Unwritten::RolledBack(Fault::Everyone(StoreError::Unavailable(text))))
         }

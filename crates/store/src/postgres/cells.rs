@@ -48,6 +48,11 @@ impl<'r> Cells<'r> {
         self.row.try_get(at).map_err(|err| self.damaged(column, super::fault::causes(&err)))
     }
 
+    /// The next column, which holds several; null is none.
+    pub(super) fn several<T: FromSql<'r>>(&mut self, column: &str) -> Result<Vec<T>, StoreError> {
+        self.get::<Option<Vec<T>>>(column).map(Option::unwrap_or_default)
+    }
+
     pub(super) fn uuid(&mut self, column: &str) -> Result<Uuid, StoreError> {
         self.get(column)
     }

@@ -7,7 +7,8 @@
 //!
 //! The shards are read by a statement of their own, behind the one that locks. In READ COMMITTED a statement sees what was
 //! committed when it began, not when it got its lock: in one statement, a batch that had waited for an expulsion would be
-//! shown the shards it held before.
+//! shown the shards it held before. Both are statements of a function (`learn_batch`) in which each sees the moment it began
+//! (it is VOLATILE): the function itself must not be made one statement.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +16,6 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
-use tokio_postgres::Row;
 use utmos_core::{
     id::{CommandId, GatewaySn},
     method::Risk,
@@ -25,6 +25,7 @@ use utmos_core::{
 use uuid::Uuid;
 
 use super::cells::Cells;
+use crate::codes::Coded;
 
 /// Which member this store writes for; nobody until a server joined. Shared with the writers.
 #[derive(Clone, Default)]
@@ -70,21 +71,29 @@ struct Claim {
 }
 
 impl Fence {
-    pub(super) fn of(shards: &[Row], claims: &[Row]) -> Result<Self, StoreError> {
+    /// The rest of it stands in the next columns: the commands whose sending is to begin.
+    pub(super) fn read(columns: FenceColumns, cells: &mut Cells<'_>) -> Result<Self, StoreError> {
         let mut fence = Self::default();
-        for row in shards {
-            let mut cells = Cells::new(row, "shards");
-            let shard = read_shard(&mut cells)?;
-            fence.holds.insert(shard, cells.get("is_handed")?);
+        for number in columns.shards {
+            let is_handed = columns.handed.contains(&number);
+            fence.holds.insert(to_shard(number, cells)?, is_handed);
         }
-        for row in claims {
-            let mut cells = Cells::new(row, "commands");
-            let id = cells.uuid("id")?;
+        let ids: Vec<Uuid> = cells.several("claimed")?;
+        let gateways: Vec<&str> = cells.several("claim_gateways")?;
+        let risks: Vec<i16> = cells.several("claim_risks")?;
+        let emergencies: Vec<Option<Uuid>> = cells.several("claim_emergencies")?;
+        for (((id, gateway), risk), emergency) in
+            ids.into_iter().zip(gateways).zip(risks).zip(emergencies)
+        {
             cells.name(id);
+            let gateway =
+                GatewaySn::parse(gateway).map_err(|err| cells.damaged("claim_gateways", err))?;
+            let risk = Risk::from_code(risk.into())
+                .ok_or_else(|| cells.damaged("claim_risks", format!("no such code: {risk}")))?;
             let claim = Claim {
-                shard: Shard::of(&cells.gateway("gateway")?),
-                risk: cells.coded("risk")?,
-                emergency: cells.get::<Option<Uuid>>("emergency")?.map(CommandId::new),
+                shard: Shard::of(&gateway),
+                risk,
+                emergency: emergency.map(CommandId::new),
             };
             fence.claims.insert(id, claim);
         }
@@ -115,9 +124,19 @@ impl Fence {
     }
 }
 
+/// The shards of a member, and all where commands wait to be taken in.
+pub(super) struct FenceColumns {
+    pub(super) shards: Vec<i16>,
+    pub(super) handed: Vec<i16>,
+}
+
 /// Reads `shard`.
 pub(super) fn read_shard(cells: &mut Cells<'_>) -> Result<Shard, StoreError> {
     let number: i16 = cells.get("shard")?;
+    to_shard(number, cells)
+}
+
+fn to_shard(number: i16, cells: &Cells<'_>) -> Result<Shard, StoreError> {
     let shard = u8::try_from(number).ok().and_then(Shard::from_number);
     shard.ok_or_else(|| cells.damaged("shard", format!("there is no shard {number}")))
 }

@@ -27,6 +27,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0007_allowances.sql"),
     include_str!("../../migrations/postgres/0008_history.sql"),
     include_str!("../../migrations/postgres/0009_rows.sql"),
+    include_str!("../../migrations/postgres/0010_batches.sql"),
 ];
 
 /// Held while the schema is looked at and changed. `UTMS` and a number.
