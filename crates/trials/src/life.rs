@@ -262,6 +262,8 @@ pub(crate) fn kill(world: &Arc<World>, server: u8, power_too: bool) {
     let Some(line) = line else { return };
     world.trace(|| format!("server {} dies", line.number));
     line.dead.cancel();
+    let now = world.clock.elapsed();
+    world.state().deaths.insert(line.number, now);
     if let Some(platform) = platform {
         // Only ends the loops of what is dead already.
         tokio::spawn(async move { platform.driver.stop(Duration::ZERO).await });

@@ -56,7 +56,7 @@ pub(crate) fn judge(world: &World) -> Vec<String> {
         {
             found.push(format!("{id} ({}): {why}", command.spec.method));
         }
-        if let (false, Err(why)) = (is_lost, is_true(world, record, facts)) {
+        if let (false, Err(why)) = (is_lost, is_true(world, &state, record, facts)) {
             found.push(format!("{id} ({}): {why}", record.command.spec.method));
         }
         match was_sent_in_calm(world, &state, record, facts) {
@@ -85,7 +85,7 @@ pub(crate) fn judge(world: &World) -> Vec<String> {
 }
 
 /// Whether its last state claims no more, and no less, than what its dock did.
-fn is_true(world: &World, record: &Record, facts: &Facts) -> Result<(), String> {
+fn is_true(world: &World, state: &State, record: &Record, facts: &Facts) -> Result<(), String> {
     let life = &record.command.life;
     let (status, failure) = (life.status(), life.phase.failure());
     let claim = || format!("reads {status:?}/{failure:?}, and the truth is {facts:?}");
@@ -94,7 +94,7 @@ fn is_true(world: &World, record: &Record, facts: &Facts) -> Result<(), String> 
     }
     is_borne_out(life, facts)?;
     said_nothing_too_soon(record, facts).map_err(|what| format!("{what}: {}", claim()))?;
-    was_heeded(world, record, facts).map_err(|what| format!("{what} was lost: {}", claim()))
+    was_heeded(world, state, record, facts).map_err(|what| format!("{what} was lost: {}", claim()))
 }
 
 /// What came true in the end must have been true when it was said, or put on record in whichever way.
@@ -112,9 +112,18 @@ fn said_nothing_too_soon(record: &Record, facts: &Facts) -> Result<(), String> {
     Ok(())
 }
 
+/// So long it takes until others have put on record what the server of a dock could not hear, in milliseconds: until they know that
+/// its last run is gone, and have given the next one a chance of its own.
+const OTHERS_WAIT_MAX: u64 = 4_000;
+
 /// What a server took in counts if that server lived to write the end, and it came in time: of a command that reads as
 /// unanswered no answer, and of one whose job reads as unknown no word of its end.
-fn was_heeded(world: &World, record: &Record, facts: &Facts) -> Result<(), &'static str> {
+fn was_heeded(
+    world: &World,
+    state: &State,
+    record: &Record,
+    facts: &Facts,
+) -> Result<(), &'static str> {
     let life = &record.command.life;
     let failure = life.phase.failure().filter(|_| life.status() == Status::TimedOut);
     let is_unanswered = matches!(
@@ -128,8 +137,18 @@ fn was_heeded(world: &World, record: &Record, facts: &Facts) -> Result<(), &'sta
     }
     // A store that is slow writes later what was decided before.
     let decided = facts.end_wanted.unwrap_or(ended).min(ended);
+    // Those who heard it put it on record where whoever wrote the end was not there yet.
+    let others_count = |at: u64, lives: &[u64]| {
+        let lived_on = |life: &u64| state.deaths.get(life).is_none_or(|died| decided < *died);
+        state.births.get(&by).is_some_and(|born| at < *born)
+            && lives.iter().any(lived_on)
+            && state.was_well(Trouble::Store, at, decided)
+            && state.was_well(Trouble::Reads, at, decided)
+            && at + OTHERS_WAIT_MAX < decided
+    };
     let counts = |(at, lives): &&(u64, Vec<u64>)| {
-        !facts.written.is_empty() && lives.contains(&by) && at + HEEDED_WAIT_MAX < decided
+        !facts.written.is_empty()
+            && (lives.contains(&by) && at + HEEDED_WAIT_MAX < decided || others_count(*at, lives))
     };
     let deadline = world.clock.elapsed_at(record.command.spec.deadline).unwrap_or(0);
     let is_in_time = |at: u64| at + HEEDED_WAIT_MAX + world.clocks_differ_by() < deadline;

@@ -155,6 +155,9 @@ pub(crate) struct State {
     pub(crate) went_wrong: Arc<Notify>,
     /// Every command that the platform wanted to accept.
     pub(crate) known: BTreeMap<CommandId, Known>,
+    /// When runs of servers began, and died.
+    pub(crate) births: BTreeMap<u64, u64>,
+    pub(crate) deaths: BTreeMap<u64, u64>,
     /// When something was wrong around the platform: what, from and to.
     troubles: Vec<(Trouble, u64, u64)>,
     pub(crate) dice: StdRng,
@@ -291,6 +294,8 @@ impl World {
             violations: Vec::new(),
             went_wrong: Arc::default(),
             known: BTreeMap::new(),
+            births: BTreeMap::new(),
+            deaths: BTreeMap::new(),
             troubles: Vec::new(),
             dice,
             more_dice: StdRng::seed_from_u64(plan.seed ^ 0xd1ce),
@@ -356,6 +361,8 @@ impl World {
             return None;
         }
         state.lives += 1;
+        let (number, now) = (state.lives, self.clock.elapsed());
+        state.births.insert(number, now);
         let line = LifeLine::new(state.lives, server);
         post.line = Some(line.clone());
         Some(line)
