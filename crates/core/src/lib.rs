@@ -25,6 +25,7 @@ pub mod ports;
 pub mod replica;
 pub mod reply;
 pub mod signing;
+pub mod store_clock;
 pub mod telemetry;
 pub mod time;
 

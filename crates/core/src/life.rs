@@ -165,6 +165,8 @@ pub enum Decision {
 pub struct Moment<'a> {
     /// The time.
     pub now: Now,
+    /// The same on the clock by which deadlines are found again ([`Deadline::wall`]).
+    pub told: Timestamp,
     /// The boot the running time counts from.
     pub boot: BootId,
     /// The name of this server, for the timeline.
@@ -526,7 +528,8 @@ impl Case<'_> {
     }
 
     fn silence_due(self) -> Deadline {
-        Deadline::after(self.moment.now, self.moment.boot, self.spec.silence_wait)
+        let Moment { now, told, boot, .. } = self.moment;
+        Deadline::after(Now { wall: told, ..now }, boot, self.spec.silence_wait)
     }
 
     fn changed(self) -> Life {

@@ -108,12 +108,13 @@ pub struct Deadline {
     pub boot: BootId,
     /// When it passes.
     pub mono: Mono,
-    /// The same as it looked on the wall when it was set.
+    /// The same on the clock that finds it again elsewhere, as that looked when it was set: the wall of this machine or, where
+    /// servers share a store, the store's clock ([`StoreClock`](crate::store_clock::StoreClock)).
     pub wall: Timestamp,
 }
 
 impl Deadline {
-    /// The deadline `wait` from `now`.
+    /// The deadline `wait` from `now`, whose wall is that of [`Deadline::wall`].
     #[must_use]
     pub fn after(now: Now, boot: BootId, wait: Duration) -> Self {
         Self { boot, mono: now.mono.plus(wait), wall: now.wall.plus(wait) }
@@ -131,6 +132,12 @@ impl Deadline {
         self.mono.since(now.mono)
     }
 
+    /// When it was set, on the clock of [`Deadline::wall`], if that was so long before.
+    #[must_use]
+    pub fn set_at(&self, wait: Duration) -> Timestamp {
+        Timestamp(self.wall.0.saturating_sub(millis(wait)))
+    }
+
     /// Finds the deadline again in a process of boot `boot`, of which `length` is the longest it can have ahead.
     ///
     /// In the boot it was set in it stands as it is. After a reboot only the wall tells; `newest` is the latest wall
@@ -143,7 +150,13 @@ impl Deadline {
         }
         let left =
             if now.wall < newest { Duration::ZERO } else { self.wall.since(now.wall).min(length) };
-        Self { boot, mono: now.mono.plus(left), wall: self.wall }
+        self.with_left(left, now.mono, boot)
+    }
+
+    /// The same in a process of boot `boot`, which has so much `left` until then.
+    #[must_use]
+    pub fn with_left(self, left: Duration, now: Mono, boot: BootId) -> Self {
+        Self { boot, mono: now.plus(left), wall: self.wall }
     }
 }
 

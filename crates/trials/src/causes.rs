@@ -56,14 +56,14 @@ impl World {
     }
 
     /// Whether an emergency had been told of when a movement was asked for, and is on record before it. What only a journal had
-    /// comes on record later, and withdraws what was accepted meanwhile; and servers compare by their clocks on the wall what they
-    /// have not accepted themselves.
+    /// comes on record later, and withdraws what was accepted meanwhile; and servers compare by the store's clock, of which they are
+    /// unsure, what they have not accepted themselves.
     fn was_there_before(&self, state: &State, emergency: &Spec, motion: &Spec) -> bool {
         let asked = number_of(&motion.idempotency_key).and_then(|number| state.asked.get(&number));
         let asked = asked.and_then(|it| it.tries.iter().min().copied());
         let row = |id| state.disk.records.get(&id).map(|record| record.row);
         state.told_of(emergency).zip(asked).is_some_and(|(told, asked)| {
-            told + self.clocks_differ_by() < asked && !self.clock.is_set_between(told, asked)
+            told + self.may_be_early_by() < asked && !self.clock.is_set_between(told, asked)
         }) && row(emergency.id).zip(row(motion.id)).is_some_and(|(one, other)| one < other)
     }
 }

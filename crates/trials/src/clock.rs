@@ -12,7 +12,7 @@ use utmos_core::{
     time::{BootId, Clock, Deadline, Mono, Now, Timestamp},
 };
 
-use crate::mutation::Mutation;
+use crate::{mutation::Mutation, plan::CLOCK_APART_MS};
 
 /// What the wall shows when a trial begins.
 const WALL_AT_START: i64 = 1_780_000_000_000;
@@ -37,6 +37,9 @@ pub(crate) struct TrialClock {
     start: Instant,
     progress: Arc<Progress>,
     wall_off_by: AtomicI64,
+    /// Servers stand on a machine each: who sets the clock sets theirs, and not the store's.
+    is_apart: bool,
+    machines_off_by: AtomicI64,
     /// Somebody has set those clocks right that were too far off.
     are_right: AtomicBool,
     /// When somebody set the clock, in milliseconds of the trial.
@@ -47,11 +50,13 @@ pub(crate) struct TrialClock {
 }
 
 impl TrialClock {
-    pub(crate) fn new(mutation: Option<Mutation>) -> Arc<Self> {
+    pub(crate) fn new(mutation: Option<Mutation>, is_apart: bool) -> Arc<Self> {
         Arc::new(Self {
             start: Instant::now(),
             progress: Arc::default(),
             wall_off_by: AtomicI64::new(0),
+            is_apart,
+            machines_off_by: AtomicI64::new(0),
             are_right: AtomicBool::new(false),
             set_at: Mutex::default(),
             boots: Mutex::new(vec![0]),
@@ -71,10 +76,13 @@ impl TrialClock {
         self.are_right.store(true, Ordering::Relaxed);
     }
 
-    /// By how much a clock is ahead now that was so far ahead at first.
+    /// By how much a clock is ahead now that was so far ahead at first. One that is right enough stays so, however it is set.
     pub(crate) fn still_ahead(&self, ahead: i64) -> i64 {
-        let is_right = self.are_right.load(Ordering::Relaxed) && ahead.abs() > CLOCK_OFF_MAX_MS;
-        if is_right { 0 } else { ahead }
+        if ahead.abs() > CLOCK_OFF_MAX_MS {
+            return if self.are_right.load(Ordering::Relaxed) { 0 } else { ahead };
+        }
+        let set = ahead + self.machines_off_by.load(Ordering::Relaxed) + CLOCK_APART_MS;
+        set.rem_euclid(2 * CLOCK_APART_MS + 1) - CLOCK_APART_MS
     }
 
     pub(crate) fn progress(&self) -> Arc<Progress> {
@@ -82,6 +90,10 @@ impl TrialClock {
     }
 
     pub(crate) fn set_wall(&self, by: i64) {
+        if self.is_apart {
+            self.machines_off_by.fetch_add(by, Ordering::Relaxed);
+            return;
+        }
         self.wall_off_by.fetch_add(by, Ordering::Relaxed);
         if by != 0 {
             let now = self.elapsed();

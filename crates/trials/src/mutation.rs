@@ -49,6 +49,8 @@ pub enum Mutation {
     WaiterAfterPublish,
     /// Deadlines follow the clock on the wall.
     DeadlineOnTheWall,
+    /// Servers tell each other deadlines by the clock on the wall of each.
+    ToldByTheWall,
     /// Running times of different boots are compared.
     BootsMixedUp,
     /// Emergencies wait for the store like everything else.
@@ -157,6 +159,7 @@ impl Mutation {
             | Self::UnknownReadAsNotSent
             | Self::JournalReplayedAsNew
             | Self::JournalClaimsUnfenced => &["sent more than once"],
+            Self::ToldByTheWall => &["left after its deadline"],
             Self::GateIgnored => &["left after its deadline", "left after emergency"],
             Self::QueueForAbsentDock | Self::ConfirmedThoughLost | Self::ConfirmedAtTheWrite => {
                 &["Delivered was said too soon"]

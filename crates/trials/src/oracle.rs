@@ -132,9 +132,6 @@ fn was_heeded(
     );
     let is_unknown = is_unanswered || failure == Some(FailureCode::ExecutionUnconfirmed);
     let (Some(ended), Some(by)) = (record.ended, record.ended_by) else { return Ok(()) };
-    if world.are_deadlines_lost(record.accepted, ended) {
-        return Ok(());
-    }
     // A store that is slow writes later what was decided before.
     let decided = facts.end_wanted.unwrap_or(ended).min(ended);
     // Those who heard it put it on record where whoever wrote the end was not there yet.
@@ -151,7 +148,7 @@ fn was_heeded(
             && (lives.contains(&by) && at + HEEDED_WAIT_MAX < decided || others_count(*at, lives))
     };
     let deadline = world.clock.elapsed_at(record.command.spec.deadline).unwrap_or(0);
-    let is_in_time = |at: u64| at + HEEDED_WAIT_MAX + world.clocks_differ_by() < deadline;
+    let is_in_time = |at: u64| at + HEEDED_WAIT_MAX + world.may_be_early_by() < deadline;
     let answered = facts.answered.as_ref().filter(counts).filter(|(at, _)| is_in_time(*at));
     if is_unanswered && answered.is_some() {
         return Err("its answer");
@@ -159,7 +156,7 @@ fn was_heeded(
     // A job that was said to run may be silent for a while, whatever its deadline.
     let may_be_silent = |at: u64| {
         answered.is_some_and(|(before, _)| {
-            at + HEEDED_WAIT_MAX + world.clocks_differ_by()
+            at + HEEDED_WAIT_MAX + world.may_be_early_by()
                 < before + u64::try_from(SILENCE_WAIT.as_millis()).unwrap_or(0)
         })
     };
@@ -220,11 +217,10 @@ fn was_sent_in_calm(
         return Ok(false);
     };
     let until = deadline.min(ended);
-    // By another server's clock it is over sooner.
-    let had_time = deadline >= world.clocks_differ_by() + record.accepted + CALM_WAIT_MAX;
+    // To another server it is over sooner.
+    let had_time = deadline >= world.may_be_early_by() + record.accepted + CALM_WAIT_MAX;
     let by_whom = state.known.get(&spec.id).map(|known| known.server);
-    let is_clock_off = by_whom.is_some_and(|server| world.is_clock_off(server))
-        || world.are_deadlines_lost(record.accepted, ended);
+    let is_clock_off = by_whom.is_some_and(|server| world.is_clock_off(server));
     let is_calm = knows_who_is_there(world)
         && is_calm_at(
             state,
@@ -353,9 +349,7 @@ fn emergencies_left_at_once(world: &World, state: &State, found: &mut Vec<String
         });
         // Whoever asks again may be told of one that a restart has ended, since its dock was not there.
         let had_ended = facts.end_wanted.is_some_and(|at| at <= told);
-        let is_lost = world.are_deadlines_lost(told.min(emergency.accepted), to);
-        let is_excused =
-            may_have_left || is_cancelled || has_left_as_another || had_ended || is_lost;
+        let is_excused = may_have_left || is_cancelled || has_left_as_another || had_ended;
         at_once += usize::from(is_calm && !is_excused);
         if is_calm && is_late && !is_excused {
             found.push(format!("emergency {} of {told} left at {:?}", spec.id, facts.written));

@@ -93,7 +93,7 @@ impl World {
     /// Whether an emergency that was told of then had the time to leave.
     pub(crate) fn is_in_time(&self, state: &State, emergency: &Spec, told: u64) -> bool {
         let deadline = deadline(self, state, emergency).unwrap_or(0);
-        told + EMERGENCY_WAIT_MAX + self.clocks_differ_by() <= deadline
+        told + EMERGENCY_WAIT_MAX + self.may_be_early_by() <= deadline
     }
 }
 

@@ -12,7 +12,7 @@ pub use self::file::PlanError;
 /// Rises when plans of before would mean something else, or seeds would draw others.
 pub const VERSION: u32 = 6;
 /// Farthest that the clock of a server is drawn from that of the store where it may work beside others, in milliseconds.
-const CLOCK_APART_MS: i64 = 1_900;
+pub(crate) const CLOCK_APART_MS: i64 = 1_900;
 
 /// How long a dock counts as there at a broker of others after it was heard, in milliseconds.
 pub(crate) const WINDOW_MS: u64 = 6_000;

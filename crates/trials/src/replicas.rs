@@ -85,7 +85,9 @@ impl Replicas {
     /// As it is read, with what the store's own clock shows where servers have clocks that may be apart from it.
     fn roll(&self, world: &World) -> Roll {
         let at = || Timestamp::from_millis(world.clock.wall());
-        Roll { at: (!world.plan.clocks_apart.is_empty()).then(at), ..self.roll.clone() }
+        let is_told =
+            !world.plan.clocks_apart.is_empty() && self.mutation != Some(Mutation::ToldByTheWall);
+        Roll { at: is_told.then(at), ..self.roll.clone() }
     }
 
     fn join(&mut self, at: At, member: Member) {

@@ -18,11 +18,9 @@ use crate::{
     facts::{Claim, Facts},
     life::LifeLine,
     oracle::deadline,
-    world::{Known, State, Trouble, World, number_of},
+    world::{State, Trouble, World, number_of},
 };
 
-/// Two servers that may work beside each other differ by no more, in milliseconds.
-const CLOCKS_DIFFER_MAX: u64 = 2 * CLOCK_OFF_MAX_MS.unsigned_abs();
 /// So long after another has joined a server knows that its clock is off, or that it cannot know: its share has run out by then, in
 /// milliseconds.
 const CLOCK_NOTICED_WAIT_MAX: u64 = 3_500;
@@ -87,10 +85,8 @@ impl World {
         if !may_be_ahead && !state.disk.records.contains_key(&id) {
             wrong.push(format!("left before it was on record: at {now}"));
         }
-        let late_by = by.map_or(Some(0), |by| self.may_be_late_by(&known, by.server, now));
-        let deadline = deadline(self, &state, spec).zip(late_by);
-        let deadline = deadline.map(|(deadline, late_by)| deadline + late_by);
-        if let Some(deadline) = deadline.filter(|deadline| now >= *deadline)
+        // Whoever sends it, and whatever the clocks on the wall show.
+        if let Some(deadline) = deadline(self, &state, spec).filter(|deadline| now >= *deadline)
             && !self.clock.is_lost_between(known.asked, now)
         {
             wrong.push(format!("left after its deadline: at {now}, and not by {deadline}"));
@@ -112,19 +108,6 @@ impl World {
         let wrong = wrong.into_iter().map(named);
         let out_of_order = if is_first { self.out_of_order(&state, spec, now) } else { Vec::new() };
         wrong.chain(out_of_order).for_each(|why| state.violate(why));
-    }
-
-    /// How much later than in time a command may leave that one server accepted and another sends, by their clocks on the wall.
-    /// `None` where nobody can say: whoever accepted it was alone then, with a clock that is off, or somebody has set the clocks.
-    fn may_be_late_by(&self, accepted: &Known, sent_by: u8, now: u64) -> Option<u64> {
-        if accepted.server == sent_by {
-            return Some(0);
-        }
-        if self.is_clock_off(accepted.server) || self.are_deadlines_lost(accepted.asked, now) {
-            return None;
-        }
-        let late_by = self.ahead(accepted.server) - self.ahead(sent_by);
-        Some(u64::try_from(late_by).unwrap_or(0).min(CLOCKS_DIFFER_MAX))
     }
 
     /// It has come to a dock. What the link has made of one message is not the platform's.

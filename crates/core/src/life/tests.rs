@@ -32,7 +32,7 @@ fn at(mono: u64) -> Now {
 }
 
 fn moment(now: Now) -> Moment<'static> {
-    Moment { now, boot: BOOT, replica: "replica-1" }
+    Moment { now, told: now.wall, boot: BOOT, replica: "replica-1" }
 }
 
 fn gateway(sn: &str) -> GatewaySn {

@@ -56,7 +56,7 @@ impl Inner {
             (one, other) if one == boot && other == boot => {
                 acceptance(spec, boot) <= acceptance(emergency, boot)
             }
-            _ => spec.accepted_at <= emergency.accepted_at,
+            _ => spec.deadline.set_at(spec.timeout) <= emergency.deadline.set_at(emergency.timeout),
         };
         let is_of_it = |spec: &Spec| {
             spec.shares_aircraft_with(emergency)

@@ -1,9 +1,6 @@
 //! How commands come under the driver's care: accepted from callers, cancelled by them, and found again at start.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 use utmos_core::{
@@ -255,8 +252,9 @@ impl Driver {
     /// # Errors
     /// When the store cannot be read.
     pub async fn resume(&self) -> Result<Resumed, StoreError> {
-        let newest = self.inner.store.newest_record().await?.map_or(i64::MIN, Timestamp::as_millis);
-        self.inner.newest_at_start.store(newest, Ordering::Relaxed);
+        if let Some(newest) = self.inner.store.newest_record().await? {
+            self.inner.holdings.is_on_record(newest);
+        }
         // What its journal had was put on record by this server, which nobody else looks after.
         let own = self.inner.holdings.own_emergencies().await?;
         let resumed = self.inner.resume_held(&[], &own).await?;
@@ -494,7 +492,7 @@ impl Inner {
             job_ref: draft.job_ref,
             timeout: draft.timeout,
             silence_wait: draft.silence_wait,
-            deadline: Deadline::after(now, self.clock.boot(), draft.timeout),
+            deadline: Deadline::after(self.holdings.to_tell(now), self.clock.boot(), draft.timeout),
             accepted_at: now.wall,
             payload: draft.payload,
         }
@@ -527,13 +525,12 @@ impl Inner {
 
     /// A command as it was stored, with its deadlines found again in this run of the machine.
     pub(super) fn in_this_boot(&self, mut command: Command) -> Command {
-        let (now, boot) = (self.clock.now(), self.clock.boot());
-        let newest = Timestamp::from_millis(self.newest_at_start.load(Ordering::Relaxed));
         let longest = longest_wait(&command.spec);
-        command.life.due = command.life.due.map(|due| due.found_again(now, boot, longest, newest));
-        if command.spec.deadline.boot != boot {
+        let due = command.life.due;
+        command.life.due = due.map(|due| self.holdings.found_again(due, longest));
+        if command.spec.deadline.boot != self.clock.boot() {
             let mut spec = (*command.spec).clone();
-            spec.deadline = spec.deadline.found_again(now, boot, spec.timeout, newest);
+            spec.deadline = self.holdings.found_again(spec.deadline, spec.timeout);
             command.spec = Arc::new(spec);
         }
         command

@@ -27,7 +27,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -163,8 +163,6 @@ struct Inner {
     figures: Figures,
     failures: failures::Failures,
     confided: confided::Confided,
-    /// The latest wall time on record when this process started, in Unix milliseconds.
-    newest_at_start: AtomicI64,
     /// The earliest timer has changed.
     timer_moved: Notify,
     tasks: TaskTracker,
@@ -274,7 +272,6 @@ impl Driver {
             figures: Figures::default(),
             failures: failures::Failures::default(),
             confided: confided::Confided::default(),
-            newest_at_start: AtomicI64::new(i64::MIN),
             timer_moved: Notify::new(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
@@ -553,7 +550,9 @@ impl Inner {
     }
 
     fn moment(&self) -> Moment<'_> {
-        Moment { now: self.clock.now(), boot: self.clock.boot(), replica: &self.replica }
+        let now = self.clock.now();
+        let told = self.holdings.to_tell(now).wall;
+        Moment { now, told, boot: self.clock.boot(), replica: &self.replica }
     }
 
     fn give_turn(self: &Arc<Self>, gateway: &GatewaySn) {

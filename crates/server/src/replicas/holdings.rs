@@ -3,9 +3,10 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::sync::Notify;
@@ -13,7 +14,8 @@ use utmos_core::{
     id::{CommandId, GatewaySn},
     ports::{ReplicaStore, StoreError},
     replica::{Handed, News, ReplicaId, SHARDS, Shard},
-    time::{Clock, Mono},
+    store_clock::{Reading, StoreClock},
+    time::{Clock, Deadline, Mono, Now, Timestamp},
 };
 use uuid::Uuid;
 
@@ -29,6 +31,8 @@ pub struct Holdings {
     /// `None` for a server that works alone: everything is its own, for good.
     shared: Option<Shared>,
     handed: Notify,
+    /// The latest wall time on record when this process started, in Unix milliseconds.
+    newest_at_start: AtomicI64,
 }
 
 struct Shared {
@@ -41,8 +45,10 @@ struct Shared {
     has_others: AtomicBool,
     /// Whether another server can do what this one cannot.
     is_another_fit: AtomicBool,
-    /// By how many milliseconds the clock is ahead of the store's, where that is too much and others count by it.
+    /// By how many milliseconds the clock is ahead of the store's, where that is too much and others go by what it writes.
     clock_off: AtomicI64,
+    /// `None` until it was read.
+    store_clock: Mutex<Option<StoreClock>>,
     /// Whether the broker is reached now; told by whoever joins.
     is_linked: OnceLock<IsLinked>,
 }
@@ -54,7 +60,7 @@ impl Holdings {
     /// Those of a server that has its store to itself: everything.
     #[must_use]
     pub fn alone(clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { clock, shared: None, handed: Notify::new() })
+        Arc::new(Self::new(clock, None))
     }
 
     /// Those of a server that shares its store: nothing yet.
@@ -68,9 +74,14 @@ impl Holdings {
             has_others: AtomicBool::new(true),
             is_another_fit: AtomicBool::new(false),
             clock_off: AtomicI64::new(0),
+            store_clock: Mutex::new(None),
             is_linked: OnceLock::new(),
         };
-        Arc::new(Self { clock, shared: Some(shared), handed: Notify::new() })
+        Arc::new(Self::new(clock, Some(shared)))
+    }
+
+    fn new(clock: Arc<dyn Clock>, shared: Option<Shared>) -> Self {
+        Self { clock, shared, handed: Notify::new(), newest_at_start: AtomicI64::new(i64::MIN) }
     }
 
     /// Whether nobody else is at work on the store.
@@ -85,7 +96,7 @@ impl Holdings {
         self.shared.as_ref().is_none_or(|shared| shared.state(Shard::of(gateway)) != NOT_HELD)
     }
 
-    /// Whether this server may send to a gateway now. Not while its clock misleads: what others accepted would leave late.
+    /// Whether this server may send to a gateway now. Not while its clock is off.
     #[must_use]
     pub fn may_send(&self, gateway: &GatewaySn) -> bool {
         self.shared.as_ref().is_none_or(|shared| {
@@ -205,8 +216,7 @@ impl Holdings {
         self.shared.as_ref().is_some_and(differ)
     }
 
-    /// Why this server takes no commands now but emergencies, with the remedy: others would take their deadlines for other
-    /// ones.
+    /// Why this server takes no commands now but emergencies, with the remedy.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         let off = self.shared.as_ref()?.clock_off.load(Ordering::Relaxed);
@@ -277,6 +287,59 @@ impl Holdings {
     }
 }
 
+/// How deadlines go from one run of a server to another, and from one server to another.
+impl Holdings {
+    /// A time by which a deadline is written down.
+    #[must_use]
+    pub fn to_tell(&self, now: Now) -> Now {
+        let Some(shared) = &self.shared else { return now };
+        // Whoever has never read the store's clock tells nobody to go by what it says.
+        let nothing = Timestamp::from_millis(i64::MIN);
+        let wall = shared.store_clock().map_or(nothing, |clock| clock.earliest(now.mono));
+        Now { wall, ..now }
+    }
+
+    /// Finds a deadline again that is on record, and was written down `length` before at the most.
+    #[must_use]
+    pub fn found_again(&self, deadline: Deadline, length: Duration) -> Deadline {
+        let (now, boot) = (self.clock.now(), self.clock.boot());
+        let Some(shared) = &self.shared else {
+            let newest = Timestamp::from_millis(self.newest_at_start.load(Ordering::Relaxed));
+            return deadline.found_again(now, boot, length, newest);
+        };
+        if deadline.boot == boot {
+            return deadline;
+        }
+        let left = shared.store_clock().map(|clock| clock.left(deadline.wall, now.mono, length));
+        deadline.with_left(left.unwrap_or(Duration::ZERO), now.mono, boot)
+    }
+
+    /// Takes note at the start of the latest time on record: a clock that shows less was set back.
+    pub fn is_on_record(&self, newest: Timestamp) {
+        match &self.shared {
+            None => self.newest_at_start.store(newest.as_millis(), Ordering::Relaxed),
+            Some(shared) => {
+                let now = self.clock.now().mono;
+                if let Some(clock) = shared.store_clock().as_mut() {
+                    clock.is_on_record(newest, now);
+                }
+            }
+        }
+    }
+
+    /// Takes note of what the store's clock showed. Answers by how many milliseconds it was set, if it was.
+    pub(super) fn note_store_clock(&self, reading: Reading) -> Option<i64> {
+        let mut known = self.shared.as_ref()?.store_clock();
+        match known.as_mut() {
+            Some(clock) => clock.note(reading),
+            None => {
+                *known = Some(StoreClock::read(reading));
+                None
+            }
+        }
+    }
+}
+
 impl Holdings {
     /// Open emergencies that this run of the server has accepted, or put on record from its journal.
     ///
@@ -293,6 +356,11 @@ impl Holdings {
 }
 
 impl Shared {
+    /// No code path leaves it half changed, so a poisoned lock still guards a whole one.
+    fn store_clock(&self) -> MutexGuard<'_, Option<StoreClock>> {
+        self.store_clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn state(&self, shard: Shard) -> u8 {
         self.shards
             .get(usize::from(shard.number()))

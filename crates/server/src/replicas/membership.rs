@@ -22,6 +22,7 @@ use utmos_core::{
         BEAT_WAIT, Fitness, Handed, InstanceId, LEASE, Member, News, ReplicaId, Roll, Shard, Share,
         Silences, UNFIT_WAIT, Unfitness, clock_off,
     },
+    store_clock::Reading,
     time::{Clock, Mono, Now},
 };
 
@@ -234,10 +235,19 @@ impl Membership {
         self.beat.notify_one();
     }
 
-    /// Compares the clocks, by a roll that was asked for then. Answers by how much this server's is ahead, where that is too
-    /// much and there is another server. Where there is none, nobody is told other deadlines.
+    /// Takes note of the store's clock and compares this server's, by a roll that was asked for then. Answers by how much it is
+    /// ahead, where that is too much and there is another server.
     fn note_clock(&self, roll: &Roll, asked: Now) -> Option<i64> {
         let answered = self.parts.clock.now();
+        // A store that has no clock of its own has that of its server.
+        let store = roll.at.unwrap_or(answered.wall);
+        let from = if roll.at.is_some() { asked.mono } else { answered.mono };
+        let reading = Reading { asked: from, store, answered: answered.mono };
+        if let Some(by) = self.parts.holdings.note_store_clock(reading) {
+            tracing::warn!(
+                "the database's clock was set by {by} ms; commands that other servers accepted before may end as expired: let it run evenly (NTP)"
+            );
+        }
         let off = roll.at.and_then(|store| clock_off(asked.wall, store, answered.wall));
         let was_off = std::mem::replace(&mut self.lock().is_clock_off, off.is_some());
         let matters = off.filter(|_| roll.is_clock_shared(self.parts.id));
@@ -248,7 +258,7 @@ impl Membership {
                 clock_trouble(off)
             ),
             (Some(off), None) if is_news || !was_off => tracing::warn!(
-                "{}; this is the only server, so nobody else counts by it",
+                "{}; this is the only server, so nobody else goes by it",
                 clock_trouble(off)
             ),
             (None, _) if was_off => {

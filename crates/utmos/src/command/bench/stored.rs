@@ -156,8 +156,8 @@ impl Writer {
     }
 
     fn decide(&self, command: &Command, told: &[Input]) -> anyhow::Result<(Life, Vec<Entry>)> {
-        let moment =
-            Moment { now: self.clock.now(), boot: self.clock.boot(), replica: "utmos-bench" };
+        let (now, boot) = (self.clock.now(), self.clock.boot());
+        let moment = Moment { now, told: now.wall, boot, replica: "utmos-bench" };
         let folded = decide_all(command, told, moment).context("a command stood still")?;
         Ok((folded.life, folded.entries))
     }
