@@ -82,12 +82,15 @@ impl Replicas {
         Some(*first.max(self.joined_at.get(own)?))
     }
 
-    /// As it is read, with what the store's own clock shows where servers have clocks that may be apart from it.
-    fn roll(&self, world: &World) -> Roll {
-        let at = || Timestamp::from_millis(world.clock.wall());
-        let is_told =
-            !world.plan.clocks_apart.is_empty() && self.mutation != Some(Mutation::ToldByTheWall);
-        Roll { at: is_told.then(at), ..self.roll.clone() }
+    /// As a server reads it, with what the store's own clock shows where servers have clocks that may be apart from it.
+    fn roll(&self, world: &World, server: u8) -> Roll {
+        let is_told_by_the_wall =
+            self.mutation == Some(Mutation::ToldByTheWall) && !world.is_clock_off(server);
+        let at = || match is_told_by_the_wall {
+            true => world.clock_of(server).now().wall,
+            false => Timestamp::from_millis(world.clock.wall()),
+        };
+        Roll { at: (!world.plan.clocks_apart.is_empty()).then(at), ..self.roll.clone() }
     }
 
     fn join(&mut self, at: At, member: Member) {
@@ -125,27 +128,27 @@ pub(crate) fn is_claim(entries: &[Entry]) -> bool {
 #[async_trait]
 impl ReplicaStore for TrialStore {
     async fn join(&self, member: Member) -> Result<Joined, StoreError> {
-        let world = self.world.clone();
+        let (world, server) = (self.world.clone(), self.line.server);
         self.write(move |disk, at| {
             disk.replicas.join(at, member);
-            Ok(Joined::Yes(disk.replicas.roll(&world)))
+            Ok(Joined::Yes(disk.replicas.roll(&world, server)))
         })
         .await
     }
 
     async fn beat(&self, id: ReplicaId, fit: bool) -> Result<Option<Roll>, StoreError> {
-        let world = self.world.clone();
+        let (world, server) = (self.world.clone(), self.line.server);
         self.write(move |disk, _| {
             let replicas = &mut disk.replicas;
             let mine = replicas.roll.members.iter_mut().find(|member| member.id == id);
             let given = mine.map(|mine| (mine.beats, mine.fit) = (mine.beats + 1, fit));
-            Ok(given.map(|()| replicas.roll(&world)))
+            Ok(given.map(|()| replicas.roll(&world, server)))
         })
         .await
     }
 
     async fn roll(&self) -> Result<Roll, StoreError> {
-        self.read(|disk| Ok(disk.replicas.roll(&self.world))).await
+        self.read(|disk| Ok(disk.replicas.roll(&self.world, self.line.server))).await
     }
 
     async fn expel(&self, id: ReplicaId, beats: u64) -> Result<bool, StoreError> {

@@ -44,7 +44,7 @@ type Tell = Box<dyn FnOnce() + Send>;
 /// The store as one run of the server sees it.
 pub(crate) struct TrialStore {
     pub(crate) world: Arc<World>,
-    line: LifeLine,
+    pub(crate) line: LifeLine,
     queue: mpsc::UnboundedSender<Write>,
 }
 
