@@ -28,8 +28,8 @@ const LOOK_COUNTS_MAX: Duration = Duration::from_secs(1);
 pub const LEASE: Duration = Duration::from_millis(2_500);
 /// How long a server that cannot send keeps the shards that another could hold: longer than a broker takes to restart.
 pub const UNFIT_WAIT: Duration = Duration::from_secs(3);
-/// How far a server's clock may be from the store's, in milliseconds. Deadlines are told from one machine to another by
-/// these clocks, and by so much, twice, one may be late or early.
+/// How far a server's wall clock may be from the store's, in milliseconds. Signatures, nonces, ids and the times on record go by
+/// it for all servers; deadlines do not ([`StoreClock`](crate::store_clock::StoreClock)).
 pub const CLOCK_OFF_MAX_MS: i64 = 2_000;
 
 /// One run of a server; the next run has another.
@@ -403,7 +403,7 @@ mod tests {
         }
     }
 
-    /// What another server accepted counts by this one's clock, also while the other reaches no broker: then more than ever.
+    /// Others go by the times that this one writes, also while they reach no broker.
     #[test]
     fn a_wrong_clock_matters_beside_any_other_server_and_to_nobody_alone() {
         let mut roll = Roll { members: vec![member(1, 0)], ..Roll::default() };

@@ -96,7 +96,7 @@ pub enum SubmitError {
     /// The gateway's lane is full.
     #[error("{0} commands already wait for this gateway; try again when it is back")]
     LaneFull(usize),
-    /// The clock is wrong; whoever sends the command would take its deadline for another.
+    /// The clock is wrong; other servers would go by the times it puts on record.
     #[error("the command cannot be accepted here: {0}")]
     ClockOff(String),
     /// It could not be stored.

@@ -372,7 +372,7 @@ impl Shared {
 pub(super) fn clock_trouble(off: i64) -> String {
     let (by, direction) = (off.unsigned_abs(), if off > 0 { "ahead of" } else { "behind" });
     format!(
-        "this machine's clock is {}.{:03} s {direction} the database's, and servers tell each other deadlines by their clocks: keep both in step (NTP); where every server says so, it is the database's that is wrong",
+        "this machine's clock is {}.{:03} s {direction} the database's, and all servers go by the times that each puts on record: keep both in step (NTP); where every server says so, it is the database's that is wrong",
         by / 1_000,
         by % 1_000
     )

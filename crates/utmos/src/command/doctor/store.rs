@@ -240,7 +240,7 @@ async fn clock_against(store: &dyn Database) -> Finding {
     }
 }
 
-/// Servers that share a database tell each other deadlines by their clocks.
+/// Servers that share a database go by the times that each puts on record.
 async fn clock_beside(store: &dyn Database) -> Option<Finding> {
     let asked = now();
     let clock = store.clock().await;
