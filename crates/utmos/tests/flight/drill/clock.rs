@@ -38,16 +38,26 @@ pub(super) struct Wall {
 
 impl Wall {
     pub(super) fn new(place: &Place) -> Option<Self> {
+        Self::named(place, "wall")
+    }
+
+    /// One of several at a place.
+    pub(super) fn named(place: &Place, name: &str) -> Option<Self> {
         let library = LIBRARIES.into_iter().find(|path| fs::exists(path).unwrap_or(false))?;
-        let wall = Self { file: place.path("wall"), library };
+        let wall = Self { file: place.path(name), library };
         wall.set(0);
         Some(wall)
     }
 
     /// From now on it shows so many seconds more than the time.
     pub(super) fn set(&self, ahead: i64) {
+        self.set_ms(ahead * 1_000);
+    }
+
+    pub(super) fn set_ms(&self, ahead: i64) {
+        let (sign, ahead) = (if ahead < 0 { '-' } else { '+' }, ahead.unsigned_abs());
         let draft = self.file.with_extension("new");
-        fs::write(&draft, format!("{ahead:+}\n")).unwrap();
+        fs::write(&draft, format!("{sign}{}.{:03}\n", ahead / 1_000, ahead % 1_000)).unwrap();
         fs::rename(draft, &self.file).unwrap();
     }
 

@@ -6,6 +6,7 @@ mod cut_off;
 mod history;
 mod joining;
 mod limits;
+mod machines;
 mod restarts;
 mod taken_over;
 mod unwell_database;

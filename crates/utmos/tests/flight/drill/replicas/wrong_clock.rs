@@ -1,4 +1,4 @@
-//! A server whose clock is wrong among others: what they tell each other of deadlines counts by their clocks.
+//! A server whose clock is wrong among others: all go by the times that each puts on record.
 
 use serde_json::json;
 
@@ -21,7 +21,7 @@ async fn says_its_clock_is_wrong(api: &Api) {
     .await;
 }
 
-/// Also where it is the only one that reaches the broker: the others accept, and what they accept would leave late.
+/// Also where it is the only one that reaches the broker: the others accept, and what they accept waits.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_with_a_wrong_clock_sends_nothing_and_others_do_its_work() {
     let mut several = Several::prepare(48).await;
