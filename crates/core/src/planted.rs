@@ -30,11 +30,19 @@ pub enum Fault {
     PreemptsEveryAircraft,
     /// Whoever cancels a command ends another one that waits.
     CancelsAnother,
+    /// An answer that comes while its command is being published finds nobody waiting.
+    WaiterAfterPublish,
+    /// What is found at a start is looked after without its timer.
+    TimersIgnoredOnResume,
+    /// Answers are matched without their method.
+    MethodNotCompared,
+    /// What is to be claimed leaves without waiting for its claim.
+    ClaimNotAwaited,
 }
 
 impl Fault {
     /// Every one of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::ResentOnReconnect,
         Self::DeadlineNotAsked,
         Self::GatewayNotCompared,
@@ -47,6 +55,10 @@ impl Fault {
         Self::PresenceNeverOver,
         Self::PreemptsEveryAircraft,
         Self::CancelsAnother,
+        Self::WaiterAfterPublish,
+        Self::TimersIgnoredOnResume,
+        Self::MethodNotCompared,
+        Self::ClaimNotAwaited,
     ];
 
     /// What it is called.
@@ -65,6 +77,10 @@ impl Fault {
             Self::PresenceNeverOver => "presence-never-over",
             Self::PreemptsEveryAircraft => "preempts-every-aircraft",
             Self::CancelsAnother => "cancels-another",
+            Self::WaiterAfterPublish => "waiter-after-publish",
+            Self::TimersIgnoredOnResume => "timers-ignored-on-resume",
+            Self::MethodNotCompared => "method-not-compared",
+            Self::ClaimNotAwaited => "claim-not-awaited",
         }
     }
 }

@@ -50,6 +50,11 @@ impl LifeLine {
         Self { number, server, dead: CancellationToken::new() }
     }
 
+    /// What it is called on timelines.
+    pub(crate) fn name(&self) -> String {
+        format!("life-{}", self.number)
+    }
+
     pub(crate) fn is_dead(&self) -> bool {
         self.dead.is_cancelled()
     }
@@ -142,7 +147,7 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
         outlet: outlet.clone(),
         catalogue: world.catalogue.clone(),
         directory: directory.clone(),
-        replica: format!("life-{}", line.number),
+        replica: line.name(),
         holdings: holdings.clone(),
         presence: PresenceBook::new(knowledge),
         limits: Limits::default(),
@@ -158,7 +163,7 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
             clock: clock.clone(),
             id,
             instance: InstanceId(Uuid::from_u128(u128::from(server))),
-            name: format!("life-{}", line.number),
+            name: line.name(),
             alone: false,
             is_linked: {
                 let world = world.clone();

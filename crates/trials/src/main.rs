@@ -1,6 +1,8 @@
 //! `utmos-sim-test`: runs trials, as many as one likes, and shows those that fail.
 #![expect(clippy::print_stdout, reason = "what it prints is what it is for")]
 
+mod rates;
+
 use std::{
     fs,
     hash::{DefaultHasher, Hash, Hasher},
@@ -22,6 +24,8 @@ use utmos_trials::{
     Beside, Fault, Mutation, Plan, Rare, Report, SqliteBeside, VERSION, run, run_beside,
     run_planted, set_hang_patience, shrink_alike,
 };
+
+use self::rates::Wrong;
 
 /// After so many seeds that fail, no more are run.
 const FAILURES_SHOWN_MAX: u64 = 5;
@@ -64,6 +68,10 @@ struct Args {
     /// Plants this fault in the platform's own code, in a debug build.
     #[arg(long, value_parser = fault, conflicts_with = "mutation")]
     planted: Option<Fault>,
+    /// Tells of every fault that is put in on purpose, or of the one that is named, which of the seeds is the first that finds it, and how
+    /// many of a thousand do.
+    #[arg(long, conflicts_with_all = ["seed", "plan", "plan_of", "sqlite", "fingerprints", "several"])]
+    rates: bool,
     /// Takes a trial for one that hangs whose own time has stood still for so many seconds.
     #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
     hangs_after: u64,
@@ -134,9 +142,18 @@ fn main() -> anyhow::Result<ExitCode> {
             ExitCode::FAILURE
         });
     }
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    if args.rates {
+        let named = args.mutation.map(Wrong::Mutation).or(args.planted.map(Wrong::Planted));
+        println!("| What is made wrong | first seed | of 1,000 |\n|---|---|---|");
+        for wrong in named.map_or_else(Wrong::all, |named| vec![named]) {
+            let seeds = (args.first, args.seeds);
+            println!("{}", wrong.row(seeds, threads, |seed| drawn(seed, &args), &catalogue));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let last = args.first.saturating_add(args.seeds);
     let tally = Tally { next: AtomicU64::new(args.first), ..Tally::default() };
-    let threads = thread::available_parallelism().map_or(1, NonZero::get);
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| work_through(&tally, last, &args, &catalogue));

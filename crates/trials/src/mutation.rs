@@ -148,7 +148,9 @@ impl Mutation {
             Self::AcceptBeforeDurable => {
                 &["left before it was on record", "wish lost the command that it was told of"]
             }
-            Self::ClaimBeforeDurable => &["sent more than once", "had ended as"],
+            Self::ClaimBeforeDurable => {
+                &["left before its claim was on record", "sent more than once", "had ended as"]
+            }
             Self::TimerLostOnRestart
             | Self::OpenForgottenOnRestart
             | Self::ClaimsNotFenced

@@ -22,6 +22,10 @@ pub fn shown_by(fault: Fault) -> &'static [&'static str] {
         }
         Fault::PreemptsEveryAircraft => &["was withdrawn for no emergency of its own"],
         Fault::CancelsAnother => &["was cancelled by nobody"],
+        Fault::WaiterAfterPublish => Mutation::WaiterAfterPublish.shows(),
+        Fault::TimersIgnoredOnResume => Mutation::TimerLostOnRestart.shows(),
+        Fault::MethodNotCompared => Mutation::MethodNotCompared.shows(),
+        Fault::ClaimNotAwaited => &["left before its claim was on record"],
     }
 }
 

@@ -7,6 +7,7 @@
 
 use utmos_core::{
     command::{FailureCode, Life, Status},
+    evidence::{Entry, Proof},
     id::CommandId,
     method::Risk,
     ports::Advance,
@@ -85,6 +86,13 @@ impl World {
         if !may_be_ahead && !state.disk.records.contains_key(&id) {
             wrong.push(format!("left before it was on record: at {now}"));
         }
+        // That of an emergency may stand in a journal.
+        if let (Some(by), true) = (by, spec.risk != Risk::Emergency)
+            && let Some(record) = state.disk.records.get(&id)
+            && !record.entries.iter().any(|entry| is_claim_of(by, entry))
+        {
+            wrong.push(format!("left before its claim was on record: at {now}"));
+        }
         // Whoever sends it, and whatever the clocks on the wall show.
         if let Some(deadline) = deadline(self, &state, spec).filter(|deadline| now >= *deadline)
             && !self.clock.is_lost_between(known.asked, now)
@@ -151,6 +159,11 @@ impl World {
             state.violate(format!("{}: {claim:?} was said too soon, at {now}", advance.id));
         }
     }
+}
+
+/// Whether a run of a server has claimed a command with this entry.
+fn is_claim_of(line: &LifeLine, entry: &Entry) -> bool {
+    matches!(&entry.proof, Proof::SendingClaimed { replica } if *replica == line.name())
 }
 
 /// Whether what is said of a command claims no more than what was done with it.

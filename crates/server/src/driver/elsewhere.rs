@@ -12,6 +12,7 @@ use utmos_core::{
     id::{CommandId, GatewaySn},
     life::{Input, decide_all},
     method::Risk,
+    planted::{self, Fault},
     ports::{Advance, Advanced, StoreError},
     replica::{Handed, News, Shard},
     reply::Progress,
@@ -334,7 +335,10 @@ impl Inner {
         let mut resumed = Resumed { open: 0, unclear: 0 };
         // Before whatever was accepted here meanwhile.
         let mut order = self.lock().orders_found(readable.len());
-        for (command, found) in readable {
+        for (mut command, found) in readable {
+            if planted::is_planted(Fault::TimersIgnoredOnResume) {
+                command.life.due = None;
+            }
             order += 1;
             self.lock().doubts.forget(command.spec.id);
             resumed.open += 1;

@@ -436,7 +436,7 @@ impl Inner {
     }
 
     /// Sends a command that was claimed when it was accepted.
-    fn depart(self: &Arc<Self>, key: &LaneKey, id: CommandId) {
+    pub(super) fn depart(self: &Arc<Self>, key: &LaneKey, id: CommandId) {
         let must_send = self.lock().lanes.get_mut(key).is_some_and(|lane| lane.depart(id));
         if must_send {
             self.spawn_sender(key.clone());

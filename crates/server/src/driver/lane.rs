@@ -407,7 +407,8 @@ impl Inner {
     async fn run_lane(self: Arc<Self>, key: LaneKey) {
         let mut pause = self.limits.store_retry_wait_min;
         let mut failures = 0;
-        while let Some(batch) = self.decide_batch(&key) {
+        while let Some(mut batch) = self.decide_batch(&key) {
+            self.depart_unclaimed(&key, &mut batch);
             batch.iter().for_each(|work| crash_point::entries("saving", &work.folded.entries));
             let save =
                 |work: &Work| self.figures.advance.of(self.store.advance(work.advance.clone()));

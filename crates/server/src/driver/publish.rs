@@ -25,7 +25,10 @@ use utmos_dji::{
 };
 use utmos_mqtt::{Publish, Qos, Sent};
 
-use super::{Inner, LaneKey, Told, lane::Outgoing};
+use super::{
+    Inner, LaneKey, Told,
+    lane::{Outgoing, Work},
+};
 use crate::crash_point;
 
 /// A message that is not confirmed holds up the rest of the lane no longer than this.
@@ -42,6 +45,17 @@ impl Inner {
     pub(super) fn spawn_sender(self: &Arc<Self>, key: LaneKey) {
         let inner = self.clone();
         self.tasks.spawn(async move { inner.send_lane(key).await });
+    }
+
+    /// Where this fault is planted, what is to be claimed leaves before it is.
+    pub(super) fn depart_unclaimed(self: &Arc<Self>, key: &LaneKey, batch: &mut [Work]) {
+        if planted::is_planted(Fault::ClaimNotAwaited) {
+            for work in batch {
+                if work.folded.effect.take().is_some() {
+                    self.depart(key, work.id);
+                }
+            }
+        }
     }
 
     /// Sends what a lane has claimed, one after another: the next leaves when the broker has the one before, or has been

@@ -26,6 +26,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utmos_core::{
     id::{CommandId, DeviceSn, GatewaySn, TenantId},
     life::Input,
+    planted::{self, Fault},
     ports::{Ids, Store},
     reply::Progress,
     time::Clock,
@@ -448,6 +449,10 @@ impl Link {
     /// An answer goes to its command at once if that is under care; one that ended long ago is looked up in its turn.
     fn reply(self: &Arc<Self>, tenant: TenantId, answer: ReplyTo, topic: &str, payload: &Bytes) {
         let id = command_of(&answer);
+        let leaves = |id| self.parts.driver.is_leaving(id) == Some(true);
+        if planted::is_planted(Fault::WaiterAfterPublish) && id.is_some_and(leaves) {
+            return;
+        }
         let matched =
             id.map(|id| self.say(tenant, id, Input::Reply(answer.reply.clone()), payload.len()));
         match (id, matched) {
