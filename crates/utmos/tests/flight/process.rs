@@ -135,7 +135,7 @@ impl Process {
 
     /// What it holds of the machine's memory, in MiB.
     pub fn memory_mib(&self) -> u64 {
-        memory_mib(self.child.id(), "VmRSS:")
+        memory_kib(self.child.id(), "VmRSS:") / 1024
     }
 
     /// How many sockets it has open.
@@ -185,15 +185,15 @@ impl Process {
     }
 }
 
-/// The most that a process has ever held of the machine's memory, in MiB.
-pub fn peak_memory_mib(id: u32) -> u64 {
-    memory_mib(id, "VmHWM:")
+/// The most that a process has ever held of the machine's memory.
+pub fn peak_memory_bytes(id: u32) -> u64 {
+    memory_kib(id, "VmHWM:") * 1024
 }
 
-fn memory_mib(id: u32, name: &str) -> u64 {
+fn memory_kib(id: u32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// Asks again and again until it is so.
