@@ -131,7 +131,36 @@ pub(crate) fn try_hello(head: &[u8], bytes_max: usize) -> Result<bool, String> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+    use tokio::time::{Instant, sleep};
+
     use super::*;
+
+    // The limit is of the whole CONNECT, and not of the wait for the next byte.
+    #[tokio::test(start_paused = true)]
+    async fn who_sends_a_byte_of_a_connect_now_and_then_is_let_go_at_the_limit() {
+        const DRIP: Duration = Duration::from_millis(100);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (tcp, peer) = listener.accept().await.unwrap();
+        // The head of a CONNECT of 15,000 bytes.
+        client.write_all(&[CONNECT, 0x98, 0x75]).await.unwrap();
+        let began = Instant::now();
+        let dripping = async {
+            while began.elapsed() < HELLO_WAIT * 10 {
+                sleep(DRIP).await;
+                client.write_all(b"x").await.unwrap();
+            }
+        };
+        let caller = tokio::select! {
+            biased;
+            caller = hello(tcp, peer, None, CONNECT_BYTES_MAX) => caller,
+            () = dripping => panic!("it is never let go"),
+        };
+        assert!(caller.is_none() && HELLO_WAIT <= began.elapsed());
+    }
 
     #[test]
     fn only_a_connect_within_its_bound_is_listened_to() {

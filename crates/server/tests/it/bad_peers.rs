@@ -101,6 +101,52 @@ async fn who_dawdles_is_let_go_and_holds_up_nobody() {
     assert_nothing_came_of_it(&fresh(), &mut dock, "slow").await;
 }
 
+// The limits are of the whole, and not of the wait for the next byte.
+#[tokio::test]
+async fn who_sends_a_byte_now_and_then_is_let_go_at_the_limit() {
+    let app =
+        TestApp::start_with(&["http.body_read_seconds=1", "http.header_read_seconds=1"]).await;
+    let mut dock = app.dock("DOCK-1").await;
+    let opened = async |begun: &str| {
+        let mut wire = Wire::open(app.http).await;
+        wire.send(begun.as_bytes()).await;
+        wire
+    };
+    let address = async || {
+        let mut wire = opened("GET /").await;
+        wire.drips(b"a").await;
+    };
+    let header = async || {
+        let mut wire = opened("GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: ").await;
+        wire.drips(b"a").await;
+    };
+    let many_headers = async || {
+        let mut wire = opened("GET /healthz HTTP/1.1\r\nHost: x\r\n").await;
+        wire.drips(b"X: a\r\n").await;
+    };
+    let second_head = async || {
+        let mut wire = opened("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /").await;
+        assert_eq!(wire.answer().await.unwrap().status, StatusCode::OK);
+        wire.drips(b"a").await;
+    };
+    let body = with(json!({}));
+    let signed = head("POST", COMMANDS, &app.api.fresh_headers("POST", COMMANDS, &body));
+    let signed = format!("{signed}Content-Type: application/json\r\n");
+    let by_length = async || {
+        let mut wire = opened(&format!("{signed}Content-Length: 100000\r\n\r\n{{")).await;
+        wire.drips(b" ").await;
+        assert_refused(&wire.answer().await.unwrap(), 408, "REQUEST_TIMEOUT");
+    };
+    let in_chunks = async || {
+        let mut wire = opened(&format!("{signed}Transfer-Encoding: chunked\r\n\r\n")).await;
+        wire.drips(b"1\r\n \r\n").await;
+        assert_refused(&wire.answer().await.unwrap(), 408, "REQUEST_TIMEOUT");
+    };
+    tokio::join!(address(), header(), many_headers(), second_head(), by_length(), in_chunks());
+    let fresh = Api::new(app.http, app.api.given.clone());
+    assert_nothing_came_of_it(&fresh, &mut dock, "byte by byte").await;
+}
+
 #[tokio::test]
 async fn connections_beyond_the_limit_are_served_when_others_are_let_go() {
     let app = TestApp::start_with(&["http.connections_max=4", "http.header_read_seconds=1"]).await;

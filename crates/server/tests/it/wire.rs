@@ -1,6 +1,6 @@
 //! HTTP/1.1 as bytes, for what no client library would send.
 
-use std::{fmt::Write, net::SocketAddr};
+use std::{fmt::Write, net::SocketAddr, time::Duration};
 
 use reqwest::{
     StatusCode,
@@ -71,6 +71,29 @@ impl Wire {
     /// Waits until the other side closes, whatever it sends before.
     pub async fn closed(&mut self) {
         while self.read_more().await {}
+    }
+
+    /// Goes on and on, a byte at a time and never long without one, until the other side closes. What it said meanwhile is
+    /// kept.
+    pub async fn drips(&mut self, bytes: &[u8]) {
+        /// A small part of every limit that tests set.
+        const DRIP: Duration = Duration::from_millis(50);
+        let dripping = async {
+            for byte in bytes.iter().cycle() {
+                tokio::select! {
+                    biased;
+                    read = self.stream.read_buf(&mut self.unread) => match read {
+                        Ok(1..) => {}
+                        Ok(0) | Err(_) => return,
+                    },
+                    () = tokio::time::sleep(DRIP) => {
+                        let _cut = self.stream.write_all(&[*byte]).await;
+                    }
+                }
+            }
+        };
+        let closed = tokio::time::timeout(PATIENCE, dripping).await;
+        assert!(closed.is_ok(), "whoever sends a byte now and then is never let go");
     }
 
     async fn read_more(&mut self) -> bool {

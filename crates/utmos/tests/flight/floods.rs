@@ -1,7 +1,10 @@
 //! Floods and slow peers against the program in a process of its own. Meanwhile a signed command through a simulated dock
 //! must come to its end, and the process must not grow without bound.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
@@ -20,6 +23,10 @@ use crate::{
 
 /// The most a process may take while it is flooded. A build for tests with two docks takes some 60 MiB.
 const MEMORY_MIB_MAX: u64 = 400;
+
+const EMERGENCY: &str = "fly_to_point_stop";
+/// So soon an emergency is accepted, whoever floods: a bound for a debug build on a machine with too much to do.
+const EMERGENCY_WAIT: Duration = Duration::from_secs(10);
 
 /// A server with a dock that does as it is told, and a client that behaves.
 struct World {
@@ -49,13 +56,16 @@ impl World {
         Self { place, process, api, fleet, dock, http, mqtt }
     }
 
-    /// A client of no connection sends a command, and it succeeds; so does an emergency reach the dock.
+    /// A client of no connection sends a command, and it succeeds; so does an emergency reach the dock, and is taken soon.
     async fn works(&self, while_: &str) {
         let api = self.place.api();
         let sent = async {
             let mut all = Vec::new();
-            for method in ["debug_mode_open", "fly_to_point_stop"] {
-                let id = api.create(&self.dock, method, json!({}), json!({})).await.id();
+            for method in ["debug_mode_open", EMERGENCY] {
+                let accepted = api.create(&self.dock, method, json!({}), json!({}));
+                let within = if method == EMERGENCY { EMERGENCY_WAIT } else { PATIENCE };
+                let accepted = tokio::time::timeout(within, accepted).await;
+                let id = accepted.unwrap_or_else(|_| panic!("{while_}: no {method}")).id();
                 let ended = api.ended(&id).await;
                 all.push((method, self.fleet.count(&id), ended));
             }
@@ -66,7 +76,7 @@ impl World {
         for (method, received, ended) in ended {
             assert_eq!(received, 1, "{while_}: {ended:#}");
             // There is no flight to stop, and the dock may say so.
-            let is_stop = method != "debug_mode_open";
+            let is_stop = method == EMERGENCY;
             let is_answered = ended["failure_code"] == "DEVICE_EXECUTION_FAILED";
             let is_good = ended["status"] == "SUCCEEDED" || is_stop && is_answered;
             assert!(is_good, "{while_}: {ended:#}");
@@ -112,7 +122,9 @@ async fn ten_thousand_idle_and_slow_http_peers_keep_nobody_out() {
     let mut crowd = crowd(&sources(10), world.http, count, said).await;
     assert_eq!(crowd.len(), count, "the system has connected all");
     world.works("ten thousand peers").await;
-    world.has_taken(1_000).await;
+    // Each address has fewer strangers here than its share of all 10,000 places: only those few make room in whose places
+    // others come.
+    world.has_taken(count * 9 / 10).await;
     // And one byte more from each of them.
     for tcp in &mut crowd {
         let _cut = tcp.try_write(b"x");
