@@ -35,6 +35,7 @@ targets! {
     downlink: "a topic, a line feed, and a message to a device, as simulated docks read it",
     topics: "lines: a topic or a filter each",
     signed_headers: "lines: the four headers of a signature, the query, and then the body",
+    canonical_query: "the query of a request, as it is signed",
     command_body: "the body of a command, as the API takes it",
     payload: "a method, a line feed, and the payload of a command",
     catalogue_override: "the file of changes to the catalogue",

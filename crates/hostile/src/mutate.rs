@@ -79,6 +79,22 @@ impl<'a> Mutator<'a> {
         input
     }
 
+    /// An input of so many bytes: a seed in which something comes again and again, often within one of its texts.
+    pub fn grown(&mut self, bytes: usize) -> Vec<u8> {
+        const AGAIN: [&[u8]; 7] = [b"x", b"\\u0000", b"[", b"{\"a\":", b"1,", b"&a=1", b"\n"];
+        let mut input = self.any_seed();
+        let quotes = input.iter().enumerate().filter(|(_, byte)| **byte == b'"');
+        let quotes: Vec<usize> = quotes.map(|(at, _)| at + 1).collect();
+        let at = match quotes.len() {
+            0 => self.dice.random_range(0..=input.len()),
+            count => quotes[self.dice.random_range(0..count)],
+        };
+        let again = AGAIN[self.dice.random_range(0..AGAIN.len())];
+        let missing = bytes.saturating_sub(input.len());
+        input.splice(at..at, again.iter().copied().cycle().take(missing));
+        input
+    }
+
     fn any_seed(&mut self) -> Vec<u8> {
         match self.seeds.len() {
             0 => Vec::new(),

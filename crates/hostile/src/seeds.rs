@@ -75,6 +75,7 @@ pub fn make() -> anyhow::Result<BTreeMap<&'static str, Seeds>> {
         ("downlink", downlink(&catalogue)?),
         ("topics", topics()),
         ("signed_headers", signed_headers()?),
+        ("canonical_query", canonical_query()?),
         ("command_body", command_body()?),
         ("payload", payload(&catalogue)),
         ("catalogue_override", catalogue_override()?),
@@ -235,6 +236,18 @@ fn signed_headers() -> anyhow::Result<Seeds> {
         lines.push_str(vector["body"].as_str().unwrap_or_default());
         seeds.insert(format!("vector-{number:02}"), lines.into_bytes());
     }
+    Ok(seeds)
+}
+
+fn canonical_query() -> anyhow::Result<Seeds> {
+    let vectors: Value = serde_json::from_str(VECTORS)?;
+    let mut seeds = named(&LIST_QUERIES);
+    for (number, vector) in vectors["vectors"].as_array().into_iter().flatten().enumerate() {
+        if let Some(query) = vector["query"].as_str().filter(|query| !query.is_empty()) {
+            seeds.insert(format!("vector-{number:02}"), query.into());
+        }
+    }
+    seeds.insert("doubled".to_owned(), b"b=2&a&b=1&&a=&=x&b=1&a%3D=%26&B=".to_vec());
     Ok(seeds)
 }
 

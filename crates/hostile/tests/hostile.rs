@@ -73,6 +73,34 @@ fn the_other_half_of_the_targets_holds_on_seeds_and_on_what_is_made_of_them() {
     try_all(TARGETS.iter().skip(1).step_by(2));
 }
 
+/// Readers with a limit of their own, and how many bytes that is.
+const LIMITS: [(&str, usize); 8] = [
+    ("uplink", 1 << 20),
+    ("downlink", 1 << 20),
+    ("command_body", 1 << 20),
+    ("signed_headers", 128 << 10),
+    ("canonical_query", 64 << 10),
+    ("mqtt_packets", (1 << 20) + (64 << 10)),
+    ("mqtt_hello", 16 << 10),
+    ("sim_control", 64 << 10),
+];
+/// Inputs of each size.
+const GROWN: usize = 3;
+
+#[test]
+fn inputs_around_the_limits_hold() {
+    for (name, limit) in LIMITS {
+        let target = utmos_hostile::target(name).unwrap();
+        let seeds: Vec<_> = seeds::make().unwrap().remove(name).unwrap().into_values().collect();
+        let mut mutator = Mutator::new(SEED, &seeds);
+        for bytes in [limit / 16, limit - 1, limit, limit + 1, limit + limit / 8] {
+            for _ in 0..GROWN {
+                holds(&target, &mutator.grown(bytes));
+            }
+        }
+    }
+}
+
 // Not that they are the same to the byte: what they are made of changes with the project, and old ones do no harm.
 #[test]
 fn every_target_has_seeds_and_each_lies_in_its_folder() {

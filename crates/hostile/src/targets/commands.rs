@@ -40,14 +40,6 @@ pub fn signed_headers(input: &[u8]) {
     });
     let query = String::from_utf8_lossy(line(4).unwrap_or_default()).into_owned();
     let canonical = signing::canonical_query(&query);
-    assert_eq!(signing::canonical_query(&canonical), canonical, "canonical is canonical");
-    let pairs = |query: &str| {
-        let mut pairs: Vec<String> =
-            query.split('&').filter(|pair| !pair.is_empty()).map(str::to_owned).collect();
-        pairs.sort_unstable();
-        pairs
-    };
-    assert_eq!(pairs(&canonical), pairs(&query), "no pair is lost or made");
     let body = line(5).unwrap_or_default();
     let head = match head {
         Ok(head) => head,
@@ -82,6 +74,45 @@ pub fn signed_headers(input: &[u8]) {
     let longer = [body, b"x"].concat();
     assert!(!verify(right, SignedParts { body: &longer, ..parts }), "one byte of the body");
     assert!(!verify(right, SignedParts { path: "/x", ..parts }), "the path");
+}
+
+/// Puts a query into its canonical form: that of the same pairs in any order, and what is signed.
+pub fn canonical_query(input: &[u8]) {
+    let query = String::from_utf8_lossy(input).replace(['\r', '\n'], "");
+    let canonical = signing::canonical_query(&query);
+    assert_eq!(signing::canonical_query(&canonical), canonical, "canonical is canonical");
+    let pairs: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty()).collect();
+    let sorted: Vec<&str> = canonical.split('&').filter(|pair| !pair.is_empty()).collect();
+    let ordered = |pairs: &[&str]| {
+        let mut pairs: Vec<String> = pairs.iter().map(|pair| (*pair).to_owned()).collect();
+        pairs.sort_unstable();
+        pairs
+    };
+    assert_eq!(ordered(&sorted), ordered(&pairs), "no pair is lost or made");
+    let parted = |pair: &&str| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (name.to_owned(), value.to_owned())
+    };
+    assert!(sorted.iter().map(parted).is_sorted(), "by name, then by value: {canonical}");
+    let reversed = pairs.iter().rev().copied().collect::<Vec<_>>().join("&");
+    let other = signing::canonical_query(&reversed);
+    // `a` and `a=` say the same, and keep the order in which they were sent.
+    let others = other.split('&').filter(|pair| !pair.is_empty());
+    assert!(others.map(|pair| parted(&pair)).eq(sorted.iter().map(parted)), "in whatever order");
+
+    let key = Secret::new(KEY.to_owned()).signing_key();
+    let signed = |query: &str| {
+        let parts = SignedParts { method: "GET", path: "/", query: Some(query), body: b"" };
+        signing::sign(&key, parts, &ApiId::new("utk_hostile"), NOW, "nonce")
+    };
+    let right = signed(&query);
+    assert_eq!(signed(&canonical), right);
+    assert_ne!(signed(&format!("{query}&x")), right, "one pair more");
+    if let Some((longest, _)) = query.char_indices().next_back() {
+        let shorter = &query[..longest];
+        let is_same = signing::canonical_query(shorter) == canonical;
+        assert_eq!(signed(shorter) == right, is_same, "one letter less");
+    }
 }
 
 fn bytes(hex: &str) -> [u8; 32] {

@@ -16,7 +16,7 @@ use std::sync::LazyLock;
 use utmos_dji::{catalogue::Catalogue, hms::Meanings};
 
 pub use self::{
-    commands::{command_body, payload, signed_headers},
+    commands::{canonical_query, command_body, payload, signed_headers},
     devices::{device_bodies, device_request_bodies, joining},
     files::{catalogue_override, config},
     journal::{emergency_journal, journal_file},

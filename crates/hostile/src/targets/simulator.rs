@@ -110,9 +110,7 @@ pub fn trial_plan(input: &[u8]) {
     assert_eq!(Plan::read(&written).as_ref(), Ok(&plan), "{written}");
     let is_short = plan.happenings.len() <= HAPPENINGS_RUN_MAX
         && plan.happenings.iter().all(|happening| happening.at <= MS_RUN_MAX);
-    // Several servers with journals of their own are not good yet (docs/trials.md).
-    let is_open = plan.every_journal && plan.servers > 1;
-    if is_short && plan.docks <= 3 && !is_open {
+    if is_short && plan.docks <= 3 {
         let report = run(&plan, None, &SHARED);
         assert!(report.violations.is_empty(), "{written}\n{:#?}", report.violations);
     }
