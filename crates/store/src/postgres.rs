@@ -64,7 +64,7 @@ use self::{
     condition::Condition,
     credentials::CredentialRow,
     fault::closed,
-    fence::Own,
+    fence::{Own, TakenIn},
     gather::Gather,
     job::{Acceptance, Answer, Ask, Change, Line},
     news::Wire,
@@ -127,6 +127,7 @@ pub struct PostgresStore {
     urgent_line: Line,
     requests: Arc<Gather<SealedRequest, RequestKept>>,
     own: Own,
+    taken_in: TakenIn,
     news: Wire,
 }
 
@@ -149,6 +150,7 @@ impl PostgresStore {
         };
         let (pool, beats) = (pool_of(config.connections.max(1))?, pool_of(1)?);
         let (nonces, own) = (KnownNonces::default(), Own::default());
+        let taken_in = TakenIn::default();
         let condition = Arc::new(Condition::new(config.url.to_string()));
         let (normal_line, normal) = Line::new(QUEUE_MAX);
         let (urgent_line, urgent) = Line::new(URGENT_QUEUE_MAX);
@@ -167,6 +169,7 @@ impl PostgresStore {
                 condition: condition.clone(),
                 nonces: nonces.clone(),
                 own: own.clone(),
+                taken_in: taken_in.clone(),
                 id: Uuid::new_v4(),
                 is_patient,
                 session: Some(session),
@@ -196,6 +199,7 @@ impl PostgresStore {
             urgent_line,
             requests: Arc::default(),
             own,
+            taken_in,
             news: Wire::new(config.url.clone(), tls),
             url: config.url,
         })

@@ -220,11 +220,11 @@ impl ReplicaStore for TrialStore {
         .await
     }
 
-    async fn taken_in(&self, id: ReplicaId, taken: Vec<CommandId>) -> Result<(), StoreError> {
+    async fn taken_in(&self, id: ReplicaId, taken: Vec<Handed>) -> Result<(), StoreError> {
         self.write(move |disk, _| {
             let Replicas { handed, roll, .. } = &mut disk.replicas;
             let is_taken = |shard: &Shard, one: &Handed| {
-                roll.holders.get(shard) == Some(&id) && taken.contains(&one.id)
+                roll.holders.get(shard) == Some(&id) && taken.contains(one)
             };
             handed.retain(|(shard, one)| !is_taken(shard, one));
             Ok(())

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::StoreError;
 use crate::{
+    command::Command,
     id::CommandId,
     replica::{Handed, Member, News, ReplicaId, Roll, Shard},
 };
@@ -63,8 +64,20 @@ pub trait ReplicaStore: Send + Sync {
     /// What was handed to a member for the shards that it holds, as the store knows, oldest first, and was not taken in.
     async fn handed(&self, id: ReplicaId) -> Result<Vec<Handed>, StoreError>;
 
+    /// The same, with the commands as they are on record, where the store reads these along: not of emergencies, and not of
+    /// what cannot be read.
+    async fn handed_commands(
+        &self,
+        id: ReplicaId,
+    ) -> Result<Vec<(Handed, Option<Command>)>, StoreError> {
+        Ok(self.handed(id).await?.into_iter().map(|handed| (handed, None)).collect())
+    }
+
     /// A member has taken these in. Those of shards that it does not hold any more stay handed, to whoever holds them next.
-    async fn taken_in(&self, id: ReplicaId, taken: Vec<CommandId>) -> Result<(), StoreError>;
+    /// When this returns, the member is not told of them again, and what it accepts does not wait for them. Where an
+    /// emergency is among them, the note is on record as well; else it may be written later, or never, and who holds the
+    /// shard next takes them in once more.
+    async fn taken_in(&self, id: ReplicaId, taken: Vec<Handed>) -> Result<(), StoreError>;
 
     /// Open emergencies that a member looked after and cannot send go to whoever holds their shards: nobody counts as having
     /// accepted them any more, and they are handed on. Answers which are on record; done again, it is done.

@@ -572,16 +572,22 @@ impl Membership {
                 }
             }
         }
-        let handed = self.parts.store.handed(self.parts.id).await?;
-        self.lock().unreadable.retain(|id| handed.iter().any(|one| one.id == *id));
+        let handed = self.parts.store.handed_commands(self.parts.id).await?;
+        self.lock().unreadable.retain(|id| handed.iter().any(|(one, _)| one.id == *id));
         let (mut taken, mut urgent) = (Vec::new(), Vec::new());
         let mut failed = None;
+        let mut along = BTreeMap::new();
+        let handed = handed.into_iter().map(|(one, command)| {
+            along.extend(command.map(|command| (one.id, command)));
+            one
+        });
         // An emergency is behind nothing.
-        let (first, then): (Vec<Handed>, Vec<Handed>) =
-            handed.into_iter().partition(|one| one.urgent);
+        let (first, then): (Vec<Handed>, Vec<Handed>) = handed.partition(|one| one.urgent);
         let parts = std::iter::once(first.as_slice()).chain(then.chunks(READ_PAGE));
         'all: for some in parts {
-            let mut read = match self.parts.driver.read_handed(some).await {
+            let unread: Vec<Handed> =
+                some.iter().filter(|one| !along.contains_key(&one.id)).copied().collect();
+            let mut read = match self.parts.driver.read_handed(&unread).await {
                 Ok(read) => read,
                 Err(error) => {
                     failed = Some(error);
@@ -589,10 +595,10 @@ impl Membership {
                 }
             };
             for one in some.iter().copied() {
-                let command = read.remove(&one.id);
+                let command = along.remove(&one.id).or_else(|| read.remove(&one.id));
                 match self.parts.driver.take_in(one, command, &self.parts.missed).await {
                     Ok(true) => {
-                        taken.push(one.id);
+                        taken.push(one);
                         urgent.extend(one.urgent.then_some(one));
                     }
                     // With the next look.

@@ -6,6 +6,8 @@
 CREATE FUNCTION learn_batch(
     -- The member it is written for and the key of its lock (`src/postgres/fence.rs`); null where nothing is accepted or claimed.
     for_member uuid, member_key bigint,
+    -- Commands that it has taken in, though `handed` may not say so yet.
+    taken_in uuid[],
     want_nonces uuid[], nonce_ends bigint[],
     want_keys uuid[], key_commands uuid[],
     want_ways bigint[],
@@ -24,7 +26,7 @@ BEGIN
         -- Lets nobody take shards from this member until the transaction ends.
         PERFORM pg_advisory_xact_lock_shared(member_key);
         SELECT array_agg(s.shard),
-            ARRAY(SELECT DISTINCT h.shard FROM handed h WHERE NOT h.urgent)
+            ARRAY(SELECT DISTINCT h.shard FROM handed h WHERE NOT h.urgent AND h.command <> ALL (taken_in))
         INTO shards, handed_shards
         FROM shards s WHERE s.replica = for_member AND EXISTS (SELECT FROM replicas r WHERE r.id = for_member);
     END IF;
@@ -73,7 +75,9 @@ CREATE FUNCTION write_batch(
     new_handed uuid[], handed_shards smallint[], handed_urgent boolean[],
     freed_keys uuid[], corrected_keys uuid[], key_commands uuid[],
     new_motions uuid[], motion_tenants uuid[], motion_gateways text[], motion_aircraft text[], motion_methods text[],
-    held_motions uuid[], released_motions uuid[]
+    held_motions uuid[], released_motions uuid[],
+    -- What a member has taken in, and who it is.
+    taken_in uuid[], for_member uuid
 ) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     IF cardinality(new_commands) > 0 THEN
@@ -109,6 +113,12 @@ BEGIN
     END IF;
     IF cardinality(new_handed) > 0 THEN
         INSERT INTO handed (command, shard, urgent) SELECT * FROM unnest(new_handed, handed_shards, handed_urgent);
+    END IF;
+    IF cardinality(taken_in) > 0 THEN
+        -- One whose shard went to another server meanwhile stays for that one, which may have looked at what was open before
+        -- this one was.
+        DELETE FROM handed h WHERE h.command = ANY (taken_in) AND EXISTS (
+            SELECT FROM shards s JOIN replicas r ON r.id = s.replica WHERE s.shard = h.shard AND s.replica = for_member);
     END IF;
     IF cardinality(freed_keys) > 0 THEN
         DELETE FROM idempotency WHERE key = ANY (freed_keys);

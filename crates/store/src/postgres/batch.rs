@@ -58,12 +58,19 @@ pub(super) struct Wanted {
     member: Option<Uuid>,
     /// Commands whose sending is to begin.
     claims: BTreeSet<Uuid>,
+    /// What the member has taken in, though it may not be on record yet.
+    taken_in: Vec<Uuid>,
 }
 
 impl Wanted {
     /// What these need, written for this member.
-    pub(super) fn of<'j>(asks: impl Iterator<Item = &'j Ask>, own: Option<ReplicaId>) -> Self {
-        let mut wanted = Self::default();
+    pub(super) fn of<'j>(
+        asks: impl Iterator<Item = &'j Ask>,
+        own: Option<ReplicaId>,
+        taken_in: Vec<Uuid>,
+    ) -> Self {
+        let mut wanted = Self { taken_in, ..Self::default() };
+        let mut is_note = false;
         for ask in asks {
             match ask {
                 Ask::Accept(acceptance) => wanted.want(acceptance),
@@ -74,10 +81,11 @@ impl Wanted {
                     }
                 }
                 Ask::Spend(nonce) => wanted.want_nonce(nonce.key, nonce.expires_at.as_millis()),
+                Ask::TakenIn(_) => is_note = true,
                 Ask::Probe => {}
             }
         }
-        let is_fenced = !wanted.keys.is_empty() || !wanted.claims.is_empty();
+        let is_fenced = is_note || !wanted.keys.is_empty() || !wanted.claims.is_empty();
         wanted.member = own.map(|own| own.0).filter(|_| is_fenced);
         wanted
     }
@@ -134,8 +142,18 @@ pub(super) async fn learn(
     let changes: Vec<Uuid> = wanted.changes.iter().copied().collect();
     let claims: Vec<Uuid> = wanted.claims.iter().copied().collect();
     let own_key = wanted.member.map(fence::key);
-    let learn_params: Params<'_> =
-        &[&wanted.member, &own_key, &nonces, &expiries, &keys, &commands, &ways, &changes, &claims];
+    let learn_params: Params<'_> = &[
+        &wanted.member,
+        &own_key,
+        &wanted.taken_in,
+        &nonces,
+        &expiries,
+        &keys,
+        &commands,
+        &ways,
+        &changes,
+        &claims,
+    ];
     let motion_params: Params<'_> = &[&tenants, &gateways, &aircraft];
     let read_motions = async {
         match ways.is_empty() {
@@ -299,6 +317,8 @@ pub(super) async fn write(
         &methods,
         &held,
         &released,
+        &plan.taken_in,
+        &own,
     ];
     // One that could not even be sent keeps the commit from being sent.
     let is_broken = AtomicBool::new(false);

@@ -32,6 +32,11 @@ impl<'r> Cells<'r> {
         Self { row, table, at: 0, id: "?".to_owned() }
     }
 
+    /// What stands behind so many columns.
+    pub(super) fn behind(row: &'r Row, table: &'static str, columns: usize) -> Self {
+        Self { at: columns, ..Self::new(row, table) }
+    }
+
     /// Names the row in errors from here on.
     pub(super) fn name(&mut self, id: impl ToString) {
         self.id = id.to_string();

@@ -79,6 +79,8 @@ pub(super) struct Plan<'j> {
     pub(super) released: BTreeSet<Uuid>,
     /// The latest wall time that goes on record.
     pub(super) newest: Option<i64>,
+    /// What was handed to this member and is no more: it was taken in.
+    pub(super) taken_in: Vec<Uuid>,
     /// Nonces that are known from now on.
     pub(super) nonces: Vec<NonceUse>,
 }
@@ -125,7 +127,7 @@ pub(super) fn decide<'j>(
             }
             Ask::Advance(change) => Answer::Advanced(advance(change, &mut facts, &mut plan)),
             Ask::Spend(nonce) => Answer::Nonce(spend(nonce, &mut facts, &mut plan)),
-            Ask::Probe => Answer::Written,
+            Ask::TakenIn(_) | Ask::Probe => Answer::Written,
         };
         plan.answers.push(answer);
     }

@@ -11,7 +11,7 @@
 //! (it is VOLATILE): the function itself must not be made one statement.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -51,6 +51,41 @@ pub(super) fn key(id: Uuid) -> i64 {
     let mut first = [0; 8];
     first.copy_from_slice(&hash[..8]);
     i64::from_be_bytes(first)
+}
+
+/// Commands that were handed to this member and that it has taken in, while `handed` may not say so yet: the note is made with
+/// a batch. Shared with the writers.
+#[derive(Clone, Default)]
+pub(super) struct TakenIn(Arc<Mutex<BTreeSet<Uuid>>>);
+
+impl TakenIn {
+    pub(super) fn add(&self, ids: &[Uuid]) {
+        self.lock().extend(ids);
+    }
+
+    /// They are noted, or are to be told of once more.
+    pub(super) fn remove(&self, ids: &[Uuid]) {
+        self.lock().retain(|id| !ids.contains(id));
+    }
+
+    /// Before shards are given away: whoever has them next, and be it this member, is told of all that is handed there.
+    pub(super) fn forget(&self) {
+        self.lock().clear();
+    }
+
+    pub(super) fn all(&self) -> Vec<Uuid> {
+        self.lock().iter().copied().collect()
+    }
+
+    /// Those of them that were not forgotten.
+    pub(super) fn still(&self, ids: impl Iterator<Item = Uuid>) -> Vec<Uuid> {
+        let taken_in = self.lock();
+        ids.filter(|id| taken_in.contains(id)).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<Uuid>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What a member may send, as it is while its batch holds its lock.

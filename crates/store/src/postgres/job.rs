@@ -80,6 +80,8 @@ pub(super) enum Ask {
     Accept(Box<Acceptance>),
     Advance(Box<Change>),
     Spend(NonceUse),
+    /// What was handed to this member was taken in by it.
+    TakenIn(Vec<Uuid>),
     /// A small write that nobody waits for, to see whether anything can be written.
     Probe,
 }
@@ -133,6 +135,14 @@ impl Line {
         let job = Job { ask, caller: Some(caller), _place: Some(place) };
         self.jobs.send(job).map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
+    }
+
+    /// Queues a write without waiting; the answer comes later. `None` where there is no place.
+    pub(super) fn leave(&self, ask: Ask) -> Option<oneshot::Receiver<Result<Answer, StoreError>>> {
+        let place = self.places.clone().try_acquire_owned().ok()?;
+        let (caller, answer) = oneshot::channel();
+        self.jobs.send(Job { ask, caller: Some(caller), _place: Some(place) }).ok()?;
+        Some(answer)
     }
 
     /// Writes that are not answered yet.

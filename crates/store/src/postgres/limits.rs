@@ -27,6 +27,8 @@ pub(super) const RECONNECT_WAIT_MIN: Duration = Duration::from_millis(50);
 pub(super) const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How often a small write is tried while nothing can be written.
 pub(super) const PROBE_WAIT: Duration = Duration::from_secs(1);
+/// Commands that were handed to this server and are read at once.
+pub(super) const HANDED_AT_ONCE: usize = 500;
 /// How long what is told to other servers waits for more of it.
 pub(super) const NEWS_GATHER_WAIT: Duration = Duration::from_millis(3);
 /// Ids of commands that wait to be told to other servers at most. What is more is dropped.

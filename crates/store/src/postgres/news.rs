@@ -19,7 +19,7 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use tokio_postgres::{AsyncMessage, Client};
+use tokio_postgres::{AsyncMessage, Client, Statement};
 use utmos_core::{id::CommandId, replica::News};
 use uuid::Uuid;
 
@@ -198,6 +198,8 @@ struct Keeper {
 /// A connection that listens.
 struct Session {
     client: Client,
+    /// Tells messages.
+    notify: Statement,
     /// What it hears, of others; ends with the connection.
     messages: mpsc::UnboundedReceiver<String>,
 }
@@ -321,7 +323,9 @@ impl Session {
             // Without anybody to take it the connection is gone, and listening will say so.
             let _is_taken = tell_self.send(row.try_get(0).map_err(explain)?);
             client.batch_execute(&format!("LISTEN {CHANNEL}")).await.map_err(explain)?;
-            Ok(Self { client, messages })
+            let sql = "SELECT pg_notify($1, u.message) FROM unnest($2::text[]) AS u (message)";
+            let notify = client.prepare(sql).await.map_err(explain)?;
+            Ok(Self { client, notify, messages })
         };
         timeout(2 * CONNECT_WAIT, open)
             .await
@@ -329,8 +333,7 @@ impl Session {
     }
 
     async fn tell(&self, messages: Vec<String>) -> Result<(), String> {
-        let sql = "SELECT pg_notify($1, u.message) FROM unnest($2::text[]) AS u (message)";
-        answered(self.client.query(sql, &[&CHANNEL, &messages])).await
+        answered(self.client.query(&self.notify, &[&CHANNEL, &messages])).await
     }
 
     /// Whether PostgreSQL is still there: a listener hears nothing of a connection that was cut off.

@@ -250,6 +250,8 @@ pub(super) fn pool(
     );
     Pool::builder(manager)
         .max_size(connections)
+        // The one that was used last: what PostgreSQL and the processor remember of it is still there.
+        .queue_mode(deadpool_postgres::QueueMode::Lifo)
         .runtime(deadpool_postgres::Runtime::Tokio1)
         .wait_timeout(Some(POOL_WAIT))
         .create_timeout(Some(CONNECT_WAIT))

@@ -11,6 +11,7 @@ use deadpool_postgres::{Object, Transaction};
 use tokio::time::timeout;
 use tokio_postgres::Row;
 use utmos_core::{
+    command::Command,
     id::CommandId,
     ports::{Joined, ReplicaStore, StoreError},
     replica::{BEAT_WAIT, Handed, InstanceId, Member, News, ReplicaId, Roll, Shard},
@@ -23,8 +24,11 @@ use super::{
     cells::Cells,
     fault::{Fault, pool_error},
     fence::{self, read_shard, shard_code},
+    job::Ask,
+    limits::HANDED_AT_ONCE,
     open::{EXPORTED, IMPORTING, closed_by},
     rare::{execute, query, rarely, select},
+    rows::{self, COMMAND, COMMAND_COLUMNS},
     text::kept,
 };
 
@@ -47,14 +51,6 @@ macro_rules! roll {
 
 const ROLL: &str = roll!("SELECT id, instance, name, alone, beats, fit FROM replicas");
 
-/// One whose shard went to another server meanwhile stays for that one, which may have looked at what was open before this
-/// one was. A transaction of its own that does not wait for the disk: what a crash of PostgreSQL brings back is taken in
-/// once more, and found to be in care or at its end.
-const TAKEN_IN: &str = "
-    WITH at_ease AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
-    DELETE FROM handed h USING at_ease WHERE h.command = ANY ($1::uuid[]) AND EXISTS (
-        SELECT FROM shards s JOIN replicas r ON r.id = s.replica WHERE s.shard = h.shard AND s.replica = $2)";
-
 /// A statement sees the row as it was before its own change of it.
 const BEAT: &str = concat!(
     "WITH me AS (UPDATE replicas SET beats = beats + 1, fit = $2 WHERE id = $1
@@ -73,6 +69,7 @@ impl ReplicaStore for PostgresStore {
         if !is_refused {
             // Also where nobody knows whether it is a member: one that is none holds nothing.
             self.own.become_member(member.id);
+            self.taken_in.forget();
         }
         joined
     }
@@ -107,10 +104,12 @@ impl ReplicaStore for PostgresStore {
     }
 
     async fn release(&self, id: ReplicaId, shards: Vec<Shard>) -> Result<(), StoreError> {
+        self.taken_in.forget();
         rarely!(self, |tx| release(&tx, id, &shards))
     }
 
     async fn leave(&self, id: ReplicaId) -> Result<(), StoreError> {
+        self.taken_in.forget();
         rarely!(self, |tx| remove(&tx, id, None)).map(drop)
     }
 
@@ -136,19 +135,59 @@ impl ReplicaStore for PostgresStore {
         let sql = "
             SELECT h.command, h.urgent FROM shards s JOIN handed h ON h.shard = s.shard
                 JOIN commands c ON c.id = h.command
-            WHERE s.replica = $1 ORDER BY c.seq";
-        let rows = self.read(sql, &[&id.0]).await?;
+            WHERE s.replica = $1 AND h.command <> ALL ($2::uuid[]) ORDER BY c.seq";
+        let rows = self.read(sql, &[&id.0, &self.taken_in.all()]).await?;
+        rows.iter().map(|row| read_handed(&mut Cells::new(row, "handed"))).collect()
+    }
+
+    async fn handed_commands(
+        &self,
+        id: ReplicaId,
+    ) -> Result<Vec<(Handed, Option<Command>)>, StoreError> {
+        let sql = format!(
+            "SELECT {COMMAND}, h.command, h.urgent FROM shards s JOIN handed h ON h.shard = s.shard
+                 JOIN commands c ON c.id = h.command JOIN lives l ON l.id = h.command
+             WHERE s.replica = $1 AND h.command <> ALL ($2::uuid[]) ORDER BY c.seq LIMIT {HANDED_AT_ONCE}"
+        );
+        let rows = self.read(&sql, &[&id.0, &self.taken_in.all()]).await?;
+        if rows.len() >= HANDED_AT_ONCE {
+            // More than is held in memory at once.
+            let handed = self.handed(id).await?;
+            return Ok(handed.into_iter().map(|handed| (handed, None)).collect());
+        }
         let read = |row: &Row| {
-            let mut cells = Cells::new(row, "handed");
-            let id = CommandId::new(cells.uuid("command")?);
-            Ok(Handed { id, urgent: cells.get("urgent")? })
+            let handed = read_handed(&mut Cells::behind(row, "handed", COMMAND_COLUMNS))?;
+            let command = match handed.urgent {
+                true => None,
+                false => rows::command(row, &self.sealer).ok(),
+            };
+            Ok((handed, command))
         };
         rows.iter().map(read).collect()
     }
 
-    async fn taken_in(&self, id: ReplicaId, taken: Vec<CommandId>) -> Result<(), StoreError> {
-        let taken: Vec<Uuid> = taken.into_iter().map(CommandId::uuid).collect();
-        self.read(TAKEN_IN, &[&taken, &id.0]).await.map(drop)
+    async fn taken_in(&self, id: ReplicaId, taken: Vec<Handed>) -> Result<(), StoreError> {
+        if self.own.id() != Some(id) {
+            return Ok(());
+        }
+        let is_urgent = taken.iter().any(|handed| handed.urgent);
+        let ids: Vec<Uuid> = taken.into_iter().map(|handed| handed.id.uuid()).collect();
+        self.taken_in.add(&ids);
+        let ask = Ask::TakenIn(ids.clone());
+        if is_urgent {
+            let noted = self.urgent_line.submit(ask).await;
+            self.taken_in.remove(&ids);
+            return noted.map(drop);
+        }
+        // It goes with what is written next. Where it cannot be written, they are told of once more.
+        let (noted, taken_in) = (self.normal_line.leave(ask), self.taken_in.clone());
+        tokio::spawn(async move {
+            if let Some(noted) = noted {
+                drop(noted.await);
+            }
+            taken_in.remove(&ids);
+        });
+        Ok(())
     }
 
     async fn hand_over(
@@ -182,6 +221,12 @@ impl PostgresStore {
         let row = rows.first().ok_or_else(|| StoreError::Unavailable("no answer".to_owned()))?;
         Ok(Timestamp::from_millis(Cells::new(row, "clock").get("clock")?))
     }
+}
+
+/// Reads `command, urgent`.
+fn read_handed(cells: &mut Cells<'_>) -> Result<Handed, StoreError> {
+    let id = CommandId::new(cells.uuid("command")?);
+    Ok(Handed { id, urgent: cells.get("urgent")? })
 }
 
 fn codes(shards: &[Shard]) -> Vec<i16> {

@@ -29,6 +29,9 @@ pub(super) const COMMAND: &str = "
     l.completed_at, l.updated_at, l.response_code, l.response_data, l.execution_open, l.execution_percent,
     l.execution_updated_at, l.execution_ext, l.holds_motion ";
 
+/// How many these are.
+pub(super) const COMMAND_COLUMNS: usize = 44;
+
 /// Reads a row of [`COMMAND`].
 pub(super) fn command(row: &Row, sealer: &Sealer) -> Result<Command, StoreError> {
     let mut cells = Cells::new(row, "commands");

@@ -23,10 +23,10 @@ macro_rules! statements {
 
 statements! {
     /// Both as the migration `0010_batches.sql` makes them.
-    learn = "SELECT * FROM learn_batch($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    learn = "SELECT * FROM learn_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
     write = "
         SELECT write_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-            $22, $23)";
+            $22, $23, $24, $25)";
     keys_before = "
         SELECT i.key, i.command, c.id, c.tenant, c.idempotency_key, c.fingerprint, c.accepted_at, l.phase, l.failure
         FROM unnest($1::uuid[]) AS u (key) JOIN idempotency i ON i.key = u.key

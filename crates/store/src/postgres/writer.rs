@@ -16,7 +16,7 @@ use super::{
     condition::Condition,
     decide::decide,
     fault::{Fault, again},
-    fence::Own,
+    fence::{Own, TakenIn},
     job::{Answer, Ask, Job},
     limits::{CROSSED_MAX, PROBE_WAIT, RECONNECT_WAIT_MAX, RECONNECT_WAIT_MIN},
     nonces::KnownNonces,
@@ -74,6 +74,8 @@ pub(super) struct Writer {
     pub(super) nonces: KnownNonces,
     /// Which member it writes for.
     pub(super) own: Own,
+    /// What that one has taken in.
+    pub(super) taken_in: TakenIn,
     /// Whose row in `clocks` is this one's.
     pub(super) id: Uuid,
     /// Whether company is waited for, and whether the end of trouble is looked for. Not by the one for emergencies.
@@ -248,7 +250,8 @@ impl Writer {
         }
         // The same for all of the batch, whoever joins meanwhile.
         let own = self.own.id();
-        let facts = match batch::learn(client, statements, &Wanted::of(asks(), own)).await {
+        let wanted = Wanted::of(asks(), own, self.taken_in.all());
+        let facts = match batch::learn(client, statements, &wanted).await {
             Ok(facts) => facts,
             Err(fault) => return Err(before_commit(fault, client)),
         };
@@ -256,6 +259,12 @@ impl Writer {
         if asks().any(|ask| matches!(ask, Ask::Probe)) {
             plan.newest.get_or_insert(i64::MIN);
         }
+        // Asked under the member's lock: what was forgotten meanwhile went with its shard, and may have come back with it.
+        let noted = asks().filter_map(|ask| match ask {
+            Ask::TakenIn(ids) => Some(ids),
+            Ask::Accept(_) | Ask::Advance(_) | Ask::Spend(_) | Ask::Probe => None,
+        });
+        plan.taken_in = self.taken_in.still(noted.flatten().copied());
         match batch::write(client, statements, &plan, self.id, own).await {
             Ok(()) => {}
             Err(Unwritten::RolledBack(fault)) => return Err(Failure::RolledBack(fault)),
@@ -301,7 +310,7 @@ impl Writer {
 fn week(ask: &Ask) -> Option<Week> {
     match ask {
         Ask::Accept(acceptance) => Some(Week::of(acceptance.id())),
-        Ask::Advance(_) | Ask::Spend(_) | Ask::Probe => None,
+        Ask::Advance(_) | Ask::Spend(_) | Ask::TakenIn(_) | Ask::Probe => None,
     }
 }
 

@@ -299,10 +299,16 @@ async fn what_is_accepted_for_anothers_gateway_is_stored_unclaimed_and_handed_on
     let expected = [(&theirs, false), (&waits, false), (&moves, false), (&stop, true)];
     let expected = expected.map(|(it, urgent)| Handed { id: it.spec.id, urgent });
     assert_eq!(handed, expected, "in the order of acceptance");
+    let along = two.handed_commands(second).await.unwrap();
+    let along = along.into_iter().map(|(it, command)| (it, command.map(|it| it.spec.id)));
+    let ids = expected.map(|it| (it, (!it.urgent).then_some(it.id)));
+    assert_eq!(along.collect::<Vec<_>>(), ids, "emergencies are looked at one by one");
     // Not by one that does not hold them, which may have believed so a moment ago.
-    one.taken_in(first, vec![waits.spec.id, free.spec.id]).await.unwrap();
+    let taken =
+        |ids: &[CommandId]| ids.iter().map(|id| Handed { id: *id, urgent: false }).collect();
+    one.taken_in(first, taken(&[waits.spec.id, free.spec.id])).await.unwrap();
     assert_eq!(two.handed(second).await.unwrap(), expected);
-    two.taken_in(second, vec![waits.spec.id, theirs.spec.id]).await.unwrap();
+    two.taken_in(second, taken(&[waits.spec.id, theirs.spec.id])).await.unwrap();
     assert_eq!(two.take(second, vec![shard(3)]).await.unwrap(), [shard(3)]);
     let free = Handed { id: free.spec.id, urgent: false };
     assert_eq!(two.handed(second).await.unwrap(), [expected[2], free, expected[3]]);
@@ -315,7 +321,7 @@ async fn what_is_accepted_for_anothers_gateway_is_stored_unclaimed_and_handed_on
     stored(&two, beside, Accepted::New).await;
     let behind = Handed { id: behind, urgent: false };
     assert_eq!(two.handed(second).await.unwrap(), [expected[2], free, expected[3], behind]);
-    two.taken_in(second, vec![moves.spec.id, behind.id]).await.unwrap();
+    two.taken_in(second, vec![expected[2], behind]).await.unwrap();
     let next = claimed(of(gateway_in(shard(2)), spec(9, "next")), "2");
     stored(&two, next, Accepted::New).await;
     assert_eq!(two.advance(claim(&waits, "2")).await.unwrap(), Advanced::Yes);
@@ -337,7 +343,7 @@ async fn emergencies_that_are_handed_over_are_nobodys_but_the_holders() {
     let [own, stop] = [own.spec.id, stop.spec.id];
     let elsewhere = two.emergencies_elsewhere(second).await.unwrap();
     assert_eq!(elsewhere, BTreeSet::from([own, stop]));
-    two.taken_in(second, vec![stop]).await.unwrap();
+    two.taken_in(second, vec![Handed { id: stop, urgent: true }]).await.unwrap();
 
     let unknown = CommandId::new(Uuid::from_u128(9));
     let given = vec![(stop, shard(1)), (unknown, shard(1)), (own, shard(0))];

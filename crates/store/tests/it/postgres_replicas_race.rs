@@ -98,8 +98,7 @@ impl Server {
         for Handed { id, .. } in &handed {
             self.look_after(self.store.command(*id).await.unwrap().unwrap());
         }
-        let ids = handed.iter().map(|handed| handed.id).collect();
-        self.store.taken_in(self.id, ids).await.unwrap();
+        self.store.taken_in(self.id, handed).await.unwrap();
     }
 
     async fn claim_all(self: &Arc<Self>) {
@@ -234,6 +233,8 @@ async fn each_command_is_claimed_once_by_the_holder_of_its_shard_and_none_is_for
     servers[0].take(every_shard()).await;
     servers[0].take_in().await;
     assert!(servers[0].care.lock().unwrap().is_empty());
+    // What was taken in is noted by then.
+    servers[0].store.close().await;
     assert_eq!(place.database.sql("SELECT count(*) FROM handed"), "0");
     assert_eq!(place.database.sql("SELECT count(*) FROM lives WHERE phase <> 2"), "0");
     place.database.sql("DROP TRIGGER judge ON lives");
