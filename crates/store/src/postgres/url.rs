@@ -113,7 +113,10 @@ impl PostgresUrl {
         if config.get_application_name().is_none() {
             config.application_name("utmos");
         }
-        config.keepalives_idle(Duration::from_secs(10));
+        // Where all that was sent is acknowledged, nothing but these tells that the other side is gone: after 9 + 3 times 2 s.
+        config.keepalives_idle(Duration::from_secs(9));
+        config.keepalives_interval(Duration::from_secs(2));
+        config.keepalives_retries(3);
         config.tcp_user_timeout(Duration::from_secs(15));
         let shown = shown(&config);
         let names_ssl_mode = ssl_mode.is_some();
@@ -239,6 +242,17 @@ mod tests {
         ] {
             assert_eq!(PostgresUrl::parse(url).unwrap().config.get_ssl_mode(), mode, "{url}");
         }
+    }
+
+    #[test]
+    fn a_database_that_vanished_is_noticed_after_15_seconds() {
+        let url = PostgresUrl::parse("postgres://u@db/d").unwrap();
+        let config = url.config();
+        assert!(config.get_keepalives());
+        let probes =
+            config.get_keepalives_interval().unwrap() * config.get_keepalives_retries().unwrap();
+        assert_eq!(config.get_keepalives_idle() + probes, Duration::from_secs(15));
+        assert_eq!(config.get_tcp_user_timeout(), Some(&Duration::from_secs(15)));
     }
 
     #[test]

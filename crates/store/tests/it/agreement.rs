@@ -648,8 +648,22 @@ pub async fn follow(steps: &[Step], store: &dyn FullStore) {
     }
 }
 
+/// Sequences that are tried; `PROPTEST_CASES` raises it.
+const CASES_MIN: u32 = 12;
+
+/// Each takes a database of its own.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what proptest is asked for; its own default would be 256"
+)]
+fn cases() -> ProptestConfig {
+    let wanted = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    let cases = wanted.map_or(CASES_MIN, |wanted: u32| wanted.max(CASES_MIN));
+    ProptestConfig { cases, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #![proptest_config(cases())]
 
     #[test]
     fn sqlite_and_postgresql_answer_the_same(steps in steps()) {

@@ -100,6 +100,7 @@ fn strict_server() -> (PostgresServer, Database) {
     database.sql("CREATE ROLE app LOGIN PASSWORD 'r1ght'");
     database.sql(&format!("ALTER DATABASE {name} OWNER TO app"));
     database.sql("ALTER SCHEMA public OWNER TO app");
+    database.sql("CREATE ROLE certified LOGIN IN ROLE app");
     server.stop(Stop::Fast);
     let (folder, data) = (server.folder(), server.folder().join("data"));
     certificates(folder, &database.address().ip().to_string());
@@ -111,24 +112,35 @@ fn strict_server() -> (PostgresServer, Database) {
         chown(&moved, Some(owner.uid()), Some(owner.gid())).unwrap();
         std::fs::set_permissions(&moved, std::fs::Permissions::from_mode(0o600)).unwrap();
     }
-    let hba = "host all utmos all trust\nhostssl all app all scram-sha-256\n";
+    let hba = "host all utmos all trust\nhostssl all app all scram-sha-256\nhostssl all certified all cert\n";
     std::fs::write(data.join("pg_hba.conf"), hba).unwrap();
     let more = folder.join("more.conf");
-    let text = std::fs::read_to_string(&more).unwrap() + "ssl = on\n";
+    let authority = data.join("ca.crt");
+    std::fs::copy(folder.join("ca.crt"), &authority).unwrap();
+    std::fs::set_permissions(&authority, std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .unwrap();
+    let text = std::fs::read_to_string(&more).unwrap() + "ssl = on\nssl_ca_file = 'ca.crt'\n";
     std::fs::write(&more, text).unwrap();
     server.begin();
     (server, database)
 }
 
-/// An authority in `ca.crt`, and a certificate of it for this address.
+/// An authority in `ca.crt`, and certificates of it: for this address, and for the users `certified` and `other`. In `self.crt` one
+/// for `certified` that nobody signed.
 fn certificates(folder: &Path, address: &str) {
     let script = format!(
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=ca \\
              -keyout ca.key -out ca.crt &&
          openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=db -keyout server.key -out db.csr &&
          printf 'subjectAltName=IP:{address}\\nbasicConstraints=CA:FALSE\\n' >db.ext &&
-         openssl x509 -req -in db.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile db.ext -out server.crt"
+         openssl x509 -req -in db.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile db.ext -out server.crt &&
+         for user in certified other; do
+             openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=$user -keyout $user.key -out user.csr &&
+             openssl x509 -req -in user.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile user.ext -out $user.crt
+         done &&
+         openssl req -x509 -key certified.key -days 2 -subj /CN=certified -out self.crt"
     );
+    std::fs::write(folder.join("user.ext"), "basicConstraints=CA:FALSE\n").unwrap();
     let said = Command::new("sh").args(["-ec", &script]).current_dir(folder).output().unwrap();
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
 }
@@ -159,6 +171,35 @@ async fn tls_checks_the_certificate_and_a_password_opens() {
     // Nobody whom we believe has signed it.
     let stranger = refusal(&url("r1ght", "?sslmode=require")).await;
     assert!(stranger.contains("certificate"), "{stranger}");
+}
+
+#[tokio::test]
+async fn a_certificate_of_the_client_opens_for_its_user_alone() {
+    let (server, database) = strict_server();
+    let folder = server.folder().to_owned();
+    let url = |certificate: &str, key: &str| {
+        let path = |name: &str| folder.join(name).display().to_string();
+        let url = database.url().replace("//utmos@", "//certified@");
+        let ca = path("ca.crt");
+        format!("{url}?sslrootcert={ca}&sslcert={}&sslkey={}", path(certificate), path(key))
+    };
+    let store = PostgresStore::open(config(&url("certified.crt", "certified.key"))).await.unwrap();
+    assert_eq!(store.generation().await.unwrap(), 0);
+    drop(store);
+
+    let none = database.url().replace("//utmos@", "//certified@");
+    let none = format!("{none}?sslrootcert={}", folder.join("ca.crt").display());
+    for (url, reason) in [
+        (none, "does not let this user in"),
+        (url("other.crt", "other.key"), "does not let this user in"),
+        // PostgreSQL ends the connection, since its authority has not signed that.
+        (url("self.crt", "certified.key"), "cannot reach PostgreSQL"),
+        (url("certified.crt", "other.key"), "key"),
+        (url("missing.crt", "certified.key"), "missing.crt"),
+    ] {
+        let said = refusal(&url).await;
+        assert!(said.contains(reason), "{url}: {said}");
+    }
 }
 
 #[tokio::test]
