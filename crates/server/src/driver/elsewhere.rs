@@ -521,9 +521,9 @@ impl Inner {
         jobs::owner(commands, progress, then).map(|command| command.spec.id)
     }
 
-    /// When a word was heard, by the clock that tells when commands were accepted.
+    /// When a word was heard, by the clock of deadlines, which servers share.
     fn heard_at(&self, missed: &MissedWord) -> Timestamp {
-        let now = self.clock.now();
+        let now = self.holdings.to_tell(self.clock.now());
         let ago = i64::try_from(now.mono.since(missed.at).as_millis()).unwrap_or(i64::MAX);
         Timestamp::from_millis(now.wall.as_millis().saturating_sub(ago))
     }

@@ -9,7 +9,7 @@ use utmos_core::{
 
 /// The one of these commands that an event is of: by its `bid`, then by the job's own id, then by its method, where it can be
 /// of one only (LIFECYCLE.md, "job"). One that was heard some time ago, `then`, and names nothing, is of no command that was
-/// accepted after it.
+/// accepted after it, by the clock of deadlines.
 pub(super) fn owner<'a>(
     commands: impl IntoIterator<Item = &'a Command>,
     progress: &Progress,
@@ -28,7 +28,10 @@ pub(super) fn owner<'a>(
     let is_nameless = |command: &&Command| {
         (progress.job_ref.is_none() || command.spec.job_ref.is_none()) && !names_another
     };
-    let was_there = |command: &&Command| then.is_none_or(|then| command.spec.accepted_at < then);
+    let was_there = |command: &&Command| {
+        let accepted_at = command.spec.deadline.set_at(command.spec.timeout);
+        then.is_none_or(|then| accepted_at < then)
+    };
     let find = |is_it: &dyn Fn(&&Command) -> bool| jobs.iter().copied().find(is_it);
     find(&by_bid).or_else(|| find(&by_ref)).or_else(|| match jobs.as_slice() {
         [only] => Some(*only).filter(is_nameless).filter(was_there),
@@ -76,7 +79,7 @@ mod tests {
         spec.completes_by = CompletesBy::Job;
         spec.method = "cover_open".to_owned();
         spec.bid = utmos_core::id::Bid::new(job.spec.id.uuid());
-        spec.accepted_at = Timestamp::from_millis(accepted_at);
+        spec.deadline.wall = Timestamp::from_millis(accepted_at).plus(spec.timeout);
         change(&mut spec);
         job.spec = Arc::new(spec);
         job.life.phase = Phase::Delivered;
