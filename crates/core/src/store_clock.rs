@@ -124,9 +124,11 @@ impl StoreClock {
             // What was written down before that is over by then.
             now.since(set.known) <= length && wall <= set.from.plus(length)
         };
-        match self.set_back.is_some_and(is_doubtful) {
+        // More is left than there can be: whoever wrote it down did not know either that the clock had been set back.
+        let left = wall.since(self.latest(now));
+        match self.set_back.is_some_and(is_doubtful) || left > length {
             true => Duration::ZERO,
-            false => wall.since(self.latest(now)).min(length),
+            false => left,
         }
     }
 
@@ -161,6 +163,7 @@ fn to_signed(mono: Mono) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use proptest::prelude::*;
 
     use super::*;
@@ -306,5 +309,19 @@ mod tests {
         assert!(clock.left(wall, mono(1_000), LENGTH) > Duration::from_secs(9));
         clock.is_on_record(at(58_000), mono(1_000));
         assert_eq!(clock.left(wall, mono(1_000), LENGTH), Duration::ZERO);
+    }
+
+    /// As where a server cannot reach the store while its clock is set, and goes on writing down what that showed before.
+    #[test]
+    fn more_than_there_can_be_is_left_of_nothing() {
+        let clock = StoreClock::read(Reading {
+            asked: mono(1_000),
+            answered: mono(1_002),
+            store: at(500_000),
+        });
+        let longest = clock.latest(mono(2_000)).plus(LENGTH);
+        assert_eq!(clock.left(longest, mono(2_000), LENGTH), LENGTH);
+        let from_before = longest.plus(Duration::from_millis(1));
+        assert_eq!(clock.left(from_before, mono(2_000), LENGTH), Duration::ZERO);
     }
 }
