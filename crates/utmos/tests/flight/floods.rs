@@ -122,9 +122,7 @@ async fn ten_thousand_idle_and_slow_http_peers_keep_nobody_out() {
     let mut crowd = crowd(&sources(10), world.http, count, said).await;
     assert_eq!(crowd.len(), count, "the system has connected all");
     world.works("ten thousand peers").await;
-    // Each address has fewer strangers here than its share of all 10,000 places: only those few make room in whose places
-    // others come.
-    world.has_taken(count * 9 / 10).await;
+    world.has_taken(1_000).await;
     // And one byte more from each of them.
     for tcp in &mut crowd {
         let _cut = tcp.try_write(b"x");
