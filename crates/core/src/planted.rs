@@ -38,11 +38,13 @@ pub enum Fault {
     MethodNotCompared,
     /// What is to be claimed leaves without waiting for its claim.
     ClaimNotAwaited,
+    /// How jobs of other servers ended is not put on record for those that were gone meanwhile.
+    EndsOfOthersForgotten,
 }
 
 impl Fault {
     /// Every one of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::ResentOnReconnect,
         Self::DeadlineNotAsked,
         Self::GatewayNotCompared,
@@ -59,6 +61,7 @@ impl Fault {
         Self::TimersIgnoredOnResume,
         Self::MethodNotCompared,
         Self::ClaimNotAwaited,
+        Self::EndsOfOthersForgotten,
     ];
 
     /// What it is called.
@@ -81,6 +84,7 @@ impl Fault {
             Self::TimersIgnoredOnResume => "timers-ignored-on-resume",
             Self::MethodNotCompared => "method-not-compared",
             Self::ClaimNotAwaited => "claim-not-awaited",
+            Self::EndsOfOthersForgotten => "ends-of-others-forgotten",
         }
     }
 }

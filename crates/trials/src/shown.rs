@@ -25,6 +25,7 @@ pub fn shown_by(fault: Fault) -> &'static [&'static str] {
         Fault::WaiterAfterPublish => Mutation::WaiterAfterPublish.shows(),
         Fault::TimersIgnoredOnResume => Mutation::TimerLostOnRestart.shows(),
         Fault::MethodNotCompared => Mutation::MethodNotCompared.shows(),
+        Fault::EndsOfOthersForgotten => &["the word of its end was lost"],
         Fault::ClaimNotAwaited => &["left before its claim was on record"],
     }
 }
