@@ -288,16 +288,9 @@ impl Inner {
         missed: &[MissedWord],
         own: &BTreeSet<CommandId>,
     ) -> Result<Resumed, StoreError> {
-        let mut found = Vec::new();
-        let mut after = None;
-        loop {
-            let page = self.store.open_commands(after, RESUME_PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.spec.id);
-            let is_found =
-                |command: &Command| self.is_to_resume(command) || own.contains(&command.spec.id);
-            found.extend(page.into_iter().filter(is_found));
-        }
+        let is_found =
+            |command: &Command| self.is_to_resume(command) || own.contains(&command.spec.id);
+        let mut found = self.open_commands(is_found).await?;
         // What was handed on comes by that, also while its gateway is being taken: all that was accepted here was so before
         // anything was handed on, and all that is found was so before that. Read after the pages, for whatever is in these.
         let handed = self.holdings.handed().await?;
@@ -508,6 +501,21 @@ impl Inner {
         }
     }
 
+    /// Those of all open commands of which this is so, oldest first.
+    async fn open_commands(
+        &self,
+        is_it: impl Fn(&Command) -> bool,
+    ) -> Result<Vec<Command>, StoreError> {
+        let mut found = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.store.open_commands(after, RESUME_PAGE).await?;
+            let Some(last) = page.last() else { return Ok(found) };
+            after = Some(last.spec.id);
+            found.extend(page.into_iter().filter(&is_it));
+        }
+    }
+
     /// The command in care that an event is of, which came just now or was heard `then`.
     pub(super) fn find_job(
         &self,
@@ -536,14 +544,7 @@ impl Inner {
         if ends.is_empty() || planted::is_planted(Fault::EndsOfOthersForgotten) {
             return Ok(());
         }
-        let mut open = Vec::new();
-        let mut after = None;
-        loop {
-            let page = self.store.open_commands(after, RESUME_PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.spec.id);
-            open.extend(page.into_iter().filter(|command| !self.is_here(command.spec.id)));
-        }
+        let open = self.open_commands(|command| !self.is_here(command.spec.id)).await?;
         for missed in ends {
             let Word::Progress(progress) = &missed.word else { continue };
             let of_tenant = open.iter().filter(|command| command.spec.tenant == missed.tenant);

@@ -631,8 +631,8 @@ impl Membership {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Who held a gateway may be gone without having an answer or the end of a job on record, and whoever holds it now may have been starting when
-    /// it came: what was heard here of the gateways of others is put on record, where that has not been done.
+    /// Who held a gateway may be gone without having an answer or the end of a job on record, and whoever holds it now may have
+    /// been starting when it came: what was heard here of the gateways of others is put on record, where that has not been done.
     async fn look_for_answers(&self) {
         let MembershipParts { holdings, missed, driver, clock, .. } = &self.parts;
         // Who comes back at once under the same name still has to find its answers, and misses what is said until it listens.
