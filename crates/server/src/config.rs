@@ -8,7 +8,7 @@ mod layer;
 mod problem;
 mod reader;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use tracing::Level;
 use utmos_core::{allowance::Rate, credential::Secret, ports::TelemetryRules};
@@ -37,6 +37,8 @@ const REQUESTS_MAX: u32 = 1_000_000;
 pub struct Config {
     /// Folder for what the server keeps.
     pub data_dir: PathBuf,
+    /// Threads that requests and messages are worked on with; `None`: half as many as there are processors.
+    pub threads: Option<NonZeroUsize>,
     /// The HTTP API.
     pub http: Http,
     /// The metrics.
@@ -327,6 +329,7 @@ impl Config {
 
     fn read(reader: &mut Reader) -> Self {
         let data_dir = reader.path("data_dir");
+        let threads = NonZeroUsize::new(reader.size("threads", 0..=1_024));
         let http = Http::read(reader);
         let metrics = Metrics { listen: reader.optional_address("metrics.listen") };
         let limits = Rates::read(reader);
@@ -407,6 +410,7 @@ impl Config {
         };
         Self {
             data_dir,
+            threads,
             http,
             metrics,
             limits,

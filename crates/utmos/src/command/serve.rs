@@ -2,7 +2,7 @@
 
 mod demo;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc};
 
 use anyhow::Context;
 use tokio::{
@@ -38,15 +38,33 @@ pub struct Args {
     config: ConfigArgs,
 }
 
-/// Runs it.
-pub async fn run(args: Args) -> anyhow::Result<Exit> {
+/// What is to be run, read and checked.
+pub struct Prepared {
+    config: Config,
+    is_demo: bool,
+}
+
+impl Prepared {
+    /// On how many threads; `None`: as many as fit the machine.
+    pub fn threads(&self) -> Option<NonZeroUsize> {
+        self.config.threads
+    }
+}
+
+/// Reads the configuration.
+pub fn prepare(args: Args) -> anyhow::Result<Prepared> {
     let purpose = if args.demo { Purpose::Demo } else { Purpose::Work };
     let mut loaded = args.config.load(purpose)?;
     crate::log::start(&loaded.config.log);
     if args.demo {
         demo::move_to_free_ports(&mut loaded);
     }
-    let mut config = loaded.config;
+    Ok(Prepared { config: loaded.config, is_demo: args.demo })
+}
+
+/// Runs it.
+pub async fn run(prepared: Prepared) -> anyhow::Result<Exit> {
+    let Prepared { mut config, is_demo } = prepared;
     open_files::fit(&mut config, open_files::raise());
     let store = opened::store(&config).await?;
     // First of all, because only one server gets it: a second one must not touch what the first relies on.
@@ -54,7 +72,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let clock = Arc::new(SystemClock::new());
     store.is_mine(clock.boot()).await?;
     let history = opened::history(&config).await?;
-    let prepared = if args.demo { Some(demo::prepare(&*store, &config).await?) } else { None };
+    let prepared = if is_demo { Some(demo::prepare(&*store, &config).await?) } else { None };
     // Listened for before anything is begun, so that a stop during the start is not lost.
     let stop = stop_sign()?;
     let catalogue = Arc::new(opened::catalogue(&config)?);

@@ -14,6 +14,8 @@ pub enum Measure {
     Loop1,
     Loop16,
     Loop64,
+    /// 64 clients at each of two servers.
+    Loop128,
     Loop256,
     Cpu,
     OwnCpu,
@@ -74,7 +76,7 @@ pub enum Floor {
 
 impl Measure {
     /// All of them.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::Sync,
         Self::Commit1,
         Self::Commit64,
@@ -86,6 +88,7 @@ impl Measure {
         Self::Loop1,
         Self::Loop16,
         Self::Loop64,
+        Self::Loop128,
         Self::Loop256,
         Self::Cpu,
         Self::OwnCpu,
@@ -128,6 +131,7 @@ impl Measure {
             Self::Loop1 => "loop_1",
             Self::Loop16 => "loop_16",
             Self::Loop64 => "loop_64",
+            Self::Loop128 => "loop_128",
             Self::Loop256 => "loop_256",
             Self::Cpu => "server_cpu_per_loop_64",
             Self::OwnCpu => "bench_cpu_per_loop_64",
@@ -201,6 +205,7 @@ impl Measure {
             | Self::Loop1
             | Self::Loop16
             | Self::Loop64
+            | Self::Loop128
             | Self::Loop256
             | Self::PhaseAccept
             | Self::PhaseHandOver
@@ -225,6 +230,7 @@ impl Measure {
             Self::Loop1 => "POST to outcome, 1 client",
             Self::Loop16 => "POST to outcome, 16 clients",
             Self::Loop64 => "POST to outcome, 64 clients",
+            Self::Loop128 => "POST to outcome, 128 clients",
             Self::Loop256 => "POST to outcome, 256 clients",
             Self::Cpu => "server CPU for each loop, 64 clients",
             Self::OwnCpu => "this program's CPU for each loop (load, docks)",
@@ -284,6 +290,7 @@ impl Measure {
             | Self::Accept64
             | Self::Loop16
             | Self::Loop64
+            | Self::Loop128
             | Self::Loop256 => (Figure::PerSecond, "/s"),
             Self::Cpu | Self::OwnCpu | Self::CpuBeside => (Figure::Value, "µs"),
             Self::Written => (Figure::Value, "KiB"),
@@ -323,6 +330,7 @@ impl Measure {
             | Self::Mqtt64
             | Self::Healthz
             | Self::Loop16
+            | Self::Loop128
             | Self::OwnCpu
             | Self::Written
             | Self::Commits
@@ -342,7 +350,7 @@ impl Measure {
             Self::Accept1 | Self::PhaseAccept => &[Floor::Times(&[Self::Commit1])],
             Self::Loop1 => &[Floor::Times(&[Self::Commit1, Self::Mqtt1])],
             Self::Accept64 => &[Floor::Rate(Self::Commit64), Floor::Rate(Self::Healthz)],
-            Self::Loop16 | Self::Loop64 | Self::Loop256 => {
+            Self::Loop16 | Self::Loop64 | Self::Loop128 | Self::Loop256 => {
                 &[Floor::Rate(Self::Commit64), Floor::Rate(Self::Mqtt64)]
             }
             Self::Sync

@@ -94,6 +94,7 @@ impl UnderLoad<'_> {
             (1, Measure::Loop1),
             (16, Measure::Loop16),
             (64, Measure::Loop64),
+            (128, Measure::Loop128),
             (256, Measure::Loop256),
         ] {
             if self.plan.wants(measure) {
