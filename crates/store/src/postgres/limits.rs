@@ -29,7 +29,7 @@ pub(super) const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
 pub(super) const PROBE_WAIT: Duration = Duration::from_secs(1);
 /// Commands that were handed to this server and are read at once.
 pub(super) const HANDED_AT_ONCE: usize = 500;
-/// How long what is told to other servers waits for more of it.
+/// How long after one message to other servers the next one waits, with all that is to be told by then.
 pub(super) const NEWS_GATHER_WAIT: Duration = Duration::from_millis(3);
 /// Ids of commands that wait to be told to other servers at most. What is more is dropped.
 pub(super) const NEWS_IDS_MAX: usize = 20_000;

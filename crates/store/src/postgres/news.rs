@@ -17,7 +17,7 @@ use std::{
 use tokio::{
     sync::{Notify, mpsc, oneshot},
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_postgres::{AsyncMessage, Client, Statement};
 use utmos_core::{id::CommandId, replica::News};
@@ -251,11 +251,14 @@ impl Keeper {
     /// Tells and hears. Answers why the connection is of no more use; `None` when the store is gone.
     async fn serve(&mut self, mut session: Session) -> Option<String> {
         let mut is_ending = false;
+        let mut next = Instant::now();
         loop {
             if !self.board.untold().is_empty() {
                 if !is_ending {
-                    // What comes with it goes with it.
-                    tokio::time::sleep(NEWS_GATHER_WAIT).await;
+                    // What is told in the same moment goes with it, and what is told soon after the last goes as one.
+                    tokio::task::yield_now().await;
+                    tokio::time::sleep_until(next).await;
+                    next = Instant::now() + NEWS_GATHER_WAIT;
                 }
                 let untold = std::mem::take(&mut *self.board.untold());
                 if let Err(error) = session.tell(untold.into_messages()).await {

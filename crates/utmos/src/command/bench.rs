@@ -20,6 +20,7 @@ mod measure;
 mod moment;
 mod paced;
 mod race;
+mod reconnect;
 mod report;
 mod running;
 mod stored;
@@ -89,8 +90,8 @@ pub struct Args {
     /// A first impression in a few seconds: one short run
     #[arg(long, conflicts_with_all = ["seconds", "runs"])]
     quick: bool,
-    /// Measure only this, by its name in the JSON; can be repeated. restart_stored_100k and telemetry (with all that
-    /// begins so) are measured only when named
+    /// Measure only this, by its name in the JSON; can be repeated. restart_stored_100k, reconnect_10k and telemetry (with all
+    /// that begins so) are measured only when named
     #[arg(long, value_name = "NAME", value_parser = Measure::parse)]
     only: Vec<Measure>,
     /// Write all figures to this file as well
@@ -128,7 +129,9 @@ impl Plan {
         } else {
             (args.runs, Duration::from_secs_f64(args.seconds))
         };
-        Self { runs, time, floor_time: time / 2, only: args.only.clone() }
+        let mut only = args.only.clone();
+        only.extend(args.only.iter().map(|measure| measure.part_of()));
+        Self { runs, time, floor_time: time / 2, only }
     }
 
     /// The server that runs already and is to be loaded.
@@ -156,6 +159,16 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     }
     let plan = Plan::of(&args);
     let folder = Folder::make(&args.data_dir)?;
+    if let Some(file) = &args.json {
+        // Better known now than after all runs.
+        drop(
+            std::fs::File::options()
+                .create(true)
+                .append(true)
+                .open(file)
+                .with_context(|| format!("{} cannot be written", file.display()))?,
+        );
+    }
     if cfg!(debug_assertions) {
         output::note("this is a debug build; only a release build is worth measuring");
     }
@@ -290,8 +303,20 @@ async fn measure(plan: &Plan, kind: Kind, dir: &Path, report: &mut Report) -> an
     if plan.only.contains(&Measure::Telemetry) {
         telemetry::measure(plan, &place("telemetry")?, report).await?;
     }
-    let apart = [Measure::RestartStored, Measure::Telemetry];
-    if !plan.only.is_empty() && plan.only.iter().all(|one| apart.contains(one) || one.is_floor()) {
+    if plan.only.contains(&Measure::TelemetryPaced2000) {
+        telemetry::measure_paced(plan, &place("telemetry-paced")?, report).await?;
+    }
+    if plan.only.contains(&Measure::Reconnect) {
+        reconnect::measure(&place("reconnect")?, report).await?;
+    }
+    if plan.wants(Measure::Start) {
+        // A folder that nothing is in: database, key and journal are made.
+        let started = place("start")?.start().await?;
+        report.add(Measure::Start, Sample::value(started.took.as_secs_f64() * 1_000.0));
+        started.server.stop().await?;
+    }
+    let is_done = |one: &Measure| one.is_apart() || one.is_floor() || *one == Measure::Start;
+    if !plan.only.is_empty() && plan.only.iter().all(is_done) {
         return Ok(());
     }
     let (first, mut further) = (place("server")?, Vec::new());
@@ -379,6 +404,11 @@ async fn floors(
             report.add(measure, Sample::of(&trips));
         }
     }
+    for (clients, measure) in [(1, Measure::Echo1), (64, Measure::Echo64)] {
+        if plan.wants(measure) {
+            report.add(measure, Sample::of(&floors::echo(clients, plan.floor_time).await?));
+        }
+    }
     Ok(())
 }
 
@@ -421,5 +451,12 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (0.1..=3_600.0).contains(&seconds) => Ok(seconds),
         Ok(_) | Err(_) => Err("must be a number of seconds from 0.1 to 3600".to_owned()),
+    }
+}
+
+fn parse_per_cent(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1e6).contains(&share) => Ok(share),
+        Ok(_) | Err(_) => Err("must be a number of per cent from 0 to 1000000".to_owned()),
     }
 }

@@ -202,6 +202,33 @@ fn a_server_elsewhere_is_not_even_asked_before_it_was_named_twice() {
 }
 
 #[test]
+fn a_race_at_a_broker_elsewhere_is_not_begun_before_it_was_named_twice() {
+    let shell = Shell::new();
+    for told_once in [&[][..], &["--not-this-machine"], &["--load-host", "192.0.2.1"]] {
+        let race = ["bench", "race", "--broker", "192.0.2.1:1883"];
+        let run = shell.run(race.iter().chain(told_once));
+        assert_ne!(run.code, 0, "{run:?}");
+        assert!(run.err.contains("192.0.2.1 (--broker) is not this machine"), "{run:?}");
+    }
+}
+
+#[test]
+fn a_figure_that_belongs_to_another_is_measured_with_it() {
+    let shell = Shell::new();
+    let only = ["--only", "server_cpu_per_loop_64", "--only", "start", "--only", "phase_stored"];
+    let run = ["bench", "--runs", "1", "--seconds", "0.5", "--json", "figures.json"];
+    let run = shell.run(run.iter().chain(&only));
+    assert_eq!(run.code, 0, "{run:?}");
+    let figures = figures(&shell);
+    let measures = figures["measures"].as_array().unwrap();
+    for wanted in ["loop_64", "server_cpu_per_loop_64", "start", "phase_stored"] {
+        let found = measures.iter().find(|one| one["name"] == wanted);
+        let median = found.and_then(|one| one["median"].as_f64());
+        assert!(median.is_some_and(|median| median > 0.0), "{wanted}: {figures:#}");
+    }
+}
+
+#[test]
 fn what_cannot_be_loaded_is_named() {
     let (shell, demo, server) = demo(true);
     let nobody = refused(&shell, &["--server", "http://127.0.0.1:9"]);

@@ -12,6 +12,9 @@ use serde::Deserialize;
 use super::report::short;
 use crate::{exit::Exit, output};
 
+/// Of fewer runs nobody knows how far they lie apart by chance.
+const RUNS_MIN: u32 = 3;
+
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -30,6 +33,9 @@ enum Written {
 
 #[derive(Debug, Deserialize)]
 struct Figures {
+    /// Not in files of earlier versions.
+    #[serde(default)]
+    build: Option<String>,
     #[serde(default)]
     engine: Option<String>,
     #[serde(default)]
@@ -82,8 +88,17 @@ impl Verdict {
 /// Compares them.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let (old, new) = (read(&args.old)?, read(&args.new)?);
-    if old.runs < 3 || new.runs < 3 {
-        output::note("fewer than three runs say little about what is chance: utmos bench --runs 5");
+    if old.runs.min(new.runs) < RUNS_MIN {
+        output::note("fewer than three runs do not say what is chance: utmos bench --runs 5");
+    }
+    for (what, old, new) in
+        [("engine", &old.engine, &new.engine), ("build", &old.build, &new.build)]
+    {
+        if let (Some(old), Some(new)) = (old, new)
+            && old != new
+        {
+            output::note(format_args!("the {what} is {old} in one file and {new} in the other"));
+        }
     }
     if (old.seconds - new.seconds).abs() > f64::EPSILON {
         output::note(format_args!(
@@ -91,7 +106,8 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             old.seconds, new.seconds
         ));
     }
-    let rows = rows(&old.measures, &new.measures);
+    let is_enough = old.runs.min(new.runs) >= RUNS_MIN;
+    let rows = rows(&old.measures, &new.measures, is_enough);
     if rows.is_empty() {
         bail!(
             "{} and {} have no measure in common; measure the same again with --only",
@@ -119,8 +135,8 @@ fn parse(text: &str) -> anyhow::Result<Figures> {
         Written::One(figures) => return Ok(figures),
         Written::Several { engines } => engines,
     };
-    let (runs, seconds) =
-        several.first().map(|first| (first.runs, first.seconds)).context("no engine")?;
+    let first = several.first().context("no engine")?;
+    let (build, runs, seconds) = (first.build.clone(), first.runs, first.seconds);
     let mut measures = Vec::new();
     for mut figures in several {
         let mut engine = figures.engine.take().unwrap_or_default();
@@ -133,10 +149,10 @@ fn parse(text: &str) -> anyhow::Result<Figures> {
         }
         measures.extend(figures.measures);
     }
-    Ok(Figures { engine: None, servers: None, runs, seconds, measures })
+    Ok(Figures { build, engine: None, servers: None, runs, seconds, measures })
 }
 
-fn rows(old: &[Measured], new: &[Measured]) -> Vec<[String; 7]> {
+fn rows(old: &[Measured], new: &[Measured], is_enough: bool) -> Vec<[String; 7]> {
     let by_name: BTreeMap<&str, &Measured> =
         new.iter().map(|measured| (measured.name.as_str(), measured)).collect();
     let row = |old: &Measured| {
@@ -148,7 +164,7 @@ fn rows(old: &[Measured], new: &[Measured]) -> Vec<[String; 7]> {
         } else {
             format!("{:.2}", new.median / old.median)
         };
-        let verdict = Verdict::of(old, new).as_str().to_owned();
+        let verdict = if is_enough { Verdict::of(old, new).as_str() } else { "" }.to_owned();
         let title = old.title.clone();
         Some([title, figure(old), spread(old), figure(new), spread(new), ratio, verdict])
     };
@@ -210,7 +226,7 @@ mod tests {
             measured("changed", "p99_ms", [1.0; 3]),
             measured("both", "p50_ms", [4.0, 5.0, 6.0]),
         ];
-        let rows = rows(&old, &new);
+        let rows = rows(&old, &new, true);
         assert_eq!(rows.len(), 1);
         assert_eq!(
             rows[0],

@@ -58,6 +58,8 @@ pub struct Phases {
     pub accept: Histogram<u64>,
     pub hand_over: Histogram<u64>,
     pub seen: Histogram<u64>,
+    /// A change of a command, such as its outcome, until it is stored: the mean in milliseconds, of the platform's own histogram.
+    pub stored: f64,
 }
 
 /// All docks, online.
@@ -134,8 +136,13 @@ impl Docks {
     /// One command after another to the last dock: how long until its 202, until its bytes are there, and from then until
     /// its end is seen.
     pub async fn phases(&self, site: &Site, time: Duration) -> anyhow::Result<(Phases, Judged)> {
-        let mut phases =
-            Phases { accept: load::times(), hand_over: load::times(), seen: load::times() };
+        let mut phases = Phases {
+            accept: load::times(),
+            hand_over: load::times(),
+            seen: load::times(),
+            stored: 0.0,
+        };
+        let changes = load::changes(site).await?;
         let (mut client, mut commands) = (site.connect().await?, Vec::new());
         let began = Instant::now();
         while began.elapsed() < time {
@@ -151,6 +158,7 @@ impl Docks {
             load::record(&mut phases.seen, seen.saturating_duration_since(there));
             commands.push(Told { id, end });
         }
+        phases.stored = load::changes(site).await?.mean_ms_since(changes);
         Ok((phases, self.compare(&commands)))
     }
 

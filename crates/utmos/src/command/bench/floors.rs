@@ -1,6 +1,7 @@
 //! What the disk, the broker and the database do with nothing of ours around them. No figure of the server can be better.
 
 mod commits;
+mod echo;
 
 use std::{
     fs::File,
@@ -18,7 +19,10 @@ use utmos_mqtt::{
     Publish, Qos, Sent,
 };
 
-pub use self::commits::{AT_ONCE, commits};
+pub use self::{
+    commits::{AT_ONCE, commits},
+    echo::echo,
+};
 use super::load::{Loaded, record, times};
 
 const BLOCK: [u8; 4096] = [7; 4096];

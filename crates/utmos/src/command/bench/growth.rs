@@ -20,7 +20,7 @@ use super::{
     Folder,
     child::{Place, Prepared},
     docks::Judged,
-    load, parse_seconds,
+    load, parse_per_cent, parse_seconds,
     stored::{self, Fill},
     until_stopped,
 };
@@ -81,7 +81,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=128))]
     clients: u16,
     /// Most growth of the processor time for a command that counts as flat, in per cent
-    #[arg(long, value_name = "PER CENT", default_value_t = 20.0)]
+    #[arg(long, value_name = "PER CENT", default_value_t = 20.0, value_parser = parse_per_cent)]
     growth_max: f64,
     /// Write all figures to this file as well
     #[arg(long, value_name = "FILE")]

@@ -18,7 +18,7 @@ use super::{
     Folder,
     child::{Place, Prepared},
     docks::Docks,
-    load,
+    load, parse_per_cent,
 };
 use crate::{exit::Exit, output};
 
@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
     /// Most growth, in per cent
-    #[arg(long, value_name = "PER CENT", default_value_t = 5.0)]
+    #[arg(long, value_name = "PER CENT", default_value_t = 5.0, value_parser = parse_per_cent)]
     growth_max: f64,
     /// Write the figures to this file
     #[arg(long, value_name = "FILE")]
@@ -79,10 +79,14 @@ impl Counted {
         format!("a {} build for {}", self.build, self.architecture)
     }
 
-    /// How much more than before, in per cent.
-    fn growth(&self, before: &Self) -> f64 {
-        let old = before.instructions_per_command.max(1) as f64;
-        (self.instructions_per_command as f64 / old - 1.0) * 100.0
+    /// By how much there are more instructions than before, and more allocations where these were counted, in per cent.
+    fn growth(&self, before: &Self) -> (f64, Option<f64>) {
+        let growth = |new: u64, old: u64| (new as f64 / old.max(1) as f64 - 1.0) * 100.0;
+        let allocations = self.allocations_per_command.zip(before.allocations_per_command);
+        (
+            growth(self.instructions_per_command, before.instructions_per_command),
+            allocations.map(|(new, old)| growth(new, old)),
+        )
     }
 }
 
@@ -111,9 +115,12 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         fs::write(file, text).with_context(|| format!("{} cannot be written", file.display()))?;
     }
     let Some(before) = before else { return Ok(Exit::Done) };
-    let growth = counted.growth(&before);
+    let (growth, more_allocations) = counted.growth(&before);
     output::line(format_args!("{} before: {growth:+.1} %", before.instructions_per_command));
-    if growth > args.growth_max {
+    if let Some((allocations, more)) = before.allocations_per_command.zip(more_allocations) {
+        output::line(format_args!("{allocations} allocations before: {more:+.1} %"));
+    }
+    if growth.max(more_allocations.unwrap_or(growth)) > args.growth_max {
         output::note(format_args!("failed: more than {} % growth", args.growth_max));
         return Ok(Exit::Failure);
     }
@@ -180,7 +187,7 @@ mod tests {
     fn growth_is_told_in_per_cent_and_builds_are_told_apart() {
         let counted = |instructions| Counted::new(Sums { instructions, allocations: 0 }, 1);
         let (before, now) = (counted(1_000_000), counted(1_050_000));
-        assert!((now.growth(&before) - 5.0).abs() < 1e-9 && before.growth(&now) < 0.0);
+        assert!((now.growth(&before).0 - 5.0).abs() < 1e-9 && before.growth(&now).0 < 0.0);
         assert_eq!(before.of(), now.of());
         let elsewhere = Counted { architecture: "pdp11".to_owned(), ..counted(1) };
         assert_ne!(before.of(), elsewhere.of());

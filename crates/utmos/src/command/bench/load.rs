@@ -2,6 +2,8 @@
 
 use std::{
     net::SocketAddr,
+    ops::AddAssign,
+    str::FromStr,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -355,16 +357,41 @@ pub async fn accepted_so_far(site: &Site) -> anyhow::Result<u64> {
     metric(site, "utmos_commands_accepted_total").await
 }
 
+/// How many changes of commands were stored, and how long that took in all.
+#[derive(Debug, Clone, Copy)]
+pub struct Changes {
+    count: u64,
+    seconds: f64,
+}
+
+impl Changes {
+    /// What one of those since took, in milliseconds.
+    pub fn mean_ms_since(self, before: Self) -> f64 {
+        (self.seconds - before.seconds) * 1_000.0
+            / self.count.saturating_sub(before.count).max(1) as f64
+    }
+}
+
+/// What the servers' histogram says of them.
+pub async fn changes(site: &Site) -> anyhow::Result<Changes> {
+    let count = metric(site, "utmos_store_advance_seconds_count").await?;
+    Ok(Changes { count, seconds: summed(site, "utmos_store_advance_seconds_sum").await? })
+}
+
 /// A figure of `/metrics`, of all servers together.
 pub async fn metric(site: &Site, name: &str) -> anyhow::Result<u64> {
-    let mut sum = 0;
+    summed(site, name).await
+}
+
+async fn summed<T: FromStr + AddAssign + Default>(site: &Site, name: &str) -> anyhow::Result<T> {
+    let mut sum = T::default();
     for address in &site.addresses {
         let mut client = site.connect_to(*address).await?;
         let answer = client.connection.get("/metrics").await?;
         let text = std::str::from_utf8(answer.body).context("/metrics is no text")?;
         let mut values = text
             .lines()
-            .filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse::<u64>().ok());
+            .filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse::<T>().ok());
         sum += values.next().with_context(|| format!("/metrics has no {name}"))?;
     }
     Ok(sum)

@@ -9,6 +9,8 @@ pub enum Measure {
     Mqtt1,
     Mqtt64,
     Healthz,
+    Echo1,
+    Echo64,
     Accept1,
     Accept64,
     Loop1,
@@ -24,6 +26,7 @@ pub enum Measure {
     Commits,
     PhaseAccept,
     PhaseHandOver,
+    PhaseStored,
     PhaseSeen,
     Paced500,
     Paced2000,
@@ -31,6 +34,7 @@ pub enum Measure {
     MemoryIdle,
     MemoryDocks,
     MemoryLoad,
+    Start,
     Restart,
     RestartStored,
     Telemetry,
@@ -42,6 +46,8 @@ pub enum Measure {
     TelemetryLatest,
     TelemetryMemory,
     TelemetryDisk,
+    TelemetryPaced2000,
+    Reconnect,
 }
 
 /// Which figure of a measure its goals and its spread are about.
@@ -76,13 +82,15 @@ pub enum Floor {
 
 impl Measure {
     /// All of them.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 44] = [
         Self::Sync,
         Self::Commit1,
         Self::Commit64,
         Self::Mqtt1,
         Self::Mqtt64,
         Self::Healthz,
+        Self::Echo1,
+        Self::Echo64,
         Self::Accept1,
         Self::Accept64,
         Self::Loop1,
@@ -97,6 +105,7 @@ impl Measure {
         Self::Commits,
         Self::PhaseAccept,
         Self::PhaseHandOver,
+        Self::PhaseStored,
         Self::PhaseSeen,
         Self::Paced500,
         Self::Paced2000,
@@ -104,6 +113,7 @@ impl Measure {
         Self::MemoryIdle,
         Self::MemoryDocks,
         Self::MemoryLoad,
+        Self::Start,
         Self::Restart,
         Self::RestartStored,
         Self::Telemetry,
@@ -115,6 +125,8 @@ impl Measure {
         Self::TelemetryLatest,
         Self::TelemetryMemory,
         Self::TelemetryDisk,
+        Self::TelemetryPaced2000,
+        Self::Reconnect,
     ];
 
     /// Its name in the JSON.
@@ -126,6 +138,8 @@ impl Measure {
             Self::Mqtt1 => "floor_mqtt_1",
             Self::Mqtt64 => "floor_mqtt_64",
             Self::Healthz => "floor_http_64",
+            Self::Echo1 => "floor_http_signed_1",
+            Self::Echo64 => "floor_http_signed_64",
             Self::Accept1 => "accept_1",
             Self::Accept64 => "accept_64",
             Self::Loop1 => "loop_1",
@@ -140,6 +154,7 @@ impl Measure {
             Self::Commits => "commits_per_loop_64",
             Self::PhaseAccept => "phase_accept",
             Self::PhaseHandOver => "phase_hand_over",
+            Self::PhaseStored => "phase_stored",
             Self::PhaseSeen => "phase_seen",
             Self::Paced500 => "paced_500",
             Self::Paced2000 => "paced_2000",
@@ -147,6 +162,7 @@ impl Measure {
             Self::MemoryIdle => "memory_idle",
             Self::MemoryDocks => "memory_100_docks",
             Self::MemoryLoad => "memory_after_load",
+            Self::Start => "start",
             Self::Restart => "restart",
             Self::RestartStored => "restart_stored_100k",
             Self::Telemetry => "telemetry",
@@ -158,6 +174,8 @@ impl Measure {
             Self::TelemetryLatest => "telemetry_latest",
             Self::TelemetryMemory => "telemetry_memory",
             Self::TelemetryDisk => "telemetry_disk",
+            Self::TelemetryPaced2000 => "telemetry_paced_2000",
+            Self::Reconnect => "reconnect_10k",
         }
     }
 
@@ -169,7 +187,44 @@ impl Measure {
 
     /// Whether it is measured without a server.
     pub fn is_floor(self) -> bool {
-        matches!(self, Self::Sync | Self::Commit1 | Self::Commit64 | Self::Mqtt1 | Self::Mqtt64)
+        matches!(
+            self,
+            Self::Sync
+                | Self::Commit1
+                | Self::Commit64
+                | Self::Mqtt1
+                | Self::Mqtt64
+                | Self::Echo1
+                | Self::Echo64
+        )
+    }
+
+    /// What else has to be measured for it; itself where nothing has.
+    pub fn part_of(self) -> Self {
+        const OF_LOOP: [Measure; 5] =
+            [Measure::Cpu, Measure::OwnCpu, Measure::CpuBeside, Measure::Written, Measure::Commits];
+        const OF_TELEMETRY: [Measure; 8] = [
+            Measure::TelemetryCpu,
+            Measure::TelemetryCommandsSilent,
+            Measure::TelemetryCommands,
+            Measure::TelemetryRepliesSilent,
+            Measure::TelemetryReplies,
+            Measure::TelemetryLatest,
+            Measure::TelemetryMemory,
+            Measure::TelemetryDisk,
+        ];
+        if OF_LOOP.contains(&self) {
+            return Self::Loop64;
+        }
+        if OF_TELEMETRY.contains(&self) { Self::Telemetry } else { self }
+    }
+
+    /// Whether it is measured at a server that nothing else is measured at, and only when it is named.
+    pub fn is_apart(self) -> bool {
+        matches!(
+            self,
+            Self::RestartStored | Self::Telemetry | Self::TelemetryPaced2000 | Self::Reconnect
+        )
     }
 
     /// What only a process of the bench's own can tell.
@@ -183,6 +238,7 @@ impl Measure {
             | Self::MemoryIdle
             | Self::MemoryDocks
             | Self::MemoryLoad
+            | Self::Start
             | Self::Restart
             | Self::RestartStored
             | Self::Telemetry
@@ -193,13 +249,17 @@ impl Measure {
             | Self::TelemetryReplies
             | Self::TelemetryLatest
             | Self::TelemetryMemory
-            | Self::TelemetryDisk => true,
+            | Self::TelemetryDisk
+            | Self::TelemetryPaced2000
+            | Self::Reconnect => true,
             Self::Sync
             | Self::Commit1
             | Self::Commit64
             | Self::Mqtt1
             | Self::Mqtt64
             | Self::Healthz
+            | Self::Echo1
+            | Self::Echo64
             | Self::Accept1
             | Self::Accept64
             | Self::Loop1
@@ -209,6 +269,7 @@ impl Measure {
             | Self::Loop256
             | Self::PhaseAccept
             | Self::PhaseHandOver
+            | Self::PhaseStored
             | Self::PhaseSeen
             | Self::Paced500
             | Self::Paced2000
@@ -225,6 +286,8 @@ impl Measure {
             Self::Mqtt1 => "floor: MQTT QoS 1 round trip, 1 in flight",
             Self::Mqtt64 => "floor: MQTT QoS 1 round trips, 64 in flight",
             Self::Healthz => "floor: GET /healthz, 64 clients",
+            Self::Echo1 => "floor: signed POST given back, 1 client",
+            Self::Echo64 => "floor: signed POSTs given back, 64 clients",
             Self::Accept1 => "POST to 202, 1 client",
             Self::Accept64 => "POST to 202, 64 clients",
             Self::Loop1 => "POST to outcome, 1 client",
@@ -239,6 +302,9 @@ impl Measure {
             Self::Commits => "commits of the database for each loop, each one sync",
             Self::PhaseAccept => "1 client: POST to its 202",
             Self::PhaseHandOver => "1 client: POST to bytes at the dock",
+            Self::PhaseStored => {
+                "1 client: a change, such as its outcome, until it is stored, mean"
+            }
             Self::PhaseSeen => "1 client: bytes at the dock to outcome seen",
             Self::Paced500 => "POST to outcome, 500 a second",
             Self::Paced2000 => "POST to outcome, 2,000 a second",
@@ -246,6 +312,7 @@ impl Measure {
             Self::MemoryIdle => "server memory, idle",
             Self::MemoryDocks => "server memory, 101 docks online",
             Self::MemoryLoad => "server memory, after the load",
+            Self::Start => "first start until ready, nothing there yet",
             Self::Restart => "restart until ready",
             Self::RestartStored => "restart until ready, 100,000 commands stored and 1,000 open",
             Self::Telemetry => "osd of 1,000 docks taken in",
@@ -259,6 +326,8 @@ impl Measure {
                 "server memory, 10,001 docks registered, 1,000 of them telling"
             }
             Self::TelemetryDisk => "history of a device for a day, two messages a second",
+            Self::TelemetryPaced2000 => "POST to outcome, 2,000 a second, under osd of 1,000 docks",
+            Self::Reconnect => "10,000 docks connect again at once",
         }
     }
 
@@ -266,6 +335,7 @@ impl Measure {
     pub fn figure(self) -> (Figure, &'static str) {
         match self {
             Self::Accept1
+            | Self::Echo1
             | Self::Loop1
             | Self::Mqtt1
             | Self::PhaseAccept
@@ -277,7 +347,8 @@ impl Measure {
             | Self::TelemetryCommandsSilent
             | Self::TelemetryCommands
             | Self::TelemetryRepliesSilent
-            | Self::TelemetryReplies => (Figure::P99, "ms"),
+            | Self::TelemetryReplies
+            | Self::TelemetryPaced2000 => (Figure::P99, "ms"),
             Self::TelemetryLatest => (Figure::P50, "ms"),
             Self::TelemetryCpu => (Figure::Value, "%"),
             Self::TelemetryMemory | Self::TelemetryDisk => (Figure::Value, "MB"),
@@ -287,6 +358,7 @@ impl Measure {
             | Self::Telemetry
             | Self::Mqtt64
             | Self::Healthz
+            | Self::Echo64
             | Self::Accept64
             | Self::Loop16
             | Self::Loop64
@@ -296,7 +368,10 @@ impl Measure {
             Self::Written => (Figure::Value, "KiB"),
             Self::Commits => (Figure::Value, ""),
             Self::MemoryIdle | Self::MemoryDocks | Self::MemoryLoad => (Figure::Value, "MB"),
-            Self::Restart | Self::RestartStored => (Figure::Value, "ms"),
+            Self::Start | Self::Restart | Self::RestartStored | Self::PhaseStored => {
+                (Figure::Value, "ms")
+            }
+            Self::Reconnect => (Figure::Value, "s"),
         }
     }
 
@@ -310,8 +385,10 @@ impl Measure {
             Self::Loop256 => (Some(3_000.0), Some(10_000.0)),
             Self::Cpu => (Some(350.0), Some(120.0)),
             Self::Emergency => (Some(20.0), Some(10.0)),
-            Self::Paced2000 => (Some(50.0), Some(10.0)),
+            Self::Paced2000 | Self::TelemetryPaced2000 => (Some(50.0), Some(10.0)),
             Self::MemoryIdle => (Some(50.0), Some(40.0)),
+            Self::Start => (None, Some(150.0)),
+            Self::Reconnect => (Some(15.0), Some(2.0)),
             Self::RestartStored => (Some(1_000.0), Some(1_000.0)),
             Self::Telemetry => (None, Some(2_000.0)),
             Self::TelemetryReplies => (None, Some(10.0)),
@@ -329,6 +406,8 @@ impl Measure {
             | Self::Mqtt1
             | Self::Mqtt64
             | Self::Healthz
+            | Self::Echo1
+            | Self::Echo64
             | Self::Loop16
             | Self::Loop128
             | Self::OwnCpu
@@ -336,6 +415,7 @@ impl Measure {
             | Self::Commits
             | Self::PhaseAccept
             | Self::PhaseHandOver
+            | Self::PhaseStored
             | Self::PhaseSeen
             | Self::Paced500
             | Self::MemoryDocks
@@ -347,9 +427,11 @@ impl Measure {
     /// The floors it is held against: of a command one commit and one MQTT round trip at least.
     pub fn floors(self) -> &'static [Floor] {
         match self {
-            Self::Accept1 | Self::PhaseAccept => &[Floor::Times(&[Self::Commit1])],
+            Self::Accept1 | Self::PhaseAccept => {
+                &[Floor::Times(&[Self::Commit1]), Floor::Times(&[Self::Commit1, Self::Echo1])]
+            }
             Self::Loop1 => &[Floor::Times(&[Self::Commit1, Self::Mqtt1])],
-            Self::Accept64 => &[Floor::Rate(Self::Commit64), Floor::Rate(Self::Healthz)],
+            Self::Accept64 => &[Floor::Rate(Self::Commit64), Floor::Rate(Self::Echo64)],
             Self::Loop16 | Self::Loop64 | Self::Loop128 | Self::Loop256 => {
                 &[Floor::Rate(Self::Commit64), Floor::Rate(Self::Mqtt64)]
             }
@@ -359,12 +441,15 @@ impl Measure {
             | Self::Mqtt1
             | Self::Mqtt64
             | Self::Healthz
+            | Self::Echo1
+            | Self::Echo64
             | Self::Cpu
             | Self::OwnCpu
             | Self::CpuBeside
             | Self::Written
             | Self::Commits
             | Self::PhaseHandOver
+            | Self::PhaseStored
             | Self::PhaseSeen
             | Self::Paced500
             | Self::Paced2000
@@ -372,6 +457,7 @@ impl Measure {
             | Self::MemoryIdle
             | Self::MemoryDocks
             | Self::MemoryLoad
+            | Self::Start
             | Self::Restart
             | Self::RestartStored
             | Self::Telemetry
@@ -382,7 +468,9 @@ impl Measure {
             | Self::TelemetryReplies
             | Self::TelemetryLatest
             | Self::TelemetryMemory
-            | Self::TelemetryDisk => &[],
+            | Self::TelemetryDisk
+            | Self::TelemetryPaced2000
+            | Self::Reconnect => &[],
         }
     }
 }

@@ -41,7 +41,14 @@ use self::{
     site::{Servers, Site},
     witness::Witness,
 };
-use super::{Folder, child::Prepared, engine::Engine, machine::Busy, parse_seconds};
+use super::{
+    Folder,
+    child::Prepared,
+    engine::Engine,
+    machine::Busy,
+    parse_seconds,
+    running::{Elsewhere, is_loopback},
+};
 use crate::{exit::Exit, opened, output};
 
 /// The gateways are of these models in turn. So many that, of each, some fly.
@@ -97,6 +104,8 @@ pub struct Args {
     /// An MQTT 5 broker at which server and docks meet, in place of the server's own; it must take anybody
     #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "engine")]
     broker: Option<SocketAddr>,
+    #[command(flatten)]
+    elsewhere: Elsewhere,
     /// What the server works with; other than its own, the race starts it
     #[arg(long, value_enum, default_value = "embedded")]
     engine: Engine,
@@ -124,6 +133,11 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     }
     if args.servers > 1 && args.engine != Engine::Postgres {
         bail!("--servers: several servers share a PostgreSQL; add --engine postgres");
+    }
+    if let Some(broker) = args.broker {
+        // Docks with faults, and a server that commands them, join whatever else is there.
+        let host = broker.ip().to_canonical();
+        args.elsewhere.must_be_meant("--broker", &host.to_string(), is_loopback(host))?;
     }
     let folder = Folder::make(&args.data_dir)?;
     if cfg!(debug_assertions) {

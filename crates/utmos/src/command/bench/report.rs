@@ -289,6 +289,7 @@ impl Report {
         });
         json!({
             "version": env!("CARGO_PKG_VERSION"),
+            "build": if cfg!(debug_assertions) { "debug" } else { "release" },
             "engine": self.kind.map(|kind| kind.engine.key()),
             "servers": self.kind.map(|kind| kind.servers),
             "began_at": self.began_at,
@@ -315,28 +316,30 @@ pub fn print_beside(reports: &[Report]) {
     let figure = |report: &Report, measure: Measure| {
         report.middle(measure, |sample| sample.figure(measure.figure().0)).map(|it| it.median)
     };
-    let rows: Vec<_> = Measure::ALL
-        .into_iter()
-        .filter_map(|measure| {
-            let cells = reports.iter().enumerate().map(|(at, report)| {
-                let Some(own) = figure(report, measure) else { return String::new() };
-                let unit = measure.figure().1;
-                match figure(first, measure).filter(|_| at > 0) {
-                    Some(of) if of > 0.0 => format!("{} {unit} ({:.2})", short(own), own / of),
-                    Some(_) | None => format!("{} {unit}", short(own)),
-                }
-            });
-            let cells: Vec<String> = cells.collect();
-            let is_measured = cells.iter().any(|cell| !cell.is_empty());
-            let mut row = vec![measure.title().to_owned()];
-            row.extend(cells);
-            row.resize(4, String::new());
-            <[String; 4]>::try_from(row).ok().filter(|_| is_measured)
-        })
-        .collect();
-    let name = |at: usize| reports.get(at).map_or(String::new(), title);
-    let (one, two, three) = (name(0), name(1), name(2));
-    output::table(["MEASURE", &one, &two, &three], &rows);
+    // As many beside the first as a line has room for.
+    for others in others.chunks(2) {
+        let cell = |report: &Report, measure: Measure| {
+            let Some(own) = figure(report, measure) else { return String::new() };
+            let unit = measure.figure().1;
+            match figure(first, measure).filter(|_| !std::ptr::eq(report, first)) {
+                Some(of) if of > 0.0 => format!("{} {unit} ({:.2})", short(own), own / of),
+                Some(_) | None => format!("{} {unit}", short(own)),
+            }
+        };
+        let (second, third) = (others.first(), others.get(1));
+        let rows: Vec<_> = Measure::ALL
+            .into_iter()
+            .map(|measure| {
+                let of = |report: Option<&Report>| {
+                    report.map_or_else(String::new, |report| cell(report, measure))
+                };
+                [measure.title().to_owned(), of(Some(first)), of(second), of(third)]
+            })
+            .filter(|[_, cells @ ..]| cells.iter().any(|cell| !cell.is_empty()))
+            .collect();
+        let name = |report: Option<&Report>| report.map_or_else(String::new, title);
+        output::table(["MEASURE", &title(first), &name(second), &name(third)], &rows);
+    }
 }
 
 /// Three digits that count.

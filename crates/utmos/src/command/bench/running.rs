@@ -41,14 +41,21 @@ pub struct RunningArgs {
     /// Where docks connect to it, without TLS [default: the host of --server, port 1883]
     #[arg(long, value_name = "HOST:PORT", requires = "server")]
     mqtt: Option<String>,
-    /// Say that the server is not on this machine; --load-host has to say it as well
-    #[arg(long, requires = "server")]
-    not_this_machine: bool,
-    /// The host that is not on this machine and is to be loaded; can be repeated
-    #[arg(long, value_name = "HOST", requires = "server")]
-    load_host: Vec<String>,
+    #[command(flatten)]
+    pub elsewhere: Elsewhere,
     #[command(flatten)]
     credential: CredentialArgs,
+}
+
+/// What has to be said before anything that is not on this machine is loaded.
+#[derive(Debug, Default, clap::Args)]
+pub struct Elsewhere {
+    /// Say that what is to be loaded is not on this machine; --load-host has to say it as well
+    #[arg(long)]
+    not_this_machine: bool,
+    /// The host that is not on this machine and is to be loaded; can be repeated
+    #[arg(long, value_name = "HOST")]
+    load_host: Vec<String>,
 }
 
 /// A server that may be loaded.
@@ -91,7 +98,8 @@ impl Host {
     }
 }
 
-fn is_loopback(address: IpAddr) -> bool {
+/// Whether an address is this machine's own.
+pub fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
 
@@ -117,7 +125,7 @@ impl RunningArgs {
         let http = Host::find("--server", &name, port).await?;
         let mqtt = Host::find(mqtt_flag, &mqtt_name, mqtt_port).await?;
         for host in [&http, &mqtt] {
-            self.must_be_meant(host)?;
+            self.elsewhere.must_be_meant(host.flag, &host.name, host.is_here())?;
         }
         let address = http.first()?;
         must_be_allowed(given, address).await?;
@@ -129,16 +137,17 @@ impl RunningArgs {
             access: Access { url: given.trim_end_matches('/').to_owned(), api_id, key },
         })
     }
+}
 
-    /// A server elsewhere is loaded only when two flags say so.
-    fn must_be_meant(&self, host: &Host) -> anyhow::Result<()> {
-        let is_named = self.load_host.contains(&host.name);
-        if host.is_here() || (self.not_this_machine && is_named) {
+impl Elsewhere {
+    /// What is elsewhere is loaded only when two flags say so.
+    pub fn must_be_meant(&self, flag: &str, name: &str, is_here: bool) -> anyhow::Result<()> {
+        let is_named = self.load_host.iter().any(|host| host == name);
+        if is_here || (self.not_this_machine && is_named) {
             return Ok(());
         }
-        let Host { flag, name, .. } = host;
         bail!(
-            "{name} ({flag}) is not this machine; a server elsewhere is loaded only when that is said twice: \
+            "{name} ({flag}) is not this machine; what is elsewhere is loaded only when that is said twice: \
              --not-this-machine --load-host {name}"
         );
     }
@@ -275,8 +284,9 @@ mod tests {
 
     fn meant(not_this_machine: bool, load_host: &[&str], host: &Host) -> Result<(), String> {
         let load_host = load_host.iter().map(|name| (*name).to_owned()).collect();
-        let args = RunningArgs { not_this_machine, load_host, ..RunningArgs::default() };
-        args.must_be_meant(host).map_err(|err| err.to_string())
+        let elsewhere = Elsewhere { not_this_machine, load_host };
+        let meant = elsewhere.must_be_meant(host.flag, &host.name, host.is_here());
+        meant.map_err(|err| err.to_string())
     }
 
     #[test]

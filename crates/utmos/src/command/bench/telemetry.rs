@@ -10,12 +10,13 @@ use anyhow::Context;
 use hdrhistogram::Histogram;
 use tokio::time::{Instant, sleep};
 
-use self::live::Live;
+use self::live::{CONNECTING_MAX, Live};
 use super::{
     Plan,
     child::{Place, Prepared},
     docks::Judged,
     load::{self, Site},
+    machine::Busy,
     measure::Measure,
     moment,
     report::{Report, Sample},
@@ -28,15 +29,78 @@ const REGISTERED: u32 = 10_000;
 const LIVE: usize = 1_000;
 /// Messages of each of them in a second: what a dock with its aircraft in the air sends of its `osd`.
 pub(super) const MESSAGES_A_SECOND: u32 = 2;
-const COMMANDS_A_SECOND: u32 = 100;
-/// Clients that send them in turn, so that one that waits holds up no other.
-const SENDERS: u32 = 32;
+/// Commands beside requests and reads.
+const SOME: Pace = Pace { a_second: 100, senders: 32 };
+/// As many as are sent to a server that is loaded.
+const MANY: Pace = Pace { a_second: 2_000, senders: 256 };
 const REQUESTS_A_SECOND: u32 = 20;
 const READS_A_SECOND: u32 = 50;
 /// Messages before anything is measured under them.
 const SETTLE: Duration = Duration::from_secs(3);
 /// A device at this rate, for a day.
 const MESSAGES_A_DAY: f64 = MESSAGES_A_SECOND as f64 * 86_400.0;
+
+/// Commands in a second, and the clients that send them in turn, so that one that waits holds up no other.
+#[derive(Clone, Copy)]
+struct Pace {
+    a_second: u32,
+    senders: u32,
+}
+
+impl Pace {
+    /// Sends them to docks that answer at once, each timed from when it was meant to be sent.
+    async fn send(
+        self,
+        site: &Arc<Site>,
+        live: &Arc<Live>,
+        began: Instant,
+        until: Instant,
+    ) -> anyhow::Result<(Histogram<u64>, Judged)> {
+        let each = Duration::from_secs(1) / self.a_second;
+        let senders = (0..self.senders).map(|number| {
+            let (site, live) = (Arc::clone(site), Arc::clone(live));
+            let first = began + each * number;
+            tokio::spawn(async move { self.sender(&site, &live, number, first, until).await })
+        });
+        let (mut times, mut judged) = (load::times(), Judged::default());
+        for sender in senders.collect::<Vec<_>>() {
+            let (some, one) = sender.await??;
+            times.add(&some)?;
+            judged.right += one.right;
+            judged.all += one.all;
+        }
+        Ok((times, judged))
+    }
+
+    /// One command after another, and waits for its end.
+    async fn sender(
+        self,
+        site: &Site,
+        live: &Live,
+        number: u32,
+        first: Instant,
+        until: Instant,
+    ) -> anyhow::Result<(Histogram<u64>, Judged)> {
+        let pace = Duration::from_secs(1) / self.a_second * self.senders;
+        let mut client = site.connect().await?;
+        let (mut times, mut judged, mut intended) = (load::times(), Judged::default(), first);
+        let mut n = usize::try_from(number)?;
+        while intended < until {
+            moment::reach(intended).await;
+            let id = client.send(live.sn(n), "debug_mode_open", "{}").await?;
+            let (status, code) = client.end_of(&id).await?;
+            load::record(&mut times, intended.elapsed());
+            let is_right =
+                status == "SUCCEEDED" && code.as_deref() == Some("0") && live.count(&id) == 1;
+            judged.all += 1;
+            judged.right += u64::from(is_right);
+            intended += pace;
+            // Every sender goes its own way round the docks.
+            n += usize::try_from(self.senders)? + 1;
+        }
+        Ok((times, judged))
+    }
+}
 
 /// What was measured at once.
 struct Beside {
@@ -54,7 +118,7 @@ pub async fn measure(plan: &Plan, place: &Place, report: &mut Report) -> anyhow:
     let server = place.start().await?.server;
     output::note(format_args!("connecting {LIVE} docks"));
     let docks = prepared.docks.iter().take(LIVE).cloned().collect();
-    let live = Arc::new(Live::connect(place.mqtt, docks).await?);
+    let live = Arc::new(Live::connect(place.mqtt, docks, CONNECTING_MAX).await?);
     let site = Arc::new(Site::new(place.http, &prepared));
 
     let silent = beside(plan.time, &site, &live).await?;
@@ -94,6 +158,35 @@ pub async fn measure(plan: &Plan, place: &Place, report: &mut Report) -> anyhow:
     Ok(())
 }
 
+/// One run at 2,000 commands a second, with a server of its own.
+pub async fn measure_paced(plan: &Plan, place: &Place, report: &mut Report) -> anyhow::Result<()> {
+    open_files::raise();
+    let prepared = Prepared::new(place, u32::try_from(LIVE)?).await?;
+    let server = place.start().await?.server;
+    let docks = prepared.docks.iter().take(LIVE).cloned().collect();
+    let live = Arc::new(Live::connect(place.mqtt, docks, CONNECTING_MAX).await?);
+    let site = Arc::new(Site::new(place.http, &prepared));
+    let telling = live.tell();
+    sleep(SETTLE).await;
+    let (began, before, busy) = (Instant::now(), told(&site).await?, Busy::read()?);
+    let cpu = server.cpu()?;
+    let (times, judged) = MANY.send(&site, &live, began, began + plan.time).await?;
+    let (took, taken) = (began.elapsed().as_secs_f64(), told(&site).await? - before);
+    let (_, others) = Busy::read()?.since(&busy, server.cpu()?.saturating_sub(cpu));
+    report.disturbed(others);
+    output::note(format_args!(
+        "{:.0} commands and {:.0} messages of osd a second; messages dropped since the start: {}",
+        times.len() as f64 / took,
+        taken as f64 / took,
+        load::metric(&site, "utmos_telemetry_dropped_total").await?
+    ));
+    report.add(Measure::TelemetryPaced2000, Sample::of_times(&times));
+    report.judge(judged);
+    telling.stop().await;
+    live.leave().await;
+    server.stop().await
+}
+
 async fn told(site: &Site) -> anyhow::Result<u64> {
     load::metric(site, "utmos_telemetry_messages_total").await
 }
@@ -102,52 +195,17 @@ async fn told(site: &Site) -> anyhow::Result<u64> {
 async fn beside(time: Duration, site: &Arc<Site>, live: &Arc<Live>) -> anyhow::Result<Beside> {
     let began = Instant::now();
     let until = began + time;
-    let pace = Duration::from_secs(1) / COMMANDS_A_SECOND;
-    let senders = (0..SENDERS).map(|number| {
+    let sending = tokio::spawn({
         let (site, live) = (Arc::clone(site), Arc::clone(live));
-        tokio::spawn(command(site, live, number, began + pace * number, pace * SENDERS, until))
+        async move { SOME.send(&site, &live, began, until).await }
     });
-    let senders: Vec<_> = senders.collect();
     let asking = tokio::spawn({
         let live = Arc::clone(live);
         async move { live.ask(Duration::from_secs(1) / REQUESTS_A_SECOND, until).await }
     });
     let reads = read(site, live, Duration::from_secs(1) / READS_A_SECOND, until).await?;
-    let (mut commands, mut judged) = (load::times(), Judged::default());
-    for sender in senders {
-        let (times, one) = sender.await??;
-        commands.add(&times)?;
-        judged.right += one.right;
-        judged.all += one.all;
-    }
+    let (commands, judged) = sending.await??;
     Ok(Beside { commands, judged, replies: asking.await??, reads })
-}
-
-/// Sends one command after another to docks that answer at once, and waits for its end.
-async fn command(
-    site: Arc<Site>,
-    live: Arc<Live>,
-    number: u32,
-    first: Instant,
-    pace: Duration,
-    until: Instant,
-) -> anyhow::Result<(Histogram<u64>, Judged)> {
-    let mut client = site.connect().await?;
-    let (mut times, mut judged, mut intended) = (load::times(), Judged::default(), first);
-    let mut n = usize::try_from(number)?;
-    while intended < until {
-        moment::reach(intended).await;
-        let id = client.send(live.sn(n), "debug_mode_open", "{}").await?;
-        let (status, code) = client.end_of(&id).await?;
-        load::record(&mut times, intended.elapsed());
-        let is_right =
-            status == "SUCCEEDED" && code.as_deref() == Some("0") && live.count(&id) == 1;
-        judged.all += 1;
-        judged.right += u64::from(is_right);
-        intended += pace;
-        n += usize::try_from(SENDERS)?;
-    }
-    Ok((times, judged))
 }
 
 /// Reads the latest of one dock after another.

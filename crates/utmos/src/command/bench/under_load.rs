@@ -106,9 +106,11 @@ impl UnderLoad<'_> {
                 self.paced(a_second, measure).await?;
             }
         }
-        if PHASES.into_iter().any(|phase| self.plan.wants(phase)) {
+        let is_wanted = |phase| self.plan.wants(phase);
+        if PHASES.into_iter().any(is_wanted) || is_wanted(Measure::PhaseStored) {
             let (phases, judged) = self.docks.phases(&self.site, self.plan.time).await?;
-            let docks::Phases { accept, hand_over, seen } = phases;
+            let docks::Phases { accept, hand_over, seen, stored } = phases;
+            self.report.add(Measure::PhaseStored, Sample::value(stored));
             for (measure, times) in PHASES.into_iter().zip([accept, hand_over, seen]) {
                 self.report.add(measure, Sample::of_times(&times));
             }

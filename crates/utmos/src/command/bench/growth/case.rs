@@ -10,7 +10,7 @@ use crate::command::bench::{
     child::{Place, Prepared, Server},
     docks::Judged,
     load::{self, COMMANDS, Load, Loaded, Site, Until},
-    telemetry::live::Live,
+    telemetry::live::{CONNECTING_MAX, Live},
 };
 
 /// Loops of each before anything is measured.
@@ -62,7 +62,7 @@ impl Case {
         prepared: &Prepared,
         server: Server,
     ) -> anyhow::Result<Self> {
-        let live = Live::connect(place.mqtt, prepared.docks.clone()).await?;
+        let live = Live::connect(place.mqtt, prepared.docks.clone(), CONNECTING_MAX).await?;
         Ok(Self { server, live, site: Arc::new(Site::new(place.http, prepared)) })
     }
 

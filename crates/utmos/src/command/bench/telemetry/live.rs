@@ -30,8 +30,8 @@ use utmos_sim::DockConfig;
 use super::{MESSAGES_A_SECOND, osd};
 use crate::command::bench::{load, moment};
 
-/// Docks that connect at once.
-const CONNECTING_MAX: usize = 32;
+/// Docks that connect at once where nothing else is meant.
+pub const CONNECTING_MAX: usize = 32;
 const CONNECT_WAIT: Duration = Duration::from_secs(30);
 /// Longest wait for an answer to a request.
 const REPLY_WAIT: Duration = Duration::from_secs(30);
@@ -87,12 +87,17 @@ impl Telling {
 }
 
 impl Live {
-    pub async fn connect(broker: SocketAddr, docks: Vec<DockConfig>) -> anyhow::Result<Self> {
+    /// Connects them, so many at once.
+    pub async fn connect(
+        broker: SocketAddr,
+        docks: Vec<DockConfig>,
+        at_once: usize,
+    ) -> anyhow::Result<Self> {
         let ledger = Shared::default();
         let (mut waiting, mut connected) = (docks.into_iter(), Vec::new());
         let mut connecting = JoinSet::new();
         loop {
-            while connecting.len() < CONNECTING_MAX
+            while connecting.len() < at_once
                 && let Some(dock) = waiting.next()
             {
                 connecting.spawn(Dock::connect(broker, dock, Arc::clone(&ledger)));
