@@ -10,6 +10,7 @@
 mod connection;
 mod door;
 pub(crate) mod hello;
+mod leave;
 mod listen;
 mod outlet;
 mod packets;
@@ -32,6 +33,7 @@ use tokio::task::JoinHandle;
 use crate::message::{Inbound, Outlet};
 use door::Logins;
 use hello::CONNECT_BYTES_MAX;
+use leave::Stop;
 use outlet::BrokerOutlet;
 use places::Places;
 use table::Table;
@@ -185,18 +187,6 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// Whether a connection must end, and what its client is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stop {
-    No,
-    /// Another connection has its client id.
-    Displaced,
-    /// We say goodbye.
-    Dismissed,
-    /// At once and without a word: what its socket still holds must not reach it.
-    Cut,
-}
-
 /// Longest a connection that must end may take to say goodbye.
 const GOODBYE_WAIT: Duration = Duration::from_secs(1);
 /// Longest a shutdown takes.
@@ -286,7 +276,7 @@ impl Broker {
 
     /// Stops listening, says goodbye to every client and waits until they are gone (at most 3 s).
     pub async fn shutdown(mut self) {
-        self.shared.closing.send_replace(true);
+        self.shared.close();
         let tasks = std::mem::take(&mut self.tasks);
         let aborts: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
         if tokio::time::timeout(SHUTDOWN_WAIT, futures_util::future::join_all(tasks)).await.is_err()
@@ -315,7 +305,7 @@ impl Dismissals {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        self.shared.closing.send_replace(true);
+        self.shared.close();
         for task in &self.tasks {
             task.abort();
         }
@@ -325,6 +315,12 @@ impl Drop for Broker {
 impl Shared {
     fn places(&self) -> MutexGuard<'_, Places> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes nobody in any more, and tells all who are there.
+    fn close(&self) {
+        self.closing.send_replace(true);
+        self.places().close();
     }
 
     /// Ends every connection of this user but this one, which is not let in yet.

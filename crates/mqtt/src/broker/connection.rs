@@ -19,10 +19,11 @@ use tokio::time::{Instant, timeout};
 
 use super::door;
 use super::hello::Caller;
+use super::leave::Stop;
 use super::presence::Presence;
 use super::session::{Overheard, Session};
 use super::socket::Socket;
-use super::{GOODBYE_WAIT, Shared, Stop};
+use super::{GOODBYE_WAIT, Shared};
 use crate::codec;
 
 /// Longest a connection waits for another client that is behind with what this one publishes; then that one has to go.
@@ -46,7 +47,7 @@ pub(super) struct Connection {
     /// QoS 2 messages that were taken and not released yet.
     pub(super) received: BTreeSet<u16>,
     /// A client that is behind with what this one publishes, and how long it is waited for.
-    pub(super) crowd: Option<(Arc<Session>, Instant)>,
+    pub(super) crowd: Option<Crowd>,
     /// Longest silence.
     silence_max: Option<Duration>,
     heard_at: Instant,
@@ -55,6 +56,9 @@ pub(super) struct Connection {
     /// When to look for messages that it has had its time to confirm.
     give_up_at: Option<Instant>,
 }
+
+/// A client that is waited for, and until when. Boxed: hardly any connection has one.
+pub(super) type Crowd = Box<(Arc<Session>, Instant)>;
 
 /// Why a connection ends.
 #[derive(Debug)]
@@ -107,7 +111,8 @@ impl fmt::Display for End {
             Self::Unheard => f.write_str("nobody listens to the mqtt broker any more"),
             Self::Stopped(Stop::Displaced) => f.write_str("another took its client id"),
             Self::Stopped(Stop::Cut) => f.write_str("it was cut"),
-            Self::Stopped(Stop::Dismissed | Stop::No) => f.write_str("it was dismissed"),
+            Self::Stopped(Stop::Dismissed) => f.write_str("it was dismissed"),
+            Self::Stopped(Stop::Closing) => f.write_str("the mqtt broker ends"),
         }
     }
 }
@@ -226,14 +231,14 @@ impl Connection {
                     Ok(Turn::Overdue) => return End::Overdue,
                     Err(err) => return End::Broken(err),
                 },
-                room = shared.inbound.reserve(), if presence.has_backlog() => match room {
+                room = seldom(|| shared.inbound.reserve()), if presence.has_backlog() => match room {
                     Ok(room) => presence.pass(room),
                     Err(_) => return End::Unheard,
                 },
-                keeps_up = until_less_crowded(crowd.as_ref()), if crowd.is_some() => {
+                keeps_up = seldom(|| until_less_crowded(crowd.as_ref())), if crowd.is_some() => {
                     self.crowd = None;
-                    if let Some((session, _)) = crowd.filter(|_| !keeps_up) {
-                        shared.dismiss_deaf(&session);
+                    if let Some(crowd) = crowd.filter(|_| !keeps_up) {
+                        shared.dismiss_deaf(&crowd.0);
                     }
                 }
                 () = &mut alarm, if alarm_at.is_some() => alarm_at = None,
@@ -342,12 +347,8 @@ impl Connection {
             End::Closed | End::Broken(_) => None,
             End::Fault(reason, _) => Some(*reason),
             End::Stopped(Stop::Displaced) => Some(ReasonCode::SessionTakenOver),
-            End::Stopped(Stop::Dismissed | Stop::No) if !*self.shared.closing.borrow() => {
-                Some(ReasonCode::AdministrativeAction)
-            }
-            End::Stopped(Stop::Dismissed | Stop::No) | End::Unheard => {
-                Some(ReasonCode::ServerShuttingDown)
-            }
+            End::Stopped(Stop::Dismissed) => Some(ReasonCode::AdministrativeAction),
+            End::Stopped(Stop::Closing) | End::Unheard => Some(ReasonCode::ServerShuttingDown),
             End::Silent | End::Overdue | End::Stopped(Stop::Cut) => {
                 self.session.end();
                 self.socket.cut();
@@ -397,9 +398,15 @@ impl Connection {
     }
 }
 
-async fn until_less_crowded(crowd: Option<&(Arc<Session>, Instant)>) -> bool {
+/// A wait that few connections are in at a time, so that it has a place of its own, and none in the task of every connection.
+/// It is begun when it is waited for, and not before.
+async fn seldom<T, F: Future<Output = T>>(begin: impl FnOnce() -> F) -> T {
+    Box::pin(begin()).await
+}
+
+async fn until_less_crowded(crowd: Option<&Crowd>) -> bool {
     match crowd {
-        Some((session, by)) => session.until_less_crowded(*by).await,
+        Some(crowd) => crowd.0.until_less_crowded(crowd.1).await,
         None => true,
     }
 }
@@ -417,7 +424,7 @@ fn own_client_id() -> Option<String> {
     Some(bytes.iter().fold("auto-".to_owned(), |id, byte| format!("{id}{byte:02x}")))
 }
 
-/// When a crowd that begins now has had its time.
-pub(super) fn crowd_until() -> Instant {
-    Instant::now() + HAND_ON_WAIT
+/// It is behind from now on.
+pub(super) fn crowd_of(session: Arc<Session>) -> Crowd {
+    Box::new((session, Instant::now() + HAND_ON_WAIT))
 }

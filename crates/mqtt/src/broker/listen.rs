@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -16,8 +15,9 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::connection::{Connection, End};
 use super::hello::hello;
+use super::leave::Leave;
 use super::presence::Presence;
-use super::{BrokerError, BrokerTls, Shared, Stop};
+use super::{BrokerError, BrokerTls, Shared};
 use crate::stop::stopped;
 
 /// Pause after a failed accept, which usually means that the process has no file descriptors left.
@@ -51,11 +51,11 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, tls: Opti
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((tcp, peer)) => {
-                    let Some((id, stop)) = shared.places().enter(peer.ip()) else {
+                    let Some((id, leave)) = shared.places().enter(peer.ip()) else {
                         tracing::warn!(%peer, clients_max = shared.clients_max, "mqtt connection closed: too many clients");
                         continue;
                     };
-                    running.spawn(serve(Arc::clone(&shared), id, tcp, peer, tls.clone(), stop));
+                    running.spawn(serve(Arc::clone(&shared), id, tcp, peer, tls.clone(), leave));
                 }
                 Err(err) => {
                     tracing::warn!("cannot accept an mqtt connection: {err}");
@@ -78,51 +78,69 @@ fn log_end(ended: &Result<(), tokio::task::JoinError>) {
     }
 }
 
+/// The task of a connection. There is one for each, most of them idle: it holds what a connection that has logged in needs,
+/// and what it does once, at its beginning and at its end, has a place of its own meanwhile.
 async fn serve(
     shared: Arc<Shared>,
     id: u64,
     tcp: TcpStream,
     peer: SocketAddr,
     tls: Option<TlsAcceptor>,
-    stop: watch::Receiver<Stop>,
+    leave: Arc<Leave>,
 ) {
-    if let Err(err) = tcp.set_nodelay(true) {
-        tracing::debug!(%peer, "cannot set TCP_NODELAY: {err}");
-    }
     let mut presence = Presence::new(id, Arc::clone(&shared));
     // A fault of ours in one connection ends that one, as any other end does.
-    let life = AssertUnwindSafe(live(&shared, &mut presence, tcp, peer, tls, stop)).catch_unwind();
-    if life.await.is_err() {
+    let entering = Box::pin(enter(&shared, &mut presence, tcp, peer, tls, &leave));
+    let mut is_at_fault = false;
+    match AssertUnwindSafe(entering).catch_unwind().await {
+        Ok(None) => {}
+        Ok(Some(connection)) => {
+            let life = live(connection, &mut presence, peer, &leave);
+            is_at_fault = AssertUnwindSafe(life).catch_unwind().await.is_err();
+        }
+        Err(_) => is_at_fault = true,
+    }
+    if is_at_fault {
         tracing::error!(%peer, "an mqtt connection ended by a fault of the broker");
     }
-    presence.leave().await;
+    Box::pin(presence.leave()).await;
     shared.places().leave(id);
 }
 
-async fn live(
+/// Lets it in, or not.
+async fn enter(
     shared: &Arc<Shared>,
     presence: &mut Presence,
     tcp: TcpStream,
     peer: SocketAddr,
     tls: Option<TlsAcceptor>,
-    stop: watch::Receiver<Stop>,
-) {
-    let must_end = must_end(stop, shared.closing.subscribe());
-    tokio::pin!(must_end);
+    leave: &Leave,
+) -> Option<Box<Connection>> {
+    if let Err(err) = tcp.set_nodelay(true) {
+        tracing::debug!(%peer, "cannot set TCP_NODELAY: {err}");
+    }
     let caller = tokio::select! {
-        caller = hello(tcp, peer, tls, shared.connect_bytes_max) => caller,
-        _ = &mut must_end => return,
+        caller = hello(tcp, peer, tls, shared.connect_bytes_max) => caller?,
+        _ = leave.told() => return None,
     };
-    let Some(caller) = caller else { return };
     let connection = tokio::select! {
-        connection = Connection::begin(shared, presence, caller, peer) => connection,
-        _ = &mut must_end => return,
+        connection = Connection::begin(shared, presence, caller, peer) => connection?,
+        _ = leave.told() => return None,
     };
-    let Some(mut connection) = connection else { return };
     presence.join().await;
+    // Moved from future to future, it would stand in each of them.
+    Some(Box::new(connection))
+}
+
+async fn live(
+    mut connection: Box<Connection>,
+    presence: &mut Presence,
+    peer: SocketAddr,
+    leave: &Leave,
+) {
     let end = tokio::select! {
         end = connection.live(presence) => end,
-        stop = &mut must_end => stop.into(),
+        stop = leave.told() => stop.into(),
     };
     match &end {
         End::Farewell { .. } | End::Closed | End::Stopped(_) => {
@@ -132,13 +150,51 @@ async fn live(
             tracing::info!(%peer, "mqtt connection ended: {end}");
         }
     }
-    connection.end(&end, presence).await;
+    Box::pin(connection.end(&end, presence)).await;
 }
 
-/// Waits until the connection must end.
-async fn must_end(mut stop: watch::Receiver<Stop>, mut closing: watch::Receiver<bool>) -> Stop {
-    tokio::select! {
-        stop = async { stop.wait_for(|stop| *stop != Stop::No).await.map_or(Stop::Dismissed, |stop| *stop) } => stop,
-        () = stopped(&mut closing) => Stop::Dismissed,
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::broker::{Broker, BrokerConfig, Doorkeeper, Entry};
+
+    struct Nobody;
+
+    impl Doorkeeper for Nobody {
+        fn authenticate(
+            &self,
+            _: &str,
+            _: Option<&str>,
+            _: Option<&[u8]>,
+            _: Option<SocketAddr>,
+        ) -> Entry {
+            Entry::Refused
+        }
+
+        fn may_publish(&self, _: &str, _: &str) -> bool {
+            false
+        }
+
+        fn may_subscribe(&self, _: &str, _: &str) -> bool {
+            false
+        }
+    }
+
+    // Each of ten thousand idle docks has one. A wait that grows it belongs into a box where it is rare.
+    #[tokio::test]
+    async fn the_task_of_a_connection_is_small() {
+        const BYTES_MAX: usize = 1_024;
+        let (inbound, _heard) = mpsc::channel(1);
+        let config = BrokerConfig::new("127.0.0.1:0".parse().unwrap());
+        let broker = Broker::start(config, Arc::new(Nobody), inbound).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (tcp, peer) = listener.accept().await.unwrap();
+        let task = serve(Arc::clone(&broker.shared), 1, tcp, peer, None, Leave::new());
+        let bytes = size_of_val(&task);
+        assert!(bytes <= BYTES_MAX, "{bytes} bytes");
     }
 }

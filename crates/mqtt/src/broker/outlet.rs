@@ -7,9 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
+use super::Shared;
+use super::leave::Stop;
 use super::session::{Booked, Handed, NotReady, Session, Time};
 use super::table::Recipient;
-use super::{Shared, Stop};
 use crate::codec;
 use crate::message::{Outlet, Publish, Qos, Sent};
 

@@ -9,7 +9,7 @@ use mqtt5_protocol::packet::unsubscribe::UnsubscribePacket;
 use mqtt5_protocol::protocol::v5::reason_codes::ReasonCode;
 use mqtt5_protocol::{Packet, QoS};
 
-use super::connection::{Connection, End, crowd_until};
+use super::connection::{Connection, End, crowd_of};
 use super::presence::Presence;
 use super::session::Overheard;
 use super::table::{SUBSCRIPTIONS_MAX, Terms};
@@ -122,7 +122,7 @@ impl Connection {
             let crowded = self.shared.hand_on(&message, Some(&self.session));
             // Two that listen to each other must not wait for each other.
             let crowded = crowded.filter(|_| !self.session.is_crowded());
-            self.crowd = crowded.map(|session| (session, crowd_until()));
+            self.crowd = crowded.map(crowd_of);
         }
         let reason = if may { ReasonCode::Success } else { ReasonCode::NotAuthorized };
         match qos {

@@ -6,9 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-use tokio::sync::watch;
-
-use super::Stop;
+use super::leave::{Leave, Stop};
 
 /// Connections of one user at a time. A dock needs one; more let a new one come before the old one is noticed to be gone.
 pub(super) const CONNECTIONS_OF_USER_MAX: usize = 4;
@@ -29,14 +27,15 @@ pub(super) struct Places {
     /// Oldest first.
     strangers: BTreeMap<u64, IpAddr>,
     of_address: BTreeMap<IpAddr, BTreeSet<u64>>,
-    /// Those that have logged in, and are not on their way out.
-    of_user: BTreeMap<Arc<str>, BTreeSet<u64>>,
+    /// Those that have logged in, and are not on their way out, oldest first: one, mostly.
+    of_user: BTreeMap<Arc<str>, Vec<u64>>,
+    is_closed: bool,
 }
 
 /// One open socket.
 #[derive(Debug)]
 struct Connection {
-    stop: watch::Sender<Stop>,
+    leave: Arc<Leave>,
     /// Who it says it is, known before the Doorkeeper is asked, so that a dismissal misses nobody.
     user: Option<Arc<str>>,
     /// Known once it has logged in.
@@ -58,12 +57,13 @@ impl Places {
             strangers: BTreeMap::new(),
             of_address: BTreeMap::new(),
             of_user: BTreeMap::new(),
+            is_closed: false,
         }
     }
 
     /// A place for a stranger; the oldest other one may have to leave for it. `None` when all places are taken by those
     /// that have logged in.
-    pub(super) fn enter(&mut self, address: IpAddr) -> Option<(u64, watch::Receiver<Stop>)> {
+    pub(super) fn enter(&mut self, address: IpAddr) -> Option<(u64, Arc<Leave>)> {
         let address = whole_peer(address);
         let own = self.of_address.get(&address);
         let oldest_own = own.filter(|own| self.strangers_of_address_max <= own.len());
@@ -75,11 +75,15 @@ impl Places {
         }
         self.last += 1;
         let id = self.last;
-        let (stop, told) = watch::channel(Stop::No);
-        self.open.insert(id, Connection { stop, user: None, client_id: None });
+        let leave = Leave::new();
+        if self.is_closed {
+            leave.say(Stop::Closing);
+        }
+        let connection = Connection { leave: Arc::clone(&leave), user: None, client_id: None };
+        self.open.insert(id, connection);
         self.strangers.insert(id, address);
         self.of_address.entry(address).or_default().insert(id);
-        Some((id, told))
+        Some((id, leave))
     }
 
     /// It says who it is.
@@ -94,9 +98,14 @@ impl Places {
     pub(super) fn admit(&mut self, id: u64, user: &Arc<str>, client_id: &Arc<str>) -> bool {
         let Some(connection) = self.open.get_mut(&id) else { return false };
         connection.client_id = Some(Arc::clone(client_id));
+        // The same name, held once.
+        connection.user = Some(Arc::clone(user));
         self.forget_stranger(id);
         let own = self.of_user.entry(Arc::clone(user)).or_default();
-        own.insert(id);
+        if let Err(at) = own.binary_search(&id) {
+            own.reserve_exact(1);
+            own.insert(at, id);
+        }
         let open = &self.open;
         let others = own.iter().copied().filter(|other| {
             let known = open.get(other).and_then(|other| other.client_id.as_ref());
@@ -121,20 +130,21 @@ impl Places {
 
     pub(super) fn stop(&self, id: u64, stop: Stop) {
         if let Some(connection) = self.open.get(&id) {
-            connection.stop.send_replace(stop);
+            connection.leave.say(stop);
         }
     }
 
     /// Whether it has been told to leave.
     pub(super) fn is_leaving(&self, id: u64) -> bool {
-        self.open.get(&id).is_none_or(|connection| *connection.stop.borrow() != Stop::No)
+        let said = |connection: &Connection| connection.leave.said();
+        self.open.get(&id).is_none_or(|it| said(it).is_some_and(|stop| stop != Stop::Closing))
     }
 
     /// Dismisses every connection of this user, also one that has not been let in yet.
     pub(super) fn dismiss(&self, user: &str) {
         for connection in self.open.values() {
             if connection.user.as_deref() == Some(user) {
-                connection.stop.send_replace(Stop::Dismissed);
+                connection.leave.say(Stop::Dismissed);
             }
         }
     }
@@ -143,8 +153,16 @@ impl Places {
     pub(super) fn dismiss_others(&self, user: &str, id: u64) {
         for (other, connection) in &self.open {
             if *other != id && connection.user.as_deref() == Some(user) {
-                connection.stop.send_replace(Stop::Dismissed);
+                connection.leave.say(Stop::Dismissed);
             }
+        }
+    }
+
+    /// The broker ends: whoever is there, or comes all the same, is told so, unless it has to leave already.
+    pub(super) fn close(&mut self) {
+        self.is_closed = true;
+        for connection in self.open.values().filter(|it| it.leave.said().is_none()) {
+            connection.leave.say(Stop::Closing);
         }
     }
 
@@ -170,7 +188,7 @@ impl Places {
     fn forget_user(&mut self, id: u64) {
         let Some(user) = self.open.get(&id).and_then(|known| known.user.clone()) else { return };
         if let Some(own) = self.of_user.get_mut(&user) {
-            own.remove(&id);
+            own.retain(|other| *other != id);
             if own.is_empty() {
                 self.of_user.remove(&user);
             }
@@ -193,7 +211,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
-    type Place = (u64, watch::Receiver<Stop>);
+    type Place = (u64, Arc<Leave>);
 
     fn enter(places: &mut Places, address: &str) -> Place {
         places.enter(address.parse().unwrap()).unwrap()
@@ -204,8 +222,8 @@ mod tests {
         places.admit(place.0, &Arc::from(user), &Arc::from(client_id))
     }
 
-    fn word(place: &Place) -> Stop {
-        *place.1.borrow()
+    fn word(place: &Place) -> Option<Stop> {
+        place.1.said()
     }
 
     #[test]
@@ -215,19 +233,19 @@ mod tests {
         let first = enter(&mut places, "10.0.0.1");
         let second = enter(&mut places, "::ffff:10.0.0.1");
         let third = enter(&mut places, "10.0.0.1");
-        assert_eq!(word(&first), Stop::Cut);
+        assert_eq!(word(&first), Some(Stop::Cut));
         assert!(!admit(&mut places, &first, "D1", "D1"), "too late");
         assert!(admit(&mut places, &second, "D1", "D1"));
         let fourth = enter(&mut places, "10.0.0.1");
         places.leave(fourth.0);
         enter(&mut places, "10.0.0.1");
         for kept in [&other, &second, &third, &fourth] {
-            assert_eq!(word(kept), Stop::No, "only strangers that are there count");
+            assert_eq!(word(kept), None, "only strangers that are there count");
         }
         let network = ["2001:db8::1", "2001:db8::ffff:2", "2001:db8::3", "2001:db8:0:1::1"]
             .map(|address| enter(&mut places, address));
         let words = network.each_ref().map(word);
-        assert_eq!(words, [Stop::Cut, Stop::No, Stop::No, Stop::No], "one /64 is one peer");
+        assert_eq!(words, [Some(Stop::Cut), None, None, None], "one /64 is one peer");
     }
 
     #[test]
@@ -238,10 +256,7 @@ mod tests {
         let old = enter(&mut places, "10.0.0.2");
         let new = enter(&mut places, "10.0.0.3");
         let latest = enter(&mut places, "10.0.0.4");
-        assert_eq!(
-            [&proved, &old, &new, &latest].map(word),
-            [Stop::No, Stop::Cut, Stop::No, Stop::No]
-        );
+        assert_eq!([&proved, &old, &new, &latest].map(word), [None, Some(Stop::Cut), None, None]);
         // Its end, later, frees no second place.
         places.leave(old.0);
         assert!(admit(&mut places, &new, "D2", "D2") && admit(&mut places, &latest, "D3", "D3"));
@@ -262,18 +277,30 @@ mod tests {
                 place
             })
             .collect();
-        let words: Vec<Stop> = all.iter().map(word).collect();
-        assert_eq!(words[..2], [Stop::Dismissed; 2], "the oldest");
-        assert!(words[2..].iter().all(|word| *word == Stop::No) && word(&other) == Stop::No);
+        let words: Vec<Option<Stop>> = all.iter().map(word).collect();
+        assert_eq!(words[..2], [Some(Stop::Dismissed); 2], "the oldest");
+        assert!(words[2..].iter().all(Option::is_none) && word(&other).is_none());
         // A client that comes back under its own id displaces itself and nobody else.
         let again = enter(&mut places, "10.0.0.1");
         admit(&mut places, &again, "D1", "3");
-        assert!(all[2..].iter().all(|place| word(place) == Stop::No));
+        assert!(all[2..].iter().all(|place| word(place).is_none()));
         for place in all.iter().chain([&again, &other]) {
             places.leave(place.0);
         }
         assert!(places.open.is_empty() && places.of_user.is_empty());
         assert!(places.strangers.is_empty() && places.of_address.is_empty());
+    }
+
+    #[test]
+    fn who_is_there_and_who_comes_all_the_same_is_told_of_the_end() {
+        let mut places = Places::bounded(10, 64);
+        let (first, second) = (enter(&mut places, "10.0.0.1"), enter(&mut places, "10.0.0.1"));
+        places.stop(second.0, Stop::Displaced);
+        places.close();
+        let late = enter(&mut places, "10.0.0.1");
+        let told = [Some(Stop::Closing), Some(Stop::Displaced), Some(Stop::Closing)];
+        assert_eq!([&first, &second, &late].map(word), told);
+        assert!(!places.is_leaving(first.0) && places.is_leaving(second.0));
     }
 
     #[test]

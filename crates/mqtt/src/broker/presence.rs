@@ -7,8 +7,9 @@ use bytes::Bytes;
 use tokio::sync::mpsc::Permit;
 use tokio::sync::mpsc::error::TrySendError;
 
+use super::Shared;
+use super::leave::Stop;
 use super::session::{Line, Overheard, Session};
-use super::{Shared, Stop};
 use crate::message::{Inbound, Qos};
 
 /// What one connection may have waiting for the channel before it is held up itself: so many messages, or so many bytes.
@@ -22,8 +23,9 @@ pub(super) struct Presence {
     shared: Arc<Shared>,
     session: Option<Arc<Session>>,
     has_joined: bool,
-    will: Option<Overheard>,
-    /// What it said and the channel has not taken, with what each counts for.
+    /// Boxed: most have none.
+    will: Option<Box<Overheard>>,
+    /// What it said and the channel has not taken, with what each counts for; empty, it holds no memory.
     backlog: VecDeque<(Inbound, usize)>,
     waiting: usize,
 }
@@ -48,7 +50,7 @@ impl Presence {
     /// It has logged in.
     pub(super) fn name(&mut self, session: &Arc<Session>, will: Option<Overheard>) {
         self.session = Some(Arc::clone(session));
-        self.will = will;
+        self.will = will.map(Box::new);
     }
 
     /// Its client id is this connection's from now on. Not to be dropped half-way.
@@ -102,6 +104,9 @@ impl Presence {
                 Err(TrySendError::Full(())) => return true,
                 Err(TrySendError::Closed(())) => return false,
             }
+        }
+        if self.backlog.capacity() > 0 {
+            self.backlog = VecDeque::new();
         }
         true
     }

@@ -216,10 +216,13 @@ impl Session {
         window: usize,
         packet_bytes_max: Option<usize>,
     ) -> Self {
+        let user: Arc<str> = Arc::from(user);
+        // A dock's is its user name.
+        let client_id = if *user == *client_id { Arc::clone(&user) } else { Arc::from(client_id) };
         Self {
             connection,
-            user: Arc::from(user),
-            client_id: Arc::from(client_id),
+            user,
+            client_id,
             version,
             window: window.max(1),
             packet_bytes_max,
