@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -38,19 +39,26 @@ pub struct PresenceBook {
 #[derive(Debug, Default)]
 struct Seen {
     last_heard: Option<(Mono, Timestamp)>,
+    /// Client ids that are connected, and whether each listens for commands: one, mostly. A take-over under the same id is
+    /// told as another `joined` and no `left`.
+    connections: Vec<(Arc<str>, bool)>,
+    /// Boxed: at our own broker there is nothing of it.
+    outside: Option<Box<Outside>>,
+    /// Nothing is to be kept of it once its last connection is gone.
+    is_forgotten: bool,
+}
+
+/// What others tell of a gateway: an outside broker, or another server.
+#[derive(Debug, Default)]
+struct Outside {
     /// It was not heard here, and counts as there until then, for somebody else heard it lately.
     there_until: Option<Mono>,
-    /// Client ids that are connected, and whether each listens for commands. A take-over under the same id is told as
-    /// another `joined` and no `left`.
-    connections: BTreeMap<String, bool>,
     /// The last session of each client that an outside broker told of.
     sessions: BTreeMap<String, Session>,
     /// An outside broker said that the session in which it was heard is over, and nothing proves another yet.
     doubt: Option<Doubt>,
     /// When the last sessions ended that an outside broker told of.
     ends: VecDeque<Mono>,
-    /// Nothing is to be kept of it once its last connection is gone.
-    is_forgotten: bool,
 }
 
 /// A session at an outside broker.
@@ -114,19 +122,40 @@ impl Doubt {
 }
 
 impl Seen {
+    fn outside(&self) -> Option<&Outside> {
+        self.outside.as_deref()
+    }
+
+    fn has_doubt(&self) -> bool {
+        self.outside().is_some_and(|outside| outside.doubt.is_some())
+    }
+
+    fn told(&mut self, word: &Word, now: Mono, window: Duration) {
+        let last_heard = self.last_heard.map(|(at, _)| at);
+        self.outside.get_or_insert_default().told(word, last_heard, now, window);
+    }
+
+    fn heard(&mut self, now: Now, window: Duration) {
+        let last_heard = self.last_heard.replace((now.mono, now.wall));
+        if let Some(outside) = &mut self.outside {
+            outside.heard(last_heard.map(|(at, _)| at), now.mono, window);
+        }
+    }
+}
+
+impl Outside {
     /// The word of an end may be lost. Nothing of that session holds up the end of another once nothing was heard for longer
     /// than the window: one that goes on all the same proves that with a few messages.
-    fn forget_what_fell_silent(&mut self, now: Mono, window: Duration) {
-        let heard = self.last_heard.map(|(at, _)| at);
+    fn forget_what_fell_silent(&mut self, last_heard: Option<Mono>, now: Mono, window: Duration) {
         let fell_silent = |at: Mono| now.since(at) > window;
-        if heard.is_none_or(fell_silent) {
+        if last_heard.is_none_or(fell_silent) {
             self.sessions.retain(|_, session| !session.is_live || !fell_silent(session.told_at));
         }
     }
 
-    fn told(&mut self, word: &Word, now: Mono, window: Duration) {
+    fn told(&mut self, word: &Word, last_heard: Option<Mono>, now: Mono, window: Duration) {
         self.there_until = None;
-        self.forget_what_fell_silent(now, window);
+        self.forget_what_fell_silent(last_heard, now, window);
         let former = self.sessions.remove(&word.client_id);
         let has_another = self.sessions.values().any(|session| session.is_live);
         let (ends, begins) = (
@@ -148,7 +177,7 @@ impl Seen {
             }
         }
         // The first session of one that was never heard ends nothing.
-        let casts_doubt = !has_another && (ends || self.last_heard.is_some());
+        let casts_doubt = !has_another && (ends || last_heard.is_some());
         if !casts_doubt && self.doubt.is_none() {
             return;
         }
@@ -157,11 +186,10 @@ impl Seen {
         self.doubt = Some(Doubt { has_ended, from, ..Doubt::default() });
     }
 
-    fn heard(&mut self, now: Now, window: Duration) {
-        self.forget_what_fell_silent(now.mono, window);
-        self.last_heard = Some((now.mono, now.wall));
-        let ends = self.ends.iter().filter(|at| now.mono.since(**at) <= window).count();
-        self.doubt.take_if(|doubt| doubt.is_over_with(ends, now.mono, window));
+    fn heard(&mut self, last_heard: Option<Mono>, now: Mono, window: Duration) {
+        self.forget_what_fell_silent(last_heard, now, window);
+        let ends = self.ends.iter().filter(|at| now.since(**at) <= window).count();
+        self.doubt.take_if(|doubt| doubt.is_over_with(ends, now, window));
     }
 }
 
@@ -190,8 +218,8 @@ impl PresenceBook {
         // Of a clock that was set back nothing follows.
         let Some(rest) = rest else { return };
         let seen = self.gateways.entry(gateway.clone()).or_default();
-        if seen.last_heard.is_none() && seen.sessions.is_empty() {
-            seen.there_until = Some(now.mono.plus(rest));
+        if seen.last_heard.is_none() && seen.outside().is_none_or(|it| it.sessions.is_empty()) {
+            seen.outside.get_or_insert_default().there_until = Some(now.mono.plus(rest));
         }
     }
 
@@ -203,17 +231,18 @@ impl PresenceBook {
         let last_heard_at = last_heard.map(|(_, at)| at);
         match (self.knowledge, last_heard) {
             (Knowledge::OwnBroker, _)
-                if seen.is_some_and(|seen| seen.connections.values().any(|listens| *listens)) =>
+                if seen
+                    .is_some_and(|seen| seen.connections.iter().any(|(_, listens)| *listens)) =>
             {
                 Presence::Online
             }
             (Knowledge::OwnBroker, _) => Presence::Absent { last_heard_at },
-            (Knowledge::Heard { .. }, _) if seen.is_some_and(|seen| seen.doubt.is_some()) => {
+            (Knowledge::Heard { .. }, _) if seen.is_some_and(Seen::has_doubt) => {
                 Presence::Absent { last_heard_at }
             }
             (Knowledge::Heard { .. }, None)
                 if seen
-                    .and_then(|seen| seen.there_until)
+                    .and_then(|seen| seen.outside()?.there_until)
                     .is_some_and(|until| now.mono <= until) =>
             {
                 Presence::Online
@@ -250,8 +279,8 @@ impl PresenceBook {
     /// for silence, which ends presence all the same, and with that it is over.
     pub fn told(&mut self, word: &Word, now: Now) {
         let window = self.window();
-        let known =
-            self.gateways.get(&word.gateway).and_then(|seen| seen.sessions.get(&word.client_id));
+        let outside = self.gateways.get(&word.gateway).and_then(Seen::outside);
+        let known = outside.and_then(|outside| outside.sessions.get(&word.client_id));
         if known.is_some_and(|known| !known.is_news(word)) || word.what == Connection::TakenOver {
             return;
         }
@@ -277,19 +306,28 @@ impl PresenceBook {
 
     /// The link to the outside broker was cut: how sessions ended meanwhile nobody tells.
     pub fn link_was_cut(&mut self) {
-        self.gateways.values_mut().for_each(|seen| seen.sessions.clear());
+        let outside = self.gateways.values_mut().filter_map(|seen| seen.outside.as_mut());
+        outside.for_each(|outside| outside.sessions.clear());
     }
 
     /// Whether an outside broker said that the session of a gateway is over, and nothing heard since proves another.
     #[must_use]
     pub fn is_over(&self, gateway: &GatewaySn) -> bool {
-        self.gateways.get(gateway).is_some_and(|seen| seen.doubt.is_some())
+        self.gateways.get(gateway).is_some_and(Seen::has_doubt)
     }
 
     /// It connected to our broker. A session begins empty, so it does not listen yet.
-    pub fn joined(&mut self, gateway: &GatewaySn, client_id: &str, now: Now) -> bool {
+    pub fn joined(
+        &mut self,
+        gateway: &GatewaySn,
+        client_id: impl Into<Arc<str>>,
+        now: Now,
+    ) -> bool {
+        let client_id = client_id.into();
         self.edge(gateway, now, |seen| {
-            seen.connections.insert(client_id.to_owned(), false);
+            seen.connections.retain(|(known, _)| *known != client_id);
+            seen.connections.reserve_exact(1);
+            seen.connections.push((client_id, false));
             seen.last_heard = Some((now.mono, now.wall));
             seen.is_forgotten = false;
         })
@@ -298,7 +336,8 @@ impl PresenceBook {
     /// A connection of it listens for commands now.
     pub fn listens(&mut self, gateway: &GatewaySn, client_id: &str, now: Now) -> bool {
         self.edge(gateway, now, |seen| {
-            if let Some(listens) = seen.connections.get_mut(client_id) {
+            let own = seen.connections.iter_mut().find(|(known, _)| **known == *client_id);
+            if let Some((_, listens)) = own {
                 *listens = true;
             }
         })
@@ -307,7 +346,7 @@ impl PresenceBook {
     /// A connection of it is gone.
     pub fn left(&mut self, gateway: &GatewaySn, client_id: &str) {
         let Some(seen) = self.gateways.get_mut(gateway) else { return };
-        seen.connections.remove(client_id);
+        seen.connections.retain(|(known, _)| **known != *client_id);
         if seen.is_forgotten && seen.connections.is_empty() {
             self.gateways.remove(gateway);
         }

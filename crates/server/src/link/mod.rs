@@ -212,7 +212,7 @@ impl Link {
                 self.message(&topic, &payload, user.as_deref())
             }
             Inbound::Joined { user, client_id } => {
-                self.edge(&user, |book, gateway, now| book.joined(gateway, &client_id, now));
+                self.edge(&user, |book, gateway, now| book.joined(gateway, client_id, now));
             }
             Inbound::Subscribed { user, client_id, filter } => {
                 self.subscribed(&user, &client_id, &filter);
