@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
@@ -128,7 +129,8 @@ type Ways = BTreeMap<DeviceSn, BTreeSet<GatewaySn>>;
 /// All devices and their topology. Pure: somebody else loads, saves and locks it.
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
-    devices: BTreeMap<DeviceSn, Device>,
+    /// Shared with whoever has the same list, so that it is held once.
+    devices: BTreeMap<DeviceSn, Arc<Device>>,
     /// What each gateway reported last, and what is remembered of it while its aircraft is off.
     behind: BTreeMap<GatewaySn, Behind>,
     /// The reverse of what `behind` knows …
@@ -177,7 +179,7 @@ pub struct TopologyReport {
 impl Registry {
     /// Adds or replaces a device.
     pub fn put(&mut self, device: Device) {
-        self.devices.insert(device.sn.clone(), device);
+        self.devices.insert(device.sn.clone(), Arc::new(device));
     }
 
     /// Takes the whole list of devices anew, as [`Registry::change_devices`] takes some.
@@ -191,9 +193,9 @@ impl Registry {
     /// Takes over what became of some devices; of one that is gone nothing is left. Topology stays as reported, except
     /// where a gateway is gone, or a sub-device is now another tenant's or a gateway. What a gateway reports and could not
     /// have stands behind it from now on if it has become its tenant's. Nothing goes through all devices.
-    pub fn change_devices(
+    pub fn change_devices<D: Into<Arc<Device>>>(
         &mut self,
-        changed: impl IntoIterator<Item = (DeviceSn, Option<Device>)>,
+        changed: impl IntoIterator<Item = (DeviceSn, Option<D>)>,
     ) {
         let mut concerned = BTreeSet::new();
         for (sn, device) in changed {
@@ -202,7 +204,7 @@ impl Registry {
             }
             concerned.insert(sn.to_gateway());
             match device {
-                Some(device) => self.devices.insert(sn, device),
+                Some(device) => self.devices.insert(sn, device.into()),
                 None => self.devices.remove(&sn),
             };
         }
@@ -236,12 +238,12 @@ impl Registry {
     /// Looks a device up, of whichever tenant.
     #[must_use]
     pub fn device(&self, sn: &DeviceSn) -> Option<&Device> {
-        self.devices.get(sn)
+        self.devices.get(sn).map(Arc::as_ref)
     }
 
     /// Every device, by serial number.
     pub fn devices(&self) -> impl Iterator<Item = &Device> {
-        self.devices.values()
+        self.devices.values().map(Arc::as_ref)
     }
 
     /// A tenant's devices in the order of their serial numbers, those after `after`.
@@ -252,7 +254,7 @@ impl Registry {
     ) -> impl Iterator<Item = &Device> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let rest = self.devices.range::<DeviceSn, _>((from, Bound::Unbounded));
-        rest.map(|(_, device)| device).filter(move |device| device.tenant == tenant)
+        rest.map(|(_, device)| device.as_ref()).filter(move |device| device.tenant == tenant)
     }
 
     /// The gateways of the aircraft's tenant behind which it stands now, and those behind which it stood last.
@@ -433,7 +435,7 @@ impl Registry {
         know_way(&mut self.gateways_of, gateway, subs);
         let simulated = self.device(&gateway.to_device()).is_some_and(|device| device.simulated);
         for sub in subs {
-            self.devices.entry(sub.sn.clone()).or_insert_with(|| Device {
+            let joins = || Device {
                 sn: sub.sn.clone(),
                 tenant,
                 kind: DeviceKind::Aircraft,
@@ -443,7 +445,8 @@ impl Registry {
                 simulated,
                 mqtt_secret_hash: None,
                 created_at: now,
-            });
+            };
+            self.devices.entry(sub.sn.clone()).or_insert_with(|| Arc::new(joins()));
         }
         TopologyChange::Changed(subs.to_vec())
     }

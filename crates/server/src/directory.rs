@@ -34,12 +34,15 @@ pub struct Directory {
     held: RwLock<Held>,
     /// Gateways that nobody has registered yet and that hold a binding code.
     newcomers: Newcomers,
-    /// The devices that the store listed last. One look at the store at a time: what was read first must not come last.
-    listed: tokio::sync::Mutex<BTreeMap<DeviceSn, Device>>,
+    /// The devices that the store listed last, shared with the registry where they are the same. One look at the store at a time: what was read first must not come last.
+    listed: tokio::sync::Mutex<Listed>,
     /// One topology is stored at a time, and of a gateway the last comes last.
     keeping: tokio::sync::Mutex<()>,
     told: OnceLock<Box<Told>>,
 }
+
+/// Devices as the store has them.
+type Listed = BTreeMap<DeviceSn, Arc<Device>>;
 
 /// Who is told of every change, once it counts.
 type Told = dyn Fn(&[DeviceChange]) + Send + Sync;
@@ -112,19 +115,25 @@ impl fmt::Display for DeviceChange {
     }
 }
 
+/// What the store lists now. What was listed before and is the same is not held twice.
+fn list(devices: Vec<Device>, before: &Listed) -> Listed {
+    let one = |device: Device| match before.get_key_value(&device.sn) {
+        Some((sn, known)) if **known == device => (sn.clone(), known.clone()),
+        Some(_) | None => (device.sn.clone(), Arc::new(device)),
+    };
+    devices.into_iter().map(one).collect()
+}
+
 /// The devices in which two lists differ.
-fn differing(
-    before: &BTreeMap<DeviceSn, Device>,
-    now: &BTreeMap<DeviceSn, Device>,
-) -> BTreeSet<DeviceSn> {
+fn differing(before: &Listed, now: &Listed) -> BTreeSet<DeviceSn> {
     let gone = before.keys().filter(|sn| !now.contains_key(*sn));
     let other = now.iter().filter(|(sn, device)| before.get(*sn) != Some(*device));
     gone.chain(other.map(|(sn, _)| sn)).cloned().collect()
 }
 
 /// What became of devices.
-fn changes(before: &Registry, now: &[(DeviceSn, Option<Device>)]) -> Vec<DeviceChange> {
-    let became = |(sn, new): &(DeviceSn, Option<Device>)| match (before.device(sn), new) {
+fn changes(before: &Registry, now: &[(DeviceSn, Option<Arc<Device>>)]) -> Vec<DeviceChange> {
+    let became = |(sn, new): &(DeviceSn, Option<Arc<Device>>)| match (before.device(sn), new) {
         (None, None) => None,
         (Some(_), None) => Some(Changed::Removed),
         (None, Some(_)) => Some(Changed::Added),
@@ -162,7 +171,7 @@ struct Held {
 
 /// A device that counts before it is on record.
 struct Joining {
-    device: Device,
+    device: Arc<Device>,
     /// Behind which it came.
     gateway: GatewaySn,
     /// Whether the store has said what became of it: from then on its list is the truth.
@@ -175,7 +184,7 @@ impl Held {
     fn take(
         &mut self,
         mut differing: BTreeSet<DeviceSn>,
-        listed: &BTreeMap<DeviceSn, Device>,
+        listed: &Listed,
         settled: &BTreeSet<DeviceSn>,
         newcomers: &Newcomers,
     ) -> Vec<DeviceChange> {
@@ -186,7 +195,7 @@ impl Held {
             let device = listed.get(&sn).or_else(joins).cloned();
             (sn, device)
         };
-        let now: Vec<(DeviceSn, Option<Device>)> = differing.into_iter().map(became).collect();
+        let now: Vec<(DeviceSn, Option<Arc<Device>>)> = differing.into_iter().map(became).collect();
         let mut changes = changes(&self.registry, &now);
         for change in changes.iter_mut().filter(|change| change.what == Changed::Added) {
             let device = listed.get(&change.sn);
@@ -251,8 +260,7 @@ impl Directory {
             .into_iter()
             .map(|one| (one.api_id.clone(), KeyedCredential::new(one)))
             .collect();
-        let devices: BTreeMap<DeviceSn, Device> =
-            devices.into_iter().map(|device| (device.sn.clone(), device)).collect();
+        let devices = list(devices, &listed);
         let differing = differing(&listed, &devices);
         let mut held = self.write();
         held.generation = Some(generation);
@@ -397,8 +405,8 @@ impl Directory {
         let new: Vec<Device> =
             unknown.filter_map(|sub| held.registry.device(&sub.sn).cloned()).collect();
         for device in &new {
-            let joining =
-                Joining { device: device.clone(), gateway: gateway.clone(), is_settled: false };
+            let gateway = gateway.clone();
+            let joining = Joining { device: Arc::new(device.clone()), gateway, is_settled: false };
             held.joining.insert(device.sn.clone(), joining);
         }
         Report { change, left_out, new }
@@ -430,7 +438,7 @@ impl Directory {
             let joining = joining.filter(|one| !one.is_settled && one.gateway == *gateway);
             // Its gateway is another's by now: then it is not this one's to have.
             let (new, lost): (Vec<Device>, Vec<Device>) = joining
-                .map(|one| one.device.clone())
+                .map(|one| Device::clone(&one.device))
                 .partition(|device| Some(device.tenant) == tenant);
             (new, lost, tenant.map(|_| subs))
         };
@@ -546,7 +554,7 @@ mod tests {
             device("MOVED", 2, b"old"),
             device("NEW", 1, b"old"),
         ];
-        let mut now: Vec<_> = now.map(|it| (it.sn.clone(), Some(it))).into();
+        let mut now: Vec<_> = now.map(|it| (it.sn.clone(), Some(Arc::new(it)))).into();
         now.push((DeviceSn::parse("GONE").unwrap(), None));
         now.push((DeviceSn::parse("NEVER-THERE").unwrap(), None));
         let told = changes(&before, &now);
@@ -565,31 +573,43 @@ mod tests {
         );
     }
 
-    fn list(devices: impl IntoIterator<Item = Device>) -> BTreeMap<DeviceSn, Device> {
-        devices.into_iter().map(|device| (device.sn.clone(), device)).collect()
+    fn listed(devices: impl IntoIterator<Item = Device>) -> Listed {
+        list(devices.into_iter().collect(), &Listed::new())
     }
 
     /// As after a look at the store.
-    fn look(
-        held: &mut Held,
-        before: &BTreeMap<DeviceSn, Device>,
-        now: &BTreeMap<DeviceSn, Device>,
-        settled: &[&str],
-    ) -> Vec<String> {
+    fn look(held: &mut Held, before: &Listed, now: &Listed, settled: &[&str]) -> Vec<String> {
         let settled = settled.iter().map(|sn| DeviceSn::parse(sn).unwrap()).collect();
         let changes = held.take(differing(before, now), now, &settled, &Newcomers::default());
         changes.iter().map(ToString::to_string).collect()
     }
 
     #[test]
+    fn what_is_listed_as_before_is_held_once() {
+        let (same, other) = (device("SAME", 1, b"old"), device("OTHER", 1, b"old"));
+        let before = listed([same.clone(), other.clone()]);
+        let now = list(vec![same, Device { label: "Roof".to_owned(), ..other }], &before);
+        let is_shared = |sn: &str| {
+            let sn = DeviceSn::parse(sn).unwrap();
+            Arc::ptr_eq(&before[&sn], &now[&sn])
+        };
+        assert!(is_shared("SAME") && !is_shared("OTHER"));
+        let mut held = Held::default();
+        look(&mut held, &listed([]), &now, &[]);
+        let in_registry = held.registry.device(&DeviceSn::parse("SAME").unwrap()).unwrap();
+        assert!(std::ptr::eq(in_registry, &*before[&in_registry.sn]));
+    }
+
+    #[test]
     fn one_that_joins_counts_until_the_store_has_said_what_became_of_it() {
         let mut held = Held::default();
-        let (none, dock) = (list([]), list([device("DOCK", 1, b"old")]));
+        let (none, dock) = (listed([]), listed([device("DOCK", 1, b"old")]));
         assert_eq!(look(&mut held, &none, &dock, &[]), ["device DOCK was added"]);
         let joins = |held: &mut Held, sn: &str| {
             let device = Device { kind: DeviceKind::Aircraft, ..device(sn, 1, b"") };
             held.registry.put(device.clone());
             let gateway = DeviceSn::parse("DOCK").unwrap().to_gateway();
+            let device = Arc::new(device);
             held.joining.insert(device.sn.clone(), Joining { device, gateway, is_settled: false });
         };
         joins(&mut held, "AIR-1");
@@ -599,7 +619,7 @@ mod tests {
         assert_eq!((held.registry.devices().count(), held.joining.len()), (3, 2));
         // One is on record, the other was refused.
         let first = Device { kind: DeviceKind::Aircraft, ..device("AIR-1", 1, b"") };
-        let both = list([device("DOCK", 1, b"old"), first]);
+        let both = listed([device("DOCK", 1, b"old"), first]);
         assert_eq!(look(&mut held, &dock, &both, &["AIR-2"]), ["device AIR-2 was removed"]);
         assert_eq!((held.registry.devices().count(), held.joining.len()), (2, 0));
         assert_eq!(look(&mut held, &both, &dock, &[]), ["device AIR-1 was removed"]);
@@ -611,10 +631,10 @@ mod tests {
     #[ignore = "a measurement"]
     #[expect(clippy::disallowed_methods, reason = "microseconds, which no clock of ours tells")]
     fn a_label_of_one_among_ten_thousand_holds_the_lock_for_that_one() {
-        let all = || list((0..10_000).map(|n| device(&format!("DOCK-{n}"), n / 100, b"old")));
+        let all = || listed((0..10_000).map(|n| device(&format!("DOCK-{n}"), n / 100, b"old")));
         let mut held = Held::default();
         let before = all();
-        look(&mut held, &list([]), &before, &[]);
+        look(&mut held, &listed([]), &before, &[]);
         for n in 0..10_000 {
             let gateway = GatewaySn::parse(&format!("DOCK-{n}")).unwrap();
             let sub = SubDevice {
@@ -626,7 +646,8 @@ mod tests {
         }
         let mut now = all();
         let one = DeviceSn::parse("DOCK-5000").unwrap();
-        now.insert(one.clone(), Device { label: "Roof".to_owned(), ..before[&one].clone() });
+        let labelled = Device { label: "Roof".to_owned(), ..Device::clone(&before[&one]) };
+        now.insert(one.clone(), Arc::new(labelled));
         let took = |work: &mut dyn FnMut()| {
             let begin = std::time::Instant::now();
             work();
@@ -638,7 +659,8 @@ mod tests {
             let found = found.take();
             held.take(found, &now, &BTreeSet::new(), &Newcomers::default());
         });
-        let whole = took(&mut || held.registry.replace_devices(now.values().cloned().collect()));
+        let all = || now.values().map(|device| Device::clone(device)).collect();
+        let whole = took(&mut || held.registry.replace_devices(all()));
         eprintln!(
             "beside the lock {beside:?}, with it {locked:?}; the whole list would take {whole:?}"
         );

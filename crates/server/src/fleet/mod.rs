@@ -318,6 +318,8 @@ impl Fleet {
         let Some(device) = self.parts.directory.device(sn) else {
             return self.lock().book.forget(sn);
         };
+        // The directory's own, so that the same name is not held once more.
+        let sn = &device.sn;
         let now = self.parts.clock.now();
         let mut held = self.lock();
         // Asked while the book is held: an older word than another's would stand until the next change.
