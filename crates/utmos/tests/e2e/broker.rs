@@ -1,8 +1,17 @@
 //! `utmos broker config`: what is written for another broker, and what is not.
 
-use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::Command,
+};
 
 use crate::shell::Shell;
+
+/// A serial number with all that one may hold.
+const ODD: &str = "4TA-d_2.10";
 
 fn with_docks() -> Shell {
     let shell = Shell::new();
@@ -77,6 +86,58 @@ fn emqx_gets_hashes_that_only_their_owner_reads() {
     assert!(
         shell.path().join("out/acl.conf").exists() && shell.path().join("out/emqx.conf").exists()
     );
+}
+
+/// Reads rules as EMQX does, and prints who may do what. EMQX 5 reads its file with `file:consult` and takes a term for a rule
+/// where it has one of these shapes.
+const READ_RULES: &str = r#"
+    [Path] = init:get_plain_arguments(),
+    {ok, Terms} = file:consult(Path),
+    Say = fun
+        ({deny, all}) -> io:format("deny all~n");
+        ({allow, {username, User}, Action, Topics})
+            when is_list(User), Action =:= publish orelse Action =:= subscribe, is_list(Topics) ->
+            [io:format("~ts ~ts ~ts~n", [User, Action, Topic]) || Topic <- Topics]
+    end,
+    lists:foreach(Say, Terms),
+    halt()."#;
+
+fn as_emqx_reads_it(file: &Path) -> Vec<String> {
+    let mut erlang = Command::new("erl");
+    erlang.args(["-noinput", "-boot", "start_clean", "-eval", READ_RULES, "-extra"]).arg(file);
+    let read =
+        erlang.output().expect("Erlang is not installed; run: apt-get install -y erlang-base");
+    assert!(read.status.success(), "{read:?}");
+    String::from_utf8(read.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn what_is_written_for_emqx_erlang_reads_as_the_rules_that_mosquitto_gets() {
+    let shell = with_docks();
+    shell.ok(["device", "add", "--sn", ODD, "--kind", "remote_controller"]);
+    shell.ok(["broker", "config", "emqx", "--out", "out"]);
+    let mut read = as_emqx_reads_it(&shell.path().join("out/acl.conf"));
+    assert_eq!(read.pop().as_deref(), Some("deny all"), "after all others");
+    let mosquitto = shell.ok(["broker", "config", "mosquitto"]);
+    let (mut expected, mut user) = (BTreeSet::new(), "");
+    for line in mosquitto.lines() {
+        if let Some(name) = line.strip_prefix("user ") {
+            user = name;
+        }
+        let Some((how, topic)) = line.strip_prefix("topic ").and_then(|it| it.split_once(' '))
+        else {
+            continue;
+        };
+        for (action, ways) in
+            [("publish", ["write", "readwrite"]), ("subscribe", ["read", "readwrite"])]
+        {
+            if ways.contains(&how) {
+                expected.insert(format!("{user} {action} {topic}"));
+            }
+        }
+    }
+    assert!(expected.contains(&format!("{ODD} subscribe thing/product/{ODD}/services")));
+    assert_eq!(read.into_iter().collect::<BTreeSet<_>>(), expected);
 }
 
 #[test]

@@ -107,6 +107,30 @@ mod tests {
     use super::super::access::tests::{access, device};
     use super::*;
 
+    /// `hex(sha256(salt ++ password))`, as `salt_position = prefix` says.
+    fn as_emqx_hashes(salt: &str, password: &str) -> String {
+        hex::encode(Sha256::digest(format!("{salt}{password}")))
+    }
+
+    /// Two of the users in EMQX's documentation of `import_users`. Their passwords, which it does not tell, are like their names.
+    #[test]
+    fn what_emqx_documents_is_hashed_like_that() {
+        for (password, salt, documented) in [
+            (
+                "mypassword1",
+                "e378187547bf2d6f0545a3f441aa4d8a",
+                "c5e46903df45e5dc096dc74657610dbee8deaacae656df88a1788f1847390242",
+            ),
+            (
+                "mypassword3",
+                "de1024f462fb83910fd13151bd4bd235",
+                "b6c743545a7817ae8c8f624371d5f5f0373234bb0ff36b8ffbf19bce0e06ab75",
+            ),
+        ] {
+            assert_eq!(as_emqx_hashes(salt, password), documented, "{password}");
+        }
+    }
+
     #[test]
     fn emqx_hashes_a_password_as_the_server_does() {
         let mut dock = device("D1", 1, DeviceKind::Dock);
@@ -115,9 +139,8 @@ mod tests {
         without.mqtt_secret_hash = None;
         let users: Value = serde_json::from_str(&users(&[dock, without])).unwrap();
         let [user] = users.as_array().unwrap().as_slice() else { panic!("{users}") };
-        // EMQX: hex(sha256(salt ++ password)).
-        let salted = format!("{}a-password", user["salt"].as_str().unwrap());
-        assert_eq!(user["password_hash"], hex::encode(Sha256::digest(salted)));
+        let hash = as_emqx_hashes(user["salt"].as_str().unwrap(), "a-password");
+        assert_eq!(user["password_hash"], hash);
         assert_eq!(user["user_id"], "D1");
     }
 
