@@ -2,9 +2,11 @@
 
 mod acknowledgement;
 mod dial;
+mod late;
 mod link;
 mod probe;
 mod tls;
+mod wire;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -34,7 +34,8 @@ pub struct Publish {
     /// MQTT 5 message expiry, in whole seconds on the wire (rounded down, at least 1). A 3.1.1 broker never sees it.
     ///
     /// On the embedded broker also the time (at least 1 s) its subscriber has to confirm a message of QoS 1 or 2. Past it the
-    /// result is `Unknown` and the connection is cut, so that what its buffers hold is not delivered late.
+    /// result is `Unknown` and the connection is cut, so that what its buffers hold is not delivered late. A client does the same
+    /// where the broker has not read the message by then (also QoS 0).
     pub expiry: Option<Duration>,
     /// The last question before the bytes leave.
     pub gate: Option<Gate>,

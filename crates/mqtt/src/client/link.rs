@@ -17,14 +17,14 @@ use mqtt5_protocol::packet::subscribe::{
 };
 use mqtt5_protocol::protocol::v5::reason_codes::ReasonCode;
 use mqtt5_protocol::{Packet, QoS};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
-use tokio_rustls::client::TlsStream;
 
 use super::acknowledgement::{Acknowledge, Leaving, LeftToReceiver, Owed};
 use super::dial::{PACKET_BYTES_MAX, told};
+use super::late::{Late, Time};
+use super::wire::{Pushed, Wire, push_out};
 use super::{ClientConfig, LinkSlot, Request, Requests, Terms};
 use crate::codec::{self, Frame, V5};
 use crate::message::{Inbound, Protocol, Qos, Sent};
@@ -63,6 +63,7 @@ pub(super) struct Greeting {
 struct Flight {
     done: oneshot::Sender<Sent>,
     qos: Qos,
+    time: Option<Time>,
     /// What PUBREC said of a QoS 2 publish; told when PUBCOMP closes it.
     received: Option<Sent>,
 }
@@ -79,6 +80,7 @@ pub(super) struct Link<'a, S> {
     /// Who waits for what is in `unwritten`: QoS 0 publishes, and acknowledgements.
     leaving: Vec<oneshot::Sender<Sent>>,
     flights: BTreeMap<u16, Flight>,
+    late: Late,
     next_id: u16,
     arrivals: VecDeque<(Inbound, Owed)>,
     left: LeftToReceiver,
@@ -115,6 +117,7 @@ impl<'a, S: Wire> Link<'a, S> {
             unflushed: false,
             leaving: Vec::new(),
             flights: BTreeMap::new(),
+            late: Late::default(),
             next_id: SUBSCRIBE_ID,
             arrivals: VecDeque::new(),
             left: LeftToReceiver::new(),
@@ -188,7 +191,8 @@ impl<'a, S: Wire> Link<'a, S> {
                     self.heard_at = Instant::now();
                     self.pinged_at = None;
                     self.digest(config)?;
-                    self.unconfirmed_since = (!self.flights.is_empty()).then_some(self.heard_at);
+                    let waits = !self.flights.is_empty() || self.late.is_asking();
+                    self.unconfirmed_since = waits.then_some(self.heard_at);
                 }
                 pushed = push_out(&mut self.writer, &mut self.unwritten), if writing || flushing => match pushed {
                     Ok(Pushed::Written(0)) => return Err("the connection takes no more bytes".into()),
@@ -216,7 +220,7 @@ impl<'a, S: Wire> Link<'a, S> {
                     self.pay_late(leaving)?;
                     self.pay_more()?;
                 }
-                request = next_request(&mut self.requests, usual), if idle && self.flights.len() < self.flights_max() => {
+                request = next_request(&mut self.requests, usual), if idle && !self.late.has_doubts() && self.flights.len() < self.flights_max() => {
                     self.depart(request)?;
                     self.depart_more()?;
                 }
@@ -284,7 +288,10 @@ impl<'a, S: Wire> Link<'a, S> {
     }
 
     fn depart_more(&mut self) -> Result<(), String> {
-        while self.unwritten.len() < BATCH_BYTES && self.flights.len() < self.flights_max() {
+        while self.unwritten.len() < BATCH_BYTES
+            && self.flights.len() < self.flights_max()
+            && !self.late.has_doubts()
+        {
             let usual = self.is_usual_free();
             let Some(request) =
                 self.requests.as_mut().and_then(|requests| requests.try_next(usual))
@@ -331,6 +338,7 @@ impl<'a, S: Wire> Link<'a, S> {
         }
         let is_lowered = qos != message.qos;
         let expiry = message.expiry_seconds();
+        let time = message.expiry.and_then(Time::of);
         let mut packet = PublishPacket::new(message.topic, message.payload, codec::to_qos(qos));
         packet.protocol_version = self.greeting.version;
         if let (V5, Some(seconds)) = (self.greeting.version, expiry) {
@@ -344,10 +352,28 @@ impl<'a, S: Wire> Link<'a, S> {
         } else {
             let id = self.free_id();
             packet.packet_id = Some(id);
-            self.flights.insert(id, Flight { done, qos, received: None });
+            self.flights.insert(id, Flight { done, qos, time, received: None });
+            if let Some(time) = time {
+                self.late.flies(id, time);
+            }
             self.unconfirmed_since.get_or_insert_with(Instant::now);
         }
-        self.put(&Packet::Publish(packet))
+        self.put(&Packet::Publish(packet))?;
+        match time {
+            // Nobody confirms it.
+            Some(time) if qos == Qos::AtMostOnce => self.ask_after(time),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn ask_after(&mut self, time: Time) -> Result<(), String> {
+        self.unconfirmed_since.get_or_insert_with(Instant::now);
+        if self.late.must_ask(time) { self.ask() } else { Ok(()) }
+    }
+
+    fn ask(&mut self) -> Result<(), String> {
+        self.late.asked();
+        self.put(&Packet::PingReq)
     }
 
     /// An id that no publish in flight has. There is one: far fewer are in flight than there are ids.
@@ -403,6 +429,7 @@ impl<'a, S: Wire> Link<'a, S> {
                 self.put(&Packet::PubComp(PubCompPacket::new(rel.packet_id)))
             }
             Packet::SubAck(suback) => self.subscribed(&suback, config),
+            Packet::PingResp if self.late.answered() => self.ask(),
             Packet::PingResp => Ok(()),
             Packet::Disconnect(goodbye) => {
                 Err(format!("the broker disconnected us: {:?}", goodbye.reason_code))
@@ -490,7 +517,11 @@ impl<'a, S: Wire> Link<'a, S> {
 
     fn take_flight(&mut self, id: u16, qos: Qos) -> Option<Flight> {
         if self.flights.get(&id).is_some_and(|flight| flight.qos == qos) {
-            self.flights.remove(&id)
+            let flight = self.flights.remove(&id)?;
+            if let Some(time) = flight.time {
+                self.late.landed(id, time);
+            }
+            Some(flight)
         } else {
             None
         }
@@ -542,10 +573,7 @@ impl<'a, S: Wire> Link<'a, S> {
     fn wake_at(&self, up_by: Instant) -> Option<Instant> {
         let alive = if self.pinged_at.is_some() { self.dead_at() } else { self.ping_at() };
         let up = self.requests.is_none().then_some(up_by);
-        match (alive, up) {
-            (Some(alive), Some(up)) => Some(alive.min(up)),
-            (alive, up) => alive.or(up),
-        }
+        [alive, up, self.late.wake_at()].into_iter().flatten().min()
     }
 
     /// When to ask whether the broker is there: quiet on either side for long, or a publish that it says nothing of.
@@ -573,6 +601,14 @@ impl<'a, S: Wire> Link<'a, S> {
         if self.requests.is_none() && now >= up_by {
             return Err("the broker did not answer SUBSCRIBE in time".into());
         }
+        while let Some(id) = self.late.next_due(now) {
+            if let Some(time) = self.flights.get(&id).and_then(|flight| flight.time) {
+                self.ask_after(time)?;
+            }
+        }
+        if self.late.is_over(now, self.arrivals.len() < ARRIVALS_MAX) {
+            return Err("the broker has not read a message in its time".into());
+        }
         let has_passed = |at: Option<Instant>| at.is_some_and(|at| now >= at);
         if self.pinged_at.is_none() {
             return if has_passed(self.ping_at()) { self.ping(now) } else { Ok(()) };
@@ -590,7 +626,7 @@ impl<'a, S: Wire> Link<'a, S> {
 
     fn ping(&mut self, now: Instant) -> Result<(), String> {
         self.pinged_at = Some(now);
-        self.put(&Packet::PingReq)
+        self.ask()
     }
 
     async fn say_goodbye(&mut self) {
@@ -620,46 +656,6 @@ impl<'a, S: Wire> Link<'a, S> {
 /// No word for this long after a question: nobody is there.
 fn silence_wait(keep_alive: Duration) -> Duration {
     (keep_alive / 2).max(Duration::from_millis(500))
-}
-
-/// What a link runs on.
-pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin {
-    /// Has whatever was written and has not arrived never arrive, and ends the connection at once.
-    fn cut(self);
-}
-
-impl Wire for TcpStream {
-    fn cut(self) {
-        if let Err(error) = self.set_zero_linger() {
-            tracing::debug!(%error, "a dead mqtt connection could not be cut short");
-        }
-    }
-}
-
-impl Wire for Box<TlsStream<TcpStream>> {
-    fn cut(self) {
-        let (tcp, _) = self.get_ref();
-        if let Err(error) = tcp.set_zero_linger() {
-            tracing::debug!(%error, "a dead mqtt connection could not be cut short");
-        }
-    }
-}
-
-enum Pushed {
-    Written(usize),
-    Flushed,
-}
-
-/// Writes what is there; flushes once nothing is. Safe to drop at any point.
-async fn push_out<W: AsyncWrite + Unpin>(
-    writer: &mut W,
-    unwritten: &mut BytesMut,
-) -> std::io::Result<Pushed> {
-    if unwritten.is_empty() {
-        writer.flush().await.map(|()| Pushed::Flushed)
-    } else {
-        writer.write_buf(unwritten).await.map(Pushed::Written)
-    }
 }
 
 async fn next_request(requests: &mut Option<Requests>, usual: bool) -> Request {

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use utmos_mqtt::{Protocol, ProtocolChoice, Publish, Sent};
+use utmos_mqtt::{Protocol, ProtocolChoice, Publish, Qos, Sent};
 
 use super::support::{config, here, own, send, sending, soon, start, until, up};
+
+const SECOND: Duration = Duration::from_secs(1);
 
 async fn connect_version(tcp: &mut TcpStream) -> u8 {
     let mut head = [0; 2];
@@ -132,6 +134,61 @@ async fn a_publish_that_nothing_answers_gives_the_broker_up_before_its_keep_aliv
     let mut rest = Vec::new();
     let ended = soon("the end", tcp.read_to_end(&mut rest)).await.unwrap_err();
     assert_eq!(ended.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+/// It is heard all the time, so nothing is silent; but what was written may be anywhere, and would be late.
+#[tokio::test]
+async fn a_broker_that_has_not_read_a_message_in_its_time_is_left() {
+    for qos in [Qos::AtLeastOnce, Qos::AtMostOnce] {
+        let listener = TcpListener::bind(here(0)).await.unwrap();
+        let client = start(config(listener.local_addr().unwrap().port(), "D1", &[]));
+        let (mut tcp, _) = soon("the client", listener.accept()).await.unwrap();
+        assert_eq!(connect_version(&mut tcp).await, 5);
+        tcp.write_all(&[0x20, 3, 0, 0, 0]).await.unwrap();
+        until("the link", || client.client.is_up()).await;
+        let message = Publish::new("a/b", "hello").with_qos(qos).with_expiry(SECOND);
+        let publish = tokio::spawn({
+            let out = client.client.outlet();
+            async move { out.publish(message).await }
+        });
+        let talk = tokio::spawn(async move {
+            // Messages of others, until the connection is reset.
+            while tcp.write_all(&[0x30, 5, 0, 1, b'c', 0, b'x']).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        let why = "the broker has not read a message in its time";
+        until("it to be left", || client.told.downs() == [why]).await;
+        let sent = soon("the result", publish).await.unwrap();
+        let unconfirmed = Sent::Confirmed { packet_id: None };
+        let expected = if qos == Qos::AtMostOnce { unconfirmed } else { Sent::Unknown };
+        assert_eq!(sent, expected);
+        soon("the end", talk).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_has_read_a_message_may_take_its_time_to_confirm_it() {
+    for qos in [Qos::AtLeastOnce, Qos::AtMostOnce] {
+        let listener = TcpListener::bind(here(0)).await.unwrap();
+        let client = start(config(listener.local_addr().unwrap().port(), "D1", &[]));
+        let (mut tcp, _) = soon("the client", listener.accept()).await.unwrap();
+        assert_eq!(connect_version(&mut tcp).await, 5);
+        tcp.write_all(&[0x20, 3, 0, 0, 0]).await.unwrap();
+        until("the link", || client.client.is_up()).await;
+        let out = client.client.outlet();
+        let message = Publish::new("a/b", "hello").with_qos(qos).with_expiry(SECOND);
+        let _publish = tokio::spawn(async move { out.publish(message).await });
+        let mut read = Vec::new();
+        // Nobody asked for it but the message.
+        while !read.ends_with(&[0xc0, 0]) {
+            let count = soon("a ping", tcp.read_buf(&mut read)).await.unwrap();
+            assert!(count > 0, "it left: {:?}", client.told.downs());
+        }
+        tcp.write_all(&[0xd0, 0]).await.unwrap();
+        tokio::time::sleep(2 * SECOND).await;
+        assert!(client.client.is_up() && client.told.downs().is_empty());
+    }
 }
 
 #[tokio::test]
