@@ -30,7 +30,7 @@ use super::{
         NEWS_WAIT, RECONNECT_WAIT_MAX, RECONNECT_WAIT_MIN,
     },
     tls::MakeTls,
-    url::PostgresUrl,
+    url::{PostgresUrl, mutual},
 };
 
 /// Of all servers of a database.
@@ -318,10 +318,8 @@ impl Session {
                     }
                 }
             });
-            client
-                .batch_execute("SET synchronous_commit = off; SET client_min_messages = warning")
-                .await
-                .map_err(explain)?;
+            let settings = "SET synchronous_commit = off; SET client_min_messages = warning";
+            client.batch_execute(&format!("{settings}; {}", mutual())).await.map_err(explain)?;
             let row = client.query_one("SELECT pg_backend_pid()", &[]).await.map_err(explain)?;
             // Without anybody to take it the connection is gone, and listening will say so.
             let _is_taken = tell_self.send(row.try_get(0).map_err(explain)?);

@@ -12,7 +12,7 @@ use super::{
     fault::{causes, to_store_error},
     limits::{CONNECT_WAIT, IDLE_WAIT, LOCK_WAIT, MIGRATION_WAIT, POOL_WAIT, STATEMENT_WAIT},
     tls::{MakeTls, TlsFault},
-    url::PostgresUrl,
+    url::{PostgresUrl, mutual},
 };
 use crate::seal::Sealer;
 
@@ -229,10 +229,11 @@ fn settings(statement: Duration) -> String {
              WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write');
          SET default_transaction_isolation = 'read committed'; SET client_min_messages = warning; SET timezone = 'UTC';
          SET jit = off; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
-         SET plan_cache_mode = force_generic_plan",
+         SET plan_cache_mode = force_generic_plan; {}",
         statement.as_millis(),
         LOCK_WAIT.as_millis(),
         IDLE_WAIT.as_millis(),
+        mutual(),
     )
 }
 

@@ -10,6 +10,26 @@ use super::{
     tls::{MakeTls, TlsFault, TlsFiles},
 };
 
+/// A connection on which nothing comes is tried after this, so often and so far apart, and given up then: where all that was sent
+/// is acknowledged, nothing else tells that the other side is gone.
+const TRY_AFTER: Duration = Duration::from_secs(9);
+const TRY_EVERY: Duration = Duration::from_secs(2);
+const TRIES: u32 = 3;
+/// One on which something was sent that is not acknowledged is given up after as long.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(15);
+
+/// Has PostgreSQL give up a connection as this side does. By itself it holds on to one whose other side vanished without a word
+/// for two hours, and its connections are numbered.
+pub(super) fn mutual() -> String {
+    format!(
+        "SET tcp_keepalives_idle = {}; SET tcp_keepalives_interval = {}; SET tcp_keepalives_count = {TRIES};
+         SET tcp_user_timeout = {}",
+        TRY_AFTER.as_secs(),
+        TRY_EVERY.as_secs(),
+        GIVE_UP_AFTER.as_millis(),
+    )
+}
+
 /// `postgres://user:password@host:port/database?…`, read and checked.
 ///
 /// `sslmode` is `disable`, `prefer`, `require`, `verify-ca` or `verify-full`. Wherever TLS is spoken, the server's
@@ -113,11 +133,10 @@ impl PostgresUrl {
         if config.get_application_name().is_none() {
             config.application_name("utmos");
         }
-        // Where all that was sent is acknowledged, nothing but these tells that the other side is gone: after 9 + 3 times 2 s.
-        config.keepalives_idle(Duration::from_secs(9));
-        config.keepalives_interval(Duration::from_secs(2));
-        config.keepalives_retries(3);
-        config.tcp_user_timeout(Duration::from_secs(15));
+        config.keepalives_idle(TRY_AFTER);
+        config.keepalives_interval(TRY_EVERY);
+        config.keepalives_retries(TRIES);
+        config.tcp_user_timeout(GIVE_UP_AFTER);
         let shown = shown(&config);
         let names_ssl_mode = ssl_mode.is_some();
         Ok(Self { config, tls: TlsFiles { ca, client }, names_ssl_mode, shown })
