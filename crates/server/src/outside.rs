@@ -27,6 +27,8 @@ pub struct Needs {
     pub command_qos: Qos,
     /// The largest payload of a command.
     pub command_bytes_max: usize,
+    /// Whether other servers may work behind it as well.
+    pub is_shared: bool,
 }
 
 impl Outside {
@@ -34,7 +36,9 @@ impl Outside {
     #[must_use]
     pub fn of(health: LinkHealth, config: &Config) -> Self {
         let command_bytes_max = config.http.body_bytes_max;
-        Self { health, needs: Needs { command_qos: command_qos(config), command_bytes_max } }
+        let is_shared = config.store.postgres.is_some();
+        let needs = Needs { command_qos: command_qos(config), command_bytes_max, is_shared };
+        Self { health, needs }
     }
 
     /// Why commands cannot be sent now.
@@ -61,6 +65,14 @@ impl Needs {
                  what makes this one safe and let utmos doctor try it"
                     .to_owned(),
             ),
+        }
+        if terms.protocol == Protocol::V311 && self.is_shared {
+            lacks.push(
+                "several servers may work behind it: what one of them sent before it died no other can take back, so where it is kept for its \
+                 dock it is carried out late; let no session outlive its connection (RabbitMQ: mqtt.subscription_ttl = 1), or set \
+                 mqtt.external.command_qos = 0 where QoS 0 is not kept (NATS), and run utmos doctor after every change of the broker"
+                    .to_owned(),
+            );
         }
         if let Some(first) = terms.lowered.first() {
             let count = terms.lowered.len();
@@ -109,7 +121,8 @@ mod tests {
 
     #[test]
     fn what_a_broker_lacks_is_named_with_the_setting_that_mends_it() {
-        let needs = Needs { command_qos: Qos::AtLeastOnce, command_bytes_max: 1_000 };
+        let needs =
+            Needs { command_qos: Qos::AtLeastOnce, command_bytes_max: 1_000, is_shared: false };
         let good = Terms {
             protocol: Protocol::V5,
             packet_bytes_max: Some(1_512),
@@ -128,6 +141,10 @@ mod tests {
             let lacks = needs.lacks(&terms);
             assert!(lacks.len() == 1 && lacks.concat().contains(word), "{word}: {lacks:?}");
         }
+        let shared = Needs { is_shared: true, ..needs };
+        assert_eq!(shared.lacks(&good), Vec::<String>::new());
+        let old = shared.lacks(&Terms { protocol: Protocol::V311, ..good.clone() });
+        assert!(old.len() == 2 && old[1].contains("subscription_ttl"), "{old:?}");
         let unconfirmed = Needs { command_qos: Qos::AtMostOnce, ..needs };
         assert!(unconfirmed.lacks(&Terms { qos_max: Qos::AtMostOnce, ..good }).is_empty());
     }

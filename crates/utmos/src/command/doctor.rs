@@ -81,7 +81,9 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     match &config.mqtt {
         Mqtt::Embedded(broker) => take(broker::embedded(broker).await),
         Mqtt::External(broker) => {
-            take(outside::check(broker, config.http.body_bytes_max, other.as_ref()).await);
+            let is_shared = config.store.postgres.is_some();
+            let bytes_max = config.http.body_bytes_max;
+            take(outside::check(broker, bytes_max, other.as_ref(), is_shared).await);
         }
     }
     take(vec![ports::open_files(&config)]);

@@ -33,6 +33,8 @@ struct Outside {
     client: ClientConfig,
     protocol: Protocol,
     command_qos: Qos,
+    /// Whether several servers may work behind it.
+    is_shared: bool,
 }
 
 impl Outside {
@@ -62,11 +64,13 @@ fn nobody() -> String {
     format!("UTMOS-DOCTOR-{}", Uuid::new_v4().simple())
 }
 
-/// Looks at it. `command_bytes_max` is the largest command that can be sent; `other` a second login, which may be a dock's.
+/// Looks at it. `command_bytes_max` is the largest command that can be sent; `other` a second login, which may be a dock's;
+/// `is_shared` whether several servers may work behind it.
 pub async fn check(
     broker: &ExternalBroker,
     command_bytes_max: usize,
     other: Option<&Login>,
+    is_shared: bool,
 ) -> Vec<Finding> {
     let client = match outside_client(broker) {
         Ok(client) => client,
@@ -80,7 +84,7 @@ pub async fn check(
         }
     };
     let connected = connect(client.clone()).await;
-    let mut findings = vec![judge_connection(broker, &connected)];
+    let mut findings = vec![judge_connection(broker, &connected, is_shared)];
     let Ok(protocol) = connected else { return findings };
     let mut client = client;
     // What was agreed on is not asked for again at every step.
@@ -88,7 +92,7 @@ pub async fn check(
         Protocol::V5 => ProtocolChoice::V5,
         Protocol::V311 => ProtocolChoice::V311,
     };
-    let outside = Outside { client, protocol, command_qos: broker.command_qos };
+    let outside = Outside { client, protocol, command_qos: broker.command_qos, is_shared };
     findings.push(kept::check(&outside).await);
     findings.push(retained::check(&outside).await);
     findings.extend(strangers::check(&outside, other).await);
@@ -123,7 +127,13 @@ async fn connect(config: ClientConfig) -> Result<Protocol, String> {
     outcome
 }
 
-fn judge_connection(broker: &ExternalBroker, connected: &Result<Protocol, String>) -> Finding {
+fn judge_connection(
+    broker: &ExternalBroker,
+    connected: &Result<Protocol, String>,
+    is_shared: bool,
+) -> Finding {
+    let shared =
+        if is_shared { "; what a server sent before it died no other can take back" } else { "" };
     let address = format!("{}:{}", broker.host, broker.port);
     match connected {
         Ok(Protocol::V5) => {
@@ -132,7 +142,7 @@ fn judge_connection(broker: &ExternalBroker, connected: &Result<Protocol, String
         Ok(Protocol::V311) => Finding::warn(
             "broker",
             format!(
-                "{address} speaks MQTT 3.1.1: commands cannot carry an expiry, and nobody tells who is absent"
+                "{address} speaks MQTT 3.1.1: commands cannot carry an expiry, and nobody tells who is absent{shared}"
             ),
             "use a broker with MQTT 5, such as mosquitto 2; or see docs/outside-broker.md for what makes this one safe",
         ),

@@ -34,7 +34,7 @@ enum Kept {
 /// Tries it.
 pub async fn check(outside: &Outside) -> Finding {
     let found = look(outside).await.unwrap_or_else(Kept::Unknown);
-    judge(&found, outside.protocol)
+    judge(&found, outside.protocol, outside.is_shared)
 }
 
 async fn look(outside: &Outside) -> Result<Kept, String> {
@@ -130,7 +130,7 @@ async fn once(outside: &Outside, qos: Qos, expiry: Option<Duration>) -> Result<b
     outcome
 }
 
-fn judge(kept: &Kept, protocol: Protocol) -> Finding {
+fn judge(kept: &Kept, protocol: Protocol, is_shared: bool) -> Finding {
     let other = "or use a broker with MQTT 5, or the embedded one";
     match (kept, protocol) {
         (Kept::Nothing, _) => {
@@ -158,11 +158,21 @@ fn judge(kept: &Kept, protocol: Protocol) -> Finding {
                 "let no session outlive its connection (RabbitMQ: mqtt.subscription_ttl = 1), {other}"
             ),
         ),
-        (Kept::Unknown(why), _) => Finding::warn(
-            "broker",
-            format!("whether it keeps commands for absent devices is not known: {why}"),
-            "check it by hand: a persistent session that comes back must not get old messages",
-        ),
+        (Kept::Unknown(why), _) => {
+            let text = format!("whether it keeps commands for absent devices is not known: {why}");
+            let remedy =
+                "check it by hand: a persistent session that comes back must not get old messages";
+            // Nothing bounds what a dead server left there.
+            if protocol == Protocol::V311 && is_shared {
+                Finding::fail(
+                    "broker",
+                    format!("{text}; several servers may work behind it"),
+                    remedy,
+                )
+            } else {
+                Finding::warn("broker", text, remedy)
+            }
+        }
     }
 }
 
@@ -173,13 +183,22 @@ mod tests {
 
     #[test]
     fn a_broker_that_keeps_commands_without_expiry_fails() {
-        let verdict = |kept: &Kept, protocol| judge(kept, protocol).verdict;
+        let verdict = |kept: &Kept, protocol| judge(kept, protocol, false).verdict;
         assert_eq!(verdict(&Kept::Nothing, Protocol::V311), Verdict::Ok);
         assert_eq!(verdict(&Kept::UntilExpiry, Protocol::V5), Verdict::Warn);
         for protocol in [Protocol::V5, Protocol::V311] {
             assert_eq!(verdict(&Kept::Stale, protocol), Verdict::Fail);
         }
-        assert!(judge(&Kept::StaleUnlessQos0, Protocol::V311).remedy.contains("command_qos = 0"));
-        assert_eq!(verdict(&Kept::Unknown(String::new()), Protocol::V5), Verdict::Warn);
+        assert!(
+            judge(&Kept::StaleUnlessQos0, Protocol::V311, false).remedy.contains("command_qos = 0")
+        );
+        let unknown = Kept::Unknown(String::new());
+        for (protocol, is_shared, expected) in [
+            (Protocol::V5, true, Verdict::Warn),
+            (Protocol::V311, false, Verdict::Warn),
+            (Protocol::V311, true, Verdict::Fail),
+        ] {
+            assert_eq!(judge(&unknown, protocol, is_shared).verdict, expected);
+        }
     }
 }
