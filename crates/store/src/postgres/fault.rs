@@ -95,7 +95,7 @@ pub(super) fn to_store_error(err: &tokio_postgres::Error) -> StoreError {
             return unavailable(read_only(&cause));
         }
         return unavailable(format!(
-            "cannot reach PostgreSQL: {cause}; check that it runs, and its address"
+            "cannot reach PostgreSQL: {cause}; check its address, and that it runs; if it does not, look at its log: its disk may be full"
         ));
     };
     let (code, said) = (db.code().clone(), db.message());

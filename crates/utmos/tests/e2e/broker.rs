@@ -105,8 +105,9 @@ const READ_RULES: &str = r#"
 fn as_emqx_reads_it(file: &Path) -> Vec<String> {
     let mut erlang = Command::new("erl");
     erlang.args(["-noinput", "-boot", "start_clean", "-eval", READ_RULES, "-extra"]).arg(file);
-    let read =
-        erlang.output().expect("Erlang is not installed; run: apt-get install -y erlang-base");
+    let read = erlang.output();
+    assert!(read.is_ok(), "Erlang is not installed; run: apt-get install -y erlang-base: {read:?}");
+    let read = read.unwrap();
     assert!(read.status.success(), "{read:?}");
     String::from_utf8(read.stdout).unwrap().lines().map(str::to_owned).collect()
 }

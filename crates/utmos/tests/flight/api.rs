@@ -31,6 +31,8 @@ pub struct Given {
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
+    /// Seconds.
+    pub retry_after: Option<u64>,
     pub body: Value,
 }
 
@@ -177,9 +179,11 @@ impl Api {
 pub async fn send(request: reqwest::RequestBuilder) -> Result<Answer, reqwest::Error> {
     let response = request.send().await?;
     let status = response.status();
+    let retry_after = response.headers().get(reqwest::header::RETRY_AFTER);
+    let retry_after = retry_after.map(|seconds| seconds.to_str().unwrap().parse().unwrap());
     let text = response.text().await?;
     let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-    Ok(Answer { status, body })
+    Ok(Answer { status, retry_after, body })
 }
 
 /// The body that asks for a command.

@@ -14,6 +14,7 @@ mod flood;
 mod floods;
 mod forged;
 mod forwarder;
+mod island;
 mod large_fleet;
 mod methods;
 mod models;

@@ -74,8 +74,8 @@ async fn doctor(mosquitto: &Mosquitto, users: Option<&Users>, more: &[&str]) -> 
 }
 
 /// Has the broker retain a message. Our own client never would, so in bytes of MQTT 3.1.1.
-pub async fn retain(mosquitto: &Mosquitto, topic: &str) {
-    let mut stream = tokio::net::TcpStream::connect(mosquitto.address()).await.unwrap();
+pub async fn retain(broker: std::net::SocketAddr, topic: &str) {
+    let mut stream = tokio::net::TcpStream::connect(broker).await.unwrap();
     stream.write_all(b"\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01r").await.unwrap();
     let body =
         [&[0, u8::try_from(topic.len()).unwrap()], topic.as_bytes(), &[0, 1], b"{}"].concat();
@@ -125,7 +125,7 @@ async fn who_reaches_another_devices_topics_is_named_with_what_they_can_do() {
 #[tokio::test]
 async fn an_open_broker_with_retained_commands_and_small_messages_fails() {
     let mosquitto = Mosquitto::start_with("message_size_limit 100000").await;
-    retain(&mosquitto, "thing/product/D1/services").await;
+    retain(mosquitto.address(), "thing/product/D1/services").await;
     let (code, text) = doctor(&mosquitto, None, &[]).await;
     assert_eq!(code, 1, "{text}");
     for expected in [

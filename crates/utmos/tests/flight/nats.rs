@@ -12,6 +12,7 @@ use std::{
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use utmos_mqtt::{Acknowledge, Client, Inbound, Publish, Qos};
+use utmos_sim::FleetConfig;
 
 use crate::{
     api::PATIENCE,
@@ -24,7 +25,7 @@ use crate::{
 };
 
 /// A broker of its own; killed when dropped.
-struct Nats {
+pub struct Nats {
     child: Child,
     address: Ipv4Addr,
     folder: tempfile::TempDir,
@@ -32,7 +33,7 @@ struct Nats {
 
 impl Nats {
     /// `users` in NATS's own words, and more for the section `mqtt`.
-    async fn start(users: &str, mqtt: &str) -> Self {
+    pub async fn start(users: &str, mqtt: &str) -> Self {
         let (address, folder) = (own_address(), tempfile::tempdir().unwrap());
         let config = format!(
             "listen: \"{address}:4222\"\nserver_name: utmos\njetstream {{ store_dir: {:?} }}\n\
@@ -71,7 +72,7 @@ impl Nats {
         child
     }
 
-    async fn die_and_come_back(&mut self) {
+    pub async fn die_and_come_back(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.child = Self::run(self.folder.path()).await;
@@ -136,12 +137,23 @@ fn own(sn: &str, password: &str, aircraft: &str) -> String {
 
 const SERVER: &str = "{user: utmos, password: of-server, permissions: {publish: [\"thing.product.>\", \"sys.product.>\"], subscribe: [\"thing.product.>\", \"sys.product.>\", \"$MQTT.sub.>\"]}}";
 
+/// The server as `utmos`, with the password `of-server`, and each dock.
+pub fn users_of(config: &FleetConfig) -> Vec<String> {
+    let docks = config.docks.iter().map(|dock| own(&dock.sn, &dock.password, &dock.aircraft_sn));
+    std::iter::once(SERVER.to_owned()).chain(docks).collect()
+}
+
+/// A dock that tests play themselves.
+pub fn ghost() -> String {
+    own("GHOST", PASSWORD, "GHOSTAIR")
+}
+
 #[tokio::test]
 async fn behind_nats_commands_live_their_lives_and_none_comes_late() {
     let (mut place, config) = Place::with_fleet(2).await;
     with_ghost(&place).await;
-    let mut users = vec![SERVER.to_owned(), own("GHOST", PASSWORD, "GHOSTAIR")];
-    users.extend(config.docks.iter().map(|dock| own(&dock.sn, &dock.password, &dock.aircraft_sn)));
+    let mut users = users_of(&config);
+    users.push(ghost());
     let mut nats = Nats::start(&users.join("\n"), "").await;
 
     // With QoS 1 it would keep them.

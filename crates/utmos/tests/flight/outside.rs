@@ -2,13 +2,13 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use utmos_core::device::DeviceKind;
 use utmos_mqtt::{ClientConfig, Probe, ProbeMessage, ProtocolChoice, Publish, Qos, Session};
 use utmos_sim::{Fleet, FleetConfig};
 
 use crate::{
-    api::PATIENCE,
+    api::{Api, PATIENCE},
     dock::login,
     place::{PASSWORD, Place, Running, fly},
     truth,
@@ -100,10 +100,18 @@ pub async fn an_absent_dock_gets_nothing_late(
     broker: &dyn Behind,
     expected: &str,
 ) {
-    let config = ClientConfig {
-        protocol: ProtocolChoice::V311,
-        ..login(broker.address(), "GHOST", PASSWORD)
-    };
+    let ended = nothing_comes_late(&server.api, broker.address(), async |_| {}).await;
+    assert_eq!(ended["failure_code"], expected, "{ended:#}");
+}
+
+/// The same, where something happens once that command was asked for. Answers how it ended.
+pub async fn nothing_comes_late(
+    api: &Api,
+    broker: SocketAddr,
+    happens: impl AsyncFnOnce(&str),
+) -> Value {
+    let config =
+        ClientConfig { protocol: ProtocolChoice::V311, ..login(broker, "GHOST", PASSWORD) };
     let kept = Session::Kept(Duration::from_secs(60));
     let topic = "thing/product/GHOST/services";
     let comes = async {
@@ -120,7 +128,6 @@ pub async fn an_absent_dock_gets_nothing_late(
     let osd = json!({"tid": "t", "bid": "b", "timestamp": 1, "gateway": "GHOST", "data": {"mode_code": 0}});
     let _told =
         dock.publish(Publish::new("thing/product/GHOST/osd", osd.to_string())).await.unwrap();
-    let api = &server.api;
     let first =
         api.create("GHOST", "debug_mode_open", json!({}), json!({"timeout_seconds": 2})).await.id();
     let mut came = 0;
@@ -136,12 +143,9 @@ pub async fn an_absent_dock_gets_nothing_late(
 
     let id =
         api.create("GHOST", "debug_mode_open", json!({}), json!({"timeout_seconds": 2})).await.id();
+    happens(&id).await;
     let ended = api.ended(&id).await;
-    assert_eq!(
-        (&ended["status"], &ended["failure_code"]),
-        (&json!("TIMED_OUT"), &json!(expected)),
-        "{ended:#}"
-    );
+    assert_eq!(ended["status"], "TIMED_OUT", "{ended:#}");
     let back = async {
         loop {
             // NATS turns away a client id that was there a moment ago, or cuts it off again.
@@ -153,6 +157,7 @@ pub async fn an_absent_dock_gets_nothing_late(
     };
     let heard = tokio::time::timeout(PATIENCE, back).await.expect("it is let in again");
     assert_eq!(heard, [], "nothing late");
+    ended
 }
 
 async fn comes_back(

@@ -196,6 +196,15 @@ fn memory_kib(id: u32, name: &str) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
+/// Has a command run by another one, which runs what it is told at its end.
+pub fn run_by(mut other: Command, command: &Command) -> Command {
+    other.arg(command.get_program()).args(command.get_args()).env_clear();
+    other.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    other.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    other.current_dir(command.get_current_dir().unwrap()).stdin(Stdio::null());
+    other
+}
+
 /// Asks again and again until it is so.
 pub async fn until(otherwise: &str, mut holds: impl AsyncFnMut() -> bool) {
     let ask = async {

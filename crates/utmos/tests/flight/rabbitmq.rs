@@ -9,6 +9,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use utmos_sim::FleetConfig;
 
 use crate::{
     outside::{Behind, a_fleet_flies, an_absent_dock_gets_nothing_late, doctor, it_goes_on},
@@ -18,7 +19,7 @@ use crate::{
 const PROGRAM: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 
 /// A node of its own with a port mapper of its own; both are gone when it is dropped.
-struct RabbitMq {
+pub struct RabbitMq {
     address: Ipv4Addr,
     folder: tempfile::TempDir,
     ports: [u16; 2],
@@ -27,7 +28,7 @@ struct RabbitMq {
 }
 
 /// A user, its password, and which topics it may write and read: patterns over topics with dots.
-type User<'a> = (&'a str, &'a str, String, String);
+pub type User<'a> = (&'a str, &'a str, String, String);
 
 /// A free port that stays so until a slow program takes it: none of those that outgoing connections are given.
 fn lasting_port(nth: u16) -> u16 {
@@ -38,7 +39,7 @@ fn lasting_port(nth: u16) -> u16 {
 }
 
 impl RabbitMq {
-    async fn start(users: &[User<'_>]) -> Self {
+    pub async fn start(users: &[User<'_>]) -> Self {
         let (address, folder) = (own_address(), tempfile::tempdir().unwrap());
         let ports = [lasting_port(0), lasting_port(1)];
         let path = |name: &str| folder.path().join(name);
@@ -107,7 +108,7 @@ impl RabbitMq {
     }
 
     /// `kill -9`, and a new one in its place with the same data.
-    async fn die_and_come_back(&mut self) {
+    pub async fn die_and_come_back(&mut self) {
         self.kill();
         self.script = Self::run(&self.folder, self.ports);
         self.answers().await;
@@ -176,23 +177,30 @@ fn own(sn: &str, aircraft: &str) -> (String, String) {
     )
 }
 
+/// The server as `utmos`, with the password `of-server`, and each dock.
+pub fn users_of(config: &FleetConfig) -> Vec<User<'_>> {
+    let all = "^(thing|sys)\\.product\\..*$";
+    let mut users = vec![("utmos", "of-server", all.to_owned(), all.to_owned())];
+    for dock in &config.docks {
+        let (write, read) = own(&dock.sn, &dock.aircraft_sn);
+        users.push((&dock.sn, &dock.password, write, read));
+    }
+    users
+}
+
+/// A dock that tests play themselves.
+pub fn ghost() -> User<'static> {
+    let (write, read) = own("GHOST", "GHOSTAIR");
+    ("GHOST", crate::place::PASSWORD, write, read)
+}
+
 /// One broker for all of it: it takes long to start.
 #[tokio::test]
 async fn behind_rabbitmq_commands_live_their_lives_and_none_comes_late() {
     let (mut place, config) = crate::place::Place::with_fleet(2).await;
     crate::outside::with_ghost(&place).await;
-    let mut users = vec![(
-        "utmos",
-        "of-server",
-        "^(thing|sys)\\.product\\..*$".to_owned(),
-        "^(thing|sys)\\.product\\..*$".to_owned(),
-    )];
-    for dock in &config.docks {
-        let (write, read) = own(&dock.sn, &dock.aircraft_sn);
-        users.push((&dock.sn, &dock.password, write, read));
-    }
-    let (write, read) = own("GHOST", "GHOSTAIR");
-    users.push(("GHOST", crate::place::PASSWORD, write, read));
+    let mut users = users_of(&config);
+    users.push(ghost());
     let nothing = "^nothing$".to_owned();
     users.push(("blind", "of-blind", nothing.clone(), nothing));
     let mut rabbit = RabbitMq::start(&users).await;

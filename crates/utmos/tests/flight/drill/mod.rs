@@ -12,7 +12,7 @@ mod ear;
 mod kill;
 mod load;
 mod lost;
-mod mount;
+pub mod mount;
 mod read_only;
 mod replicas;
 mod stop;

@@ -17,8 +17,12 @@ pub struct SmallDisk {
 impl SmallDisk {
     /// Puts the data of a place on a disk of so many MiB. Answers why not, where the system does not allow it.
     pub fn under(place: &Place, mib: u32) -> Result<Self, String> {
-        let folder = place.data_dir();
-        let before = place.path("data-before");
+        Self::beneath(place.data_dir(), mib)
+    }
+
+    /// Puts a folder with all that is in it, and whose it is, on such a disk. No file of it may be open.
+    pub fn beneath(folder: PathBuf, mib: u32) -> Result<Self, String> {
+        let before = folder.with_extension("before");
         fs::rename(&folder, &before).unwrap();
         let disk = match Self::at(folder.clone(), mib) {
             Ok(disk) => disk,
@@ -27,10 +31,7 @@ impl SmallDisk {
                 return Err(why);
             }
         };
-        for entry in fs::read_dir(&before).unwrap() {
-            let entry = entry.unwrap();
-            fs::copy(entry.path(), disk.folder.join(entry.file_name())).unwrap();
-        }
+        run("cp", &["--archive", &format!("{}/.", text(&before)), text(&folder)]).unwrap();
         Ok(disk)
     }
 

@@ -2,11 +2,13 @@
 //! others, and database and broker restart under them all; no command is sent twice, none is stuck, none is said to be what
 //! it was not.
 
+mod brokers;
 mod cut_off;
 mod history;
 mod joining;
 mod limits;
 mod machines;
+mod packets;
 mod restarts;
 mod taken_over;
 mod unwell_database;
@@ -22,8 +24,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use utmos_core::replica::Shard;
+use utmos_mqtt::ProtocolChoice;
 use utmos_sim::{Fleet, FleetConfig};
 
+use self::brokers::Broker;
 use super::{
     broker::FORGETS,
     ear::{Ear, Since},
@@ -33,7 +37,8 @@ use super::{
 use crate::{
     api::{Api, PATIENCE},
     forwarder::Forwarder,
-    mosquitto::{Mosquitto, behind, choice},
+    island::Island,
+    mosquitto::{Mosquitto, behind},
     place::{Place, fly, own_address},
     postgres_server::{Database, PostgresServer, Stop},
     process::Process,
@@ -57,6 +62,8 @@ struct Site {
     /// Between it and the database, and between it and the broker.
     to_database: Forwarder,
     to_broker: Forwarder,
+    /// In the place of both, where it has a network of its own.
+    island: Option<Island>,
     /// More assignments of its own.
     settings: Vec<String>,
     process: Option<Process>,
@@ -74,12 +81,14 @@ struct Several {
     place: Place,
     postgres: PostgresServer,
     database: Database,
-    mosquitto: Mosquitto,
+    broker: Broker,
     config: FleetConfig,
     ear: Ear,
     sites: Vec<Site>,
-    _alone: tokio::sync::MutexGuard<'static, ()>,
+    _alone: Alone,
 }
+
+type Alone = tokio::sync::MutexGuard<'static, ()>;
 
 /// One drill of several servers at a time: each is three servers, a database and a broker, and what they take of the machine
 /// is time that their leases run.
@@ -97,9 +106,7 @@ impl Several {
     /// With more lines of the broker's configuration.
     async fn start_behind(docks: u32, broker: &str) -> Self {
         let mut several = Self::prepare_behind(docks, broker).await;
-        for number in 0..SERVERS {
-            several.bring_up(number).await;
-        }
+        several.bring_all_up().await;
         several
     }
 
@@ -109,12 +116,32 @@ impl Several {
     }
 
     async fn prepare_behind(docks: u32, broker: &str) -> Self {
-        let _alone = ALONE.lock().await;
+        let alone = ALONE.lock().await;
         let mosquitto = Mosquitto::start_with(broker).await;
-        let (mut place, mut config) = Place::with_fleet(docks).await;
-        config.speed = 20.0;
+        Self::prepare_at(alone, docks, mosquitto, PostgresServer::own()).await
+    }
+
+    async fn prepare_at(
+        alone: Alone,
+        docks: u32,
+        mosquitto: Mosquitto,
+        postgres: PostgresServer,
+    ) -> Self {
+        let (mut place, config) = Place::with_fleet(docks).await;
         behind(&mut place, &mosquitto, "5");
-        let postgres = PostgresServer::own();
+        let broker = Broker::Mosquitto(mosquitto, ProtocolChoice::V5);
+        Self::prepare_on(alone, place, config, broker, postgres).await
+    }
+
+    /// At a place that knows its broker.
+    async fn prepare_on(
+        alone: Alone,
+        place: Place,
+        mut config: FleetConfig,
+        broker: Broker,
+        postgres: PostgresServer,
+    ) -> Self {
+        config.speed = 20.0;
         let database = postgres.database();
         let mut sites = Vec::new();
         for number in 0..SERVERS {
@@ -122,7 +149,8 @@ impl Several {
                 name: format!("server-{number}"),
                 address: own_address(),
                 to_database: Forwarder::to(database.address()).await,
-                to_broker: Forwarder::to(mosquitto.address()).await,
+                to_broker: Forwarder::to(broker.address()).await,
+                island: None,
                 settings: std::env::var_os("DRILL_LOGS")
                     .map(|_| "log.level=debug".to_owned())
                     .into_iter()
@@ -131,7 +159,7 @@ impl Several {
             });
         }
         let ear = Ear::at(&mut config).of_several();
-        let several = Self { sites, place, postgres, database, mosquitto, config, ear, _alone };
+        let several = Self { sites, place, postgres, database, broker, config, ear, _alone: alone };
         let from = several.place.data_dir().join("utmos.sqlite");
         let mut import = several.place.utmos(&["store", "import", "--from"]);
         import.arg(from);
@@ -157,15 +185,31 @@ impl Several {
     fn serve(&self, number: usize) -> Command {
         let site = &self.sites[number];
         let mut serve = self.place.utmos(&["serve"]);
-        let (direct, way) = (self.database.address(), site.to_database.address);
-        let url = self.database.url().replace(&direct.to_string(), &way.to_string());
+        let mut url = self.database.url();
+        let direct = self.database.address();
+        let (mut way, mut broker) = (site.to_database.address, site.to_broker.address.ip());
+        if let Some(island) = &site.island {
+            way = (island.to_database.outer, direct.port()).into();
+            broker = island.to_broker.outer.into();
+            url.push_str("?sslmode=disable");
+        }
+        url = url.replace(&direct.to_string(), &way.to_string());
         self.on_postgres(&mut serve, &self.place.path(&site.name).display().to_string(), &url);
         let listen = format!("http.listen={}:8080", site.address);
-        let broker = format!("mqtt.external.host={}", site.to_broker.address.ip());
+        let broker = format!("mqtt.external.host={broker}");
         for setting in self.place.settings.iter().chain([&listen, &broker]).chain(&site.settings) {
             serve.args(["--set", setting]);
         }
-        serve
+        match &site.island {
+            Some(island) => island.run(&serve),
+            None => serve,
+        }
+    }
+
+    async fn bring_all_up(&mut self) {
+        for number in 0..SERVERS {
+            self.bring_up(number).await;
+        }
     }
 
     async fn bring_up(&mut self, number: usize) {
@@ -181,7 +225,7 @@ impl Several {
     }
 
     async fn fleet(&self) -> Fleet {
-        fly(&self.config, self.mosquitto.address(), choice("5")).await
+        fly(&self.config, self.broker.address(), self.broker.protocol()).await
     }
 
     /// Callers at every server. Those of the short form leave the machine time for more servers than one.
@@ -345,7 +389,7 @@ async fn stands_still(mut several: Several, name: &str) {
     several.postgres.begin();
     more(&loads, None, 15).await;
     let died = Since::now();
-    several.mosquitto.die_and_come_back().await;
+    several.broker.die_and_come_back().await;
     more(&loads, None, 15).await;
     several.ear.nobody_since(died);
     // One after another, as for a new version.

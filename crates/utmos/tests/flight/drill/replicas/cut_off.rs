@@ -21,7 +21,7 @@ const TAKEN_OVER_MAX: Duration = Duration::from_secs(15);
 /// A server that is cut off from the database sends no longer than this. Its lease is 2.5 s; what it had written by then may
 /// arrive a moment later.
 const LEASE_MAX_MS: i64 = 3_000;
-const EMERGENCIES: [&str; 2] = ["fly_to_point_stop", "flighttask_pause"];
+pub(super) const EMERGENCIES: [&str; 2] = ["fly_to_point_stop", "flighttask_pause"];
 
 impl Several {
     /// Docks of a server, by their serial numbers.
@@ -32,11 +32,17 @@ impl Several {
         docks.filter(|sn| shards.contains(&shard(sn))).collect()
     }
 
-    async fn ask(&self, number: usize, sn: &str, method: &str) -> Made {
+    pub(super) async fn ask(&self, number: usize, sn: &str, method: &str) -> Made {
         self.ask_within(60, number, sn, method).await
     }
 
-    async fn ask_within(&self, seconds: u64, number: usize, sn: &str, method: &str) -> Made {
+    pub(super) async fn ask_within(
+        &self,
+        seconds: u64,
+        number: usize,
+        sn: &str,
+        method: &str,
+    ) -> Made {
         let more = json!({"timeout_seconds": seconds, "if_offline": "wait"});
         let body = command(sn, method, json!({}), more);
         let answer = self.api(number).post(COMMANDS, &body).await;
@@ -44,7 +50,12 @@ impl Several {
     }
 
     /// Asks the first server for commands for docks of one that has just been cut off, and waits until they are sent.
-    async fn taken_over(&self, fleet: &Fleet, docks: &[String], name: &str) -> Vec<Made> {
+    pub(super) async fn taken_over(
+        &self,
+        fleet: &Fleet,
+        docks: &[String],
+        name: &str,
+    ) -> Vec<Made> {
         let (api, began) = (self.api(0), Instant::now());
         let expected = format!("{}|64", SERVERS - 1);
         let sql = "SELECT count(DISTINCT replica) || '|' || count(replica) FROM shards";
@@ -71,7 +82,7 @@ impl Several {
     }
 }
 
-fn now_ms() -> i64 {
+pub(super) fn now_ms() -> i64 {
     SystemClock::new().now().wall.as_millis()
 }
 
@@ -176,7 +187,7 @@ async fn with_200_docks_a_server_whose_broker_falls_silent_is_replaced() {
     silent_broker(Several::start_with(LONG_DOCKS).await).await;
 }
 
-async fn silent_broker(several: Several) {
+pub(super) async fn silent_broker(several: Several) {
     let fleet = several.fleet().await;
     several.shared_by(SERVERS).await;
     let loads = vec![several.light_load_at(0)];
@@ -266,7 +277,7 @@ async fn without_the_database(several: Several) {
 
 impl Several {
     /// Between these times nothing but emergencies left a server.
-    async fn sent_by_others(&self, fleet: &Fleet, gone: &[(String, i64, i64)]) {
+    pub(super) async fn sent_by_others(&self, fleet: &Fleet, gone: &[(String, i64, i64)]) {
         let api = self.api(0);
         let mut looked_at = 0;
         for (run, from, to) in gone {

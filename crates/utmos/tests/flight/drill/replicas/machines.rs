@@ -12,7 +12,7 @@ use crate::{
     api::{COMMANDS, command},
     drill::{clock::Wall, skipped, until},
     place::Place,
-    process::Process,
+    process::{Process, run_by},
     truth,
 };
 use utmos_core::time::Clock;
@@ -51,11 +51,7 @@ impl Machine {
         let booted = (self.number + 1) * 100_000;
         on.args(["--mount", "--time", "--boottime", &booted.to_string(), "sh", "-c"]);
         on.args([UNDER_ITS_BOOT, BOOT_ID_FILE, &self.boot]);
-        on.arg(command.get_program()).args(command.get_args()).env_clear();
-        on.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        on.env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        on.current_dir(command.get_current_dir().unwrap()).stdin(std::process::Stdio::null());
-        on
+        run_by(on, command)
     }
 }
 

@@ -50,12 +50,12 @@ async fn the_broker_restarts(mut several: Several, name: &str) {
     several.shared_by(SERVERS).await;
     // Of no device: it only shows that the broker has its state again.
     let kept = "drill/kept";
-    retain(&several.mosquitto, kept).await;
+    retain(several.broker.address(), kept).await;
     more(&loads, None, 30).await;
     for _ in 0..BROKER_DEATHS {
         let died = Since::now();
-        several.mosquitto.die_and_come_back().await;
-        let host = several.mosquitto.address.to_string();
+        several.broker.die_and_come_back().await;
+        let host = several.broker.address().ip().to_string();
         let config = ClientConfig::new(host, 1883, "drill-looks");
         let mut probe = Probe::connect(&config, Session::Clean).await.unwrap();
         assert!(probe.subscribe(kept, Qos::AtLeastOnce).await.unwrap());

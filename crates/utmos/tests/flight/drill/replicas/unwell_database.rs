@@ -1,7 +1,10 @@
 //! A PostgreSQL that has no space left, or may not be written: a server does not start on it, one that runs says so and takes
 //! emergencies alone, and goes on by itself once it can.
 
-use std::os::unix::fs::{MetadataExt, chown};
+use std::{
+    net::TcpStream,
+    os::unix::fs::{MetadataExt, chown},
+};
 
 use serde_json::json;
 use utmos_core::time::Clock;
@@ -11,11 +14,14 @@ use super::Several;
 use crate::{
     api::{Answer, Api, COMMANDS, command},
     drill::{load::Made, mount::SmallDisk, skipped, until},
+    postgres_server::Stop,
     process::Process,
 };
 
 /// Larger than what the drill writes.
 const DISK_MIB: u32 = 96;
+/// The same for all of PostgreSQL's data.
+const WHOLE_DISK_MIB: u32 = 256;
 
 impl Several {
     /// Waits until the first server says why it cannot store commands, and refuses one. Answers what it took.
@@ -29,7 +35,10 @@ impl Several {
         let sn = &self.config.docks[0].sn;
         until("it takes commands", async || {
             let answer = asked(&api, sn, "debug_mode_open", &mut made).await;
-            answer.status == 503 && answer.code() == "OVERLOADED"
+            if answer.status == 503 {
+                assert_eq!((answer.code(), answer.retry_after.is_some()), ("OVERLOADED", true));
+            }
+            answer.status == 503
         })
         .await;
         let stop = asked(&api, sn, "fly_to_point_stop", &mut made).await;
@@ -88,6 +97,40 @@ async fn a_postgresql_without_space_is_named_at_the_start_and_by_readyz() {
     disk.free();
     made.extend(several.goes_on().await);
     several.judge("a PostgreSQL without space", fleet, vec![load], made).await;
+}
+
+/// Its log is on the same disk: that is no error of a statement, PostgreSQL itself ends and does not come up again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgresql_that_ended_for_want_of_space_has_lost_nothing_when_it_is_back() {
+    let mut several = Several::prepare(2).await;
+    several.postgres.stop(Stop::Fast);
+    let disk = match SmallDisk::beneath(several.postgres.folder().join("data"), WHOLE_DISK_MIB) {
+        Ok(disk) => disk,
+        Err(why) => return skipped("a PostgreSQL that ends for want of space", &why),
+    };
+    several.postgres.begin();
+    several.bring_up(0).await;
+    let fleet = several.fleet().await;
+    let mut made = several.goes_on().await;
+    let load = several.load_at(0);
+    load.more(20).await;
+    disk.fill();
+    until("it lives on", async || {
+        // Each needs a further file of the log.
+        let mut further =
+            several.database.psql_in_the_background("SELECT pg_switch_wal(), pg_sleep(0.1)");
+        further.wait().unwrap();
+        TcpStream::connect(several.database.address()).is_err()
+    })
+    .await;
+    let log = several.postgres.log();
+    assert!(log.contains("PANIC") && log.contains("No space left on device"), "{log}");
+    let why = "look at its log: its disk may be full";
+    made.extend(several.says_and_refuses(why).await);
+    disk.free();
+    several.postgres.begin();
+    made.extend(several.goes_on().await);
+    several.judge("a PostgreSQL that ended for want of space", fleet, vec![load], made).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
