@@ -10,6 +10,9 @@ use super::{
     open::{CLOSED, closed_by},
 };
 
+/// One whose log has no space ends itself, and tells nobody but that log.
+const IF_IT_IS_DOWN: &str = "if it does not, look at its log: its disk may be full";
+
 /// Why work on a connection failed.
 #[derive(Debug)]
 pub(super) enum Fault {
@@ -88,14 +91,16 @@ pub(super) fn to_store_error(err: &tokio_postgres::Error) -> StoreError {
     let Some(db) = err.as_db_error() else {
         let cause = causes(err);
         if err.is_closed() {
-            return unavailable("the connection to PostgreSQL was lost".to_owned());
+            return unavailable(format!(
+                "the connection to PostgreSQL was lost; check that it runs; {IF_IT_IS_DOWN}"
+            ));
         }
         // The client asks at each connect.
         if cause.contains("does not allow writes") {
             return unavailable(read_only(&cause));
         }
         return unavailable(format!(
-            "cannot reach PostgreSQL: {cause}; check its address, and that it runs; if it does not, look at its log: its disk may be full"
+            "cannot reach PostgreSQL: {cause}; check its address, and that it runs; {IF_IT_IS_DOWN}"
         ));
     };
     let (code, said) = (db.code().clone(), db.message());
