@@ -90,7 +90,7 @@ pub struct Member {
     pub alone: bool,
     /// How many signs of life it has given.
     pub beats: u64,
-    /// With the last of these it reached the broker, and its clock was right.
+    /// With the last of these it reached the broker, what it wrote reached the store, and its clock was right.
     pub fit: bool,
 }
 
@@ -123,7 +123,7 @@ impl Roll {
 /// Whether a server can do its work for the gateways it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fitness {
-    /// It reaches the broker, and its clock is right.
+    /// It reaches the broker, what it writes reaches the store, and its clock is right.
     Fit,
     /// That is not so, and has been a moment ago, or it has just started.
     Shaken,

@@ -11,6 +11,7 @@ mod examine;
 mod fault;
 mod fence;
 mod fleet;
+mod flow;
 mod gather;
 mod history;
 mod job;
@@ -174,6 +175,7 @@ impl PostgresStore {
                 is_patient,
                 session: Some(session),
                 weeks: Weeks::default(),
+                is_committing: false,
                 retry: Retry::default(),
             };
             // Ends when the store is dropped, after what is queued has been written.

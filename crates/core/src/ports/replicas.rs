@@ -36,6 +36,12 @@ pub trait ReplicaStore: Send + Sync {
     /// `None` when it is no member any more.
     async fn beat(&self, id: ReplicaId, fit: bool) -> Result<Option<Roll>, StoreError>;
 
+    /// Whether what this server writes beside its signs of life reaches the store, as far as is known: not while these are answered
+    /// and that is not.
+    fn is_written(&self) -> bool {
+        true
+    }
+
     /// Who is there.
     async fn roll(&self) -> Result<Roll, StoreError>;
 

@@ -133,6 +133,8 @@ struct State {
     /// It was told that this server is none of the others any more, and why it does not become one.
     is_out: bool,
     has_said_why: bool,
+    /// It gives no sign of life, for what it writes beside these does not reach the store.
+    is_silent: bool,
     leaving: Leaving,
 }
 
@@ -225,7 +227,7 @@ impl Membership {
             let state = self.lock();
             (state.is_clock_off, state.is_listening)
         };
-        !is_clock_off && is_listening && (self.parts.is_linked)()
+        !is_clock_off && is_listening && (self.parts.is_linked)() && self.parts.store.is_written()
     }
 
     /// From now on this server hears what devices say, and looks after what it comes to hold: it takes its part. Until then
@@ -359,7 +361,7 @@ impl Membership {
 
     /// One sign of life, and what follows from the answer.
     async fn round(self: &Arc<Self>) {
-        if self.lock().leaving == Leaving::Done {
+        if self.lock().leaving == Leaving::Done || self.keeps_silent() {
             return;
         }
         let asked = self.parts.clock.now();
@@ -382,6 +384,14 @@ impl Membership {
         }
         let _change = self.follow(&roll, began);
         self.begin_to_pass_on();
+    }
+
+    /// Whether this server gives no sign of life, so that others expel it: it could not give them what it holds, as nothing that it
+    /// writes reaches the store. They wait for its last batch on connections that work.
+    fn keeps_silent(&self) -> bool {
+        let mut state = self.lock();
+        state.is_silent &= !self.parts.store.is_written();
+        state.is_silent
     }
 
     /// The others took this server for dead.
@@ -492,7 +502,7 @@ impl Membership {
         if !share.release.is_empty() && !is_leaving {
             if fitness == Fitness::Unfit {
                 tracing::warn!(
-                    "this server has not reached the broker, has had a wrong clock, or has been starting, for {} s; its gateways go to others",
+                    "this server has not reached the broker or, to write, the database, has had a wrong clock, or has been starting, for {} s; its gateways go to others",
                     UNFIT_WAIT.as_secs()
                 );
             }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// How long a connection may take to be made.
 pub(super) const CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// How long a writer waits for a connection on which it can write: made, let in, and all that it says each time prepared.
+pub(super) const OPEN_WAIT: Duration = Duration::from_secs(8);
 /// How long a caller waits for a connection of the pool.
 pub(super) const POOL_WAIT: Duration = Duration::from_secs(5);
 /// How long one statement may take.
@@ -18,6 +20,13 @@ pub(super) const LOCK_WAIT: Duration = Duration::from_secs(6);
 pub(super) const IDLE_WAIT: Duration = Duration::from_secs(4);
 /// After how long it counts as trouble that PostgreSQL does not answer a batch: longer than it waits for a lock.
 pub(super) const SILENCE_WAIT: Duration = Duration::from_secs(8);
+/// After how long PostgreSQL is asked, on another connection, whether it is at work on what a writer sent, and how often in a row it
+/// says that it is not until that one's connection is given up. It is asked with each sign of life.
+pub(super) const FLOW_LOOK_WAIT: Duration = Duration::from_secs(3);
+pub(super) const FLOW_LOOKS: u32 = 3;
+/// How long it may take, and be tried, to make a writer's connection anew while another is answered: longer than the waits between two
+/// tries.
+pub(super) const REOPEN_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long a migration may take, and wait for its turn.
 pub(super) const MIGRATION_WAIT: Duration = Duration::from_secs(600);
 /// How often a transaction that another one crossed is tried again.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod};
 use sha2::{Digest, Sha256};
+use tokio::task::AbortHandle;
 use tokio_postgres::{Client, error::SqlState};
 use utmos_core::ports::StoreError;
 
@@ -179,24 +180,31 @@ pub(super) async fn connect(
     url: &PostgresUrl,
     tls: &MakeTls,
 ) -> Result<Client, tokio_postgres::Error> {
+    Ok(connect_driven(url, tls).await?.0)
+}
+
+async fn connect_driven(
+    url: &PostgresUrl,
+    tls: &MakeTls,
+) -> Result<(Client, AbortHandle), tokio_postgres::Error> {
     let (client, connection) = url.config().connect(tls.clone()).await?;
-    tokio::spawn(async move {
+    let driver = tokio::spawn(async move {
         if let Err(err) = connection.await {
             tracing::debug!("a connection to PostgreSQL ended: {}", causes(&err));
         }
     });
     client.batch_execute(&settings(STATEMENT_WAIT)).await?;
-    Ok(client)
+    Ok((client, driver.abort_handle()))
 }
 
-/// A connection on which a server works: none to a database that is closed to servers.
+/// A connection on which a server works, and what breaks it off: none to a database that is closed to servers.
 pub(super) async fn connect_to_serve(
     url: &PostgresUrl,
     tls: &MakeTls,
-) -> Result<Client, tokio_postgres::Error> {
-    let client = connect(url, tls).await?;
+) -> Result<(Client, AbortHandle), tokio_postgres::Error> {
+    let (client, driver) = connect_driven(url, tls).await?;
     client.batch_execute(REFUSE_IF_CLOSED).await?;
-    Ok(client)
+    Ok((client, driver))
 }
 
 /// A connection for long work, on which nothing else waits.

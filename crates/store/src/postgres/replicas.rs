@@ -27,7 +27,7 @@ use super::{
     job::Ask,
     limits::HANDED_AT_ONCE,
     open::{EXPORTED, IMPORTING, closed_by},
-    rare::{execute, query, rarely, select},
+    rare::{Params, execute, query, rarely, select},
     rows::{self, COMMAND, COMMAND_COLUMNS},
     text::kept,
 };
@@ -61,6 +61,14 @@ const BEAT: &str = concat!(
     )
 );
 
+/// A row where PostgreSQL is at work on what came on a connection. Waiting to be rid of an answer is no work.
+const AT_WORK: &str = "
+    SELECT pid FROM pg_stat_activity WHERE pid = $1 AND backend_start::text = $2
+        AND coalesce(state, '') NOT LIKE 'idle%' AND wait_event IS DISTINCT FROM 'ClientWrite'";
+
+const END_BACKEND: &str = "
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start::text = $2";
+
 #[async_trait]
 impl ReplicaStore for PostgresStore {
     async fn join(&self, member: Member) -> Result<Joined, StoreError> {
@@ -75,19 +83,15 @@ impl ReplicaStore for PostgresStore {
     }
 
     async fn beat(&self, id: ReplicaId, fit: bool) -> Result<Option<Roll>, StoreError> {
-        let client = self.beats.get().await.map_err(|err| pool_error(&err))?;
-        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&id.0, &fit];
-        let rows = match timeout(BEAT_WAIT * 3, query(&client, BEAT, &params)).await {
-            Ok(rows) => rows.map_err(Fault::into_error)?,
-            Err(_) => {
-                // Whatever it still says is not to be taken for the answer to the next one.
-                drop(Object::take(client));
-                let text = "PostgreSQL has not answered a sign of life in time".to_owned();
-                return Err(StoreError::Unavailable(text));
-            }
-        };
-        let roll = read_roll(&rows)?;
+        let rows = self.give_sign(id, fit).await;
+        self.condition.beaten(rows.is_ok());
+        let roll = read_roll(&rows?)?;
+        self.look_after_flows().await;
         Ok(roll.members.iter().any(|member| member.id == id).then_some(roll))
+    }
+
+    fn is_written(&self) -> bool {
+        self.condition.is_reached()
     }
 
     async fn roll(&self) -> Result<Roll, StoreError> {
@@ -211,6 +215,44 @@ impl ReplicaStore for PostgresStore {
 }
 
 impl PostgresStore {
+    async fn give_sign(&self, id: ReplicaId, fit: bool) -> Result<Vec<Row>, StoreError> {
+        let client = self.beats.get().await.map_err(|err| pool_error(&err))?;
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&id.0, &fit];
+        match timeout(BEAT_WAIT * 3, query(&client, BEAT, &params)).await {
+            Ok(rows) => rows.map_err(Fault::into_error),
+            Err(_) => {
+                // Whatever it still says is not to be taken for the answer to the next one.
+                drop(Object::take(client));
+                let text = "PostgreSQL has not answered a sign of life in time".to_owned();
+                Err(StoreError::Unavailable(text))
+            }
+        }
+    }
+
+    /// Asks PostgreSQL, where a sign of life has just been answered, what it does for batches whose answer takes long.
+    async fn look_after_flows(&self) {
+        for owed in self.condition.owed() {
+            let Ok(client) = self.beats.get().await else { return };
+            let params: Params<'_> = &[&owed.backend.pid, &owed.backend.began];
+            let looking = async {
+                let at_work = query(&client, AT_WORK, params).await?;
+                if self.condition.looked(&owed, !at_work.is_empty()) {
+                    // It holds locks, and what is on its way to it must come too late.
+                    query(&client, END_BACKEND, params).await?;
+                }
+                Ok::<_, Fault>(())
+            };
+            match timeout(BEAT_WAIT, looking).await {
+                Ok(Ok(())) => {}
+                Ok(Err(fault)) => {
+                    let error = fault.into_error();
+                    tracing::debug!(%error, "it was not told what PostgreSQL does for a batch");
+                }
+                Err(_) => return drop(Object::take(client)),
+            }
+        }
+    }
+
     /// What the database's own clock shows.
     ///
     /// # Errors

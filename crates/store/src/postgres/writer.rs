@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::{
     sync::mpsc::UnboundedReceiver,
+    task::AbortHandle,
     time::{Instant, timeout},
 };
 use tokio_postgres::Client;
@@ -13,12 +14,13 @@ use uuid::Uuid;
 
 use super::{
     batch::{self, Unwritten, Wanted},
-    condition::Condition,
+    condition::{Condition, UNHEARD},
     decide::decide,
     fault::{Fault, again},
     fence::{Own, TakenIn},
+    flow::{Backend, Flow},
     job::{Answer, Ask, Job},
-    limits::{CROSSED_MAX, PROBE_WAIT, RECONNECT_WAIT_MAX, RECONNECT_WAIT_MIN},
+    limits::{CROSSED_MAX, OPEN_WAIT, PROBE_WAIT, RECONNECT_WAIT_MAX, RECONNECT_WAIT_MIN},
     nonces::KnownNonces,
     open::{TRY_SPACE, connect_to_serve},
     partitions::{Week, Weeks},
@@ -28,10 +30,16 @@ use super::{
 };
 use crate::sqlite::limits::{BATCH_MAX, GATHER_ENOUGH, GATHER_FROM, GATHER_WAIT};
 
+/// How PostgreSQL knows this connection.
+const OWN_BACKEND: &str =
+    "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+
 /// A connection with its statements.
 pub(super) struct Session {
     client: Client,
     statements: Statements,
+    backend: Backend,
+    driver: AbortHandle,
 }
 
 impl Session {
@@ -39,9 +47,16 @@ impl Session {
         url: &PostgresUrl,
         tls: &MakeTls,
     ) -> Result<Self, tokio_postgres::Error> {
-        let client = connect_to_serve(url, tls).await?;
+        let (client, driver) = connect_to_serve(url, tls).await?;
         let statements = Statements::prepare(&client).await?;
-        Ok(Self { client, statements })
+        let row = client.query_one(OWN_BACKEND, &[]).await?;
+        let backend = Backend { pid: row.try_get(0)?, began: row.try_get(1)? };
+        Ok(Self { client, statements, backend, driver })
+    }
+
+    /// Nothing of what was sent is sent once more, and no word of it is waited for.
+    fn break_off(&self) {
+        self.driver.abort();
     }
 
     /// Reads the nonces that are spent, and tidies what servers of the past left in `clocks`.
@@ -83,6 +98,8 @@ pub(super) struct Writer {
     /// `None` when it was lost and could not be made again yet.
     pub(super) session: Option<Session>,
     pub(super) weeks: Weeks,
+    /// Of the batch that is under way what is committed was sent.
+    pub(super) is_committing: bool,
     pub(super) retry: Retry,
 }
 
@@ -208,11 +225,24 @@ impl Writer {
     async fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Answer>, Failure> {
         let condition = self.condition.clone();
         let _under_way = condition.begin(!self.is_patient);
-        let mut session = self.session().await?;
-        let written = self.transaction(&mut session, jobs).await;
+        let flow = condition.flow(!self.is_patient);
+        let mut session = self.session(flow).await?;
+        self.is_committing = false;
+        let written = tokio::select! {
+            biased;
+            written = self.transaction(&mut session, jobs, flow) => written,
+            () = flow.given_up() => {
+                session.break_off();
+                Err(self.never_heard_of())
+            }
+        };
         match &written {
-            Ok(_) => self.session = Some(session),
+            Ok(_) => {
+                flow.answered();
+                self.session = Some(session);
+            }
             Err(Failure::RolledBack(Fault::Own(_) | Fault::Crossed(_))) => {
+                flow.answered();
                 if session.client.batch_execute("ROLLBACK").await.is_ok() {
                     self.session = Some(session);
                 }
@@ -221,17 +251,29 @@ impl Writer {
             // Not to be used again.
             Err(
                 Failure::RolledBack(Fault::Everyone(_)) | Failure::Unknown(_) | Failure::Lost(_),
-            ) => {}
+            ) => flow.closed(),
         }
         written
+    }
+
+    /// What the connection was given up on.
+    fn never_heard_of(&self) -> Failure {
+        match self.is_committing {
+            true => {
+                let text = format!("{UNHEARD}; it may have been written");
+                Failure::Unknown(StoreError::Unavailable(text))
+            }
+            false => Failure::Lost(StoreError::Unavailable(UNHEARD.to_owned())),
+        }
     }
 
     async fn transaction(
         &mut self,
         session: &mut Session,
         jobs: &[Job],
+        flow: &Flow,
     ) -> Result<Vec<Answer>, Failure> {
-        let Session { client, statements } = session;
+        let Session { client, statements, .. } = session;
         let asks = || jobs.iter().map(|job| &job.ask);
         let weeks: BTreeSet<Week> = asks().filter_map(week).collect();
         let before_commit = |fault: Fault, client: &Client| match fault {
@@ -265,6 +307,8 @@ impl Writer {
             Ask::Accept(_) | Ask::Advance(_) | Ask::Spend(_) | Ask::Probe => None,
         });
         plan.taken_in = self.taken_in.still(noted.flatten().copied());
+        flow.goes_on();
+        self.is_committing = true;
         match batch::write(client, statements, &plan, self.id, own).await {
             Ok(()) => {}
             Err(Unwritten::RolledBack(fault)) => return Err(Failure::RolledBack(fault)),
@@ -276,33 +320,39 @@ impl Writer {
     }
 
     /// The connection, or another where it was lost; not tried without end.
-    async fn session(&mut self) -> Result<Session, Failure> {
+    async fn session(&mut self, flow: &Flow) -> Result<Session, Failure> {
         if let Some(session) = self.session.take()
             && !session.client.is_closed()
         {
+            flow.opened(session.backend.clone());
             return Ok(session);
         }
+        flow.closed();
         if let Some((not_before, why)) = &self.retry.not_before
             && Instant::now() < *not_before
         {
             let error = StoreError::Unavailable(why.clone());
             return Err(Failure::RolledBack(Fault::Everyone(error)));
         }
-        match Session::open(&self.url, &self.tls).await {
-            Ok(session) => {
+        let opened = timeout(OPEN_WAIT, Session::open(&self.url, &self.tls)).await;
+        let error = match opened {
+            Ok(Ok(session)) => {
                 self.retry = Retry::default();
                 self.weeks.forget();
-                Ok(session)
+                flow.opened(session.backend.clone());
+                return Ok(session);
             }
-            Err(err) => {
-                let error = super::fault::to_store_error(&err);
-                let (StoreError::Unavailable(text) | StoreError::Damaged(text)) = &error;
-                let wait = (self.retry.wait * 2).clamp(RECONNECT_WAIT_MIN, RECONNECT_WAIT_MAX);
-                self.retry =
-                    Retry { wait, not_before: Some((Instant::now() + wait, text.clone())) };
-                Err(Failure::RolledBack(Fault::Everyone(error)))
-            }
-        }
+            Ok(Err(err)) => super::fault::to_store_error(&err),
+            Err(_) => StoreError::Unavailable(format!(
+                "PostgreSQL has not let a connection begin within {} s; look at it, and at the network between",
+                OPEN_WAIT.as_secs()
+            )),
+        };
+        flow.not_opened();
+        let (StoreError::Unavailable(text) | StoreError::Damaged(text)) = &error;
+        let wait = (self.retry.wait * 2).clamp(RECONNECT_WAIT_MIN, RECONNECT_WAIT_MAX);
+        self.retry = Retry { wait, not_before: Some((Instant::now() + wait, text.clone())) };
+        Err(Failure::RolledBack(Fault::Everyone(error)))
     }
 }
 

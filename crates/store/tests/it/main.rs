@@ -16,6 +16,7 @@ mod postgres;
 mod postgres_allowances;
 mod postgres_commands;
 mod postgres_faults;
+mod postgres_flow;
 mod postgres_history;
 mod postgres_news;
 mod postgres_opening;

@@ -165,7 +165,12 @@ pub enum Cut {
     Stall = 4,
     /// Nothing arrives any more, and connections stay, until told otherwise; those stay silent then, too.
     Silent = 5,
+    /// The same on connections that write commands, whenever these were made; all others go on.
+    Writers = 6,
 }
+
+/// What a connection says that writes commands.
+const WRITES: &[u8] = b"learn_batch";
 
 /// Stands between the store and PostgreSQL. Cuts once for each time it is told to.
 pub struct Wire {
@@ -204,7 +209,9 @@ impl Wire {
 async fn carry(client: TcpStream, server: TcpStream, cut: Arc<AtomicU8>) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
+    let is_writer = AtomicBool::new(false);
     let is = |at: Cut| cut.load(Ordering::SeqCst) == at as u8;
+    let is_mute = || is(Cut::Writers) && is_writer.load(Ordering::SeqCst);
     let once = |at: Cut| {
         let (at, nowhere) = (at as u8, Cut::Nowhere as u8);
         cut.compare_exchange(at, nowhere, Ordering::SeqCst, Ordering::SeqCst).is_ok()
@@ -219,6 +226,10 @@ async fn carry(client: TcpStream, server: TcpStream, cut: Arc<AtomicU8>) {
             }
             said.extend_from_slice(&buffer[..count]);
             let holds = |word: &[u8]| said.windows(word.len()).any(|window| window == word);
+            is_writer.fetch_or(holds(WRITES), Ordering::SeqCst);
+            if is_mute() {
+                return std::future::pending().await;
+            }
             if is(Cut::Stall) && holds(b"COMMIT\0") && once(Cut::Stall) {
                 return std::future::pending().await;
             }
@@ -237,6 +248,9 @@ async fn carry(client: TcpStream, server: TcpStream, cut: Arc<AtomicU8>) {
         let mut buffer = vec![0; 1 << 20];
         loop {
             let count = from_server.read(&mut buffer).await.unwrap_or(0);
+            if is_mute() {
+                return std::future::pending().await;
+            }
             let made = buffer[..count].windows(7).any(|window| window == b"COMMIT\0");
             if count == 0
                 || (made && once(Cut::AfterCommit))

@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -29,7 +29,12 @@ enum Way {
     Cut,
     /// Nothing comes through, and nobody is told.
     Silent,
+    /// The same on connections that write commands into PostgreSQL, whenever these were made; all others go on.
+    WritersSilent,
 }
+
+/// What a connection says that writes commands.
+const WRITES: &[u8] = b"learn_batch";
 
 /// Listens on an address of its own, at the port of what stands behind it.
 pub struct Forwarder {
@@ -61,6 +66,10 @@ impl Forwarder {
         self.way.send_replace(Way::Silent);
     }
 
+    pub fn silence_writers(&self) {
+        self.way.send_replace(Way::WritersSilent);
+    }
+
     pub fn mend(&self) {
         self.way.send_replace(Way::Open);
     }
@@ -84,7 +93,7 @@ async fn carry(
 ) {
     let mut cut = way.clone();
     let carrying = async {
-        let was_open = *way.borrow() == Way::Open;
+        let was_open = matches!(*way.borrow(), Way::Open | Way::WritersSilent);
         if !was_open {
             // Whoever knocked meanwhile has to knock again.
             is_open(&mut way.clone()).await;
@@ -93,9 +102,10 @@ async fn carry(
         let Ok(server) = TcpStream::connect(target).await else { return };
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
+        let is_writer = AtomicBool::new(false);
         tokio::select! {
-            () = copy(from_client, to_server, way.clone(), None) => {}
-            () = copy(from_server, to_client, way.clone(), Some(lost)) => {}
+            () = copy(from_client, to_server, way.clone(), None, &is_writer) => {}
+            () = copy(from_server, to_client, way.clone(), Some(lost), &is_writer) => {}
         }
     };
     tokio::select! {
@@ -106,7 +116,7 @@ async fn carry(
 
 /// Waits while it is silent.
 async fn is_open(way: &mut watch::Receiver<Way>) -> bool {
-    way.wait_for(|way| *way != Way::Silent).await.is_ok_and(|way| *way == Way::Open)
+    way.wait_for(|way| *way != Way::Silent).await.is_ok_and(|way| *way != Way::Cut)
 }
 
 async fn copy(
@@ -114,11 +124,19 @@ async fn copy(
     mut to: OwnedWriteHalf,
     mut way: watch::Receiver<Way>,
     lost: Option<Arc<AtomicUsize>>,
+    is_writer: &AtomicBool,
 ) {
     let mut buffer = vec![0; 1 << 16];
     let mut said = Vec::new();
     loop {
         let count = from.read(&mut buffer).await.unwrap_or(0);
+        let is_said = buffer[..count].windows(WRITES.len()).any(|words| words == WRITES);
+        is_writer.fetch_or(is_said, Ordering::SeqCst);
+        if is_writer.load(Ordering::SeqCst) && *way.borrow() == Way::WritersSilent {
+            // Both sides would have forgotten it by the time it is mended.
+            drop(way.wait_for(|way| *way != Way::WritersSilent).await);
+            return;
+        }
         if count == 0 || !is_open(&mut way).await {
             return;
         }

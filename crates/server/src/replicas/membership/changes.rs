@@ -109,6 +109,7 @@ impl Membership {
             Err(error) => {
                 tracing::warn!(%error, "could not give gateways to another server");
                 self.drop_shards(&shards);
+                self.lock().is_silent = !self.parts.store.is_written();
             }
         }
     }

@@ -228,6 +228,34 @@ pub(super) async fn silent_broker(several: Several) {
     several.judge(name, fleet, loads, beside).await;
 }
 
+/// Its signs of life go on, and so does what it reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_writes_do_not_reach_the_database_is_replaced() {
+    let several = Several::start_with(48).await;
+    let fleet = several.fleet().await;
+    several.shared_by(SERVERS).await;
+    let loads = vec![several.light_load_at(0)];
+    more(&loads, None, 30).await;
+    let docks: Vec<String> = several.docks_of(1).into_iter().take(12).collect();
+    let name = "a server whose writes are lost";
+    several.sites[1].to_database.silence_writers();
+    let mut beside = several.taken_over(&fleet, &docks, name).await;
+    several.shared_by(SERVERS - 1).await;
+    assert_eq!(several.shards_of(1), [], "it holds nothing");
+    assert_eq!(several.database.sql("SELECT count(*) FROM replicas"), SERVERS.to_string());
+    let unready = several.api(1).get("/readyz").await;
+    assert_eq!(unready.code(), "OVERLOADED", "{unready:?}");
+    // Its emergencies go by its journal.
+    let stop = several.ask(1, &docks[0], EMERGENCIES[0]).await;
+    truth::until(&fleet, |fleet| fleet.count(&stop.id) == 1).await;
+    beside.push(stop);
+    more(&loads, None, 30).await;
+    several.sites[1].to_database.mend();
+    several.shared_by(SERVERS).await;
+    more(&loads, None, 15).await;
+    several.judge(name, fleet, loads, beside).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_the_database_sends_nothing_but_emergencies() {
     without_the_database(Several::start_with(48).await).await;
