@@ -88,6 +88,8 @@ pub struct Member {
     pub name: String,
     /// It has a broker of its own, which no other server reaches: it works alone.
     pub alone: bool,
+    /// Under which it is known to the broker, where one was chosen for it.
+    pub client_id: Option<String>,
     /// How many signs of life it has given.
     pub beats: u64,
     /// With the last of these it reached the broker, what it wrote reached the store, and its clock was right.
@@ -274,7 +276,8 @@ mod tests {
     fn member(number: u128, beats: u64) -> Member {
         let instance = InstanceId(Uuid::from_u128(number));
         let name = format!("server-{number}");
-        Member { id: id(number), instance, name, alone: false, beats, fit: true }
+        let id = id(number);
+        Member { id, instance, name, alone: false, client_id: None, beats, fit: true }
     }
 
     #[test]

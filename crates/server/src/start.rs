@@ -233,6 +233,10 @@ impl Server {
                     instance,
                     name: replica,
                     alone: matches!(broker, Broking::Own(_)),
+                    client_id: match &config.mqtt {
+                        config::Mqtt::Embedded(_) => None,
+                        config::Mqtt::External(other) => other.client_id.clone(),
+                    },
                     is_linked: match &broker {
                         Broking::Own(_) => Arc::new(|| true),
                         Broking::Other(client) => {

@@ -95,7 +95,8 @@ async fn measure(
             if *is_joined {
                 let (id, instance) = (ReplicaId(Uuid::new_v4()), InstanceId(Uuid::from_u128(1)));
                 let name = "commit_rate".to_owned();
-                let member = Member { id, instance, name, alone: false, beats: 0, fit: true };
+                let (alone, client_id, beats, fit) = (false, None, 0, true);
+                let member = Member { id, instance, name, alone, client_id, beats, fit };
                 store.join(member).await.unwrap();
                 assert_eq!(store.take(id, Shard::all().collect()).await.unwrap().len(), 64);
             }

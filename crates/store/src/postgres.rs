@@ -36,6 +36,7 @@ pub(crate) mod text;
 mod tls;
 pub(crate) mod transfer;
 mod unmatched;
+mod upgrade;
 mod url;
 mod writer;
 

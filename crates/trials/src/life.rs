@@ -165,6 +165,7 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
             instance: InstanceId(Uuid::from_u128(u128::from(server))),
             name: line.name(),
             alone: false,
+            client_id: None,
             is_linked: {
                 let world = world.clone();
                 Arc::new(move || world.is_linked(server))

@@ -18,6 +18,8 @@ pub enum Joined {
     Yes(Roll),
     /// It works alone and others are there, or one is there that does.
     NotBeside(Member),
+    /// That one is known to the broker under the same [`Member::client_id`]: they would throw each other out.
+    SameClient(Member),
 }
 
 /// Servers of one store, the shards they hold, and the commands they hand to each other.

@@ -6,6 +6,7 @@
 
 mod changes;
 mod news;
+mod refusal;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +18,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use utmos_core::{
     id::CommandId,
-    ports::{Joined, ReplicaStore, StoreError},
+    ports::{ReplicaStore, StoreError},
     replica::{
         BEAT_WAIT, Fitness, Handed, InstanceId, LEASE, Member, News, ReplicaId, Roll, Shard, Share,
         Silences, UNFIT_WAIT, Unfitness, clock_off,
@@ -26,7 +27,11 @@ use utmos_core::{
     time::{Clock, Mono, Now},
 };
 
-use self::news::Told;
+pub use self::refusal::JoinError;
+use self::{
+    news::Told,
+    refusal::{Refused, let_in},
+};
 use super::{
     Holdings, Missed, Word,
     holdings::{IsLinked, clock_trouble},
@@ -67,24 +72,10 @@ pub struct MembershipParts {
     pub name: String,
     /// Whether it has a broker of its own, and so can share nothing.
     pub alone: bool,
+    /// Under which it is known to the broker, where one was chosen for it.
+    pub client_id: Option<String>,
     /// Whether the broker is reached now.
     pub is_linked: IsLinked,
-}
-
-/// Why a server did not become a member.
-#[derive(Debug, thiserror::Error)]
-pub enum JoinError {
-    /// The store cannot be asked.
-    #[error("the store cannot be read or written")]
-    Store(#[from] StoreError),
-    /// It cannot work beside another.
-    #[error(
-        "server {0} is at work on this database, and servers share one only where they share an outside broker: stop it, or set mqtt.mode = \"external\" for all of them"
-    )]
-    NotBeside(String),
-    /// Its clock is another than that of the servers that are there.
-    #[error("{0}")]
-    ClockOff(String),
 }
 
 /// This server among others.
@@ -178,8 +169,9 @@ impl Membership {
         loop {
             let asked = this.parts.clock.now();
             let began = asked.mono;
-            let other = match this.parts.store.join(this.member()).await? {
-                Joined::Yes(roll) => {
+            let joined = let_in(this.parts.store.join(this.member()).await?);
+            let Refused { by: other, why } = match joined {
+                Ok(roll) => {
                     if let Some(off) = this.note_clock(&roll, asked) {
                         this.leave().await;
                         return Err(JoinError::ClockOff(clock_trouble(off)));
@@ -196,12 +188,12 @@ impl Membership {
                     this.parts.store.tell(News::Roll);
                     return Ok(this);
                 }
-                Joined::NotBeside(other) => other,
+                Err(refused) => *refused,
             };
             // It may have died: whoever does not beat is gone.
             match seen {
                 Some((id, beats)) if id == other.id && other.beats > beats => {
-                    return Err(JoinError::NotBeside(other.name));
+                    return Err(why);
                 }
                 Some(_) => {}
                 None => tracing::info!("waiting to see whether server {} still lives", other.name),
@@ -216,9 +208,10 @@ impl Membership {
     }
 
     fn member(&self) -> Member {
-        let MembershipParts { id, instance, name, alone, .. } = &self.parts;
-        let fit = self.is_fit();
-        Member { id: *id, instance: *instance, name: name.clone(), alone: *alone, beats: 0, fit }
+        let MembershipParts { id, instance, name, alone, client_id, .. } = &self.parts;
+        let (id, instance, name, alone) = (*id, *instance, name.clone(), *alone);
+        let (client_id, fit) = (client_id.clone(), self.is_fit());
+        Member { id, instance, name, alone, client_id, beats: 0, fit }
     }
 
     /// Whether this server can do its work.
@@ -422,8 +415,8 @@ impl Membership {
             }
             return;
         }
-        match self.parts.store.join(self.member()).await {
-            Ok(Joined::Yes(roll)) => {
+        match self.parts.store.join(self.member()).await.map(let_in) {
+            Ok(Ok(roll)) => {
                 {
                     let mut state = self.lock();
                     (state.is_out, state.has_said_why) = (false, false);
@@ -431,14 +424,9 @@ impl Membership {
                 self.parts.holdings.extend(began.plus(LEASE));
                 let _change = self.follow(&roll, began);
             }
-            Ok(Joined::NotBeside(other)) if !is_news() => {
-                tracing::debug!("server {} is at work still", other.name);
-            }
-            Ok(Joined::NotBeside(other)) => {
-                tracing::error!(
-                    "server {} is at work on the database in this one's place; nothing is sent from here",
-                    other.name
-                );
+            Ok(Err(refused)) if !is_news() => tracing::debug!("{}", refused.why),
+            Ok(Err(refused)) => {
+                tracing::error!("{}; until then nothing is sent from here", refused.why);
             }
             Err(error) if !is_news() => tracing::debug!(%error, "could not join again"),
             Err(error) => tracing::warn!(%error, "could not join again"),

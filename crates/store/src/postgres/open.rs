@@ -13,6 +13,7 @@ use super::{
     fault::{causes, to_store_error},
     limits::{CONNECT_WAIT, IDLE_WAIT, LOCK_WAIT, MIGRATION_WAIT, POOL_WAIT, STATEMENT_WAIT},
     tls::{MakeTls, TlsFault},
+    upgrade,
     url::{PostgresUrl, mutual},
 };
 use crate::seal::Sealer;
@@ -29,6 +30,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0008_history.sql"),
     include_str!("../../migrations/postgres/0009_rows.sql"),
     include_str!("../../migrations/postgres/0010_batches.sql"),
+    include_str!("../../migrations/postgres/0011_members.sql"),
 ];
 
 /// Held while the schema is looked at and changed. `UTMS` and a number.
@@ -119,6 +121,20 @@ pub enum PostgresOpenError {
         found: i32,
         /// Ours.
         known: i32,
+    },
+    /// A server is at work on it, and its schema would have to be changed under that.
+    #[error(
+        "{database} has schema {found}, which this version would bring to {known}, and server {server} is at work on it: stop every server of this database first, then start this version"
+    )]
+    AtWork {
+        /// Its address, without secrets.
+        database: String,
+        /// Its schema.
+        found: i32,
+        /// Ours.
+        known: i32,
+        /// Who, with its version where that is known.
+        server: String,
     },
     /// A migration is not what this version would have done.
     #[error(
@@ -377,7 +393,13 @@ async fn migrate_from(client: &mut Client, named: &Named<'_>) -> Result<(), Post
     // Held by the session and not by the transaction: whoever waited for it must see what the other one committed.
     client.query("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK]).await.map_err(explain)?;
     let found = applied(client, named).await?;
+    if found >= known() {
+        // Whoever was waited for has done it.
+        return Ok(());
+    }
+    let silent = upgrade::nobody_is_at_work(client, named, found).await?;
     let tx = client.transaction().await.map_err(explain)?;
+    upgrade::dissolve_silent(&tx, silent, named, found).await?;
     tx.batch_execute(
         "CREATE TABLE IF NOT EXISTS schema_migrations (
              version integer PRIMARY KEY, checksum bytea NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())",

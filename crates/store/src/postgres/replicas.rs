@@ -26,20 +26,24 @@ use super::{
     fence::{self, read_shard, shard_code},
     job::Ask,
     limits::HANDED_AT_ONCE,
-    open::{EXPORTED, IMPORTING, closed_by},
+    open::{EXPORTED, IMPORTING, closed_by, known},
     rare::{Params, execute, query, rarely, select},
     rows::{self, COMMAND, COMMAND_COLUMNS},
     text::kept,
 };
 
 /// Held by whoever joins: of two servers of which one works alone, only one comes to the other. `UTMS` and a number.
-const JOIN_LOCK: i64 = 0x5554_4D53_0000_0004;
+pub(super) const JOIN_LOCK: i64 = 0x5554_4D53_0000_0004;
+
+/// Of this program. What servers say to each other through the database is the same for all that know one schema: a change of that
+/// is a migration, if one that changes no table.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A row for each member, for [`read_roll`].
 macro_rules! roll {
     ($members:literal) => {
         concat!(
-            "SELECT m.id, m.instance, m.name, m.alone, m.beats, m.fit,
+            "SELECT m.id, m.instance, m.name, m.alone, m.client_id, m.beats, m.fit,
                  (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS clock,
                  ARRAY(SELECT s.shard FROM shards s WHERE s.replica = m.id ORDER BY s.shard) AS shards
              FROM (",
@@ -49,15 +53,15 @@ macro_rules! roll {
     };
 }
 
-const ROLL: &str = roll!("SELECT id, instance, name, alone, beats, fit FROM replicas");
+const ROLL: &str = roll!("SELECT id, instance, name, alone, client_id, beats, fit FROM replicas");
 
 /// A statement sees the row as it was before its own change of it.
 const BEAT: &str = concat!(
     "WITH me AS (UPDATE replicas SET beats = beats + 1, fit = $2 WHERE id = $1
-         RETURNING id, instance, name, alone, beats, fit) ",
+         RETURNING id, instance, name, alone, client_id, beats, fit) ",
     roll!(
-        "SELECT id, instance, name, alone, beats, fit FROM me
-         UNION ALL SELECT id, instance, name, alone, beats, fit FROM replicas WHERE id <> $1"
+        "SELECT id, instance, name, alone, client_id, beats, fit FROM me
+         UNION ALL SELECT id, instance, name, alone, client_id, beats, fit FROM replicas WHERE id <> $1"
     )
 );
 
@@ -73,7 +77,7 @@ const END_BACKEND: &str = "
 impl ReplicaStore for PostgresStore {
     async fn join(&self, member: Member) -> Result<Joined, StoreError> {
         let joined: Result<Joined, StoreError> = rarely!(self, |tx| join(&tx, &member));
-        let is_refused = matches!(joined, Ok(Joined::NotBeside(_)));
+        let is_refused = matches!(joined, Ok(Joined::NotBeside(_) | Joined::SameClient(_)));
         if !is_refused {
             // Also where nobody knows whether it is a member: one that is none holds nothing.
             self.own.become_member(member.id);
@@ -296,7 +300,7 @@ fn read_roll(rows: &[Row]) -> Result<Roll, StoreError> {
     Ok(roll)
 }
 
-/// Reads `id, instance, name, alone, beats, fit`.
+/// Reads `id, instance, name, alone, client_id, beats, fit`.
 fn read_member(cells: &mut Cells<'_>) -> Result<Member, StoreError> {
     let id = cells.uuid("id")?;
     cells.name(id);
@@ -305,6 +309,7 @@ fn read_member(cells: &mut Cells<'_>) -> Result<Member, StoreError> {
         instance: InstanceId(cells.uuid("instance")?),
         name: cells.text("name")?,
         alone: cells.get("alone")?,
+        client_id: cells.maybe_text("client_id")?,
         beats: cells.get::<i64>("beats")?.cast_unsigned(),
         fit: cells.get("fit")?,
     })
@@ -324,11 +329,28 @@ async fn join(tx: &Transaction<'_>, member: &Member) -> Result<Joined, Fault> {
         let mark = Cells::new(row, "meta").text("name")?;
         return Err(Fault::Everyone(StoreError::Unavailable(closed_by(&mark).to_owned())));
     }
-    let sql = "SELECT id, instance, name, alone, beats, fit FROM replicas
+    // One that was cut off while another version brought the schema up to date, and is back.
+    let sql = "SELECT max(version) AS version FROM schema_migrations";
+    for row in select(tx, sql, &[]).await? {
+        let found: i32 = Cells::new(&row, "schema_migrations").get("version")?;
+        if found != known() {
+            return Err(Fault::Everyone(StoreError::Unavailable(format!(
+                "the database has schema {found} by now, and this server knows schema {}: stop it, and start the version that the other servers run",
+                known()
+            ))));
+        }
+    }
+    let sql = "SELECT id, instance, name, alone, client_id, beats, fit FROM replicas
                WHERE instance <> $1 AND (alone OR $2) ORDER BY id LIMIT 1";
     let (id, instance) = (member.id.0, member.instance.0);
     if let Some(row) = select(tx, sql, &[&instance, &member.alone]).await?.first() {
         return Ok(Joined::NotBeside(read_member(&mut Cells::new(row, "replicas"))?));
+    }
+    let sql = "SELECT id, instance, name, alone, client_id, beats, fit FROM replicas
+               WHERE instance <> $1 AND client_id = $2 ORDER BY id LIMIT 1";
+    let client_id = member.client_id.as_deref().map(kept);
+    if let Some(row) = select(tx, sql, &[&instance, &client_id]).await?.first() {
+        return Ok(Joined::SameClient(read_member(&mut Cells::new(row, "replicas"))?));
     }
     let sql = "SELECT id FROM replicas WHERE instance = $1";
     if let Some(row) = select(tx, sql, &[&instance]).await?.first() {
@@ -342,12 +364,14 @@ async fn join(tx: &Transaction<'_>, member: &Member) -> Result<Joined, Fault> {
         }
     }
     let sql = "
-        INSERT INTO replicas AS r (id, instance, name, alone, beats, fit) VALUES ($1, $2, $3, $4, $5, $6)
-        ON CONFLICT (id) DO UPDATE SET name = excluded.name, alone = excluded.alone, fit = excluded.fit,
-            beats = greatest(r.beats + 1, excluded.beats)";
-    let beats = member.beats.cast_signed();
-    let name = kept(&member.name);
-    execute(tx, sql, &[&id, &instance, &name, &member.alone, &beats, &member.fit]).await?;
+        INSERT INTO replicas AS r (id, instance, name, alone, client_id, beats, fit, version)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+        ON CONFLICT (id) DO UPDATE SET name = excluded.name, alone = excluded.alone, client_id = excluded.client_id,
+            fit = excluded.fit, version = excluded.version, beats = greatest(r.beats + 1, excluded.beats)";
+    let (beats, name) = (member.beats.cast_signed(), kept(&member.name));
+    let params: Params<'_> =
+        &[&id, &instance, &name, &member.alone, &client_id, &beats, &member.fit, &VERSION];
+    execute(tx, sql, params).await?;
     Ok(Joined::Yes(read_roll(&select(tx, ROLL, &[]).await?)?))
 }
 

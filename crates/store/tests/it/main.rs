@@ -23,6 +23,7 @@ mod postgres_opening;
 mod postgres_replicas;
 mod postgres_replicas_race;
 mod postgres_server;
+mod postgres_upgrade;
 mod postgres_weeks;
 mod quick;
 mod registry;

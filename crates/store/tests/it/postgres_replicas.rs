@@ -32,6 +32,7 @@ pub fn member(instance: u128, number: u128) -> Member {
         instance: InstanceId(Uuid::from_u128(instance)),
         name: format!("server-{instance}"),
         alone: false,
+        client_id: None,
         beats: 0,
         fit: true,
     }
@@ -53,7 +54,7 @@ fn shard(number: u8) -> Shard {
 pub async fn joined(store: &PostgresStore, member: Member) -> Roll {
     match store.join(member).await.unwrap() {
         Joined::Yes(roll) => roll,
-        Joined::NotBeside(other) => panic!("{other:?}"),
+        Joined::NotBeside(other) | Joined::SameClient(other) => panic!("{other:?}"),
     }
 }
 

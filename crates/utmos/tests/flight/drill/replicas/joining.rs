@@ -35,6 +35,28 @@ impl Several {
     }
 }
 
+/// The broker would throw out the one when the other comes, for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_the_client_id_of_another_does_not_start_beside_it() {
+    let mut several = Several::prepare(1).await;
+    for site in &mut several.sites {
+        site.settings.push("mqtt.external.client_id=copied".to_owned());
+    }
+    several.bring_up(0).await;
+    let refused = Process::refuses(several.serve(1)).await;
+    let first = several.sites[0].run();
+    assert!(refused.contains(&format!("server {first}")), "{refused}");
+    assert!(refused.contains("mqtt.external.client_id of its own"), "{refused}");
+    several.lives_on(0, 2).await;
+    // The next run of the one that has it is no other.
+    several.kill(0).await;
+    several.bring_up(0).await;
+    several.shared_by(1).await;
+    let fleet = several.fleet().await;
+    several.works(0).await;
+    several.stop(fleet).await;
+}
+
 /// With a broker of its own it shares nothing: what others accept would never reach its docks.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_with_a_broker_of_its_own_does_not_start_beside_others_that_live() {
