@@ -102,6 +102,8 @@ pub struct Store {
     pub postgres: Option<Postgres>,
     /// The file with the key that encrypts secrets.
     pub master_key_file: PathBuf,
+    /// For how long servers keep commands after their week has ended; `None` = for ever. Only with PostgreSQL.
+    pub commands_keep: Option<Duration>,
     /// Where telemetry and device events are kept.
     pub history: HistoryIn,
     /// The SQLite file of telemetry and device events.
@@ -340,8 +342,14 @@ impl Config {
             let both = "names a SQLite file, and store.url a PostgreSQL database; leave one of the two empty";
             reader.refuse("store.path", both);
         }
+        let keep_days = reader.size("store.commands_keep_days", 0..=36_500) as u64;
+        if keep_days > 0 && postgres.is_none() {
+            let why = "is for the weeks of a PostgreSQL database (store.url), and a SQLite database keeps every command; leave it 0";
+            reader.refuse("store.commands_keep_days", why);
+        }
         let store = Store {
             path: store_path,
+            commands_keep: (keep_days > 0).then(|| Duration::from_secs(keep_days * 24 * 60 * 60)),
             postgres,
             master_key_file: reader.path_or("store.master_key_file", data_dir.join("master.key")),
             history: reader

@@ -28,6 +28,10 @@ pub struct Looked {
     pub known_schema: i32,
     /// How much the database holds.
     pub bytes: u64,
+    /// Weeks of commands, each of which has tables of its own.
+    pub weeks: u64,
+    /// PostgreSQL's `max_locks_per_transaction`.
+    pub locks: u64,
 }
 
 impl PostgresStore {
@@ -48,13 +52,19 @@ impl PostgresStore {
             check_owner(&client, &named).await?;
         }
         client.batch_execute(TRY).await.map_err(explain)?;
-        let sql = "SELECT current_setting('server_version'), pg_database_size(current_database())";
+        let sql = "
+            SELECT current_setting('server_version'), pg_database_size(current_database()),
+                (SELECT count(*) FROM pg_inherits WHERE inhparent = to_regclass('commands')),
+                current_setting('max_locks_per_transaction')::bigint";
         let row = client.query_one(sql, &[]).await.map_err(explain)?;
+        let count = |at: usize| row.try_get::<_, i64>(at).map(i64::unsigned_abs).map_err(explain);
         Ok(Looked {
             version: row.try_get(0).map_err(explain)?,
             schema,
             known_schema: open::known(),
-            bytes: row.try_get::<_, i64>(1).map_err(explain)?.unsigned_abs(),
+            bytes: count(1)?,
+            weeks: count(2)?,
+            locks: count(3)?,
         })
     }
 }

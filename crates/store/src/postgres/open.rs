@@ -47,7 +47,7 @@ pub(super) const CLOSED: &str = "UT001";
 
 /// Refuses a connection where the database is closed to servers. A start looks for that by itself ([`prepare`]). A server that
 /// was cut off while the database was closed does not start: it comes back by its next connection.
-const REFUSE_IF_CLOSED: &str = "
+pub(super) const REFUSE_IF_CLOSED: &str = "
     DO $$ DECLARE mark text := (
         SELECT name FROM meta WHERE name IN ('importing', 'exported') ORDER BY name DESC LIMIT 1);
     BEGIN

@@ -13,13 +13,15 @@ use super::{
     PostgresConfig, PostgresOpenError, PostgresStore,
     cells::millis,
     fault::to_store_error,
-    open::{self, Migrate, Named},
+    open::{self, Migrate, Named, REFUSE_IF_CLOSED},
     partitions::{PARTITION_LOCK, Week, Weeks},
 };
 use crate::seal::Sealer;
 
 /// How far ahead weeks are made.
 const AHEAD: Duration = Duration::from_hours(24 * 7);
+/// Of whoever drops weeks, as long as its connection lives. `UTMS` and a number.
+const TURN_LOCK: i64 = 0x5554_4D53_0000_0007;
 /// Keys that are forgotten in one transaction.
 const KEYS_AT_A_TIME: i64 = 5_000;
 /// How long the tables may be locked for everybody while a week goes. What needs longer is left for the next time.
@@ -34,11 +36,14 @@ pub struct WeeksTidied {
     pub needed: usize,
     /// Old weeks that stay, since others were at work on them. They go the next time.
     pub busy: usize,
+    /// Another is doing the same: nothing was done.
+    pub is_under_way: bool,
 }
 
 impl PostgresStore {
     /// Makes the weeks of this and the next seven days, and drops those that ended more than `keep` ago with their
-    /// commands, timelines and keys. Servers may run meanwhile.
+    /// commands, timelines and keys, by `now` as well as by the database's clock. Servers may run meanwhile; one does this at a
+    /// time.
     ///
     /// # Errors
     /// When the database cannot be opened or written.
@@ -52,6 +57,16 @@ impl PostgresStore {
         let mut client = open::connect_patiently(config, &tls).await?;
         let named = Named(&config.url);
         let explain = |error| named.unavailable(error);
+        let failed = |err: tokio_postgres::Error| explain(to_store_error(&err));
+        // It may have been closed after it was looked at.
+        client.batch_execute(REFUSE_IF_CLOSED).await.map_err(failed)?;
+        // What is old is so by the database's clock as well: a server whose own is ahead drops nothing that others need.
+        let sql = "SELECT pg_try_advisory_lock($1), least($2, (extract(epoch FROM now()) * 1000)::bigint)";
+        let turn = client.query_one(sql, &[&TURN_LOCK, &now.as_millis()]).await.map_err(failed)?;
+        if !turn.try_get::<_, bool>(0).map_err(failed)? {
+            return Ok(WeeksTidied { is_under_way: true, ..WeeksTidied::default() });
+        }
+        let now = Timestamp::from_millis(turn.try_get(1).map_err(failed)?);
         let ahead: BTreeSet<Week> = [now, now.plus(AHEAD)].into_iter().map(Week::at).collect();
         Weeks::default()
             .ensure(&mut client, &ahead)
@@ -59,10 +74,10 @@ impl PostgresStore {
             .map_err(|fault| explain(fault.into_error()))?;
         let mut tidied = WeeksTidied::default();
         let oldest = Week::at(Timestamp::from_millis(now.as_millis().saturating_sub(millis(keep))));
-        for week in known(&client).await.map_err(|err| explain(to_store_error(&err)))? {
+        for week in known(&client).await.map_err(failed)? {
             if week < oldest {
                 let gone = drop_week(&mut client, week).await;
-                match gone.map_err(|err| explain(to_store_error(&err)))? {
+                match gone.map_err(failed)? {
                     Gone::Yes => tidied.dropped += 1,
                     Gone::Needed => tidied.needed += 1,
                     Gone::Busy => tidied.busy += 1,

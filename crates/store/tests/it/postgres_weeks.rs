@@ -36,7 +36,7 @@ async fn old_weeks_go_whole_with_their_keys_and_those_that_are_needed_stay() {
     assert_eq!(place.database.sql(is_there), "5", "one is made ahead");
 
     // Ended before the third week began, one of them with a command that is not.
-    let tidied = WeeksTidied { dropped: 1, needed: 1, busy: 0 };
+    let tidied = WeeksTidied { dropped: 1, needed: 1, busy: 0, ..WeeksTidied::default() };
     assert_eq!(tidy(3, 1).await, tidied);
     let left = store.commands_of(commands[0].spec.tenant, Default::default(), None, 9).await;
     let left: Vec<_> = left.unwrap().into_iter().map(|command| command.spec.id).collect();
@@ -51,9 +51,38 @@ async fn old_weeks_go_whole_with_their_keys_and_those_that_are_needed_stay() {
     }
     end(&store, &commands[1], Outcome::Succeeded, 4 * WEEK_MS).await;
     // The one that was made ahead goes with them; the key that was used anew keeps its week.
-    assert_eq!(tidy(9, 1).await, WeeksTidied { dropped: 3, needed: 1, busy: 0 });
+    assert_eq!(
+        tidy(9, 1).await,
+        WeeksTidied { dropped: 3, needed: 1, busy: 0, ..WeeksTidied::default() }
+    );
     let found = PostgresStore::examine(&config(&place.database.url())).await.unwrap();
     assert_eq!(found.faults, Vec::<String>::new());
+}
+
+/// Several servers drop weeks, and one that is ahead of the others drops nothing that these need.
+#[tokio::test]
+async fn weeks_go_at_one_server_at_a_time_and_never_before_the_database_finds_them_old() {
+    let place = PostgresPlace::new();
+    let store: Arc<dyn Store> = Arc::new(place.store().await);
+    let today: i64 =
+        place.database.sql("SELECT extract(epoch FROM now())::bigint").parse().unwrap();
+    for (millis, key) in [(0, "old"), (today * 1_000, "today")] {
+        let command = accepted(&store, spec(millis, key)).await;
+        end(&store, &command, Outcome::Succeeded, millis + 5).await;
+    }
+    let (config, url) = (config(&place.database.url()), place.database.url());
+    let keep = Duration::from_hours(24 * 7);
+    let tidy = || PostgresStore::tidy_weeks(&config, at(i64::MAX / 2), keep);
+    let (other, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    other.batch_execute("SELECT pg_advisory_lock(6148624410145193991)").await.unwrap();
+    let expected = WeeksTidied { is_under_way: true, ..WeeksTidied::default() };
+    assert_eq!(tidy().await.unwrap(), expected);
+    other.batch_execute("SELECT pg_advisory_unlock_all()").await.unwrap();
+    assert_eq!(PostgresStore::look(&config.url).await.unwrap().weeks, 2);
+    assert_eq!(tidy().await.unwrap(), WeeksTidied { dropped: 1, ..WeeksTidied::default() });
+    let left = store.commands_of(spec(0, "old").tenant, Default::default(), None, 9).await.unwrap();
+    assert_eq!(left.len(), 1, "that of today");
 }
 
 #[tokio::test]
@@ -73,7 +102,10 @@ async fn a_week_that_others_are_at_work_on_waits_and_stops_nobody() {
     }
     let tidied =
         PostgresStore::tidy_weeks(&config(&url), at(9 * WEEK_MS), Duration::from_secs(1)).await;
-    assert_eq!(tidied.unwrap(), WeeksTidied { dropped: 0, needed: 0, busy: 1 });
+    assert_eq!(
+        tidied.unwrap(),
+        WeeksTidied { dropped: 0, needed: 0, busy: 1, ..WeeksTidied::default() }
+    );
     assert!(store.command(command.spec.id).await.unwrap().is_some());
     reader.kill().unwrap();
     reader.wait().unwrap();

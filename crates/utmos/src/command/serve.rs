@@ -1,6 +1,7 @@
 //! `utmos serve`: puts the parts together and runs them until it is told to stop.
 
 mod demo;
+mod retention;
 
 use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc};
 
@@ -94,6 +95,7 @@ pub async fn run(prepared: Prepared) -> anyhow::Result<Exit> {
         let journalled = journalled.clone();
         async move { journalled.keep_settling().await }
     });
+    let retention = retention::begin(&config)?;
     let running = match prepared {
         Some(prepared) => Some(prepared.run(&config, &catalogue, &server).await?),
         None => {
@@ -123,6 +125,9 @@ pub async fn run(prepared: Prepared) -> anyhow::Result<Exit> {
         // A part of the time is kept for the database.
         server.stop_by(by - config.http.shutdown_wait / STORE_SHARE).await;
         settling.abort();
+        if let Some(retention) = &retention {
+            retention.abort();
+        }
         if let Err(err) = journalled.settle().await {
             tracing::warn!(%err, "the store is unwell; emergencies in the journal are put on record at the next start");
         }

@@ -61,7 +61,8 @@ pub enum Action {
     },
     /// Make the coming weeks of a PostgreSQL database, and drop old ones with their commands
     ///
-    /// Works beside running servers; to be run once a day. A week in which something is unended stays.
+    /// Works beside running servers, which do the same by themselves where store.commands_keep_days is set; else to be run
+    /// once a day. A week in which something is unended stays.
     Tidy {
         /// Weeks that ended more than so many days ago go
         #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
@@ -126,8 +127,11 @@ async fn tidy(days: u32, config: &Config) -> anyhow::Result<Exit> {
         bail!("a SQLite database keeps every command; only PostgreSQL keeps them by week");
     };
     let keep = Duration::from_hours(24) * days;
-    let WeeksTidied { dropped, needed, busy } =
+    let WeeksTidied { dropped, needed, busy, is_under_way } =
         PostgresStore::tidy_weeks(&postgres, now(), keep).await?;
+    if is_under_way {
+        bail!("another program or server is dropping weeks of this database; run it again later");
+    }
     output::line(format_args!("weeks dropped: {dropped}"));
     if needed > 0 {
         output::line(format_args!("weeks kept, since something in them is not ended: {needed}"));

@@ -174,3 +174,25 @@ fn a_sqlite_database_is_taken_over_and_back_when_its_server_has_stopped() {
     let list = ["credential", "list", "--json", "--data-dir", "utmos-demo"];
     assert_eq!(shell.json(list.iter().chain(&path)), of_before);
 }
+
+#[test]
+fn a_server_drops_the_weeks_that_are_older_than_it_keeps_them() {
+    let (database, shell) = (PostgresServer::shared().database(), Shell::new());
+    let url = format!("store.url={}", database.url());
+    let keep = ["--set", "store.commands_keep_days=30"];
+    let refused = shell.run(["config", "check"].iter().chain(&keep));
+    assert!(refused.code != 0 && refused.err.contains("store.commands_keep_days"), "{refused:?}");
+    assert!(refused.err.contains("store.url"), "{refused:?}");
+
+    shell.ok(["store", "migrate", "--data-dir", "utmos-demo", "--set", &url]);
+    for table in ["commands", "lives", "timeline"] {
+        let range = "FROM ('00000000-0000-7000-8000-000000000000') TO ('00000001-0000-7000-8000-000000000000')";
+        database.sql(&format!("CREATE TABLE {table}_w0 PARTITION OF {table} FOR VALUES {range}"));
+    }
+    let demo = Demo::start_with(&shell, &["--set", &url, keep[0], keep[1]]);
+    let is_gone = "SELECT to_regclass('commands_w0') IS NULL";
+    assert!((0..2_000).any(|_| database.sql(is_gone) == "t"), "it is there still");
+    let cover = run(shell.command("sh").args(["-c", &demo.lines_after("open a cover …")]));
+    assert_eq!(cover.out.matches("SUCCEEDED").count(), 2, "{cover:?}");
+    assert_eq!(demo.stop(), Some(0));
+}

@@ -22,6 +22,9 @@ const FREE_FAIL: u64 = GIB / 10;
 const SYNCS: usize = 21;
 const SYNC_WARN: Duration = Duration::from_millis(20);
 const SYNC_FAIL: Duration = Duration::from_millis(500);
+/// Weeks of commands with which PostgreSQL gets along as it is installed, with so many locks for each transaction.
+const WEEKS_MAX: u64 = 40;
+const USUAL_LOCKS: u64 = 64;
 /// Bits of a mode that let others than the owner in.
 const OTHERS: u32 = 0o077;
 
@@ -67,12 +70,13 @@ async fn postgres(config: &Config) -> Vec<Finding> {
         }
     };
     let mut findings: Vec<Finding> = looked.iter().map(|it| judge_looked(it, config)).collect();
+    findings.extend(looked.iter().filter_map(judge_weeks));
     findings.extend(with_key(config, looked.is_none_or(|it| it.schema == it.known_schema)).await);
     findings
 }
 
 fn judge_looked(looked: &Looked, config: &Config) -> Finding {
-    let Looked { version, schema, known_schema, bytes } = looked;
+    let Looked { version, schema, known_schema, bytes, .. } = looked;
     let of = format!(
         "{} (PostgreSQL {version}, {:.1} MiB) takes writes",
         opened::name(config),
@@ -87,6 +91,19 @@ fn judge_looked(looked: &Looked, config: &Config) -> Finding {
         ),
         _ => Finding::ok("store", format!("{of} and has schema {schema}")),
     }
+}
+
+/// Each week has tables of its own, and each of these a place in PostgreSQL's table of locks where a statement goes through all.
+fn judge_weeks(looked: &Looked) -> Option<Finding> {
+    let Looked { weeks, locks, .. } = looked;
+    let weeks_max = WEEKS_MAX * locks / USUAL_LOCKS;
+    (*weeks > weeks_max).then(|| {
+        Finding::warn(
+            "store",
+            format!("commands of {weeks} weeks are kept, and with more than a year of weeks PostgreSQL runs out of locks (max_locks_per_transaction = {locks})"),
+            "let the servers drop old weeks (store.commands_keep_days) or do it once a day (utmos store tidy --older-than DAYS), or raise max_locks_per_transaction to 256",
+        )
+    })
 }
 
 /// What only whoever has the key can see, where the schema is ours.
@@ -353,6 +370,21 @@ mod tests {
         );
         let sync = |millis| judge_sync(Duration::from_millis(millis)).verdict;
         assert_eq!((sync(1), sync(20), sync(500)), (Verdict::Ok, Verdict::Warn, Verdict::Fail));
+    }
+
+    #[test]
+    fn weeks_that_pile_up_are_warned_of_by_what_postgresql_can_lock() {
+        let looked = |weeks, locks| {
+            let version = "15".to_owned();
+            Looked { version, schema: 1, known_schema: 1, bytes: 0, weeks, locks }
+        };
+        for (weeks, locks, is_warned) in
+            [(0, 64, false), (40, 64, false), (41, 64, true), (160, 256, false), (161, 256, true)]
+        {
+            let found = judge_weeks(&looked(weeks, locks));
+            assert_eq!(found.is_some(), is_warned, "{weeks} {locks}");
+            assert!(found.is_none_or(|it| it.verdict == Verdict::Warn));
+        }
     }
 
     #[test]
