@@ -108,6 +108,8 @@ pub enum NotSent {
     Withheld,
     /// Another server sends to its gateway by now.
     NotOurs,
+    /// Its server had claimed it without hearing that the claim was written, and so has not begun.
+    NotBegun,
     /// The broker refused it.
     Refused(String),
     /// Its gateway was moved to another tenant, or removed.
@@ -442,13 +444,16 @@ impl Case<'_> {
     fn not_sent(self, why: &NotSent) -> Decision {
         let proof = Proof::NotSent { reason: why.text() };
         match why {
-            NotSent::OutOfTurn | NotSent::NotOurs if self.life.failure_reason.is_none() => {
+            NotSent::OutOfTurn | NotSent::NotOurs | NotSent::NotBegun
+                if self.life.failure_reason.is_none() =>
+            {
                 self.moved(Life { phase: Phase::Waiting, ..self.changed() }, proof, None)
             }
             NotSent::NotConnected
             | NotSent::NoSubscriber
             | NotSent::OutOfTurn
-            | NotSent::NotOurs => {
+            | NotSent::NotOurs
+            | NotSent::NotBegun => {
                 match (self.spec.if_offline, &self.life.failure_reason) {
                     // Provably nothing left, so the one publish is still ahead.
                     (IfOffline::Wait, None) => {
@@ -562,6 +567,7 @@ impl NotSent {
                 "the broker knows of nobody listening on the gateway's topic".to_owned()
             }
             Self::OutOfTurn => "a command that was accepted before it had not left".to_owned(),
+            Self::NotBegun => "its server did not hear in time that it might send".to_owned(),
             Self::NotOurs => "another server sends to its gateway by now".to_owned(),
             Self::Withheld => "the deadline passed before the bytes were written".to_owned(),
             Self::Refused(reason) => format!("the broker refused the message: {reason}"),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use utmos_core::{
-    command::{Command, Phase},
+    command::{Command, Life, Phase},
     evidence::Proof,
     id::{CommandId, GatewaySn},
     life::{Input, decide_all},
@@ -244,7 +244,7 @@ impl Driver {
         }
         for some in own.chunks(READ_PAGE) {
             for command in self.inner.store.commands(some.to_vec()).await? {
-                self.inner.overtake(command);
+                self.inner.overtake(command).await?;
             }
         }
         Ok(())
@@ -254,8 +254,11 @@ impl Driver {
 impl Inner {
     /// Has the other servers know that a command stands otherwise.
     pub(super) fn tell_others(&self, command: &Command) {
-        let id = command.spec.id;
-        self.holdings.tell(|| match command.life.phase.has_ended() {
+        self.tell_others_of(command.spec.id, &command.life);
+    }
+
+    pub(super) fn tell_others_of(&self, id: CommandId, life: &Life) {
+        self.holdings.tell(|| match life.phase.has_ended() {
             true => News::Ended(vec![id]),
             false => News::Changed(vec![id]),
         });

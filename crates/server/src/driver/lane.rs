@@ -533,7 +533,11 @@ impl Inner {
         let state = &mut *guard;
         let Some(lane) = state.lanes.get_mut(key) else { return };
         lane.settled(bytes);
-        let Some(kept) = lane.commands.get_mut(&id) else { return };
+        let Some(kept) = lane.commands.get_mut(&id) else {
+            // It was let go while it was being saved: whoever looks after it must hear how it stands.
+            drop(guard);
+            return self.tell_others_of(id, &folded.life);
+        };
         let before = std::mem::replace(&mut kept.command.life, folded.life);
         let life = &kept.command.life;
         if before.due != life.due {

@@ -215,7 +215,14 @@ enum Told {
     /// Whoever waits has its turn.
     Turn,
     /// How a command stands in the store, where another server has changed it.
-    Stands(Box<Command>),
+    Stands(Box<Standing>),
+}
+
+/// How a command stands in the store.
+struct Standing {
+    command: Command,
+    /// This server has claimed it. Where it is known here as one that waits, that has not been heard, and nothing has left.
+    is_own_claim: bool,
 }
 
 /// How an aircraft moves, as far as movements in the way of others go.

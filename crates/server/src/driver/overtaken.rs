@@ -6,13 +6,14 @@ use std::sync::Arc;
 use utmos_core::{
     command::{Command, Phase},
     evidence::Proof,
-    life::{Effect, Input},
+    id::CommandId,
+    life::{Effect, Input, NotSent},
     method::Risk,
     ports::StoreError,
 };
 
 use super::{
-    Inner, LaneKey, State, Told,
+    Inner, LaneKey, Standing, State, Told,
     lane::{Lane, Work, let_go_if_done},
 };
 
@@ -33,7 +34,7 @@ impl Inner {
                     work.folded.life = self.in_this_boot(fresh).life;
                     self.adopt(key, work);
                 }
-                Ok(false) => match self.without_foreign_claim(key, work).await {
+                Ok(false) => match self.without_foreign_claim(key, work, &fresh).await {
                     Ok(work) => {
                         let waits = fresh.life.phase == Phase::Waiting;
                         self.replace(key, fresh);
@@ -70,15 +71,7 @@ impl Inner {
             Some(Effect::Publish)
                 if (found.version, found.phase) == (tried.version, tried.phase) =>
             {
-                let timeline = self.store.timeline(work.id).await?;
-                let mut claims = timeline.iter().rev().filter_map(|entry| {
-                    if let Proof::SendingClaimed { replica } = &entry.proof {
-                        Some(replica)
-                    } else {
-                        None
-                    }
-                });
-                if claims.next() != Some(&self.replica) {
+                if self.claimed_by(work.id).await?.as_ref() != Some(&self.replica) {
                     return Ok(false);
                 }
                 let spec = &fresh.spec;
@@ -89,27 +82,49 @@ impl Inner {
         }
     }
 
+    /// Who has claimed a command last.
+    async fn claimed_by(&self, id: CommandId) -> Result<Option<String>, StoreError> {
+        let timeline = self.store.timeline(id).await?;
+        Ok(timeline.into_iter().rev().find_map(|entry| {
+            if let Proof::SendingClaimed { replica } = entry.proof { Some(replica) } else { None }
+        }))
+    }
+
+    /// Whether a command is known here as one that waits.
+    fn is_known_to_wait(&self, key: &LaneKey, id: CommandId) -> bool {
+        self.lock().lanes.get(key).is_some_and(|lane| lane.is_waiting(id))
+    }
+
     /// What became of our own publish says nothing of a claim that another server has made since: that the message of the
-    /// one did not leave does not mean that the other's did not.
+    /// one did not leave does not mean that the other's did not. Of a claim that is our own and was not heard, it is known that
+    /// nothing has left.
     async fn without_foreign_claim(
         &self,
         key: &LaneKey,
         mut work: Work,
+        fresh: &Command,
     ) -> Result<Work, (Work, StoreError)> {
+        if fresh.life.phase == Phase::Sending && self.is_known_to_wait(key, work.id) {
+            match self.claimed_by(work.id).await {
+                Ok(claimer) if claimer.as_ref() == Some(&self.replica) => {
+                    work.inputs.insert(0, Input::NotSent(NotSent::NotBegun));
+                    return Ok(work);
+                }
+                Ok(_) => {}
+                Err(error) => return Err((work, error)),
+            }
+        }
         let is_of_claim = |input: &Input| {
             matches!(input, Input::NotSent(_) | Input::SendUnclear { .. } | Input::Confirmed(_))
         };
         if !work.inputs.iter().any(is_of_claim) {
             return Ok(work);
         }
-        let timeline = match self.store.timeline(work.id).await {
-            Ok(timeline) => timeline,
+        let claimer = match self.claimed_by(work.id).await {
+            Ok(claimer) => claimer,
             Err(error) => return Err((work, error)),
         };
-        let claims = timeline.iter().rev().filter_map(|entry| {
-            if let Proof::SendingClaimed { replica } = &entry.proof { Some(replica) } else { None }
-        });
-        if claims.take(1).any(|replica| *replica != self.replica) {
+        if claimer.is_some_and(|replica| replica != self.replica) {
             work.inputs.retain(|input| !is_of_claim(input));
             if let Some(lane) = self.lock().lanes.get_mut(key) {
                 lane.stays_away(work.id);
@@ -126,29 +141,59 @@ impl Inner {
 
     /// A command that is looked after here stands otherwise in the store than it is known here, where that is so. While its
     /// lane runs, this has its turn there: what is being saved may be what was read.
-    pub(super) fn overtake(self: &Arc<Self>, fresh: Command) {
-        let fresh = self.in_this_boot(fresh);
+    ///
+    /// # Errors
+    /// When it cannot be read who has claimed it.
+    pub(super) async fn overtake(self: &Arc<Self>, fresh: Command) -> Result<(), StoreError> {
+        let id = fresh.spec.id;
+        if !self.is_news(&fresh) {
+            return Ok(());
+        }
+        let may_be_own = fresh.life.phase == Phase::Sending;
+        let is_own_claim = may_be_own && self.claimed_by(id).await?.as_ref() == Some(&self.replica);
+        let command = self.in_this_boot(fresh);
         let mut guard = self.lock();
         let state = &mut *guard;
-        let Some(key) = state.homes.get(&fresh.spec.id).cloned() else { return };
-        let Some(lane) = state.lanes.get_mut(&key).filter(|lane| is_older(lane, &fresh)) else {
-            return;
+        let Some(key) = state.homes.get(&id).cloned() else { return Ok(()) };
+        let Some(lane) = state.lanes.get_mut(&key).filter(|lane| is_older(lane, &command)) else {
+            return Ok(());
         };
+        let standing = Standing { command, is_own_claim };
         if lane.is_running() {
-            lane.take_in(Told::Stands(Box::new(fresh)));
-            return;
+            lane.take_in(Told::Stands(Box::new(standing)));
+            return Ok(());
         }
-        self.replace_in(state, &key, fresh);
-        let Some(lane) = state.lanes.get_mut(&key) else { return };
-        if lane.is_idle() {
+        let not_begun = self.stand(state, &key, standing);
+        let Some(lane) = state.lanes.get_mut(&key) else { return Ok(()) };
+        if lane.is_idle() && not_begun.is_none() {
             state.lanes.remove(&key);
-            return;
+            return Ok(());
         }
-        let must_run = lane.waiting() > 0 && lane.take_in(Told::Turn);
+        let turn = (lane.waiting() > 0).then_some(Told::Turn);
+        let must_run = not_begun.or(turn).is_some_and(|told| lane.take_in(told));
         drop(guard);
         if must_run {
             self.spawn_lane(key);
         }
+        Ok(())
+    }
+
+    /// Whether a command is looked after here and known as it was before this.
+    fn is_news(&self, fresh: &Command) -> bool {
+        let state = self.lock();
+        let lane = state.homes.get(&fresh.spec.id).and_then(|key| state.lanes.get(key));
+        lane.is_some_and(|lane| is_older(lane, fresh))
+    }
+
+    /// Takes over how a command stands. Where this server claimed it and did not hear of that, answers what is to be told: that
+    /// nothing has left, so that it has its turn again.
+    fn stand(&self, state: &mut State, key: &LaneKey, standing: Standing) -> Option<Told> {
+        let Standing { command, is_own_claim } = standing;
+        let id = command.spec.id;
+        let waits = state.lanes.get(key).is_some_and(|lane| lane.is_waiting(id));
+        self.replace_in(state, key, command);
+        let input = Box::new(Input::NotSent(NotSent::NotBegun));
+        (is_own_claim && waits).then_some(Told::Input { id, input, done: None })
     }
 
     /// Takes over what was told of how commands stand, while nothing of their lane is being saved. Answers the rest. A command
@@ -168,8 +213,9 @@ impl Inner {
             }
         }
         for fresh in standings {
-            let id = fresh.spec.id;
-            let Some(lane) = state.lanes.get_mut(key).filter(|lane| is_older(lane, &fresh)) else {
+            let id = fresh.command.spec.id;
+            let lane = state.lanes.get_mut(key);
+            let Some(lane) = lane.filter(|lane| is_older(lane, &fresh.command)) else {
                 continue;
             };
             let is_waiting = lane.is_waiting(id);
@@ -180,7 +226,7 @@ impl Inner {
             };
             match rest.iter().any(concerns) {
                 true => drop(lane.take_in(Told::Stands(fresh))),
-                false => self.replace_in(state, key, *fresh),
+                false => rest.extend(self.stand(state, key, *fresh)),
             }
         }
         rest

@@ -375,6 +375,56 @@ async fn ones_own_claim_is_not_taken_for_anothers_while_nobody_knows_whether_it_
     first.stop(Duration::ZERO).await;
 }
 
+/// The same where it is not tried again, since its gateway is not there meanwhile: it is known that nothing has left.
+#[tokio::test]
+async fn ones_own_claim_that_was_not_heard_of_is_no_sending_of_another() {
+    for presses in [false, true] {
+        let Stored { store, unwell, caller, _folder } = stored().await;
+        let ours = Told::new();
+        ours.word.send_replace(Some(Sent::Confirmed { packet_id: Some(1) }));
+        let patient = Limits { store_retry_wait_min: Duration::from_secs(1), ..Limits::default() };
+        let first = limited_driver(unwell.clone(), ours.clone(), "first", patient).await;
+        let waits = Draft { risk: Risk::Motion, ..draft(&Catalogue::embedded().unwrap()) };
+        let id = first.submit(&caller, waits, None).await.unwrap().id;
+        unwell.lie_and_hold();
+        let is_heard = || {
+            first.presence(|book, now| {
+                let came = book.heard(&gateway(), now);
+                ((), came.then(gateway).into_iter().collect())
+            });
+        };
+        is_heard();
+        let written = async {
+            while store.command(id).await.unwrap().unwrap().life.phase != Phase::Sending {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, written).await.unwrap();
+        first.forget(&gateway().to_device());
+        unwell.release();
+        if presses {
+            // Whoever calls it back is told that it was not sent.
+            let cancelled = tokio::time::timeout(PATIENCE, first.cancel(&caller, id)).await;
+            assert!(matches!(cancelled.unwrap().unwrap(), Cancelled::Yes(_)));
+            assert_eq!(*ours.began.borrow(), 0);
+            first.stop(Duration::ZERO).await;
+            continue;
+        }
+        // How it stands is told before it is tried again.
+        first.look_again(Look::All).await.unwrap();
+        let waits = async {
+            while store.command(id).await.unwrap().unwrap().life.phase != Phase::Waiting {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waits).await.expect("it may have left, it says");
+        is_heard();
+        ours.until_began(1).await;
+        until_delivered(&first, &*store, id).await;
+        first.stop(Duration::ZERO).await;
+    }
+}
+
 /// A movement that is to fail where its gateway is not there, at a server that has begun to listen a moment ago.
 #[tokio::test]
 async fn a_server_that_has_just_started_lets_no_movement_fail_before_its_dock_could_be_heard() {

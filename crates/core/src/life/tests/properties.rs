@@ -105,6 +105,7 @@ fn inputs() -> impl Strategy<Value = Input> {
         NotSent::NotConnected,
         NotSent::NoSubscriber,
         NotSent::OutOfTurn,
+        NotSent::NotBegun,
         NotSent::Withheld,
         NotSent::Refused("quota".to_owned()),
         NotSent::GatewayGone,
