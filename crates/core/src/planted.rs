@@ -40,11 +40,13 @@ pub enum Fault {
     ClaimNotAwaited,
     /// How jobs of other servers ended is not put on record for those that were gone meanwhile.
     EndsOfOthersForgotten,
+    /// At the write it is not asked whether the server has given a sign of life lately enough.
+    LeaseNotAsked,
 }
 
 impl Fault {
     /// Every one of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::ResentOnReconnect,
         Self::DeadlineNotAsked,
         Self::GatewayNotCompared,
@@ -62,6 +64,7 @@ impl Fault {
         Self::MethodNotCompared,
         Self::ClaimNotAwaited,
         Self::EndsOfOthersForgotten,
+        Self::LeaseNotAsked,
     ];
 
     /// What it is called.
@@ -85,6 +88,7 @@ impl Fault {
             Self::MethodNotCompared => "method-not-compared",
             Self::ClaimNotAwaited => "claim-not-awaited",
             Self::EndsOfOthersForgotten => "ends-of-others-forgotten",
+            Self::LeaseNotAsked => "lease-not-asked",
         }
     }
 }

@@ -208,7 +208,9 @@ fn may_be_lost(world: &World, number: usize, caller: &Caller, spent: Spent) -> b
     let is_in_memory = !is_durable && !state.was_well(Trouble::World, asked_at, now);
     let is_elsewhere = world.plan.servers > 1 && world.plan.every_journal;
     let is_spoiled = state.is_spoiled(number) || state.spoiled_nonces.contains(&caller.nonce().key);
-    let was_unwell = !state.was_well(Trouble::Store, asked_at, now);
+    // Or did not answer a server that stood still.
+    let was_unwell = !state.was_well(Trouble::Store, asked_at, now)
+        || !state.was_well(Trouble::Still, asked_at, now);
     is_urgent && (is_spoiled || (was_unwell && (is_in_memory || is_elsewhere)))
 }
 
@@ -236,6 +238,7 @@ async fn request(
     if wish.is_urgent()
         && world.has_journals()
         && world.state().was_well(Trouble::Journal, now, then)
+        && world.state().was_well(Trouble::Still, now, then)
     {
         if let Err(why @ SubmitError::Store(cause)) = &answer
             && !world.state().may_refuse(number)

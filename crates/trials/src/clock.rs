@@ -12,7 +12,7 @@ use utmos_core::{
     time::{BootId, Clock, Deadline, Mono, Now, Timestamp},
 };
 
-use crate::{mutation::Mutation, plan::CLOCK_APART_MS};
+use crate::{life::LifeLine, mutation::Mutation, plan::CLOCK_APART_MS};
 
 /// What the wall shows when a trial begins.
 const WALL_AT_START: i64 = 1_780_000_000_000;
@@ -139,7 +139,11 @@ impl TrialClock {
 
     /// What the wall shows of a machine whose clock is right: that of the store, and of callers.
     pub(crate) fn wall(&self) -> i64 {
-        let passed = i64::try_from(self.elapsed()).unwrap_or(i64::MAX);
+        self.wall_at(self.elapsed())
+    }
+
+    fn wall_at(&self, elapsed: u64) -> i64 {
+        let passed = i64::try_from(elapsed).unwrap_or(i64::MAX);
         WALL_AT_START + passed + self.wall_off_by.load(Ordering::Relaxed)
     }
 }
@@ -156,14 +160,18 @@ pub(crate) struct MachineClock {
     pub(crate) machine: u8,
     /// By how many milliseconds its wall is ahead of the store's, until it is set right.
     pub(crate) ahead: i64,
+    /// Whose it is: what stands still sees no time pass.
+    pub(crate) line: LifeLine,
 }
 
 impl Clock for MachineClock {
     fn now(&self) -> Now {
         let trial = &self.trial;
-        let wall = trial.wall() + trial.still_ahead(self.ahead);
+        let elapsed = trial.elapsed();
+        let elapsed = self.line.still().since().unwrap_or(elapsed);
+        let wall = trial.wall_at(elapsed) + trial.still_ahead(self.ahead);
         let booted = trial.boots().last().copied().unwrap_or(0);
-        let running = mono_at_boot(self.machine) + trial.elapsed() - booted;
+        let running = mono_at_boot(self.machine) + elapsed.saturating_sub(booted);
         let mono = match trial.mutation {
             Some(Mutation::DeadlineOnTheWall) => u64::try_from(wall).unwrap_or(0),
             Some(_) | None => running,

@@ -9,6 +9,7 @@ use utmos_mqtt::Inbound;
 
 use crate::{
     facts::Truth,
+    life::Platform,
     plan::{Answer, Broker, Kind, Weather, Wish},
     world::{World, gateway},
 };
@@ -380,8 +381,9 @@ impl Saying {
             return;
         }
         // What a mutated platform does not understand has reached it all the same.
-        let reached: Vec<u64> =
-            world.listening().iter().map(|platform| platform.line.number).collect();
+        let hears = |platform: &Platform| platform.line.still().since().is_none();
+        let reached = world.listening().into_iter().filter(hears);
+        let reached: Vec<u64> = reached.map(|platform| platform.line.number).collect();
         if let Some((dock, payload)) =
             world.understood(self.topic, self.dock, self.text.into_bytes())
         {

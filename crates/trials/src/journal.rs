@@ -291,9 +291,7 @@ pub(crate) async fn keep_writing(
     mut writer: JournalWriter,
 ) {
     while let Some(job) = writer.next().await {
-        if line.is_dead() {
-            return;
-        }
+        line.or_never().await;
         let pause = world.dice(|dice| dice.random_range(1..=WRITE_WAIT_MAX));
         let pause = pause + world.journal_slowness();
         tokio::select! {

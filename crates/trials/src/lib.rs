@@ -17,6 +17,7 @@ mod hangs;
 mod journal;
 mod life;
 mod mutation;
+mod news;
 mod oracle;
 mod order;
 mod panics;
@@ -27,6 +28,7 @@ mod replicas;
 mod shown;
 mod shrink;
 mod steps;
+mod still;
 mod store;
 mod world;
 mod wrong;
@@ -43,8 +45,8 @@ pub use self::{
     hangs::{EXIT_CODE as HANGS_EXIT_CODE, set_patience as set_hang_patience},
     mutation::Mutation,
     plan::{
-        Answer, Broker, Copying, Happening, Kind, Plan, PlanError, Same, VERSION, Weather, What,
-        Wish,
+        Answer, Broker, Copying, Happening, Kind, Plan, PlanError, Same, Tidings, VERSION, Weather,
+        What, Wish,
     },
     rare::Rare,
     shown::{shown_by, shows},
@@ -236,13 +238,24 @@ fn happen(world: &Arc<World>, what: What) {
                 tokio::spawn(broker_comes_back(world.clone(), wait));
             }
         }
-        What::StoreFails { wait, lies, reads } => world.let_store_fail(wait, lies, reads),
+        What::StoreFails { wait, lies, reads } => {
+            world.let_store_fail(wait, lies, reads);
+            if !reads {
+                (0..world.plan.servers).for_each(|server| world.hears_again(server, wait));
+            }
+        }
         What::JournalFails { wait } => world.let_journal_fail(wait),
         What::JournalSlows { wait, by } => world.slow_journals_down(wait, by),
         What::JournalDamaged { server, at } => world.damage_journal(server, at),
         What::RowDamaged => world.damage_row(),
         What::StoreSlows { wait, by } => world.slow_store_down(wait, by),
-        What::ServerCutOff { server, wait } => world.cut_off(server, wait),
+        What::ServerCutOff { server, wait } => {
+            world.cut_off(server, wait);
+            world.hears_again(server, wait);
+        }
+        // With a broker of our own the docks' connections stand still as well, which nobody here would notice.
+        What::ServerStandsStill { .. } if world.plan.broker == Broker::Embedded => {}
+        What::ServerStandsStill { server, wait } => world.stand_still(server, wait),
         What::LinkCut { .. } if world.plan.broker == Broker::Embedded => {}
         What::LinkCut { server, wait } => {
             world.unlink(server, wait);

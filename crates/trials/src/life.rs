@@ -26,6 +26,7 @@ use crate::{
     journal::{self, TrialMedium},
     mutation::Mutation,
     plan::{Broker, WINDOW_MS},
+    still::Stillness,
     store::TrialStore,
     world::{State, World},
     wrong::{self, Wanted},
@@ -43,11 +44,16 @@ pub(crate) struct LifeLine {
     pub(crate) number: u64,
     pub(crate) server: u8,
     dead: CancellationToken,
+    still: Arc<Stillness>,
 }
 
 impl LifeLine {
     pub(crate) fn new(number: u64, server: u8) -> Self {
-        Self { number, server, dead: CancellationToken::new() }
+        Self { number, server, dead: CancellationToken::new(), still: Arc::default() }
+    }
+
+    pub(crate) fn still(&self) -> &Stillness {
+        &self.still
     }
 
     /// What it is called on timelines.
@@ -59,8 +65,9 @@ impl LifeLine {
         self.dead.is_cancelled()
     }
 
-    /// Goes on at once, or never.
+    /// Goes on at once, or when it stands still no more, or never.
     pub(crate) async fn or_never(&self) {
+        self.still.is_over().await;
         if self.is_dead() {
             std::future::pending::<()>().await;
         }
@@ -91,7 +98,7 @@ pub(crate) async fn bring_up(world: Arc<World>, server: u8) {
         };
         if let Ok(platform) = started {
             world.trace(|| format!("server {} stands", platform.line.number));
-            let link = platform.link.clone();
+            let stands = platform.clone();
             let is_linked = {
                 let mut state = world.state();
                 if let Some(post) = state.posts.get_mut(usize::from(server)) {
@@ -100,7 +107,7 @@ pub(crate) async fn bring_up(world: Arc<World>, server: u8) {
                 world.plan.broker.is_outside() && state.is_linked(server, world.clock.elapsed())
             };
             if is_linked {
-                link.take_in(Inbound::LinkUp { protocol: world.plan.broker.protocol() });
+                world.tell(&stands, Inbound::LinkUp { protocol: world.plan.broker.protocol() });
             }
             return;
         }
@@ -126,7 +133,7 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
         Arc::new(Wanted { world: world.clone(), line: line.clone(), store, bare });
     let directory = Arc::new(Directory::load(store.clone()).await?);
     let outlet = Arc::new(Air::new(world.clone(), line.clone()));
-    let clock = world.clock_of(server);
+    let clock = world.clock_of(&line);
     let knowledge = match world.plan.broker {
         Broker::Embedded => Knowledge::OwnBroker,
         Broker::Outside | Broker::Outside311 => {
@@ -210,11 +217,11 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
         catalogue: world.catalogue.clone(),
         outlet,
         store,
-        clock,
+        clock: clock.clone(),
         ids: world.ids.clone(),
         missed: match world.mutation {
             // Kept where nobody looks.
-            Some(Mutation::MissedForgotten) => Missed::new(world.clock_of(server)),
+            Some(Mutation::MissedForgotten) => Missed::new(clock.clone()),
             Some(_) | None => missed,
         },
         holdings,

@@ -266,8 +266,13 @@ fn told_the_truth(world: &World, state: &State, found: &mut Vec<String>) {
         let were_unclear = first
             .zip(second)
             .is_some_and(|(first, second)| !state.was_well(Trouble::Store, first, second));
+        // What stands still has waited long enough for the store when it goes on.
+        let stood_still = first.zip(second).is_some_and(|(first, second)| {
+            !state.was_well(Trouble::Still, first, second + URGENT_STORE_WAIT)
+        });
         let is_one_sent = ids.iter().filter(|id| state.was_written(**id)).count() <= 1;
-        let is_excused = are_urgent && (could_not_know || (were_unclear && is_one_sent));
+        let is_excused =
+            are_urgent && (could_not_know || stood_still || (were_unclear && is_one_sent));
         if ids.len() > 1 && !is_excused && !is_spoiled {
             found.push(format!("wish {number} became {ids:?}"));
         }

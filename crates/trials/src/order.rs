@@ -1,7 +1,7 @@
 //! Who must leave before whom: commands of one gateway in the order of acceptance, and no movement from before an emergency after it.
 //! Either is decided when the later one is written: whatever it depends on has happened by then.
 
-use utmos_core::{command::Spec, id::CommandId, method::Risk};
+use utmos_core::{command::Spec, evidence::Proof, id::CommandId, method::Risk, replica::LEASE};
 
 use crate::{
     facts::Facts,
@@ -13,6 +13,9 @@ use crate::{
 pub(crate) const EMERGENCY_WAIT_MAX: u64 = 60;
 /// A server looks for what others accepted so often, and reads it, in milliseconds.
 const NEWS_WAIT_MAX: u64 = 600;
+/// A server sends no longer after its last sign of life, in milliseconds.
+#[expect(clippy::cast_possible_truncation, reason = "some seconds")]
+const LEASE_MS: u64 = LEASE.as_millis() as u64;
 
 impl World {
     /// What a command has overtaken, or come too late after, that is written now for the first time.
@@ -42,6 +45,7 @@ impl World {
             && is_same_way
             && !is_untried
             && !is_in_doubt
+            && !state.was_taken_back(first.id)
             && state.told_before_asked(&first.idempotency_key, &second.idempotency_key)
     }
 
@@ -77,7 +81,13 @@ impl World {
                 continue;
             };
             // What another server has claimed is withdrawn once that hears of the emergency.
-            let heard = if self.plan.servers > 1 { told + NEWS_WAIT_MAX } else { told };
+            let stands = !state.was_well(Trouble::Still, told, told + NEWS_WAIT_MAX);
+            let heard = match self.plan.servers {
+                0 | 1 => told,
+                // What stood still goes on where it was, as long as others leave it its gateways.
+                _ if stands => told + NEWS_WAIT_MAX + LEASE_MS,
+                _ => told + NEWS_WAIT_MAX,
+            };
             let was_well = |what| state.was_well(what, told, heard);
             let could_hear = heard == told || was_well(Trouble::Store) && was_well(Trouble::Reads);
             if was_before && could_hear && now > heard {
@@ -98,6 +108,16 @@ impl World {
 }
 
 impl State {
+    /// Whether a command was claimed by a server that then stood still, found by another, of which nobody knows whether it has left,
+    /// and taken back by the first when it went on: what was accepted later may have been sent by then.
+    fn was_taken_back(&self, id: CommandId) -> bool {
+        let lines = self.disk.records.get(&id).map(|record| record.entries.iter());
+        let mut lines = lines.into_iter().flatten().map(|entry| &entry.proof);
+        lines.any(|proof| matches!(proof, Proof::FoundAfterRestart { .. }))
+            && lines.any(|proof| matches!(proof, Proof::NotSent { .. }))
+            && !self.was_well(Trouble::Still, 0, u64::MAX)
+    }
+
     pub(crate) fn was_written(&self, id: CommandId) -> bool {
         self.facts.get(&id).is_some_and(Facts::was_written)
     }

@@ -10,7 +10,7 @@ use utmos_mqtt::Protocol;
 pub use self::file::PlanError;
 
 /// Rises when plans of before would mean something else, or seeds would draw others.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 /// Farthest that the clock of a server is drawn from that of the store where it may work beside others, in milliseconds.
 pub(crate) const CLOCK_APART_MS: i64 = 1_900;
 
@@ -47,8 +47,30 @@ pub struct Plan {
     /// Where nothing is said, all of them stand on one, whose clock the store has too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clocks_apart: Vec<i64>,
+    /// How what servers tell each other fares.
+    #[serde(default, skip_serializing_if = "Tidings::is_none")]
+    pub tidings: Tidings,
     /// What happens.
     pub happenings: Vec<Happening>,
+}
+
+/// How what servers tell each other past the tables fares. It is a hint: whatever becomes of it, each looks by itself as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tidings {
+    /// Nothing is ever told.
+    #[default]
+    None,
+    /// It comes within some milliseconds.
+    Prompt,
+    /// It is late, overtakes other news, comes twice, or does not come.
+    Stray,
+}
+
+impl Tidings {
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
 }
 
 fn is_false(value: &bool) -> bool {
@@ -169,6 +191,13 @@ pub enum What {
     },
     /// A server does not reach the store any more, and all others do.
     ServerCutOff {
+        /// Which.
+        server: u8,
+        /// For how many milliseconds.
+        wait: u64,
+    },
+    /// A server stands still, at another's broker, and goes on.
+    ServerStandsStill {
         /// Which.
         server: u8,
         /// For how many milliseconds.
@@ -362,6 +391,22 @@ impl Plan {
             let at = begins + more.random_range(1_000..end);
             happenings.extend(long_gone(&mut more, at, docks));
         }
+        // Just when something is asked for, and mostly for longer than others wait for a sign of life.
+        if broker.is_outside() && more.random_bool(if is_shared { 0.35 } else { 0.1 }) {
+            let near =
+                happenings.get(more.random_range(0..happenings.len())).map_or(0, |one| one.at);
+            let wait = match more.random_range(0..4) {
+                0 => more.random_range(50..2_500),
+                _ => more.random_range(2_500..9_000),
+            };
+            let what = What::ServerStandsStill { server: more.random_range(0..servers), wait };
+            happenings.push(Happening { at: near + more.random_range(0..30), what });
+        }
+        let tidings = match is_shared.then(|| more.random_range(0..10)) {
+            Some(0..=4) => Tidings::Prompt,
+            Some(5..=7) => Tidings::Stray,
+            Some(_) | None => Tidings::None,
+        };
         happenings.sort_by_key(|one| one.at);
         Self {
             version: VERSION,
@@ -374,6 +419,7 @@ impl Plan {
             weather,
             commands_stray,
             clocks_apart,
+            tidings,
             happenings,
         }
     }
@@ -390,6 +436,7 @@ impl Plan {
             | What::JournalFails { wait }
             | What::ServerDies { wait, .. }
             | What::ServerCutOff { wait, .. }
+            | What::ServerStandsStill { wait, .. }
             | What::LinkCut { wait, .. }
             | What::MachineRestarts { wait } => *wait,
             What::JournalSlows { wait, by } | What::StoreSlows { wait, by } => wait + by,
@@ -410,6 +457,7 @@ impl Plan {
             | What::RowDamaged
             | What::ServerDies { .. }
             | What::ServerCutOff { .. }
+            | What::ServerStandsStill { .. }
             | What::LinkCut { .. }
             | What::MachineRestarts { .. }
             | What::ClockJumps { .. } => 0,

@@ -44,6 +44,9 @@ pub(crate) struct Begun {
 impl World {
     /// Something reaches a server.
     pub(crate) fn tell(&self, platform: &Platform, came: Inbound) {
+        if platform.line.still().keep(&came) {
+            return;
+        }
         let of = |name: &str| (0..self.plan.docks).find(|dock| gateway(*dock).as_str() == name);
         let now = self.clock.elapsed();
         let change = |dock: Option<u8>, change: &dyn Fn(&mut Told)| {
@@ -65,16 +68,21 @@ impl World {
         platform.link.take_in(came);
     }
 
-    fn knows(&self, life: u64, spec: &Spec) -> Knows {
+    /// What a run of a server takes for now, in milliseconds of the trial.
+    fn now_of(&self, line: &LifeLine) -> u64 {
+        line.still().since().unwrap_or_else(|| self.clock.elapsed())
+    }
+
+    fn knows(&self, line: &LifeLine, spec: &Spec) -> Knows {
         let dock = (0..self.plan.docks).find(|dock| gateway(*dock) == spec.gateway);
-        let told = dock.and_then(|dock| self.state().told.get(&(life, dock)).copied());
+        let told = dock.and_then(|dock| self.state().told.get(&(line.number, dock)).copied());
         let told = told.unwrap_or_default();
         match (self.plan.broker, told.heard) {
             (Broker::Embedded, _) if told.listens => Knows::There,
             (Broker::Embedded, heard) => Knows::Absent(heard),
             (Broker::Outside | Broker::Outside311, None) => Knows::Nothing,
             (Broker::Outside | Broker::Outside311, Some(at)) => {
-                match self.clock.elapsed() <= at + WINDOW_MS {
+                match self.now_of(line) <= at + WINDOW_MS {
                     true => Knows::There,
                     false => Knows::Absent(Some(at)),
                 }
@@ -85,7 +93,7 @@ impl World {
     /// A server wants these entries on record: whether that begins a sending, and whom it knows to be there.
     pub(crate) fn note_begun(&self, line: &LifeLine, spec: &Spec, entries: &[Entry]) {
         if entries.iter().any(|entry| matches!(entry.proof, Proof::SendingClaimed { .. })) {
-            let begun = Begun { at: self.clock.elapsed(), knew: self.knows(line.number, spec) };
+            let begun = Begun { at: self.now_of(line), knew: self.knows(line, spec) };
             self.state().facts(spec.id).begun.insert(line.number, begun);
         }
     }
@@ -94,7 +102,7 @@ impl World {
     /// does not care would publish.
     pub(crate) fn note_asked(&self, line: &LifeLine, new: &NewCommand) {
         self.note_begun(line, &new.spec, &new.entries);
-        if !matches!(self.knows(line.number, &new.spec), Knows::Absent(_)) {
+        if !matches!(self.knows(line, &new.spec), Knows::Absent(_)) {
             return;
         }
         let is_older = self.plan.broker == Broker::Outside311;

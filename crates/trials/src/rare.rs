@@ -47,6 +47,12 @@ pub struct Rare {
     pub refused_for_clock: usize,
     /// Commands of one server that another sent whose clock on the wall was another.
     pub sent_by_other_clock: usize,
+    /// What servers heard of what others told.
+    pub told: usize,
+    /// Of it, that they may have missed something.
+    pub told_off: usize,
+    /// Servers that stood still and went on.
+    pub stood_still: usize,
     /// Writes that the store beside refused.
     pub refused_beside: usize,
     /// Writes that it made although it refused others.
@@ -84,6 +90,9 @@ impl AddAssign for Rare {
         self.tried_absent += other.tried_absent;
         self.refused_for_clock += other.refused_for_clock;
         self.sent_by_other_clock += other.sent_by_other_clock;
+        self.told += other.told;
+        self.told_off += other.told_off;
+        self.stood_still += other.stood_still;
         self.came_twice += other.came_twice;
         self.overtaken += other.overtaken;
         self.pages_torn_beside += other.pages_torn_beside;
@@ -102,7 +111,7 @@ impl fmt::Display for Rare {
              waiting while the clock was set: {}; identical requests: {}; had to be sent at another's broker: {}, by several servers: {}; \
              came twice: {}; overtaken on their way: {}; emergencies seen to leave at once: {}; movements withdrawn for one: {}; \
              pairs that had to keep their order: {}; asked for while their dock was known to be gone: {} ({} at a broker of MQTT 3.1.1), \
-             tried while it was gone: {}; starts refused for a clock: {}; sent by another clock: {}",
+             tried while it was gone: {}; starts refused for a clock: {}; sent by another clock: {}; heard of what others told: {} (missed: {}); stood still and went on: {}",
             self.doubted,
             self.doubted_emergencies,
             self.doubted_and_sent,
@@ -126,6 +135,9 @@ impl fmt::Display for Rare {
             self.tried_absent,
             self.refused_for_clock,
             self.sent_by_other_clock,
+            self.told,
+            self.told_off,
+            self.stood_still,
         )?;
         if self.at_once_beside > 0 {
             write!(

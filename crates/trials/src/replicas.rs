@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use utmos_core::{
     evidence::{Entry, Proof},
     id::{CommandId, GatewaySn},
+    method::Risk,
     ports::{Joined, ReplicaStore, StoreError},
     replica::{Handed, Member, News, ReplicaId, Roll, Shard},
     time::Timestamp,
@@ -22,7 +23,6 @@ pub(crate) struct Replicas {
     /// Since when each is a member, in milliseconds of the trial.
     joined_at: BTreeMap<ReplicaId, u64>,
     accepted_by: BTreeMap<CommandId, ReplicaId>,
-    /// In the order of acceptance.
     handed: Vec<(Shard, Handed)>,
     mutation: Option<Mutation>,
 }
@@ -34,9 +34,13 @@ impl Replicas {
 
     /// Whether a run of a server that has joined does not hold a gateway.
     pub(crate) fn is_elsewhere(&self, life: u64, gateway: &GatewaySn) -> bool {
+        self.mutation != Some(Mutation::ClaimsNotFenced) && self.holds_not(life, gateway)
+    }
+
+    /// Whether a run of a server that has joined is not whom the others know to hold a gateway, whatever is asked of it.
+    pub(crate) fn holds_not(&self, life: u64, gateway: &GatewaySn) -> bool {
         let run = self.runs.get(&life);
-        let is_asked = self.mutation != Some(Mutation::ClaimsNotFenced);
-        is_asked && run.is_some_and(|id| self.roll.holders.get(&Shard::of(gateway)) != Some(id))
+        run.is_some_and(|id| self.roll.holders.get(&Shard::of(gateway)) != Some(id))
     }
 
     /// Whether a command that is no emergency goes to the holder of its gateway: another server, or this one, where others
@@ -87,14 +91,26 @@ impl Replicas {
         let is_told_by_the_wall =
             self.mutation == Some(Mutation::ToldByTheWall) && !world.is_clock_off(server);
         let at = || match is_told_by_the_wall {
-            true => world.clock_of(server).now().wall,
+            true => Timestamp::from_millis(
+                world.clock.wall() + world.clock.still_ahead(world.ahead(server)),
+            ),
             false => Timestamp::from_millis(world.clock.wall()),
         };
-        Roll { at: (!world.plan.clocks_apart.is_empty()).then(at), ..self.roll.clone() }
+        let mut roll = self.roll.clone();
+        roll.members.sort_unstable_by_key(|member| member.id);
+        Roll { at: (!world.plan.clocks_apart.is_empty()).then(at), ..roll }
     }
 
-    fn join(&mut self, at: At, member: Member) {
+    /// Answers who is there that shares nothing, or with whom the other could share nothing.
+    fn join(&mut self, at: At, mut member: Member) -> Option<Member> {
         let life = at.life;
+        let is_other = |it: &&Member| it.instance != member.instance && (it.alone || member.alone);
+        if let Some(other) = self.roll.members.iter().filter(is_other).min_by_key(|it| it.id) {
+            return Some(other.clone());
+        }
+        let same = self.roll.members.iter().find(|it| it.id == member.id);
+        // Asked again, it has given one more sign of life.
+        member.beats = same.map_or(member.beats, |it| member.beats.max(it.beats + 1));
         let before = self.roll.members.iter().find(|it| it.instance == member.instance);
         if let Some(before) = before.map(|before| before.id) {
             self.roll.members.retain(|it| it.id != before);
@@ -105,16 +121,21 @@ impl Replicas {
         self.runs.insert(life, member.id);
         self.joined_at.insert(member.id, at.elapsed);
         self.roll.members.push(member);
+        None
     }
 
     fn take(&mut self, id: ReplicaId, shards: &[Shard]) -> Vec<Shard> {
+        // What it holds is its own as before.
         let is_free = |shard: &Shard| {
-            !self.roll.holders.get(shard).is_some_and(|holder| self.is_member(*holder))
+            let holder = self.roll.holders.get(shard);
+            !holder.is_some_and(|holder| *holder != id && self.is_member(*holder))
         };
-        let taken: Vec<Shard> = match self.is_member(id) {
+        let mut taken: Vec<Shard> = match self.is_member(id) {
             true => shards.iter().copied().filter(is_free).collect(),
             false => Vec::new(),
         };
+        taken.sort_unstable();
+        taken.dedup();
         self.roll.holders.extend(taken.iter().map(|shard| (*shard, id)));
         taken
     }
@@ -130,8 +151,10 @@ impl ReplicaStore for TrialStore {
     async fn join(&self, member: Member) -> Result<Joined, StoreError> {
         let (world, server) = (self.world.clone(), self.line.server);
         self.write(move |disk, at| {
-            disk.replicas.join(at, member);
-            Ok(Joined::Yes(disk.replicas.roll(&world, server)))
+            Ok(match disk.replicas.join(at, member) {
+                Some(other) => Joined::NotBeside(other),
+                None => Joined::Yes(disk.replicas.roll(&world, server)),
+            })
         })
         .await
     }
@@ -191,8 +214,13 @@ impl ReplicaStore for TrialStore {
         self.read(|disk| {
             let replicas = &disk.replicas;
             let is_anothers = |by: &ReplicaId| *by != id && replicas.is_member(*by);
+            let is_open = |id: &CommandId| {
+                let command = disk.records.get(id).map(|record| &record.command);
+                command.is_some_and(|it| it.spec.risk == Risk::Emergency && it.life.needs_care())
+            };
             let accepted = replicas.accepted_by.iter();
-            Ok(accepted.filter(|(_, by)| is_anothers(by)).map(|(id, _)| *id).collect())
+            let found = accepted.filter(|(id, by)| is_anothers(by) && is_open(id));
+            Ok(found.map(|(id, _)| *id).collect())
         })
         .await
     }
@@ -215,7 +243,9 @@ impl ReplicaStore for TrialStore {
             let replicas = &disk.replicas;
             let is_ours = |of: &(Shard, Handed)| replicas.roll.holders.get(&of.0) == Some(&id);
             let ours = replicas.handed.iter().filter(|one| is_ours(one));
-            Ok(ours.map(|(_, handed)| *handed).collect())
+            let mut ours: Vec<Handed> = ours.map(|(_, handed)| *handed).collect();
+            ours.sort_by_key(|one| disk.records.get(&one.id).map(|record| record.row));
+            Ok(ours)
         })
         .await
     }
@@ -251,8 +281,13 @@ impl ReplicaStore for TrialStore {
         .await
     }
 
-    /// Nothing is ever told: whoever needs news must look.
-    fn tell(&self, _: News) {}
+    fn tell(&self, news: News) {
+        if !self.line.is_dead() {
+            self.world.spread(&self.line, &news);
+        }
+    }
 
-    fn listen(&self, _: Box<dyn Fn(News) + Send + Sync>) {}
+    fn listen(&self, heard: Box<dyn Fn(News) + Send + Sync>) {
+        self.world.listens(&self.line, heard);
+    }
 }

@@ -26,6 +26,7 @@ pub fn shown_by(fault: Fault) -> &'static [&'static str] {
         Fault::TimersIgnoredOnResume => Mutation::TimerLostOnRestart.shows(),
         Fault::MethodNotCompared => Mutation::MethodNotCompared.shows(),
         Fault::EndsOfOthersForgotten => &["the word of its end was lost"],
+        Fault::LeaseNotAsked => &["left by a server that does not hold its gateway"],
         Fault::ClaimNotAwaited => &["left before its claim was on record"],
     }
 }

@@ -76,10 +76,12 @@ impl World {
         if !is_first {
             wrong.push(format!("sent more than once, the last time at {now}"));
         }
-        // Only an emergency leaves before it is on record, and only while the store was unwell, or cannot read a row of its wish.
+        // Only an emergency leaves before it is on record, and only while the store was unwell, or cannot read a row of its wish, or did
+        // not answer a server that stood still.
         let is_unwell = || {
             let wish = number_of(&spec.idempotency_key);
             !state.was_well(Trouble::Store, known.asked, now)
+                || !state.was_well(Trouble::Still, known.asked, now)
                 || wish.is_some_and(|wish| state.is_spoiled(wish))
         };
         let may_be_ahead = spec.risk == Risk::Emergency && is_unwell();
@@ -98,6 +100,13 @@ impl World {
             && !self.clock.is_lost_between(known.asked, now)
         {
             wrong.push(format!("left after its deadline: at {now}, and not by {deadline}"));
+        }
+        // Whoever holds it may be about to send what was accepted after this.
+        if let Some(by) = by
+            && spec.risk != Risk::Emergency
+            && state.disk.replicas.holds_not(by.number, &spec.gateway)
+        {
+            wrong.push(format!("left by a server that does not hold its gateway: at {now}"));
         }
         let is_off = |by: &&LifeLine| {
             let ahead = self.clock.still_ahead(self.ahead(by.server));

@@ -160,6 +160,7 @@ async fn write_groups(
 ) {
     while let Some(first) = waiting.recv().await {
         world.give_way().await;
+        line.or_never().await;
         let mut group = vec![first];
         while let Ok(next) = waiting.try_recv() {
             group.push(next);
@@ -189,9 +190,7 @@ async fn write_groups(
             tells
         };
         tokio::time::sleep(Duration::from_millis(tell)).await;
-        if line.is_dead() {
-            return;
-        }
+        line.or_never().await;
         tells.into_iter().for_each(|tell| tell());
     }
 }

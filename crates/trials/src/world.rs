@@ -32,6 +32,7 @@ use crate::{
     journal::{Platter, id_of},
     life::{LifeLine, Platform},
     mutation::Mutation,
+    news::Ways,
     plan::{Broker, Plan, What, Wish},
     presence::Told,
     rare::Rare,
@@ -125,6 +126,8 @@ pub(crate) enum Trouble {
     Journal,
     /// The journals refuse, or are so slow that nobody waits for them.
     JournalGivenUp,
+    /// A server stands still.
+    Still,
     /// Servers, machines, links, docks.
     World,
 }
@@ -177,6 +180,7 @@ pub(crate) struct State {
     /// Nonces of requests that were answered with a command.
     pub(crate) answered_nonces: BTreeMap<[u8; 16], Spent>,
     pub(crate) rare: Rare,
+    pub(crate) ways: Ways,
 }
 
 impl State {
@@ -308,6 +312,7 @@ impl World {
             copies: BTreeSet::new(),
             answered_nonces: BTreeMap::new(),
             rare: Rare::default(),
+            ways: Ways::new(plan.seed),
         };
         let clock = TrialClock::new(mutation, !plan.clocks_apart.is_empty());
         Arc::new(Self { plan, mutation, clock, ids, catalogue, state: Mutex::new(state) })
@@ -398,9 +403,10 @@ impl World {
         if self.plan.servers > 1 { UNSURE_MAX } else { 0 }
     }
 
-    pub(crate) fn clock_of(&self, server: u8) -> Arc<dyn Clock> {
+    pub(crate) fn clock_of(&self, line: &LifeLine) -> Arc<dyn Clock> {
+        let (server, trial, line) = (line.server, self.clock.clone(), line.clone());
         let machine = if self.plan.clocks_apart.is_empty() { 0 } else { server + 1 };
-        Arc::new(MachineClock { trial: self.clock.clone(), machine, ahead: self.ahead(server) })
+        Arc::new(MachineClock { trial, machine, ahead: self.ahead(server), line })
     }
 
     /// Whether emergencies have somewhere to go while the store is unwell.
@@ -442,6 +448,13 @@ impl World {
     pub(crate) fn is_cut_off(&self, server: u8) -> bool {
         let now = self.clock.elapsed();
         self.state().cut_off.get(&server).is_some_and(|until| now < *until)
+    }
+
+    /// For how many milliseconds a server goes on not reaching the store.
+    pub(crate) fn cut_for(&self, server: u8) -> u64 {
+        let (now, state) = (self.clock.elapsed(), self.state());
+        let until = state.cut_off.get(&server).copied().unwrap_or(0).max(state.reads_fail);
+        until.saturating_sub(now)
     }
 
     pub(crate) fn reads_fail(&self) -> bool {
@@ -526,7 +539,7 @@ impl World {
         self.note_trouble(Trouble::World, wait);
     }
 
-    fn note_trouble(&self, what: Trouble, wait: u64) {
+    pub(crate) fn note_trouble(&self, what: Trouble, wait: u64) {
         let now = self.clock.elapsed();
         self.state().troubles.push((what, now, now + wait));
     }

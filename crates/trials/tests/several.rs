@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use utmos_dji::catalogue::Catalogue;
-use utmos_trials::{Answer, Broker, Happening, Kind, Plan, VERSION, Weather, What, Wish, run};
+use utmos_trials::{
+    Answer, Broker, Happening, Kind, Plan, Tidings, VERSION, Weather, What, Wish, run,
+};
 
 /// When the broker is cut off.
 const CUT: u64 = 1_000;
@@ -44,6 +46,7 @@ fn plan(seed: u64, servers: u8, cut: &[u8], at: u64, timeout: u8) -> Plan {
         weather: Weather::Clear,
         commands_stray: false,
         clocks_apart: Vec::new(),
+        tidings: Tidings::None,
         happenings: cuts.chain(wishes).collect(),
     }
 }

@@ -63,6 +63,9 @@ fn nothing_that_must_hold_is_violated() {
         ("tried while their dock was gone", rare.tried_absent, 60),
         ("starts refused for a clock", rare.refused_for_clock, 4),
         ("sent by another clock", rare.sent_by_other_clock, 3),
+        ("heard of what others told", rare.told, 300),
+        ("told that they may have missed something", rare.told_off, 60),
+        ("stood still and went on", rare.stood_still, 8),
     ] {
         assert!(count >= floor, "{what}: {count} in 300 seeds, and not {floor}: {rare}");
     }
@@ -109,7 +112,8 @@ enum Guard {
     Reaches(fn(&Rare) -> bool),
 }
 
-const GUARDS: [(&str, Guard); 16] = [
+const GUARDS: [(&str, Guard); 17] = [
+    ("a-claim-taken-back-by-a-server-that-stood-still", Guard::FindsPlanted(Fault::LeaseNotAsked)),
     (
         "a-copy-by-the-journal-beside-the-one-in-the-store",
         Guard::Finds(Mutation::JournalOverFinalStates),
@@ -212,7 +216,7 @@ fn sqlite_answers_as_the_store_of_the_trials() {
 /// that one, as of any key that was used: it is dead, says so, and nothing is sent so late.
 #[test]
 fn a_repeat_after_the_deadline_of_what_was_refused_and_written_finds_it_unsent() {
-    let text = r#"{"version":6,"seed":7,"docks":1,"broker":"embedded","servers":1,"journal_kib":256,"every_journal":false,
+    let text = r#"{"version":7,"seed":7,"docks":1,"broker":"embedded","servers":1,"journal_kib":256,"every_journal":false,
         "weather":"clear","happenings":[{"at":2000,"what":{"journal_fails":{"wait":4000}}},
         {"at":2000,"what":{"store_fails":{"wait":2500,"lies":100,"reads":false}}},
         {"at":2100,"what":{"command":{"dock":0,"aircraft":0,"kind":"stop","timeout":1,"waits":true,"copies":1,
@@ -274,14 +278,15 @@ fn seeds_differ_and_between_them_everything_happens() {
                 | What::RowDamaged
                 | What::ServerDies { .. }
                 | What::ServerCutOff { .. }
+                | What::ServerStandsStill { .. }
                 | What::LinkCut { .. }
                 | What::MachineRestarts { .. }
                 | What::ClockJumps { .. } => name,
             });
         }
     }
-    // Six kinds of commands with thirteen answers each, and thirteen kinds of trouble.
-    assert_eq!(seen.len(), 6 * 13 + 13, "{seen:#?}");
+    // Six kinds of commands with thirteen answers each, and fourteen kinds of trouble.
+    assert_eq!(seen.len(), 6 * 13 + 14, "{seen:#?}");
 }
 
 /// By the plan that is kept for it, where it needs what seldom comes together, else by a seed.
@@ -500,6 +505,7 @@ fn plans_of_long_times_come_to_their_end() {
                 | What::JournalSlows { wait, .. }
                 | What::ServerDies { wait, .. }
                 | What::ServerCutOff { wait, .. }
+                | What::ServerStandsStill { wait, .. }
                 | What::LinkCut { wait, .. }
                 | What::MachineRestarts { wait } => *wait = (*wait * 500).min(3_600_000),
                 What::JournalDamaged { .. } | What::RowDamaged | What::ClockJumps { .. } => {}

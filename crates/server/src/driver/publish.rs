@@ -128,7 +128,10 @@ impl Inner {
             .with_expiry(deadline.left(now))
             .with_gate(move || {
                 crash_point::reached("writing");
-                let may_send = urgent || holdings.may_send(&gateway);
+                let may_send = match planted::is_planted(Fault::LeaseNotAsked) {
+                    true => urgent || holdings.keeps(&gateway),
+                    false => urgent || holdings.may_send(&gateway),
+                };
                 kept_from_us.store(!may_send, Ordering::SeqCst);
                 let is_late =
                     deadline.passed(clock.now()) && !planted::is_planted(Fault::DeadlineNotAsked);

@@ -4,7 +4,7 @@ use std::{fmt, ops::RangeInclusive};
 
 use serde_json::Value;
 
-use super::{Broker, Plan, VERSION, What, Wish, place::line_of};
+use super::{Broker, Plan, Tidings, VERSION, What, Wish, place::line_of};
 
 /// Most docks of a trial.
 const DOCKS: RangeInclusive<u64> = 1..=16;
@@ -115,6 +115,10 @@ impl Plan {
             let problem = "must be 1 where the broker is embedded: each server has its own";
             return Err(bad("servers", problem.to_owned()));
         }
+        if self.servers == 1 && self.tidings != Tidings::None {
+            let problem = "must be left out where there is one server: nobody would hear it";
+            return Err(bad("tidings", problem.to_owned()));
+        }
         let clocks = self.clocks_apart.len();
         if clocks > 0 && (self.servers == 1 || clocks != usize::from(self.servers)) {
             let problem =
@@ -162,6 +166,7 @@ impl Plan {
                 What::RowDamaged => {}
                 What::ServerDies { server, wait }
                 | What::LinkCut { server, wait }
+                | What::ServerStandsStill { server, wait }
                 | What::ServerCutOff { server, wait } => {
                     one_of("server", *server, self.servers)?;
                     ms("wait", *wait)?;
@@ -200,6 +205,7 @@ impl What {
             Self::StoreSlows { .. } => "store_slows",
             Self::ServerDies { .. } => "server_dies",
             Self::ServerCutOff { .. } => "server_cut_off",
+            Self::ServerStandsStill { .. } => "server_stands_still",
             Self::LinkCut { .. } => "link_cut",
             Self::MachineRestarts { .. } => "machine_restarts",
             Self::ClockJumps { .. } => "clock_jumps",
@@ -280,6 +286,10 @@ mod tests {
             (
                 plan("1", jump).replace("\"clear\"", "\"clear\",\"clocks_apart\":[5]"),
                 "clocks_apart: must name the clock of each server, where there are several, ",
+            ),
+            (
+                plan("1", jump).replace("\"clear\"", "\"clear\",\"tidings\":\"stray\""),
+                "tidings: must be left out where there is one server: ",
             ),
             (
                 plan("1", jump).replace("\"at\":5", "\n\"at\":3600001"),
