@@ -160,7 +160,7 @@ impl Driver {
 
     /// Another server accepted a command for a gateway that is ours, whose devices may have `missed` somebody to hear them;
     /// `read` is the command, where it was read just now. Answers whether it is seen to: while what is open of its gateway is
-    /// not in care, or goes to another server, it stays handed on.
+    /// not in care, or goes to another server, or one is being accepted that was to leave at once, it stays handed on.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -197,7 +197,9 @@ impl Driver {
             self.inner.take_over(command, Vec::new()).await?;
         }
         self.inner.give_turn(&gateway);
-        Ok(true)
+        // What is on its way to the store with a claim began before this one was known here. That it is still handed on tells
+        // the store not to take the claim: the later one comes behind it then.
+        Ok(!self.inner.lock().claiming.contains_key(&gateway))
     }
 
     /// Looks in the store at what other servers may have changed: tells those who wait for commands that others look after, and

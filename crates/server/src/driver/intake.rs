@@ -1,6 +1,6 @@
 //! How commands come under the driver's care: accepted from callers, cancelled by them, and found again at start.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 use utmos_core::{
@@ -285,6 +285,9 @@ impl Inner {
         let accepting = (!urgent).then(|| Accepting::of(&self, &spec.gateway));
         let _accepting = accepting.filter(|_| self.holdings.keeps(&spec.gateway));
         let (new, is_awaited) = self.begin(&key, caller, &spec);
+        let is_claimed = !urgent && new.life.phase != Phase::Waiting;
+        let _claiming =
+            is_claimed.then(|| Claiming { inner: self.clone(), gateway: spec.gateway.clone() });
         let life = new.life.clone();
         let expected = is_awaited.then(|| Expected { inner: self.clone(), key: key.clone() });
         self.lock().doubts.ask(spec.id);
@@ -296,7 +299,6 @@ impl Inner {
                 match accepted {
                     Ok(Accepted::New) => {
                         crash_point::reached("accepted");
-                        let is_claimed = command.life.phase != Phase::Waiting;
                         self.take_on(&key, command);
                         if urgent && self.holdings.is_cut_off() {
                             self.holdings.pass_on();
@@ -415,6 +417,9 @@ impl Inner {
         };
         if is_awaited {
             state.lanes.entry(key.clone()).or_default().expect_one();
+        }
+        if !key.urgent && life.phase != Phase::Waiting {
+            count_in(&mut state.claiming, &spec.gateway);
         }
         (NewCommand { spec: spec.clone(), life, entries }, is_awaited)
     }
@@ -569,19 +574,41 @@ struct Accepting {
 
 impl Accepting {
     fn of(inner: &Arc<Inner>, gateway: &GatewaySn) -> Self {
-        *inner.lock().accepting.entry(gateway.clone()).or_default() += 1;
+        count_in(&mut inner.lock().accepting, gateway);
         Self { inner: inner.clone(), gateway: gateway.clone() }
     }
 }
 
 impl Drop for Accepting {
     fn drop(&mut self) {
-        let mut state = self.inner.lock();
-        if let Some(count) = state.accepting.get_mut(&self.gateway) {
-            *count -= 1;
-            if *count == 0 {
-                state.accepting.remove(&self.gateway);
-            }
+        count_out(&mut self.inner.lock().accepting, &self.gateway);
+    }
+}
+
+/// A command that was counted in as one that is claimed with its acceptance; dropped once that is over.
+struct Claiming {
+    inner: Arc<Inner>,
+    gateway: GatewaySn,
+}
+
+impl Drop for Claiming {
+    fn drop(&mut self) {
+        count_out(&mut self.inner.lock().claiming, &self.gateway);
+    }
+}
+
+fn count_in(counts: &mut BTreeMap<GatewaySn, usize>, gateway: &GatewaySn) {
+    match counts.get_mut(gateway) {
+        Some(count) => *count += 1,
+        None => drop(counts.insert(gateway.clone(), 1)),
+    }
+}
+
+fn count_out(counts: &mut BTreeMap<GatewaySn, usize>, gateway: &GatewaySn) {
+    if let Some(count) = counts.get_mut(gateway) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(gateway);
         }
     }
 }

@@ -204,6 +204,8 @@ struct State {
     doubts: doubt::Doubts,
     /// How many commands of each gateway are being accepted that are no emergencies.
     accepting: BTreeMap<GatewaySn, usize>,
+    /// How many of these are to be claimed with their acceptance.
+    claiming: BTreeMap<GatewaySn, usize>,
 }
 
 /// Something told to a lane.
@@ -275,6 +277,7 @@ impl Driver {
                 between: between::Between::default(),
                 doubts: doubt::Doubts::default(),
                 accepting: BTreeMap::new(),
+                claiming: BTreeMap::new(),
             }),
             figures: Figures::default(),
             failures: failures::Failures::default(),

@@ -464,7 +464,6 @@ async fn a_server_that_has_just_started_lets_no_movement_fail_before_its_dock_co
 /// acceptance is on its way to the store, what another server accepted before it has to stay handed on: by that alone the store
 /// knows that the claim is not to be taken, and the later one comes behind the earlier.
 #[tokio::test]
-#[ignore = "fails: the earlier one counts as taken in, and the later one leaves before it"]
 async fn what_another_accepted_stays_handed_on_while_one_is_accepted_that_may_be_claimed() {
     let Stored { store, unwell, caller, _folder } = stored().await;
     let ours = Told::new();
