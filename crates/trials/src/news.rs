@@ -74,7 +74,7 @@ impl World {
                 tokio::spawn(async move {
                     // What cannot be told now is told when the store is reached again.
                     let is_cut = || world.cannot_be_told(from.server);
-                    let wait = is_cut().then(|| world.cut_for(from.server)).unwrap_or_default();
+                    let wait = if is_cut() { world.cut_for(from.server) } else { 0 };
                     tokio::time::sleep(Duration::from_millis(wait + way)).await;
                     if !from.is_dead() || wait == 0 {
                         world.reach(server, news).await;
