@@ -111,7 +111,7 @@ async fn change_mind(world: &Arc<World>, wish: &Wish, told: Option<Submitted>) {
     tokio::select! {
         biased;
         () = platform.line.died() => {}
-        _done = platform.driver.cancel(&caller, submitted.id) => {}
+        _done = platform.line.says(platform.driver.cancel(&caller, submitted.id)) => {}
     }
 }
 
@@ -143,6 +143,7 @@ async fn insist(
                         let is_durable = !submitted.replayed
                             || (has_room
                                 && state.has_room_for_nonces()
+                                && state.was_well(Trouble::Still, asked_at, now)
                                 && state.was_well(Trouble::JournalGivenUp, asked_at, now));
                         let asked = state.asked.entry(number).or_default();
                         asked.told.push((submitted.id, now));
@@ -189,7 +190,7 @@ async fn replay(
     let answer = tokio::select! {
         biased;
         () = platform.line.died() => return,
-        answer = platform.driver.submit(caller, other, Some(caller.nonce())) => answer,
+        answer = platform.line.says(platform.driver.submit(caller, other, Some(caller.nonce()))) => answer,
     };
     if answer.is_ok() && !may_be_lost(world, number, caller, spent) {
         world.state().violate(format!("the nonce of wish {number} was good twice"));
@@ -232,7 +233,7 @@ async fn request(
     let answer = tokio::select! {
         biased;
         () = platform.line.died() => return Outcome::Unknown,
-        answer = platform.driver.submit(caller, draft, Some(caller.nonce())) => answer,
+        answer = platform.line.says(platform.driver.submit(caller, draft, Some(caller.nonce()))) => answer,
     };
     let then = world.clock.elapsed();
     if wish.is_urgent()

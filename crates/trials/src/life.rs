@@ -73,6 +73,13 @@ impl LifeLine {
         }
     }
 
+    /// What it answers, which leaves when it does not stand still.
+    pub(crate) async fn says<T>(&self, answer: impl Future<Output = T>) -> T {
+        let answer = answer.await;
+        self.or_never().await;
+        answer
+    }
+
     pub(crate) async fn died(&self) {
         self.dead.cancelled().await;
     }
