@@ -19,6 +19,7 @@ mod machine;
 mod measure;
 mod moment;
 mod paced;
+mod peers;
 mod race;
 mod reconnect;
 mod report;
@@ -67,6 +68,8 @@ enum What {
     Race(race::Args),
     /// Hold what a command costs when much is stored, connected and shared against what it costs when little is
     Growth(growth::Args),
+    /// Hold this server against what people use in its place, in the same run with the same docks and the same load
+    Peers(peers::Args),
     /// Work out what a fleet needs from what one command, one message and one dock cost, and what there is too little of first
     Capacity(capacity::Args),
     /// Compare the figures of two files that --json wrote
@@ -152,6 +155,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     match args.what {
         Some(What::Race(race)) => return race::run(race).await,
         Some(What::Growth(growth)) => return growth::run(growth).await,
+        Some(What::Peers(peers)) => return peers::run(peers).await,
         Some(What::Capacity(capacity)) => return capacity::run(&capacity),
         Some(What::Compare(compare)) => return compare::run(&compare),
         Some(What::Instructions(instructions)) => return instructions::run(instructions).await,

@@ -7,6 +7,7 @@ mod broker;
 mod config;
 mod demo;
 mod doctor;
+mod peers;
 mod postgres;
 #[expect(dead_code, reason = "the store's tests use all of it")]
 #[path = "../../../store/tests/it/postgres_server.rs"]

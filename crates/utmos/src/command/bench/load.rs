@@ -191,9 +191,7 @@ impl Client<'_> {
         payload: &str,
     ) -> anyhow::Result<String> {
         let key = self.site.ids.ordered(self.site.signer.clock.now().wall);
-        let body = format!(
-            r#"{{"vendor":"dji","device_id":"{dock}","command_type":"{method}","payload":{payload},"idempotency_key":"{key}"}}"#
-        );
+        let body = body(dock, method, payload, key);
         let answer = self.call("POST", COMMANDS, None, body.as_bytes()).await?;
         if answer.status != 202 {
             bail!(
@@ -209,13 +207,8 @@ impl Client<'_> {
 
     /// The n-th command of the load.
     pub async fn send_load(&mut self, dock: &str, n: u64) -> anyhow::Result<String> {
-        if n.is_multiple_of(REFUSED_EVERY) {
-            let payload =
-                format!(r#"{{"payload_index":"{NO_CAMERA}","note":"{:-<VALUE_CHARS$}"}}"#, "");
-            return self.send(dock, "camera_recording_stop", &payload).await;
-        }
-        let payload = format!(r#"{{"value":"{:-<VALUE_CHARS$}"}}"#, "");
-        self.send(dock, "custom_data_transmission_to_psdk", &payload).await
+        let (method, payload) = command(n);
+        self.send(dock, method, &payload).await
     }
 
     /// A command that is given the longest time there is to be answered.
@@ -304,6 +297,23 @@ impl Load {
         }
         Ok((times, commands))
     }
+}
+
+/// The n-th command of the load: its method and its payload.
+pub fn command(n: u64) -> (&'static str, String) {
+    if n.is_multiple_of(REFUSED_EVERY) {
+        let payload =
+            format!(r#"{{"payload_index":"{NO_CAMERA}","note":"{:-<VALUE_CHARS$}"}}"#, "");
+        return ("camera_recording_stop", payload);
+    }
+    ("custom_data_transmission_to_psdk", format!(r#"{{"value":"{:-<VALUE_CHARS$}"}}"#, ""))
+}
+
+/// What is posted for a command.
+pub fn body(dock: &str, method: &str, payload: &str, key: impl std::fmt::Display) -> String {
+    format!(
+        r#"{{"vendor":"dji","device_id":"{dock}","command_type":"{method}","payload":{payload},"idempotency_key":"{key}"}}"#
+    )
 }
 
 /// So many commands, one after another, each until its end.
