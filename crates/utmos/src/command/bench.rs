@@ -311,7 +311,7 @@ async fn measure(plan: &Plan, kind: Kind, dir: &Path, report: &mut Report) -> an
         telemetry::measure_paced(plan, &place("telemetry-paced")?, report).await?;
     }
     if plan.only.contains(&Measure::Reconnect) {
-        reconnect::measure(&place("reconnect")?, report).await?;
+        reconnect::measure(place("reconnect")?, report).await?;
     }
     if plan.wants(Measure::Start) {
         // A folder that nothing is in: database, key and journal are made.

@@ -122,6 +122,22 @@ struct Bench<'a> {
     folder: &'a Folder,
 }
 
+/// So many docks, or as many as may be connected where a process may open so many files.
+pub fn docks_max(docks: u32, files: Option<u64>) -> u32 {
+    let Some(files) = files else { return docks };
+    let other = open_files::OTHER_FILES + u64::from(HTTP_CONNECTIONS);
+    let each = open_files::FILES_OF_MQTT_CLIENT as u64;
+    let room = u32::try_from(files.saturating_sub(other) / each).unwrap_or(u32::MAX);
+    // One more than asked for is registered, and some have to be let in before they have logged in.
+    docks.min(room.saturating_sub(100))
+}
+
+/// Has a server leave the files to so many docks.
+pub fn leave_to_docks(place: &mut Place, docks: u32) {
+    place.set(format!("http.connections_max={HTTP_CONNECTIONS}"));
+    place.set(format!("mqtt.embedded.clients_max={}", docks + 100));
+}
+
 impl Bench<'_> {
     async fn measure(&self) -> anyhow::Result<Report> {
         let mut report = Report::new(self.args.growth_max, self.args.rounds, self.args.seconds);
@@ -175,12 +191,7 @@ impl Bench<'_> {
 
     /// Docks that the files are enough for, in the server and here.
     fn docks_max(&self) -> u32 {
-        let Some(files) = self.files else { return self.args.docks };
-        let other = open_files::OTHER_FILES + u64::from(HTTP_CONNECTIONS);
-        let each = open_files::FILES_OF_MQTT_CLIENT as u64;
-        let room = u32::try_from(files.saturating_sub(other) / each).unwrap_or(u32::MAX);
-        // One more than asked for is registered, and some have to be let in before they have logged in.
-        self.args.docks.min(room.saturating_sub(100)).max(DOCKS)
+        docks_max(self.args.docks, self.files).max(DOCKS)
     }
 
     async fn docks(&self, report: &mut Report) -> anyhow::Result<()> {
@@ -194,8 +205,7 @@ impl Bench<'_> {
         }
         output::note(format_args!("connecting {DOCKS} docks, and {docks}"));
         let (few, mut many) = (self.place("few-docks")?, self.place("many-docks")?);
-        many.set(format!("http.connections_max={HTTP_CONNECTIONS}"));
-        many.set(format!("mqtt.embedded.clients_max={}", docks + 100));
+        leave_to_docks(&mut many, docks);
         let of_few = Prepared::new(&few, DOCKS).await?;
         let of_many = Prepared::new(&many, docks).await?;
         let small = Case::start(&few, &of_few).await?;
