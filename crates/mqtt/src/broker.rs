@@ -196,6 +196,10 @@ impl Broker {
     /// Starts the broker; returns when it listens. What devices send, and their coming and going, goes to `inbound`, each
     /// device's in its order and the devices in turn. While the channel is full each device may have 64 messages (1 MiB)
     /// waiting, acknowledged and in memory; one that sends more is held up, and it alone.
+    #[expect(
+        clippy::unused_async,
+        reason = "what it begins runs on the runtime of whoever awaits it"
+    )]
     pub async fn start(
         config: BrokerConfig,
         doorkeeper: Arc<dyn Doorkeeper>,
@@ -210,9 +214,9 @@ impl Broker {
                 return Err(BrokerError::Zero { name });
             }
         }
-        let (listener, local_addr) = bind(config.listen).await?;
+        let (listener, local_addr) = bind(config.listen)?;
         let tls = match &config.tls {
-            Some(tls) => Some((bind(tls.listen).await?, listen::acceptor(tls)?)),
+            Some(tls) => Some((bind(tls.listen)?, listen::acceptor(tls)?)),
             None => None,
         };
 
@@ -335,7 +339,7 @@ impl Shared {
     }
 }
 
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BrokerError> {
+fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BrokerError> {
     let listen = |source: io::Error| {
         if source.kind() == io::ErrorKind::AddrInUse {
             BrokerError::PortInUse { address, source }
@@ -343,7 +347,7 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BrokerEr
             BrokerError::Listen { address, source }
         }
     };
-    let listener = TcpListener::bind(address).await.map_err(listen)?;
+    let listener = crate::listen(address).map_err(listen)?;
     let local = listener.local_addr().map_err(listen)?;
     Ok((listener, local))
 }

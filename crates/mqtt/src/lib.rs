@@ -13,6 +13,7 @@ mod client;
 mod codec;
 #[doc(hidden)]
 pub mod frames;
+mod listener;
 mod message;
 mod stop;
 
@@ -21,4 +22,5 @@ pub use client::{
     Acknowledge, Acknowledgement, Client, ClientCertificate, ClientConfig, ClientTls, LinkHealth,
     Password, Probe, ProbeMessage, ProtocolChoice, Session, Terms, Will,
 };
+pub use listener::listen;
 pub use message::{Gate, Inbound, Outlet, Protocol, Publish, Qos, Sent};

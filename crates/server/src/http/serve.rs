@@ -66,13 +66,17 @@ impl HttpServer {
     ///
     /// # Errors
     /// When the address cannot be listened on.
+    #[expect(
+        clippy::unused_async,
+        reason = "what it begins runs on the runtime of whoever awaits it"
+    )]
     pub async fn start(
         listen: SocketAddr,
         router: Router,
         ids: Arc<dyn Ids>,
         limits: Limits,
     ) -> io::Result<Self> {
-        let listener = TcpListener::bind(listen).await?;
+        let listener = utmos_mqtt::listen(listen)?;
         let address = listener.local_addr()?;
         let (stopping, cut) = (CancellationToken::new(), CancellationToken::new());
         let serving = Serving { listener, router, ids, limits, cut: cut.clone() };
