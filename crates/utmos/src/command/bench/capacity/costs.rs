@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use anyhow::{Context, ensure};
 use serde::Deserialize;
 
+use super::model::Group;
 use crate::command::bench::engine::{Choice, Engine};
 
 /// Costs of one of each.
@@ -12,7 +13,7 @@ use crate::command::bench::engine::{Choice, Engine};
 pub struct Unit {
     /// Processor time of the server for a command from its POST to its outcome, 64 at once, in µs.
     pub command_server_us: f64,
-    /// The same of the broker and the database beside it.
+    /// The same of the broker and the database beside it; with PostgreSQL where two servers share it, as those of a group do.
     pub command_beside_us: f64,
     /// Processor time of the server for a message of telemetry, in µs. Above the truth: a hundred commands a second, which
     /// were measured beside it, are in it.
@@ -52,33 +53,33 @@ impl Costs {
                 (
                     Engine::Embedded,
                     Unit {
-                        command_server_us: 325.0,
+                        command_server_us: 140.0,
                         command_beside_us: 0.0,
                         message_server_us: 163.5,
                         message_broker_us: 0.0,
-                        idle_mb: 41.6,
+                        idle_mb: 25.4,
                         dock_kib: 122.0,
                     },
                 ),
                 (
                     Engine::Mosquitto,
                     Unit {
-                        command_server_us: 251.0,
-                        command_beside_us: 48.0,
+                        command_server_us: 122.0,
+                        command_beside_us: 40.0,
                         message_server_us: 96.5,
                         message_broker_us: 27.0,
-                        idle_mb: 42.1,
+                        idle_mb: 25.9,
                         dock_kib: 66.0,
                     },
                 ),
                 (
                     Engine::Postgres,
                     Unit {
-                        command_server_us: 209.0,
-                        command_beside_us: 203.0,
+                        command_server_us: 82.0,
+                        command_beside_us: 217.0,
                         message_server_us: 96.5,
                         message_broker_us: 27.0,
-                        idle_mb: 40.0,
+                        idle_mb: 23.8,
                         dock_kib: 66.0,
                     },
                 ),
@@ -117,17 +118,18 @@ impl Costs {
     }
 
     fn take_engine(&mut self, of: &OfEngine) {
-        // What several share is no cost of one.
-        if of.servers.is_some_and(|servers| servers > 1) {
-            return;
-        }
+        let servers = of.servers.unwrap_or(1);
         let mut engines = Choice::All.engines().iter();
-        let engine = engines.find(|engine| of.engine.as_deref() == Some(engine.key()));
-        let Some(unit) = engine.and_then(|engine| self.units.get_mut(engine)) else { return };
+        let engine = engines.find(|engine| of.engine.as_deref() == Some(engine.key())).copied();
+        // What a server costs is taken of one, which has all to do where the other is gone; what is beside them of a whole group.
+        let (is_one, is_group) =
+            (servers == 1, engine.is_some_and(|it| servers == Group(it).servers()));
+        let Some(unit) = engine.and_then(|engine| self.units.get_mut(&engine)) else { return };
         for Measured { name, median } in of.measures.iter().flatten() {
             match name.as_str() {
+                "cpu_beside_per_loop_64" if is_group => unit.command_beside_us = *median,
+                _ if !is_one => {}
                 "server_cpu_per_loop_64" => unit.command_server_us = *median,
-                "cpu_beside_per_loop_64" => unit.command_beside_us = *median,
                 "memory_idle" => unit.idle_mb = *median,
                 // Of one processor, in per cent.
                 "telemetry_cpu" => {
@@ -204,6 +206,17 @@ mod tests {
         assert_eq!(all, [100.0, 200.0, 300.0]);
         let of_message = costs.units[&Engine::Embedded].message_server_us;
         assert_eq!((of_message.round(), costs.command_kib.round()), (250.0, 9.0));
+        let two = |servers: u32| {
+            format!(
+                r#"{{"engine": "postgres", "servers": {servers}, "measures": [{{"name": "server_cpu_per_loop_64",
+                    "median": {servers}}}, {{"name": "cpu_beside_per_loop_64", "median": {servers}}}]}}"#
+            )
+        };
+        for servers in [3, 2, 1] {
+            costs.take(&two(servers)).unwrap();
+        }
+        let shared = costs.units[&Engine::Postgres];
+        assert_eq!((shared.command_server_us, shared.command_beside_us), (1.0, 2.0));
         let before = costs.clone();
         for nothing in ["{}", "[]", "", r#"{"engines": []}"#, r#"{"facts": {}}"#] {
             assert!(costs.take(nothing).is_err(), "{nothing}");

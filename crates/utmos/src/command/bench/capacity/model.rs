@@ -17,10 +17,10 @@ impl Group {
     }
 
     /// Servers of a group, all of which take in what docks tell.
-    fn servers(&self) -> f64 {
+    pub fn servers(&self) -> u32 {
         match self.0 {
-            Engine::Embedded | Engine::Mosquitto => 1.0,
-            Engine::Postgres => 2.0,
+            Engine::Embedded | Engine::Mosquitto => 1,
+            Engine::Postgres => 2,
         }
     }
 
@@ -200,7 +200,7 @@ impl Answer {
             ),
             need(
                 Part::BrokerThreads,
-                messages * unit.message_broker_us * Group(engine).servers() / 1e6,
+                messages * unit.message_broker_us * f64::from(Group(engine).servers()) / 1e6,
                 machine.broker_threads,
                 0.0,
             ),
@@ -269,16 +269,16 @@ mod tests {
     #[test]
     fn what_a_fleet_needs_is_the_sum_of_what_its_parts_cost() {
         let answer = Answer::of(Engine::Postgres, &FLEET, &MACHINE, &costs());
-        // 1,000 messages of 1 ms and 1,000 commands of 209 µs a second, where six cores may be used.
+        // 1,000 messages of 1 ms and 1,000 commands of 82 µs a second, where six cores may be used.
         let [processors, beside, ..] = &answer.needs;
-        assert!((processors.needs - 1.209).abs() < 1e-9 && (processors.gives - 6.0).abs() < 1e-9);
-        assert!((beside.needs - 0.203).abs() < 1e-9);
+        assert!((processors.needs - 1.082).abs() < 1e-9 && (processors.gives - 6.0).abs() < 1e-9);
+        assert!((beside.needs - 0.217).abs() < 1e-9);
         assert_eq!(answer.first_limit().part, Part::ServerProcessors);
-        assert_eq!(answer.docks_of_a_group, 4_962);
+        assert_eq!(answer.docks_of_a_group, 5_545);
         assert_eq!((answer.groups, answer.machines), (1, 4));
         let many =
             Answer::of(Engine::Postgres, &Fleet { docks: 10_000, ..FLEET }, &MACHINE, &costs());
-        assert_eq!((many.docks_of_a_group, many.groups, many.machines), (4_962, 3, 12));
+        assert_eq!((many.docks_of_a_group, many.groups, many.machines), (5_545, 2, 8));
     }
 
     #[test]
