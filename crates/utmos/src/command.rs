@@ -85,8 +85,7 @@ pub fn run(command: Command) -> anyhow::Result<Exit> {
 }
 
 /// So many threads; where that is not said, half as many as there are processors. Requests and messages need less than the rest of a
-/// command's way does, and threads that wait for work wake each other: on two processors two of them cost a fifth more for each
-/// command than one.
+/// command's way does, and threads that wait for work wake each other: what that costs is in docs/benchmarks.md.
 pub(crate) fn workers(threads: Option<NonZeroUsize>) -> Builder {
     let half = || thread::available_parallelism().map_or(1, |all| all.get().div_ceil(2));
     let mut builder = Builder::new_multi_thread();

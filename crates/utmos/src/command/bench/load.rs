@@ -94,6 +94,27 @@ struct Seen<'a> {
     response_code: Option<&'a str>,
 }
 
+/// What one client did: its times and its commands.
+pub type OneClients = (Histogram<u64>, Vec<Told>);
+
+impl Loaded {
+    /// What all clients did together, who began at the same moment.
+    pub async fn of(
+        mut running: JoinSet<anyhow::Result<OneClients>>,
+        began: Instant,
+    ) -> anyhow::Result<Self> {
+        let mut all = Self { times: times(), done: 0, took: Duration::ZERO, commands: Vec::new() };
+        while let Some(one) = running.join_next().await {
+            let (times, commands) = one??;
+            all.times.add(&times)?;
+            all.done += times.len();
+            all.commands.extend(commands);
+        }
+        all.took = began.elapsed();
+        Ok(all)
+    }
+}
+
 impl Site {
     /// A server's API, and who is at it.
     pub fn new(http: SocketAddr, prepared: &Prepared) -> Self {
@@ -257,16 +278,7 @@ impl Load {
             let (site, fixed) = (Arc::clone(site), at_last && number.is_multiple_of(2));
             running.spawn(async move { self.client(&site, number, began, fixed).await });
         }
-        let mut all =
-            Loaded { times: times(), done: 0, took: Duration::ZERO, commands: Vec::new() };
-        while let Some(one) = running.join_next().await {
-            let (times, commands) = one??;
-            all.times.add(&times)?;
-            all.done += times.len();
-            all.commands.extend(commands);
-        }
-        all.took = began.elapsed();
-        Ok(all)
+        Loaded::of(running, began).await
     }
 
     async fn client(

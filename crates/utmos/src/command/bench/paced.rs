@@ -26,16 +26,7 @@ pub async fn run(site: &Arc<Site>, a_second: u32, time: Duration) -> anyhow::Res
             sender(&site, u64::from(number), first, pace * SENDERS, began + time).await
         });
     }
-    let mut all =
-        Loaded { times: load::times(), done: 0, took: Duration::ZERO, commands: Vec::new() };
-    while let Some(one) = running.join_next().await {
-        let (times, commands) = one??;
-        all.times.add(&times)?;
-        all.done += times.len();
-        all.commands.extend(commands);
-    }
-    all.took = began.elapsed();
-    Ok(all)
+    Loaded::of(running, began).await
 }
 
 async fn sender(

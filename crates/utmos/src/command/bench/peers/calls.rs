@@ -62,16 +62,7 @@ impl Target {
             let target = Arc::clone(self);
             running.spawn(async move { target.client(load, number as u64, began).await });
         }
-        let mut all =
-            Loaded { times: load::times(), done: 0, took: Duration::ZERO, commands: Vec::new() };
-        while let Some(one) = running.join_next().await {
-            let (times, commands) = one??;
-            all.times.add(&times)?;
-            all.done += times.len();
-            all.commands.extend(commands);
-        }
-        all.took = began.elapsed();
-        Ok(all)
+        Loaded::of(running, began).await
     }
 
     async fn client(
