@@ -3,6 +3,7 @@
 mod accept;
 mod advance;
 mod batch;
+mod by_device;
 pub(crate) mod cells;
 mod checkpoint;
 pub(crate) mod condition;

@@ -2,7 +2,7 @@
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, params};
 
-use super::{fault::Fault, nonces::Nonces};
+use super::{by_device, fault::Fault, nonces::Nonces};
 
 pub(super) struct Batch<'a> {
     pub(super) conn: &'a Connection,
@@ -52,8 +52,14 @@ impl<'a> Batch<'a> {
         self.registry_changed = true;
     }
 
-    /// Writes what the batch owes as a whole. Answers the latest wall time on record.
-    pub(super) fn finish(self, newest_before: i64) -> Result<i64, Fault> {
+    /// Writes what the batch owes as a whole, and where it has time also what can wait. Answers the latest wall time on
+    /// record.
+    pub(super) fn finish(self, newest_before: i64, has_time: bool) -> Result<i64, Fault> {
+        if let Some(next) = self.next_row
+            && has_time
+        {
+            by_device::sort(self.conn, next - 1)?;
+        }
         if self.newest > newest_before {
             self.execute(
                 "INSERT INTO meta (name, value) VALUES ('newest_record', ?1)

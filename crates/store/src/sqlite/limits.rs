@@ -43,6 +43,11 @@ pub(crate) const BUSY_WAIT: Duration = Duration::from_secs(5);
 pub(crate) const WAL_RETRY_PAUSE: Duration = Duration::from_millis(5);
 /// Nonces forgotten in one write, so that nobody waits long behind it.
 pub(crate) const FORGET_BATCH: usize = 1000;
+/// So many commands are not sorted by device yet when some are.
+pub(crate) const UNSORTED_MAX: i64 = 512;
+/// Most that are sorted in one batch, so that nobody waits long behind it. More than [`UNSORTED_MAX`] wait only in a database
+/// that was filled from elsewhere.
+pub(crate) const SORTED_AT_ONCE_MAX: i64 = 1024;
 /// Statements kept prepared per connection.
 pub(crate) const STATEMENTS_MAX: usize = 64;
 

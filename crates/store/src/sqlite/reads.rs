@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension, ToSql, params, params_from_iter};
+use serde_json::json;
 use utmos_core::{
     command::{Command, Spec, Status},
     id::{CommandId, DeviceSn, TenantId},
@@ -12,6 +13,7 @@ use utmos_core::{
 use uuid::Uuid;
 
 use super::{
+    by_device,
     fault::to_store_error,
     rows::{self, SELECT_COMMAND},
 };
@@ -107,8 +109,10 @@ pub(super) enum Way<'a> {
     Open(Option<&'a DeviceSn>),
     /// The tenant's that came to an end few come to; its phase.
     RareEnd(i64),
-    /// The device's.
+    /// The device's, but for the newest.
     Device(&'a DeviceSn),
+    /// The newest of the page's devices ([`super::by_device`]).
+    New,
     /// The tenant's.
     Tenant,
 }
@@ -148,7 +152,8 @@ impl Page {
             (Some(Status::Accepted), Some(devices)) => {
                 devices.into_iter().map(|device| Way::Open(Some(device))).collect()
             }
-            (_, Some(devices)) => devices.into_iter().map(Way::Device).collect(),
+            (_, Some(devices)) if devices.is_empty() => Vec::new(),
+            (_, Some(devices)) => devices.into_iter().map(Way::Device).chain([Way::New]).collect(),
             (None | Some(Status::Succeeded), None) => vec![Way::Tenant],
             (Some(Status::Delivered), None) => vec![Way::Open(None), Way::RareEnd(ENDED_DELIVERED)],
             (
@@ -197,8 +202,24 @@ impl Page {
                 ("l.id", None)
             }
             Way::Device(device) => {
-                query.sql.push_str(&by_commands("commands_by_device"));
-                ("c.id", Some(device))
+                query.sql.push_str(
+                    " FROM commands_of_devices d CROSS JOIN commands c ON c.row = d.row
+                     CROSS JOIN lives l ON l.row = d.row WHERE true",
+                );
+                query.and("d.tenant = ", tenant());
+                query.and("d.device = ", device.as_str());
+                ("d.id", None)
+            }
+            Way::New => {
+                query.sql.push_str(&format!(
+                    " FROM commands c NOT INDEXED CROSS JOIN lives l ON l.row = c.row WHERE {}",
+                    by_device::IS_NEW
+                ));
+                let names: Vec<&str> =
+                    self.devices().into_iter().flatten().map(DeviceSn::as_str).collect();
+                query.and("c.device IN (SELECT value FROM json_each(", json!(names).to_string());
+                query.sql.push_str("))");
+                ("c.id", None)
             }
             Way::Tenant => {
                 query.sql.push_str(&by_commands("commands_by_tenant"));

@@ -171,7 +171,8 @@ fn transact(
         run(job.as_mut(), &mut batch).map_err(|fault| (Part::Job(at), fault))?;
         at += 1;
     }
-    let newest = batch.finish(newest).map_err(|fault| (Part::Whole, fault))?;
+    let has_time = *may_cut && !queue.urgent_waits();
+    let newest = batch.finish(newest, has_time).map_err(|fault| (Part::Whole, fault))?;
     let commit = conn.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
     commit.map_err(|err| (Part::Whole, everyone(&err)))?;
     nonces.settle();

@@ -1,7 +1,8 @@
 //! The contract's cases about lists.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
+use tokio::task::JoinSet;
 use utmos_core::{
     command::{Command, FailureCode, Life, Outcome, Phase, Status},
     id::CommandId,
@@ -95,6 +96,60 @@ pub async fn a_tenants_commands_come_newest_first_in_pages(place: &dyn Place) {
     assert!(
         store.commands_of(tenant(1), CommandFilter::default(), None, 0).await.unwrap().is_empty()
     );
+}
+
+/// Four devices' commands, accepted in another order than that of their ids, far more than are sorted at once.
+pub async fn many_accepted(store: &Arc<dyn Store>) -> Vec<Command> {
+    let mut all = Vec::new();
+    for chunk in 0..20 {
+        let mut writing = JoinSet::new();
+        for one in 0..64 {
+            let (store, number) = (store.clone(), chunk * 64 + (one * 37) % 64);
+            writing.spawn(async move {
+                let mut spec = spec(i64::from(number), &format!("k{number}"));
+                spec.device = sn(&format!("D{}", number % 4));
+                accepted(&store, spec).await
+            });
+        }
+        all.extend(writing.join_all().await);
+    }
+    all.sort_by_key(|command| std::cmp::Reverse(command.spec.id));
+    all
+}
+
+/// All that a filter finds, in pages.
+pub async fn listed(store: &Arc<dyn Store>, filter: &CommandFilter) -> Vec<Command> {
+    let mut all: Vec<Command> = Vec::new();
+    loop {
+        let before = all.last().map(|last| last.spec.id);
+        let page = store.commands_of(tenant(1), filter.clone(), before, 100).await.unwrap();
+        if page.is_empty() {
+            return all;
+        }
+        all.extend(page);
+    }
+}
+
+pub async fn a_devices_commands_come_newest_first_however_many_there_are(place: &dyn Place) {
+    let store = place.open().await;
+    let all = many_accepted(&store).await;
+    let of = |names: &[&str]| {
+        let is_meant = |command: &&Command| names.contains(&command.spec.device.as_str());
+        all.iter().filter(is_meant).cloned().collect::<Vec<_>>()
+    };
+    let of_one = CommandFilter { device: Some(sn("D1")), ..CommandFilter::default() };
+    assert_eq!(listed(&store, &of_one).await, of(&["D1"]));
+    let devices = Some(BTreeSet::from([sn("D0"), sn("D3"), sn("D7")]));
+    let of_some = CommandFilter { devices, ..CommandFilter::default() };
+    assert_eq!(listed(&store, &of_some).await, of(&["D0", "D3"]));
+    let none = CommandFilter { devices: Some(BTreeSet::new()), ..CommandFilter::default() };
+    assert_eq!(listed(&store, &none).await, []);
+    let (after, before) = (Some(at(300)), Some(at(1_270)));
+    let of_a_time =
+        CommandFilter { accepted_after: after, accepted_before: before, ..of_one.clone() };
+    let mut expected = of(&["D1"]);
+    expected.retain(|one| (at(300)..at(1_270)).contains(&one.spec.accepted_at));
+    assert_eq!(listed(&store, &of_a_time).await, expected);
 }
 
 pub async fn commands_are_filtered(place: &dyn Place) {

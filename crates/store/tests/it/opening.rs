@@ -4,13 +4,16 @@ use std::{error::Error, time::Duration};
 
 use rusqlite::Connection;
 use utmos_core::{
-    ports::{CommandStore, RegistryStore},
+    command::Spec,
+    ports::{CommandFilter, CommandStore, RegistryStore},
     time::BootId,
 };
-use utmos_store::{MasterKey, OpenError, SqliteConfig, SqliteStore};
+use utmos_store::{MasterKey, OpenError, SqliteConfig, SqliteStore, examine};
 
 use crate::{
-    given::{device, new, register, spec, tenant},
+    contract::Place,
+    given::{accepted, device, new, register, sn, spec, tenant},
+    lists::{listed, many_accepted},
     registry::credential,
     sqlite::{SqlitePlace, config},
 };
@@ -164,6 +167,54 @@ async fn a_database_cut_to_any_length_is_refused() {
             std::fs::read(place.path()).unwrap(),
             &whole[..length],
             "{length}: it is left as it is"
+        );
+    }
+}
+
+/// Schema 8 had an index where the newest commands are looked through today.
+#[tokio::test]
+async fn lists_of_a_device_stay_what_they_were_when_an_older_schema_is_brought_up_to_date() {
+    let place = SqlitePlace::new();
+    let all = many_accepted(&place.open().await).await;
+    let raw = place.raw();
+    let sorted = "SELECT value FROM meta WHERE name = 'by_device'";
+    let sorted_by_itself: i64 = raw.query_row(sorted, [], |row| row.get(0)).unwrap();
+    assert!((700..1_280).contains(&sorted_by_itself), "{sorted_by_itself} of 1280 are sorted");
+    raw.execute_batch(
+        "CREATE INDEX commands_by_device ON commands (tenant, device, id);
+         DROP TABLE commands_of_devices;
+         DELETE FROM meta WHERE name = 'by_device';
+         DELETE FROM schema_migrations WHERE version = 9",
+    )
+    .unwrap();
+    let of_one = CommandFilter { device: Some(sn("D2")), ..CommandFilter::default() };
+    let mut expected = all;
+    expected.retain(|command| command.spec.device == sn("D2"));
+    let store = place.open().await;
+    assert_eq!(listed(&store, &of_one).await, expected);
+    assert_eq!(raw.query_row(sorted, [], |row| row.get(0)), Ok(1_280));
+    let newest = Spec { device: sn("D2"), ..spec(5_000, "newest") };
+    expected.insert(0, accepted(&store, newest).await);
+    assert_eq!(listed(&store, &of_one).await, expected);
+    assert!(examine(&place.path()).unwrap().faults.is_empty());
+}
+
+#[tokio::test]
+async fn a_command_that_lists_of_its_device_miss_is_found_by_an_examination() {
+    for harm in [
+        "DELETE FROM commands_of_devices WHERE row = 7",
+        "UPDATE commands_of_devices SET device = 'D9' WHERE row = 7",
+        "UPDATE meta SET value = value + 1 WHERE name = 'by_device'",
+        "UPDATE meta SET value = value - 1 WHERE name = 'by_device'",
+    ] {
+        let place = SqlitePlace::new();
+        many_accepted(&place.open().await).await;
+        assert!(examine(&place.path()).unwrap().faults.is_empty());
+        place.raw().execute(harm, []).unwrap();
+        let faults = examine(&place.path()).unwrap().faults;
+        assert!(
+            faults.iter().any(|fault| fault.contains("lists of a device")),
+            "{harm}: {faults:?}"
         );
     }
 }
