@@ -347,13 +347,20 @@ pub fn verify(
         complete_on: known.complete_on,
         nonce: NonceUse {
             key: nonce_key(&known.api_id, &head.nonce),
-            expires_at: now.plus(remember),
+            expires_at: whole_second(now.plus(remember)),
         },
         times: RequestTimes {
             signed_at: Timestamp::from_millis(head.timestamp.saturating_mul(1000)),
             came_at: now,
         },
     })
+}
+
+/// The next whole second: stores keep what is remembered until the same moment together.
+fn whole_second(at: Timestamp) -> Timestamp {
+    Timestamp::from_millis(
+        (at.as_millis().saturating_add(999)).div_euclid(1000).saturating_mul(1000),
+    )
 }
 
 fn spend_checks(count: usize, text: &str, signature: &[u8; 32]) {

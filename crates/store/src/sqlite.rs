@@ -68,7 +68,6 @@ use self::{
     condition::Condition,
     credentials::CredentialRow,
     fault::{Fault, to_store_error},
-    limits::FORGET_BATCH,
     nonces::{KnownNonces, Nonces},
     queue::Queue,
     quick::{Desk, Quick},
@@ -292,10 +291,10 @@ impl CommandStore for SqliteStore {
     async fn forget_nonces(&self, at: Timestamp) -> Result<usize, StoreError> {
         let mut forgotten = 0;
         loop {
-            let gone =
+            let (gone, there_may_be_more) =
                 self.write(Lane::Normal, move |batch| batch.nonces.forget(batch.conn, at)).await?;
             forgotten += gone;
-            if gone < FORGET_BATCH {
+            if !there_may_be_more {
                 return Ok(forgotten);
             }
         }

@@ -41,8 +41,10 @@ pub(crate) const READERS_MAX: usize = 4;
 pub(crate) const BUSY_WAIT: Duration = Duration::from_secs(5);
 /// How long an opening process pauses before it asks again for a file that others are opening too.
 pub(crate) const WAL_RETRY_PAUSE: Duration = Duration::from_millis(5);
-/// Nonces forgotten in one write, so that nobody waits long behind it.
-pub(crate) const FORGET_BATCH: usize = 1000;
+/// Nonces that share a row. Whoever takes the database elsewhere relies on it (`src/transfer/tables.rs`).
+pub(crate) const KEYS_PER_ROW_MAX: usize = 512;
+/// Rows of nonces forgotten in one write, so that nobody waits long behind it; each holds those of one batch.
+pub(crate) const FORGET_BATCH: usize = 100;
 /// So many commands are not sorted by device yet when some are.
 pub(crate) const UNSORTED_MAX: i64 = 512;
 /// Most that are sorted in one batch, so that nobody waits long behind it. More than [`UNSORTED_MAX`] wait only in a database

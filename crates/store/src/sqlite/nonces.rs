@@ -1,20 +1,21 @@
 //! Nonces that were spent: on disk in the order they came, and in memory, where they are looked up.
 //!
 //! An index over them would be over random keys: every request would dirty a page of its own. On disk they are only
-//! appended to and read again at a start; a nonce is in memory because it is on disk, never instead of it. The newest row
-//! is never deleted, so that numbers only rise and what another process adds is always newer than what is known.
+//! appended to and read again at a start; a nonce is in memory because it is on disk, never instead of it. Those of a
+//! transaction that are remembered as long share a row. The newest row is never deleted, so that numbers only rise and what
+//! another process adds is always newer than what is known.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 use utmos_core::{ports::Nonce, signing::NonceUse, time::Timestamp};
 
 use super::{
     fault::Fault,
-    limits::{BATCH_MAX, FORGET_BATCH},
+    limits::{BATCH_MAX, FORGET_BATCH, KEYS_PER_ROW_MAX},
     quick::Desk,
 };
 
@@ -56,6 +57,10 @@ pub(super) struct Nonces {
     is_up_to_date: bool,
     /// What this transaction added, to be undone with it.
     added: Vec<Key>,
+    /// What of it is not in the table yet.
+    owed: Vec<NonceUse>,
+    /// Each is put into the table at once, because it did not take some together: so that only those fail that have one.
+    one_by_one: bool,
     /// What it deletes. It is known until that stands: spent once more before, it would be there twice, and as one that is over.
     forgotten: Vec<Key>,
     last_before: i64,
@@ -78,6 +83,7 @@ impl Nonces {
         self.is_up_to_date = false;
         self.last_before = self.last;
         self.added.clear();
+        self.owed.clear();
         self.forgotten.clear();
     }
 
@@ -99,6 +105,7 @@ impl Nonces {
             known.remove(&key);
         }
         drop(known);
+        self.owed.clear();
         self.forgotten.clear();
         self.last = self.last_before;
     }
@@ -109,8 +116,23 @@ impl Nonces {
             return Ok(Nonce::Replayed);
         }
         self.added.push(nonce.key);
-        self.record(conn, nonce)?;
+        if self.one_by_one {
+            self.record(conn, nonce.expires_at, &nonce.key)?;
+        } else {
+            self.owed.push(nonce);
+        }
         Ok(Nonce::Spent)
+    }
+
+    /// Puts into the table what the transaction spent. Has to be done before it is committed.
+    pub(super) fn pay(&mut self, conn: &Connection) -> Result<(), Fault> {
+        let owed = std::mem::take(&mut self.owed);
+        self.record_all(conn, owed)
+    }
+
+    /// The table does not take what a transaction owes.
+    pub(super) fn go_one_by_one(&mut self) {
+        self.one_by_one = true;
     }
 
     /// Takes into the table what was spent before it was there, some of it.
@@ -119,7 +141,7 @@ impl Nonces {
         if !waiting.is_empty() {
             self.catch_up(conn)?;
         }
-        waiting.into_iter().try_for_each(|nonce| self.record(conn, nonce))
+        self.record_all(conn, waiting)
     }
 
     /// The table does not take them in. They stay where they are until the next start, and hold up nobody else.
@@ -127,23 +149,47 @@ impl Nonces {
         self.quick.give_up();
     }
 
-    fn record(&mut self, conn: &Connection, nonce: NonceUse) -> Result<(), Fault> {
-        conn.prepare_cached("INSERT INTO nonces (key, expires_at) VALUES (?1, ?2)")?
-            .execute(params![nonce.key, nonce.expires_at.as_millis()])?;
+    fn record_all(&mut self, conn: &Connection, nonces: Vec<NonceUse>) -> Result<(), Fault> {
+        let mut together: BTreeMap<Timestamp, Vec<u8>> = BTreeMap::new();
+        for nonce in nonces {
+            together.entry(nonce.expires_at).or_default().extend(nonce.key);
+        }
+        for (expires_at, keys) in together {
+            for keys in keys.chunks(KEYS_PER_ROW_MAX * size_of::<Key>()) {
+                self.record(conn, expires_at, keys)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn record(
+        &mut self,
+        conn: &Connection,
+        expires_at: Timestamp,
+        keys: &[u8],
+    ) -> Result<(), Fault> {
+        conn.prepare_cached("INSERT INTO nonces (expires_at, keys) VALUES (?1, ?2)")?
+            .execute(params![expires_at.as_millis(), keys])?;
         self.last = conn.last_insert_rowid();
         Ok(())
     }
 
-    /// Forgets some of those whose time is over. Answers how many.
-    pub(super) fn forget(&mut self, conn: &Connection, at: Timestamp) -> Result<usize, Fault> {
+    /// Forgets some of those whose time is over. Answers how many, and whether there may be more.
+    pub(super) fn forget(
+        &mut self,
+        conn: &Connection,
+        at: Timestamp,
+    ) -> Result<(usize, bool), Fault> {
         self.catch_up(conn)?;
         let most = i64::try_from(FORGET_BATCH).unwrap_or(i64::MAX);
         let mut delete = conn.prepare_cached(DELETE_NONCES)?;
-        let gone = delete.query_map(params![at.as_millis(), most], |row| row.get(0))?;
-        let gone: Vec<Key> = gone.collect::<Result<_, _>>()?;
-        let count = gone.len();
-        self.forgotten.extend(gone);
-        Ok(count)
+        let mut gone = delete.query(params![at.as_millis(), most])?;
+        let (mut rows, before) = (0, self.forgotten.len());
+        while let Some(row) = gone.next()? {
+            rows += 1;
+            self.forgotten.extend(keys_of(row)?);
+        }
+        Ok((self.forgotten.len() - before, rows == FORGET_BATCH))
     }
 
     /// Another process may have spent some.
@@ -165,20 +211,25 @@ impl Nonces {
         let mut select = conn.prepare_cached(SELECT_AFTER)?;
         let mut rows = select.query(params![last])?;
         while let Some(row) = rows.next()? {
-            self.last = row.get(0)?;
-            let key = row.get(1)?;
-            self.known.lock().insert(key);
+            self.known.lock().extend(keys_of(row)?);
+            self.last = row.get("n")?;
         }
         Ok(())
     }
+}
+
+/// The keys of a row. What is no whole key at its end was written by nobody.
+fn keys_of(row: &Row<'_>) -> rusqlite::Result<Vec<Key>> {
+    let keys: Vec<u8> = row.get("keys")?;
+    Ok(keys.as_chunks().0.to_vec())
 }
 
 fn newest(conn: &Connection) -> rusqlite::Result<i64> {
     conn.prepare_cached("SELECT coalesce(max(n), 0) FROM nonces")?.query_row([], |row| row.get(0))
 }
 
-pub(super) const SELECT_AFTER: &str = "SELECT n, key FROM nonces WHERE n > ?1 ORDER BY n";
-pub(super) const DELETE_NONCES: &str = "DELETE FROM nonces WHERE n IN (SELECT n FROM nonces WHERE expires_at < ?1 AND n < (SELECT max(n) FROM nonces) ORDER BY expires_at LIMIT ?2) RETURNING key";
+pub(super) const SELECT_AFTER: &str = "SELECT n, keys FROM nonces WHERE n > ?1 ORDER BY n";
+pub(super) const DELETE_NONCES: &str = "DELETE FROM nonces WHERE n IN (SELECT n FROM nonces WHERE expires_at < ?1 AND n < (SELECT max(n) FROM nonces) ORDER BY expires_at LIMIT ?2) RETURNING keys";
 
 #[cfg(test)]
 mod tests {
@@ -194,6 +245,8 @@ mod tests {
         )
         .unwrap();
         conn.execute_batch(include_str!("../../migrations/sqlite/0002_nonces_in_order.sql"))
+            .unwrap();
+        conn.execute_batch(include_str!("../../migrations/sqlite/0010_nonces_together.sql"))
             .unwrap();
         conn
     }
@@ -218,19 +271,65 @@ mod tests {
         let mut nonces = Nonces::load(&conn, Arc::default()).unwrap();
         nonces.begin();
         assert_eq!(nonces.spend(&conn, nonce(1, 10)).unwrap(), Nonce::Spent);
+        nonces.pay(&conn).unwrap();
+        nonces.settle();
         conn.execute_batch("BEGIN").unwrap();
         nonces.begin();
         assert_eq!(nonces.spend(&conn, nonce(2, 10)).unwrap(), Nonce::Spent);
-        assert_eq!(
-            nonces.forget(&conn, Timestamp::from_millis(11)).unwrap(),
-            2,
-            "the newest stays"
-        );
+        nonces.pay(&conn).unwrap();
+        let gone = nonces.forget(&conn, Timestamp::from_millis(11)).unwrap();
+        assert_eq!(gone, (2, false), "the newest stays");
         conn.execute_batch("ROLLBACK").unwrap();
         nonces.undo();
         nonces.begin();
         assert_eq!(nonces.spend(&conn, nonce(1, 10)).unwrap(), Nonce::Replayed);
         assert_eq!(nonces.spend(&conn, nonce(2, 10)).unwrap(), Nonce::Spent);
         assert_eq!(nonces.spend(&conn, nonce(2, 10)).unwrap(), Nonce::Replayed);
+    }
+
+    #[test]
+    fn those_of_a_transaction_share_rows_by_their_end_and_are_known_after_a_start() {
+        let conn = place();
+        let mut nonces = Nonces::load(&conn, Arc::default()).unwrap();
+        nonces.begin();
+        for number in 1..=200 {
+            let end = if number % 2 == 0 { 20 } else { 30 };
+            assert_eq!(nonces.spend(&conn, nonce(number, end)).unwrap(), Nonce::Spent);
+        }
+        assert_eq!(nonces.spend(&conn, nonce(7, 30)).unwrap(), Nonce::Replayed);
+        nonces.pay(&conn).unwrap();
+        nonces.settle();
+        let rows = || conn.query_row("SELECT count(*) FROM nonces", [], |row| row.get::<_, i64>(0));
+        assert_eq!(rows(), Ok(3));
+
+        let mut nonces = Nonces::load(&conn, Arc::default()).unwrap();
+        nonces.begin();
+        for number in 1..=200 {
+            assert_eq!(nonces.spend(&conn, nonce(number, 30)).unwrap(), Nonce::Replayed);
+        }
+        assert_eq!(nonces.spend(&conn, nonce(201, 30)).unwrap(), Nonce::Spent);
+        nonces.pay(&conn).unwrap();
+        nonces.settle();
+        let gone = nonces.forget(&conn, Timestamp::from_millis(21)).unwrap();
+        nonces.settle();
+        assert_eq!((gone, rows()), ((101, false), Ok(2)));
+        nonces.begin();
+        assert_eq!(nonces.spend(&conn, nonce(2, 30)).unwrap(), Nonce::Spent);
+        assert_eq!(nonces.spend(&conn, nonce(3, 30)).unwrap(), Nonce::Replayed);
+    }
+
+    #[test]
+    fn what_does_not_go_together_goes_one_by_one() {
+        let conn = place();
+        let mut nonces = Nonces::load(&conn, Arc::default()).unwrap();
+        nonces.begin();
+        assert_eq!(nonces.spend(&conn, nonce(1, 10)).unwrap(), Nonce::Spent);
+        conn.execute_batch("PRAGMA query_only = ON").unwrap();
+        assert!(nonces.pay(&conn).is_err());
+        nonces.undo();
+        nonces.go_one_by_one();
+        nonces.begin();
+        assert!(nonces.spend(&conn, nonce(1, 10)).is_err(), "whoever has one is told");
+        nonces.pay(&conn).unwrap();
     }
 }

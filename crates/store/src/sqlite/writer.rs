@@ -40,6 +40,8 @@ enum Attempt {
     OneFailed(usize, StoreError),
     /// The nonces of those who only read cannot be taken in; everything else may go on without them.
     ReadersFailed(StoreError),
+    /// The nonces of the batch cannot be written together; each goes with its own write then.
+    NoncesFailed(StoreError),
     AllFailed(StoreError),
 }
 
@@ -87,6 +89,10 @@ impl Writer {
                     );
                     self.nonces.leave_quick();
                 }
+                Attempt::NoncesFailed(error) => {
+                    self.condition.met(&error);
+                    self.nonces.go_one_by_one();
+                }
             }
         }
     }
@@ -111,6 +117,9 @@ impl Writer {
                     }
                     (Part::Readers, Fault::Own(error)) => {
                         (Attempt::ReadersFailed(error), rolled_back)
+                    }
+                    (Part::Nonces, Fault::Own(error)) => {
+                        (Attempt::NoncesFailed(error), rolled_back)
                     }
                     (Part::Whole, Fault::Own(error)) => (Attempt::AllFailed(error), rolled_back),
                     (_, Fault::Everyone { error, reopen }) => {
@@ -138,6 +147,8 @@ enum Part {
     Job(usize),
     /// Taking in the nonces of those who only read.
     Readers,
+    /// Writing what nonces the batch spent.
+    Nonces,
     Whole,
 }
 
@@ -173,6 +184,7 @@ fn transact(
     }
     let has_time = *may_cut && !queue.urgent_waits();
     let newest = batch.finish(newest, has_time).map_err(|fault| (Part::Whole, fault))?;
+    nonces.pay(conn).map_err(|fault| (Part::Nonces, fault))?;
     let commit = conn.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
     commit.map_err(|err| (Part::Whole, everyone(&err)))?;
     nonces.settle();
@@ -212,6 +224,8 @@ mod tests {
         let conn = Connection::open_in_memory().unwrap();
         conn.execute_batch(include_str!("../../migrations/sqlite/0001_first.sql")).unwrap();
         conn.execute_batch(include_str!("../../migrations/sqlite/0002_nonces_in_order.sql"))
+            .unwrap();
+        conn.execute_batch(include_str!("../../migrations/sqlite/0010_nonces_together.sql"))
             .unwrap();
         let desk = Arc::new(Desk::default());
         let mut nonces = Nonces::load(&conn, desk.clone()).unwrap();

@@ -171,6 +171,7 @@ fn insert_sql(table: &Table) -> String {
             let row = "(SELECT row FROM commands WHERE id = ?1)";
             insert_into(table.name, &names, Some(row))
         }
+        "nonces" => "INSERT INTO nonces (keys, expires_at) VALUES (?1, ?2)".to_owned(),
         "timeline" => format!(
             "INSERT INTO timeline (row, n, status_from, status_to, at, proof) VALUES ({of_command}, ?2, ?3, ?4, ?5, ?6)"
         ),

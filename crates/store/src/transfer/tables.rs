@@ -21,6 +21,11 @@ pub(super) struct Table {
 const OF_NOBODY: &str =
     "CASE length(u.tenant) WHEN 0 THEN x'ffffffffffffffffffffffffffffffff' ELSE u.tenant END";
 
+/// SQLite has up to so many in each row (`KEYS_PER_ROW_MAX`).
+const EACH_NONCE: &str = "nonces n CROSS JOIN (
+        WITH RECURSIVE places (at) AS (SELECT 0 UNION ALL SELECT at + 1 FROM places WHERE at < 511) SELECT at FROM places
+    ) p ON p.at * 16 < length(n.keys)";
+
 /// In the order in which they are written.
 pub(super) const TABLES: [Table; 17] = [
     Table {
@@ -210,8 +215,11 @@ pub(super) const TABLES: [Table; 17] = [
     },
     Table {
         name: "nonces",
-        columns: &[("key", Uuid, "n.key"), ("expires_at", Big, "n.expires_at")],
-        from: "nonces n",
+        columns: &[
+            ("key", Uuid, "substr(n.keys, p.at * 16 + 1, 16)"),
+            ("expires_at", Big, "n.expires_at"),
+        ],
+        from: EACH_NONCE,
         order: "n.n",
         key: "expires_at, key",
     },

@@ -145,7 +145,7 @@ async fn check(place: &SqlitePlace, told: &BTreeMap<CommandId, u64>) {
         ("lives", "SELECT count(*) FROM commands JOIN lives USING (row, id)"),
         ("keys", "SELECT count(DISTINCT row) FROM idempotency JOIN commands USING (row)"),
         ("all keys", "SELECT count(*) FROM idempotency"),
-        ("nonces", "SELECT count(*) FROM nonces"),
+        ("nonces", "SELECT coalesce(sum(length(keys)), 0) / 16 FROM nonces"),
         ("first lines", "SELECT count(*) FROM timeline WHERE n = 0"),
         (
             "whole timelines",

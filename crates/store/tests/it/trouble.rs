@@ -77,7 +77,7 @@ fn whole(place: &SqlitePlace, commands: usize) {
         "SELECT count(*) FROM lives",
         "SELECT count(*) FROM idempotency",
         "SELECT count(*) FROM timeline WHERE n = 0",
-        "SELECT count(*) + 1 FROM nonces",
+        "SELECT coalesce(sum(length(keys)), 0) / 16 + 1 FROM nonces",
         "SELECT count(*) + 1 FROM motions",
     ] {
         let count: i64 = raw.query_row(sql, [], |row| row.get(0)).unwrap();
