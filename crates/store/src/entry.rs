@@ -1,11 +1,14 @@
-//! A line of a timeline as it is kept. Made ready before it is queued, so that the writer only writes.
+//! Lines of a timeline as they are kept. Made ready before it is queued, so that the writer only writes.
 
 use std::borrow::Cow;
 
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json, value::RawValue};
 use utmos_core::{
+    command::Status,
     evidence::{Entry, Proof},
     ports::StoreError,
+    time::Timestamp,
 };
 
 use crate::{
@@ -17,29 +20,115 @@ use crate::{
 /// Deepest `data` that is kept as JSON; deeper is kept as text, since no reader could take it apart again.
 const DATA_DEPTH_MAX: usize = 100;
 
-/// A line as it goes into the table.
-#[derive(Debug)]
+/// Lines that share a row at most, and the bytes of text from which on no more come to it: whoever reads a timeline opens it row
+/// by row.
+const LINES_MAX: usize = 16;
+const TOGETHER_BYTES_MAX: usize = EVIDENCE_BYTES_MAX;
+
+/// Lines of one change as they go into the table. Most changes have two, and each row costs a seal, a statement and a place in
+/// an index.
+#[derive(Debug, Clone)]
 pub(crate) struct EntryRow {
+    /// Of the first line.
     pub(crate) at: i64,
+    /// Of the first line.
     pub(crate) from: i64,
+    /// Of the last line.
     pub(crate) to: i64,
+    /// The proof of one line, or several [`SealedLine`]s.
     pub(crate) proof: Vec<u8>,
+    pub(crate) lines: u32,
+    /// How many of them changed no state.
+    pub(crate) evidence: u32,
+    /// The latest time any of them tells.
+    pub(crate) latest: i64,
+}
+
+/// A line among others of a row.
+#[derive(Serialize, Deserialize)]
+struct SealedLine<'a> {
+    at: i64,
+    from: i64,
+    to: i64,
+    #[serde(borrow)]
+    proof: Cow<'a, RawValue>,
 }
 
 impl EntryRow {
-    /// Whether the line changed no state.
-    pub(crate) fn is_evidence(&self) -> bool {
-        self.from == self.to
+    /// A row of its own for each line.
+    pub(crate) fn each(entries: &[Entry], key: &DataKey) -> Result<Vec<Self>, StoreError> {
+        entries.iter().map(|entry| Self::of(&[(entry, kept(&entry.proof)?.1)], key)).collect()
     }
 
-    pub(crate) fn new(entry: &Entry, key: &DataKey) -> Result<Self, StoreError> {
-        let proof = key.seal(Slot::Proof, &kept(&entry.proof)?.1)?;
-        Ok(Self { at: entry.at.as_millis(), from: entry.from.code(), to: entry.to.code(), proof })
-    }
-
+    /// As few rows as there can be.
     pub(crate) fn all(entries: &[Entry], key: &DataKey) -> Result<Vec<Self>, StoreError> {
-        entries.iter().map(|entry| Self::new(entry, key)).collect()
+        let (mut rows, mut lines, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for entry in entries {
+            let text = kept(&entry.proof)?.1;
+            if lines.len() == LINES_MAX || bytes + text.len() > TOGETHER_BYTES_MAX {
+                rows.extend(Self::maybe_of(&mut lines, key)?);
+                bytes = 0;
+            }
+            bytes += text.len();
+            lines.push((entry, text));
+        }
+        rows.extend(Self::maybe_of(&mut lines, key)?);
+        Ok(rows)
     }
+
+    fn maybe_of(
+        lines: &mut Vec<(&Entry, String)>,
+        key: &DataKey,
+    ) -> Result<Option<Self>, StoreError> {
+        let row = if lines.is_empty() { None } else { Some(Self::of(lines, key)?) };
+        lines.clear();
+        Ok(row)
+    }
+
+    fn of(lines: &[(&Entry, String)], key: &DataKey) -> Result<Self, StoreError> {
+        let proof = match lines {
+            [(_, proof)] => key.seal(Slot::Proof, proof)?,
+            _ => key.seal(Slot::Proofs, &together(lines)?)?,
+        };
+        let (first, last) = (lines.first(), lines.last());
+        let changes_nothing = |(entry, _): &&(&Entry, String)| entry.from == entry.to;
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Ok(Self {
+            at: first.map_or(0, |(entry, _)| entry.at.as_millis()),
+            from: first.map_or(0, |(entry, _)| entry.from.code()),
+            to: last.map_or(0, |(entry, _)| entry.to.code()),
+            proof,
+            lines: count(lines.len()),
+            evidence: count(lines.iter().filter(changes_nothing).count()),
+            latest: lines.iter().map(|(entry, _)| entry.at.as_millis()).max().unwrap_or(0),
+        })
+    }
+}
+
+fn together(lines: &[(&Entry, String)]) -> Result<String, StoreError> {
+    let unwritten = |err| StoreError::Damaged(format!("timeline entries cannot be written: {err}"));
+    let lines = lines.iter().map(|(entry, proof)| {
+        Ok(SealedLine {
+            at: entry.at.as_millis(),
+            from: entry.from.code(),
+            to: entry.to.code(),
+            proof: Cow::Owned(RawValue::from_string(proof.clone()).map_err(unwritten)?),
+        })
+    });
+    let lines: Vec<SealedLine<'_>> = lines.collect::<Result<_, StoreError>>()?;
+    serde_json::to_string(&lines).map_err(unwritten)
+}
+
+/// The lines of a row of several, from their text; or what is wrong with it.
+pub(crate) fn lines_from(text: &str) -> Result<Vec<Entry>, String> {
+    let lines: Vec<SealedLine<'_>> = serde_json::from_str(text).map_err(|err| err.to_string())?;
+    let status = |code| Status::from_code(code).ok_or_else(|| format!("no such state: {code}"));
+    let entry = |line: SealedLine<'_>| {
+        let proof: Proof = serde_json::from_str(line.proof.get()).map_err(|err| err.to_string())?;
+        let at = Timestamp::from_millis(line.at);
+        Ok(Entry { at, from: status(line.from)?, to: status(line.to)?, proof })
+    };
+    lines.into_iter().map(entry).collect()
 }
 
 /// The line as it is kept, for whoever keeps it elsewhere than in the table.
@@ -110,9 +199,8 @@ fn is_shallow(value: &Value, depth: usize) -> bool {
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use utmos_core::{command::Status, time::Timestamp};
-
     use super::*;
+    use crate::{key::MasterKey, seal::Sealer};
 
     fn progress(data: Value) -> Proof {
         Proof::Progress {
@@ -138,6 +226,38 @@ mod tests {
         assert_eq!(entry.proof, *proof);
         let Proof::Progress { data, .. } = proof.into_owned() else { panic!("another proof") };
         data
+    }
+
+    #[test]
+    fn lines_of_a_change_share_rows_as_long_as_these_stay_small() {
+        let key = Sealer::new(&MasterKey::generate().unwrap()).data_key_of(b"a command");
+        let entry = |bytes: usize, at: i64| Entry {
+            at: Timestamp::from_millis(at),
+            from: Status::Accepted,
+            to: if at % 2 == 0 { Status::Accepted } else { Status::Delivered },
+            proof: progress(Value::String("x".repeat(bytes))),
+        };
+        let small: Vec<Entry> = (0..40).map(|at| entry(1, at)).collect();
+        let rows = EntryRow::all(&small, &key).unwrap();
+        let sizes = |rows: &[EntryRow]| rows.iter().map(|row| row.lines).collect::<Vec<_>>();
+        assert_eq!(sizes(&rows), [16, 16, 8]);
+        assert_eq!(rows.iter().map(|row| row.evidence).sum::<u32>(), 20);
+        assert_eq!((rows[1].at, rows[1].latest), (16, 31));
+        assert_eq!((rows[1].from, rows[1].to), (Status::Accepted.code(), Status::Delivered.code()));
+        let opened = |row: &EntryRow| lines_from(&key.open(Slot::Proofs, &row.proof).unwrap());
+        let back: Vec<Entry> = rows.iter().flat_map(|row| opened(row).unwrap()).collect();
+        assert_eq!(back, small);
+        assert!(key.open(Slot::Proof, &rows[0].proof).is_err(), "several never pass for one");
+
+        let large: Vec<Entry> = (0..4).map(|at| entry(EVIDENCE_BYTES_MAX / 3, at)).collect();
+        assert_eq!(sizes(&EntryRow::all(&large, &key).unwrap()), [2, 2]);
+        let largest: Vec<Entry> = (0..2).map(|at| entry(2 * EVIDENCE_BYTES_MAX, at)).collect();
+        assert_eq!(sizes(&EntryRow::all(&largest, &key).unwrap()), [2], "each was cut");
+        assert_eq!(sizes(&EntryRow::each(&small, &key).unwrap()), [1; 40]);
+        assert!(EntryRow::all(&[], &key).unwrap().is_empty());
+        for bad in ["{}", "[{}]", r#"[{"at":1,"from":99,"to":1,"proof":{}}]"#, "[1"] {
+            assert!(lines_from(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -40,8 +40,10 @@ pub(crate) enum Slot {
     Execution,
     /// `lives.texts`.
     Texts,
-    /// `timeline.proof`.
+    /// `timeline.proof` of one line.
     Proof,
+    /// The same of several lines.
+    Proofs,
     /// `unmatched.raw`.
     Unmatched,
     /// `device_requests.payload`.
@@ -60,6 +62,7 @@ impl Slot {
             Self::Execution => b"utmos lives.execution_ext",
             Self::Texts => b"utmos lives.texts",
             Self::Proof => b"utmos timeline.proof",
+            Self::Proofs => b"utmos timeline.proof of several",
             Self::Unmatched => b"utmos unmatched.raw",
             Self::RequestPayload => b"utmos device_requests.payload",
             Self::RequestReply => b"utmos device_requests.reply",

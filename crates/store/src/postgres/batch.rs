@@ -247,14 +247,12 @@ pub(super) async fn write(
     let (mut new, mut born, mut rare) = (Records::default(), Records::default(), Vec::new());
     let (mut new_motions, mut tenants, mut gateways, mut aircraft, mut methods) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for Born { acceptance, life, sealed, entries } in &plan.accepted {
-        let evidence = entries.iter().filter(|entry| entry.is_evidence()).count();
-        let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+    for Born { acceptance, life, sealed, entries, evidence } in &plan.accepted {
         if is_rare_end(life.phase) {
             rare.push(acceptance.id());
         }
         births::add(&mut new, acceptance, own);
-        lives::add(&mut born, acceptance.id(), life, sealed, count(entries.len()), count(evidence));
+        lives::add(&mut born, acceptance.id(), life, sealed, *entries, *evidence);
         if life.holds_motion {
             let spec = &acceptance.new.spec;
             new_motions.push(acceptance.id());
@@ -281,7 +279,8 @@ pub(super) async fn write(
             .field(&Type::INT2, &small(line.entry.from))
             .field(&Type::INT2, &small(line.entry.to))
             .field(&Type::INT8, &line.entry.at)
-            .field(&Type::BYTEA, &line.entry.proof.as_slice());
+            .field(&Type::BYTEA, &line.entry.proof.as_slice())
+            .field(&Type::INT2, &small(line.entry.lines.into()));
     }
     let handed: Vec<Uuid> = plan.handed.iter().map(|it| it.id()).collect();
     let specs = || plan.handed.iter().map(|it| &it.new.spec);

@@ -1,7 +1,10 @@
 //! What becomes of the writes of a batch: decided one after another in memory, on what the database holds and keeps locked.
 //! Pure; written afterwards, all at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use utmos_core::{
     command::Life,
@@ -90,27 +93,16 @@ pub(super) struct Born<'j> {
     pub(super) acceptance: &'j Acceptance,
     pub(super) life: &'j Life,
     pub(super) sealed: &'j SealedLife,
-    pub(super) entries: &'j [EntryRow],
+    /// Lines of its timeline, and how many of them changed no state.
+    pub(super) entries: i32,
+    pub(super) evidence: i32,
 }
 
-impl<'j> Born<'j> {
-    fn as_given(acceptance: &'j Acceptance) -> Self {
-        let (life, sealed) = (&acceptance.new.life, &acceptance.life);
-        Self { acceptance, life, sealed, entries: &acceptance.entries }
-    }
-
-    /// For another server to send: whatever came with it beside the word of its acceptance was of a sending here.
-    fn unclaimed(acceptance: &'j Acceptance) -> Self {
-        let entries = acceptance.entries.get(..1).unwrap_or_default();
-        Self { acceptance, life: &acceptance.unclaimed, sealed: &SealedLife::NOTHING, entries }
-    }
-}
-
-/// A line of a timeline, with its place there.
+/// Lines of a timeline, with their place there.
 pub(super) struct Line<'j> {
     pub(super) command: Uuid,
     pub(super) n: i32,
-    pub(super) entry: &'j EntryRow,
+    pub(super) entry: Cow<'j, EntryRow>,
 }
 
 /// Decides all writes of a batch in their order. An error is one of a damaged row, and says nothing of the others.
@@ -125,7 +117,7 @@ pub(super) fn decide<'j>(
             Ask::Accept(acceptance) => {
                 Answer::Accepted(accept(acceptance, &mut facts, &mut plan, &mut keys_used)?)
             }
-            Ask::Advance(change) => Answer::Advanced(advance(change, &mut facts, &mut plan)),
+            Ask::Advance(change) => Answer::Advanced(advance(change, &mut facts, &mut plan)?),
             Ask::Spend(nonce) => Answer::Nonce(spend(nonce, &mut facts, &mut plan)),
             Ask::TakenIn(_) | Ask::Probe => Answer::Written,
         };
@@ -174,11 +166,15 @@ fn accept<'j>(
     let is_handed =
         facts.fence.as_ref().is_some_and(|fence| fence.hands_on(&spec.gateway, spec.risk));
     let is_anothers_to_send = is_handed && spec.risk != Risk::Emergency;
-    let born = match is_anothers_to_send {
-        true => Born::unclaimed(acceptance),
-        false => Born::as_given(acceptance),
+    // For another server to send: whatever came with it beside the word of its acceptance was of a sending here.
+    let (life, sealed, rows): (_, _, Vec<Cow<'_, EntryRow>>) = if is_anothers_to_send {
+        let rows = acceptance.first_line()?.into_iter().map(Cow::Owned).collect();
+        (&acceptance.unclaimed, &SealedLife::NOTHING, rows)
+    } else {
+        let rows = acceptance.entries.iter().map(Cow::Borrowed).collect();
+        (&acceptance.new.life, &acceptance.life, rows)
     };
-    let (id, life) = (acceptance.id(), born.life);
+    let id = acceptance.id();
     if *reserved_for != id {
         plan.corrected_keys.push((key, id));
     }
@@ -203,10 +199,14 @@ fn accept<'j>(
             method: spec.method.clone(),
         });
     }
-    for (n, entry) in (0..).zip(born.entries) {
+    let (mut entries, mut evidence) = (0, 0);
+    for entry in rows {
+        let n = entries;
+        entries += entry.lines.cast_signed();
+        evidence += entry.evidence.cast_signed();
         add_line(plan, Line { command: id, n, entry });
     }
-    plan.accepted.push(born);
+    plan.accepted.push(Born { acceptance, life, sealed, entries, evidence });
     if is_handed {
         plan.handed.push(acceptance);
     }
@@ -229,28 +229,39 @@ fn in_the_way(acceptance: &Acceptance, motions: &[Motion]) -> Option<Accepted> {
     Some(Accepted::Busy { id: first.command, method: first.method.clone() })
 }
 
-fn advance<'j>(change: &'j Change, facts: &mut Facts, plan: &mut Plan<'j>) -> Advanced {
+fn advance<'j>(
+    change: &'j Change,
+    facts: &mut Facts,
+    plan: &mut Plan<'j>,
+) -> Result<Advanced, StoreError> {
     let id = change.id.uuid();
-    let Some(standing) = facts.standing.get_mut(&id) else { return Advanced::Lost };
+    let Some(standing) = facts.standing.get_mut(&id) else { return Ok(Advanced::Lost) };
     if standing.version != change.seen {
-        return Advanced::Lost;
+        return Ok(Advanced::Lost);
     }
     if let Some(refused) =
         facts.fence.as_ref().filter(|_| change.is_claim).and_then(|fence| fence.refuses(id))
     {
-        return refused;
+        return Ok(refused);
     }
     let before = standing.entries;
-    for entry in &change.entries {
-        if entry.is_evidence() {
-            if standing.evidence.cast_unsigned() >= EVIDENCE_PER_COMMAND_MAX {
-                tracing::debug!(command.id = %change.id, "the timeline is full; evidence was dropped");
-                continue;
-            }
-            standing.evidence += 1;
+    let more: u32 = change.entries.iter().map(|row| row.evidence).sum();
+    let rows: Vec<Cow<'_, EntryRow>> =
+        if more > 0 && standing.evidence.cast_unsigned() + more > EVIDENCE_PER_COMMAND_MAX {
+            change.each_line()?.into_iter().map(Cow::Owned).collect()
+        } else {
+            change.entries.iter().map(Cow::Borrowed).collect()
+        };
+    for entry in rows {
+        let evidence = standing.evidence.cast_unsigned() + entry.evidence;
+        if entry.evidence > 0 && evidence > EVIDENCE_PER_COMMAND_MAX {
+            tracing::debug!(command.id = %change.id, "the timeline is full; evidence was dropped");
+            continue;
         }
-        add_line(plan, Line { command: id, n: standing.entries, entry });
-        standing.entries += 1;
+        standing.evidence = evidence.cast_signed();
+        let n = standing.entries;
+        standing.entries += entry.lines.cast_signed();
+        add_line(plan, Line { command: id, n, entry });
     }
     let version = change.life.version.0.cast_signed();
     if version == change.seen {
@@ -264,7 +275,7 @@ fn advance<'j>(change: &'j Change, facts: &mut Facts, plan: &mut Plan<'j>) -> Ad
                 }
             }
         }
-        return Advanced::Yes;
+        return Ok(Advanced::Yes);
     }
     standing.version = version;
     plan.lengthened.remove(&id);
@@ -280,11 +291,11 @@ fn advance<'j>(change: &'j Change, facts: &mut Facts, plan: &mut Plan<'j>) -> Ad
     }
     standing.holds_motion = change.life.holds_motion;
     note_time(plan, change.life.updated_at.as_millis());
-    Advanced::Yes
+    Ok(Advanced::Yes)
 }
 
 fn add_line<'j>(plan: &mut Plan<'j>, line: Line<'j>) {
-    note_time(plan, line.entry.at);
+    note_time(plan, line.entry.latest);
     plan.lines.push(line);
 }
 

@@ -28,7 +28,7 @@ const RULES: [(&str, &str); 10] = [
     (
         "commands whose timeline lacks lines",
         "SELECT count(*) FROM lives l
-         LEFT JOIN (SELECT command, count(*) AS n FROM timeline GROUP BY command) t ON t.command = l.id
+         LEFT JOIN (SELECT command, sum(lines) AS n FROM timeline GROUP BY command) t ON t.command = l.id
          WHERE l.entries <> coalesce(t.n, 0)",
     ),
     (

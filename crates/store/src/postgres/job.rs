@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use utmos_core::{
     command::Life,
-    evidence::Proof,
+    evidence::{Entry, Proof},
     id::CommandId,
     ports::{Accepted, Advance, Advanced, NewCommand, Nonce, StoreError},
     signing::NonceUse,
@@ -30,13 +30,14 @@ pub(super) struct Acceptance {
     pub(super) unclaimed: Life,
     pub(super) entries: Vec<EntryRow>,
     pub(super) lookup: Uuid,
+    sealer: Arc<Sealer>,
 }
 
 impl Acceptance {
     pub(super) fn new(
         nonce: Option<NonceUse>,
         new: NewCommand,
-        sealer: &Sealer,
+        sealer: &Arc<Sealer>,
     ) -> Result<Self, StoreError> {
         let key = sealer.data_key(new.spec.id);
         let payload = key.seal(Slot::Payload, &new.spec.payload)?;
@@ -44,11 +45,17 @@ impl Acceptance {
         let entries = EntryRow::all(&new.entries, &key)?;
         let lookup = Uuid::from_bytes(lookup_key(new.spec.tenant, &new.spec.idempotency_key));
         let unclaimed = Life::accepted(&new.spec);
-        Ok(Self { nonce, new, payload, life, unclaimed, entries, lookup })
+        Ok(Self { nonce, new, payload, life, unclaimed, entries, lookup, sealer: sealer.clone() })
     }
 
     pub(super) fn id(&self) -> Uuid {
         self.new.spec.id.uuid()
+    }
+
+    /// The word of its acceptance alone.
+    pub(super) fn first_line(&self) -> Result<Vec<EntryRow>, StoreError> {
+        let first = self.new.entries.get(..1).unwrap_or_default();
+        EntryRow::each(first, &self.sealer.data_key(self.new.spec.id))
     }
 }
 
@@ -59,19 +66,28 @@ pub(super) struct Change {
     pub(super) life: Life,
     pub(super) sealed: SealedLife,
     pub(super) entries: Vec<EntryRow>,
+    /// What they were made of.
+    lines: Vec<Entry>,
+    sealer: Arc<Sealer>,
     /// It begins the command's sending.
     pub(super) is_claim: bool,
 }
 
 impl Change {
-    pub(super) fn new(advance: Advance, sealer: &Sealer) -> Result<Self, StoreError> {
+    pub(super) fn new(advance: Advance, sealer: &Arc<Sealer>) -> Result<Self, StoreError> {
         let key = sealer.data_key(advance.id);
         let sealed = SealedLife::new(&advance.life, &key)?;
         let entries = EntryRow::all(&advance.entries, &key)?;
         let is_claim =
             advance.entries.iter().any(|entry| matches!(entry.proof, Proof::SendingClaimed { .. }));
         let (id, seen, life) = (advance.id, advance.seen.0.cast_signed(), advance.life);
-        Ok(Self { id, seen, life, sealed, entries, is_claim })
+        let (lines, sealer) = (advance.entries, sealer.clone());
+        Ok(Self { id, seen, life, sealed, entries, lines, sealer, is_claim })
+    }
+
+    /// A row of its own for each line, where not all of them have room.
+    pub(super) fn each_line(&self) -> Result<Vec<EntryRow>, StoreError> {
+        EntryRow::each(&self.lines, &self.sealer.data_key(self.id))
     }
 }
 

@@ -31,6 +31,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0009_rows.sql"),
     include_str!("../../migrations/postgres/0010_batches.sql"),
     include_str!("../../migrations/postgres/0011_members.sql"),
+    include_str!("../../migrations/postgres/0012_lines_together.sql"),
 ];
 
 /// Held while the schema is looked at and changed. `UTMS` and a number.

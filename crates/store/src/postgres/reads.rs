@@ -59,11 +59,14 @@ pub(super) async fn timeline(
     store: &PostgresStore,
     id: CommandId,
 ) -> Result<Vec<Entry>, StoreError> {
-    let sql =
-        "SELECT at, status_from, status_to, proof FROM timeline WHERE command = $1 ORDER BY n";
+    let sql = "SELECT lines, at, status_from, status_to, proof FROM timeline WHERE command = $1 ORDER BY n";
     let rows = store.read(sql, &[&id.uuid()]).await?;
     let key = store.sealer.data_key(id);
-    rows.iter().map(|row| rows::entry(row, id, &key)).collect()
+    let mut entries = Vec::new();
+    for row in &rows {
+        entries.extend(rows::entries(row, id, &key)?);
+    }
+    Ok(entries)
 }
 
 pub(super) async fn open(

@@ -8,12 +8,14 @@ use utmos_core::{
     evidence::{Entry, Proof},
     id::{ApiId, Bid, CommandId},
     ports::StoreError,
+    time::Timestamp,
 };
 use uuid::Uuid;
 
 use super::cells::Cells;
 use crate::{
     codes::phase_from,
+    entry::lines_from,
     idempotency::Before,
     life::Texts,
     seal::{DataKey, Sealer, Slot},
@@ -135,15 +137,21 @@ fn execution(
     }
 }
 
-/// Reads `at, status_from, status_to, proof`.
-pub(super) fn entry(row: &Row, id: CommandId, key: &DataKey) -> Result<Entry, StoreError> {
+/// Reads `lines, at, status_from, status_to, proof`.
+pub(super) fn entries(row: &Row, id: CommandId, key: &DataKey) -> Result<Vec<Entry>, StoreError> {
     let mut cells = Cells::new(row, "timeline");
     cells.name(id);
-    let at = cells.at("at")?;
+    let lines = cells.get::<i16>("lines")?;
+    let at: Timestamp = cells.at("at")?;
     let (from, to) = (cells.coded("status_from")?, cells.coded("status_to")?);
-    let text = cells.sealed("proof", key, Slot::Proof)?;
-    let proof: Proof = serde_json::from_str(&text).map_err(|err| cells.damaged("proof", err))?;
-    Ok(Entry { at, from, to, proof })
+    if lines == 1 {
+        let text = cells.sealed("proof", key, Slot::Proof)?;
+        let proof: Proof =
+            serde_json::from_str(&text).map_err(|err| cells.damaged("proof", err))?;
+        return Ok(vec![Entry { at, from, to, proof }]);
+    }
+    let text = cells.sealed("proof", key, Slot::Proofs)?;
+    lines_from(&text).map_err(|why| cells.damaged("proof", why))
 }
 
 /// Reads `key, command`, then `id, tenant, idempotency_key, fingerprint, accepted_at, phase, failure` of that command.

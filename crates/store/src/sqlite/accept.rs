@@ -97,16 +97,16 @@ impl Acceptance {
                 self.payload,
             ],
         )?;
-        let evidence = self.entries.iter().filter(|entry| entry.is_evidence()).count();
-        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let lines: u32 = self.entries.iter().map(|row| row.lines).sum();
+        let evidence: u32 = self.entries.iter().map(|row| row.evidence).sum();
         execute_with_life(
             &mut *batch.statement(INSERT_LIFE)?,
             row,
             spec.id,
             life,
             &self.life,
-            count(self.entries.len()),
-            count(evidence),
+            lines.into(),
+            evidence.into(),
         )?;
         batch.execute(
             "INSERT INTO idempotency (key, row) VALUES (?1, ?2)",
@@ -118,8 +118,10 @@ impl Acceptance {
         if is_rare_end(life.phase) {
             mark_rare_end(batch, row)?;
         }
-        for (number, entry) in (0..).zip(&self.entries) {
+        let mut number = 0;
+        for entry in &self.entries {
             timeline::append(batch, row, number, entry)?;
+            number += i64::from(entry.lines);
         }
         batch.record_time(spec.accepted_at.as_millis().max(life.updated_at.as_millis()));
         Ok(())

@@ -1,5 +1,7 @@
 //! Saving a change of a command: a compare-and-set on its version, and lines on its timeline.
 
+use std::sync::Arc;
+
 use rusqlite::{OptionalExtension, params};
 use utmos_core::{
     planted,
@@ -21,6 +23,7 @@ pub(super) struct Change {
     advance: Advance,
     life: SealedLife,
     entries: Vec<EntryRow>,
+    sealer: Arc<Sealer>,
     /// Only a fault that is planted leaves the version out.
     is_compared: bool,
 }
@@ -36,12 +39,12 @@ struct Standing {
 }
 
 impl Change {
-    pub(super) fn new(advance: Advance, sealer: &Sealer) -> Result<Self, StoreError> {
+    pub(super) fn new(advance: Advance, sealer: &Arc<Sealer>) -> Result<Self, StoreError> {
         let key = sealer.data_key(advance.id);
         let life = SealedLife::new(&advance.life, &key)?;
         let entries = EntryRow::all(&advance.entries, &key)?;
         let is_compared = !planted::is_planted(planted::Fault::VersionNotCompared);
-        Ok(Self { advance, life, entries, is_compared })
+        Ok(Self { advance, life, entries, sealer: sealer.clone(), is_compared })
     }
 
     pub(super) fn write(&self, batch: &mut Batch<'_>) -> Result<Advanced, Fault> {
@@ -85,16 +88,24 @@ impl Change {
     /// Answers how many lines there are then, and how many of them changed no state.
     fn append(&self, batch: &mut Batch<'_>, standing: &Standing) -> Result<(i64, i64), Fault> {
         let (mut entries, mut evidence) = (standing.entries, standing.evidence);
-        for entry in &self.entries {
-            if entry.is_evidence() {
-                if evidence >= i64::from(EVIDENCE_PER_COMMAND_MAX) {
-                    tracing::debug!(command.id = %self.advance.id, "the timeline is full; evidence was dropped");
-                    continue;
-                }
-                evidence += 1;
+        let most = i64::from(EVIDENCE_PER_COMMAND_MAX);
+        let more: i64 = self.entries.iter().map(|row| i64::from(row.evidence)).sum();
+        let apart;
+        let rows = if more > 0 && evidence + more > most {
+            let key = self.sealer.data_key(self.advance.id);
+            apart = EntryRow::each(&self.advance.entries, &key)?;
+            &apart
+        } else {
+            &self.entries
+        };
+        for row in rows {
+            if row.evidence > 0 && evidence + i64::from(row.evidence) > most {
+                tracing::debug!(command.id = %self.advance.id, "the timeline is full; evidence was dropped");
+                continue;
             }
-            timeline::append(batch, standing.row, entries, entry)?;
-            entries += 1;
+            evidence += i64::from(row.evidence);
+            timeline::append(batch, standing.row, entries, row)?;
+            entries += i64::from(row.lines);
         }
         Ok((entries, evidence))
     }

@@ -25,7 +25,7 @@ const RULES: [(&str, &str); 8] = [
     ),
     (
         "commands whose timeline lacks lines",
-        "SELECT count(*) FROM lives l WHERE l.entries <> (SELECT count(*) FROM timeline t WHERE t.row = l.row)",
+        "SELECT count(*) FROM lives l WHERE l.entries <> (SELECT coalesce(sum(t.lines), 0) FROM timeline t WHERE t.row = l.row)",
     ),
     (
         "commands that lists of a device miss or should not have",

@@ -49,6 +49,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0008_rare_ends.sql"),
     include_str!("../../migrations/sqlite/0009_commands_of_devices.sql"),
     include_str!("../../migrations/sqlite/0010_nonces_together.sql"),
+    include_str!("../../migrations/sqlite/0011_lines_together.sql"),
 ];
 
 /// SQLite takes a file of one byte for an empty one as well.

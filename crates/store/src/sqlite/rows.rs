@@ -14,6 +14,7 @@ use utmos_core::{
 use super::cells::Cells;
 use crate::{
     codes::{phase_codes, phase_from},
+    entry::lines_from,
     life::{SealedLife, Texts, clear_code},
     seal::{DataKey, Sealer, Slot},
 };
@@ -142,15 +143,25 @@ fn execution(
     }
 }
 
-/// Reads `at, status_from, status_to, proof`.
-pub(super) fn entry(row: &Row<'_>, id: CommandId, key: &DataKey) -> Result<Entry, StoreError> {
+/// Reads `lines, at, status_from, status_to, proof`.
+pub(super) fn entries(
+    row: &Row<'_>,
+    id: CommandId,
+    key: &DataKey,
+) -> Result<Vec<Entry>, StoreError> {
     let mut cells = Cells::new(row, "timeline");
     cells.name(id);
+    let lines = cells.get::<i64>("lines")?;
     let at: Timestamp = cells.at("at")?;
     let (from, to) = (cells.coded("status_from")?, cells.coded("status_to")?);
-    let text = cells.sealed("proof", key, Slot::Proof)?;
-    let proof: Proof = serde_json::from_str(&text).map_err(|err| cells.damaged("proof", err))?;
-    Ok(Entry { at, from, to, proof })
+    if lines == 1 {
+        let text = cells.sealed("proof", key, Slot::Proof)?;
+        let proof: Proof =
+            serde_json::from_str(&text).map_err(|err| cells.damaged("proof", err))?;
+        return Ok(vec![Entry { at, from, to, proof }]);
+    }
+    let text = cells.sealed("proof", key, Slot::Proofs)?;
+    lines_from(&text).map_err(|why| cells.damaged("proof", why))
 }
 
 /// Runs a statement whose parameters are the row, then the columns of a life from `phase` to `holds_motion`, then

@@ -7,7 +7,7 @@ use super::{batch::Batch, fault::Fault, fault::to_store_error, rows};
 use crate::{entry::EntryRow, seal::Sealer};
 
 pub(super) const SELECT_TIMELINE: &str = "
-    SELECT t.at, t.status_from, t.status_to, t.proof
+    SELECT t.lines, t.at, t.status_from, t.status_to, t.proof
     FROM lives l JOIN timeline t ON t.row = l.row
     WHERE l.id = ?1 ORDER BY t.n";
 
@@ -18,10 +18,10 @@ pub(super) fn append(
     entry: &EntryRow,
 ) -> Result<(), Fault> {
     batch.execute(
-        "INSERT INTO timeline (row, n, at, status_from, status_to, proof) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        params![row, n, entry.at, entry.from, entry.to, entry.proof],
+        "INSERT INTO timeline (row, n, at, status_from, status_to, proof, lines) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![row, n, entry.at, entry.from, entry.to, entry.proof, entry.lines],
     )?;
-    batch.record_time(entry.at);
+    batch.record_time(entry.latest);
     Ok(())
 }
 
@@ -36,7 +36,7 @@ pub(super) fn read(
     let key = sealer.data_key(id);
     let mut entries = Vec::new();
     while let Some(row) = found.next().map_err(sql)? {
-        entries.push(rows::entry(row, id, &key)?);
+        entries.extend(rows::entries(row, id, &key)?);
     }
     Ok(entries)
 }

@@ -173,7 +173,7 @@ fn insert_sql(table: &Table) -> String {
         }
         "nonces" => "INSERT INTO nonces (keys, expires_at) VALUES (?1, ?2)".to_owned(),
         "timeline" => format!(
-            "INSERT INTO timeline (row, n, status_from, status_to, at, proof) VALUES ({of_command}, ?2, ?3, ?4, ?5, ?6)"
+            "INSERT INTO timeline (row, n, status_from, status_to, at, proof, lines) VALUES ({of_command}, ?2, ?3, ?4, ?5, ?6, ?7)"
         ),
         "motions" => format!(
             "INSERT INTO motions (row, tenant, gateway, aircraft) SELECT {of_command}, ?2, ?3, ?4 WHERE ?5 IS NOT NULL"

@@ -298,6 +298,7 @@ pub(super) const TABLES: [Table; 17] = [
             ("status_to", Small, "t.status_to"),
             ("at", Big, "t.at"),
             ("proof", Bytes, "t.proof"),
+            ("lines", Small, "t.lines"),
         ],
         from: "timeline t CROSS JOIN lives l ON l.row = t.row",
         order: "t.row",

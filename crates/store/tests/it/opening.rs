@@ -184,6 +184,7 @@ async fn lists_of_a_device_stay_what_they_were_when_an_older_schema_is_brought_u
         "CREATE INDEX commands_by_device ON commands (tenant, device, id);
          DROP TABLE commands_of_devices;
          DELETE FROM meta WHERE name = 'by_device';
+         ALTER TABLE timeline DROP COLUMN lines;
          DROP TABLE nonces;
          CREATE TABLE nonces (n INTEGER PRIMARY KEY, key BLOB NOT NULL, expires_at INTEGER NOT NULL) STRICT;
          CREATE INDEX nonces_by_expiry ON nonces (expires_at);

@@ -22,6 +22,8 @@ use crate::{
 const JOIN_OF_10: &str = "INSERT INTO replicas (id, instance, name, alone, beats, fit)
     VALUES (gen_random_uuid(), gen_random_uuid(), 'old-server', false, 0, true)";
 const TO_10: &str = "ALTER TABLE replicas DROP COLUMN version, DROP COLUMN client_id;
+    ALTER TABLE timeline DROP COLUMN lines;
+    ALTER TYPE timeline_line DROP ATTRIBUTE lines;
     DELETE FROM schema_migrations WHERE version > 10";
 
 fn give_signs(database: &Database, until: &AtomicBool) {

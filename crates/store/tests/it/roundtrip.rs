@@ -256,13 +256,13 @@ async fn check(store: &dyn CommandStore, spec: Spec, lives: (Life, Life), lines:
     let (first, second) = lives;
     let second = Life { version: StatusVersion(first.version.0.wrapping_add(1)), ..second };
     let spec = Arc::new(spec);
-    let new =
-        NewCommand { spec: spec.clone(), life: first.clone(), entries: vec![lines[0].clone()] };
+    let (with_it, later) = lines.split_at(lines.len().div_ceil(3));
+    let new = NewCommand { spec: spec.clone(), life: first.clone(), entries: with_it.to_vec() };
     assert_eq!(store.accept(None, new).await.unwrap(), Accepted::New);
     let kept = store.command(spec.id).await.unwrap();
     assert_eq!(kept, Some(Command { spec: spec.clone(), life: first.clone() }));
     let seen = first.version;
-    let advance = Advance { id: spec.id, seen, life: second.clone(), entries: lines[1..].to_vec() };
+    let advance = Advance { id: spec.id, seen, life: second.clone(), entries: later.to_vec() };
     assert_eq!(store.advance(advance).await.unwrap(), Advanced::Yes);
     let kept = store.command_of(spec.tenant, spec.id).await.unwrap();
     assert_eq!(kept, Some(Command { spec: spec.clone(), life: second }));
@@ -274,7 +274,7 @@ proptest! {
 
     #[test]
     fn commands_and_timelines_come_back_as_they_were(
-        spec in spec(), first in life(), second in life(), lines in vec(entry(), 1..5),
+        spec in spec(), first in life(), second in life(), lines in vec(entry(), 1..40),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(check(&PLACE.1, spec, (first, second), lines));
@@ -282,7 +282,7 @@ proptest! {
 
     #[test]
     fn commands_and_timelines_come_back_from_postgresql_as_they_were(
-        spec in spec(), first in life(), second in life(), lines in vec(entry(), 1..5),
+        spec in spec(), first in life(), second in life(), lines in vec(entry(), 1..40),
     ) {
         let (runtime, store) = &*POSTGRES;
         runtime.block_on(check(store, spec, (first, second), lines));

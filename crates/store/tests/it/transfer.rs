@@ -66,8 +66,9 @@ pub async fn fill(place: &SqlitePlace, commands: u32) {
                     utmos_core::command::Command { spec: new.spec.clone(), life: new.life.clone() };
                 let nonce = nonce(number.into(), 1_000);
                 assert_eq!(port.accept(Some(nonce), new).await.unwrap(), Accepted::New);
-                let line = evidence(command.life.status(), "a line", 5);
-                let lines = record(&command, command.life.version, vec![line]);
+                let line = |text| evidence(command.life.status(), text, 5);
+                let lines = vec![line("a line"), line("another")];
+                let lines = record(&command, command.life.version, lines);
                 port.advance(lines).await.unwrap();
                 if number % 3 == 0 {
                     end(&port, &command, Outcome::Succeeded, 900).await;
