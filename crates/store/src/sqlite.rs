@@ -3,7 +3,6 @@
 mod accept;
 mod advance;
 mod batch;
-mod by_device;
 pub(crate) mod cells;
 mod checkpoint;
 pub(crate) mod condition;
@@ -25,6 +24,7 @@ mod registry;
 mod requests;
 mod requests_rules;
 mod rows;
+mod sorted;
 mod timeline;
 pub(crate) mod transfer;
 mod unmatched;

@@ -2,7 +2,7 @@
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, params};
 
-use super::{by_device, fault::Fault, nonces::Nonces};
+use super::{fault::Fault, nonces::Nonces, sorted};
 
 pub(super) struct Batch<'a> {
     pub(super) conn: &'a Connection,
@@ -58,7 +58,7 @@ impl<'a> Batch<'a> {
         if let Some(next) = self.next_row
             && has_time
         {
-            by_device::sort(self.conn, next - 1)?;
+            sorted::sort(self.conn, next - 1)?;
         }
         if self.newest > newest_before {
             self.execute(

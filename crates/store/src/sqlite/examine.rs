@@ -10,7 +10,7 @@ use super::open::{self, OpenError, explain};
 const FAULTS_MAX: u32 = 20;
 
 /// What must hold between the tables, and how many rows break it.
-const RULES: [(&str, &str); 8] = [
+const RULES: [(&str, &str); 9] = [
     (
         "commands without a state",
         "SELECT count(*) FROM commands c WHERE NOT EXISTS (SELECT 1 FROM lives l WHERE l.row = c.row AND l.id = c.id)",
@@ -28,11 +28,19 @@ const RULES: [(&str, &str); 8] = [
         "SELECT count(*) FROM lives l WHERE l.entries <> (SELECT coalesce(sum(t.lines), 0) FROM timeline t WHERE t.row = l.row)",
     ),
     (
+        "commands that lists of a tenant miss or should not have",
+        "SELECT (SELECT count(*) FROM commands c WHERE c.row <= (SELECT value FROM meta WHERE name = 'sorted')
+                 AND NOT EXISTS (SELECT 1 FROM commands_of_tenants t
+                     WHERE t.tenant = c.tenant AND t.id = c.id AND t.row = c.row))
+              + (SELECT count(*) FROM commands_of_tenants t WHERE t.row > (SELECT value FROM meta WHERE name = 'sorted')
+                 OR NOT EXISTS (SELECT 1 FROM commands c WHERE c.row = t.row AND c.id = t.id))",
+    ),
+    (
         "commands that lists of a device miss or should not have",
-        "SELECT (SELECT count(*) FROM commands c WHERE c.row <= (SELECT value FROM meta WHERE name = 'by_device')
+        "SELECT (SELECT count(*) FROM commands c WHERE c.row <= (SELECT value FROM meta WHERE name = 'sorted')
                  AND NOT EXISTS (SELECT 1 FROM commands_of_devices d
                      WHERE d.tenant = c.tenant AND d.device = c.device AND d.id = c.id AND d.row = c.row))
-              + (SELECT count(*) FROM commands_of_devices d WHERE d.row > (SELECT value FROM meta WHERE name = 'by_device')
+              + (SELECT count(*) FROM commands_of_devices d WHERE d.row > (SELECT value FROM meta WHERE name = 'sorted')
                  OR NOT EXISTS (SELECT 1 FROM commands c WHERE c.row = d.row AND c.id = d.id))",
     ),
     (

@@ -45,7 +45,7 @@ pub(crate) const WAL_RETRY_PAUSE: Duration = Duration::from_millis(5);
 pub(crate) const KEYS_PER_ROW_MAX: usize = 512;
 /// Rows of nonces forgotten in one write, so that nobody waits long behind it; each holds those of one batch.
 pub(crate) const FORGET_BATCH: usize = 100;
-/// So many commands are not sorted by device yet when some are.
+/// So many commands are not sorted yet when some are.
 pub(crate) const UNSORTED_MAX: i64 = 512;
 /// Most that are sorted in one batch, so that nobody waits long behind it. More than [`UNSORTED_MAX`] wait only in a database
 /// that was filled from elsewhere.

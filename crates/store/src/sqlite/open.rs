@@ -47,7 +47,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0006_device_requests.sql"),
     include_str!("../../migrations/sqlite/0007_fleet.sql"),
     include_str!("../../migrations/sqlite/0008_rare_ends.sql"),
-    include_str!("../../migrations/sqlite/0009_commands_of_devices.sql"),
+    include_str!("../../migrations/sqlite/0009_sorted_commands.sql"),
     include_str!("../../migrations/sqlite/0010_nonces_together.sql"),
     include_str!("../../migrations/sqlite/0011_lines_together.sql"),
 ];

@@ -15,8 +15,8 @@ use utmos_core::{
 use uuid::Uuid;
 
 use super::{
-    accept, advance, by_device, checkpoint::WalSize, nonces, open, reads, reads::Way, requests,
-    requests_rules, timeline, unmatched,
+    accept, advance, checkpoint::WalSize, nonces, open, reads, reads::Way, requests,
+    requests_rules, sorted, timeline, unmatched,
 };
 use crate::{key::MasterKey, seal::Sealer};
 
@@ -31,7 +31,8 @@ fn no_frequent_statement_scans_a_table_or_sorts() {
     for (sql, index) in statements() {
         let plan = plan(&conn, &sql);
         // A list in a FROM is made of rows that were found by index themselves. The newest commands are few.
-        let may_sort = sql.contains(by_device::IS_NEW) || sql == by_device::INSERT_SORTED;
+        let sorts = [sorted::SORT_BY_TENANT, sorted::SORT_BY_DEVICE];
+        let may_sort = sql.contains(sorted::IS_NEW) || sorts.contains(&sql.as_str());
         let bad: Vec<_> = plan
             .iter()
             .filter(|step| step.starts_with("SCAN"))
@@ -91,10 +92,8 @@ fn statements() -> Vec<(String, &'static str)> {
         (advance::SELECT_STANDING, "sqlite_autoindex_lives_1"),
         (advance::UPDATE_LIFE, "lives USING INTEGER PRIMARY KEY"),
         (advance::UPDATE_LIFE_AND_CARE, "lives USING INTEGER PRIMARY KEY"),
-        (
-            by_device::INSERT_SORTED,
-            "SEARCH commands USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
-        ),
+        (sorted::SORT_BY_TENANT, "SEARCH commands USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        (sorted::SORT_BY_DEVICE, "SEARCH commands USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
         (timeline::SELECT_TIMELINE, "SEARCH t USING PRIMARY KEY"),
         (unmatched::SELECT_UNMATCHED, "unmatched_by_tenant"),
         (unmatched::DELETE_OLDEST, "unmatched_by_tenant"),
@@ -136,11 +135,13 @@ fn statements() -> Vec<(String, &'static str)> {
                 let index = match way {
                     Way::Open(_) => "lives_in_care",
                     Way::RareEnd(_) => "lives_rare (rare_of=? AND phase=?",
-                    Way::Device(_) => "SEARCH d USING PRIMARY KEY (tenant=? AND device=?",
+                    Way::Device(_) => "SEARCH s USING PRIMARY KEY (tenant=? AND device=?",
                     Way::New => "SEARCH c USING INTEGER PRIMARY KEY (rowid>?)",
-                    Way::Tenant => "commands_by_tenant",
+                    Way::Tenant => "SEARCH s USING PRIMARY KEY (tenant=?",
                 };
-                all.push((page.query(way, 10).sql, index));
+                all.push((page.query(way, None, 10).sql, index));
+                let after = Some(CommandId::new(Uuid::nil()));
+                all.push((page.query(way, after, 10).sql, index));
             }
         }
     }

@@ -13,9 +13,9 @@ use utmos_core::{
 use uuid::Uuid;
 
 use super::{
-    by_device,
     fault::to_store_error,
     rows::{self, SELECT_COMMAND},
+    sorted,
 };
 use crate::{
     codes::{ENDED_DELIVERED, RARE_ENDS, phases_of},
@@ -109,11 +109,11 @@ pub(super) enum Way<'a> {
     Open(Option<&'a DeviceSn>),
     /// The tenant's that came to an end few come to; its phase.
     RareEnd(i64),
+    /// The newest of the page's devices, or of all ([`super::sorted`]).
+    New,
     /// The device's, but for the newest.
     Device(&'a DeviceSn),
-    /// The newest of the page's devices ([`super::by_device`]).
-    New,
-    /// The tenant's.
+    /// The tenant's, but for the newest.
     Tenant,
 }
 
@@ -136,7 +136,9 @@ impl Page {
         let moment = conn.unchecked_transaction().map_err(|err| to_store_error(&err))?;
         let mut page = Vec::new();
         for way in self.ways() {
-            page.extend(many_of(&moment, sealer, &self.query(way, limit))?);
+            // Once it is full, only what is newer than its last has a place in it.
+            let after = page.get(limit.saturating_sub(1)).map(|last: &Command| last.spec.id);
+            page.extend(many_of(&moment, sealer, &self.query(way, after, limit))?);
             page.sort_by_key(|command: &Command| std::cmp::Reverse(command.spec.id));
             page.truncate(limit);
         }
@@ -153,8 +155,10 @@ impl Page {
                 devices.into_iter().map(|device| Way::Open(Some(device))).collect()
             }
             (_, Some(devices)) if devices.is_empty() => Vec::new(),
-            (_, Some(devices)) => devices.into_iter().map(Way::Device).chain([Way::New]).collect(),
-            (None | Some(Status::Succeeded), None) => vec![Way::Tenant],
+            (_, Some(devices)) => {
+                [Way::New].into_iter().chain(devices.into_iter().map(Way::Device)).collect()
+            }
+            (None | Some(Status::Succeeded), None) => vec![Way::New, Way::Tenant],
             (Some(Status::Delivered), None) => vec![Way::Open(None), Way::RareEnd(ENDED_DELIVERED)],
             (
                 Some(status @ (Status::Failed | Status::TimedOut | Status::UnmatchedResponse)),
@@ -176,7 +180,12 @@ impl Page {
     }
 
     /// SQLite has no statistics to choose an index by, so it is told.
-    pub(super) fn query<'a>(&'a self, way: Way<'a>, limit: usize) -> Query<'a> {
+    pub(super) fn query<'a>(
+        &'a self,
+        way: Way<'a>,
+        after: Option<CommandId>,
+        limit: usize,
+    ) -> Query<'a> {
         let mut query = Query { sql: SELECT_COMMAND.to_owned(), params: Vec::new() };
         let tenant = || self.tenant.uuid().as_bytes().to_vec();
         let by_lives = |index| {
@@ -184,9 +193,9 @@ impl Page {
                 " FROM lives l INDEXED BY {index} CROSS JOIN commands c ON c.row = l.row WHERE "
             )
         };
-        let by_commands = |index| {
+        let by_sorted = |table| {
             format!(
-                " FROM commands c INDEXED BY {index} CROSS JOIN lives l ON l.row = c.row WHERE true"
+                " FROM {table} s CROSS JOIN commands c ON c.row = s.row CROSS JOIN lives l ON l.row = s.row WHERE true"
             )
         };
         let (id, device) = match way {
@@ -201,34 +210,37 @@ impl Page {
                 query.and("l.rare_of = ", tenant());
                 ("l.id", None)
             }
-            Way::Device(device) => {
-                query.sql.push_str(
-                    " FROM commands_of_devices d CROSS JOIN commands c ON c.row = d.row
-                     CROSS JOIN lives l ON l.row = d.row WHERE true",
-                );
-                query.and("d.tenant = ", tenant());
-                query.and("d.device = ", device.as_str());
-                ("d.id", None)
-            }
             Way::New => {
                 query.sql.push_str(&format!(
                     " FROM commands c NOT INDEXED CROSS JOIN lives l ON l.row = c.row WHERE {}",
-                    by_device::IS_NEW
+                    sorted::IS_NEW
                 ));
-                let names: Vec<&str> =
-                    self.devices().into_iter().flatten().map(DeviceSn::as_str).collect();
-                query.and("c.device IN (SELECT value FROM json_each(", json!(names).to_string());
-                query.sql.push_str("))");
+                if let Some(devices) = self.devices() {
+                    let names: Vec<&str> = devices.into_iter().map(DeviceSn::as_str).collect();
+                    let names = json!(names).to_string();
+                    query.and("c.device IN (SELECT value FROM json_each(", names);
+                    query.sql.push_str("))");
+                }
                 ("c.id", None)
             }
+            Way::Device(device) => {
+                query.sql.push_str(&by_sorted("commands_of_devices"));
+                query.and("s.tenant = ", tenant());
+                query.and("s.device = ", device.as_str());
+                ("s.id", None)
+            }
             Way::Tenant => {
-                query.sql.push_str(&by_commands("commands_by_tenant"));
-                ("c.id", None)
+                query.sql.push_str(&by_sorted("commands_of_tenants"));
+                query.and("s.tenant = ", tenant());
+                ("s.id", None)
             }
         };
         query.and("c.tenant = ", tenant());
         if let Some(device) = device {
             query.and("c.device = ", device.as_str());
+        }
+        if let Some(after) = after {
+            query.and(&format!("{id} > "), after.uuid().as_bytes().to_vec());
         }
         if let Some(before) = self.before {
             query.and(&format!("{id} < "), before.uuid().as_bytes().to_vec());

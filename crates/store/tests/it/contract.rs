@@ -108,7 +108,7 @@ macro_rules! contract_tests {
             some_commands_are_read_at_once,
             a_tenants_commands_come_newest_first_in_pages,
             commands_are_filtered,
-            a_devices_commands_come_newest_first_however_many_there_are,
+            lists_come_newest_first_however_many_commands_there_are,
             what_ended_as_few_do_is_listed_once_and_for_its_tenant,
             a_command_is_shown_to_its_tenant_alone,
             only_the_newest_unmatched_messages_are_kept,

@@ -130,13 +130,14 @@ pub async fn listed(store: &Arc<dyn Store>, filter: &CommandFilter) -> Vec<Comma
     }
 }
 
-pub async fn a_devices_commands_come_newest_first_however_many_there_are(place: &dyn Place) {
+pub async fn lists_come_newest_first_however_many_commands_there_are(place: &dyn Place) {
     let store = place.open().await;
     let all = many_accepted(&store).await;
     let of = |names: &[&str]| {
         let is_meant = |command: &&Command| names.contains(&command.spec.device.as_str());
         all.iter().filter(is_meant).cloned().collect::<Vec<_>>()
     };
+    assert_eq!(listed(&store, &CommandFilter::default()).await, all);
     let of_one = CommandFilter { device: Some(sn("D1")), ..CommandFilter::default() };
     assert_eq!(listed(&store, &of_one).await, of(&["D1"]));
     let devices = Some(BTreeSet::from([sn("D0"), sn("D3"), sn("D7")]));

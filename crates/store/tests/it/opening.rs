@@ -173,17 +173,19 @@ async fn a_database_cut_to_any_length_is_refused() {
 
 /// Schema 8 had an index where the newest commands are looked through today.
 #[tokio::test]
-async fn lists_of_a_device_stay_what_they_were_when_an_older_schema_is_brought_up_to_date() {
+async fn lists_stay_what_they_were_when_an_older_schema_is_brought_up_to_date() {
     let place = SqlitePlace::new();
     let all = many_accepted(&place.open().await).await;
     let raw = place.raw();
-    let sorted = "SELECT value FROM meta WHERE name = 'by_device'";
+    let sorted = "SELECT value FROM meta WHERE name = 'sorted'";
     let sorted_by_itself: i64 = raw.query_row(sorted, [], |row| row.get(0)).unwrap();
     assert!((700..1_280).contains(&sorted_by_itself), "{sorted_by_itself} of 1280 are sorted");
     raw.execute_batch(
-        "CREATE INDEX commands_by_device ON commands (tenant, device, id);
+        "CREATE INDEX commands_by_tenant ON commands (tenant, id);
+         CREATE INDEX commands_by_device ON commands (tenant, device, id);
+         DROP TABLE commands_of_tenants;
          DROP TABLE commands_of_devices;
-         DELETE FROM meta WHERE name = 'by_device';
+         DELETE FROM meta WHERE name = 'sorted';
          ALTER TABLE timeline DROP COLUMN lines;
          DROP TABLE nonces;
          CREATE TABLE nonces (n INTEGER PRIMARY KEY, key BLOB NOT NULL, expires_at INTEGER NOT NULL) STRICT;
@@ -192,10 +194,11 @@ async fn lists_of_a_device_stay_what_they_were_when_an_older_schema_is_brought_u
     )
     .unwrap();
     let of_one = CommandFilter { device: Some(sn("D2")), ..CommandFilter::default() };
-    let mut expected = all;
+    let mut expected = all.clone();
     expected.retain(|command| command.spec.device == sn("D2"));
     let store = place.open().await;
     assert_eq!(listed(&store, &of_one).await, expected);
+    assert_eq!(listed(&store, &CommandFilter::default()).await, all);
     assert_eq!(raw.query_row(sorted, [], |row| row.get(0)), Ok(1_280));
     let newest = Spec { device: sn("D2"), ..spec(5_000, "newest") };
     expected.insert(0, accepted(&store, newest).await);
@@ -204,21 +207,20 @@ async fn lists_of_a_device_stay_what_they_were_when_an_older_schema_is_brought_u
 }
 
 #[tokio::test]
-async fn a_command_that_lists_of_its_device_miss_is_found_by_an_examination() {
+async fn a_command_that_lists_miss_is_found_by_an_examination() {
     for harm in [
         "DELETE FROM commands_of_devices WHERE row = 7",
         "UPDATE commands_of_devices SET device = 'D9' WHERE row = 7",
-        "UPDATE meta SET value = value + 1 WHERE name = 'by_device'",
-        "UPDATE meta SET value = value - 1 WHERE name = 'by_device'",
+        "UPDATE meta SET value = value + 1 WHERE name = 'sorted'",
+        "UPDATE meta SET value = value - 1 WHERE name = 'sorted'",
+        "DELETE FROM commands_of_tenants WHERE row = 7",
+        "UPDATE commands_of_tenants SET row = 8 WHERE row = 7",
     ] {
         let place = SqlitePlace::new();
         many_accepted(&place.open().await).await;
         assert!(examine(&place.path()).unwrap().faults.is_empty());
         place.raw().execute(harm, []).unwrap();
         let faults = examine(&place.path()).unwrap().faults;
-        assert!(
-            faults.iter().any(|fault| fault.contains("lists of a device")),
-            "{harm}: {faults:?}"
-        );
+        assert!(faults.iter().any(|fault| fault.contains("that lists of a")), "{harm}: {faults:?}");
     }
 }
