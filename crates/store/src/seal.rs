@@ -4,7 +4,7 @@ use std::{cell::RefCell, fmt, sync::Arc};
 
 use aes_gcm::{
     Aes256Gcm, Nonce,
-    aead::{Aead, KeyInit, Payload},
+    aead::{Aead, AeadInOut, KeyInit, Payload},
 };
 use hmac::{Hmac, Mac};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -28,6 +28,8 @@ pub(crate) struct Sealed {
 /// First byte of a sealed text: how it was sealed.
 const FORMAT: u8 = 1;
 const NONCE_BYTES: usize = 12;
+const HEAD_BYTES: usize = 1 + NONCE_BYTES;
+const TAG_BYTES: usize = 16;
 
 /// What a sealed text is, so that it opens as nothing else.
 #[derive(Debug, Clone, Copy)]
@@ -80,14 +82,21 @@ pub(crate) struct DataKey {
 impl DataKey {
     pub(crate) fn seal(&self, slot: Slot, text: &str) -> Result<Vec<u8>, StoreError> {
         let nonce = random_nonce()?;
-        let payload = Payload { msg: text.as_bytes(), aad: slot.label() };
-        let sealed = self.cipher.encrypt(&Nonce::from(nonce), payload).map_err(|_| {
-            StoreError::Unavailable(format!("{slot:?}: a text could not be encrypted"))
-        })?;
-        let mut kept = Vec::with_capacity(1 + NONCE_BYTES + sealed.len());
+        let mut kept = Vec::with_capacity(HEAD_BYTES + text.len() + TAG_BYTES);
         kept.push(FORMAT);
         kept.extend(nonce);
-        kept.extend(sealed);
+        kept.extend(text.as_bytes());
+        let tag = self
+            .cipher
+            .encrypt_inout_detached(
+                &Nonce::from(nonce),
+                slot.label(),
+                kept.split_at_mut(HEAD_BYTES).1.into(),
+            )
+            .map_err(|_| {
+                StoreError::Unavailable(format!("{slot:?}: a text could not be encrypted"))
+            })?;
+        kept.extend(tag);
         Ok(kept)
     }
 
