@@ -13,7 +13,7 @@ use super::{
     cells::{Cells, millis},
     fault::Fault,
     rows::{self, execute_with_life},
-    timeline,
+    timeline::{self, End},
 };
 use crate::{
     codes::{Coded, is_rare_end},
@@ -97,7 +97,10 @@ impl Acceptance {
                 self.payload,
             ],
         )?;
-        let lines: u32 = self.entries.iter().map(|row| row.lines).sum();
+        let mut end = End::default();
+        for entry in &self.entries {
+            timeline::append(batch, row, &mut end, entry)?;
+        }
         let evidence: u32 = self.entries.iter().map(|row| row.evidence).sum();
         execute_with_life(
             &mut *batch.statement(INSERT_LIFE)?,
@@ -105,7 +108,7 @@ impl Acceptance {
             spec.id,
             life,
             &self.life,
-            lines.into(),
+            end,
             evidence.into(),
         )?;
         batch.execute(
@@ -117,11 +120,6 @@ impl Acceptance {
         }
         if is_rare_end(life.phase) {
             mark_rare_end(batch, row)?;
-        }
-        let mut number = 0;
-        for entry in &self.entries {
-            timeline::append(batch, row, number, entry)?;
-            number += i64::from(entry.lines);
         }
         batch.record_time(spec.accepted_at.as_millis().max(life.updated_at.as_millis()));
         Ok(())
@@ -234,9 +232,9 @@ const INSERT_LIFE: &str = "
     INSERT INTO lives (row, phase, failure, version, due_boot, due_mono, due_wall, delivered_at, response_received_at,
         completed_at, updated_at, response_code, response_message, response_data, failure_reason, execution_state,
         execution_open, execution_step, execution_percent, execution_updated_at, execution_ext, holds_motion, needs_care,
-        entries, evidence, id, texts)
+        entries, evidence, id, texts, last_line)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
-        ?24, ?25, ?26, ?27)";
+        ?24, ?25, ?26, ?27, ?28)";
 
 /// Has lists of what few commands come to find this one.
 pub(super) fn mark_rare_end(batch: &Batch<'_>, row: i64) -> Result<(), Fault> {

@@ -14,7 +14,7 @@ use super::{
     fault::Fault,
     limits::EVIDENCE_PER_COMMAND_MAX,
     rows::execute_with_life,
-    timeline,
+    timeline::{self, End},
 };
 use crate::{codes::is_rare_end, entry::EntryRow, life::SealedLife, seal::Sealer};
 
@@ -34,7 +34,7 @@ struct Standing {
     version: i64,
     needs_care: bool,
     holds_motion: bool,
-    entries: i64,
+    end: End,
     evidence: i64,
 }
 
@@ -54,12 +54,12 @@ impl Change {
         if is_overtaken && self.is_compared {
             return Ok(Advanced::Lost);
         }
-        let (entries, evidence) = self.append(batch, &standing)?;
+        let (end, evidence) = self.append(batch, &standing)?;
         if moves {
-            self.update(batch, &standing, entries, evidence)?;
-        } else if entries != standing.entries {
-            let sql = "UPDATE lives SET entries = ?2, evidence = ?3 WHERE row = ?1";
-            batch.execute(sql, params![standing.row, entries, evidence])?;
+            self.update(batch, &standing, end, evidence)?;
+        } else if end.lines != standing.end.lines {
+            let sql = "UPDATE lives SET entries = ?2, evidence = ?3, last_line = ?4 WHERE row = ?1";
+            batch.execute(sql, params![standing.row, end.lines, evidence, end.last])?;
         }
         Ok(Advanced::Yes)
     }
@@ -72,7 +72,7 @@ impl Change {
                 version: row.get(1)?,
                 needs_care: row.get(2)?,
                 holds_motion: row.get(3)?,
-                entries: row.get(4)?,
+                end: End { lines: row.get(4)?, last: row.get(6)? },
                 evidence: row.get(5)?,
             })
         });
@@ -85,9 +85,9 @@ impl Change {
         }
     }
 
-    /// Answers how many lines there are then, and how many of them changed no state.
-    fn append(&self, batch: &mut Batch<'_>, standing: &Standing) -> Result<(i64, i64), Fault> {
-        let (mut entries, mut evidence) = (standing.entries, standing.evidence);
+    /// Answers where the timeline ends then, and how many of its lines changed no state.
+    fn append(&self, batch: &mut Batch<'_>, standing: &Standing) -> Result<(End, i64), Fault> {
+        let (mut end, mut evidence) = (standing.end, standing.evidence);
         let most = i64::from(EVIDENCE_PER_COMMAND_MAX);
         let more: i64 = self.entries.iter().map(|row| i64::from(row.evidence)).sum();
         let apart;
@@ -104,17 +104,16 @@ impl Change {
                 continue;
             }
             evidence += i64::from(row.evidence);
-            timeline::append(batch, standing.row, entries, row)?;
-            entries += i64::from(row.lines);
+            timeline::append(batch, standing.row, &mut end, row)?;
         }
-        Ok((entries, evidence))
+        Ok((end, evidence))
     }
 
     fn update(
         &self,
         batch: &mut Batch<'_>,
         standing: &Standing,
-        entries: i64,
+        end: End,
         evidence: i64,
     ) -> Result<(), Fault> {
         let life = &self.advance.life;
@@ -130,7 +129,7 @@ impl Change {
             self.advance.id,
             life,
             &self.life,
-            entries,
+            end,
             evidence,
         )?;
         if life.holds_motion && !standing.holds_motion {
@@ -147,8 +146,7 @@ impl Change {
     }
 }
 
-pub(super) const SELECT_STANDING: &str =
-    "SELECT row, version, needs_care, holds_motion, entries, evidence FROM lives WHERE id = ?1";
+pub(super) const SELECT_STANDING: &str = "SELECT row, version, needs_care, holds_motion, entries, evidence, last_line FROM lives WHERE id = ?1";
 
 macro_rules! update_life {
     ($needs_care:literal) => {
@@ -159,7 +157,7 @@ macro_rules! update_life {
                 execution_open = ?17, execution_step = ?18, execution_percent = ?19, execution_updated_at = ?20,
                 execution_ext = ?21, holds_motion = ?22, ",
             $needs_care,
-            "entries = ?24, evidence = ?25, texts = ?27 WHERE row = ?1 AND id = ?26"
+            "entries = ?24, evidence = ?25, texts = ?27, last_line = ?28 WHERE row = ?1 AND id = ?26"
         )
     };
 }

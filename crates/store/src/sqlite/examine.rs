@@ -10,7 +10,7 @@ use super::open::{self, OpenError, explain};
 const FAULTS_MAX: u32 = 20;
 
 /// What must hold between the tables, and how many rows break it.
-const RULES: [(&str, &str); 9] = [
+const RULES: [(&str, &str); 10] = [
     (
         "commands without a state",
         "SELECT count(*) FROM commands c WHERE NOT EXISTS (SELECT 1 FROM lives l WHERE l.row = c.row AND l.id = c.id)",
@@ -25,7 +25,16 @@ const RULES: [(&str, &str); 9] = [
     ),
     (
         "commands whose timeline lacks lines",
-        "SELECT count(*) FROM lives l WHERE l.entries <> (SELECT coalesce(sum(t.lines), 0) FROM timeline t WHERE t.row = l.row)",
+        "SELECT count(*) FROM lives l
+         LEFT JOIN (SELECT row, sum(lines) AS lines FROM timeline GROUP BY row) t ON t.row = l.row
+         WHERE l.entries <> coalesce(t.lines, 0)",
+    ),
+    (
+        "lines that no timeline leads to, or another's",
+        "SELECT (SELECT count(*) FROM timeline WHERE line NOT IN (SELECT last_line FROM lives WHERE last_line IS NOT NULL
+                     UNION ALL SELECT before FROM timeline WHERE before < line))
+              + (SELECT count(*) FROM lives l JOIN timeline t ON t.line = l.last_line WHERE t.row <> l.row)
+              + (SELECT count(*) FROM timeline t JOIN timeline b ON b.line = t.before WHERE b.row <> t.row OR b.n >= t.n)",
     ),
     (
         "commands that lists of a tenant miss or should not have",

@@ -11,7 +11,7 @@ use utmos_core::{
     time::Timestamp,
 };
 
-use super::cells::Cells;
+use super::{cells::Cells, timeline::End};
 use crate::{
     codes::{phase_codes, phase_from},
     entry::lines_from,
@@ -165,14 +165,14 @@ pub(super) fn entries(
 }
 
 /// Runs a statement whose parameters are the row, then the columns of a life from `phase` to `holds_motion`, then
-/// `needs_care`, `entries`, `evidence`, then the id, then `texts`. The columns of the texts themselves are emptied.
+/// `needs_care`, `entries`, `evidence`, then the id, then `texts` and `last_line`. The columns of the texts themselves are emptied.
 pub(super) fn execute_with_life(
     statement: &mut rusqlite::Statement<'_>,
     row: i64,
     id: CommandId,
     life: &Life,
     sealed: &SealedLife,
-    entries: i64,
+    end: End,
     evidence: i64,
 ) -> rusqlite::Result<usize> {
     let (phase, failure) = phase_codes(life.phase);
@@ -203,9 +203,10 @@ pub(super) fn execute_with_life(
         sealed.execution.as_deref(),
         life.holds_motion,
         life.needs_care(),
-        entries,
+        end.lines,
         evidence,
         id.uuid().as_bytes(),
         sealed.texts.as_deref(),
+        end.last,
     ])
 }

@@ -102,7 +102,11 @@ impl Filled {
     /// Gives it its name: one file, whole.
     pub(super) async fn finish(self, name: &Path) -> Result<(), TransferError> {
         self.with("meta", |conn| {
-            conn.execute_batch("DROP TABLE export_positions; DROP INDEX export_commands; PRAGMA wal_checkpoint(TRUNCATE)",
+            let tx = conn.transaction()?;
+            tx.execute_batch(LED_TO)?;
+            tx.commit()?;
+            conn.execute_batch(
+                "DROP TABLE export_positions; DROP INDEX export_commands; DROP INDEX export_lines; PRAGMA wal_checkpoint(TRUNCATE)",
             )?;
             // The log goes with it; the server that opens the file begins another.
             conn.query_row("PRAGMA journal_mode = DELETE", [], |row| row.get::<_, String>(0))?;
@@ -137,7 +141,8 @@ fn open(path: &Path, sealer: &Sealer, mark: [u8; 16]) -> Result<Filled, Transfer
     let explain = |source| TransferError::Unfilled { path: path.to_owned(), table: "meta", source };
     conn.execute_batch(
         "CREATE TABLE IF NOT EXISTS export_positions (name TEXT PRIMARY KEY, n INTEGER NOT NULL) STRICT;
-         CREATE INDEX IF NOT EXISTS export_commands ON commands (id)",
+         CREATE INDEX IF NOT EXISTS export_commands ON commands (id);
+         CREATE INDEX IF NOT EXISTS export_lines ON timeline (row, n)",
     )
     .map_err(explain)?;
     let sql = "INSERT INTO meta (name, value) VALUES ('transfer_mark', ?1) ON CONFLICT DO NOTHING";
@@ -151,6 +156,16 @@ fn open(path: &Path, sealer: &Sealer, mark: [u8; 16]) -> Result<Filled, Transfer
     let read = Source::of(path, conn.clone(), mark);
     Ok(Filled { path: path.to_owned(), conn, read })
 }
+
+/// What leads to rows in SQLite alone: lines of a timeline in their chain, and commands sorted for lists.
+const LED_TO: &str = "
+    UPDATE timeline SET before = (SELECT b.line FROM timeline b WHERE b.row = timeline.row AND b.n < timeline.n ORDER BY b.n DESC LIMIT 1);
+    UPDATE lives SET last_line = (SELECT t.line FROM timeline t WHERE t.row = lives.row ORDER BY t.n DESC LIMIT 1);
+    DELETE FROM commands_of_tenants;
+    INSERT INTO commands_of_tenants SELECT tenant, id, row FROM commands ORDER BY tenant, id;
+    DELETE FROM commands_of_devices;
+    INSERT INTO commands_of_devices SELECT tenant, device, id, row FROM commands ORDER BY tenant, device, id;
+    UPDATE meta SET value = (SELECT coalesce(max(row), 0) FROM commands) WHERE name = 'sorted'";
 
 /// A column of SQLite without the name of its table.
 fn own(column: &str) -> &str {

@@ -301,7 +301,7 @@ pub(super) const TABLES: [Table; 17] = [
             ("lines", Small, "t.lines"),
         ],
         from: "timeline t CROSS JOIN lives l ON l.row = t.row",
-        order: "t.row",
+        order: "t.line",
         key: "command, n",
     },
     Table {

@@ -4,7 +4,8 @@ use std::{error::Error, time::Duration};
 
 use rusqlite::Connection;
 use utmos_core::{
-    command::Spec,
+    command::{Command, Outcome, Spec},
+    evidence::Entry,
     ports::{CommandFilter, CommandStore, RegistryStore},
     time::BootId,
 };
@@ -12,7 +13,7 @@ use utmos_store::{MasterKey, OpenError, SqliteConfig, SqliteStore, examine};
 
 use crate::{
     contract::Place,
-    given::{accepted, device, new, register, sn, spec, tenant},
+    given::{accepted, device, end, new, register, sn, spec, tenant},
     lists::{listed, many_accepted},
     registry::credential,
     sqlite::{SqlitePlace, config},
@@ -171,11 +172,24 @@ async fn a_database_cut_to_any_length_is_refused() {
     }
 }
 
+async fn timelines(place: &SqlitePlace, of: &[Command]) -> Vec<Vec<Entry>> {
+    let store = place.open().await;
+    let mut all = Vec::new();
+    for command in of {
+        all.push(store.timeline(command.spec.id).await.unwrap());
+    }
+    all
+}
+
 /// Schema 8 had an index where the newest commands are looked through today.
 #[tokio::test]
 async fn lists_stay_what_they_were_when_an_older_schema_is_brought_up_to_date() {
     let place = SqlitePlace::new();
-    let all = many_accepted(&place.open().await).await;
+    let mut all = many_accepted(&place.open().await).await;
+    for command in &mut all[..100] {
+        *command = end(&place.open().await, command, Outcome::Succeeded, 9_000).await;
+    }
+    let timelines = timelines(&place, &all[..200]).await;
     let raw = place.raw();
     let sorted = "SELECT value FROM meta WHERE name = 'sorted'";
     let sorted_by_itself: i64 = raw.query_row(sorted, [], |row| row.get(0)).unwrap();
@@ -186,7 +200,12 @@ async fn lists_stay_what_they_were_when_an_older_schema_is_brought_up_to_date() 
          DROP TABLE commands_of_tenants;
          DROP TABLE commands_of_devices;
          DELETE FROM meta WHERE name = 'sorted';
-         ALTER TABLE timeline DROP COLUMN lines;
+         CREATE TABLE lines (row INTEGER NOT NULL, n INTEGER NOT NULL, at INTEGER NOT NULL, status_from INTEGER NOT NULL,
+             status_to INTEGER NOT NULL, proof BLOB NOT NULL, PRIMARY KEY (row, n)) STRICT, WITHOUT ROWID;
+         INSERT INTO lines SELECT row, n, at, status_from, status_to, proof FROM timeline;
+         DROP TABLE timeline;
+         ALTER TABLE lines RENAME TO timeline;
+         ALTER TABLE lives DROP COLUMN last_line;
          DROP TABLE nonces;
          CREATE TABLE nonces (n INTEGER PRIMARY KEY, key BLOB NOT NULL, expires_at INTEGER NOT NULL) STRICT;
          CREATE INDEX nonces_by_expiry ON nonces (expires_at);
@@ -200,20 +219,31 @@ async fn lists_stay_what_they_were_when_an_older_schema_is_brought_up_to_date() 
     assert_eq!(listed(&store, &of_one).await, expected);
     assert_eq!(listed(&store, &CommandFilter::default()).await, all);
     assert_eq!(raw.query_row(sorted, [], |row| row.get(0)), Ok(1_280));
+    let after = self::timelines(&place, &all[..200]).await;
+    assert_eq!(after, timelines);
+    assert_eq!((after[0].len(), after[199].len()), (2, 1));
+    end(&store, &all[150], Outcome::Succeeded, 9_000).await;
+    assert_eq!(store.timeline(all[150].spec.id).await.unwrap().len(), 2);
+    expected.retain(|command| command.spec.id != all[150].spec.id);
     let newest = Spec { device: sn("D2"), ..spec(5_000, "newest") };
     expected.insert(0, accepted(&store, newest).await);
-    assert_eq!(listed(&store, &of_one).await, expected);
+    let mut found = listed(&store, &of_one).await;
+    found.retain(|command| command.spec.id != all[150].spec.id);
+    assert_eq!(found, expected);
     assert!(examine(&place.path()).unwrap().faults.is_empty());
 }
 
 #[tokio::test]
-async fn a_command_that_lists_miss_is_found_by_an_examination() {
+async fn what_nothing_leads_to_is_found_by_an_examination() {
     for harm in [
         "DELETE FROM commands_of_devices WHERE row = 7",
         "UPDATE commands_of_devices SET device = 'D9' WHERE row = 7",
         "UPDATE meta SET value = value + 1 WHERE name = 'sorted'",
         "UPDATE meta SET value = value - 1 WHERE name = 'sorted'",
         "DELETE FROM commands_of_tenants WHERE row = 7",
+        "UPDATE lives SET last_line = 8 WHERE row = 7",
+        "UPDATE lives SET last_line = NULL WHERE row = 7",
+        "UPDATE timeline SET before = 6 WHERE row = 7",
         "UPDATE commands_of_tenants SET row = 8 WHERE row = 7",
     ] {
         let place = SqlitePlace::new();
@@ -221,6 +251,11 @@ async fn a_command_that_lists_miss_is_found_by_an_examination() {
         assert!(examine(&place.path()).unwrap().faults.is_empty());
         place.raw().execute(harm, []).unwrap();
         let faults = examine(&place.path()).unwrap().faults;
-        assert!(faults.iter().any(|fault| fault.contains("that lists of a")), "{harm}: {faults:?}");
+        assert!(
+            faults
+                .iter()
+                .any(|fault| fault.contains("that lists of a") || fault.contains("lines that")),
+            "{harm}: {faults:?}"
+        );
     }
 }
