@@ -5,6 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -30,10 +31,13 @@ pub struct RabbitMq {
 /// A user, its password, and which topics it may write and read: patterns over topics with dots.
 pub type User<'a> = (&'a str, &'a str, String, String);
 
-/// A free port that stays so until a slow program takes it: none of those that outgoing connections are given.
-fn lasting_port(nth: u16) -> u16 {
-    let first = 20_000 + u16::try_from(std::process::id() % 1_000).unwrap() * 10 + nth * 5;
-    (first..first + 5)
+/// A free port that stays so until a slow program takes it: none of those that outgoing connections are given, nor of those that
+/// another test of this process was given just before.
+fn lasting_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + u16::try_from(std::process::id() % 1_000).unwrap() * 12;
+    (0..12)
+        .map(|_| first + NEXT.fetch_add(1, Ordering::Relaxed) % 12)
         .find(|port| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
         .expect("a free port")
 }
@@ -41,7 +45,7 @@ fn lasting_port(nth: u16) -> u16 {
 impl RabbitMq {
     pub async fn start(users: &[User<'_>]) -> Self {
         let (address, folder) = (own_address(), tempfile::tempdir().unwrap());
-        let ports = [lasting_port(0), lasting_port(1)];
+        let ports = [lasting_port(), lasting_port()];
         let path = |name: &str| folder.path().join(name);
         let config = format!(
             "listeners.tcp = none\nmqtt.listeners.tcp.1 = {address}:1883\nmqtt.allow_anonymous = false\nmqtt.subscription_ttl = 1\n\

@@ -22,7 +22,10 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
 use utmos_core::replica::Shard;
 use utmos_mqtt::ProtocolChoice;
 use utmos_sim::{Fleet, FleetConfig};
@@ -85,14 +88,22 @@ struct Several {
     config: FleetConfig,
     ear: Ear,
     sites: Vec<Site>,
-    _alone: Alone,
+    _room: Room,
 }
 
-type Alone = tokio::sync::MutexGuard<'static, ()>;
+/// Two drills of several servers at a time, of which each takes half a processor and else waits. Each is three servers, a database
+/// and a broker, and what more of them would take of the machine is time that their leases run.
+const AT_ONCE: u32 = 2;
 
-/// One drill of several servers at a time: each is three servers, a database and a broker, and what they take of the machine
-/// is time that their leases run.
-static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+static ROOM: Semaphore = Semaphore::const_new(AT_ONCE as usize);
+
+type Room = SemaphorePermit<'static>;
+
+/// Waits until there is room for a drill with so many docks. A long form has the machine to itself.
+async fn room(docks: u32) -> Room {
+    let places = if docks < LONG_DOCKS { 1 } else { AT_ONCE };
+    ROOM.acquire_many(places).await.unwrap()
+}
 
 impl Several {
     async fn start() -> Self {
@@ -116,13 +127,13 @@ impl Several {
     }
 
     async fn prepare_behind(docks: u32, broker: &str) -> Self {
-        let alone = ALONE.lock().await;
+        let room = room(docks).await;
         let mosquitto = Mosquitto::start_with(broker).await;
-        Self::prepare_at(alone, docks, mosquitto, PostgresServer::own()).await
+        Self::prepare_at(room, docks, mosquitto, PostgresServer::own()).await
     }
 
     async fn prepare_at(
-        alone: Alone,
+        room: Room,
         docks: u32,
         mosquitto: Mosquitto,
         postgres: PostgresServer,
@@ -130,12 +141,12 @@ impl Several {
         let (mut place, config) = Place::with_fleet(docks).await;
         behind(&mut place, &mosquitto, "5");
         let broker = Broker::Mosquitto(mosquitto, ProtocolChoice::V5);
-        Self::prepare_on(alone, place, config, broker, postgres).await
+        Self::prepare_on(room, place, config, broker, postgres).await
     }
 
     /// At a place that knows its broker.
     async fn prepare_on(
-        alone: Alone,
+        room: Room,
         place: Place,
         mut config: FleetConfig,
         broker: Broker,
@@ -159,7 +170,7 @@ impl Several {
             });
         }
         let ear = Ear::at(&mut config).of_several();
-        let several = Self { sites, place, postgres, database, broker, config, ear, _alone: alone };
+        let several = Self { sites, place, postgres, database, broker, config, ear, _room: room };
         let from = several.place.data_dir().join("utmos.sqlite");
         let mut import = several.place.utmos(&["store", "import", "--from"]);
         import.arg(from);

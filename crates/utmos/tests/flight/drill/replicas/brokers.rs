@@ -8,7 +8,7 @@ use utmos_mqtt::ProtocolChoice;
 use utmos_sim::FleetConfig;
 
 use super::{
-    ALONE, DOCKS, FORGETS, SERVERS, Several, cut_off::silent_broker, killed_in_turn, until,
+    DOCKS, FORGETS, SERVERS, Several, cut_off::silent_broker, killed_in_turn, room, until,
 };
 use crate::{
     mosquitto::{self, Mosquitto},
@@ -92,12 +92,12 @@ impl Broker {
 
 impl Several {
     async fn behind(kind: Kind, docks: u32) -> Self {
-        let alone = ALONE.lock().await;
+        let room = room(docks).await;
         let (mut place, config) = Place::with_fleet(docks).await;
         with_ghost(&place).await;
         let broker = Broker::start(kind, &mut place, &config).await;
         let mut several =
-            Self::prepare_on(alone, place, config, broker, PostgresServer::own()).await;
+            Self::prepare_on(room, place, config, broker, PostgresServer::own()).await;
         several.bring_all_up().await;
         several
     }

@@ -95,7 +95,7 @@ async fn a_server_that_is_starting_holds_nothing_and_commands_go_on() {
     let fleet = several.fleet().await;
     several.works(0).await;
     // It reads this after it has joined. Others find it locked as well, and need it for no command.
-    let lock = "BEGIN; LOCK TABLE sightings IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(5); COMMIT";
+    let lock = "BEGIN; LOCK TABLE sightings IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(600)";
     let mut locking = several.database.psql_in_the_background(lock);
     let locks = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted
         AND relation = 'sightings'::regclass";
@@ -114,8 +114,11 @@ async fn a_server_that_is_starting_holds_nothing_and_commands_go_on() {
     }
     assert!(!starting.is_finished(), "it started too soon to show anything");
     assert_eq!(held, 64, "the other keeps them all");
+    let unlock = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE query LIKE 'BEGIN; LOCK TABLE sightings%'";
+    assert_eq!(several.database.sql(unlock), "1");
+    locking.wait().unwrap();
     several.sites[1].process = Some(starting.await.unwrap());
-    assert!(locking.wait().unwrap().success());
     several.shared_by(2).await;
     fleet.shutdown().await;
 }

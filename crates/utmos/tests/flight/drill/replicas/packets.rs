@@ -8,9 +8,9 @@ use futures_util::future::join_all;
 use utmos_sim::Fleet;
 
 use super::{
-    ALONE, FORGETS, LONG_DOCKS, SERVERS, Several, TIMEOUT_SECONDS,
+    FORGETS, LONG_DOCKS, SERVERS, Several, TIMEOUT_SECONDS,
     cut_off::{EMERGENCIES, now_ms},
-    more,
+    more, room,
 };
 use crate::{
     drill::{
@@ -38,7 +38,7 @@ impl Several {
 
     /// With more assignments of that server.
     async fn with_an_island_where(docks: u32, settings: &[&str]) -> Option<Self> {
-        let alone = ALONE.lock().await;
+        let room = room(docks).await;
         let island = match Island::new() {
             Ok(island) => island,
             Err(why) => {
@@ -50,7 +50,7 @@ impl Several {
         let mosquitto = Mosquitto::start_with(&listens).await;
         let postgres = PostgresServer::own();
         listens_there_too(&postgres, &island);
-        let mut several = Self::prepare_at(alone, docks, mosquitto, postgres).await;
+        let mut several = Self::prepare_at(room, docks, mosquitto, postgres).await;
         several.sites[FAR].address = island.to_callers.inner;
         several.sites[FAR].island = Some(island);
         several.sites[FAR].settings.extend(settings.iter().map(|&setting| setting.to_owned()));
