@@ -472,9 +472,7 @@ impl Disk {
         let answer = self.emergency_since(before);
         if let Some(twin) = &self.twin {
             let what = || format!("whether there is an emergency after {}", before.id);
-            twin.compare(what, &answer.is_some(), |store| async move {
-                store.emergency_after(before).await.map(|found| found.is_some())
-            });
+            twin.compare(what, &answer, |store| async move { store.emergency_after(before).await });
         }
         answer
     }
@@ -488,7 +486,10 @@ impl Disk {
             let spec = &record.command.spec;
             spec.risk == Risk::Emergency && spec.shares_aircraft_with(before) && record.row > row
         };
-        self.records.values().find(is_it).map(|record| record.command.spec.id)
+        // The first of the gateway, and where there is none, of the aircraft.
+        let place = |record: &&Record| (record.command.spec.gateway != before.gateway, record.row);
+        let first = self.records.values().filter(is_it).min_by_key(place);
+        first.map(|record| record.command.spec.id)
     }
 
     pub(crate) fn met_spent_nonce(&mut self, id: CommandId) {

@@ -14,6 +14,9 @@ use utmos_core::{
 
 use crate::{disk::At, mutation::Mutation, store::TrialStore, world::World};
 
+#[cfg(test)]
+mod tests;
+
 /// What is durable of it.
 #[derive(Default)]
 pub(crate) struct Replicas {
@@ -101,12 +104,17 @@ impl Replicas {
         Roll { at: (!world.plan.clocks_apart.is_empty()).then(at), ..roll }
     }
 
-    /// Answers who is there that shares nothing, or with whom the other could share nothing.
-    fn join(&mut self, at: At, mut member: Member) -> Option<Member> {
+    /// Answers why it is no member.
+    fn join(&mut self, at: At, mut member: Member) -> Option<Joined> {
         let life = at.life;
-        let is_other = |it: &&Member| it.instance != member.instance && (it.alone || member.alone);
-        if let Some(other) = self.roll.members.iter().filter(is_other).min_by_key(|it| it.id) {
-            return Some(other.clone());
+        let others = || self.roll.members.iter().filter(|it| it.instance != member.instance);
+        let alone = others().filter(|it| it.alone || member.alone);
+        if let Some(other) = alone.min_by_key(|it| it.id) {
+            return Some(Joined::NotBeside(other.clone()));
+        }
+        let is_same = |it: &&Member| it.client_id.is_some() && it.client_id == member.client_id;
+        if let Some(other) = others().filter(is_same).min_by_key(|it| it.id) {
+            return Some(Joined::SameClient(other.clone()));
         }
         let same = self.roll.members.iter().find(|it| it.id == member.id);
         // Asked again, it has given one more sign of life.
@@ -151,10 +159,8 @@ impl ReplicaStore for TrialStore {
     async fn join(&self, member: Member) -> Result<Joined, StoreError> {
         let (world, server) = (self.world.clone(), self.line.server);
         self.write(move |disk, at| {
-            Ok(match disk.replicas.join(at, member) {
-                Some(other) => Joined::NotBeside(other),
-                None => Joined::Yes(disk.replicas.roll(&world, server)),
-            })
+            let refused = disk.replicas.join(at, member);
+            Ok(refused.unwrap_or_else(|| Joined::Yes(disk.replicas.roll(&world, server))))
         })
         .await
     }
@@ -233,6 +239,7 @@ impl ReplicaStore for TrialStore {
                 true => known.sort_unstable_by_key(|(_, id)| *id),
                 false => known.sort_unstable(),
             }
+            known.dedup();
             Ok(known.into_iter().map(|(_, id)| id).collect())
         })
         .await
