@@ -1,87 +1,169 @@
-//! How long it takes until others send what a server that died has not sent.
+//! How long it takes until others send what a server that died has not sent, and hold its gateways.
 
+use std::{collections::BTreeSet, sync::mpsc, thread, time::Duration};
+
+use rustix::process::Signal;
 use serde_json::json;
+use utmos_core::{replica::Shard, time::Clock};
+use utmos_server::clock::SystemClock;
+use utmos_sim::Fleet;
 
 use super::{LONG_DOCKS, SERVERS, Several, TIMEOUT_SECONDS};
 use crate::{
-    api::{COMMANDS, command},
-    drill::load::Made,
+    api::{Api, COMMANDS, PATIENCE, command},
+    drill::{load::Made, times},
+    postgres_server::Database,
     truth,
 };
-use rustix::process::Signal;
-use utmos_core::time::Clock;
-use utmos_server::clock::SystemClock;
 
 /// Commands for each dock.
 const EACH: usize = 3;
+/// Docks of a server that are asked for something.
+const ASKED_DOCKS: usize = 12;
+/// How often it is asked who holds them.
+const LOOK_WAIT: Duration = Duration::from_millis(10);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_server_that_died_has_not_sent_others_send_in_its_order() {
-    unsent(Several::start_with(48).await, "the unsent commands of a server that died").await;
+    unsent(Several::start_with(48).await, 1, "the unsent commands of a server that died").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "long form: with 200 docks"]
+#[ignore = "long form: 20 kills, with 200 docks"]
 async fn with_200_docks_what_a_server_that_died_has_not_sent_others_send() {
     let several = Several::start_with(LONG_DOCKS).await;
-    unsent(several, "the unsent commands of a server that died, 200 docks").await;
+    unsent(several, times() / 5, "the unsent commands of a server that died, 200 docks").await;
 }
 
-async fn unsent(mut several: Several, name: &str) {
+/// Milliseconds after a server could send no more.
+#[derive(Default)]
+struct Taken {
+    killed: Vec<i64>,
+    held: Vec<i64>,
+    first: Vec<i64>,
+    last: Vec<i64>,
+    commands: usize,
+}
+
+async fn unsent(mut several: Several, kills: u64, name: &str) {
     let fleet = several.fleet().await;
+    let (mut taken, mut made) = (Taken::default(), Vec::new());
+    for victim in (0..SERVERS).cycle().skip(1).take(usize::try_from(kills).unwrap()) {
+        several.shared_by(SERVERS).await;
+        made.extend(one_dies(&mut several, &fleet, victim, &mut taken).await);
+        several.shared_by(SERVERS - 1).await;
+        several.bring_up(victim).await;
+    }
     several.shared_by(SERVERS).await;
-    let docks: Vec<String> = several.docks_of(1).into_iter().take(12).collect();
+    // By others it is known for dead by its silence alone.
+    eprintln!(
+        "drill {name}: {} kills, {} commands that it had not sent, all sent by others. After a server could send no more, in ms (least, median, most): \
+         it was killed {}, all its gateways had another {}, the first command was at its dock {}, the last one {}",
+        taken.killed.len(),
+        taken.commands,
+        spread(taken.killed),
+        spread(taken.held),
+        spread(taken.first),
+        spread(taken.last)
+    );
+    several.judge(name, fleet, Vec::new(), made).await;
+}
+
+/// What it was asked for that others had to send.
+async fn one_dies(
+    several: &mut Several,
+    fleet: &Fleet,
+    victim: usize,
+    taken: &mut Taken,
+) -> Vec<Made> {
+    let docks: Vec<String> = several.docks_of(victim).into_iter().take(ASKED_DOCKS).collect();
     assert!(!docks.is_empty());
+    let others: Vec<usize> = (0..SERVERS).filter(|number| *number != victim).collect();
+    // Those that are still to take it over accept everything.
+    let apis: Vec<Api> = others.iter().map(|number| several.api(*number)).collect();
+    let (shards, run) = (several.shards_of(victim), several.sites[victim].run());
     // It holds these docks, and sends nothing more: what is accepted elsewhere is handed to it and stays unsent.
-    several.signal(1, Signal::STOP);
+    several.signal(victim, Signal::STOP);
     let stopped_ms = now_ms();
+    let held = when_held_by_others(several.database.clone(), shards, run);
+    let asking = docks.iter().enumerate().map(|(at, sn)| ask_for(apis.clone(), at, sn.clone()));
+    let asking: Vec<_> = asking.map(tokio::spawn).collect();
     let mut made: Vec<Made> = Vec::new();
-    for round in 0..EACH {
-        for (at, sn) in docks.iter().enumerate() {
-            let more = json!({"timeout_seconds": 4 * TIMEOUT_SECONDS, "if_offline": "wait"});
-            let body = command(sn, "debug_mode_open", json!({}), more);
-            // Those that are still to take it over accept them both.
-            let answer = several.api(2 * ((round + at) % 2)).post(COMMANDS, &body).await;
-            made.push(Made { id: answer.id(), body, answered_ms: now_ms() });
-        }
+    for dock in asking {
+        made.extend(dock.await.unwrap());
     }
     let of_dock = |sn: &str| -> Vec<&str> {
         let own = made.iter().filter(|it| it.body["device_id"] == *sn);
         own.map(|it| it.id.as_str()).collect()
     };
-    several.kill(1).await;
+    several.kill(victim).await;
+    taken.killed.push(now_ms() - stopped_ms);
     for one in &made {
-        truth::until(&fleet, |fleet| fleet.count(&one.id) == 1).await;
+        truth::until(fleet, |fleet| fleet.count(&one.id) == 1).await;
     }
-    let received = fleet.received();
-    let mut waits = Vec::new();
+    let ids: BTreeSet<&str> = made.iter().map(|it| it.id.as_str()).collect();
+    let mut received = fleet.received();
+    received.retain(|one| one.tid.as_deref().is_some_and(|tid| ids.contains(tid)));
     for sn in &docks {
         let asked = of_dock(sn);
         assert_eq!(asked.len(), EACH, "{:?}", made[0].body);
-        let own = received.iter().filter(|one| {
-            &*one.sn == sn.as_str() && one.tid.as_deref().is_some_and(|tid| asked.contains(&tid))
-        });
-        let own: Vec<_> = own.collect();
-        let order: Vec<&str> = own.iter().filter_map(|one| one.tid.as_deref()).collect();
+        let own = received.iter().filter(|one| &*one.sn == sn.as_str());
+        let order: Vec<&str> = own.filter_map(|one| one.tid.as_deref()).collect();
         assert_eq!(order, asked, "in the order of acceptance");
-        let waited = own.iter().map(|one| one.at.as_millis() - stopped_ms);
-        waits.extend(waited);
     }
     for one in &made {
-        assert_eq!(several.api(0).ended(&one.id).await["status"], "SUCCEEDED");
+        assert_eq!(apis[0].ended(&one.id).await["status"], "SUCCEEDED");
     }
-    waits.sort_unstable();
-    // By others it is known for dead by its silence alone.
-    eprintln!(
-        "drill {name}: {} commands to {} docks, all sent by others, the first {} ms and the last {} ms after it could send no more",
-        waits.len(),
-        docks.len(),
-        waits.first().unwrap(),
-        waits.last().unwrap()
+    let held = tokio::task::spawn_blocking(move || held.recv_timeout(PATIENCE).unwrap());
+    let held_ms = held.await.unwrap();
+    taken.held.push(held_ms - stopped_ms);
+    // What was accepted later was not left by the dead to anybody.
+    let left = made.iter().filter(|it| it.answered_ms < held_ms).map(|it| it.id.as_str());
+    let left: BTreeSet<&str> = left.collect();
+    received.retain(|one| one.tid.as_deref().is_some_and(|tid| left.contains(tid)));
+    let waits = || received.iter().map(|one| one.at.as_millis() - stopped_ms);
+    taken.first.extend(waits().min());
+    taken.last.extend(waits().max());
+    taken.commands += left.len();
+    made
+}
+
+/// Has the servers that live accept some commands for a dock, one after another.
+async fn ask_for(apis: Vec<Api>, dock: usize, sn: String) -> Vec<Made> {
+    let mut made = Vec::new();
+    for round in 0..EACH {
+        let more = json!({"timeout_seconds": 4 * TIMEOUT_SECONDS, "if_offline": "wait"});
+        let body = command(&sn, "debug_mode_open", json!({}), more);
+        let answer = apis[(round + dock) % apis.len()].post(COMMANDS, &body).await;
+        made.push(Made { id: answer.id(), body, answered_ms: now_ms() });
+    }
+    made
+}
+
+/// Tells when none of these shards is free or held by this run, and all are so by members.
+fn when_held_by_others(database: Database, shards: Vec<Shard>, run: String) -> mpsc::Receiver<i64> {
+    let numbers: Vec<String> = shards.iter().map(|shard| shard.number().to_string()).collect();
+    let sql = format!(
+        "SELECT count(*) FROM shards s JOIN replicas r ON r.id = s.replica
+         WHERE s.shard IN ({}) AND r.name NOT LIKE '{run}%'",
+        numbers.join(",")
     );
-    several.shared_by(SERVERS - 1).await;
-    several.bring_up(1).await;
-    several.judge(name, fleet, Vec::new(), made).await;
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        while database.sql(&sql) != numbers.len().to_string() {
+            thread::sleep(LOOK_WAIT);
+        }
+        // Nobody may wait for it any more.
+        let _told = tell.send(now_ms());
+    });
+    told
+}
+
+fn spread(mut times: Vec<i64>) -> String {
+    times.sort_unstable();
+    let median = times.get(times.len() / 2).copied().unwrap_or_default();
+    let (least, most) = (times.first().unwrap(), times.last().unwrap());
+    format!("{least}, {median}, {most}")
 }
 
 fn now_ms() -> i64 {
