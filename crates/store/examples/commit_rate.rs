@@ -9,6 +9,8 @@
 #![expect(clippy::disallowed_methods, reason = "a measurement needs the clock and fresh ids")]
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot be made may panic")]
 
+mod measured;
+
 use std::{
     path::PathBuf,
     sync::Arc,
@@ -16,19 +18,17 @@ use std::{
 };
 
 use utmos_core::{
-    command::{Command, Life, Outcome, Phase, Response, Spec, Status, StatusVersion},
+    command::{Outcome, Phase, Response, StatusVersion},
     evidence::{Entry, Proof},
-    id::{ApiId, Bid, CommandId, DeviceSn, GatewaySn, TenantId},
-    method::{Channel, CompleteOn, CompletesBy, IfOffline, Risk},
-    ports::{Accepted, Advance, Advanced, CommandStore, NewCommand, ReplicaStore},
+    ports::{Accepted, Advance, Advanced, CommandStore, ReplicaStore},
     replica::{InstanceId, Member, ReplicaId, Shard},
-    signing::NonceUse,
-    time::{BootId, Deadline, Mono, Timestamp},
 };
 use utmos_store::{
     MasterKey, PostgresConfig, PostgresStore, PostgresUrl, SqliteConfig, SqliteStore,
 };
 use uuid::Uuid;
+
+use self::measured::{command, cpu_seconds, fsync_floor, new};
 
 #[tokio::main]
 async fn main() {
@@ -51,22 +51,6 @@ async fn main() {
             measure(&place, Duration::from_secs(seconds), steps, name, submitters, ordered).await;
         }
     }
-}
-
-fn fsync_floor(folder: &std::path::Path) {
-    use std::io::Write;
-    let path = folder.join("floor");
-    let mut file = std::fs::File::create(&path).unwrap();
-    let start = Instant::now();
-    for _ in 0..200 {
-        file.write_all(&[7; 4096]).unwrap();
-        file.sync_data().unwrap();
-    }
-    println!(
-        "floor: one 4 KiB append with fdatasync takes {:.3} ms",
-        start.elapsed().as_secs_f64() * 1000.0 / 200.0
-    );
-    std::fs::remove_file(path).unwrap();
 }
 
 /// Where the store keeps its rows.
@@ -135,24 +119,10 @@ async fn measure(
     );
 }
 
-/// User and system time of this process so far.
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
-}
-
 async fn one_life(store: &dyn CommandStore, number: usize, steps: usize, ordered: bool) {
     let command = command(number, ordered);
     let spec = command.spec.clone();
-    let mut key = [0; 16];
-    key.copy_from_slice(Uuid::new_v4().as_bytes());
-    let nonce = NonceUse { key, expires_at: spec.accepted_at.plus(Duration::from_secs(600)) };
-    let proof =
-        Proof::Accepted { api_id: "ak_0123456789".to_owned(), request_id: spec.request_id.clone() };
-    let entry = Entry { at: spec.accepted_at, from: Status::Accepted, to: Status::Accepted, proof };
-    let life = command.life.clone();
-    let new = NewCommand { spec: spec.clone(), life, entries: vec![entry] };
+    let (nonce, new) = new(&command);
     assert_eq!(store.accept(Some(nonce), new).await.unwrap(), Accepted::New);
     let mut life = command.life;
     for step in 0..steps {
@@ -193,45 +163,4 @@ async fn one_life(store: &dyn CommandStore, number: usize, steps: usize, ordered
         let change = Advance { id: spec.id, seen, life: life.clone(), entries: vec![entry] };
         assert_eq!(store.advance(change).await.unwrap(), Advanced::Yes);
     }
-}
-
-fn command(number: usize, ordered: bool) -> Command {
-    let id = Uuid::now_v7();
-    let key = if ordered { Uuid::now_v7() } else { Uuid::new_v4() };
-    let (seconds, nanos) = id.get_timestamp().unwrap().to_unix();
-    let accepted_at =
-        Timestamp::from_millis((seconds * 1000 + u64::from(nanos) / 1_000_000) as i64);
-    let sn = format!("4TADL2100{number:05}");
-    let spec = Spec {
-        id: CommandId::new(id),
-        tenant: TenantId::new(Uuid::from_u128(7)),
-        accepted_for: ApiId::new("ak_0123456789"),
-        request_id: Uuid::new_v4().to_string(),
-        idempotency_key: key.to_string(),
-        fingerprint: [7; 32],
-        device: DeviceSn::parse(&sn).unwrap(),
-        gateway: GatewaySn::parse(&sn).unwrap(),
-        aircraft: None,
-        method: "cover_open".to_owned(),
-        channel: Channel::Services,
-        completes_by: CompletesBy::Reply,
-        risk: Risk::Ground,
-        starts_motion: false,
-        reply_without_status_is_final: false,
-        if_offline: IfOffline::Wait,
-        complete_on: CompleteOn::Outcome,
-        bid: Bid::new(Uuid::new_v4()),
-        job_ref: None,
-        timeout: Duration::from_secs(30),
-        silence_wait: Duration::from_secs(60),
-        deadline: Deadline {
-            boot: BootId([1; 16]),
-            mono: Mono::from_millis(1_000_000),
-            wall: accepted_at.plus(Duration::from_secs(30)),
-        },
-        accepted_at,
-        payload: r#"{"flight_id":"0190a000-0000-7000-8000-000000000000","target_height":120.5,"max_speed":12}"#.into(),
-    };
-    let life = Life::accepted(&spec);
-    Command { spec: Arc::new(spec), life }
 }
