@@ -145,6 +145,7 @@ impl SqliteStore {
             conn: Some(conn),
             newest,
             nonces,
+            leaves_untidy: false,
         };
         let copying = spawn("store-wal", move || checkpointer.run())?;
         let writing = spawn("store-writer", move || {

@@ -13,8 +13,9 @@ CREATE TABLE lines_in_order (
     proof       BLOB NOT NULL  -- sealed
 ) STRICT;
 INSERT INTO lines_in_order (line, row, before, n, lines, at, status_from, status_to, proof)
-    SELECT line, row, CASE WHEN n > 0 THEN line - 1 END, n, 1, at, status_from, status_to, proof
-    FROM (SELECT row_number() OVER (ORDER BY row, n) AS line, * FROM timeline);
+    SELECT line, row, CASE WHEN row_before = row THEN line - 1 END, n, 1, at, status_from, status_to, proof
+    FROM (SELECT row_number() OVER in_order AS line, lag(row) OVER in_order AS row_before, * FROM timeline
+          WINDOW in_order AS (ORDER BY row, n));
 ALTER TABLE lives ADD COLUMN last_line INTEGER;
 UPDATE lives SET last_line = newest.line FROM (SELECT row, max(line) AS line FROM lines_in_order GROUP BY row) AS newest
     WHERE newest.row = lives.row;

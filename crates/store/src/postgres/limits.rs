@@ -52,3 +52,6 @@ pub(super) const CHARGE_WAIT: Duration = Duration::from_millis(1_500);
 pub(super) const NEWS_LOOK_WAIT: Duration = Duration::from_secs(5);
 /// Connections of the pool, where nothing else is said.
 pub(super) const DEFAULT_CONNECTIONS: usize = 8;
+
+/// Nonces forgotten in one write, so that nobody waits long behind it.
+pub(super) const FORGET_BATCH: usize = 1000;

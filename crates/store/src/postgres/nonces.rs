@@ -9,12 +9,12 @@ use std::{
 use utmos_core::{ports::StoreError, signing::NonceUse, time::Timestamp};
 use uuid::Uuid;
 
+use super::limits::FORGET_BATCH;
 use super::{
     PostgresStore,
     fault::Fault,
     rare::{execute, rarely},
 };
-use crate::sqlite::limits::FORGET_BATCH;
 
 /// Each with the time until which it must be remembered.
 #[derive(Clone, Default)]

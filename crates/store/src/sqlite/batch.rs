@@ -33,10 +33,8 @@ impl<'a> Batch<'a> {
         let row = match self.next_row {
             Some(row) => row,
             None => {
-                let last: Option<i64> = self
-                    .statement("SELECT max(row) FROM commands")?
-                    .query_row([], |row| row.get(0))?;
-                last.unwrap_or(0) + 1
+                let last: i64 = self.statement(LAST_ROW)?.query_row([], |row| row.get(0))?;
+                last.saturating_add(1)
             }
         };
         self.next_row = Some(row + 1);
@@ -52,14 +50,16 @@ impl<'a> Batch<'a> {
         self.registry_changed = true;
     }
 
-    /// Writes what the batch owes as a whole, and where it has time also what can wait. Answers the latest wall time on
-    /// record.
-    pub(super) fn finish(self, newest_before: i64, has_time: bool) -> Result<i64, Fault> {
-        if let Some(next) = self.next_row
-            && has_time
-        {
-            sorted::sort(self.conn, next - 1)?;
+    /// Does what can wait.
+    pub(super) fn tidy(&self) -> Result<(), Fault> {
+        match self.next_row {
+            Some(next) => sorted::sort(self.conn, next - 1),
+            None => Ok(()),
         }
+    }
+
+    /// Writes what the batch owes as a whole. Answers the latest wall time on record.
+    pub(super) fn finish(self, newest_before: i64) -> Result<i64, Fault> {
         if self.newest > newest_before {
             self.execute(
                 "INSERT INTO meta (name, value) VALUES ('newest_record', ?1)
@@ -77,6 +77,11 @@ impl<'a> Batch<'a> {
         Ok(self.newest)
     }
 }
+
+/// Of a database out of which was saved what could be read, any of the tables may lack its end.
+pub(super) const LAST_ROW: &str = "
+    SELECT max(coalesce((SELECT max(row) FROM commands), 0), coalesce((SELECT max(row) FROM lives), 0),
+               coalesce((SELECT value FROM meta WHERE name = 'sorted'), 0))";
 
 /// The latest wall time on record.
 pub(super) fn newest_record(conn: &Connection) -> rusqlite::Result<Option<i64>> {

@@ -43,12 +43,13 @@ pub(crate) const BUSY_WAIT: Duration = Duration::from_secs(5);
 pub(crate) const WAL_RETRY_PAUSE: Duration = Duration::from_millis(5);
 /// Nonces that share a row. Whoever takes the database elsewhere relies on it (`src/transfer/tables.rs`).
 pub(crate) const KEYS_PER_ROW_MAX: usize = 512;
-/// Rows of nonces forgotten in one write, so that nobody waits long behind it; each holds those of one batch.
+/// Rows of nonces forgotten in one write, so that nobody waits long behind it; each holds those of one batch, or one from before
+/// they were kept together.
 pub(crate) const FORGET_BATCH: usize = 100;
 /// So many commands are not sorted yet when some are.
 pub(crate) const UNSORTED_MAX: i64 = 512;
-/// Most that are sorted in one batch, so that nobody waits long behind it. More than [`UNSORTED_MAX`] wait only in a database
-/// that was filled from elsewhere.
+/// Most that are sorted in one batch, so that nobody waits long behind it. More than [`UNSORTED_MAX`] wait where batches had
+/// emergencies in them, which wait for no sorting.
 pub(crate) const SORTED_AT_ONCE_MAX: i64 = 1024;
 /// Statements kept prepared per connection.
 pub(crate) const STATEMENTS_MAX: usize = 64;

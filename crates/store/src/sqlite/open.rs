@@ -36,7 +36,7 @@ pub(crate) struct Schema {
 /// `UTMS`.
 const APPLICATION_ID: u32 = 0x5554_4D53;
 
-const SCHEMA: Schema = Schema { application_id: APPLICATION_ID, migrations: MIGRATIONS };
+pub(super) const SCHEMA: Schema = Schema { application_id: APPLICATION_ID, migrations: MIGRATIONS };
 
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_first.sql"),
@@ -329,6 +329,12 @@ pub(crate) fn migrate(
     if found > known {
         return Err(newer(found));
     }
+    if found > 0 {
+        tracing::info!(
+            "the database {} is brought from schema {found} to {known}, which takes the longer the more is in it",
+            path.display()
+        );
+    }
     for (number, sql) in (1..).zip(schema.migrations).filter(|(number, _)| *number > found) {
         tx.execute_batch(sql).map_err(explain)?;
         tx.execute("INSERT INTO schema_migrations (version) VALUES (?1)", params![number])
@@ -360,7 +366,7 @@ fn begin_wal(conn: &Connection) -> rusqlite::Result<()> {
     }
 }
 
-fn version(conn: &Connection) -> rusqlite::Result<i64> {
+pub(super) fn version(conn: &Connection) -> rusqlite::Result<i64> {
     let sql =
         "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'schema_migrations'";
     if conn.query_row(sql, [], |row| row.get::<_, i64>(0))? == 0 {
@@ -387,6 +393,12 @@ fn check_key(conn: &mut Connection, path: &Path, sealer: &Sealer) -> Result<(), 
             kept
         }
     };
+    // Of a database that was saved out of a damaged one it may be gone: then nothing is sorted.
+    let sql = "INSERT INTO meta (name, value) SELECT 'sorted', 0 WHERE NOT EXISTS (SELECT 1 FROM meta WHERE name = 'sorted')";
+    let is_there = "SELECT EXISTS (SELECT 1 FROM meta WHERE name = 'sorted')";
+    if !conn.query_row(is_there, [], |row| row.get::<_, bool>(0)).map_err(explain)? {
+        conn.execute(sql, []).map_err(explain)?;
+    }
     if kept == sealer.check() { Ok(()) } else { Err(OpenError::WrongMasterKey(path.to_owned())) }
 }
 

@@ -195,7 +195,7 @@ impl Page {
         };
         let by_sorted = |table| {
             format!(
-                " FROM {table} s CROSS JOIN commands c ON c.row = s.row CROSS JOIN lives l ON l.row = s.row WHERE true"
+                " FROM {table} s CROSS JOIN commands c ON c.row = s.row AND c.id = s.id CROSS JOIN lives l ON l.row = s.row WHERE true"
             )
         };
         let (id, device) = match way {
@@ -227,7 +227,7 @@ impl Page {
                 query.sql.push_str(&by_sorted("commands_of_devices"));
                 query.and("s.tenant = ", tenant());
                 query.and("s.device = ", device.as_str());
-                ("s.id", None)
+                ("s.id", Some(device))
             }
             Way::Tenant => {
                 query.sql.push_str(&by_sorted("commands_of_tenants"));

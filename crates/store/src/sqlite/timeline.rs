@@ -9,13 +9,14 @@ use utmos_core::{evidence::Entry, id::CommandId, ports::StoreError};
 use super::{batch::Batch, fault::Fault, fault::to_store_error, rows};
 use crate::{entry::EntryRow, seal::Sealer};
 
-/// Newest first. What is before a line has a smaller number, whatever is damaged.
+/// Newest first. What is before a line has a smaller number and is of the same command, whatever is damaged.
 pub(super) const SELECT_TIMELINE: &str = "
-    WITH RECURSIVE chain (line) AS (
-        SELECT last_line FROM lives WHERE id = ?1
-        UNION ALL SELECT t.before FROM chain CROSS JOIN timeline t ON t.line = chain.line WHERE t.before < t.line)
+    WITH RECURSIVE chain (line, row) AS (
+        SELECT last_line, row FROM lives WHERE id = ?1
+        UNION ALL SELECT t.before, t.row FROM chain CROSS JOIN timeline t ON t.line = chain.line AND t.row = chain.row
+            WHERE t.before < t.line)
     SELECT t.lines, t.at, t.status_from, t.status_to, t.proof
-    FROM chain CROSS JOIN timeline t ON t.line = chain.line";
+    FROM chain CROSS JOIN timeline t ON t.line = chain.line AND t.row = chain.row";
 
 /// Where a timeline ends.
 #[derive(Debug, Clone, Copy, Default)]

@@ -31,6 +31,8 @@ pub(super) struct Writer {
     /// The latest wall time this process knows to be on record.
     pub(super) newest: i64,
     pub(super) nonces: Nonces,
+    /// What can wait was tried and cannot be done, so that it holds up no batch until the next start.
+    pub(super) leaves_untidy: bool,
 }
 
 /// How a transaction went.
@@ -42,6 +44,8 @@ enum Attempt {
     ReadersFailed(StoreError),
     /// The nonces of the batch cannot be written together; each goes with its own write then.
     NoncesFailed(StoreError),
+    /// What can wait cannot be done; everything else may go on without it.
+    TidyingFailed(StoreError),
     AllFailed(StoreError),
 }
 
@@ -91,7 +95,15 @@ impl Writer {
                 }
                 Attempt::NoncesFailed(error) => {
                     self.condition.met(&error);
+                    tracing::error!("nonces are written one by one from now on: {error}");
                     self.nonces.go_one_by_one();
+                }
+                Attempt::TidyingFailed(error) => {
+                    self.condition.met(&error);
+                    tracing::error!(
+                        "commands are not sorted for lists any more, which take longer until that is mended: {error}"
+                    );
+                    self.leaves_untidy = true;
                 }
             }
         }
@@ -102,7 +114,9 @@ impl Writer {
             Ok(conn) => conn,
             Err(error) => return Attempt::AllFailed(error),
         };
-        let outcome = transact(&conn, &self.queue, &mut self.nonces, self.newest, jobs, may_cut);
+        let tidy = !self.leaves_untidy;
+        let outcome =
+            transact(&conn, &self.queue, &mut self.nonces, self.newest, jobs, may_cut, tidy);
         let (attempt, keep) = match outcome {
             Ok(newest) => {
                 self.newest = newest;
@@ -120,6 +134,9 @@ impl Writer {
                     }
                     (Part::Nonces, Fault::Own(error)) => {
                         (Attempt::NoncesFailed(error), rolled_back)
+                    }
+                    (Part::Tidying, Fault::Own(error)) => {
+                        (Attempt::TidyingFailed(error), rolled_back)
                     }
                     (Part::Whole, Fault::Own(error)) => (Attempt::AllFailed(error), rolled_back),
                     (_, Fault::Everyone { error, reopen }) => {
@@ -149,6 +166,8 @@ enum Part {
     Readers,
     /// Writing what nonces the batch spent.
     Nonces,
+    /// Sorting commands for lists.
+    Tidying,
     Whole,
 }
 
@@ -161,6 +180,7 @@ fn transact(
     newest: i64,
     jobs: &mut VecDeque<Box<dyn Job>>,
     may_cut: &mut bool,
+    may_tidy: bool,
 ) -> Result<i64, (Part, Fault)> {
     nonces.begin();
     let begin = conn.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([]));
@@ -182,8 +202,10 @@ fn transact(
         run(job.as_mut(), &mut batch).map_err(|fault| (Part::Job(at), fault))?;
         at += 1;
     }
-    let has_time = *may_cut && !queue.urgent_waits();
-    let newest = batch.finish(newest, has_time).map_err(|fault| (Part::Whole, fault))?;
+    if may_tidy && *may_cut && !queue.urgent_waits() {
+        batch.tidy().map_err(|fault| (Part::Tidying, fault))?;
+    }
+    let newest = batch.finish(newest).map_err(|fault| (Part::Whole, fault))?;
     nonces.pay(conn).map_err(|fault| (Part::Nonces, fault))?;
     let commit = conn.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
     commit.map_err(|err| (Part::Whole, everyone(&err)))?;
@@ -234,7 +256,9 @@ mod tests {
         let mut transact = |mut may_cut: bool| {
             let queue = Queue::new();
             let jobs = &mut VecDeque::new();
-            assert!(super::transact(&conn, &queue, &mut nonces, 0, jobs, &mut may_cut).is_ok());
+            assert!(
+                super::transact(&conn, &queue, &mut nonces, 0, jobs, &mut may_cut, true).is_ok()
+            );
             let count = "SELECT count(*) FROM nonces";
             conn.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap()
         };

@@ -3,6 +3,7 @@
 //! Sealed columns go over as they are: they are bound to ids that do not change, under keys of the one master key.
 
 use super::cells::Kind::{self, Big, Bool, Bytes, Int, Small, Text, Uuid};
+use crate::sqlite::limits::KEYS_PER_ROW_MAX;
 
 /// A table of PostgreSQL.
 pub(super) struct Table {
@@ -21,7 +22,8 @@ pub(super) struct Table {
 const OF_NOBODY: &str =
     "CASE length(u.tenant) WHEN 0 THEN x'ffffffffffffffffffffffffffffffff' ELSE u.tenant END";
 
-/// SQLite has up to so many in each row (`KEYS_PER_ROW_MAX`).
+const _: () = assert!(KEYS_PER_ROW_MAX == 512, "so many places are looked at below");
+/// SQLite has some of them in each row.
 const EACH_NONCE: &str = "nonces n CROSS JOIN (
         WITH RECURSIVE places (at) AS (SELECT 0 UNION ALL SELECT at + 1 FROM places WHERE at < 511) SELECT at FROM places
     ) p ON p.at * 16 < length(n.keys)";

@@ -109,6 +109,7 @@ macro_rules! contract_tests {
             a_tenants_commands_come_newest_first_in_pages,
             commands_are_filtered,
             lists_come_newest_first_however_many_commands_there_are,
+            lists_by_state_hold_all_of_it_however_many_commands_there_are,
             what_ended_as_few_do_is_listed_once_and_for_its_tenant,
             a_command_is_shown_to_its_tenant_alone,
             only_the_newest_unmatched_messages_are_kept,

@@ -149,7 +149,7 @@ async fn check(place: &SqlitePlace, told: &BTreeMap<CommandId, u64>) {
         ("first lines", "SELECT count(*) FROM timeline WHERE n = 0"),
         (
             "whole timelines",
-            "SELECT count(*) FROM lives l WHERE entries = version AND entries = (SELECT count(*) FROM timeline t
+            "SELECT count(*) FROM lives l WHERE entries = version AND entries = (SELECT sum(lines) FROM timeline t
              WHERE t.row = l.row) AND entries - 1 = (SELECT max(n) FROM timeline t WHERE t.row = l.row)",
         ),
         (

@@ -23,7 +23,7 @@ async fn filled() -> SqlitePlace {
     let store = place.store();
     store.put_credential(credential("ak_1", 0)).await.unwrap();
     register(&store, device("D1", tenant(1))).await;
-    for number in 0..60_i64 {
+    for number in 0..600_i64 {
         let spent = nonce(u128::from(number.unsigned_abs()), 9);
         store.accept(Some(spent), new(spec(number, &format!("k{number}")))).await.unwrap();
     }

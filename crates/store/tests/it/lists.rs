@@ -153,6 +153,47 @@ pub async fn lists_come_newest_first_however_many_commands_there_are(place: &dyn
     assert_eq!(listed(&store, &of_a_time).await, expected);
 }
 
+/// Through a second store at the same place as well.
+pub async fn lists_by_state_hold_all_of_it_however_many_commands_there_are(place: &dyn Place) {
+    let store = place.open().await;
+    let all = many_accepted(&store).await;
+    let mut ending = JoinSet::new();
+    for (number, command) in all.into_iter().enumerate() {
+        let store = store.clone();
+        ending.spawn(async move {
+            match number % 3 {
+                0 => command,
+                1 => end(&store, &command, Outcome::Succeeded, 9_000).await,
+                _ => end(&store, &command, Outcome::Failed(FailureCode::Cancelled), 9_000).await,
+            }
+        });
+    }
+    let mut all = ending.join_all().await;
+    all.sort_by_key(|command| std::cmp::Reverse(command.spec.id));
+    let some = BTreeSet::from([sn("D0"), sn("D3"), sn("D7")]);
+    for store in [store, place.open().await] {
+        for status in [Status::Accepted, Status::Succeeded, Status::Failed, Status::Delivered] {
+            for (device, devices) in
+                [(None, None), (Some(sn("D1")), None), (None, Some(some.clone()))]
+            {
+                let filter = CommandFilter {
+                    status: Some(status),
+                    device: device.clone(),
+                    devices: devices.clone(),
+                    ..CommandFilter::default()
+                };
+                let is_meant = |command: &&Command| {
+                    command.life.status() == status
+                        && device.as_ref().is_none_or(|device| *device == command.spec.device)
+                        && devices.as_ref().is_none_or(|all| all.contains(&command.spec.device))
+                };
+                let expected: Vec<Command> = all.iter().filter(is_meant).cloned().collect();
+                assert_eq!(listed(&store, &filter).await, expected, "{filter:?}");
+            }
+        }
+    }
+}
+
 pub async fn commands_are_filtered(place: &dyn Place) {
     const DAY: i64 = 24 * 3600 * 1000;
     let store = place.open().await;

@@ -233,6 +233,48 @@ async fn lists_stay_what_they_were_when_an_older_schema_is_brought_up_to_date() 
     assert!(examine(&place.path()).unwrap().faults.is_empty());
 }
 
+/// Sorting for lists is no part of any write: where it cannot be done nobody's write fails, and lists find everything.
+#[tokio::test]
+async fn commands_that_cannot_be_sorted_are_stored_and_listed() {
+    let place = SqlitePlace::new();
+    let store = place.open().await;
+    let harm = "CREATE TRIGGER harm BEFORE INSERT ON commands_of_devices BEGIN SELECT RAISE(ABORT, 'no room'); END";
+    place.raw().execute_batch(harm).unwrap();
+    let all = many_accepted(&store).await;
+    assert_eq!(listed(&store, &CommandFilter::default()).await, all);
+    let of_one = CommandFilter { device: Some(sn("D2")), ..CommandFilter::default() };
+    let mut expected = all;
+    expected.retain(|command| command.spec.device == sn("D2"));
+    assert_eq!(listed(&store, &of_one).await, expected);
+    assert!(examine(&place.path()).unwrap().faults.is_empty());
+}
+
+/// As a copy of what could be saved may lack it.
+#[tokio::test]
+async fn a_database_that_does_not_say_what_is_sorted_works() {
+    let place = SqlitePlace::new();
+    let all = many_accepted(&place.open().await).await;
+    let reset = "DELETE FROM meta WHERE name = 'sorted'; DELETE FROM commands_of_tenants; DELETE FROM commands_of_devices";
+    place.raw().execute_batch(reset).unwrap();
+    let store = place.open().await;
+    assert_eq!(listed(&store, &CommandFilter::default()).await, all);
+    accepted(&store, spec(9_000, "one more")).await;
+    assert_eq!(listed(&store, &CommandFilter::default()).await.len(), all.len() + 1);
+    assert!(examine(&place.path()).unwrap().faults.is_empty());
+}
+
+/// A backup of before an upgrade is no damaged database.
+#[tokio::test]
+async fn the_pages_of_an_older_schema_are_looked_at_and_not_what_is_between_its_tables() {
+    let place = SqlitePlace::new();
+    drop(place.store());
+    assert_eq!(examine(&place.path()).unwrap().older, None);
+    let older = "DELETE FROM schema_migrations WHERE version > 8; DROP TABLE commands_of_tenants";
+    place.raw().execute_batch(older).unwrap();
+    let found = examine(&place.path()).unwrap();
+    assert_eq!((found.older, found.faults.is_empty()), (Some(8), true), "{found:?}");
+}
+
 #[tokio::test]
 async fn what_nothing_leads_to_is_found_by_an_examination() {
     for harm in [

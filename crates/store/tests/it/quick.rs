@@ -217,6 +217,15 @@ async fn a_damaged_page_of_nonces_holds_up_no_other_write() {
     stop.risk = Risk::Emergency;
     let accepted = store.accept(None, new(stop)).await.unwrap();
     assert!(matches!(accepted, Accepted::New), "{accepted:?}");
+    // Whoever has a nonce is told, and nobody beside.
+    let mut with_nonce = spec(2, "k2");
+    with_nonce.risk = Risk::Emergency;
+    let (refused, kept) = tokio::join!(
+        store.accept(Some(nonce(5)), new(with_nonce)),
+        store.put_credential(credential("ak_2", 0)),
+    );
+    assert!(refused.is_err(), "{refused:?}");
+    kept.unwrap();
     assert!(
         store.spend_nonce_to_read(nonce(1), signed(NOW)).await.is_err(),
         "and not answered again"

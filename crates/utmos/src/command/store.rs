@@ -167,6 +167,11 @@ fn tell(database: &dyn std::fmt::Display, found: &Examination) {
     for fault in &found.faults {
         output::line(format_args!("  {}", fault.replace('\n', " ")));
     }
+    if let Some(older) = found.older {
+        output::line(format_args!(
+            "Its schema ({older}) is of an older program, so only its pages were looked at; the next start brings it up to date."
+        ));
+    }
 }
 
 fn check(path: &Path) -> anyhow::Result<Exit> {
