@@ -77,6 +77,7 @@ pub struct JournalledStore {
     turns: Turns,
     /// Whether other servers, each with a journal of its own, work on the same store.
     is_shared: bool,
+    key_read_wait: Duration,
     /// Whether it was told in the log that the file cannot be emptied.
     is_untidy: AtomicBool,
 }
@@ -112,7 +113,8 @@ impl JournalledStore {
 
     fn new(inner: Arc<dyn Store>, pending: Arc<Mutex<Pending>>, disk: Disk) -> Self {
         let (turns, is_untidy) = (Turns::default(), AtomicBool::new(false));
-        Self { inner, pending, disk, turns, is_shared: false, is_untidy }
+        let key_read_wait = KEY_READ_WAIT;
+        Self { inner, pending, disk, turns, is_shared: false, key_read_wait, is_untidy }
     }
 
     /// The same where other servers, each with a journal of its own, work on the same store. What the store may hold unsent
@@ -121,6 +123,12 @@ impl JournalledStore {
     #[must_use]
     pub fn shared(self) -> Self {
         Self { is_shared: true, ..self }
+    }
+
+    /// With more time to read a key, for a test whose machine may be late.
+    #[cfg(test)]
+    fn reading_keys_for(self, key_read_wait: Duration) -> Self {
+        Self { key_read_wait, ..self }
     }
 
     /// Whether a server has the journal at `path`, so that no other can start with it. Changes nothing.
@@ -161,14 +169,14 @@ impl JournalledStore {
         patience: Duration,
     ) -> (Option<Result<Accepted, StoreError>>, Option<Result<Accepted, StoreError>>) {
         let mut accepting = std::pin::pin!(self.ask(nonce, new.clone(), patience));
-        let key_wait = KEY_READ_WAIT.min(patience);
+        let key_wait = self.key_read_wait.min(patience);
         let is_refused = match tokio::time::timeout(key_wait, &mut accepting).await {
             Ok(Some(answer)) => return (Some(answer), None),
             Ok(None) => true,
             Err(_) => false,
         };
         // One that waited for its turn has the time of a read all the same: another server may have taken a copy.
-        let read_wait = patience.saturating_sub(key_wait).max(KEY_READ_WAIT);
+        let read_wait = patience.saturating_sub(key_wait).max(self.key_read_wait);
         let foreseeing = tokio::time::timeout(read_wait, self.inner.foresee(new.clone()));
         let mut foreseeing = std::pin::pin!(async { well(foreseeing.await) });
         if is_refused {
@@ -388,7 +396,7 @@ impl CommandStore for JournalledStore {
         if let Some(known) = known {
             drop(turn);
             return match is_emergency {
-                true => Ok(self.answer(nonce, known, KEY_READ_WAIT).await),
+                true => Ok(self.answer(nonce, known, self.key_read_wait).await),
                 false => self.refuse(nonce, known).await,
             };
         }
@@ -396,7 +404,7 @@ impl CommandStore for JournalledStore {
         let has_waited = turn.as_ref().is_some_and(Turn::has_waited);
         let copied = has_waited.then(|| self.pending().same_key(&new.spec)).flatten();
         // What it has waited for those before it, it has waited for the store, which may be well by now all the same.
-        let patience = STORE_PATIENCE.saturating_sub(came.elapsed()).max(KEY_READ_WAIT);
+        let patience = STORE_PATIENCE.saturating_sub(came.elapsed()).max(self.key_read_wait);
         if let Some(known) = copied {
             drop(turn);
             return Ok(self.answer(nonce, known, patience).await);

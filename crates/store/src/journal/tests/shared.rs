@@ -135,12 +135,13 @@ async fn a_final_state_of_another_server_stays_whatever_the_journal_has() {
 #[tokio::test]
 async fn a_copy_that_waited_for_its_turn_reads_the_key_that_another_server_used() {
     let site = site();
+    let store = Arc::into_inner(site.store).unwrap().reading_keys_for(Duration::from_millis(500));
     let goes = emergency(0, "k");
     assert_eq!(site.bare.accept(None, new(goes.clone())).await.unwrap(), Accepted::New);
     site.scripted.is(Mood::Stuck);
     let ask = |millis| {
         let copy = Spec { id: emergency(millis, "copy").id, ..emergency(millis, "k") };
-        site.store.accept(None, new(copy))
+        store.accept(None, new(copy))
     };
     let (first, second) = tokio::join!(ask(1), ask(2));
     for answer in [first.unwrap(), second.unwrap()] {
