@@ -116,7 +116,8 @@ impl Probe {
         Ok(())
     }
 
-    /// Publishes, and tells what the broker says of it. The gate is not asked.
+    /// Publishes, and tells what the broker says of it; with QoS 0, of which it says nothing, once it has answered a ping behind it.
+    /// Whatever is done after that comes after it at the broker as well. The gate is not asked.
     ///
     /// # Errors
     /// When the connection ends or the answer does not come.
@@ -130,6 +131,7 @@ impl Probe {
         }
         if message.qos == Qos::AtMostOnce {
             self.put(&Packet::Publish(packet)).await?;
+            self.ping().await?;
             return Ok(Sent::Confirmed { packet_id: None });
         }
         let id = self.next_id();
@@ -149,8 +151,7 @@ impl Probe {
     /// # Errors
     /// When the connection ends or the ping is not answered.
     pub async fn heard(&mut self, wait: Duration) -> Result<Vec<ProbeMessage>, String> {
-        self.put(&Packet::PingReq).await?;
-        while !matches!(self.next(self.by()).await?, Packet::PingResp) {}
+        self.ping().await?;
         let by = Instant::now() + wait;
         while let Ok(next) = timeout_at(by, self.next(by + self.step_wait)).await {
             next?;
@@ -158,7 +159,13 @@ impl Probe {
         Ok(std::mem::take(&mut self.came))
     }
 
-    /// Says goodbye. Whether the broker heard it makes no difference to anybody.
+    async fn ping(&mut self) -> Result<(), String> {
+        self.put(&Packet::PingReq).await?;
+        while !matches!(self.next(self.by()).await?, Packet::PingResp) {}
+        Ok(())
+    }
+
+    /// Says goodbye, and waits for the broker to close the connection, as it then has to: it knows by then that we are gone.
     pub async fn leave(mut self) {
         let farewell = if self.is_v5() {
             let mut goodbye = DisconnectPacket::new(ReasonCode::Success);
@@ -172,7 +179,11 @@ impl Probe {
             match &mut self.stream {
                 Stream::Tcp(tcp) => tcp.shutdown().await,
                 Stream::Tls(tls) => tls.shutdown().await,
+            }?;
+            while read(&mut self.stream, &mut self.read).await? > 0 {
+                self.read.clear();
             }
+            Ok::<_, io::Error>(())
         })
         .await;
         if farewell.is_err() || !matches!(closed, Ok(Ok(()))) {
