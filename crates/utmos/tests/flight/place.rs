@@ -48,11 +48,10 @@ pub static CATALOGUE: LazyLock<Arc<Catalogue>> =
 /// An address of this machine that no other test of any process uses, so that ports need no lottery.
 pub fn own_address() -> Ipv4Addr {
     static NEXT: AtomicU16 = AtomicU16::new(1);
-    // Twelve bits of the process, so that what runs beside it is hardly ever given the same, and eleven of its own.
-    let own = u32::from(NEXT.fetch_add(1, Ordering::Relaxed)) & 0x7FF;
-    let [_, high, middle, low] = (((std::process::id() & 0xFFF) << 11) | own).to_be_bytes();
+    let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    let [.., process] = std::process::id().to_be_bytes();
     // 127.0.x.y is where everybody else is, and floods come from 127.1.x.y.
-    Ipv4Addr::new(127, high | 0x80, middle, low)
+    Ipv4Addr::new(127, process | 0x80, high, low)
 }
 
 pub struct Place {
