@@ -1,4 +1,4 @@
-//! Lines of a timeline as they are kept. Made ready before it is queued, so that the writer only writes.
+//! Lines of a timeline as they are kept. Made ready before they are queued, so that the writer only writes.
 
 use std::borrow::Cow;
 
@@ -51,7 +51,7 @@ struct SealedLine<'a> {
     from: i64,
     to: i64,
     #[serde(borrow)]
-    proof: Cow<'a, RawValue>,
+    proof: &'a RawValue,
 }
 
 impl EntryRow {
@@ -112,15 +112,32 @@ fn together(lines: &[(&Entry, String)]) -> Result<String, StoreError> {
             at: entry.at.as_millis(),
             from: entry.from.code(),
             to: entry.to.code(),
-            proof: Cow::Owned(RawValue::from_string(proof.clone()).map_err(unwritten)?),
+            proof: serde_json::from_str(proof).map_err(unwritten)?,
         })
     });
     let lines: Vec<SealedLine<'_>> = lines.collect::<Result<_, StoreError>>()?;
     serde_json::to_string(&lines).map_err(unwritten)
 }
 
-/// The lines of a row of several, from their text; or what is wrong with it.
-pub(crate) fn lines_from(text: &str) -> Result<Vec<Entry>, String> {
+/// What the proof of a row of so many lines is sealed as.
+pub(crate) fn slot_of(lines: i64) -> Slot {
+    if lines == 1 { Slot::Proof } else { Slot::Proofs }
+}
+
+/// The lines of a row of so many, from the text of its proof and, where it is one, its other columns; or what is wrong with it.
+pub(crate) fn entries_from(
+    lines: i64,
+    (at, from, to): (Timestamp, Status, Status),
+    text: &str,
+) -> Result<Vec<Entry>, String> {
+    if lines != 1 {
+        return lines_from(text);
+    }
+    let proof = serde_json::from_str(text).map_err(|err| err.to_string())?;
+    Ok(vec![Entry { at, from, to, proof }])
+}
+
+fn lines_from(text: &str) -> Result<Vec<Entry>, String> {
     let lines: Vec<SealedLine<'_>> = serde_json::from_str(text).map_err(|err| err.to_string())?;
     let status = |code| Status::from_code(code).ok_or_else(|| format!("no such state: {code}"));
     let entry = |line: SealedLine<'_>| {

@@ -165,7 +165,7 @@ impl Probe {
         Ok(())
     }
 
-    /// Says goodbye, and waits for the broker to close the connection, as it then has to: it knows by then that we are gone.
+    /// Says goodbye, and waits for the broker to close the connection, as it then has to. Where it does so in time, it knows by then that we are gone.
     pub async fn leave(mut self) {
         let farewell = if self.is_v5() {
             let mut goodbye = DisconnectPacket::new(ReasonCode::Success);

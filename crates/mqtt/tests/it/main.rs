@@ -7,6 +7,7 @@ mod certificates;
 mod cut;
 mod embedded;
 mod presence;
+mod probe;
 mod protocol;
 mod proxy;
 mod raw;

@@ -5,17 +5,16 @@ use std::sync::Arc;
 use tokio_postgres::Row;
 use utmos_core::{
     command::{Command, Execution, Life, Phase, Response, Spec, StatusVersion},
-    evidence::{Entry, Proof},
+    evidence::Entry,
     id::{ApiId, Bid, CommandId},
     ports::StoreError,
-    time::Timestamp,
 };
 use uuid::Uuid;
 
 use super::cells::Cells;
 use crate::{
     codes::phase_from,
-    entry::lines_from,
+    entry::{entries_from, slot_of},
     idempotency::Before,
     life::Texts,
     seal::{DataKey, Sealer, Slot},
@@ -141,17 +140,10 @@ fn execution(
 pub(super) fn entries(row: &Row, id: CommandId, key: &DataKey) -> Result<Vec<Entry>, StoreError> {
     let mut cells = Cells::new(row, "timeline");
     cells.name(id);
-    let lines = cells.get::<i16>("lines")?;
-    let at: Timestamp = cells.at("at")?;
-    let (from, to) = (cells.coded("status_from")?, cells.coded("status_to")?);
-    if lines == 1 {
-        let text = cells.sealed("proof", key, Slot::Proof)?;
-        let proof: Proof =
-            serde_json::from_str(&text).map_err(|err| cells.damaged("proof", err))?;
-        return Ok(vec![Entry { at, from, to, proof }]);
-    }
-    let text = cells.sealed("proof", key, Slot::Proofs)?;
-    lines_from(&text).map_err(|why| cells.damaged("proof", why))
+    let lines = i64::from(cells.get::<i16>("lines")?);
+    let place = (cells.at("at")?, cells.coded("status_from")?, cells.coded("status_to")?);
+    let text = cells.sealed("proof", key, slot_of(lines))?;
+    entries_from(lines, place, &text).map_err(|why| cells.damaged("proof", why))
 }
 
 /// Reads `key, command`, then `id, tenant, idempotency_key, fingerprint, accepted_at, phase, failure` of that command.

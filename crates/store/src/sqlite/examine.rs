@@ -102,9 +102,8 @@ pub fn examine(path: &Path) -> Result<Examination, OpenError> {
         Err(err) => found.faults.push(format!("it cannot be read to its end: {err}")),
     }
     // What holds between the tables of an older schema is not what holds between those of today.
-    let version = open::version(&conn).map_err(|err| explain(path, err));
     let known = i64::try_from(open::SCHEMA.migrations.len()).unwrap_or(i64::MAX);
-    found.older = version.ok().filter(|version| *version < known);
+    found.older = open::version(&conn).ok().filter(|version| *version < known);
     for (what, sql) in RULES.iter().filter(|_| found.older.is_none()) {
         match conn.query_row(sql, [], |row| row.get::<_, i64>(0)) {
             Ok(0) => {}

@@ -21,7 +21,7 @@ use super::{
         BUSY_WAIT, READER_CACHE_KIB, STATEMENTS_MAX, WAL_KEPT_BYTES, WAL_RETRY_PAUSE,
         WRITER_CACHE_KIB,
     },
-    quick,
+    quick, sorted,
     wal::{self, WalFault},
 };
 use crate::seal::Sealer;
@@ -158,6 +158,7 @@ pub(super) fn prepare(path: &Path, sealer: &Sealer) -> Result<Connection, OpenEr
     }
     migrate(&mut conn, path, &SCHEMA)?;
     check_key(&mut conn, path, sealer)?;
+    sorted::begin(&conn).map_err(|err| explain(path, err))?;
     check_tables(&conn, path)?;
     Ok(conn)
 }
@@ -393,12 +394,6 @@ fn check_key(conn: &mut Connection, path: &Path, sealer: &Sealer) -> Result<(), 
             kept
         }
     };
-    // Of a database that was saved out of a damaged one it may be gone: then nothing is sorted.
-    let sql = "INSERT INTO meta (name, value) SELECT 'sorted', 0 WHERE NOT EXISTS (SELECT 1 FROM meta WHERE name = 'sorted')";
-    let is_there = "SELECT EXISTS (SELECT 1 FROM meta WHERE name = 'sorted')";
-    if !conn.query_row(is_there, [], |row| row.get::<_, bool>(0)).map_err(explain)? {
-        conn.execute(sql, []).map_err(explain)?;
-    }
     if kept == sealer.check() { Ok(()) } else { Err(OpenError::WrongMasterKey(path.to_owned())) }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rusqlite::Row;
 use utmos_core::{
     command::{Command, Execution, Life, Phase, Response, Spec, StatusVersion},
-    evidence::{Entry, Proof},
+    evidence::Entry,
     id::{ApiId, Bid, CommandId, TenantId},
     ports::StoreError,
     time::Timestamp,
@@ -14,7 +14,7 @@ use utmos_core::{
 use super::{cells::Cells, timeline::End};
 use crate::{
     codes::{phase_codes, phase_from},
-    entry::lines_from,
+    entry::{entries_from, slot_of},
     life::{SealedLife, Texts, clear_code},
     seal::{DataKey, Sealer, Slot},
 };
@@ -152,16 +152,9 @@ pub(super) fn entries(
     let mut cells = Cells::new(row, "timeline");
     cells.name(id);
     let lines = cells.get::<i64>("lines")?;
-    let at: Timestamp = cells.at("at")?;
-    let (from, to) = (cells.coded("status_from")?, cells.coded("status_to")?);
-    if lines == 1 {
-        let text = cells.sealed("proof", key, Slot::Proof)?;
-        let proof: Proof =
-            serde_json::from_str(&text).map_err(|err| cells.damaged("proof", err))?;
-        return Ok(vec![Entry { at, from, to, proof }]);
-    }
-    let text = cells.sealed("proof", key, Slot::Proofs)?;
-    lines_from(&text).map_err(|why| cells.damaged("proof", why))
+    let place = (cells.at("at")?, cells.coded("status_from")?, cells.coded("status_to")?);
+    let text = cells.sealed("proof", key, slot_of(lines))?;
+    entries_from(lines, place, &text).map_err(|why| cells.damaged("proof", why))
 }
 
 /// Runs a statement whose parameters are the row, then the columns of a life from `phase` to `holds_motion`, then

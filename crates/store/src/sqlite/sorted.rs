@@ -12,6 +12,15 @@ use super::{
     limits::{SORTED_AT_ONCE_MAX, UNSORTED_MAX},
 };
 
+/// Sees to it that the database says what is sorted: one that was saved out of a damaged one may not, and then nothing is. Writes
+/// nothing elsewhere.
+pub(super) fn begin(conn: &Connection) -> rusqlite::Result<()> {
+    if conn.prepare(SELECT_SORTED)?.exists([])? {
+        return Ok(());
+    }
+    conn.execute("INSERT OR IGNORE INTO meta (name, value) VALUES ('sorted', 0)", []).map(drop)
+}
+
 /// Sorts some of the newest commands, where there are many. `newest` is the last row of `commands`.
 pub(super) fn sort(conn: &Connection, newest: i64) -> Result<(), Fault> {
     let sorted: i64 = conn.prepare_cached(SELECT_SORTED)?.query_row([], |row| row.get(0))?;
