@@ -410,11 +410,11 @@ async fn ones_own_claim_that_was_not_heard_of_is_no_sending_of_another() {
             first.stop(Duration::ZERO).await;
             continue;
         }
-        // How it stands is told before it is tried again: looked at once more for as long as the refusal is on its way.
+        // How it stands is told before it is tried again, whether the refusal has been heard by then or not.
+        first.look_again(Look::All).await.unwrap();
         let waits = async {
             while store.command(id).await.unwrap().unwrap().life.phase != Phase::Waiting {
-                first.look_again(Look::All).await.unwrap();
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
         tokio::time::timeout(PATIENCE, waits).await.expect("it may have left, it says");

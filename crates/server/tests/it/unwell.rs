@@ -164,12 +164,13 @@ impl CommandStore for Unwell {
 
     async fn advance(&self, advance: Advance) -> Result<Advanced, StoreError> {
         self.pass().await?;
-        let answer = self.inner.advance(advance).await;
-        if self.lies.swap(false, Ordering::SeqCst) {
+        let lies = self.lies.swap(false, Ordering::SeqCst);
+        if lies {
+            // Before it is written: who sees it written and releases what is held has it released.
             self.hold();
-            return Err(StoreError::Unavailable("made so by a test".to_owned()));
         }
-        answer
+        let answer = self.inner.advance(advance).await;
+        if lies { Err(StoreError::Unavailable("made so by a test".to_owned())) } else { answer }
     }
 
     async fn spend_nonce(&self, nonce: NonceUse) -> Result<Nonce, StoreError> {
