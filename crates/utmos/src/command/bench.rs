@@ -22,6 +22,7 @@ mod paced;
 mod peers;
 mod race;
 mod reconnect;
+mod reply;
 mod report;
 mod running;
 mod stored;
@@ -45,6 +46,7 @@ use self::{
     docks::Docks,
     engine::{Around, Choice, Kind},
     measure::Measure,
+    reply::Reply,
     report::{Report, Sample},
     running::Running,
     stored::Fill,
@@ -109,6 +111,9 @@ pub struct Args {
     /// How many servers share the database and the broker, with --engine postgres; can be repeated, to hold one against several
     #[arg(long, value_name = "N", default_values_t = [1], value_parser = clap::value_parser!(u32).range(1..=8), conflicts_with = "server")]
     servers: Vec<u32>,
+    /// When the docks of the load answer: so many milliseconds after a command came, or never, which ends commands by their time
+    #[arg(long, value_name = "MS|never", default_value = "0", value_parser = Reply::parse)]
+    reply: Reply,
     #[command(flatten)]
     running: running::RunningArgs,
 }
@@ -123,6 +128,7 @@ struct Plan {
     floor_time: Duration,
     /// Everything when it is empty.
     only: Vec<Measure>,
+    reply: Reply,
 }
 
 impl Plan {
@@ -134,7 +140,7 @@ impl Plan {
         };
         let mut only = args.only.clone();
         only.extend(args.only.iter().map(|measure| measure.part_of()));
-        Self { runs, time, floor_time: time / 2, only }
+        Self { runs, time, floor_time: time / 2, only, reply: args.reply }
     }
 
     /// The server that runs already and is to be loaded.
@@ -162,6 +168,12 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         None => {}
     }
     let plan = Plan::of(&args);
+    let has_own_docks = |measure: &&Measure| measure.is_apart();
+    if plan.reply != Reply::AtOnce
+        && let Some(measure) = plan.only.iter().find(has_own_docks)
+    {
+        bail!("--reply: the docks of {} answer at once; leave one of the two out", measure.key());
+    }
     let folder = Folder::make(&args.data_dir)?;
     if let Some(file) = &args.json {
         // Better known now than after all runs.
@@ -239,7 +251,7 @@ impl Plan {
             engines.flat_map(|engine| servers.iter().map(|servers| Kind::of(*engine, *servers)));
         let kinds: Vec<Kind> = kinds.collect();
         let mut reports: Vec<Report> =
-            kinds.iter().map(|kind| Report::new(Some(*kind), self.runs, self.time)).collect();
+            kinds.iter().map(|kind| Report::new(Some(*kind), self)).collect();
         for run in 1..=self.runs {
             for (kind, report) in kinds.iter().zip(&mut reports) {
                 let with = if kinds.len() > 1 { kind.title() } else { String::new() };
@@ -260,8 +272,8 @@ impl Plan {
         folder: &Path,
     ) -> anyhow::Result<Report> {
         let running = self.at(args).await?;
-        let prepared = running.prepare(DOCKS).await?;
-        let mut report = Report::new(None, self.runs, self.time);
+        let prepared = running.prepare(DOCKS).await?.answering(self.reply);
+        let mut report = Report::new(None, self);
         for run in 1..=self.runs {
             output::note(format_args!("run {run} of {}", self.runs));
             if running.is_here {
@@ -305,7 +317,7 @@ async fn measure(plan: &Plan, kind: Kind, dir: &Path, report: &mut Report) -> an
         restarts(&place("stored")?, report).await?;
     }
     if plan.only.contains(&Measure::Telemetry) {
-        telemetry::measure(plan, &place("telemetry")?, report).await?;
+        telemetry::measure(plan, &place("telemetry")?, &around, report).await?;
     }
     if plan.only.contains(&Measure::TelemetryPaced2000) {
         telemetry::measure_paced(plan, &place("telemetry-paced")?, report).await?;
@@ -330,7 +342,7 @@ async fn measure(plan: &Plan, kind: Kind, dir: &Path, report: &mut Report) -> an
         further.push(beside);
     }
     let place = first;
-    let prepared = Prepared::new(&place, DOCKS).await?;
+    let prepared = Prepared::new(&place, DOCKS).await?.answering(plan.reply);
     let server = place.start().await?.server;
     let mut beside = Vec::new();
     for place in &further {

@@ -72,6 +72,33 @@ fn every_engine_is_measured_beside_its_own_floors_and_nothing_stays() {
     assert!(compared.contains("postgres: POST to outcome, 1 client"), "{compared}");
 }
 
+/// What ends a command that is not answered is its time, and the bench takes nothing else for right.
+#[test]
+fn docks_may_answer_late_or_never() {
+    let (shell, folder) = (Shell::new(), open_folder());
+    let apart = refused(&shell, &["--reply", "20", "--only", "reconnect_10k"]);
+    assert!(apart.contains("--reply") && apart.contains("reconnect_10k"), "{apart}");
+    for (reply, told, at_least_ms) in [("150", "after 150 ms", 150.0), ("never", "never", 1_000.0)]
+    {
+        let mut bench = shell.command(crate::shell::PROGRAM);
+        bench.args(["bench", "--runs", "1", "--seconds", "0.3", "--reply", reply]);
+        bench.args(["--only", "accept_64", "--only", "loop_16", "--only", "paced_500"]);
+        bench.args(["--json", "figures.json", "--data-dir"]).arg(folder.path());
+        let run = crate::shell::run(&mut bench);
+        assert_eq!(run.code, 0, "{run:?}");
+        assert!(run.out.contains(&format!("docks answer {told}")), "{run:?}");
+        let figures = figures(&shell);
+        assert_eq!(figures["docks_answer"], told);
+        assert_eq!(figures["commands"], figures["commands_right"], "{figures:#}");
+        for measured in figures["measures"].as_array().unwrap() {
+            if ["loop_16", "paced_500"].contains(&measured["name"].as_str().unwrap()) {
+                let p50 = measured["runs"][0]["p50_ms"].as_f64();
+                assert!(p50 >= Some(at_least_ms), "{measured:#}");
+            }
+        }
+    }
+}
+
 /// Each client goes to the next of them, and what they accept is counted over all.
 #[test]
 fn two_servers_on_one_database_are_held_against_one() {

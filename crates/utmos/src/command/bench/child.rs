@@ -25,7 +25,7 @@ use utmos_server::{
 };
 use utmos_sim::{DockConfig, Model};
 
-use super::{http::Connection, machine};
+use super::{http::Connection, machine, reply::Reply};
 use crate::{
     api::access::Access,
     command::{
@@ -65,6 +65,8 @@ pub struct Prepared {
     pub others: Vec<Access>,
     /// The docks of the load, and as the last one the dock that emergencies go to.
     pub docks: Vec<DockConfig>,
+    /// When the docks of the load answer.
+    pub reply: Reply,
 }
 
 /// A server that answered.
@@ -213,6 +215,11 @@ impl Place {
 }
 
 impl Prepared {
+    /// The same with docks that answer so.
+    pub fn answering(self, reply: Reply) -> Self {
+        Self { reply, ..self }
+    }
+
     /// A tenant, a credential, and `docks` docks and one more.
     pub async fn new(place: &Place, docks: u32) -> anyhow::Result<Self> {
         Self::of_tenants(place, 1, docks).await
@@ -261,7 +268,7 @@ impl Prepared {
         }
         let mut accesses = accesses.into_iter();
         let access = accesses.next().context("a bench without a tenant")?;
-        Ok(Self { access, others: accesses.collect(), docks })
+        Ok(Self { access, others: accesses.collect(), docks, reply: Reply::AtOnce })
     }
 }
 

@@ -40,6 +40,8 @@ struct Figures {
     engine: Option<String>,
     #[serde(default)]
     servers: Option<u32>,
+    #[serde(default)]
+    docks_answer: Option<String>,
     runs: u32,
     seconds: f64,
     measures: Vec<Measured>,
@@ -100,6 +102,11 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             output::note(format_args!("the {what} is {old} in one file and {new} in the other"));
         }
     }
+    if let (Some(old), Some(new)) = (&old.docks_answer, &new.docks_answer)
+        && old != new
+    {
+        output::note(format_args!("docks answer {old} in one file and {new} in the other"));
+    }
     if (old.seconds - new.seconds).abs() > f64::EPSILON {
         output::note(format_args!(
             "the measurements took {} s each in one file and {} s in the other",
@@ -137,6 +144,7 @@ fn parse(text: &str) -> anyhow::Result<Figures> {
     };
     let first = several.first().context("no engine")?;
     let (build, runs, seconds) = (first.build.clone(), first.runs, first.seconds);
+    let docks_answer = first.docks_answer.clone();
     let mut measures = Vec::new();
     for mut figures in several {
         let mut engine = figures.engine.take().unwrap_or_default();
@@ -149,7 +157,7 @@ fn parse(text: &str) -> anyhow::Result<Figures> {
         }
         measures.extend(figures.measures);
     }
-    Ok(Figures { build, engine: None, servers: None, runs, seconds, measures })
+    Ok(Figures { build, engine: None, servers: None, docks_answer, runs, seconds, measures })
 }
 
 fn rows(old: &[Measured], new: &[Measured], is_enough: bool) -> Vec<[String; 7]> {

@@ -1,4 +1,4 @@
-//! The docks of the load, quiet and answering at once, and one more that tells when the bytes of an emergency arrived.
+//! The docks of the load, quiet and answering at once or as the load asks for, and one more that tells when the bytes of an emergency arrived.
 
 use std::{
     collections::BTreeMap,
@@ -101,6 +101,7 @@ impl Docks {
         config.docks = docks.to_vec();
         config.quiet = true;
         config.reply = ReplyTiming::AtOnce;
+        config.faults = prepared.reply.faults();
         let fleet = Fleet::start(config).context("the docks do not start")?;
         timeout(ONLINE_WAIT, fleet.ready()).await.context("the docks do not come online")?;
         let apart = Apart::new()?;
@@ -301,12 +302,9 @@ fn is_right(outcome: Outcome, status: &str, code: Option<&str>) -> bool {
         Outcome::Refused(refused) => {
             status == "FAILED" && code == Some(refused.to_string().as_str())
         }
-        // The load has no jobs and nothing silent.
-        Outcome::Running
-        | Outcome::Succeeded
-        | Outcome::Failed(_)
-        | Outcome::Silent
-        | Outcome::Ignored => false,
+        Outcome::Silent => status == "TIMED_OUT" && code.is_none(),
+        // The load has no jobs.
+        Outcome::Running | Outcome::Succeeded | Outcome::Failed(_) | Outcome::Ignored => false,
     }
 }
 
@@ -324,6 +322,8 @@ mod tests {
             (Outcome::Refused(325_001), "FAILED", Some("325002"), false),
             (Outcome::Refused(325_001), "SUCCEEDED", Some("0"), false),
             (Outcome::Running, "SUCCEEDED", Some("0"), false),
+            (Outcome::Silent, "TIMED_OUT", None, true),
+            (Outcome::Silent, "SUCCEEDED", Some("0"), false),
         ] {
             assert_eq!(is_right(outcome, status, code), right, "{outcome:?} {status}");
         }

@@ -130,13 +130,17 @@ impl Around {
 
     /// Processor time that they have used.
     pub fn cpu(&self) -> anyhow::Result<Duration> {
-        let mosquitto = self.mosquitto.as_ref().map(Mosquitto::id);
-        let postgres = self.postgres.as_ref().map(Postgres::id);
-        let mut all = Duration::ZERO;
-        for id in mosquitto.into_iter().chain(postgres) {
-            all += machine::cpu_of_all(id)?;
-        }
-        Ok(all)
+        Ok(self.cpu_of_broker()?.unwrap_or_default() + self.cpu_of_database()?.unwrap_or_default())
+    }
+
+    /// What the broker has used, where it is not inside the server.
+    pub fn cpu_of_broker(&self) -> anyhow::Result<Option<Duration>> {
+        self.mosquitto.as_ref().map(|it| machine::cpu_of_all(it.id())).transpose()
+    }
+
+    /// What the database has used, where it is not SQLite.
+    pub fn cpu_of_database(&self) -> anyhow::Result<Option<Duration>> {
+        self.postgres.as_ref().map(|it| machine::cpu_of_all(it.id())).transpose()
     }
 
     /// Whether there is anything beside the server.

@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
-use self::callgrind::Sums;
+use self::callgrind::{Counts, OfFunction};
 use super::{
     Folder,
     child::{Place, Prepared},
@@ -42,6 +42,9 @@ pub struct Args {
     /// Write the figures to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Name so many functions that execute the most instructions themselves, and so many that ask for memory most often
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    functions: usize,
     /// Folder for the databases; what is made in it is removed
     #[arg(long, value_name = "DIR", default_value = ".")]
     data_dir: PathBuf,
@@ -64,11 +67,11 @@ struct Counted {
 }
 
 impl Counted {
-    fn new(sums: Sums, commands: u64) -> Self {
+    fn new(counts: &Counts, commands: u64) -> Self {
         let build = if cfg!(debug_assertions) { "debug" } else { "release" };
         Self {
-            instructions_per_command: sums.instructions / commands.max(1),
-            allocations_per_command: Some(sums.allocations / commands.max(1)),
+            instructions_per_command: counts.instructions / commands.max(1),
+            allocations_per_command: Some(counts.allocations / commands.max(1)),
             commands,
             build: build.to_owned(),
             architecture: std::env::consts::ARCH.to_owned(),
@@ -93,7 +96,7 @@ impl Counted {
 /// Counts them.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let before: Option<Counted> = args.against.as_deref().map(read).transpose()?;
-    let own = Counted::new(Sums { instructions: 0, allocations: 0 }, 1).of();
+    let own = Counted::new(&Counts::default(), 1).of();
     if let Some(other) = before.as_ref().map(Counted::of).filter(|other| *other != own) {
         bail!(
             "the figures to compare with are of {other}, and this is {own}; count them anew with --json"
@@ -103,13 +106,17 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         output::note("this is a debug build; only a release build is worth measuring");
     }
     let folder = Folder::make(&args.data_dir)?;
-    let counted = Counted::new(count(folder.path(), args.commands).await?, args.commands);
+    let counts = count(folder.path(), args.commands).await?;
+    let counted = Counted::new(&counts, args.commands);
     output::line(format_args!(
         "{} instructions and {} allocations for each command, from its POST until its end was seen ({} commands)",
         counted.instructions_per_command,
         counted.allocations_per_command.unwrap_or_default(),
         args.commands
     ));
+    if args.functions > 0 {
+        print_functions(&counts, &args);
+    }
     if let Some(file) = &args.json {
         let text = format!("{}\n", serde_json::to_string_pretty(&counted)?);
         fs::write(file, text).with_context(|| format!("{} cannot be written", file.display()))?;
@@ -127,6 +134,26 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// Who does the most, each as a share of all.
+fn print_functions(counts: &Counts, args: &Args) {
+    let most = |title: &str, all: u64, of: fn(&OfFunction) -> u64| {
+        let functions = counts.functions.iter().map(|(name, function)| (of(function), name));
+        let mut functions: Vec<_> = functions.collect();
+        functions.sort_by(|one, other| other.cmp(one));
+        let row = |(count, name): &(u64, &String)| {
+            let each = *count as f64 / args.commands.max(1) as f64;
+            let share = *count as f64 / all.max(1) as f64 * 100.0;
+            [format!("{each:.1}"), format!("{share:.1} %"), (*name).clone()]
+        };
+        let rows: Vec<_> = functions.iter().take(args.functions).map(row).collect();
+        output::line("");
+        output::table([title, "SHARE", "FUNCTION"], &rows);
+    };
+    most("INSTRUCTIONS FOR A COMMAND", counts.instructions, |it| it.instructions);
+    most("ALLOCATIONS FOR A COMMAND", counts.allocations, |it| it.allocations);
+    output::line("");
+}
+
 fn read(file: &Path) -> anyhow::Result<Counted> {
     let text =
         fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
@@ -136,7 +163,7 @@ fn read(file: &Path) -> anyhow::Result<Counted> {
 }
 
 /// The instructions of a server while it serves so many commands.
-async fn count(dir: &Path, commands: u64) -> anyhow::Result<Sums> {
+async fn count(dir: &Path, commands: u64) -> anyhow::Result<Counts> {
     let counts = dir.join("callgrind.out");
     let mut place = Place::new(dir)?;
     place.run_under(vec![
@@ -185,7 +212,7 @@ mod tests {
 
     #[test]
     fn growth_is_told_in_per_cent_and_builds_are_told_apart() {
-        let counted = |instructions| Counted::new(Sums { instructions, allocations: 0 }, 1);
+        let counted = |instructions| Counted::new(&Counts { instructions, ..Counts::default() }, 1);
         let (before, now) = (counted(1_000_000), counted(1_050_000));
         assert!((now.growth(&before).0 - 5.0).abs() < 1e-9 && before.growth(&now).0 < 0.0);
         assert_eq!(before.of(), now.of());

@@ -21,6 +21,7 @@ use utmos_server::ids::SystemIds;
 use super::{
     child::Prepared,
     http::{Answer, Connection, Signer},
+    reply::Reply,
 };
 
 /// Where commands are.
@@ -49,6 +50,7 @@ pub struct Site {
     /// Of this bench alone: the server may know the nonces of an earlier one.
     nonce_start: String,
     nonces: AtomicU64,
+    reply: Reply,
 }
 
 /// What a client waits for before it sends the next command.
@@ -130,6 +132,7 @@ impl Site {
             nonce_start: ids.random().simple().to_string(),
             ids,
             nonces: AtomicU64::new(0),
+            reply: prepared.reply,
         }
     }
 
@@ -149,6 +152,11 @@ impl Site {
         let connection =
             Connection::open(address).await.context("the server takes no connection")?;
         Ok(Client { site: self, signer: &self.signer, connection })
+    }
+
+    /// When its docks answer.
+    pub fn reply(&self) -> Reply {
+        self.reply
     }
 
     /// The n-th dock of the load, round and round.
@@ -228,7 +236,10 @@ impl Client<'_> {
 
     /// The n-th command of the load.
     pub async fn send_load(&mut self, dock: &str, n: u64) -> anyhow::Result<String> {
-        let (method, payload) = command(n);
+        let (method, mut payload) = command(n);
+        if let Some(seconds) = self.site.reply.timeout_seconds() {
+            payload.push_str(&format!(r#","timeout_seconds":{seconds}"#));
+        }
         self.send(dock, method, &payload).await
     }
 

@@ -39,6 +39,8 @@ pub enum Measure {
     RestartStored,
     Telemetry,
     TelemetryCpu,
+    TelemetryBroker,
+    TelemetryDatabase,
     TelemetryCommandsSilent,
     TelemetryCommands,
     TelemetryRepliesSilent,
@@ -82,7 +84,7 @@ pub enum Floor {
 
 impl Measure {
     /// All of them.
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 46] = [
         Self::Sync,
         Self::Commit1,
         Self::Commit64,
@@ -118,6 +120,8 @@ impl Measure {
         Self::RestartStored,
         Self::Telemetry,
         Self::TelemetryCpu,
+        Self::TelemetryBroker,
+        Self::TelemetryDatabase,
         Self::TelemetryCommandsSilent,
         Self::TelemetryCommands,
         Self::TelemetryRepliesSilent,
@@ -167,6 +171,8 @@ impl Measure {
             Self::RestartStored => "restart_stored_100k",
             Self::Telemetry => "telemetry",
             Self::TelemetryCpu => "telemetry_cpu",
+            Self::TelemetryBroker => "telemetry_broker_cpu",
+            Self::TelemetryDatabase => "telemetry_database_cpu",
             Self::TelemetryCommandsSilent => "telemetry_commands_silent",
             Self::TelemetryCommands => "telemetry_commands",
             Self::TelemetryRepliesSilent => "telemetry_replies_silent",
@@ -203,8 +209,10 @@ impl Measure {
     pub fn part_of(self) -> Self {
         const OF_LOOP: [Measure; 5] =
             [Measure::Cpu, Measure::OwnCpu, Measure::CpuBeside, Measure::Written, Measure::Commits];
-        const OF_TELEMETRY: [Measure; 8] = [
+        const OF_TELEMETRY: [Measure; 10] = [
             Measure::TelemetryCpu,
+            Measure::TelemetryBroker,
+            Measure::TelemetryDatabase,
             Measure::TelemetryCommandsSilent,
             Measure::TelemetryCommands,
             Measure::TelemetryRepliesSilent,
@@ -243,6 +251,8 @@ impl Measure {
             | Self::RestartStored
             | Self::Telemetry
             | Self::TelemetryCpu
+            | Self::TelemetryBroker
+            | Self::TelemetryDatabase
             | Self::TelemetryCommandsSilent
             | Self::TelemetryCommands
             | Self::TelemetryRepliesSilent
@@ -317,6 +327,8 @@ impl Measure {
             Self::RestartStored => "restart until ready, 100,000 commands stored and 1,000 open",
             Self::Telemetry => "osd of 1,000 docks taken in",
             Self::TelemetryCpu => "server CPU meanwhile, of one processor",
+            Self::TelemetryBroker => "CPU of the broker beside it meanwhile, of one processor",
+            Self::TelemetryDatabase => "CPU of the database meanwhile, of one processor",
             Self::TelemetryCommandsSilent => "POST to outcome, 100 a second, 1,000 silent docks",
             Self::TelemetryCommands => "POST to outcome, 100 a second, under their osd",
             Self::TelemetryRepliesSilent => "request of a dock to answer, 1,000 silent docks",
@@ -350,7 +362,9 @@ impl Measure {
             | Self::TelemetryReplies
             | Self::TelemetryPaced2000 => (Figure::P99, "ms"),
             Self::TelemetryLatest => (Figure::P50, "ms"),
-            Self::TelemetryCpu => (Figure::Value, "%"),
+            Self::TelemetryCpu | Self::TelemetryBroker | Self::TelemetryDatabase => {
+                (Figure::Value, "%")
+            }
             Self::TelemetryMemory | Self::TelemetryDisk => (Figure::Value, "MB"),
             Self::Sync
             | Self::Commit1
@@ -399,6 +413,8 @@ impl Measure {
             | Self::Commit64
             | Self::CpuBeside
             | Self::TelemetryCpu
+            | Self::TelemetryBroker
+            | Self::TelemetryDatabase
             | Self::TelemetryCommandsSilent
             | Self::TelemetryCommands
             | Self::TelemetryRepliesSilent
@@ -462,6 +478,8 @@ impl Measure {
             | Self::RestartStored
             | Self::Telemetry
             | Self::TelemetryCpu
+            | Self::TelemetryBroker
+            | Self::TelemetryDatabase
             | Self::TelemetryCommandsSilent
             | Self::TelemetryCommands
             | Self::TelemetryRepliesSilent

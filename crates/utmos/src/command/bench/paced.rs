@@ -3,51 +3,60 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hdrhistogram::Histogram;
 use tokio::{task::JoinSet, time::Instant};
 
 use super::{
-    load::{self, Loaded, Site, Told},
+    load::{self, Loaded, OneClients, Site, Told},
     moment,
 };
 
-/// Clients that send in turn. At 2,000 a second one that waits 64 ms for an end holds up no other command.
-const SENDERS: u32 = 128;
+/// Clients that send in turn, so many at least. At 2,000 a second one that waits 64 ms for an end holds up no other command.
+const SENDERS_MIN: u32 = 128;
+/// So long may the end of a command that its dock has answered be waited for without holding up another.
+const SLACK: Duration = Duration::from_millis(64);
 
 /// Sends so many commands a second for so long, and waits for the end of each.
 pub async fn run(site: &Arc<Site>, a_second: u32, time: Duration) -> anyhow::Result<Loaded> {
     let pace = Duration::from_secs(1) / a_second;
+    let wait = site.reply().wait() + SLACK;
+    let senders = SENDERS_MIN.max((wait.as_secs_f64() * f64::from(a_second)).ceil() as u32);
     let began = Instant::now();
     let mut running = JoinSet::new();
-    for number in 0..SENDERS {
+    for number in 0..senders {
         let site = Arc::clone(site);
         let first = began + pace * number;
         running.spawn(async move {
-            sender(&site, u64::from(number), first, pace * SENDERS, began + time).await
+            let until = began + time;
+            Sender { senders, first, pace: pace * senders, until }.run(&site, number).await
         });
     }
     Loaded::of(running, began).await
 }
 
-async fn sender(
-    site: &Site,
-    number: u64,
+/// One of so many clients that send in turn.
+struct Sender {
+    senders: u32,
     first: Instant,
+    /// From one of its commands to the next.
     pace: Duration,
     until: Instant,
-) -> anyhow::Result<(Histogram<u64>, Vec<Told>)> {
-    let (mut times, mut commands) = (load::times(), Vec::new());
-    let mut client = site.connect().await?;
-    let (mut intended, mut n) = (first, number);
-    while intended < until {
-        moment::reach(intended).await;
-        let id = client.send_load(site.dock(n), n).await?;
-        let end = Some(client.end_of(&id).await?);
-        load::record(&mut times, intended.elapsed());
-        commands.push(Told { id, end });
-        intended += pace;
-        // Every sender goes its own way round the docks, and each dock gets commands of both kinds.
-        n += u64::from(SENDERS) + 1;
+}
+
+impl Sender {
+    async fn run(self, site: &Site, number: u32) -> anyhow::Result<OneClients> {
+        let (mut times, mut commands) = (load::times(), Vec::new());
+        let mut client = site.connect().await?;
+        let (mut intended, mut n) = (self.first, u64::from(number));
+        while intended < self.until {
+            moment::reach(intended).await;
+            let id = client.send_load(site.dock(n), n).await?;
+            let end = Some(client.end_of(&id).await?);
+            load::record(&mut times, intended.elapsed());
+            commands.push(Told { id, end });
+            intended += self.pace;
+            // Every sender goes its own way round the docks, and each dock gets commands of both kinds.
+            n += u64::from(self.senders) + 1;
+        }
+        Ok((times, commands))
     }
-    Ok((times, commands))
 }

@@ -27,7 +27,9 @@ use super::{
     engine::{Around, Engine},
     load::{Load, Loaded, Site, Until},
     machine::{self, Busy},
-    parse_seconds, until_stopped,
+    parse_seconds,
+    reply::Reply,
+    until_stopped,
 };
 use crate::{exit::Exit, open_files, opened, output};
 
@@ -62,6 +64,9 @@ pub struct Args {
     /// Leave Nagle's algorithm on in the peers, as their MQTT client does: it costs them 40 ms a loop where few are on their way
     #[arg(long)]
     nagle: bool,
+    /// When the docks answer: so many milliseconds after a command came
+    #[arg(long, value_name = "MS", default_value = "0", value_parser = Reply::parse)]
+    reply: Reply,
     /// Write all figures to this file as well
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -140,6 +145,9 @@ struct Processes<'a> {
 
 /// Runs it.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
+    if args.reply == Reply::Never {
+        bail!("--reply never: no peer tells its caller that a dock is silent; give milliseconds");
+    }
     let peers = if args.peer.is_empty() { Peer::ALL.to_vec() } else { args.peer.clone() };
     let installed = Installed::find(&args.peers, &peers, args.nagle)?;
     let folder = Folder::make(&args.data_dir)?;
@@ -208,7 +216,7 @@ impl Round<'_> {
         let dir = self.dir.join("server");
         opened::make_folder(&dir)?;
         let place = Place::new(&dir)?;
-        let prepared = Prepared::new(&place, DOCKS).await?;
+        let prepared = Prepared::new(&place, DOCKS).await?.answering(self.args.reply);
         let server = place.start().await?.server;
         let docks = Docks::start(place.mqtt, &prepared).await?;
         let site = Arc::new(Site::new(place.http, &prepared));

@@ -6,10 +6,12 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use super::{
+    Plan,
     docks::Judged,
     engine::Kind,
     load::Loaded,
     measure::{Figure, Floor, Measure},
+    reply::Reply,
 };
 use crate::{output, time::now};
 
@@ -96,6 +98,7 @@ pub struct Report {
     kind: Option<Kind>,
     runs: u32,
     time: Duration,
+    reply: Reply,
     began_at: String,
     samples: BTreeMap<Measure, Vec<Sample>>,
     judged: Judged,
@@ -104,11 +107,12 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn new(kind: Option<Kind>, runs: u32, time: Duration) -> Self {
+    pub fn new(kind: Option<Kind>, plan: &Plan) -> Self {
         Self {
             kind,
-            runs,
-            time,
+            runs: plan.runs,
+            time: plan.time,
+            reply: plan.reply,
             began_at: now().to_string(),
             samples: BTreeMap::new(),
             judged: Judged::default(),
@@ -191,8 +195,10 @@ impl Report {
             ));
         }
         output::line(format_args!(
-            "runs: {}, of {:?} each measurement; medians of runs",
-            self.runs, self.time
+            "runs: {}, of {:?} each measurement; medians of runs; docks answer {}",
+            self.runs,
+            self.time,
+            self.reply.title()
         ));
     }
 
@@ -296,6 +302,7 @@ impl Report {
             "processors": std::thread::available_parallelism().map_or(0, usize::from),
             "runs": self.runs,
             "seconds": self.time.as_secs_f64(),
+            "docks_answer": self.reply.title(),
             "commands": self.judged.all,
             "commands_right": self.judged.right,
             "commands_stored": self.stored,
@@ -355,6 +362,11 @@ pub fn short(figure: f64) -> String {
 mod tests {
     use super::{super::engine::Engine, *};
 
+    fn plan() -> Plan {
+        let time = Duration::from_secs(1);
+        Plan { runs: 1, time, floor_time: time, only: Vec::new(), reply: Reply::AtOnce }
+    }
+
     #[test]
     fn the_median_of_an_even_number_lies_between_the_middle_two() {
         let of = |figures: &[f64]| Middle::of(figures.iter().copied());
@@ -365,7 +377,7 @@ mod tests {
 
     #[test]
     fn a_start_that_takes_longer_than_it_may_misses_the_goal_whatever_the_others_took() {
-        let mut report = Report::new(None, 1, Duration::from_secs(1));
+        let mut report = Report::new(None, &plan());
         assert_eq!(report.missed(), None);
         for millis in [100.0, 1_000.0, 90.0] {
             report.add(Measure::RestartStored, Sample::value(millis));
@@ -380,8 +392,7 @@ mod tests {
 
     #[test]
     fn every_measure_has_its_row_once_it_is_measured() {
-        let mut report =
-            Report::new(Some(Kind::of(Engine::Embedded, 1)), 1, Duration::from_secs(1));
+        let mut report = Report::new(Some(Kind::of(Engine::Embedded, 1)), &plan());
         for measure in Measure::ALL {
             let times = Sample {
                 p50: Some(1.0),

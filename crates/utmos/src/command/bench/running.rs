@@ -17,6 +17,7 @@ use utmos_sim::DockConfig;
 use super::{
     child::{Prepared, SEED},
     http::Connection,
+    reply::Reply,
 };
 use crate::api::{
     access::{Access, CredentialArgs},
@@ -237,7 +238,12 @@ impl Running {
             (dock.username, dock.password) = (login.username, login.password);
             made.push(dock);
         }
-        Ok(Prepared { access: self.access.clone(), others: Vec::new(), docks: made })
+        Ok(Prepared {
+            access: self.access.clone(),
+            others: Vec::new(),
+            docks: made,
+            reply: Reply::AtOnce,
+        })
     }
 }
 

@@ -15,6 +15,7 @@ use super::{
     Plan,
     child::{Place, Prepared},
     docks::Judged,
+    engine::Around,
     load::{self, Site},
     machine::Busy,
     measure::Measure,
@@ -111,7 +112,12 @@ struct Beside {
 }
 
 /// One run, with a server of its own.
-pub async fn measure(plan: &Plan, place: &Place, report: &mut Report) -> anyhow::Result<()> {
+pub async fn measure(
+    plan: &Plan,
+    place: &Place,
+    around: &Around,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     open_files::raise();
     output::note(format_args!("registering {REGISTERED} docks"));
     let prepared = Prepared::new(place, REGISTERED).await?;
@@ -129,6 +135,7 @@ pub async fn measure(plan: &Plan, place: &Place, report: &mut Report) -> anyhow:
     let telling = live.tell();
     sleep(SETTLE).await;
     let (began, before, cpu) = (Instant::now(), told(&site).await?, server.cpu()?);
+    let (broker, database) = (around.cpu_of_broker()?, around.cpu_of_database()?);
     let under = beside(plan.time, &site, &live).await?;
     let (took, taken) = (began.elapsed(), told(&site).await? - before);
     let used = server.cpu()?.saturating_sub(cpu);
@@ -136,8 +143,16 @@ pub async fn measure(plan: &Plan, place: &Place, report: &mut Report) -> anyhow:
     report.add(Measure::TelemetryCommands, Sample::of_times(&under.commands));
     report.add(Measure::TelemetryReplies, Sample::of_times(&under.replies));
     report.add(Measure::TelemetryLatest, Sample::of_times(&under.reads));
-    let share = used.as_secs_f64() / took.as_secs_f64() * 100.0;
-    report.add(Measure::TelemetryCpu, Sample::value(share));
+    let share = |used: Duration| used.as_secs_f64() / took.as_secs_f64() * 100.0;
+    report.add(Measure::TelemetryCpu, Sample::value(share(used)));
+    for (measure, before, now) in [
+        (Measure::TelemetryBroker, broker, around.cpu_of_broker()?),
+        (Measure::TelemetryDatabase, database, around.cpu_of_database()?),
+    ] {
+        if let Some((before, now)) = before.zip(now) {
+            report.add(measure, Sample::value(share(now.saturating_sub(before))));
+        }
+    }
     report.add(Measure::TelemetryMemory, Sample::value(server.resident_mb()?));
     report.judge(under.judged);
 
@@ -147,13 +162,15 @@ pub async fn measure(plan: &Plan, place: &Place, report: &mut Report) -> anyhow:
     output::note(format_args!("messages taken in: {all}, dropped: {dropped}"));
     live.leave().await;
     server.stop().await?;
-    let file = place.file("history.sqlite");
-    if !file.exists() {
-        output::note("the history is in PostgreSQL, and how large it is there is not measured");
-        return Ok(());
-    }
-    let bytes = std::fs::metadata(&file).with_context(|| format!("{}", file.display()))?.len();
-    let a_day = bytes as f64 / all.max(1) as f64 * MESSAGES_A_DAY / 1e6;
+    let bytes = match around.database() {
+        Some(url) => history_in(&url).await.context("the history in PostgreSQL")?,
+        None => {
+            let file = place.file("history.sqlite");
+            let length = std::fs::metadata(&file).with_context(|| format!("{}", file.display()))?;
+            length.len() as f64
+        }
+    };
+    let a_day = bytes / all.max(1) as f64 * MESSAGES_A_DAY / 1e6;
     report.add(Measure::TelemetryDisk, Sample::value(a_day));
     Ok(())
 }
@@ -185,6 +202,18 @@ pub async fn measure_paced(plan: &Plan, place: &Place, report: &mut Report) -> a
     telling.stop().await;
     live.leave().await;
     server.stop().await
+}
+
+/// Bytes of the history's tables in PostgreSQL, with their indexes.
+async fn history_in(url: &str) -> anyhow::Result<f64> {
+    const BYTES: &str = r"SELECT COALESCE(sum(pg_total_relation_size(oid)), 0)::float8 FROM pg_class
+        WHERE relkind = 'r' AND relname LIKE 'history\_%'";
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
+    let working = tokio::spawn(connection);
+    let bytes = client.query_one(BYTES, &[]).await.and_then(|row| row.try_get(0));
+    drop(client);
+    working.await??;
+    Ok(bytes?)
 }
 
 async fn told(site: &Site) -> anyhow::Result<u64> {

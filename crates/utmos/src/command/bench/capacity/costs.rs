@@ -20,6 +20,10 @@ pub struct Unit {
     pub message_server_us: f64,
     /// The same of an outside broker, for each server that takes the message in.
     pub message_broker_us: f64,
+    /// The same of PostgreSQL, where it has the history.
+    pub message_database_us: f64,
+    /// Disk for a message that is kept as it came, in bytes.
+    pub message_bytes: f64,
     /// Memory of a server that has nothing to do, in MB.
     pub idle_mb: f64,
     /// Memory of the server for a dock that is connected and tells, its connection to the embedded broker included, in KiB.
@@ -31,8 +35,6 @@ pub struct Unit {
 pub struct Costs {
     /// With each engine.
     pub units: BTreeMap<Engine, Unit>,
-    /// Disk for a message that is kept as it came, in bytes.
-    pub message_bytes: f64,
     /// Disk for a command that has ended, in KiB.
     pub command_kib: f64,
 }
@@ -57,6 +59,8 @@ impl Costs {
                         command_beside_us: 0.0,
                         message_server_us: 163.5,
                         message_broker_us: 0.0,
+                        message_database_us: 0.0,
+                        message_bytes: 161.0,
                         idle_mb: 25.4,
                         dock_kib: 122.0,
                     },
@@ -68,6 +72,8 @@ impl Costs {
                         command_beside_us: 40.0,
                         message_server_us: 96.5,
                         message_broker_us: 27.0,
+                        message_database_us: 0.0,
+                        message_bytes: 161.0,
                         idle_mb: 25.9,
                         dock_kib: 66.0,
                     },
@@ -79,12 +85,13 @@ impl Costs {
                         command_beside_us: 217.0,
                         message_server_us: 96.5,
                         message_broker_us: 27.0,
+                        message_database_us: 50.0,
+                        message_bytes: 161.0,
                         idle_mb: 23.8,
                         dock_kib: 66.0,
                     },
                 ),
             ]),
-            message_bytes: 161.0,
             command_kib: 1.3,
         }
     }
@@ -138,8 +145,14 @@ impl Costs {
                 "telemetry_memory" => {
                     unit.dock_kib = (median - unit.idle_mb) * 1e6 / 1_024.0 / DOCKS_MEASURED;
                 }
+                "telemetry_broker_cpu" => {
+                    unit.message_broker_us = median / 100.0 * 1e6 / MESSAGES_MEASURED;
+                }
+                "telemetry_database_cpu" => {
+                    unit.message_database_us = median / 100.0 * 1e6 / MESSAGES_MEASURED;
+                }
                 "telemetry_disk" => {
-                    self.message_bytes = median * 1e6 / (OF_A_DEVICE * SECONDS_OF_A_DAY);
+                    unit.message_bytes = median * 1e6 / (OF_A_DEVICE * SECONDS_OF_A_DAY);
                 }
                 _ => {}
             }

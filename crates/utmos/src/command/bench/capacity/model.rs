@@ -91,14 +91,16 @@ const COMMANDS_KEPT_DAYS: f64 = 90.0;
 pub enum Part {
     /// Of each server: all of them take in all that docks tell.
     ServerProcessors,
-    /// Of the broker and the database together, for commands alone.
+    /// Of the broker and the database together for commands, and of the database for what docks tell.
     BesideProcessors,
     /// Of the outside broker, for what docks tell.
     BrokerThreads,
     /// Of each server.
     ServerMemory,
-    /// Of each server, for what docks tell, and for commands where SQLite holds them.
+    /// Of each server, for what it keeps itself: commands, and what docks tell.
     ServerDisk,
+    /// Of PostgreSQL's machine, for what docks tell and for commands.
+    DatabaseDisk,
 }
 
 impl Part {
@@ -106,10 +108,11 @@ impl Part {
     pub fn title(self) -> &'static str {
         match self {
             Self::ServerProcessors => "processors of a server",
-            Self::BesideProcessors => "processors of broker and database, for commands",
+            Self::BesideProcessors => "processors of the database, and of the broker for commands",
             Self::BrokerThreads => "threads of the broker, for telemetry",
             Self::ServerMemory => "memory of a server",
             Self::ServerDisk => "disk of a server",
+            Self::DatabaseDisk => "disk of PostgreSQL",
         }
     }
 
@@ -117,7 +120,7 @@ impl Part {
     pub fn unit(self) -> &'static str {
         match self {
             Self::ServerProcessors | Self::BesideProcessors | Self::BrokerThreads => "cores",
-            Self::ServerMemory | Self::ServerDisk => "GB",
+            Self::ServerMemory | Self::ServerDisk | Self::DatabaseDisk => "GB",
         }
     }
 }
@@ -157,7 +160,7 @@ pub struct Answer {
     /// With this.
     pub engine: Engine,
     /// If all docks were in one group.
-    pub needs: [Need; 5],
+    pub needs: [Need; 6],
     /// Docks that one group can take.
     pub docks_of_a_group: u64,
     /// Groups for all of the docks: each with its own database and broker, and a part of the tenants.
@@ -171,16 +174,17 @@ impl Answer {
     pub fn of(engine: Engine, fleet: &Fleet, machine: &Machine, costs: &Costs) -> Self {
         let unit = costs.units.get(&engine).copied().unwrap_or_default();
         let (messages, commands) = (fleet.messages(), fleet.commands_at_peak());
-        let history = messages * SECONDS_OF_A_DAY * fleet.days_kept * costs.message_bytes / 1e9;
+        let history = messages * SECONDS_OF_A_DAY * fleet.days_kept * unit.message_bytes / 1e9;
         let stored = commands / fleet.peak.max(f64::MIN_POSITIVE)
             * SECONDS_OF_A_DAY
             * COMMANDS_KEPT_DAYS
             * costs.command_kib
             * 1024.0
             / 1e9;
-        let disk = match engine {
-            Engine::Embedded | Engine::Mosquitto => history + stored,
-            Engine::Postgres => history,
+        let (disk, database_disk, database_us) = match engine {
+            Engine::Embedded | Engine::Mosquitto => (history + stored, 0.0, 0.0),
+            // All servers take in what docks tell; one of them keeps it, in PostgreSQL.
+            Engine::Postgres => (0.0, history + stored, unit.message_database_us),
         };
         let idle = unit.idle_mb / 1e3;
         let need =
@@ -194,7 +198,7 @@ impl Answer {
             ),
             need(
                 Part::BesideProcessors,
-                commands * unit.command_beside_us / 1e6,
+                (commands * unit.command_beside_us + messages * database_us) / 1e6,
                 machine.processors,
                 0.0,
             ),
@@ -211,6 +215,7 @@ impl Answer {
                 idle,
             ),
             need(Part::ServerDisk, disk, machine.disk_gb, 0.0),
+            need(Part::DatabaseDisk, database_disk, machine.disk_gb, 0.0),
         ];
         let times = needs.iter().map(Need::times).fold(f64::INFINITY, f64::min);
         let docks_of_a_group = whole((fleet.count() * times).floor());
@@ -259,9 +264,10 @@ mod tests {
         Machine { processors: 10.0, broker_threads: 10.0, memory_gb: 10.0, disk_gb: 1_000.0 };
 
     fn costs() -> Costs {
-        let mut costs = Costs { message_bytes: 1.0, command_kib: 1.0, ..Costs::measured_before() };
+        let mut costs = Costs { command_kib: 0.001, ..Costs::measured_before() };
         for unit in costs.units.values_mut() {
             (unit.message_server_us, unit.message_broker_us, unit.dock_kib) = (1_000.0, 1.0, 1.0);
+            (unit.message_database_us, unit.message_bytes) = (10.0, 1.0);
         }
         costs
     }
@@ -269,10 +275,10 @@ mod tests {
     #[test]
     fn what_a_fleet_needs_is_the_sum_of_what_its_parts_cost() {
         let answer = Answer::of(Engine::Postgres, &FLEET, &MACHINE, &costs());
-        // 1,000 messages of 1 ms and 1,000 commands of 82 µs a second, where six cores may be used.
+        // 1,000 messages of 1 ms, 10 µs of PostgreSQL's, and 1,000 commands of 82 and 217 µs a second, where six cores may be used.
         let [processors, beside, ..] = &answer.needs;
         assert!((processors.needs - 1.082).abs() < 1e-9 && (processors.gives - 6.0).abs() < 1e-9);
-        assert!((beside.needs - 0.217).abs() < 1e-9);
+        assert!((beside.needs - 0.227).abs() < 1e-9);
         assert_eq!(answer.first_limit().part, Part::ServerProcessors);
         assert_eq!(answer.docks_of_a_group, 5_545);
         assert_eq!((answer.groups, answer.machines), (1, 4));

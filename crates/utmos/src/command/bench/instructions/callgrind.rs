@@ -1,13 +1,22 @@
-//! What callgrind wrote, read: sums of instructions and of calls.
+//! What callgrind wrote, read: instructions and allocations, in all and of each function.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// What a server did while it was counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sums {
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Counts {
     /// Instructions, without the kernel's.
     pub instructions: u64,
     /// Times memory was asked for, by Rust and by SQLite.
+    pub allocations: u64,
+    /// Of each function, by its name; what was inlined into it is its own.
+    pub functions: BTreeMap<String, OfFunction>,
+}
+
+/// What one function did itself, without what it called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OfFunction {
+    pub instructions: u64,
     pub allocations: u64,
 }
 
@@ -27,15 +36,18 @@ const ALLOCATE: [&str; 11] = [
 ];
 
 /// Reads a file; `None` where it has no sum.
-pub fn read(text: &str) -> Option<Sums> {
+pub fn read(text: &str) -> Option<Counts> {
     // What it calls its summary knows nothing of counting that was switched on.
     let line = text.lines().rev().find_map(|line| line.strip_prefix("totals: "))?;
     let instructions = line.split_ascii_whitespace().next()?.parse().ok()?;
-    Some(Sums { instructions, allocations: allocations(text) })
+    let functions = functions(text);
+    // Not those that what allocates makes itself on its way.
+    let allocations = functions.values().map(|function| function.allocations).sum();
+    Some(Counts { instructions, allocations, functions })
 }
 
-/// Calls of what allocates, but for those that it makes itself on its way.
-fn allocations(text: &str) -> u64 {
+/// What each function did, callgrind's marks of those that call themselves left out.
+fn functions(text: &str) -> BTreeMap<String, OfFunction> {
     // A name stands in full where it comes first; later its number does.
     let mut names: HashMap<&str, &str> = HashMap::new();
     let mut name_of = |text| {
@@ -45,20 +57,32 @@ fn allocations(text: &str) -> u64 {
         }
         names.get(number).copied().unwrap_or_default()
     };
-    let (mut caller, mut called, mut sum) = ("", "", 0);
+    let mut functions: BTreeMap<&str, OfFunction> = BTreeMap::new();
+    let (mut own, mut called, mut is_of_call) = ("", "", false);
     for line in text.lines() {
         if let Some(function) = line.strip_prefix("fn=") {
-            caller = name_of(function);
+            own = without_mark(name_of(function));
         } else if let Some(function) = line.strip_prefix("cfn=") {
-            called = name_of(function);
+            called = without_mark(name_of(function));
         } else if let Some(calls) = line.strip_prefix("calls=") {
-            let count = calls.split_ascii_whitespace().next().and_then(|count| count.parse().ok());
-            if allocates(called) && !allocates(caller) {
-                sum += count.unwrap_or(0_u64);
+            // The line behind it is what the call cost, and none of this function's.
+            is_of_call = true;
+            if allocates(called) && !allocates(own) {
+                functions.entry(own).or_default().allocations += first(calls).unwrap_or(0);
             }
+        } else if line.starts_with(|sign: char| sign.is_ascii_digit() || "+-*".contains(sign))
+            && !std::mem::take(&mut is_of_call)
+        {
+            let cost = line.split_once(' ').and_then(|(_, cost)| first(cost)).unwrap_or(0);
+            functions.entry(own).or_default().instructions += cost;
         }
     }
-    sum
+    functions.into_iter().map(|(name, function)| (name.to_owned(), function)).collect()
+}
+
+/// The number that a line begins with.
+fn first(text: &str) -> Option<u64> {
+    text.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// `(12) name` or `(12)`.
@@ -70,9 +94,15 @@ fn named(text: &str) -> (&str, Option<&str>) {
 }
 
 /// Callgrind marks what calls itself by a number behind the name.
+fn without_mark(function: &str) -> &str {
+    match function.rsplit_once('\'') {
+        Some((name, mark)) if mark.bytes().all(|sign| sign.is_ascii_digit()) => name,
+        Some(_) | None => function,
+    }
+}
+
 fn allocates(function: &str) -> bool {
-    let name = function.split('\'').next().unwrap_or(function);
-    ALLOCATE.contains(&name)
+    ALLOCATE.contains(&function)
 }
 
 #[cfg(test)]
@@ -82,15 +112,21 @@ mod tests {
     #[test]
     fn the_sum_is_found_in_what_valgrind_writes() {
         let text = "# callgrind format\nversion: 1\nevents: Ir\nsummary: 0\n\nfn=(1) main\n0 5\n\ntotals: 5678\n";
-        assert_eq!(read(text), Some(Sums { instructions: 5678, allocations: 0 }));
+        let counts = read(text).unwrap_or_default();
+        assert_eq!((counts.instructions, counts.allocations), (5678, 0));
         assert_eq!(read("events: Ir\nsummary: 0\n"), None);
     }
 
     #[test]
-    fn allocations_are_counted_where_they_are_asked_for() {
-        let text = "fn=(1) work\n0 5\ncfn=(2) mi_malloc\ncalls=3 0\n0 30\ncfn=(3) mi_zalloc'2\ncalls=4 0\n0 40\n\n\
-                    fn=(3)\n0 7\ncfn=(2)\ncalls=4 0\n0 20\n\nfn=(4) other\ncfn=(2)\ncalls=10 0\n0 1\n\
-                    cfn=(5) mi_free\ncalls=100 0\n0 1\ntotals: 9\n";
-        assert_eq!(read(text).map(|sums| sums.allocations), Some(17));
+    fn allocations_and_instructions_are_counted_where_they_are_made() {
+        let text = "fn=(1) work<'a>\n0 5\ncfn=(2) mi_malloc\ncalls=3 0\n0 30\ncfn=(3) mi_zalloc'2\ncalls=4 0\n0 40\n+1 6\n\n\
+                    fn=(3)\n0 7\ncfn=(2)\ncalls=4 0\n0 20\n\nfn=(4) other'3\n* 8\ncfn=(2)\ncalls=10 0\n0 1\n\
+                    cfn=(5) mi_free\ncalls=100 0\n0 1\nfn=(6) other\n0 1\ntotals: 9\n";
+        let counts = read(text).unwrap_or_default();
+        assert_eq!(counts.allocations, 17);
+        let of = |instructions, allocations| Some(OfFunction { instructions, allocations });
+        assert_eq!(counts.functions.get("work<'a>").copied(), of(11, 7));
+        assert_eq!(counts.functions.get("mi_zalloc").copied(), of(7, 0));
+        assert_eq!(counts.functions.get("other").copied(), of(9, 10));
     }
 }

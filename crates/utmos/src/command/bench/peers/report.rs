@@ -9,6 +9,7 @@ use crate::{
     command::bench::{
         docks::Judged,
         load::Loaded,
+        reply::Reply,
         report::{Middle, short},
     },
     output,
@@ -76,6 +77,7 @@ pub struct Report {
     seconds: f64,
     /// Whether the peers were left with Nagle's algorithm.
     nagle: bool,
+    reply: Reply,
     began_at: String,
     versions: BTreeMap<Peer, String>,
     /// Of each with so many clients, run by run.
@@ -89,6 +91,7 @@ impl Report {
             runs: args.runs,
             seconds: args.seconds,
             nagle: args.nagle,
+            reply: args.reply,
             began_at: now().to_string(),
             versions: installed.peers.iter().cloned().collect(),
             samples: BTreeMap::new(),
@@ -213,8 +216,10 @@ impl Report {
             ));
         }
         output::line(format_args!(
-            "runs: {}, of {} s each measurement; medians of runs, ratios within each run",
-            self.runs, self.seconds
+            "runs: {}, of {} s each measurement; medians of runs, ratios within each run; docks answer {}",
+            self.runs,
+            self.seconds,
+            self.reply.title()
         ));
     }
 
@@ -246,6 +251,7 @@ impl Report {
             "processors": std::thread::available_parallelism().map_or(0, usize::from),
             "runs": self.runs,
             "seconds": self.seconds,
+            "docks_answer": self.reply.title(),
             "nagle_in_peers": self.nagle,
             "contestants": judged.collect::<Vec<_>>(),
             "measures": measures.collect::<Vec<_>>(),
@@ -269,6 +275,7 @@ mod tests {
             runs: 3,
             seconds: 5.0,
             nagle: false,
+            reply: Reply::AtOnce,
             began_at: String::new(),
             versions: [(Peer::NodeRed, "5.0.7".to_owned())].into(),
             samples: BTreeMap::new(),
