@@ -348,6 +348,11 @@ impl Server {
         tasks.spawn(follow(directory.clone(), stopping.clone()));
         tasks.spawn(fleet.clone().run(stopping.clone()));
         tasks.spawn(forget_nonces(parts.store.clone(), parts.clock.clone(), stopping.clone()));
+        if config.bench.allow {
+            tracing::warn!(
+                "bench.allow is true: nobody's requests are limited, and `utmos bench` may load this server; never with real docks"
+            );
+        }
         let rates = if config.bench.allow { Rates::default() } else { config.limits };
         let allowances = match (shared_allowances, membership.clone()) {
             (Some(store), Some(membership)) => {

@@ -97,5 +97,7 @@ fn warnings(app: &App) -> Vec<String> {
     );
     let lacks = app.outside.as_ref().map_or(Vec::new(), |outside| outside.lacks());
     let lacks = lacks.into_iter().map(|lack| format!("broker: {lack}"));
-    (full > 0).then_some(text).into_iter().chain(lacks).collect()
+    let load = "bench.allow is true: nobody's requests are limited, and `utmos bench` may load this server; never with real docks";
+    let load = app.load_allowed.then(|| load.to_owned());
+    (full > 0).then_some(text).into_iter().chain(load).chain(lacks).collect()
 }

@@ -52,7 +52,7 @@ use self::{
     stored::Fill,
     under_load::{Measured, UnderLoad},
 };
-use crate::{exit::Exit, opened, output};
+use crate::{exit::Exit, open_files, opened, output};
 
 /// Docks the load is spread over.
 const DOCKS: u32 = 100;
@@ -168,6 +168,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         None => {}
     }
     let plan = Plan::of(&args);
+    open_files::raise();
     let has_own_docks = |measure: &&Measure| measure.is_apart();
     if plan.reply != Reply::AtOnce
         && let Some(measure) = plan.only.iter().find(has_own_docks)
@@ -276,6 +277,7 @@ impl Plan {
         let mut report = Report::new(None, self);
         for run in 1..=self.runs {
             output::note(format_args!("run {run} of {}", self.runs));
+            running.must_still_be_allowed().await?;
             if running.is_here {
                 floors(self, None, &folder.join("floors"), &mut report).await?;
             }
@@ -439,6 +441,12 @@ impl Folder {
         let under = under
             .canonicalize()
             .with_context(|| format!("there is no folder {}", under.display()))?;
+        if machine::is_in_memory(&under) {
+            output::note(format_args!(
+                "{} is in memory: what is said of writes and syncs is of no disk",
+                under.display()
+            ));
+        }
         let folder = under.join(format!("{FOLDER_START}{}", std::process::id()));
         opened::make_folder(&folder)?;
         Ok(Self(folder))

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, bail};
 use serde::Deserialize;
 
-use super::report::short;
+use super::{reply::Reply, report::short};
 use crate::{exit::Exit, output};
 
 /// Of fewer runs nobody knows how far they lie apart by chance.
@@ -40,8 +40,8 @@ struct Figures {
     engine: Option<String>,
     #[serde(default)]
     servers: Option<u32>,
-    #[serde(default)]
-    docks_answer: Option<String>,
+    #[serde(default = "at_once")]
+    docks_answer: String,
     runs: u32,
     seconds: f64,
     measures: Vec<Measured>,
@@ -102,10 +102,12 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             output::note(format_args!("the {what} is {old} in one file and {new} in the other"));
         }
     }
-    if let (Some(old), Some(new)) = (&old.docks_answer, &new.docks_answer)
-        && old != new
-    {
-        output::note(format_args!("docks answer {old} in one file and {new} in the other"));
+    let is_comparable = old.docks_answer == new.docks_answer;
+    if !is_comparable {
+        output::note(format_args!(
+            "docks answer {} in one file and {} in the other: nothing is called better or worse",
+            old.docks_answer, new.docks_answer
+        ));
     }
     if (old.seconds - new.seconds).abs() > f64::EPSILON {
         output::note(format_args!(
@@ -113,7 +115,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             old.seconds, new.seconds
         ));
     }
-    let is_enough = old.runs.min(new.runs) >= RUNS_MIN;
+    let is_enough = old.runs.min(new.runs) >= RUNS_MIN && is_comparable;
     let rows = rows(&old.measures, &new.measures, is_enough);
     if rows.is_empty() {
         bail!(
@@ -126,6 +128,11 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     output::table(titles, &rows);
     output::line("better and worse: no run of one lies among those of the other");
     Ok(Exit::Done)
+}
+
+/// How docks answered in files of earlier versions.
+fn at_once() -> String {
+    Reply::AtOnce.title()
 }
 
 fn read(file: &Path) -> anyhow::Result<Figures> {

@@ -143,6 +143,13 @@ impl Around {
         self.postgres.as_ref().map(|it| machine::cpu_of_all(it.id())).transpose()
     }
 
+    /// Bytes that they have caused to be written to the disk.
+    pub fn written(&self) -> anyhow::Result<u64> {
+        let mosquitto = self.mosquitto.as_ref().map(Mosquitto::id);
+        let postgres = self.postgres.as_ref().map(Postgres::id);
+        mosquitto.into_iter().chain(postgres).map(machine::written_by_all).sum()
+    }
+
     /// Whether there is anything beside the server.
     pub fn is_some(&self) -> bool {
         self.mosquitto.is_some() || self.postgres.is_some()

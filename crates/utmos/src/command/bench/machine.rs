@@ -1,6 +1,6 @@
 //! What Linux tells of processes and processors.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::Context;
 
@@ -24,13 +24,18 @@ fn parse_cpu(stat: &str) -> Option<Duration> {
 
 /// Processor time that a process has used with all that it has begun, those that have ended included.
 pub fn cpu_of_all(id: u32) -> anyhow::Result<Duration> {
+    // One that ends meanwhile is counted by whoever waited for it, at the next look.
+    Ok(of_ticks(ticks_of_all(id, &everybody()?)))
+}
+
+/// All processes there are.
+fn everybody() -> anyhow::Result<Vec<Kin>> {
     let mut stats = Vec::new();
     for entry in std::fs::read_dir("/proc").context("/proc cannot be read")? {
-        // One that ends meanwhile is counted by whoever waited for it, at the next look.
         let stat = entry.ok().and_then(|it| std::fs::read_to_string(it.path().join("stat")).ok());
         stats.extend(stat.as_deref().and_then(Kin::parse));
     }
-    Ok(of_ticks(ticks_of_all(id, &stats)))
+    Ok(stats)
 }
 
 /// A process, who began it, and what both it and those it waited for have used.
@@ -54,12 +59,17 @@ impl Kin {
 }
 
 fn ticks_of_all(root: u32, all: &[Kin]) -> u64 {
-    let (mut ticks, mut to_do) = (0, vec![root]);
+    family(root, all).map(|kin| kin.ticks).sum()
+}
+
+/// A process and all that it has begun.
+fn family(root: u32, all: &[Kin]) -> impl Iterator<Item = &Kin> {
+    let (mut members, mut to_do) = (Vec::new(), vec![root]);
     while let Some(id) = to_do.pop() {
-        ticks += all.iter().filter(|kin| kin.id == id).map(|kin| kin.ticks).sum::<u64>();
+        members.extend(all.iter().filter(|kin| kin.id == id));
         to_do.extend(all.iter().filter(|kin| kin.parent == id && kin.id != id).map(|kin| kin.id));
     }
-    ticks
+    members.into_iter()
 }
 
 fn of_ticks(ticks: u64) -> Duration {
@@ -72,6 +82,20 @@ pub fn written_by(id: u32) -> anyhow::Result<u64> {
     let text = std::fs::read_to_string(&file).with_context(|| format!("{file} cannot be read"))?;
     let bytes = text.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok());
     bytes.with_context(|| format!("{file} has no write_bytes"))
+}
+
+/// The same of a process with all that it has begun and that are still there.
+pub fn written_by_all(id: u32) -> anyhow::Result<u64> {
+    let everybody = everybody()?;
+    // One that has ended meanwhile has taken its count along.
+    Ok(family(id, &everybody).filter_map(|kin| written_by(kin.id).ok()).sum())
+}
+
+/// Whether a folder is on no disk.
+pub fn is_in_memory(folder: &Path) -> bool {
+    const TMPFS: u64 = 0x0102_1994;
+    const RAMFS: u64 = 0x8584_58f6;
+    rustix::fs::statfs(folder).is_ok_and(|it| [TMPFS, RAMFS].contains(&(it.f_type as u64)))
 }
 
 /// Resident memory of a process in MB.

@@ -308,8 +308,8 @@ impl Measure {
             Self::Cpu => "server CPU for each loop, 64 clients",
             Self::OwnCpu => "this program's CPU for each loop (load, docks)",
             Self::CpuBeside => "CPU of broker and database beside it for each loop",
-            Self::Written => "server's writes to the disk for each loop, 64 clients",
-            Self::Commits => "commits of the database for each loop, each one sync",
+            Self::Written => "bytes written to the disk for each loop, database included",
+            Self::Commits => "commits of the store for each loop",
             Self::PhaseAccept => "1 client: POST to its 202",
             Self::PhaseHandOver => "1 client: POST to bytes at the dock",
             Self::PhaseStored => {
@@ -438,6 +438,23 @@ impl Measure {
             | Self::MemoryLoad
             | Self::Restart => (None, None),
         }
+    }
+
+    /// A further goal that belongs to it: of which figure, and its bound in the unit of [`Measure::figure`].
+    pub fn goal_beside(self) -> Option<(Figure, f64)> {
+        let goals = [(Self::Loop1, Figure::P99, 3.0), (Self::TelemetryPaced2000, Figure::P50, 2.0)];
+        let own = goals.into_iter().find(|(measure, _, _)| *measure == self);
+        own.map(|(_, figure, bound)| (figure, bound))
+    }
+
+    /// How many there should be in a second, where that is fixed.
+    pub fn asked_per_second(self) -> Option<f64> {
+        let asked = [
+            (Self::Paced500, 500.0),
+            (Self::Paced2000, 2_000.0),
+            (Self::TelemetryPaced2000, 2_000.0),
+        ];
+        asked.into_iter().find(|(measure, _)| *measure == self).map(|(_, asked)| asked)
     }
 
     /// The floors it is held against: of a command one commit and one MQTT round trip at least.

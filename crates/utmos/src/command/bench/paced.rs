@@ -3,11 +3,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
 
 use super::{
     load::{self, Loaded, OneClients, Site, Told},
     moment,
+    reply::Reply,
 };
 
 /// Clients that send in turn, so many at least. At 2,000 a second one that waits 64 ms for an end holds up no other command.
@@ -15,11 +19,20 @@ const SENDERS_MIN: u32 = 128;
 /// So long may the end of a command that its dock has answered be waited for without holding up another.
 const SLACK: Duration = Duration::from_millis(64);
 
+/// More than these a server gives no room with the files that a process may usually open.
+pub const SENDERS_MAX: u32 = 4_000;
+/// A sender connects so long before its first command: a server bounds the connections on which nobody has said who he is.
+const CONNECT_EARLY: Duration = Duration::from_millis(50);
+
+/// How many it takes, each of which waits for the end of its command before it sends the next.
+pub fn senders(reply: Reply, a_second: u32) -> u32 {
+    let waiting = (reply.wait() + SLACK).as_millis() * u128::from(a_second) / 1_000;
+    u32::try_from(waiting).unwrap_or(u32::MAX).max(SENDERS_MIN)
+}
+
 /// Sends so many commands a second for so long, and waits for the end of each.
 pub async fn run(site: &Arc<Site>, a_second: u32, time: Duration) -> anyhow::Result<Loaded> {
-    let pace = Duration::from_secs(1) / a_second;
-    let wait = site.reply().wait() + SLACK;
-    let senders = SENDERS_MIN.max((wait.as_secs_f64() * f64::from(a_second)).ceil() as u32);
+    let (pace, senders) = (Duration::from_secs(1) / a_second, senders(site.reply(), a_second));
     let began = Instant::now();
     let mut running = JoinSet::new();
     for number in 0..senders {
@@ -45,6 +58,9 @@ struct Sender {
 impl Sender {
     async fn run(self, site: &Site, number: u32) -> anyhow::Result<OneClients> {
         let (mut times, mut commands) = (load::times(), Vec::new());
+        if let Some(early) = self.first.checked_sub(CONNECT_EARLY) {
+            sleep_until(early).await;
+        }
         let mut client = site.connect().await?;
         let (mut intended, mut n) = (self.first, u64::from(number));
         while intended < self.until {
@@ -58,5 +74,20 @@ impl Sender {
             n += u64::from(self.senders) + 1;
         }
         Ok((times, commands))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slow_docks_take_more_callers() {
+        let after = |millis| Reply::After(Duration::from_millis(millis));
+        assert_eq!(senders(Reply::AtOnce, 500), SENDERS_MIN);
+        assert_eq!(senders(Reply::AtOnce, 2_000), SENDERS_MIN);
+        assert_eq!(senders(after(936), 2_000), 2_000);
+        assert_eq!(senders(after(3_000), 500), 1_532);
+        assert!(senders(after(3_000), 2_000) > SENDERS_MAX);
     }
 }

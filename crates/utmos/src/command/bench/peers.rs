@@ -37,7 +37,7 @@ use crate::{exit::Exit, open_files, opened, output};
 const DOCKS: u32 = 100;
 /// Longest that a peer may take until a command comes back.
 const START_WAIT: Duration = Duration::from_secs(60);
-/// Longest that a command may take while a peer starts, and how long it rests before the next.
+/// Longest that a command may take while a peer starts, beside what its dock takes, and how long it rests before the next.
 const TRIAL_WAIT: Duration = Duration::from_secs(1);
 const TRIAL_PAUSE: Duration = Duration::from_millis(50);
 /// Everybody is loaded for so long before anything is measured, as programs are slower at first that are compiled as they run.
@@ -254,7 +254,7 @@ impl Round<'_> {
             Peer::Fiware => fiware::start(installed, broker, &sns, &dir).await?,
         };
         let target = Arc::new(Target::new(http, way, sns));
-        come_up(&mut process, &target).await?;
+        come_up(&mut process, &target, self.args.reply).await?;
         target.load(self.warm_up()).await?;
         let processes = Processes { server: process.id(), around: Some(&around) };
         for load in self.loads() {
@@ -267,14 +267,14 @@ impl Round<'_> {
 }
 
 /// Waits until a command comes back.
-async fn come_up(process: &mut Process, target: &Target) -> anyhow::Result<()> {
+async fn come_up(process: &mut Process, target: &Target, reply: Reply) -> anyhow::Result<()> {
     let by = Instant::now() + START_WAIT;
     loop {
         process.must_run()?;
-        let why = match timeout(TRIAL_WAIT, target.trial()).await {
+        let why = match timeout(TRIAL_WAIT + reply.wait(), target.trial()).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => format!("{error:#}"),
-            Err(_) => format!("no answer within {} s", TRIAL_WAIT.as_secs()),
+            Err(_) => format!("no answer within {} s", (TRIAL_WAIT + reply.wait()).as_secs()),
         };
         if by < Instant::now() {
             bail!("it does not come up within {} s: {why}", START_WAIT.as_secs());

@@ -41,6 +41,11 @@ impl Sample {
         Self { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: at(1.0), ..Self::default() }
     }
 
+    /// Times of what came so often.
+    pub fn at_rate(self, per_second: f64) -> Self {
+        Self { per_second: Some(per_second), ..self }
+    }
+
     /// A rate alone.
     pub fn rate(per_second: f64) -> Self {
         Self { per_second: Some(per_second), ..Self::default() }
@@ -181,6 +186,18 @@ impl Report {
             &rows,
         );
         self.print_shares();
+        for (measure, asked) in
+            Measure::ALL.into_iter().filter_map(|it| Some((it, it.asked_per_second()?)))
+        {
+            if let Some(reached) = self.middle(measure, |sample| sample.per_second) {
+                output::line(format_args!(
+                    "{}: {} of {} a second were sent and ended",
+                    measure.key(),
+                    short(reached.median),
+                    short(asked)
+                ));
+            }
+        }
         let Judged { right, all } = self.judged;
         output::line(format_args!(
             "\ncommands that arrived once and ended as the dock did: {right} of {all}"
@@ -200,6 +217,9 @@ impl Report {
             self.time,
             self.reply.title()
         ));
+        if self.reply != Reply::AtOnce {
+            output::line("phases and emergencies are those of a dock that answers at once");
+        }
     }
 
     /// How much of what the floors of the same runs allow.
@@ -224,6 +244,9 @@ impl Report {
         let of = |measure: Measure, figure: Figure| {
             self.middle(measure, |sample| sample.figure(figure)).map(|middle| middle.median)
         };
+        if self.reply != Reply::AtOnce {
+            return Vec::new();
+        }
         let share = |floor: &Floor| match floor {
             Floor::Rate(floor) => {
                 let share = of(measure, Figure::PerSecond)? / of(*floor, Figure::PerSecond)?;
@@ -240,6 +263,11 @@ impl Report {
         measure.floors().iter().filter_map(share).filter(|(_, share)| share.is_finite()).collect()
     }
 
+    /// What a measure should reach: all of that is about docks that answer at once.
+    fn goals(&self, measure: Measure) -> (Option<f64>, Option<f64>) {
+        if self.reply == Reply::AtOnce { measure.goals() } else { (None, None) }
+    }
+
     fn middle(&self, measure: Measure, figure: impl Fn(&Sample) -> Option<f64>) -> Option<Middle> {
         Middle::of(self.samples.get(&measure)?.iter().filter_map(figure))
     }
@@ -250,12 +278,16 @@ impl Report {
         let time = |figure: fn(&Sample) -> Option<f64>| {
             self.middle(measure, figure).map_or_else(String::new, |middle| short(middle.median))
         };
-        let (first, target) = measure.goals();
+        let (first, target) = self.goals(measure);
         let (sign, close) = if figure == Figure::PerSecond { ("≥ ", unit) } else { ("≤ ", "") };
         let space = if close.is_empty() { " " } else { "" };
         let goal = |goal: Option<f64>| {
             goal.map_or_else(String::new, |goal| format!("{sign}{}{space}{unit}", short(goal)))
         };
+        let beside = measure.goal_beside().filter(|_| target.is_some());
+        let beside = beside.map_or_else(String::new, |(figure, bound)| {
+            format!(", {} ≤ {}", figure.key().trim_end_matches("_ms"), short(bound))
+        });
         let what = if figure == Figure::P99 { "p99 " } else { "" };
         Some([
             measure.title().to_owned(),
@@ -266,7 +298,7 @@ impl Report {
             time(|sample| sample.p999),
             time(|sample| sample.max),
             goal(first),
-            goal(target),
+            goal(target) + &beside,
         ])
     }
 
@@ -274,7 +306,7 @@ impl Report {
         let measures = Measure::ALL.into_iter().filter_map(|measure| {
             let (figure, unit) = measure.figure();
             let main = self.middle(measure, |sample| sample.figure(figure))?;
-            let (first_stop, target) = measure.goals();
+            let (first_stop, target) = self.goals(measure);
             let samples: Vec<Value> =
                 self.samples.get(&measure)?.iter().map(|sample| sample.to_json()).collect();
             Some(json!({

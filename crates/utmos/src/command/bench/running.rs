@@ -135,7 +135,8 @@ impl RunningArgs {
             http: address,
             mqtt: mqtt.first()?,
             is_here: http.is_here() && mqtt.is_here(),
-            access: Access { url: given.trim_end_matches('/').to_owned(), api_id, key },
+            // The address that was asked, and not the name, which may lead elsewhere the next time.
+            access: Access { url: format!("http://{address}"), api_id, key },
         })
     }
 }
@@ -224,6 +225,11 @@ struct Login {
 }
 
 impl Running {
+    /// Asks again, before each run: at that address another server may listen by now.
+    pub async fn must_still_be_allowed(&self) -> anyhow::Result<()> {
+        must_be_allowed(&self.access.url, self.http).await
+    }
+
     /// Registers so many docks and one more, or gives those of an earlier bench new passwords.
     pub async fn prepare(&self, docks: u32) -> anyhow::Result<Prepared> {
         let client = Client::new(self.access.clone())?;

@@ -132,6 +132,7 @@ pub async fn measure(
     report.add(Measure::TelemetryRepliesSilent, Sample::of_times(&silent.replies));
     report.judge(silent.judged);
 
+    let empty = history(place, around).await?;
     let telling = live.tell();
     sleep(SETTLE).await;
     let (began, before, cpu) = (Instant::now(), told(&site).await?, server.cpu()?);
@@ -162,15 +163,7 @@ pub async fn measure(
     output::note(format_args!("messages taken in: {all}, dropped: {dropped}"));
     live.leave().await;
     server.stop().await?;
-    let bytes = match around.database() {
-        Some(url) => history_in(&url).await.context("the history in PostgreSQL")?,
-        None => {
-            let file = place.file("history.sqlite");
-            let length = std::fs::metadata(&file).with_context(|| format!("{}", file.display()))?;
-            length.len() as f64
-        }
-    };
-    let a_day = bytes / all.max(1) as f64 * MESSAGES_A_DAY / 1e6;
+    let a_day = (history(place, around).await? - empty) / all.max(1) as f64 * MESSAGES_A_DAY / 1e6;
     report.add(Measure::TelemetryDisk, Sample::value(a_day));
     Ok(())
 }
@@ -197,11 +190,22 @@ pub async fn measure_paced(plan: &Plan, place: &Place, report: &mut Report) -> a
         taken as f64 / took,
         load::metric(&site, "utmos_telemetry_dropped_total").await?
     ));
-    report.add(Measure::TelemetryPaced2000, Sample::of_times(&times));
+    let rate = times.len() as f64 / took;
+    report.add(Measure::TelemetryPaced2000, Sample::of_times(&times).at_rate(rate));
     report.judge(judged);
     telling.stop().await;
     live.leave().await;
     server.stop().await
+}
+
+/// Bytes that the history takes on the disk.
+async fn history(place: &Place, around: &Around) -> anyhow::Result<f64> {
+    if let Some(url) = around.database() {
+        return history_in(&url).await.context("the history in PostgreSQL");
+    }
+    let file = place.file("history.sqlite");
+    let length = std::fs::metadata(&file).with_context(|| format!("{}", file.display()))?.len();
+    Ok(length as f64)
 }
 
 /// Bytes of the history's tables in PostgreSQL, with their indexes.

@@ -16,6 +16,7 @@ use super::{
     paced,
     report::{Report, Sample},
 };
+use crate::output;
 
 /// Loops before anything is measured.
 const WARM_UP: Duration = Duration::from_millis(300);
@@ -71,10 +72,10 @@ impl Own<'_> {
         all.map(Server::cpu).sum()
     }
 
-    /// Bytes that all servers have caused to be written.
+    /// Bytes that all servers, the broker and the database have caused to be written.
     fn written(self) -> anyhow::Result<u64> {
         let all = std::iter::once(self.server).chain(self.beside);
-        all.map(Server::written).sum()
+        Ok(all.map(Server::written).sum::<anyhow::Result<u64>>()? + self.around.written()?)
     }
 }
 
@@ -102,9 +103,21 @@ impl UnderLoad<'_> {
             }
         }
         for (a_second, measure) in [(500, Measure::Paced500), (2_000, Measure::Paced2000)] {
-            if self.plan.wants(measure) {
-                self.paced(a_second, measure).await?;
+            let senders = paced::senders(self.plan.reply, a_second);
+            if !self.plan.wants(measure) {
+                continue;
             }
+            if senders > paced::SENDERS_MAX {
+                output::note(format_args!(
+                    "{} is not measured: where docks answer {} it takes {senders} callers at once, and {} are as many as a server \
+                     takes with the files that there usually are",
+                    measure.key(),
+                    self.plan.reply.title(),
+                    paced::SENDERS_MAX
+                ));
+                continue;
+            }
+            self.paced(a_second, measure).await?;
         }
         let is_wanted = |phase| self.plan.wants(phase);
         if PHASES.into_iter().any(is_wanted) || is_wanted(Measure::PhaseStored) {

@@ -6,7 +6,10 @@ use anyhow::{Context, ensure};
 use serde::Deserialize;
 
 use super::model::Group;
-use crate::command::bench::engine::{Choice, Engine};
+use crate::command::bench::{
+    engine::{Choice, Engine},
+    reply::Reply,
+};
 
 /// Costs of one of each.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -113,7 +116,12 @@ impl Costs {
         let mut measured = engines;
         measured.extend(one.measures.is_some().then_some(one));
         ensure!(!(measured.is_empty() && facts.is_empty()), "it has no figures");
+        let at_once = Reply::AtOnce.title();
         for engine in measured {
+            ensure!(
+                engine.docks_answer.as_ref().is_none_or(|it| *it == at_once),
+                "its docks did not answer at once (--reply), and what a command costs then is not its cost"
+            );
             self.take_engine(&engine);
         }
         for Fact { name, value } in facts {
@@ -176,6 +184,8 @@ struct OfEngine {
     #[serde(default)]
     servers: Option<u32>,
     measures: Option<Vec<Measured>>,
+    #[serde(default)]
+    docks_answer: Option<String>,
 }
 
 #[derive(Deserialize)]
