@@ -69,8 +69,9 @@ pub trait Doorkeeper: Send + Sync {
     fn may_publish(&self, user: &str, topic: &str) -> bool;
     /// Whether this user may subscribe to this filter, wildcards and all.
     fn may_subscribe(&self, user: &str, filter: &str) -> bool;
-    /// Whether this user may get what another client publishes on this topic, whatever its filters match.
-    fn may_overhear(&self, _user: &str, _topic: &str) -> bool {
+    /// Whether clients whose filters match may get what another client publishes on this topic. Asked before it is looked for who
+    /// listens.
+    fn may_overhear(&self, _topic: &str) -> bool {
         true
     }
 }

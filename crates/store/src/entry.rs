@@ -65,11 +65,11 @@ impl EntryRow {
         let (mut rows, mut lines, mut bytes) = (Vec::new(), Vec::new(), 0);
         for entry in entries {
             let text = kept(&entry.proof)?.1;
-            if lines.len() == LINES_MAX || bytes + text.len() > TOGETHER_BYTES_MAX {
+            if lines.len() == LINES_MAX || bytes + text.get().len() > TOGETHER_BYTES_MAX {
                 rows.extend(Self::maybe_of(&mut lines, key)?);
                 bytes = 0;
             }
-            bytes += text.len();
+            bytes += text.get().len();
             lines.push((entry, text));
         }
         rows.extend(Self::maybe_of(&mut lines, key)?);
@@ -77,7 +77,7 @@ impl EntryRow {
     }
 
     fn maybe_of(
-        lines: &mut Vec<(&Entry, String)>,
+        lines: &mut Vec<(&Entry, Box<RawValue>)>,
         key: &DataKey,
     ) -> Result<Option<Self>, StoreError> {
         let row = if lines.is_empty() { None } else { Some(Self::of(lines, key)?) };
@@ -85,13 +85,13 @@ impl EntryRow {
         Ok(row)
     }
 
-    fn of(lines: &[(&Entry, String)], key: &DataKey) -> Result<Self, StoreError> {
+    fn of(lines: &[(&Entry, Box<RawValue>)], key: &DataKey) -> Result<Self, StoreError> {
         let proof = match lines {
-            [(_, proof)] => key.seal(Slot::Proof, proof)?,
+            [(_, proof)] => key.seal(Slot::Proof, proof.get())?,
             _ => key.seal(Slot::Proofs, &together(lines)?)?,
         };
         let (first, last) = (lines.first(), lines.last());
-        let changes_nothing = |(entry, _): &&(&Entry, String)| entry.from == entry.to;
+        let changes_nothing = |(entry, _): &&(&Entry, Box<RawValue>)| entry.from == entry.to;
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         Ok(Self {
             at: first.map_or(0, |(entry, _)| entry.at.as_millis()),
@@ -105,18 +105,15 @@ impl EntryRow {
     }
 }
 
-fn together(lines: &[(&Entry, String)]) -> Result<String, StoreError> {
-    let unwritten = |err| StoreError::Damaged(format!("timeline entries cannot be written: {err}"));
-    let lines = lines.iter().map(|(entry, proof)| {
-        Ok(SealedLine {
-            at: entry.at.as_millis(),
-            from: entry.from.code(),
-            to: entry.to.code(),
-            proof: serde_json::from_str(proof).map_err(unwritten)?,
-        })
+fn together(lines: &[(&Entry, Box<RawValue>)]) -> Result<String, StoreError> {
+    let lines = lines.iter().map(|(entry, proof)| SealedLine {
+        at: entry.at.as_millis(),
+        from: entry.from.code(),
+        to: entry.to.code(),
+        proof,
     });
-    let lines: Vec<SealedLine<'_>> = lines.collect::<Result<_, StoreError>>()?;
-    serde_json::to_string(&lines).map_err(unwritten)
+    serde_json::to_string(&lines.collect::<Vec<_>>())
+        .map_err(|err| StoreError::Damaged(format!("timeline entries cannot be written: {err}")))
 }
 
 /// What the proof of a row of so many lines is sealed as.
@@ -157,7 +154,7 @@ pub(crate) fn kept_entry(entry: Entry) -> Result<Entry, StoreError> {
 
 /// A proof as it is kept, and as JSON: what a device said is cut to a named length, and text where it is nested too
 /// deep. Doing so again changes nothing.
-fn kept(proof: &Proof) -> Result<(Cow<'_, Proof>, String), StoreError> {
+fn kept(proof: &Proof) -> Result<(Cow<'_, Proof>, Box<RawValue>), StoreError> {
     let data = match proof {
         Proof::Reply { data, .. } | Proof::Progress { data, .. } => data,
         Proof::Accepted { .. }
@@ -172,7 +169,7 @@ fn kept(proof: &Proof) -> Result<(Cow<'_, Proof>, String), StoreError> {
         | Proof::Preempted { .. } => return Ok((Cow::Borrowed(proof), json(proof)?)),
     };
     let whole = json(proof)?;
-    if whole.len() <= EVIDENCE_BYTES_MAX && is_shallow(data, DATA_DEPTH_MAX) {
+    if whole.get().len() <= EVIDENCE_BYTES_MAX && is_shallow(data, DATA_DEPTH_MAX) {
         return Ok((Cow::Borrowed(proof), whole));
     }
     let text = data.to_string();
@@ -189,7 +186,10 @@ fn kept(proof: &Proof) -> Result<(Cow<'_, Proof>, String), StoreError> {
     with_data(proof, json!({"cut": true, "bytes": text.len(), "head": head}))
 }
 
-fn with_data(proof: &Proof, other: Value) -> Result<(Cow<'static, Proof>, String), StoreError> {
+fn with_data(
+    proof: &Proof,
+    other: Value,
+) -> Result<(Cow<'static, Proof>, Box<RawValue>), StoreError> {
     let mut proof = proof.clone();
     if let Proof::Reply { data, .. } | Proof::Progress { data, .. } = &mut proof {
         *data = other;
@@ -198,8 +198,8 @@ fn with_data(proof: &Proof, other: Value) -> Result<(Cow<'static, Proof>, String
     Ok((Cow::Owned(proof), text))
 }
 
-fn json(proof: &Proof) -> Result<String, StoreError> {
-    serde_json::to_string(proof)
+fn json(proof: &Proof) -> Result<Box<RawValue>, StoreError> {
+    serde_json::value::to_raw_value(proof)
         .map_err(|err| StoreError::Damaged(format!("a timeline entry cannot be written: {err}")))
 }
 
@@ -235,8 +235,12 @@ mod tests {
         let proof = progress(data.clone());
         let (proof, text) = kept(&proof).unwrap();
         let (again, text_again) = kept(&proof).unwrap();
-        assert_eq!((&again, &text_again), (&proof, &text), "what was cut is not cut again");
-        assert_eq!(serde_json::from_str::<Proof>(&text).unwrap(), *proof);
+        assert_eq!(
+            (&again, text_again.get()),
+            (&proof, text.get()),
+            "what was cut is not cut again"
+        );
+        assert_eq!(serde_json::from_str::<Proof>(text.get()).unwrap(), *proof);
         let at = Timestamp::from_millis(1);
         let (from, to) = (Status::Accepted, Status::Accepted);
         let entry = kept_entry(Entry { at, from, to, proof: proof.clone().into_owned() }).unwrap();

@@ -181,13 +181,14 @@ impl Shared {
         message: &Overheard,
         from: Option<&Session>,
     ) -> Option<Arc<Session>> {
+        if !self.doorkeeper.may_overhear(&message.topic) {
+            return None;
+        }
         let mut crowded = None;
         for recipient in self.table.recipients(&message.topic) {
             let session = recipient.session;
             let is_own = from.is_some_and(|from| from.connection == session.connection);
-            if (is_own && !recipient.takes_own)
-                || !self.doorkeeper.may_overhear(&session.user, &message.topic)
-            {
+            if is_own && !recipient.takes_own {
                 continue;
             }
             if session.packet_bytes_max.is_some_and(|max| max < message.bytes()) {

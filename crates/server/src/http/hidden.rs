@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use utmos_core::command::Spec;
 use utmos_dji::catalogue::{Catalogue, MASKED, Method};
 
@@ -41,7 +41,7 @@ impl Secrets {
 
 enum Kind<'a> {
     /// It has none.
-    Nothing { payload: Value },
+    Nothing { payload: &'a str },
     /// It has these, longest first.
     Secrets { payload: Value, method: &'a Method, secrets: Vec<String> },
     /// Its method left the catalogue: it may have had some, and nobody can tell which.
@@ -51,12 +51,17 @@ enum Kind<'a> {
 impl<'a> Hidden<'a> {
     /// Finds what is secret in a command's payload.
     #[must_use]
-    pub fn of(spec: &Spec, catalogue: &'a Catalogue) -> Self {
+    pub fn of(spec: &'a Spec, catalogue: &'a Catalogue) -> Self {
         let Some(method) = catalogue.method(&spec.method) else { return Self(Kind::All) };
+        let nothing = Self(Kind::Nothing { payload: &spec.payload });
+        // Most commands are not taken apart to learn that they have none.
+        if !method.may_hold_secrets(&spec.payload) {
+            return nothing;
+        }
         let payload: Value = serde_json::from_str(&spec.payload).unwrap_or(Value::Null);
         let shown = method.mask(&payload);
         if shown == payload {
-            return Self(Kind::Nothing { payload });
+            return nothing;
         }
         let mut secrets = Vec::new();
         gather(&payload, &shown, &mut secrets);
@@ -80,13 +85,15 @@ impl<'a> Hidden<'a> {
         matches!(self.0, Kind::Nothing { .. })
     }
 
-    /// The payload as it may be shown.
+    /// The payload as it may be shown; null where it is no JSON.
     #[must_use]
-    pub fn payload(&self) -> Value {
-        match &self.0 {
-            Kind::Nothing { payload } | Kind::Secrets { payload, .. } => payload.clone(),
-            Kind::All => UNKNOWN_METHOD.into(),
-        }
+    pub fn payload(&self) -> Box<RawValue> {
+        let shown = match &self.0 {
+            Kind::Nothing { payload } => RawValue::from_string((*payload).to_owned()),
+            Kind::Secrets { payload, .. } => serde_json::value::to_raw_value(payload),
+            Kind::All => serde_json::value::to_raw_value(UNKNOWN_METHOD),
+        };
+        shown.unwrap_or_else(|_| RawValue::NULL.to_owned())
     }
 
     /// A device's prose, or prose about it, as it may be shown.

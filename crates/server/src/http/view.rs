@@ -42,7 +42,7 @@ pub struct CommandView {
     pub command_type: String,
     /// As it was or will be sent; secrets are masked.
     #[schema(value_type = Object)]
-    pub payload: Value,
+    pub payload: Box<RawValue>,
     /// How long an answer is waited for.
     pub timeout_seconds: u64,
     /// The device's `data.code`, else `data.result`.
