@@ -95,8 +95,8 @@ pub struct Args {
     /// A first impression in a few seconds: one short run
     #[arg(long, conflicts_with_all = ["seconds", "runs"])]
     quick: bool,
-    /// Measure only this, by its name in the JSON; can be repeated. restart_stored_100k, reconnect_10k and telemetry (with all
-    /// that begins so) are measured only when named
+    /// Measure only this, by its name in the JSON; can be repeated. loop_512, restart_stored_100k, reconnect_10k and telemetry (with
+    /// all that begins so) are measured only when named
     #[arg(long, value_name = "NAME", value_parser = Measure::parse)]
     only: Vec<Measure>,
     /// Write all figures to this file as well
@@ -152,7 +152,7 @@ impl Plan {
     }
 
     fn wants(&self, measure: Measure) -> bool {
-        self.only.is_empty() || self.only.contains(&measure)
+        (self.only.is_empty() && !measure.is_extra()) || self.only.contains(&measure)
     }
 }
 

@@ -19,6 +19,8 @@ pub enum Measure {
     /// 64 clients at each of two servers.
     Loop128,
     Loop256,
+    /// Of several servers: so many that batches are full at each of them.
+    Loop512,
     Cpu,
     OwnCpu,
     CpuBeside,
@@ -84,7 +86,7 @@ pub enum Floor {
 
 impl Measure {
     /// All of them.
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 47] = [
         Self::Sync,
         Self::Commit1,
         Self::Commit64,
@@ -100,6 +102,7 @@ impl Measure {
         Self::Loop64,
         Self::Loop128,
         Self::Loop256,
+        Self::Loop512,
         Self::Cpu,
         Self::OwnCpu,
         Self::CpuBeside,
@@ -151,6 +154,7 @@ impl Measure {
             Self::Loop64 => "loop_64",
             Self::Loop128 => "loop_128",
             Self::Loop256 => "loop_256",
+            Self::Loop512 => "loop_512",
             Self::Cpu => "server_cpu_per_loop_64",
             Self::OwnCpu => "bench_cpu_per_loop_64",
             Self::CpuBeside => "cpu_beside_per_loop_64",
@@ -235,6 +239,11 @@ impl Measure {
         )
     }
 
+    /// Whether it is measured only when it is named, though at the same server as the others.
+    pub fn is_extra(self) -> bool {
+        self == Self::Loop512
+    }
+
     /// What only a process of the bench's own can tell.
     pub fn is_of_own_server(self) -> bool {
         match self {
@@ -277,6 +286,7 @@ impl Measure {
             | Self::Loop64
             | Self::Loop128
             | Self::Loop256
+            | Self::Loop512
             | Self::PhaseAccept
             | Self::PhaseHandOver
             | Self::PhaseStored
@@ -305,6 +315,7 @@ impl Measure {
             Self::Loop64 => "POST to outcome, 64 clients",
             Self::Loop128 => "POST to outcome, 128 clients",
             Self::Loop256 => "POST to outcome, 256 clients",
+            Self::Loop512 => "POST to outcome, 512 clients",
             Self::Cpu => "server CPU for each loop, 64 clients",
             Self::OwnCpu => "this program's CPU for each loop (load, docks)",
             Self::CpuBeside => "CPU of broker and database beside it for each loop",
@@ -377,7 +388,8 @@ impl Measure {
             | Self::Loop16
             | Self::Loop64
             | Self::Loop128
-            | Self::Loop256 => (Figure::PerSecond, "/s"),
+            | Self::Loop256
+            | Self::Loop512 => (Figure::PerSecond, "/s"),
             Self::Cpu | Self::OwnCpu | Self::CpuBeside => (Figure::Value, "µs"),
             Self::Written => (Figure::Value, "KiB"),
             Self::Commits => (Figure::Value, ""),
@@ -426,6 +438,7 @@ impl Measure {
             | Self::Echo64
             | Self::Loop16
             | Self::Loop128
+            | Self::Loop512
             | Self::OwnCpu
             | Self::Written
             | Self::Commits
@@ -465,7 +478,7 @@ impl Measure {
             }
             Self::Loop1 => &[Floor::Times(&[Self::Commit1, Self::Mqtt1])],
             Self::Accept64 => &[Floor::Rate(Self::Commit64), Floor::Rate(Self::Echo64)],
-            Self::Loop16 | Self::Loop64 | Self::Loop128 | Self::Loop256 => {
+            Self::Loop16 | Self::Loop64 | Self::Loop128 | Self::Loop256 | Self::Loop512 => {
                 &[Floor::Rate(Self::Commit64), Floor::Rate(Self::Mqtt64)]
             }
             Self::Sync

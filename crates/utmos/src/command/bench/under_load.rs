@@ -97,6 +97,7 @@ impl UnderLoad<'_> {
             (64, Measure::Loop64),
             (128, Measure::Loop128),
             (256, Measure::Loop256),
+            (512, Measure::Loop512),
         ] {
             if self.plan.wants(measure) {
                 self.loops(clients, measure).await?;
