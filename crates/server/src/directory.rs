@@ -155,7 +155,7 @@ fn changes(before: &Registry, now: &[(DeviceSn, Option<Arc<Device>>)]) -> Vec<De
 #[derive(Default)]
 struct Held {
     generation: Option<u64>,
-    credentials: BTreeMap<ApiId, KeyedCredential>,
+    credentials: BTreeMap<ApiId, Arc<KeyedCredential>>,
     registry: Registry,
     /// What gateways said they are.
     models: BTreeMap<GatewaySn, String>,
@@ -256,9 +256,9 @@ impl Directory {
         // Every message and every request needs the lock: all that grows with the fleet is done before it is held, or after.
         let callers = credentials.iter().map(|one| one.tenant).collect::<BTreeSet<_>>().len();
         let tenants = devices.iter().map(|device| device.tenant).collect::<BTreeSet<_>>().len();
-        let mut credentials: BTreeMap<ApiId, KeyedCredential> = credentials
+        let mut credentials: BTreeMap<ApiId, Arc<KeyedCredential>> = credentials
             .into_iter()
-            .map(|one| (one.api_id.clone(), KeyedCredential::new(one)))
+            .map(|one| (one.api_id.clone(), Arc::new(KeyedCredential::new(one))))
             .collect();
         let devices = list(devices, &listed);
         let differing = differing(&listed, &devices);
@@ -314,7 +314,7 @@ impl Directory {
 
     /// A credential, ready for verification.
     #[must_use]
-    pub fn credential(&self, api_id: &ApiId) -> Option<KeyedCredential> {
+    pub fn credential(&self, api_id: &ApiId) -> Option<Arc<KeyedCredential>> {
         self.read().credentials.get(api_id).cloned()
     }
 

@@ -87,7 +87,7 @@ impl FromRequest<Arc<App>> for Signed {
             body: &body.bytes,
         };
         let now = app.clock.now().wall;
-        let caller = signing::verify(credential.as_ref(), &head, signed, request_id, peer, now)?;
+        let caller = signing::verify(credential.as_deref(), &head, signed, request_id, peer, now)?;
         if let Some(place) = parts.extensions.get::<Arc<Place>>() {
             place.prove(caller.tenant(), app.directory.callers());
         }
