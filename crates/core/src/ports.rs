@@ -184,6 +184,19 @@ pub struct CommandFilter {
     pub accepted_before: Option<Timestamp>,
     /// Only of these devices (the credential's own limit).
     pub devices: Option<BTreeSet<DeviceSn>>,
+    /// This one and newer ones: what [`CommandStore::list_floor`] answered.
+    pub down_to: Option<CommandId>,
+}
+
+impl CommandFilter {
+    /// Whether it leaves out some of the commands it has to look at.
+    #[must_use]
+    pub fn leaves_out(&self) -> bool {
+        self.status.is_some()
+            || self.method.is_some()
+            || self.accepted_after.is_some()
+            || self.accepted_before.is_some()
+    }
 }
 
 /// A message of a device that belongs to no command, or could not be read.
@@ -312,7 +325,17 @@ pub trait CommandStore: Send + Sync {
         id: CommandId,
     ) -> Result<Option<Command>, StoreError>;
 
-    /// Commands of this tenant, newest first, that come before `before` in that order.
+    /// Down to where one page of such a list may look, where that is not the end: what the filter leaves out may be far more
+    /// than what it finds, and nobody waits for a look at all of it. The next page begins before this place, which need not be a
+    /// command.
+    async fn list_floor(
+        &self,
+        tenant: TenantId,
+        filter: CommandFilter,
+        before: Option<CommandId>,
+    ) -> Result<Option<CommandId>, StoreError>;
+
+    /// Commands of this tenant, newest first, that are older than `before`.
     async fn commands_of(
         &self,
         tenant: TenantId,

@@ -600,6 +600,15 @@ impl CommandStore for JournalledStore {
         }
     }
 
+    async fn list_floor(
+        &self,
+        tenant: TenantId,
+        filter: CommandFilter,
+        before: Option<CommandId>,
+    ) -> Result<Option<CommandId>, StoreError> {
+        self.inner.list_floor(tenant, filter, before).await
+    }
+
     async fn commands_of(
         &self,
         tenant: TenantId,

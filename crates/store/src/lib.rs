@@ -10,6 +10,7 @@ mod idempotency;
 mod journal;
 mod key;
 mod life;
+mod lists;
 mod postgres;
 mod reply;
 mod seal;

@@ -16,6 +16,7 @@ mod gather;
 mod history;
 mod job;
 mod limits;
+mod lists;
 mod lives;
 mod look;
 mod news;
@@ -334,6 +335,18 @@ impl CommandStore for PostgresStore {
         Ok(found.filter(|command| command.spec.tenant == tenant))
     }
 
+    async fn list_floor(
+        &self,
+        tenant: TenantId,
+        filter: CommandFilter,
+        before: Option<CommandId>,
+    ) -> Result<Option<CommandId>, StoreError> {
+        if !filter.leaves_out() {
+            return Ok(None);
+        }
+        lists::floor(self, tenant, &filter, before).await
+    }
+
     async fn commands_of(
         &self,
         tenant: TenantId,
@@ -341,7 +354,7 @@ impl CommandStore for PostgresStore {
         before: Option<CommandId>,
         limit: usize,
     ) -> Result<Vec<Command>, StoreError> {
-        reads::page(self, tenant, &filter, before, limit).await
+        lists::page(self, tenant, &filter, before, limit).await
     }
 
     async fn timeline(&self, id: CommandId) -> Result<Vec<Entry>, StoreError> {

@@ -315,6 +315,19 @@ impl CommandStore for SqliteStore {
         Ok(found.filter(|command| command.spec.tenant == tenant))
     }
 
+    async fn list_floor(
+        &self,
+        tenant: TenantId,
+        filter: CommandFilter,
+        before: Option<CommandId>,
+    ) -> Result<Option<CommandId>, StoreError> {
+        if !filter.leaves_out() {
+            return Ok(None);
+        }
+        let page = reads::Page { tenant, filter, before, limit: 0 };
+        self.readers.read(move |conn| page.floor(conn)).await
+    }
+
     async fn commands_of(
         &self,
         tenant: TenantId,

@@ -300,6 +300,16 @@ impl CommandStore for TrialStore {
         Ok(found.filter(|command| command.spec.tenant == tenant))
     }
 
+    async fn list_floor(
+        &self,
+        _: TenantId,
+        _: CommandFilter,
+        _: Option<CommandId>,
+    ) -> Result<Option<CommandId>, StoreError> {
+        // Everything is in memory, and of that there is little.
+        Ok(None)
+    }
+
     async fn commands_of(
         &self,
         tenant: TenantId,

@@ -148,6 +148,15 @@ impl CommandStore for Wanted {
         self.store.command_of(tenant, id).await
     }
 
+    async fn list_floor(
+        &self,
+        tenant: TenantId,
+        filter: CommandFilter,
+        before: Option<CommandId>,
+    ) -> Result<Option<CommandId>, StoreError> {
+        self.store.list_floor(tenant, filter, before).await
+    }
+
     async fn commands_of(
         &self,
         tenant: TenantId,

@@ -30,11 +30,12 @@ use super::{
 pub struct CommandPage {
     /// Newest first.
     pub items: Vec<CommandView>,
-    /// Where the next page begins; `null` on the last.
+    /// Where the next page begins; `null` on the last. A page may be shorter than `limit`, even empty, and not be the last.
     pub next_cursor: Option<String>,
 }
 
-/// Lists the tenant's commands, newest first.
+/// Lists the tenant's commands, newest first. A page with `status`, `command_type` or times looks at a thousand commands or so, and
+/// says where the next begins.
 #[utoipa::path(
     get,
     path = "/api/v1/open/downlink/commands",
@@ -64,10 +65,13 @@ pub async fn list_commands(
             let (filter, page) = read(query.as_deref())?;
             let filter = CommandFilter { devices: caller.devices().cloned(), ..filter };
             let (store, tenant) = (&app.store, caller.tenant());
+            let floor = store.list_floor(tenant, filter.clone(), page.cursor).await;
+            let down_to = floor.map_err(|error| Problem::store(&error))?;
+            let filter = CommandFilter { down_to, ..filter };
             let read = |before, most| store.commands_of(tenant, filter.clone(), before, most);
             let found = page.gather(said, |last| last.spec.id, read).await;
             let (commands, next) = found.map_err(|error| Problem::store(&error))?;
-            let next_cursor = next.map(|id| id.to_string());
+            let next_cursor = next.or(down_to).map(|id| id.to_string());
             let items =
                 commands.iter().map(|command| CommandView::of(command, &app.catalogue)).collect();
             Ok(Json(CommandPage { items, next_cursor }))
@@ -102,6 +106,7 @@ pub(super) fn read(query: Option<&str>) -> Result<(CommandFilter, Page<CommandId
         accepted_after: query.take("accepted_after", "an RFC 3339 time", parse_time),
         accepted_before: query.take("accepted_before", "an RFC 3339 time", parse_time),
         devices: None,
+        down_to: None,
     };
     let page = query.page(|text| text.parse().ok());
     query.finish()?;

@@ -1,11 +1,11 @@
-//! Reading commands: one, a page of a tenant's, or those in somebody's care.
+//! Reading commands: one, some, or those in somebody's care.
 
 use tokio_postgres::{Row, types::ToSql};
 use utmos_core::{
-    command::{Command, Spec, Status},
+    command::{Command, Spec},
     evidence::Entry,
-    id::{CommandId, DeviceSn, TenantId},
-    ports::{Accepted, CommandFilter, NewCommand, StoreError},
+    id::CommandId,
+    ports::{Accepted, NewCommand, StoreError},
     time::Timestamp,
 };
 use uuid::Uuid;
@@ -14,15 +14,8 @@ use super::{
     PostgresStore,
     cells::Cells,
     rows::{self, COMMAND},
-    text::kept,
 };
-use crate::{
-    codes::{ENDED_DELIVERED, phases_of},
-    idempotency::{lookup_key, needs_free_way},
-};
-
-/// How far ids' times may be from the times of acceptance: one clock makes both, but each server has its own.
-const ID_TIME_SLACK_MS: i64 = 60 * 60 * 1000;
+use crate::idempotency::{lookup_key, needs_free_way};
 
 pub(super) async fn one(
     store: &PostgresStore,
@@ -150,87 +143,6 @@ pub(super) async fn newest_record(store: &PostgresStore) -> Result<Option<Timest
     Cells::new(row, "clocks").maybe_at("newest")
 }
 
-/// A page of a tenant's commands, newest first.
-pub(super) async fn page(
-    store: &PostgresStore,
-    tenant: TenantId,
-    filter: &CommandFilter,
-    before: Option<CommandId>,
-    limit: usize,
-) -> Result<Vec<Command>, StoreError> {
-    let devices = devices(filter);
-    let mut query = Query::default();
-    query.and("c.tenant = ", tenant.uuid());
-    if let Some(before) = before {
-        query.and("c.id < ", before.uuid());
-        query.and("l.id < ", before.uuid());
-    }
-    if let Some(after) = filter.accepted_after {
-        query.and("c.id >= ", id_floor(after, -ID_TIME_SLACK_MS));
-        query.and("c.accepted_at >= ", after.as_millis());
-    }
-    if let Some(before) = filter.accepted_before {
-        query.and("c.id < ", id_floor(before, ID_TIME_SLACK_MS));
-        query.and("c.accepted_at < ", before.as_millis());
-    }
-    if let Some(status) = filter.status {
-        let phases: Vec<String> = phases_of(status).iter().map(i64::to_string).collect();
-        query.tests.push_str(&format!(" AND l.phase IN ({})", phases.join(", ")));
-    }
-    if let Some(method) = &filter.method {
-        query.and("c.method = ", kept(method).into_owned());
-    }
-    let tests = query.tests.clone();
-    let limit = query.param(rows_max(limit));
-    let from = "FROM commands c JOIN lives l ON l.id = c.id WHERE true";
-    let first = |more: &str, id: &str| {
-        format!("SELECT {COMMAND} {from} {tests} {more} ORDER BY {id} DESC LIMIT {limit}")
-    };
-    // What is open is found by its index, and so is what ended as few do; of neither there is much.
-    let open = " AND l.needs_care";
-    let rare_end = |phase: &i64| format!(" AND l.rare_of = $1 AND l.phase = {phase}");
-    let sql = match (devices, filter.status) {
-        (None, None | Some(Status::Succeeded)) => first("", "c.id"),
-        (None, Some(Status::Accepted)) => first(open, "c.id"),
-        (None, Some(Status::Delivered)) => {
-            let open = first(&format!("{open} AND l.phase <> {ENDED_DELIVERED}"), "l.id");
-            let ended = first(&rare_end(&ENDED_DELIVERED), "l.id");
-            format!(
-                "SELECT p.* FROM (({open}) UNION ALL ({ended})) p ORDER BY p.id DESC LIMIT {limit}"
-            )
-        }
-        (None, Some(status @ (Status::Failed | Status::TimedOut | Status::UnmatchedResponse))) => {
-            let ends: String = phases_of(status).iter().map(rare_end).collect();
-            first(&ends, "l.id")
-        }
-        // Each device has an order of its own in the index; the page is the newest of all of theirs together.
-        (Some(devices), status) => {
-            let devices = query.param(devices);
-            let open = if status == Some(Status::Accepted) { open } else { "" };
-            let of_device = first(&format!("{open} AND c.device = d.sn"), "c.id");
-            format!(
-                "SELECT p.* FROM unnest({devices}::text[]) AS d (sn) CROSS JOIN LATERAL ({of_device}) p
-                 ORDER BY p.id DESC LIMIT {limit}"
-            )
-        }
-    };
-    let params: Vec<&(dyn ToSql + Sync)> =
-        query.params.iter().map(|it| &**it as &(dyn ToSql + Sync)).collect();
-    commands(store, &store.read(&sql, &params).await?)
-}
-
-/// The devices to look for; `None` for all.
-fn devices(filter: &CommandFilter) -> Option<Vec<String>> {
-    let allowed = filter.devices.as_ref();
-    match &filter.device {
-        Some(device) if allowed.is_none_or(|allowed| allowed.contains(device)) => {
-            Some(vec![device.to_string()])
-        }
-        Some(_) => Some(Vec::new()),
-        None => allowed.map(|allowed| allowed.iter().map(DeviceSn::to_string).collect()),
-    }
-}
-
 /// Tests with their parameters.
 #[derive(Default)]
 pub(super) struct Query {
@@ -250,13 +162,7 @@ impl Query {
     }
 }
 
-/// The first id that can have been made at this time.
-fn id_floor(at: Timestamp, slack: i64) -> Uuid {
-    let millis = at.as_millis().saturating_add(slack).clamp(0, (1 << 48) - 1);
-    Uuid::from_u128(u128::from(millis.unsigned_abs()) << 80)
-}
-
-fn commands(store: &PostgresStore, rows: &[Row]) -> Result<Vec<Command>, StoreError> {
+pub(super) fn commands(store: &PostgresStore, rows: &[Row]) -> Result<Vec<Command>, StoreError> {
     rows.iter().map(|row| rows::command(row, &store.sealer)).collect()
 }
 

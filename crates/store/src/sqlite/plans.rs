@@ -135,12 +135,15 @@ fn statements() -> Vec<(String, &'static str)> {
             };
             for way in page.ways() {
                 let index = match way {
-                    Way::Open(_) => "lives_in_care",
+                    Way::Open => "lives_in_care",
                     Way::RareEnd(_) => "lives_rare (rare_of=? AND phase=?",
                     Way::Device(_) => "SEARCH s USING PRIMARY KEY (tenant=? AND device=?",
                     Way::New => "SEARCH c USING INTEGER PRIMARY KEY (rowid>?)",
                     Way::Tenant => "SEARCH s USING PRIMARY KEY (tenant=?",
                 };
+                if let Some(floor) = page.floor_query(way, 10) {
+                    all.push((floor.sql, index));
+                }
                 all.push((page.query(way, None, 10).sql, index));
                 let after = Some(CommandId::new(Uuid::nil()));
                 all.push((page.query(way, after, 10).sql, index));

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     codes::{ENDED_DELIVERED, RARE_ENDS, phases_of},
+    lists::{looked_at, time_of_id},
     seal::Sealer,
 };
 
@@ -105,8 +106,8 @@ pub(super) const EMERGENCY_OF_AIRCRAFT: &str =
 /// What leads to the commands of a page.
 #[derive(Clone, Copy)]
 pub(super) enum Way<'a> {
-    /// All that are open, and of them the device's.
-    Open(Option<&'a DeviceSn>),
+    /// All that are open, of all tenants.
+    Open,
     /// The tenant's that came to an end few come to; its phase.
     RareEnd(i64),
     /// The newest of the page's devices, or of all ([`super::sorted`]).
@@ -150,16 +151,13 @@ impl Page {
         let devices = self.devices();
         match (self.filter.status, devices) {
             // What is still to be sent is found among the open ones, of which there are few.
-            (Some(Status::Accepted), None) => vec![Way::Open(None)],
-            (Some(Status::Accepted), Some(devices)) => {
-                devices.into_iter().map(|device| Way::Open(Some(device))).collect()
-            }
             (_, Some(devices)) if devices.is_empty() => Vec::new(),
+            (Some(Status::Accepted), _) => vec![Way::Open],
             (_, Some(devices)) => {
                 [Way::New].into_iter().chain(devices.into_iter().map(Way::Device)).collect()
             }
             (None | Some(Status::Succeeded), None) => vec![Way::New, Way::Tenant],
-            (Some(Status::Delivered), None) => vec![Way::Open(None), Way::RareEnd(ENDED_DELIVERED)],
+            (Some(Status::Delivered), None) => vec![Way::Open, Way::RareEnd(ENDED_DELIVERED)],
             (
                 Some(status @ (Status::Failed | Status::TimedOut | Status::UnmatchedResponse)),
                 None,
@@ -199,10 +197,11 @@ impl Page {
             )
         };
         let (id, device) = match way {
-            Way::Open(device) => {
+            Way::Open => {
                 query.sql.push_str(&by_lives("lives_in_care"));
                 query.sql.push_str("l.needs_care = 1");
-                ("l.id", device)
+                self.of_devices(&mut query);
+                ("l.id", None)
             }
             Way::RareEnd(phase) => {
                 query.sql.push_str(&by_lives("lives_rare"));
@@ -215,12 +214,7 @@ impl Page {
                     " FROM commands c NOT INDEXED CROSS JOIN lives l ON l.row = c.row WHERE {}",
                     sorted::IS_NEW
                 ));
-                if let Some(devices) = self.devices() {
-                    let names: Vec<&str> = devices.into_iter().map(DeviceSn::as_str).collect();
-                    let names = json!(names).to_string();
-                    query.and("c.device IN (SELECT value FROM json_each(", names);
-                    query.sql.push_str("))");
-                }
+                self.of_devices(&mut query);
                 ("c.id", None)
             }
             Way::Device(device) => {
@@ -242,21 +236,16 @@ impl Page {
         if let Some(after) = after {
             query.and(&format!("{id} > "), after.uuid().as_bytes().to_vec());
         }
-        if let Some(before) = self.before {
-            query.and(&format!("{id} < "), before.uuid().as_bytes().to_vec());
-        }
+        self.between(&mut query, id);
         if let Some(after) = self.filter.accepted_after {
-            query.and(&format!("{id} >= "), id_floor(after, -ID_TIME_SLACK_MS));
             query.and("c.accepted_at >= ", after.as_millis());
         }
         if let Some(before) = self.filter.accepted_before {
-            query.and(&format!("{id} < "), id_floor(before, ID_TIME_SLACK_MS));
             query.and("c.accepted_at < ", before.as_millis());
         }
         if let Some(status) = self.filter.status {
             // Rare ends have a way of their own.
-            let is_sought =
-                |phase: &&i64| !(matches!(way, Way::Open(_)) && RARE_ENDS.contains(phase));
+            let is_sought = |phase: &&i64| !(matches!(way, Way::Open) && RARE_ENDS.contains(phase));
             let phases: Vec<String> =
                 phases_of(status).iter().filter(is_sought).map(i64::to_string).collect();
             query.sql.push_str(&format!(" AND l.phase IN ({})", phases.join(", ")));
@@ -267,6 +256,91 @@ impl Page {
         query.sql.push_str(&format!(" ORDER BY {id} DESC LIMIT "));
         query.param(rows_max(limit));
         query
+    }
+}
+
+impl Page {
+    /// Down to where this page may look: [`crate::lists::LOOKED_AT_MAX`] commands of all ways together.
+    pub(super) fn floor(&self, conn: &Connection) -> Result<Option<CommandId>, StoreError> {
+        let fault = |err| to_store_error(&err);
+        let moment = conn.unchecked_transaction().map_err(fault)?;
+        let ways = self.ways();
+        let each = looked_at(ways.len());
+        let mut highest: Option<Uuid> = None;
+        for way in ways {
+            let Some(query) = self.floor_query(way, each) else { continue };
+            let mut select = moment.prepare_cached(&query.sql).map_err(fault)?;
+            let found: Option<[u8; 16]> = select
+                .query_row(params_from_iter(&query.params), |row| row.get(0))
+                .optional()
+                .map_err(fault)?;
+            let floor = found.map(Uuid::from_bytes);
+            let floor = if matches!(way, Way::Open) { floor.map(time_of_id) } else { floor };
+            highest = highest.max(floor);
+        }
+        Ok(highest.map(CommandId::new))
+    }
+
+    /// The last of so many that a way leads to, from its index alone. The newest are few, so there is none among them.
+    pub(super) fn floor_query(&self, way: Way<'_>, looked_at: usize) -> Option<Query<'static>> {
+        let tenant = self.tenant.uuid().as_bytes().to_vec();
+        let mut query = Query { sql: String::new(), params: Vec::new() };
+        let id = match way {
+            Way::New => return None,
+            Way::Open => {
+                query.sql.push_str(
+                    "SELECT l.id FROM lives l INDEXED BY lives_in_care WHERE l.needs_care = 1",
+                );
+                "l.id"
+            }
+            Way::RareEnd(phase) => {
+                query.sql.push_str(&format!(
+                    "SELECT l.id FROM lives l INDEXED BY lives_rare WHERE l.phase = {phase}"
+                ));
+                query.and("l.rare_of = ", tenant);
+                "l.id"
+            }
+            Way::Device(device) => {
+                query.sql.push_str("SELECT s.id FROM commands_of_devices s WHERE true");
+                query.and("s.tenant = ", tenant);
+                query.and("s.device = ", device.to_string());
+                "s.id"
+            }
+            Way::Tenant => {
+                query.sql.push_str("SELECT s.id FROM commands_of_tenants s WHERE true");
+                query.and("s.tenant = ", tenant);
+                "s.id"
+            }
+        };
+        self.between(&mut query, id);
+        query.sql.push_str(&format!(" ORDER BY {id} DESC LIMIT 1 OFFSET "));
+        query.param(rows_max(looked_at.saturating_sub(1)));
+        Some(query)
+    }
+
+    /// Adds between which ids the page is.
+    fn between(&self, query: &mut Query<'_>, id: &str) {
+        if let Some(before) = self.before {
+            query.and(&format!("{id} < "), before.uuid().as_bytes().to_vec());
+        }
+        if let Some(down_to) = self.filter.down_to {
+            query.and(&format!("{id} >= "), down_to.uuid().as_bytes().to_vec());
+        }
+        if let Some(after) = self.filter.accepted_after {
+            query.and(&format!("{id} >= "), id_floor(after, -ID_TIME_SLACK_MS));
+        }
+        if let Some(before) = self.filter.accepted_before {
+            query.and(&format!("{id} < "), id_floor(before, ID_TIME_SLACK_MS));
+        }
+    }
+
+    /// Adds that the command is of one of the page's devices, where not all are meant.
+    fn of_devices(&self, query: &mut Query<'_>) {
+        if let Some(devices) = self.devices() {
+            let names: Vec<&str> = devices.into_iter().map(DeviceSn::as_str).collect();
+            query.and("c.device IN (SELECT value FROM json_each(", json!(names).to_string());
+            query.sql.push_str("))");
+        }
     }
 }
 

@@ -110,6 +110,7 @@ macro_rules! contract_tests {
             commands_are_filtered,
             lists_come_newest_first_however_many_commands_there_are,
             lists_by_state_hold_all_of_it_however_many_commands_there_are,
+            a_page_looks_at_so_many_and_the_next_goes_on_there,
             what_ended_as_few_do_is_listed_once_and_for_its_tenant,
             a_command_is_shown_to_its_tenant_alone,
             only_the_newest_unmatched_messages_are_kept,

@@ -194,6 +194,107 @@ pub async fn lists_by_state_hold_all_of_it_however_many_commands_there_are(place
     }
 }
 
+/// Far more than a page looks at, most of them of one device.
+async fn far_more_than_a_page_looks_at(store: &Arc<dyn Store>) -> Vec<Command> {
+    let mut all = Vec::new();
+    for chunk in 0..45_u32 {
+        let mut writing = JoinSet::new();
+        for number in chunk * 64..(chunk + 1) * 64 {
+            let store = store.clone();
+            writing.spawn(async move {
+                let mut spec = spec(i64::from(number), &format!("k{number}"));
+                let device = if number % 16 == 0 { number / 16 % 4 } else { 1 };
+                spec.device = sn(&format!("D{device}"));
+                spec.method = if number % 97 == 0 { "rare" } else { "cover_open" }.to_owned();
+                let command = accepted(&store, spec).await;
+                match number % 20 {
+                    0..8 => command,
+                    8 => end(&store, &command, Outcome::Succeeded, 9_000).await,
+                    9 => end(&store, &command, Outcome::Delivered, 9_000).await,
+                    _ => {
+                        end(&store, &command, Outcome::Failed(FailureCode::Cancelled), 9_000).await
+                    }
+                }
+            });
+        }
+        all.extend(writing.join_all().await);
+    }
+    all.sort_by_key(|command| std::cmp::Reverse(command.spec.id));
+    all
+}
+
+/// All pages of a list as a caller gets them, who goes on where each says so.
+async fn pages(store: &Arc<dyn Store>, filter: &CommandFilter) -> Vec<Vec<Command>> {
+    const LIMIT: usize = 500;
+    let (mut before, mut pages) = (None, Vec::new());
+    loop {
+        let down_to = store.list_floor(tenant(1), filter.clone(), before).await.unwrap();
+        assert!(down_to.is_none() || before.is_none_or(|before| down_to < Some(before)));
+        let of_page = CommandFilter { down_to, ..filter.clone() };
+        let page = store.commands_of(tenant(1), of_page, before, LIMIT).await.unwrap();
+        let is_full = page.len() == LIMIT;
+        before = if is_full { page.last().map(|last| last.spec.id) } else { down_to };
+        pages.push(page);
+        if before.is_none() {
+            return pages;
+        }
+    }
+}
+
+pub async fn a_page_looks_at_so_many_and_the_next_goes_on_there(place: &dyn Place) {
+    let store = place.open().await;
+    let all = far_more_than_a_page_looks_at(&store).await;
+    let set = |names: &[&str]| Some(names.iter().map(|name| sn(name)).collect::<BTreeSet<_>>());
+    let devices = [(None, None), (Some(sn("D1")), None), (None, set(&["D1", "D2", "D7"]))];
+    let statuses = [None].into_iter().chain(Status::ALL.map(Some));
+    for (status, (device, devices)) in
+        statuses.flat_map(|status| devices.clone().map(|of| (status, of)))
+    {
+        for method in [None, Some("rare"), Some("absent")] {
+            for (from, until) in [(None, None), (Some(at(700)), Some(at(750)))] {
+                let filter = CommandFilter {
+                    status,
+                    device: device.clone(),
+                    devices: devices.clone(),
+                    method: method.map(str::to_owned),
+                    accepted_after: from,
+                    accepted_before: until,
+                    down_to: None,
+                };
+                let is_of = |command: &&Command| {
+                    let spec = &command.spec;
+                    device.as_ref().is_none_or(|device| *device == spec.device)
+                        && devices.as_ref().is_none_or(|all| all.contains(&spec.device))
+                };
+                let is_meant = |command: &&Command| {
+                    let spec = &command.spec;
+                    status.is_none_or(|status| status == command.life.status())
+                        && method.is_none_or(|method| method == spec.method)
+                        && from.is_none_or(|from| from <= spec.accepted_at)
+                        && until.is_none_or(|until| spec.accepted_at < until)
+                };
+                let found = pages(&store, &filter).await;
+                let expected: Vec<Command> =
+                    all.iter().filter(is_of).filter(is_meant).cloned().collect();
+                let is_bounded = found.len() > 1;
+                assert_eq!(found.concat(), expected, "{filter:?}");
+                // Ends that few of these came to have an order of their own, of which there is little.
+                let looks_far = match status {
+                    None | Some(Status::Accepted | Status::Succeeded) => true,
+                    Some(Status::Failed) => true,
+                    Some(Status::Delivered | Status::TimedOut | Status::UnmatchedResponse) => false,
+                };
+                let is_absent = method == Some("absent") && from.is_none();
+                assert!(!(looks_far && is_absent) || is_bounded, "{filter:?}");
+            }
+        }
+    }
+    let any = CommandFilter::default();
+    assert_eq!(store.list_floor(tenant(1), any, None).await.unwrap(), None, "each is found");
+    let absent = CommandFilter { method: Some("absent".to_owned()), ..CommandFilter::default() };
+    assert_eq!(store.list_floor(tenant(3), absent, None).await.unwrap(), None, "it has none");
+}
+
 pub async fn commands_are_filtered(place: &dyn Place) {
     const DAY: i64 = 24 * 3600 * 1000;
     let store = place.open().await;

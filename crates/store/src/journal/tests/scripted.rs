@@ -238,6 +238,15 @@ impl CommandStore for Scripted {
         self.inner.command_of(tenant, id).await
     }
 
+    async fn list_floor(
+        &self,
+        tenant: TenantId,
+        filter: CommandFilter,
+        before: Option<CommandId>,
+    ) -> Result<Option<CommandId>, StoreError> {
+        self.inner.list_floor(tenant, filter, before).await
+    }
+
     async fn commands_of(
         &self,
         tenant: TenantId,
