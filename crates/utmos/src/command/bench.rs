@@ -49,7 +49,7 @@ use self::{
     reply::Reply,
     report::{Report, Sample},
     running::Running,
-    stored::Fill,
+    stored::{Fill, Keys},
     under_load::{Measured, UnderLoad},
 };
 use crate::{exit::Exit, open_files, opened, output};
@@ -57,7 +57,7 @@ use crate::{exit::Exit, open_files, opened, output};
 /// Docks the load is spread over.
 const DOCKS: u32 = 100;
 /// What is stored before a start with much stored.
-const STORED: Fill = Fill { ended: 100_000, open: 1_000, with_nonces: true };
+const STORED: Fill = Fill { ended: 100_000, open: 1_000, with_nonces: true, keys: Keys::V7 };
 /// How long each measurement of a first impression takes.
 const QUICK_TIME: Duration = Duration::from_millis(400);
 /// Time to rest before the memory of an idle server is read.

@@ -21,7 +21,7 @@ use super::{
     child::{Place, Prepared},
     docks::Judged,
     load, parse_per_cent, parse_seconds,
-    stored::{self, Fill},
+    stored::{self, Fill, Keys},
     until_stopped,
 };
 use crate::{exit::Exit, open_files, opened, output};
@@ -83,6 +83,12 @@ pub struct Args {
     /// Most growth of the processor time for a command that counts as flat, in per cent
     #[arg(long, value_name = "PER CENT", default_value_t = 20.0, value_parser = parse_per_cent)]
     growth_max: f64,
+    /// Idempotency keys of stored and of new commands
+    #[arg(long, value_name = "KIND", value_enum, default_value_t = Keys::V7)]
+    keys: Keys,
+    /// Fail as well when the 99th percentile of a read is above 5 ms where much is stored
+    #[arg(long)]
+    judge_reads: bool,
     /// Write all figures to this file as well
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -110,6 +116,10 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     }
     if !report.is_flat() {
         output::note(format_args!("failed: more than {} % growth", args.growth_max));
+        return Ok(Exit::Failure);
+    }
+    if args.judge_reads && !report.reads_are_quick() {
+        output::note(format_args!("failed: a read took more than {} ms", report::READ_GOAL_MS));
         return Ok(Exit::Failure);
     }
     Ok(Exit::Done)
@@ -181,8 +191,8 @@ impl Bench<'_> {
         let (one, many) = (self.place("one-tenant")?, self.place("many-tenants")?);
         let of_one = Prepared::of_tenants(&one, 1, tenants).await?;
         let of_many = Prepared::of_tenants(&many, tenants, tenants).await?;
-        let small = Case::start(&one, &of_one).await?;
-        let large = Case::start(&many, &of_many).await?;
+        let small = Case::start(&one, &of_one, self.args.keys).await?;
+        let large = Case::start(&many, &of_many, self.args.keys).await?;
         let pairs = self.pairs(&small, &large, report).await?;
         report.add(Grown::new("tenants", "tenants", 1, u64::from(tenants), pairs));
         large.stop().await?;
@@ -208,12 +218,12 @@ impl Bench<'_> {
         leave_to_docks(&mut many, docks);
         let of_few = Prepared::new(&few, DOCKS).await?;
         let of_many = Prepared::new(&many, docks).await?;
-        let small = Case::start(&few, &of_few).await?;
+        let small = Case::start(&few, &of_few, self.args.keys).await?;
 
         let server = many.start().await?.server;
         sleep(SETTLE).await;
         let before = server.resident_mb()?;
-        let large = Case::connect(&many, &of_many, server).await?;
+        let large = Case::connect(&many, &of_many, server, self.args.keys).await?;
         sleep(SETTLE).await;
         let after = large.server.resident_mb()?;
         let each = (after - before) * 1_024.0 / f64::from(docks + 1);
@@ -288,7 +298,7 @@ impl Bench<'_> {
         let (of_little, of_much) =
             (Prepared::new(&little, DOCKS).await?, Prepared::new(&much, DOCKS).await?);
         output::note(format_args!("writing {STORED} commands, and {commands}"));
-        let fill = |ended| Fill { ended, open: 0, with_nonces: false };
+        let fill = |ended| Fill { ended, open: 0, with_nonces: false, keys: self.args.keys };
         let old = stored::fill(&little, &of_little, fill(STORED)).await?;
         let old_of_many = stored::fill(&much, &of_much, fill(commands)).await?;
         let bytes = std::fs::metadata(much.file("utmos.sqlite"))?.len();
@@ -298,8 +308,8 @@ impl Bench<'_> {
             bytes as f64 / 1_024.0 / commands as f64,
             "KiB",
         ));
-        let small = Case::start(&little, &of_little).await?;
-        let large = Case::start(&much, &of_much).await?;
+        let small = Case::start(&little, &of_little, self.args.keys).await?;
+        let large = Case::start(&much, &of_much, self.args.keys).await?;
         let pairs = self.pairs(&small, &large, report).await?;
         report.add(Grown::new("stored", "stored commands", STORED, commands, pairs));
         let time = Duration::from_secs_f64(self.args.seconds);
@@ -326,7 +336,7 @@ impl Bench<'_> {
         report.tell(Fact::millis("restart", &title, started.took));
         started.server.stop().await?;
         output::note(format_args!("writing {open} open commands"));
-        let fill = Fill { ended: 0, open, with_nonces: true };
+        let fill = Fill { ended: 0, open, with_nonces: true, keys: self.args.keys };
         stored::fill(place, prepared, fill).await?;
         let mut longest = Duration::ZERO;
         for _ in 0..RESTARTS {

@@ -22,6 +22,7 @@ use super::{
     child::Prepared,
     http::{Answer, Connection, Signer},
     reply::Reply,
+    stored::Keys,
 };
 
 /// Where commands are.
@@ -47,6 +48,8 @@ pub struct Site {
     /// The dock beside the load's, for emergencies.
     pub last_dock: String,
     ids: SystemIds,
+    /// Of which kind the idempotency keys of the commands are.
+    pub keys: Keys,
     /// Of this bench alone: the server may know the nonces of an earlier one.
     nonce_start: String,
     nonces: AtomicU64,
@@ -131,6 +134,7 @@ impl Site {
             docks,
             nonce_start: ids.random().simple().to_string(),
             ids,
+            keys: Keys::V7,
             nonces: AtomicU64::new(0),
             reply: prepared.reply,
         }
@@ -219,7 +223,7 @@ impl Client<'_> {
         method: &str,
         payload: &str,
     ) -> anyhow::Result<String> {
-        let key = self.site.ids.ordered(self.site.signer.clock.now().wall);
+        let key = self.site.keys.make(&self.site.ids, self.site.signer.clock.now().wall);
         let body = body(dock, method, payload, key);
         let answer = self.call("POST", COMMANDS, None, body.as_bytes()).await?;
         if answer.status != 202 {

@@ -14,9 +14,10 @@ use utmos_core::{
     ports::{Accepted, Advance, Ids, NewCommand},
     reply::{Reply, Verdict},
     signing::NonceUse,
-    time::{Clock, Deadline},
+    time::{Clock, Deadline, Timestamp},
 };
 use utmos_server::{clock::SystemClock, ids::SystemIds};
+use uuid::Uuid;
 
 use super::child::{Place, Prepared};
 use crate::opened::{self, Database};
@@ -25,6 +26,13 @@ use crate::opened::{self, Database};
 const SOME: u64 = 1_000;
 /// Written at a time.
 const AT_ONCE: u64 = 500;
+/// One of so many that have ended failed, …
+const FAILED_OF: u64 = 100;
+/// … and one of so many is of a method that few are of.
+const RARE_OF: u64 = 1_000;
+pub const RARE_METHOD: &str = "cover_open";
+/// None is of it.
+pub const ABSENT_METHOD: &str = "cover_close";
 /// The longest deadline there is: those that are open stay so.
 const TIMEOUT: Duration = Duration::from_secs(300);
 const SILENCE: Duration = Duration::from_mins(1);
@@ -49,6 +57,26 @@ pub struct Fill {
     pub open: u64,
     /// Whether the nonces of all must still be remembered, as when all came within minutes.
     pub with_nonces: bool,
+    /// Of which kind the idempotency keys are.
+    pub keys: Keys,
+}
+
+/// Idempotency keys, as callers make them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Keys {
+    /// UUIDs of version 7, which come in order
+    V7,
+    /// UUIDs of version 4, each of which lies anywhere among those stored
+    Random,
+}
+
+impl Keys {
+    pub fn make(self, ids: &SystemIds, at: Timestamp) -> Uuid {
+        match self {
+            Self::V7 => ids.ordered(at),
+            Self::Random => ids.random(),
+        }
+    }
 }
 
 impl Fill {
@@ -147,7 +175,9 @@ impl Writer {
         let told = match stage {
             Stage::Waiting | Stage::Claimed => return Ok(spec.id),
             Stage::Delivered => vec![confirmed(&spec)],
-            Stage::Ended => vec![confirmed(&spec), Input::Reply(reply(&spec))],
+            Stage::Ended => {
+                vec![confirmed(&spec), Input::Reply(reply(&spec, number.is_multiple_of(FAILED_OF)))]
+            }
         };
         let (life, entries) = self.decide(&command, &told)?;
         let seen = command.life.version;
@@ -168,17 +198,22 @@ impl Writer {
         let device = self.docks.get(dock).context("the bench has no docks")?.clone();
         // Some of those that wait are movements, for which a start looks for later emergencies.
         let is_motion = self.fill.ended <= number && number.is_multiple_of(8);
+        let method = match () {
+            () if is_motion => "return_home_cancel",
+            () if number % RARE_OF == 1 => RARE_METHOD,
+            () => "debug_mode_open",
+        };
         Ok(Spec {
             id: CommandId::new(self.ids.ordered(now.wall)),
             tenant: self.tenant,
             accepted_for: self.api_id.clone(),
             request_id: self.ids.random().to_string(),
-            idempotency_key: self.ids.ordered(now.wall).to_string(),
+            idempotency_key: self.fill.keys.make(&self.ids, now.wall).to_string(),
             fingerprint: [7; 32],
             gateway: device.to_gateway(),
             aircraft: None,
             device,
-            method: if is_motion { "return_home_cancel" } else { "debug_mode_open" }.to_owned(),
+            method: method.to_owned(),
             channel: Channel::Services,
             completes_by: CompletesBy::Reply,
             risk: if is_motion { Risk::Motion } else { Risk::Ground },
@@ -206,14 +241,15 @@ fn confirmed(spec: &Spec) -> Input {
     })
 }
 
-fn reply(spec: &Spec) -> Reply {
+fn reply(spec: &Spec, fails: bool) -> Reply {
+    let code = if fails { "314000" } else { "0" };
     Reply {
         gateway: spec.gateway.clone(),
         method: Some(spec.method.clone()),
-        verdict: Verdict::Ok,
-        code: Some("0".to_owned()),
+        verdict: if fails { Verdict::Refused } else { Verdict::Ok },
+        code: Some(code.to_owned()),
         message: None,
         job: None,
-        data: r#"{"result":0}"#.into(),
+        data: format!(r#"{{"result":{code}}}"#).into(),
     }
 }

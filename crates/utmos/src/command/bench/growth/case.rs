@@ -2,14 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
+use anyhow::Context;
 use hdrhistogram::Histogram;
 use tokio::time::Instant;
+use utmos_core::time::Timestamp;
+use uuid::Uuid;
 
 use super::add;
 use crate::command::bench::{
     child::{Place, Prepared, Server},
     docks::Judged,
     load::{self, COMMANDS, Load, Loaded, Site, Until},
+    stored::{ABSENT_METHOD, Keys, RARE_METHOD},
     telemetry::live::{CONNECTING_MAX, Live},
 };
 
@@ -51,9 +55,9 @@ pub struct Reads {
 
 impl Case {
     /// Starts a server and connects all its docks.
-    pub async fn start(place: &Place, prepared: &Prepared) -> anyhow::Result<Self> {
+    pub async fn start(place: &Place, prepared: &Prepared, keys: Keys) -> anyhow::Result<Self> {
         let server = place.start().await?.server;
-        Self::connect(place, prepared, server).await
+        Self::connect(place, prepared, server, keys).await
     }
 
     /// Connects all docks of a server.
@@ -61,9 +65,12 @@ impl Case {
         place: &Place,
         prepared: &Prepared,
         server: Server,
+        keys: Keys,
     ) -> anyhow::Result<Self> {
         let live = Live::connect(place.mqtt, prepared.docks.clone(), CONNECTING_MAX).await?;
-        Ok(Self { server, live, site: Arc::new(Site::new(place.http, prepared)) })
+        let mut site = Site::new(place.http, prepared);
+        site.keys = keys;
+        Ok(Self { server, live, site: Arc::new(site) })
     }
 
     pub async fn stop(self) -> anyhow::Result<()> {
@@ -96,9 +103,15 @@ impl Case {
             ("list", "list of the newest 100 commands"),
             ("list_of_a_dock", "list of the newest 100 of a dock"),
             ("list_of_a_state", "list of the newest 100 that failed"),
+            ("list_of_a_docks_state", "list of the newest 100 of a dock that succeeded"),
+            ("list_of_a_rare_method", "list of a method of one in a thousand, a page"),
+            ("list_of_an_absent_method", "list of a method that none is of, a page"),
+            ("list_of_a_time", "list of a second in the middle, a page"),
+            ("list_deep", "list of 100 deep in the pages"),
             ("command", "a stored command"),
             ("timeline", "its timeline"),
         ];
+        let middle = second_of(old.get(old.len() / 2).context("nothing is stored")?)?;
         let mut client = self.site.connect().await?;
         let mut all = Vec::new();
         for (name, title) in kinds {
@@ -114,6 +127,18 @@ impl Case {
                         (COMMANDS.to_owned(), Some(of))
                     }
                     "list_of_a_state" => (COMMANDS.to_owned(), Some("status=FAILED".to_owned())),
+                    "list_of_a_docks_state" => {
+                        let of = format!("status=SUCCEEDED&device_id={}", self.site.dock(n as u64));
+                        (COMMANDS.to_owned(), Some(of))
+                    }
+                    "list_of_a_rare_method" => {
+                        (COMMANDS.to_owned(), Some(format!("command_type={RARE_METHOD}")))
+                    }
+                    "list_of_an_absent_method" => {
+                        (COMMANDS.to_owned(), Some(format!("command_type={ABSENT_METHOD}")))
+                    }
+                    "list_of_a_time" => (COMMANDS.to_owned(), Some(middle.clone())),
+                    "list_deep" => (COMMANDS.to_owned(), Some(format!("cursor={id}"))),
                     "command" => (format!("{COMMANDS}/{id}"), None),
                     _ => (format!("{COMMANDS}/{id}/timeline"), None),
                 };
@@ -125,6 +150,13 @@ impl Case {
         }
         Ok(all)
     }
+}
+
+/// Asks for the second that begins with a command's.
+fn second_of(id: &str) -> anyhow::Result<String> {
+    let (id, second) = (Uuid::parse_str(id)?, Duration::from_secs(1));
+    let from = Timestamp::from_millis(i64::try_from(id.as_u128() >> 80)?);
+    Ok(format!("accepted_after={from}&accepted_before={}", from.plus(second)))
 }
 
 impl Round {
