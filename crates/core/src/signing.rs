@@ -62,25 +62,26 @@ pub struct HeaderFlaw {
 /// Names of the signed headers.
 pub const HEADERS: [&str; 4] = ["X-Api-Id", "X-Api-Timestamp", "X-Api-Nonce", "X-Api-Signature"];
 
-/// Reads the signed headers. `values` gives every value of a header as bytes.
+/// Reads the signed headers. `values` gives the values of one of [`HEADERS`] as bytes.
 ///
 /// # Errors
 /// Every header that is missing, sent more than once or not well formed.
-pub fn read_headers<'a>(
-    values: impl Fn(&'static str) -> Vec<&'a [u8]>,
+pub fn read_headers<'a, V: Iterator<Item = &'a [u8]>>(
+    values: impl Fn(&'static str) -> V,
 ) -> Result<SignedHead, Vec<HeaderFlaw>> {
     let mut flaws = Vec::new();
-    let mut read = |header: &'static str, wanted: &str, fits: &dyn Fn(&str) -> bool| -> String {
-        let problem = match values(header).as_slice() {
-            [] => format!("is missing; it must be {wanted}"),
-            [one] => match std::str::from_utf8(one) {
-                Ok(text) if fits(text) => return text.to_owned(),
+    let mut read = |header: &'static str, wanted: &str, fits: &dyn Fn(&str) -> bool| -> &'a str {
+        let mut sent = values(header);
+        let problem = match (sent.next(), sent.next()) {
+            (None, _) => format!("is missing; it must be {wanted}"),
+            (Some(one), None) => match std::str::from_utf8(one) {
+                Ok(text) if fits(text) => return text,
                 Ok(_) | Err(_) => format!("must be {wanted}"),
             },
-            [_, _, ..] => "was sent more than once".to_owned(),
+            (Some(_), Some(_)) => "was sent more than once".to_owned(),
         };
         flaws.push(HeaderFlaw { header, problem });
-        String::new()
+        ""
     };
     let [id, time, nonce, signature] = HEADERS;
     let api_id =
@@ -102,11 +103,16 @@ pub fn read_headers<'a>(
         text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     });
     let mut bytes = [0; 32];
-    if !flaws.is_empty() || hex::decode_to_slice(&signature, &mut bytes).is_err() {
+    if !flaws.is_empty() || hex::decode_to_slice(signature, &mut bytes).is_err() {
         return Err(flaws);
     }
     let timestamp = timestamp.parse().unwrap_or_default();
-    Ok(SignedHead { api_id: ApiId::new(api_id), timestamp, nonce, signature: bytes })
+    Ok(SignedHead {
+        api_id: ApiId::new(api_id),
+        timestamp,
+        nonce: nonce.to_owned(),
+        signature: bytes,
+    })
 }
 
 fn is_visible(text: &str, longest: usize) -> bool {

@@ -276,7 +276,7 @@ fn the_canonical_query_sorts_pairs_as_they_are_spelt() {
 /// Reads headers from a list of name and value.
 fn headers(list: &[(&str, &[u8])]) -> Result<SignedHead, Vec<HeaderFlaw>> {
     read_headers(|name| {
-        list.iter().filter(|(header, _)| *header == name).map(|(_, value)| *value).collect()
+        list.iter().filter(move |(header, _)| *header == name).map(|(_, value)| *value)
     })
 }
 

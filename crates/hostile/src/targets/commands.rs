@@ -36,7 +36,7 @@ pub fn signed_headers(input: &[u8]) {
     let line = |index: usize| lines.get(index).copied();
     let head = signing::read_headers(|name| {
         let index = HEADERS.iter().position(|header| *header == name).unwrap_or(0);
-        line(index).into_iter().collect()
+        line(index).into_iter()
     });
     let query = String::from_utf8_lossy(line(4).unwrap_or_default()).into_owned();
     let canonical = signing::canonical_query(&query);

@@ -68,9 +68,12 @@ impl Inner {
 
     /// A movement that was stored before an emergency and comes under care after it is withdrawn as well.
     pub(super) fn heed_emergency(self: &Arc<Self>, spec: &Spec) {
+        if spec.risk != Risk::Motion {
+            return;
+        }
         let boot = self.clock.boot();
         let last = self.lock().last_emergencies.after(spec, boot);
-        if let Some(emergency) = last.filter(|_| spec.risk == Risk::Motion) {
+        if let Some(emergency) = last {
             self.withdraw(emergency, |other| other.id == spec.id, |_| {});
         }
     }

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use axum::{
     body::Body,
     extract::{FromRequest, Request},
-    http::{HeaderMap, header},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
 };
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -27,6 +27,21 @@ use super::{
     request_id::RequestId,
 };
 use crate::allowances::{UsedUp, Whose};
+
+/// The names of [`signing::HEADERS`] as they are looked up, none of which has to be made for each request.
+static AS_RECEIVED: [HeaderName; 4] = [
+    HeaderName::from_static("x-api-id"),
+    HeaderName::from_static("x-api-timestamp"),
+    HeaderName::from_static("x-api-nonce"),
+    HeaderName::from_static("x-api-signature"),
+];
+
+/// One of [`signing::HEADERS`], to look it up.
+fn as_received(name: &str) -> &'static HeaderName {
+    let [first, ..] = &AS_RECEIVED;
+    let at = signing::HEADERS.iter().position(|header| *header == name);
+    at.and_then(|at| AS_RECEIVED.get(at)).unwrap_or(first)
+}
 
 /// Most of a body that is too long which is taken off the wire all the same.
 const PASSED_OVER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -58,7 +73,7 @@ impl FromRequest<Arc<App>> for Signed {
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
         let head = signing::read_headers(|name| {
-            parts.headers.get_all(name).iter().map(axum::http::HeaderValue::as_bytes).collect()
+            parts.headers.get_all(as_received(name)).iter().map(HeaderValue::as_bytes)
         });
         let head = head.map_err(|flaws| {
             let details = flaws
@@ -397,6 +412,13 @@ async fn pass_over(body: &mut Body) {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+
+    #[test]
+    fn every_signed_header_is_looked_up_by_its_own_name() {
+        for name in signing::HEADERS {
+            assert!(as_received(name).as_str().eq_ignore_ascii_case(name), "{name}");
+        }
+    }
 
     #[test]
     fn who_is_refused_for_a_power_cut_is_told_when_to_sign_again() {

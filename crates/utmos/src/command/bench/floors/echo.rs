@@ -115,7 +115,7 @@ async fn give_back(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Bytes, StatusCode> {
-    let values = |name| headers.get_all(name).iter().map(|it| it.as_bytes()).collect();
+    let values = |name| headers.get_all(name).iter().map(|it| it.as_bytes());
     let head = read_headers(values).map_err(|_| StatusCode::BAD_REQUEST)?;
     let parts = SignedParts { method: "POST", path: PATH, query: None, body: &body };
     let wanted = sign(&key, parts, &head.api_id, head.timestamp, &head.nonce);
