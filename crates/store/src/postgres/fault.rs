@@ -13,6 +13,9 @@ use super::{
 /// One whose log has no space ends itself, and tells nobody but that log.
 const IF_IT_IS_DOWN: &str = "if it does not, look at its log: its disk may be full";
 
+/// PostgreSQL's setting of how many locks there is room for.
+const LOCKS: &str = "max_locks_per_transaction";
+
 /// Why work on a connection failed.
 #[derive(Debug)]
 pub(super) enum Fault {
@@ -106,6 +109,10 @@ pub(super) fn to_store_error(err: &tokio_postgres::Error) -> StoreError {
     let (code, said) = (db.code().clone(), db.message());
     let text = match code {
         SqlState::DISK_FULL => "the disk of PostgreSQL is full; free some space".to_owned(),
+        // The hint names the setting in every language of PostgreSQL.
+        SqlState::OUT_OF_MEMORY if db.hint().is_some_and(|hint| hint.contains(LOCKS)) => {
+            out_of_locks(said)
+        }
         SqlState::OUT_OF_MEMORY => format!("PostgreSQL has no memory left: {said}"),
         SqlState::TOO_MANY_CONNECTIONS => format!(
             "PostgreSQL takes no more connections ({said}); raise its max_connections or lower store.connections"
@@ -139,6 +146,14 @@ pub(super) fn to_store_error(err: &tokio_postgres::Error) -> StoreError {
         _ => format!("PostgreSQL refused ({}): {said}", code.code()),
     };
     unavailable(text)
+}
+
+/// Each week of commands has tables of its own, and each table that a statement goes through takes a lock.
+fn out_of_locks(said: &str) -> String {
+    format!(
+        "PostgreSQL has no room for more locks ({said}), as where it keeps the commands of many weeks: raise its {LOCKS} (256 is enough for some \
+         years) and restart it, and let servers drop old weeks (store.commands_keep_days, or once: utmos store tidy --older-than DAYS)"
+    )
 }
 
 fn read_only(said: &str) -> String {

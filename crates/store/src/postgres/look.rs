@@ -46,6 +46,7 @@ impl PostgresStore {
         let named = Named(url);
         let explain = |err: tokio_postgres::Error| named.explain(&err);
         let client = open::connect(url, &tls).await.map_err(explain)?;
+        open::check_fitness(&client, &named).await?;
         let schema = open::applied(&client, &named).await?;
         if schema > 0 {
             open::check_whole(&client, &named).await?;

@@ -34,6 +34,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0012_lines_together.sql"),
 ];
 
+/// The oldest PostgreSQL, as `server_version_num` has it.
+const OLDEST: i32 = 140_000;
+
 /// Held while the schema is looked at and changed. `UTMS` and a number.
 const MIGRATION_LOCK: i64 = 0x5554_4D53_0000_0001;
 
@@ -312,6 +315,7 @@ pub(super) async fn prepare(
     let named = Named(&config.url);
     let explain = |err: tokio_postgres::Error| named.explain(&err);
     let mut client = connect(&config.url, tls).await.map_err(explain)?;
+    check_fitness(&client, &named).await?;
     check_settings(&client, &named).await?;
     let found = applied(&client, &named).await?;
     if migrate != Migrate::No && found < known() {
@@ -452,6 +456,42 @@ async fn check_key(
     }
 }
 
+/// What no setting can mend while it runs: a PostgreSQL that is too old, and a database that cannot hold every text.
+pub(super) async fn check_fitness(
+    client: &Client,
+    named: &Named<'_>,
+) -> Result<(), PostgresOpenError> {
+    let explain = |err: tokio_postgres::Error| named.explain(&err);
+    let sql =
+        "SELECT current_setting('server_version_num')::integer, current_setting('server_version'),
+                   current_setting('server_encoding')";
+    let row = client.query_one(sql, &[]).await.map_err(explain)?;
+    let (number, version, encoding): (i32, String, String) = (
+        row.try_get(0).map_err(explain)?,
+        row.try_get(1).map_err(explain)?,
+        row.try_get(2).map_err(explain)?,
+    );
+    match unfit(number, &version, &encoding) {
+        None => Ok(()),
+        Some(why) => Err(PostgresOpenError::Unavailable { database: named.name(), why }),
+    }
+}
+
+fn unfit(number: i32, version: &str, encoding: &str) -> Option<String> {
+    if number < OLDEST {
+        return Some(format!(
+            "PostgreSQL {version} is too old, version {} or later is needed: upgrade it (pg_upgrade), or name another server in store.url",
+            OLDEST / 10_000
+        ));
+    }
+    (encoding != "UTF8").then(|| {
+        format!(
+            "the database has the encoding {encoding}, which cannot hold every text that devices and callers send: make it anew with createdb \
+             --encoding=UTF8 --template=template0 (and --locale=C.UTF-8 where it says that the locale does not match)"
+        )
+    })
+}
+
 /// Warns of what somebody chose for the whole server and a power cut would punish.
 async fn check_settings(client: &Client, named: &Named<'_>) -> Result<(), PostgresOpenError> {
     let explain = |err: tokio_postgres::Error| named.explain(&err);
@@ -467,4 +507,20 @@ async fn check_settings(client: &Client, named: &Named<'_>) -> Result<(), Postgr
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unfit;
+
+    #[test]
+    fn a_postgresql_that_is_too_old_is_refused_with_its_version() {
+        for (number, version, is_refused) in
+            [(130_014, "13.14", true), (140_000, "14.0", false), (170_002, "17.2", false)]
+        {
+            let why = unfit(number, version, "UTF8");
+            assert_eq!(why.is_some(), is_refused, "{version}: {why:?}");
+            assert!(why.is_none_or(|why| why.contains(version) && why.contains("version 14")));
+        }
+    }
 }

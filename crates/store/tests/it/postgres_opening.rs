@@ -49,6 +49,51 @@ async fn what_cannot_be_reached_is_named_with_its_remedy() {
 }
 
 #[tokio::test]
+async fn a_database_that_cannot_hold_every_text_is_refused() {
+    let server = PostgresServer::shared();
+    let beside = server.database();
+    for encoding in ["LATIN1", "SQL_ASCII"] {
+        let name = format!("in_{}", encoding.to_lowercase());
+        beside.sql(&format!(
+            "CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+        ));
+        let database = server.named(&name);
+        let started = refusal(&database.url()).await;
+        let url = PostgresUrl::parse(&database.url()).unwrap();
+        let looked = PostgresStore::look(&url).await.unwrap_err().to_string();
+        for text in [started, looked] {
+            for word in [encoding, "--encoding=UTF8", &name] {
+                assert!(text.contains(word), "{text}");
+            }
+        }
+        let tables = "SELECT count(*) FROM pg_class WHERE relname = 'schema_migrations'";
+        assert_eq!(database.sql(tables), "0", "left as it was");
+    }
+}
+
+#[tokio::test]
+async fn out_of_locks_is_named_with_both_remedies() {
+    // Room for 10 locks each of some 20 sessions.
+    let server = PostgresServer::own_with("max_locks_per_transaction = 10\nmax_connections = 20");
+    let database = server.database();
+    let url = database.url();
+    let store = PostgresStore::open(config(&url)).await.unwrap();
+    // A transaction of somebody else's takes what room is left, and a statement of ours finds none.
+    database.sql(
+        "CREATE FUNCTION take_locks() RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN
+             FOR n IN 1..1000000 LOOP PERFORM pg_advisory_xact_lock(n); END LOOP; RETURN 0; END $$;
+         ALTER TABLE meta RENAME TO meta_before;
+         CREATE VIEW meta AS SELECT name, value FROM meta_before WHERE take_locks() = 0",
+    );
+    drop(store);
+    let text = refusal(&url).await;
+    for word in ["max_locks_per_transaction", "store.commands_keep_days", "no room for more locks"]
+    {
+        assert!(text.contains(word), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn servers_that_start_together_make_one_schema() {
     let place = PostgresPlace::new();
     let stores = tokio::join!(place.store(), place.store(), place.store(), place.store());
