@@ -26,7 +26,7 @@ pub use journal::{JournalError, JournalJob, JournalWriter, JournalledStore, Medi
 pub use key::{MasterKey, MasterKeyError};
 pub use postgres::{
     Looked, PostgresConfig, PostgresHistory, PostgresOpenError, PostgresStore, PostgresUrl,
-    TlsFault, TlsFiles, UrlError, WeeksTidied,
+    TlsFault, TlsFiles, UrlError, WeeksKept, WeeksTidied,
 };
 pub use sqlite::{
     Examination, OpenError, SqliteConfig, SqliteStore, back_up, check_not_lost, examine,

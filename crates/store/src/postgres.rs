@@ -88,7 +88,7 @@ use crate::{
 
 pub use self::{
     history::PostgresHistory,
-    look::Looked,
+    look::{Looked, WeeksKept},
     open::PostgresOpenError,
     retention::WeeksTidied,
     tls::{TlsFault, TlsFiles},

@@ -79,7 +79,7 @@ async fn weeks_go_at_one_server_at_a_time_and_never_before_the_database_finds_th
     let expected = WeeksTidied { is_under_way: true, ..WeeksTidied::default() };
     assert_eq!(tidy().await.unwrap(), expected);
     other.batch_execute("SELECT pg_advisory_unlock_all()").await.unwrap();
-    assert_eq!(PostgresStore::look(&config.url).await.unwrap().weeks, 2);
+    assert_eq!(PostgresStore::look(&config.url).await.unwrap().weeks.weeks, 2);
     assert_eq!(tidy().await.unwrap(), WeeksTidied { dropped: 1, ..WeeksTidied::default() });
     let left = store.commands_of(spec(0, "old").tenant, Default::default(), None, 9).await.unwrap();
     assert_eq!(left.len(), 1, "that of today");
@@ -109,4 +109,20 @@ async fn a_week_that_others_are_at_work_on_waits_and_stops_nobody() {
     assert!(store.command(command.spec.id).await.unwrap().is_some());
     reader.kill().unwrap();
     reader.wait().unwrap();
+}
+
+#[tokio::test]
+async fn weeks_are_counted_by_whoever_runs_and_by_whoever_only_looks() {
+    let place = PostgresPlace::new();
+    let store: Arc<dyn Store> = Arc::new(place.store().await);
+    for week in 0..41 {
+        accepted(&store, spec(week * WEEK_MS, &format!("k{week}"))).await;
+        let kept = PostgresStore::weeks_kept(&config(&place.database.url()).url).await.unwrap();
+        assert_eq!(kept.weeks, u64::try_from(week).unwrap() + 1);
+        assert_eq!(kept.are_too_many(), week == 40, "{kept}");
+    }
+    let url = config(&place.database.url()).url;
+    let kept = PostgresStore::weeks_kept(&url).await.unwrap();
+    assert_eq!(PostgresStore::look(&url).await.unwrap().weeks, kept);
+    assert!(kept.to_string().contains("max_locks_per_transaction = 64"), "{kept}");
 }

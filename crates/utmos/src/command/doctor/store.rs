@@ -6,7 +6,7 @@ use rustix::fs::statvfs;
 use tokio::time::Instant;
 use utmos_core::{replica::clock_off, time::Timestamp};
 use utmos_server::config::Config;
-use utmos_store::{JournalledStore, Looked, PostgresStore};
+use utmos_store::{JournalledStore, Looked, PostgresStore, WeeksKept};
 
 use super::finding::Finding;
 use crate::{
@@ -22,9 +22,6 @@ const FREE_FAIL: u64 = GIB / 10;
 const SYNCS: usize = 21;
 const SYNC_WARN: Duration = Duration::from_millis(20);
 const SYNC_FAIL: Duration = Duration::from_millis(500);
-/// Weeks of commands with which PostgreSQL gets along as it is installed, with so many locks for each transaction.
-const WEEKS_MAX: u64 = 40;
-const USUAL_LOCKS: u64 = 64;
 /// Bits of a mode that let others than the owner in.
 const OTHERS: u32 = 0o077;
 
@@ -93,17 +90,9 @@ fn judge_looked(looked: &Looked, config: &Config) -> Finding {
     }
 }
 
-/// Each week has tables of its own, and each of these a place in PostgreSQL's table of locks where a statement goes through all.
 fn judge_weeks(looked: &Looked) -> Option<Finding> {
-    let Looked { weeks, locks, .. } = looked;
-    let weeks_max = WEEKS_MAX * locks / USUAL_LOCKS;
-    (*weeks > weeks_max).then(|| {
-        Finding::warn(
-            "store",
-            format!("commands of {weeks} weeks are kept, and with more than a year of weeks PostgreSQL runs out of locks (max_locks_per_transaction = {locks})"),
-            "let the servers drop old weeks (store.commands_keep_days) or do it once a day (utmos store tidy --older-than DAYS), or raise max_locks_per_transaction to 256",
-        )
-    })
+    let kept = looked.weeks;
+    kept.are_too_many().then(|| Finding::warn("store", kept.to_string(), WeeksKept::REMEDY))
 }
 
 /// What only whoever has the key can see, where the schema is ours.
@@ -376,7 +365,13 @@ mod tests {
     fn weeks_that_pile_up_are_warned_of_by_what_postgresql_can_lock() {
         let looked = |weeks, locks| {
             let version = "15".to_owned();
-            Looked { version, schema: 1, known_schema: 1, bytes: 0, weeks, locks }
+            Looked {
+                version,
+                schema: 1,
+                known_schema: 1,
+                bytes: 0,
+                weeks: WeeksKept { weeks, locks },
+            }
         };
         for (weeks, locks, is_warned) in
             [(0, 64, false), (40, 64, false), (41, 64, true), (160, 256, false), (161, 256, true)]
