@@ -10,7 +10,10 @@ mod history;
 mod replicas;
 mod requests;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -357,6 +360,12 @@ pub trait CommandStore: Send + Sync {
     /// An emergency of this command's aircraft that was accepted after it, if there is one: a movement from before it must
     /// not leave any more, also after a restart. What shares an aircraft, [`Spec::shares_aircraft_with`] says.
     async fn emergency_after(&self, spec: &Spec) -> Result<Option<CommandId>, StoreError>;
+
+    /// The same of many commands at once, each with its emergency; one without an emergency is left out.
+    async fn emergencies_after(
+        &self,
+        specs: &[Arc<Spec>],
+    ) -> Result<BTreeMap<CommandId, CommandId>, StoreError>;
 
     /// The latest wall time on record, by which a clock that was set back is noticed.
     async fn newest_record(&self) -> Result<Option<Timestamp>, StoreError>;

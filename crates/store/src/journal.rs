@@ -25,6 +25,7 @@ pub mod trying;
 mod turns;
 
 use std::{
+    collections::BTreeMap,
     io,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
@@ -643,6 +644,13 @@ impl CommandStore for JournalledStore {
 
     async fn emergency_after(&self, spec: &Spec) -> Result<Option<CommandId>, StoreError> {
         self.inner.emergency_after(spec).await
+    }
+
+    async fn emergencies_after(
+        &self,
+        specs: &[Arc<Spec>],
+    ) -> Result<BTreeMap<CommandId, CommandId>, StoreError> {
+        self.inner.emergencies_after(specs).await
     }
 
     async fn newest_record(&self) -> Result<Option<Timestamp>, StoreError> {

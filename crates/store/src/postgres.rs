@@ -41,7 +41,7 @@ mod upgrade;
 mod url;
 mod writer;
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use deadpool_postgres::Pool;
@@ -371,6 +371,13 @@ impl CommandStore for PostgresStore {
 
     async fn emergency_after(&self, spec: &Spec) -> Result<Option<CommandId>, StoreError> {
         reads::emergency_after(self, spec).await
+    }
+
+    async fn emergencies_after(
+        &self,
+        specs: &[Arc<Spec>],
+    ) -> Result<BTreeMap<CommandId, CommandId>, StoreError> {
+        reads::emergencies_after(self, specs).await
     }
 
     async fn newest_record(&self) -> Result<Option<Timestamp>, StoreError> {

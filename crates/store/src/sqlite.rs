@@ -32,6 +32,7 @@ mod wal;
 mod writer;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -357,6 +358,14 @@ impl CommandStore for SqliteStore {
     async fn emergency_after(&self, spec: &Spec) -> Result<Option<CommandId>, StoreError> {
         let spec = spec.clone();
         self.readers.read(move |conn| reads::emergency_after(conn, &spec)).await
+    }
+
+    async fn emergencies_after(
+        &self,
+        specs: &[Arc<Spec>],
+    ) -> Result<BTreeMap<CommandId, CommandId>, StoreError> {
+        let specs = specs.to_vec();
+        self.readers.read(move |conn| reads::emergencies_after(conn, &specs)).await
     }
 
     async fn newest_record(&self) -> Result<Option<Timestamp>, StoreError> {

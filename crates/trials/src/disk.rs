@@ -477,6 +477,20 @@ impl Disk {
         answer
     }
 
+    pub(crate) fn emergencies_after(&self, specs: &[Arc<Spec>]) -> BTreeMap<CommandId, CommandId> {
+        let since = |spec: &Arc<Spec>| Some((spec.id, self.emergency_since(spec)?));
+        let answer = specs.iter().filter_map(since).collect();
+        if let Some(twin) = &self.twin {
+            let what = || format!("which of {} commands have an emergency after them", specs.len());
+            twin.compare(
+                what,
+                &answer,
+                |store| async move { store.emergencies_after(specs).await },
+            );
+        }
+        answer
+    }
+
     fn emergency_since(&self, before: &Spec) -> Option<CommandId> {
         let row = self.records.get(&before.id)?.row;
         if self.mutation == Some(Mutation::EmergencyForgottenOnRestart) {

@@ -1,6 +1,6 @@
 //! The store of one run of the server: it queues, writes in groups, fails, is slow, and dies with its process.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use rand::RngExt;
@@ -351,6 +351,13 @@ impl CommandStore for TrialStore {
 
     async fn emergency_after(&self, spec: &Spec) -> Result<Option<CommandId>, StoreError> {
         self.read(|disk| Ok(disk.emergency_after(spec))).await
+    }
+
+    async fn emergencies_after(
+        &self,
+        specs: &[Arc<Spec>],
+    ) -> Result<BTreeMap<CommandId, CommandId>, StoreError> {
+        self.read(|disk| Ok(disk.emergencies_after(specs))).await
     }
 
     fn knows_nonce(&self, nonce: &NonceUse) -> bool {

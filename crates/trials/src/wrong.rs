@@ -1,7 +1,7 @@
 //! What stands between the driver and the journal: it notes what the driver wanted, and where a mutation of the journal is
 //! on, it undoes what was mended there once.
 
-use std::{future::poll_fn, sync::Arc, task::Poll};
+use std::{collections::BTreeMap, future::poll_fn, sync::Arc, task::Poll};
 
 use async_trait::async_trait;
 use utmos_core::{
@@ -184,6 +184,13 @@ impl CommandStore for Wanted {
 
     async fn emergency_after(&self, spec: &Spec) -> Result<Option<CommandId>, StoreError> {
         self.store.emergency_after(spec).await
+    }
+
+    async fn emergencies_after(
+        &self,
+        specs: &[Arc<Spec>],
+    ) -> Result<BTreeMap<CommandId, CommandId>, StoreError> {
+        self.store.emergencies_after(specs).await
     }
 
     async fn newest_record(&self) -> Result<Option<Timestamp>, StoreError> {

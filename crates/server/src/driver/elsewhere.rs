@@ -21,7 +21,7 @@ use utmos_core::{
 
 use super::{
     Driver, Inner, LaneKey, Resumed,
-    intake::{RESUME_PAGE, acceptance},
+    intake::{RESUME_PAGE, acceptance, found_with, may_be_preempted},
     jobs,
     lane::{Lane, Work},
     watch::WaitsFor,
@@ -322,13 +322,10 @@ impl Inner {
             }
         }
         let mut readable = Vec::new();
-        for command in found {
-            match self.found_as(&command).await {
-                Err(error @ StoreError::Damaged(_)) => {
-                    tracing::error!(command.id = %command.spec.id, %error, "a command cannot be looked after");
-                }
-                found => readable.push((command, found?)),
-            }
+        let mut found = found.into_iter().peekable();
+        while found.peek().is_some() {
+            let some: Vec<Command> = found.by_ref().take(READ_PAGE).collect();
+            readable.extend(self.all_found_as(some).await?);
         }
         let mut resumed = Resumed { open: 0, unclear: 0 };
         // Before whatever was accepted here meanwhile.
@@ -346,6 +343,42 @@ impl Inner {
             self.keep_and_tell(command, found.into_iter().chain(said).collect(), Some(order));
         }
         Ok(resumed)
+    }
+
+    /// What each is told first, asked of the store at once: no gateway that was gained sends before. One that cannot be read is
+    /// left out.
+    async fn all_found_as(
+        &self,
+        commands: Vec<Command>,
+    ) -> Result<Vec<(Command, Option<Input>)>, StoreError> {
+        let movements = commands.iter().filter(|command| may_be_preempted(command));
+        let movements: Vec<_> = movements.map(|command| Arc::clone(&command.spec)).collect();
+        let emergencies = match movements.is_empty() {
+            true => Ok(BTreeMap::new()),
+            false => self.store.emergencies_after(&movements).await,
+        };
+        let mut readable = Vec::with_capacity(commands.len());
+        match emergencies {
+            Ok(emergencies) => {
+                for command in commands {
+                    let found = found_with(&command, emergencies.get(&command.spec.id).copied());
+                    readable.push((command, found));
+                }
+            }
+            // Which of them it is, each alone tells.
+            Err(StoreError::Damaged(_)) => {
+                for command in commands {
+                    match self.found_as(&command).await {
+                        Err(error @ StoreError::Damaged(_)) => {
+                            tracing::error!(command.id = %command.spec.id, %error, "a command cannot be looked after");
+                        }
+                        found => readable.push((command, found?)),
+                    }
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(readable)
     }
 
     /// Looks no more after what `which` picks of each lane; what stands at the gate of it does not leave. Answers what that

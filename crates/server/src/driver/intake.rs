@@ -517,15 +517,11 @@ impl Inner {
 
     /// What a command of an earlier process, or of another server, is told first.
     pub(super) async fn found_as(&self, command: &Command) -> Result<Option<Input>, StoreError> {
-        Ok(match command.life.phase {
-            Phase::Sending => Some(Input::FoundAfterRestart),
-            // The process before may have died with an emergency on disk and this movement not yet withdrawn.
-            Phase::Waiting if command.spec.risk == Risk::Motion => {
-                let emergency = self.store.emergency_after(&command.spec).await?;
-                emergency.map(|id| Input::Preempt { emergency_command_id: id.to_string() })
-            }
-            Phase::Waiting | Phase::Delivered | Phase::Ended(_) => None,
-        })
+        let emergency = match may_be_preempted(command) {
+            true => self.store.emergency_after(&command.spec).await?,
+            false => None,
+        };
+        Ok(found_with(command, emergency))
     }
 
     /// A command as it was stored, with its deadlines found again in this run of the machine.
@@ -623,5 +619,22 @@ fn before(accepted: Accepted) -> Result<Option<Submitted>, SubmitError> {
         Accepted::Conflict { id } => Err(SubmitError::KeyReused(id)),
         Accepted::Busy { id, method } => Err(SubmitError::Busy { id, method }),
         Accepted::NonceReplayed => Err(SubmitError::NonceReplayed),
+    }
+}
+
+/// Whether a command that is found may have an emergency behind it: the process before may have died with that on disk and
+/// this movement not yet withdrawn.
+pub(super) fn may_be_preempted(command: &Command) -> bool {
+    command.life.phase == Phase::Waiting && command.spec.risk == Risk::Motion
+}
+
+/// What a command that is found is told first, where this emergency is behind it.
+pub(super) fn found_with(command: &Command, emergency: Option<CommandId>) -> Option<Input> {
+    match command.life.phase {
+        Phase::Sending => Some(Input::FoundAfterRestart),
+        Phase::Waiting => {
+            emergency.map(|id| Input::Preempt { emergency_command_id: id.to_string() })
+        }
+        Phase::Delivered | Phase::Ended(_) => None,
     }
 }

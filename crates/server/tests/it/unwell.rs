@@ -1,8 +1,11 @@
 //! A store that a test can make slow or refuse, before the real one.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -235,6 +238,13 @@ impl CommandStore for Unwell {
 
     async fn emergency_after(&self, spec: &Spec) -> Result<Option<CommandId>, StoreError> {
         self.inner.emergency_after(spec).await
+    }
+
+    async fn emergencies_after(
+        &self,
+        specs: &[Arc<Spec>],
+    ) -> Result<BTreeMap<CommandId, CommandId>, StoreError> {
+        self.inner.emergencies_after(specs).await
     }
 
     fn knows_nonce(&self, nonce: &NonceUse) -> bool {

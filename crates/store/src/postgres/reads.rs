@@ -1,5 +1,7 @@
 //! Reading commands: one, some, or those in somebody's care.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use tokio_postgres::{Row, types::ToSql};
 use utmos_core::{
     command::{Command, Spec},
@@ -86,6 +88,38 @@ pub(super) async fn emergency_after(
         (None, Some(aircraft)) => first_after(store, "aircraft", spec, aircraft.as_str()).await,
         (Some(_), _) | (None, None) => Ok(of_gateway),
     }
+}
+
+/// One statement, however many they are. Each place is looked up by its index, as for one: a join could be planned as a
+/// reading of all commands.
+pub(super) async fn emergencies_after(
+    store: &PostgresStore,
+    specs: &[Arc<Spec>],
+) -> Result<BTreeMap<CommandId, CommandId>, StoreError> {
+    if specs.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let sql = "
+        SELECT u.id, coalesce(
+            (SELECT c.id FROM commands c WHERE c.risk = 1 AND c.gateway = u.gateway AND c.tenant = u.tenant
+                AND c.seq > (SELECT seq FROM commands WHERE id = u.id) ORDER BY c.seq LIMIT 1),
+            (SELECT c.id FROM commands c WHERE c.risk = 1 AND c.aircraft = u.aircraft AND c.tenant = u.tenant
+                AND c.seq > (SELECT seq FROM commands WHERE id = u.id) ORDER BY c.seq LIMIT 1)) AS emergency
+        FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) AS u (id, tenant, gateway, aircraft)";
+    let ids: Vec<Uuid> = specs.iter().map(|spec| spec.id.uuid()).collect();
+    let tenants: Vec<Uuid> = specs.iter().map(|spec| spec.tenant.uuid()).collect();
+    let gateways: Vec<&str> = specs.iter().map(|spec| spec.gateway.as_str()).collect();
+    let aircraft: Vec<Option<&str>> =
+        specs.iter().map(|spec| spec.aircraft.as_ref().map(|sn| sn.as_str())).collect();
+    let mut found = BTreeMap::new();
+    for row in &store.read(sql, &[&ids, &tenants, &gateways, &aircraft]).await? {
+        let mut cells = Cells::new(row, "commands");
+        let id = CommandId::new(cells.uuid("id")?);
+        if let Some(emergency) = cells.get::<Option<Uuid>>("emergency")? {
+            found.insert(id, CommandId::new(emergency));
+        }
+    }
+    Ok(found)
 }
 
 async fn first_after(

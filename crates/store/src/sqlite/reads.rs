@@ -1,6 +1,9 @@
 //! Reading commands: one, a page of a tenant's, or those in somebody's care.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use rusqlite::{Connection, OptionalExtension, ToSql, params, params_from_iter};
 use serde_json::json;
@@ -70,6 +73,19 @@ pub(super) fn emergency_after(
         (None, Some(aircraft)) => first_after(conn, EMERGENCY_OF_AIRCRAFT, spec, aircraft.as_str()),
         (Some(_), _) | (None, None) => Ok(of_gateway),
     }
+}
+
+pub(super) fn emergencies_after(
+    conn: &Connection,
+    specs: &[Arc<Spec>],
+) -> Result<BTreeMap<CommandId, CommandId>, StoreError> {
+    let mut found = BTreeMap::new();
+    for spec in specs {
+        if let Some(emergency) = emergency_after(conn, spec)? {
+            found.insert(spec.id, emergency);
+        }
+    }
+    Ok(found)
 }
 
 fn first_after(

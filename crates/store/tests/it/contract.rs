@@ -4,7 +4,10 @@
 //! what is known of the fleet as well, with [`full_contract_tests!`] and a [`FullPlace`] beside it. The suite itself is here,
 //! in `lists`, `registry`, `requests` and `fleet`.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use utmos_core::{
@@ -84,6 +87,7 @@ macro_rules! contract_tests {
             nonces_are_forgotten_when_their_time_is_over,
             a_nonce_that_another_process_spent_after_forgetting_others_is_good_once,
             an_emergency_after_a_command_of_its_gateway_is_found,
+            emergencies_after_many_commands_are_found_as_after_each,
             an_emergency_after_a_command_of_its_aircraft_is_found_through_whichever_gateway,
             what_would_become_of_a_command_is_foreseen_and_nothing_stored,
             the_same_key_and_body_is_a_replay_and_shows_how_it_stands_today,
@@ -192,6 +196,44 @@ pub async fn an_emergency_after_a_command_of_its_gateway_is_found(place: &dyn Pl
     assert_eq!(store.emergency_after(&elsewhere).await.unwrap(), None);
 }
 
+pub async fn emergencies_after_many_commands_are_found_as_after_each(place: &dyn Place) {
+    let store = place.open().await;
+    let of = |spec: Spec, gateway_sn: &str, aircraft: Option<&str>| Spec {
+        gateway: gateway(gateway_sn),
+        aircraft: aircraft.map(sn),
+        ..spec
+    };
+    let urgent = |spec: Spec| Spec { risk: Risk::Emergency, ..spec };
+    let made = [
+        of(spec(0, "both"), "RC", Some("A1")),
+        of(spec(1, "by aircraft"), "RC2", Some("A1")),
+        of(spec(2, "by gateway"), "RC", None),
+        of(spec(3, "neither"), "RC3", Some("A3")),
+        // The aircraft's comes first, and yet the gateway's is named.
+        urgent(of(spec(4, "of aircraft"), "DOCK", Some("A1"))),
+        urgent(of(spec(5, "of gateway"), "RC", None)),
+        urgent(of(spec(6, "of gateway again"), "RC", Some("A1"))),
+        of(spec(7, "later"), "RC", Some("A1")),
+    ];
+    let mut specs = Vec::new();
+    for spec in made {
+        specs.push(accepted(&store, spec).await.spec);
+    }
+    let mut each = BTreeMap::new();
+    for spec in &specs {
+        if let Some(emergency) = store.emergency_after(spec).await.unwrap() {
+            each.insert(spec.id, emergency);
+        }
+    }
+    let expected = [(0, 5), (1, 4), (2, 5), (4, 6), (5, 6)];
+    let expected = expected.map(|(of, emergency)| (specs[of].id, specs[emergency].id));
+    assert_eq!(each, BTreeMap::from(expected));
+    // One that is not there has none.
+    specs.push(Arc::new(of(spec(8, "not accepted"), "RC", Some("A1"))));
+    assert_eq!(store.emergencies_after(&specs).await.unwrap(), each);
+    assert_eq!(store.emergencies_after(&[]).await.unwrap(), BTreeMap::new());
+}
+
 pub async fn an_emergency_after_a_command_of_its_aircraft_is_found_through_whichever_gateway(
     place: &dyn Place,
 ) {
@@ -211,6 +253,8 @@ pub async fn an_emergency_after_a_command_of_its_aircraft_is_found_through_which
     assert_eq!(store.emergency_after(&unnamed).await.unwrap(), None);
     let theirs = Spec { tenant: tenant(2), ..(*first).clone() };
     assert_eq!(store.emergency_after(&theirs).await.unwrap(), None);
+    let theirs = [Arc::new(theirs)];
+    assert_eq!(store.emergencies_after(&theirs).await.unwrap(), BTreeMap::new());
     assert_eq!(store.command(first.id).await.unwrap().unwrap().spec, first);
 }
 

@@ -1,9 +1,10 @@
 //! A store that does as a test says, before a real one.
 
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -271,6 +272,13 @@ impl CommandStore for Scripted {
 
     async fn emergency_after(&self, spec: &Spec) -> Result<Option<CommandId>, StoreError> {
         self.inner.emergency_after(spec).await
+    }
+
+    async fn emergencies_after(
+        &self,
+        specs: &[Arc<Spec>],
+    ) -> Result<BTreeMap<CommandId, CommandId>, StoreError> {
+        self.inner.emergencies_after(specs).await
     }
 
     async fn newest_record(&self) -> Result<Option<Timestamp>, StoreError> {
