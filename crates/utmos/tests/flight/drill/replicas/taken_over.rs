@@ -2,16 +2,22 @@
 
 use std::{collections::BTreeSet, sync::mpsc, thread, time::Duration};
 
+use futures_util::future::join_all;
+use reqwest::StatusCode;
 use rustix::process::Signal;
 use serde_json::json;
-use utmos_core::{replica::Shard, time::Clock};
+use utmos_core::{
+    replica::Shard,
+    time::{Clock, Timestamp},
+};
 use utmos_server::clock::SystemClock;
-use utmos_sim::Fleet;
+use utmos_sim::{DockConfig, Fleet, guide};
 
 use super::{LONG_DOCKS, SERVERS, Several, TIMEOUT_SECONDS};
 use crate::{
     api::{Api, COMMANDS, PATIENCE, command},
     drill::{load::Made, times},
+    place::CATALOGUE,
     postgres_server::Database,
     truth,
 };
@@ -33,6 +39,49 @@ async fn what_a_server_that_died_has_not_sent_others_send_in_its_order() {
 async fn with_200_docks_what_a_server_that_died_has_not_sent_others_send() {
     let several = Several::start_with(LONG_DOCKS).await;
     unsent(several, times() / 5, "the unsent commands of a server that died, 200 docks").await;
+}
+
+/// Docks that are away, each with a movement that waits for it and some plain commands behind that.
+const AWAY_DOCKS: u32 = 2_000;
+const PLAIN_EACH: usize = 4;
+/// How many of these are asked for at a time.
+const ASKING: usize = 64;
+/// As long as a command can wait.
+const LONGEST_SECONDS: u64 = 300;
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long form: 3 kills, with 200 docks and 10,000 commands that wait for others"]
+async fn with_much_that_waits_what_a_server_that_died_has_not_sent_others_send() {
+    let mut several = Several::start_with(LONG_DOCKS + AWAY_DOCKS).await;
+    let away = several.config.docks.split_off(usize::try_from(LONG_DOCKS).unwrap());
+    several.shared_by(SERVERS).await;
+    let waiting = wait_for(&several, away).await;
+    let name = format!("the unsent commands of a server that died, {waiting} others waiting");
+    unsent(several, 3, &name).await;
+}
+
+/// Has all servers accept commands for docks that are away. Answers how many wait.
+async fn wait_for(several: &Several, away: Vec<DockConfig>) -> usize {
+    let apis: Vec<Api> = (0..SERVERS).map(|number| several.api(number)).collect();
+    let takeoff = CATALOGUE.method("takeoff_to_point").unwrap();
+    let mut waiting = 0;
+    for some in away.chunks(ASKING) {
+        let asked = some.iter().zip(apis.iter().cycle()).map(async |(dock, api)| {
+            let more = json!({"timeout_seconds": LONGEST_SECONDS, "if_offline": "wait"});
+            let payload = guide::payload(takeoff, dock, Timestamp::from_millis(now_ms()));
+            let mut bodies = vec![command(&dock.sn, &takeoff.name, payload, more.clone())];
+            bodies.resize_with(1 + PLAIN_EACH, || {
+                command(&dock.sn, "debug_mode_open", json!({}), more.clone())
+            });
+            for body in &bodies {
+                let answer = api.post(COMMANDS, body).await;
+                assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
+            }
+            bodies.len()
+        });
+        waiting += join_all(asked).await.into_iter().sum::<usize>();
+    }
+    waiting
 }
 
 /// Milliseconds after a server could send no more.
