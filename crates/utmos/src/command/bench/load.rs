@@ -29,6 +29,8 @@ use super::{
 pub const COMMANDS: &str = "/api/v1/open/downlink/commands";
 /// A request of about 450 bytes.
 const VALUE_CHARS: usize = 220;
+/// Clients that connect at a time.
+const CONNECTING_MAX: usize = 64;
 /// The longest that the API allows for an answer.
 const TIMEOUT_SECONDS: u32 = 300;
 /// One of so many commands is one that the docks refuse.
@@ -155,7 +157,39 @@ impl Site {
     async fn connect_to(&self, address: SocketAddr) -> anyhow::Result<Client<'_>> {
         let connection =
             Connection::open(address).await.context("the server takes no connection")?;
-        Ok(Client { site: self, signer: &self.signer, connection })
+        Ok(self.client_at(connection))
+    }
+
+    fn client_at(&self, connection: Connection) -> Client<'_> {
+        Client { site: self, signer: &self.signer, connection }
+    }
+
+    /// So many connections on which somebody has said who he is. A server bounds those on which nobody has, and closes the oldest
+    /// of more, so that there are never many of them at a time.
+    pub async fn connected(self: &Arc<Self>, clients: usize) -> anyhow::Result<Vec<Proved>> {
+        let (mut connecting, mut connected) = (JoinSet::new(), Vec::with_capacity(clients));
+        for _ in 0..clients {
+            if connecting.len() == CONNECTING_MAX
+                && let Some(one) = connecting.join_next().await
+            {
+                connected.push(one??);
+            }
+            let site = Arc::clone(self);
+            connecting.spawn(async move {
+                let mut client = site.connect().await?;
+                client.read(COMMANDS, Some("limit=1")).await?;
+                anyhow::Ok(Proved(client.connection))
+            });
+        }
+        while let Some(one) = connecting.join_next().await {
+            connected.push(one??);
+        }
+        Ok(connected)
+    }
+
+    /// A client on one of them.
+    pub fn client(&self, Proved(connection): Proved) -> Client<'_> {
+        self.client_at(connection)
     }
 
     /// When its docks answer.
@@ -180,6 +214,9 @@ impl Site {
         }
     }
 }
+
+/// A connection on which somebody has said who he is.
+pub struct Proved(Connection);
 
 /// One client with its connection.
 pub struct Client<'a> {

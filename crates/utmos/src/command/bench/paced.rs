@@ -3,13 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep_until},
-};
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{
-    load::{self, Loaded, OneClients, Site, Told},
+    load::{self, Loaded, OneClients, Proved, Site, Told},
     moment,
     reply::Reply,
 };
@@ -21,8 +18,6 @@ const SLACK: Duration = Duration::from_millis(64);
 
 /// More than these a server gives no room with the files that a process may usually open.
 pub const SENDERS_MAX: u32 = 4_000;
-/// A sender connects so long before its first command: a server bounds the connections on which nobody has said who he is.
-const CONNECT_EARLY: Duration = Duration::from_millis(50);
 
 /// How many it takes, each of which waits for the end of its command before it sends the next.
 pub fn senders(reply: Reply, a_second: u32) -> u32 {
@@ -33,14 +28,17 @@ pub fn senders(reply: Reply, a_second: u32) -> u32 {
 /// Sends so many commands a second for so long, and waits for the end of each.
 pub async fn run(site: &Arc<Site>, a_second: u32, time: Duration) -> anyhow::Result<Loaded> {
     let (pace, senders) = (Duration::from_secs(1) / a_second, senders(site.reply(), a_second));
+    let connections = site.connected(usize::try_from(senders)?).await?;
     let began = Instant::now();
     let mut running = JoinSet::new();
-    for number in 0..senders {
+    for (number, connection) in (0..).zip(connections) {
         let site = Arc::clone(site);
         let first = began + pace * number;
         running.spawn(async move {
             let until = began + time;
-            Sender { senders, first, pace: pace * senders, until }.run(&site, number).await
+            Sender { senders, first, pace: pace * senders, until }
+                .run(&site, connection, number)
+                .await
         });
     }
     Loaded::of(running, began).await
@@ -56,12 +54,9 @@ struct Sender {
 }
 
 impl Sender {
-    async fn run(self, site: &Site, number: u32) -> anyhow::Result<OneClients> {
+    async fn run(self, site: &Site, connection: Proved, number: u32) -> anyhow::Result<OneClients> {
         let (mut times, mut commands) = (load::times(), Vec::new());
-        if let Some(early) = self.first.checked_sub(CONNECT_EARLY) {
-            sleep_until(early).await;
-        }
-        let mut client = site.connect().await?;
+        let mut client = site.client(connection);
         let (mut intended, mut n) = (self.first, u64::from(number));
         while intended < self.until {
             moment::reach(intended).await;
