@@ -331,8 +331,8 @@ fn the_scale_plan_says_what_the_model_works_out() {
     let broker = "threads of the broker, for telemetry";
     for (docks, threads, groups, machines, first) in [
         ("10000", "1", 1, 4, broker),
-        ("1000000", "1", 91, 364, broker),
-        ("1000000", "8", 24, 96, "disk of a server"),
+        ("1000000", "1", 89, 356, broker),
+        ("1000000", "8", 49, 196, "disk of PostgreSQL"),
     ] {
         let mut model = Command::new(PROGRAM);
         let plan = ["bench", "capacity", "--json", "--docks", docks, "--broker-threads", threads];

@@ -275,16 +275,16 @@ mod tests {
     #[test]
     fn what_a_fleet_needs_is_the_sum_of_what_its_parts_cost() {
         let answer = Answer::of(Engine::Postgres, &FLEET, &MACHINE, &costs());
-        // 1,000 messages of 1 ms, 10 µs of PostgreSQL's, and 1,000 commands of 82 and 217 µs a second, where six cores may be used.
+        // 1,000 messages of 1 ms, 10 µs of PostgreSQL's, and 1,000 commands of 76 and 203 µs a second, where six cores may be used.
         let [processors, beside, ..] = &answer.needs;
-        assert!((processors.needs - 1.082).abs() < 1e-9 && (processors.gives - 6.0).abs() < 1e-9);
-        assert!((beside.needs - 0.227).abs() < 1e-9);
+        assert!((processors.needs - 1.076).abs() < 1e-9 && (processors.gives - 6.0).abs() < 1e-9);
+        assert!((beside.needs - 0.213).abs() < 1e-9);
         assert_eq!(answer.first_limit().part, Part::ServerProcessors);
-        assert_eq!(answer.docks_of_a_group, 5_545);
+        assert_eq!(answer.docks_of_a_group, 5_576);
         assert_eq!((answer.groups, answer.machines), (1, 4));
         let many =
             Answer::of(Engine::Postgres, &Fleet { docks: 10_000, ..FLEET }, &MACHINE, &costs());
-        assert_eq!((many.docks_of_a_group, many.groups, many.machines), (5_545, 2, 8));
+        assert_eq!((many.docks_of_a_group, many.groups, many.machines), (5_576, 2, 8));
     }
 
     #[test]
