@@ -349,9 +349,7 @@ impl Server {
         tasks.spawn(fleet.clone().run(stopping.clone()));
         tasks.spawn(forget_nonces(parts.store.clone(), parts.clock.clone(), stopping.clone()));
         if config.bench.allow {
-            tracing::warn!(
-                "bench.allow is true: nobody's requests are limited, and `utmos bench` may load this server; never with real docks"
-            );
+            tracing::warn!("{}", crate::http::LOAD_ALLOWED);
         }
         let rates = if config.bench.allow { Rates::default() } else { config.limits };
         let allowances = match (shared_allowances, membership.clone()) {

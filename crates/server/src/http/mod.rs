@@ -61,6 +61,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 pub use self::budget::BodyBudget;
 pub(crate) use self::hidden::{Hidden, Secrets};
 pub use self::metrics::Times;
+pub(crate) use self::operations::LOAD_ALLOWED;
 pub use self::reading_history::ReadingHistory;
 pub use self::serve::{HttpServer, Limits as ServeLimits};
 use crate::{

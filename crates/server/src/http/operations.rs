@@ -12,6 +12,9 @@ use super::{
     problem::{Code, Problem, ProblemBody},
 };
 
+/// What a server says that may be loaded.
+pub(crate) const LOAD_ALLOWED: &str = "bench.allow is true: nobody's requests are limited, and `utmos bench` may load this server; never with real docks";
+
 /// It is there.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Health {
@@ -97,7 +100,6 @@ fn warnings(app: &App) -> Vec<String> {
     );
     let lacks = app.outside.as_ref().map_or(Vec::new(), |outside| outside.lacks());
     let lacks = lacks.into_iter().map(|lack| format!("broker: {lack}"));
-    let load = "bench.allow is true: nobody's requests are limited, and `utmos bench` may load this server; never with real docks";
-    let load = app.load_allowed.then(|| load.to_owned());
+    let load = app.load_allowed.then(|| LOAD_ALLOWED.to_owned());
     (full > 0).then_some(text).into_iter().chain(load).chain(lacks).collect()
 }
