@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
+use tokio::sync::mpsc::{self, UnboundedSender};
 use utmos_mqtt::ProtocolChoice;
-use utmos_sim::{Fleet, FleetConfig, Outcome, Scenario, ScenarioDocks, guide};
+use utmos_sim::{Fleet, FleetConfig, Outcome, Scenario, ScenarioDocks, Wire, guide};
 
 use crate::{
     api::{Api, PATIENCE},
@@ -24,6 +25,14 @@ fn scenario(name: &str) -> Scenario {
 
 /// A server with its own broker, and the docks of a scenario.
 async fn world(scenario: Scenario) -> (Place, Running, Fleet, FleetConfig) {
+    overheard_world(scenario, None).await
+}
+
+/// The same, and what passes between docks and broker is told.
+async fn overheard_world(
+    scenario: Scenario,
+    on_wire: Option<UnboundedSender<Wire>>,
+) -> (Place, Running, Fleet, FleetConfig) {
     let docks = match scenario.docks {
         Some(ScenarioDocks::Count(docks)) => docks,
         Some(ScenarioDocks::Named(_)) | None => 1,
@@ -31,6 +40,7 @@ async fn world(scenario: Scenario) -> (Place, Running, Fleet, FleetConfig) {
     let (place, mut config) = Place::with_fleet(docks).await;
     config.speed = scenario.speed.unwrap_or(5.0);
     config.faults = scenario.faults;
+    config.on_wire = on_wire;
     let server = place.start().await;
     let fleet = fly(&config, server.mqtt(), ProtocolChoice::V5).await;
     (place, server, fleet, config)
@@ -144,11 +154,11 @@ async fn a_refusal_before_the_acknowledgement_is_a_refusal() {
 #[tokio::test]
 async fn acknowledgements_that_come_late_or_never_change_no_end_and_stand_in_nobodys_way() {
     let flags = ["nth=1,kind=late_ack,ms=1500", "nth=2,kind=no_ack"];
-    let (_place, server, fleet, config) = world(with(&flags)).await;
+    let (tell, mut wire) = mpsc::unbounded_channel();
+    let (_place, server, fleet, config) = overheard_world(with(&flags), Some(tell)).await;
     let (api, sn) = (&server.api, &config.docks[0].sn);
     for number in 1..=3 {
-        // Of the second, the broker cuts the connection at the deadline; the third waits for the dock to be back.
-        let id = send(api, sn, METHOD, json!({}), if number == 2 { 2 } else { 30 }).await;
+        let id = send(api, sn, METHOD, json!({}), if number == 2 { 4 } else { 30 }).await;
         let command = api.ended(&id).await;
         assert_eq!(status(&command), "SUCCEEDED", "{number}: {command:#}");
         truth::must_be_true(&command, &fleet);
@@ -160,6 +170,15 @@ async fn acknowledgements_that_come_late_or_never_change_no_end_and_stand_in_nob
         match number {
             3 => assert!(confirmed.is_some(), "{causes:?}"),
             _ => assert!(confirmed.is_none_or(|at| reply < at), "{number}: {causes:?}"),
+        }
+        if number == 2 {
+            // At its deadline the broker cuts the connection. Nobody would know what became of a third that was under way then.
+            let back = async {
+                while !matches!(wire.recv().await, Some(Wire::Cut { .. })) {}
+                while !matches!(wire.recv().await, Some(Wire::Linked { .. })) {}
+            };
+            let is_back = tokio::time::timeout(PATIENCE, back).await;
+            assert!(is_back.is_ok(), "the dock was not cut, or did not come back");
         }
     }
     fleet.shutdown().await;
