@@ -96,6 +96,7 @@ fn statements() -> Vec<(String, &'static str)> {
         (advance::UPDATE_LIFE_AND_CARE, "lives USING INTEGER PRIMARY KEY"),
         (sorted::SORT_BY_TENANT, "SEARCH commands USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
         (sorted::SORT_BY_DEVICE, "SEARCH commands USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        (sorted::COUNT_DEVICES, "SEARCH commands USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
         (timeline::SELECT_TIMELINE, "SEARCH t USING INTEGER PRIMARY KEY (rowid=?)"),
         (unmatched::SELECT_UNMATCHED, "unmatched_by_tenant"),
         (unmatched::DELETE_OLDEST, "unmatched_by_tenant"),
