@@ -20,7 +20,9 @@ use super::{
     fence::{Own, TakenIn},
     flow::{Backend, Flow},
     job::{Answer, Ask, Job},
-    limits::{CROSSED_MAX, OPEN_WAIT, PROBE_WAIT, RECONNECT_WAIT_MAX, RECONNECT_WAIT_MIN},
+    limits::{
+        CROSSED_MAX, GATHER_FROM, OPEN_WAIT, PROBE_WAIT, RECONNECT_WAIT_MAX, RECONNECT_WAIT_MIN,
+    },
     nonces::KnownNonces,
     open::{TRY_SPACE, connect_to_serve},
     partitions::{Week, Weeks},
@@ -28,7 +30,7 @@ use super::{
     tls::MakeTls,
     url::PostgresUrl,
 };
-use crate::sqlite::limits::{BATCH_MAX, GATHER_ENOUGH, GATHER_FROM, GATHER_WAIT};
+use crate::sqlite::limits::{BATCH_MAX, GATHER_ENOUGH, GATHER_WAIT};
 
 /// How PostgreSQL knows this connection.
 const OWN_BACKEND: &str =
