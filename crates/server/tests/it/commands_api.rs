@@ -1,5 +1,6 @@
 //! Commands as callers see them: dry runs, lists, waits, masked secrets, the catalogue, repeated requests.
 
+use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -201,6 +202,37 @@ async fn lists_are_filtered_cut_into_pages_and_end() {
     // Another tenant's id as a cursor shows nothing of it.
     assert!(!ids(&list(&format!("cursor={foreign}")).await).contains(&foreign));
     assert_eq!(ids(&other.get(COMMANDS).await.body), [foreign]);
+}
+
+/// More than a page looks at.
+const MANY: usize = 1_300;
+/// Of these are on their way at once.
+const AT_ONCE: usize = 20;
+
+#[tokio::test]
+async fn few_among_many_are_found_where_short_pages_say_to_go_on() {
+    let app = TestApp::start().await;
+    let cancelled = async |method: &str| {
+        let id = app.api.create("DOCK-1", method, json!({}), json!({})).await.id();
+        let cancel = format!("{COMMANDS}/{id}/cancel");
+        assert_eq!(app.api.post(&cancel, &Value::Null).await.status, StatusCode::OK);
+        id
+    };
+    let mut rare = vec![cancelled("debug_mode_open").await, cancelled("debug_mode_open").await];
+    for _ in 0..MANY / AT_ONCE {
+        join_all((0..AT_ONCE).map(|_| cancelled("debug_mode_close"))).await;
+    }
+    rare.reverse();
+    let (mut pages, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let query = format!("{COMMANDS}?command_type=debug_mode_open{cursor}");
+        let page = app.api.get(&query).await.body;
+        pages.push(ids(&page));
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(pages.first(), Some(&Vec::new()), "the first page looks at none of them");
+    assert_eq!(pages.concat(), rare);
 }
 
 #[tokio::test]
