@@ -53,7 +53,8 @@ pub(super) const NEWS_LOOK_WAIT: Duration = Duration::from_secs(5);
 /// Connections of the pool, where nothing else is said.
 pub(super) const DEFAULT_CONNECTIONS: usize = 8;
 
-/// A batch of so many means that many are at work, as in SQLite. Fewer than there: each batch costs PostgreSQL much more.
+/// A batch of so many means that many are at work, as in SQLite. Fewer than there: each batch costs PostgreSQL much more. What
+/// SQLite has was not tried here.
 pub(super) const GATHER_FROM: usize = 8;
 
 /// Nonces forgotten in one write, so that nobody waits long behind it.

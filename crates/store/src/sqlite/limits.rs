@@ -54,8 +54,8 @@ pub(crate) const UNSORTED_MAX: i64 = 512;
 pub(crate) const SORTED_AT_ONCE_MAX: i64 = 1024;
 /// Fewest that are sorted in one batch, where they are spread over many devices.
 pub(crate) const SORTED_AT_ONCE_MIN: i64 = 64;
-/// They are where so many of so many are of different devices. With 1,000 docks some 500 pages were dirtied at once, which took
-/// 8 ms, four times a second at 2,000 commands a second.
+/// They are where so many of so many are of different devices. With 1,000 docks some 500 commands at once took 8 ms, four
+/// times a second at 2,000 commands a second.
 pub(crate) const SPREAD: (i64, i64) = (7, 8);
 /// Statements kept prepared per connection.
 pub(crate) const STATEMENTS_MAX: usize = 64;
