@@ -10,7 +10,7 @@ use utmos_mqtt::ProtocolChoice;
 
 use super::{
     load::{Load, Times, judge},
-    skipped,
+    skipped, unlimited,
 };
 use crate::{
     api::{Api, COMMANDS},
@@ -117,7 +117,8 @@ async fn a_clock_that_is_set_moves_no_deadline() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_is_set_under_load_makes_nothing_late_or_lost() {
-    let (place, mut config) = Place::with_fleet(2).await;
+    let (mut place, mut config) = Place::with_fleet(2).await;
+    place.settings.extend(unlimited());
     config.speed = 20.0;
     let Some(wall) = wall_of(&place) else { return };
     let process = Process::start(wall.rule(place.serve())).await;

@@ -11,7 +11,7 @@ use super::{
     ear::Ear,
     load::{Load, Made, Times, judge},
     mount::{SmallDisk, run},
-    skipped, until, until_ready,
+    skipped, unlimited, until, until_ready,
 };
 use crate::{
     api::{Api, COMMANDS, command},
@@ -119,7 +119,8 @@ async fn a_disk_is_full(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_stops_new_commands_but_no_emergency_and_goes_by_without_a_restart() {
-    let (place, mut config) = Place::with_fleet(2).await;
+    let (mut place, mut config) = Place::with_fleet(2).await;
+    place.settings.extend(unlimited());
     config.speed = 20.0;
     let disk = match SmallDisk::under(&place, DISK_MIB) {
         Ok(disk) => disk,
@@ -137,7 +138,8 @@ async fn a_full_disk_stops_new_commands_but_no_emergency_and_goes_by_without_a_r
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_that_may_not_grow_stop_new_commands_but_no_emergency() {
-    let (place, mut config) = Place::with_fleet(2).await;
+    let (mut place, mut config) = Place::with_fleet(2).await;
+    place.settings.extend(unlimited());
     config.speed = 20.0;
     let command = serve_unsignalled(&place);
     let fill = |process: &Process| let_files_grow(process, false);

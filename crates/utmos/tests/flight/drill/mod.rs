@@ -35,7 +35,8 @@ fn times() -> u64 {
         .map_or(TIMES, |times| times.to_str().and_then(|times| times.parse().ok()).unwrap())
 }
 
-/// Settings with which nobody asks too often. A long form reads thousands of commands in the end.
+/// Settings with which nobody asks too often: callers insist many times a second on what is refused, and a long form reads
+/// thousands of commands in the end.
 fn unlimited() -> impl Iterator<Item = String> {
     let limits = ["credential_per_second", "credential_burst", "tenant_per_second", "tenant_burst"];
     limits.into_iter().map(|limit| format!("limits.{limit}=1000000"))

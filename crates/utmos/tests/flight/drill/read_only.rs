@@ -10,7 +10,7 @@ use super::{
     ear::Ear,
     load::{Load, Times, judge},
     mount::{SmallDisk, run},
-    skipped, until, until_ready,
+    skipped, unlimited, until, until_ready,
 };
 use crate::{
     api::{COMMANDS, command},
@@ -59,7 +59,8 @@ impl Drop for Frozen {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_becomes_read_only_stops_new_commands_until_it_is_writable_again() {
-    let (place, mut config) = Place::with_fleet(2).await;
+    let (mut place, mut config) = Place::with_fleet(2).await;
+    place.settings.extend(unlimited());
     config.speed = 20.0;
     let mut ear = Ear::at(&mut config);
     let process = place.spawn(None).await;

@@ -7,7 +7,7 @@ use utmos_sim::ReplyTiming;
 use super::{
     ear::{Ear, Since},
     load::{Load, Times, judge},
-    until,
+    unlimited, until,
 };
 use crate::{
     api::COMMANDS,
@@ -50,7 +50,8 @@ async fn a_server_that_gives_notice_says_so_and_refuses_nobody() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_told_to_stop_finishes_what_it_began() {
-    let (place, mut config) = Place::with_fleet(3).await;
+    let (mut place, mut config) = Place::with_fleet(3).await;
+    place.settings.extend(unlimited());
     config.reply = ReplyTiming::Realistic;
     config.speed = 20.0;
     let mut ear = Ear::at(&mut config);
