@@ -1,6 +1,6 @@
 //! A command: what was asked for (fixed at acceptance) and how its life stands (moved only by [`crate::life`]).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -321,9 +321,9 @@ pub struct Life {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Command {
     /// What was asked for.
-    pub spec: std::sync::Arc<Spec>,
+    pub spec: Arc<Spec>,
     /// How it stands.
-    pub life: Life,
+    pub life: Arc<Life>,
 }
 
 impl Life {

@@ -6,7 +6,7 @@
 mod progress;
 mod reply;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     command::{Command, FailureCode, Life, Outcome, Phase, Spec},
@@ -150,7 +150,7 @@ pub enum Decision {
     /// The command changes: save it with its timeline, if it is still at the version it had; then act.
     Move {
         /// How it stands afterwards.
-        life: Box<Life>,
+        life: Arc<Life>,
         /// What goes on the timeline; empty for a mere sign of life.
         entries: Vec<Entry>,
         /// What to do then.
@@ -529,7 +529,7 @@ impl Case<'_> {
     /// Stops looking after a command that has ended.
     fn let_go(self) -> Decision {
         let life = Life { due: None, holds_motion: false, ..self.changed() };
-        Decision::Move { life: Box::new(life), entries: Vec::new(), effect: None }
+        Decision::Move { life: Arc::new(life), entries: Vec::new(), effect: None }
     }
 
     fn silence_due(self) -> Deadline {
@@ -551,7 +551,7 @@ impl Case<'_> {
 
     fn moved(self, life: Life, proof: Proof, effect: Option<Effect>) -> Decision {
         let entries = vec![self.entry(&life, proof)];
-        Decision::Move { life: Box::new(life), entries, effect }
+        Decision::Move { life: Arc::new(life), entries, effect }
     }
 
     fn record(self, proof: Proof) -> Decision {
@@ -582,7 +582,7 @@ impl NotSent {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Folded {
     /// How it stands afterwards.
-    pub life: Life,
+    pub life: Arc<Life>,
     /// What goes on the timeline.
     pub entries: Vec<Entry>,
     /// Whether to publish once this is saved.
@@ -615,7 +615,7 @@ pub fn decide_all<'a>(
     for input in words.into_iter().chain(ticks).chain(turns) {
         match decide(&command.spec, &folded.life, input, moment) {
             Decision::Move { life, entries, effect } => {
-                folded.life = *life;
+                folded.life = life;
                 folded.entries.extend(entries);
                 folded.effect = folded.effect.or(effect);
                 meant_something = true;

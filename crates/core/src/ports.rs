@@ -25,6 +25,8 @@ use crate::{
     device::{Device, SubDevice},
     evidence::Entry,
     id::{ApiId, CommandId, DeviceSn, GatewaySn, TenantId},
+    method::Risk,
+    replica::Shard,
     signing::{NonceUse, RequestTimes},
     time::Timestamp,
 };
@@ -46,6 +48,12 @@ pub use self::{
         TaskState,
     },
 };
+
+/// Whether [`CommandStore::open_commands_of`] answers a command of this gateway and this risk.
+#[must_use]
+pub fn is_of(shards: &BTreeSet<Shard>, gateway: &GatewaySn, risk: Risk) -> bool {
+    risk == Risk::Emergency || shards.contains(&Shard::of(gateway))
+}
 
 /// Makes ids. The only source of randomness a decision may depend on.
 pub trait Ids: Send + Sync {
@@ -72,7 +80,7 @@ pub struct NewCommand {
     /// What is asked for.
     pub spec: Arc<Spec>,
     /// How its life begins.
-    pub life: Life,
+    pub life: Arc<Life>,
     /// Its first lines.
     pub entries: Vec<Entry>,
 }
@@ -152,9 +160,9 @@ pub struct Advance {
     /// The version it must still have.
     pub seen: StatusVersion,
     /// How it stands afterwards; the same version as `seen` when only evidence is added.
-    pub life: Life,
+    pub life: Arc<Life>,
     /// What goes on its timeline.
-    pub entries: Vec<Entry>,
+    pub entries: Arc<[Entry]>,
 }
 
 /// What became of a change.
@@ -356,6 +364,25 @@ pub trait CommandStore: Send + Sync {
         after: Option<CommandId>,
         limit: usize,
     ) -> Result<Vec<Command>, StoreError>;
+
+    /// Of these, those whose gateways are in `shards`, and every emergency. Fewer than `limit` may be answered before the last of
+    /// them, and none after it.
+    async fn open_commands_of(
+        &self,
+        shards: &BTreeSet<Shard>,
+        mut after: Option<CommandId>,
+        limit: usize,
+    ) -> Result<Vec<Command>, StoreError> {
+        loop {
+            let mut page = self.open_commands(after, limit).await?;
+            let Some(last) = page.last() else { return Ok(page) };
+            after = Some(last.spec.id);
+            page.retain(|command| is_of(shards, &command.spec.gateway, command.spec.risk));
+            if !page.is_empty() {
+                return Ok(page);
+            }
+        }
+    }
 
     /// An emergency of this command's aircraft that was accepted after it, if there is one: a movement from before it must
     /// not leave any more, also after a restart. What shares an aircraft, [`Spec::shares_aircraft_with`] says.

@@ -468,7 +468,7 @@ fn emergency_journal() -> anyhow::Result<Seeds> {
             Status::Accepted,
             Proof::Accepted { api_id: "utk_1".to_owned(), request_id: "r-1".to_owned() },
         )],
-        life: accepted.clone(),
+        life: Arc::new(accepted.clone()),
         spec: Arc::new(spec),
     };
     let id = new.spec.id;
@@ -484,8 +484,9 @@ fn emergency_journal() -> anyhow::Result<Seeds> {
     let nonce = Some(NonceUse { key: [7; 16], expires_at: at(600_000) });
     let accept = json!({"record": "accept", "nonce": nonce, "new": new});
     let advance = |seen: &Life, life: &Life, proof| {
-        let entries = vec![entry(seen.status(), life.status(), proof)];
-        let advance = Advance { id, seen: seen.version, life: life.clone(), entries };
+        let entries = Arc::new([entry(seen.status(), life.status(), proof)]);
+        let life = Arc::new(life.clone());
+        let advance = Advance { id, seen: seen.version, life, entries };
         json!({"record": "advance", "advance": advance})
     };
     let claimed = advance(&accepted, &sending, Proof::NotSent { reason: "a reason".to_owned() });

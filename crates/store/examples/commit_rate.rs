@@ -124,7 +124,7 @@ async fn one_life(store: &dyn CommandStore, number: usize, steps: usize, ordered
     let spec = command.spec.clone();
     let (nonce, new) = new(&command);
     assert_eq!(store.accept(Some(nonce), new).await.unwrap(), Accepted::New);
-    let mut life = command.life;
+    let mut life = (*command.life).clone();
     for step in 0..steps {
         let (seen, from) = (life.version, life.status());
         life.version = StatusVersion(seen.0 + 1);
@@ -160,7 +160,12 @@ async fn one_life(store: &dyn CommandStore, number: usize, steps: usize, ordered
             }
         };
         let entry = Entry { at: spec.accepted_at, from, to: life.status(), proof };
-        let change = Advance { id: spec.id, seen, life: life.clone(), entries: vec![entry] };
+        let change = Advance {
+            id: spec.id,
+            seen,
+            life: Arc::new(life.clone()),
+            entries: Arc::from([entry]),
+        };
         assert_eq!(store.advance(change).await.unwrap(), Advanced::Yes);
     }
 }

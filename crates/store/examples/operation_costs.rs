@@ -365,7 +365,7 @@ async fn accept(store: Arc<dyn Whole>, (nonce, new): (NonceUse, NewCommand), ans
 /// The next change of a command, which goes to and fro.
 fn change(command: &mut Command, is_claim: bool) -> Advance {
     let (seen, from) = (command.life.version, command.life.status());
-    let life = &mut command.life;
+    let life = Arc::make_mut(&mut command.life);
     life.version = StatusVersion(seen.0 + 1);
     let spec = &command.spec;
     let proof = match is_claim {
@@ -381,7 +381,7 @@ fn change(command: &mut Command, is_claim: bool) -> Advance {
         }
     };
     let entry = Entry { at: spec.accepted_at, from, to: life.status(), proof };
-    Advance { id: spec.id, seen, life: life.clone(), entries: vec![entry] }
+    Advance { id: spec.id, seen, life: command.life.clone(), entries: Arc::from([entry]) }
 }
 
 fn tenant() -> TenantId {

@@ -25,7 +25,7 @@ pub mod trying;
 mod turns;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
@@ -43,6 +43,7 @@ use utmos_core::{
         Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, ReadNonce,
         Store, StoreDepths, StoreError, Unmatched,
     },
+    replica::Shard,
     signing::{NonceUse, RequestTimes},
     time::Timestamp,
 };
@@ -636,6 +637,19 @@ impl CommandStore for JournalledStore {
         limit: usize,
     ) -> Result<Vec<Command>, StoreError> {
         let open = self.inner.open_commands(after, limit).await?;
+        let mut pending = self.pending();
+        open.iter().for_each(|command| pending.watch(command));
+        drop(pending);
+        Ok(open)
+    }
+
+    async fn open_commands_of(
+        &self,
+        shards: &BTreeSet<Shard>,
+        after: Option<CommandId>,
+        limit: usize,
+    ) -> Result<Vec<Command>, StoreError> {
+        let open = self.inner.open_commands_of(shards, after, limit).await?;
         let mut pending = self.pending();
         open.iter().for_each(|command| pending.watch(command));
         drop(pending);

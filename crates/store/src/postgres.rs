@@ -41,7 +41,11 @@ mod upgrade;
 mod url;
 mod writer;
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use deadpool_postgres::Pool;
@@ -57,6 +61,7 @@ use utmos_core::{
         Accepted, Advance, Advanced, CommandFilter, CommandStore, NewCommand, Nonce, RegistryStore,
         RequestKept, StoreDepths, StoreError, Tenant, Unmatched,
     },
+    replica::Shard,
     signing::NonceUse,
     time::Timestamp,
 };
@@ -367,6 +372,15 @@ impl CommandStore for PostgresStore {
         limit: usize,
     ) -> Result<Vec<Command>, StoreError> {
         reads::open(self, after, limit).await
+    }
+
+    async fn open_commands_of(
+        &self,
+        shards: &BTreeSet<Shard>,
+        after: Option<CommandId>,
+        limit: usize,
+    ) -> Result<Vec<Command>, StoreError> {
+        reads::open_of(self, shards, after, limit).await
     }
 
     async fn emergency_after(&self, spec: &Spec) -> Result<Option<CommandId>, StoreError> {

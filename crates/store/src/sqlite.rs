@@ -25,6 +25,7 @@ mod requests;
 mod requests_rules;
 mod rows;
 mod sorted;
+mod statements;
 mod timeline;
 pub(crate) mod transfer;
 mod unmatched;

@@ -146,7 +146,7 @@ impl Disk {
         let (id, gateway, urgent) = (spec.id, spec.gateway.clone(), spec.risk == Risk::Emergency);
         let is_handed = !urgent && self.replicas.is_to_hand(at.life, &gateway);
         if is_handed {
-            new.life = Life::accepted(&new.spec);
+            new.life = Arc::new(Life::accepted(&new.spec));
             new.entries.truncate(1);
         }
         self.replicas.accepted(at.life, id, &gateway, urgent);
@@ -268,7 +268,7 @@ impl Disk {
             self.violations.push(format!("{} went back to an older version", advance.id));
         }
         let mut status = before.status();
-        for entry in &advance.entries {
+        for entry in advance.entries.iter() {
             if entry.from != status {
                 self.violations.push(format!("{} has a gap in its timeline", advance.id));
             }
@@ -279,7 +279,7 @@ impl Disk {
             self.violations.push(format!("{} changed its state without a line", advance.id));
         }
         let noted: Vec<Timestamp> = advance.entries.iter().map(|entry| entry.at).collect();
-        record.entries.extend(advance.entries);
+        record.entries.extend(advance.entries.iter().cloned());
         if moves {
             let has_just_ended = !before.phase.has_ended() && advance.life.phase.has_ended();
             if has_just_ended {
@@ -448,9 +448,9 @@ impl Disk {
             .cloned();
         open.map(|mut command| {
             match self.mutation {
-                Some(Mutation::TimerLostOnRestart) => command.life.due = None,
+                Some(Mutation::TimerLostOnRestart) => Arc::make_mut(&mut command.life).due = None,
                 Some(Mutation::UnclearFoundAsWaiting) if command.life.phase == Phase::Sending => {
-                    command.life.phase = Phase::Waiting;
+                    Arc::make_mut(&mut command.life).phase = Phase::Waiting;
                 }
                 Some(_) | None => {}
             }

@@ -150,7 +150,8 @@ impl World {
         if let Some(spec) = &spec {
             let before = state.disk.records.get(&advance.id);
             let before = before.into_iter().flat_map(|record| &record.entries);
-            let cause = self.has_cause(&state, spec, &advance.life, before.chain(&advance.entries));
+            let cause =
+                self.has_cause(&state, spec, &advance.life, before.chain(&*advance.entries));
             if let (false, Err(why)) = (is_lost, cause) {
                 state.violate(format!("{} ({}): {why}, at {now}", advance.id, spec.method));
             }

@@ -225,7 +225,9 @@ impl CommandStore for TrialStore {
     ) -> Result<Accepted, StoreError> {
         let is_put_on_record = self.world.asks_again(&new.spec, self.line.server);
         match self.world.mutation.filter(|_| is_put_on_record) {
-            Some(Mutation::JournalReplayedAsNew) => new.life.phase = Phase::Waiting,
+            Some(Mutation::JournalReplayedAsNew) => {
+                Arc::make_mut(&mut new.life).phase = Phase::Waiting;
+            }
             Some(Mutation::JournalNonceForgotten) => nonce = None,
             Some(Mutation::JournalKeyRenamed) => self.rename(nonce, &mut new),
             Some(_) | None => {}
@@ -257,7 +259,8 @@ impl CommandStore for TrialStore {
         if self.world.mutation == Some(Mutation::JournalVersionsMeet) && wrong::is_settling() {
             let moves = advance.entries.iter().any(|entry| entry.from != entry.to);
             let version = if moves { advance.seen.next() } else { advance.seen };
-            advance.life.version = advance.life.version.min(version);
+            let life = Arc::make_mut(&mut advance.life);
+            life.version = life.version.min(version);
         }
         let work = move |disk: &mut Disk, at| {
             damaged(disk, advance.id, None)?;
@@ -284,7 +287,7 @@ impl CommandStore for TrialStore {
             damaged(disk, id, None)?;
             let mut command = disk.command(id);
             if let (true, Some(command)) = (is_blind, &mut command) {
-                command.life.phase = Phase::Sending;
+                Arc::make_mut(&mut command.life).phase = Phase::Sending;
             }
             Ok(command)
         })

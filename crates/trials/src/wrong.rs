@@ -117,7 +117,8 @@ impl CommandStore for Wanted {
     async fn advance(&self, mut advance: Advance) -> Result<Advanced, StoreError> {
         self.world.note_decided(&self.line, &advance);
         if self.is_mutated(Mutation::JournalFilledByTalk) {
-            for entry in advance.entries.iter_mut().filter(|entry| entry.from == entry.to) {
+            let entries = Arc::make_mut(&mut advance.entries);
+            for entry in entries.iter_mut().filter(|entry| entry.from == entry.to) {
                 entry.proof = Proof::NotSent { reason: format!("{:?}", entry.proof) };
             }
         }

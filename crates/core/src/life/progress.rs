@@ -1,6 +1,8 @@
 //! What a progress event of a job means.
 
 use super::{Case, Decision, later, to_value};
+use std::sync::Arc;
+
 use crate::{
     command::{Execution, FailureCode, Life, Outcome, Phase},
     evidence::Proof,
@@ -128,7 +130,7 @@ impl Case<'_> {
             data: to_value(&progress.data),
         };
         let entries = if is_news { vec![self.entry(&life, proof)] } else { Vec::new() };
-        Decision::Move { life: Box::new(life), entries, effect: None }
+        Decision::Move { life: Arc::new(life), entries, effect: None }
     }
 
     fn job_failure(self, progress: &Progress) -> String {

@@ -175,7 +175,7 @@ const ABSENT: Presence = Presence::Absent { last_heard_at: None };
 #[derive(Debug, Clone)]
 struct Story {
     spec: Spec,
-    life: Life,
+    life: Arc<Life>,
     entries: Vec<Entry>,
     publishes: usize,
     mono: u64,
@@ -183,7 +183,7 @@ struct Story {
 
 impl Story {
     fn new(spec: Spec) -> Self {
-        let life = Life::accepted(&spec);
+        let life = Arc::new(Life::accepted(&spec));
         Self { spec, life, entries: Vec::new(), publishes: 0, mono: ACCEPTED_AT + 10 }
     }
 
@@ -204,7 +204,7 @@ impl Story {
     fn given(mut self, input: Input) -> Self {
         match self.decide(&input) {
             Decision::Move { life, entries, effect } => {
-                self.life = *life;
+                self.life = life;
                 self.entries.extend(entries);
                 self.publishes += usize::from(effect == Some(Effect::Publish));
             }

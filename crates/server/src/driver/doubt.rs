@@ -74,7 +74,7 @@ impl Doubts {
     }
 
     /// Nobody has asked again. Answers how the store would hold it.
-    fn give_up(&mut self, id: CommandId) -> Option<Life> {
+    fn give_up(&mut self, id: CommandId) -> Option<Arc<Life>> {
         self.remove(id).map(|doubtful| doubtful.command.life)
     }
 
@@ -221,7 +221,7 @@ pub(super) mod tests {
             payload: "{}".into(),
         };
         let key = LaneKey { gateway: spec.gateway.clone(), urgent: risk == Risk::Emergency };
-        let life = Life::accepted(&spec);
+        let life = Arc::new(Life::accepted(&spec));
         (key, Command { spec: Arc::new(spec), life })
     }
 

@@ -30,12 +30,17 @@ use crate::replicas::{Missed, MissedWord, Word};
 
 impl Driver {
     /// Takes every open command into care that is this server's and is not yet: of the gateways it holds, and the
-    /// emergencies of servers that are gone. With what devices said while nobody may have listened.
+    /// emergencies of servers that are gone. With what devices said while nobody may have listened. `owed` are the shards that
+    /// have come to be held.
     ///
     /// # Errors
     /// When the store cannot be read; then it must be tried again.
-    pub async fn resume_held(&self, missed: &[MissedWord]) -> Result<Resumed, StoreError> {
-        let resumed = self.inner.resume_held(missed, &BTreeSet::new()).await?;
+    pub async fn resume_held(
+        &self,
+        owed: &BTreeSet<Shard>,
+        missed: &[MissedWord],
+    ) -> Result<Resumed, StoreError> {
+        let resumed = self.inner.resume_held(owed, missed, &BTreeSet::new()).await?;
         self.link_is_up();
         self.hear_of_jobs(missed);
         Ok(resumed)
@@ -290,12 +295,15 @@ impl Inner {
     /// See [`Driver::resume_held`]; with these, whoever holds their gateways.
     pub(super) async fn resume_held(
         self: &Arc<Self>,
+        owed: &BTreeSet<Shard>,
         missed: &[MissedWord],
         own: &BTreeSet<CommandId>,
     ) -> Result<Resumed, StoreError> {
         let is_found =
             |command: &Command| self.is_to_resume(command) || own.contains(&command.spec.id);
-        let mut found = self.open_commands(is_found).await?;
+        // A shard may be owed before it counts as held, and does once pages of it are looked through.
+        let shards = self.holdings.not_kept().map(|shards| &shards | owed);
+        let mut found = self.open_commands(shards.as_ref(), is_found).await?;
         // What was handed on comes by that, also while its gateway is being taken: all that was accepted here was so before
         // anything was handed on, and all that is found was so before that. Read after the pages, for whatever is in these.
         let handed = self.holdings.handed().await?;
@@ -332,7 +340,7 @@ impl Inner {
         let mut order = self.lock().orders_found(readable.len());
         for (mut command, found) in readable {
             if planted::is_planted(Fault::TimersIgnoredOnResume) {
-                command.life.due = None;
+                Arc::make_mut(&mut command.life).due = None;
             }
             order += 1;
             self.lock().doubts.forget(command.spec.id);
@@ -393,7 +401,7 @@ impl Inner {
         for (key, lane) in &mut state.lanes {
             for id in which(key, lane) {
                 if let Some(due) = lane.forget(id) {
-                    state.timers.remove(&(due.mono, id));
+                    state.timers.unset(due.mono, id);
                 }
                 state.homes.remove(&id);
                 forgotten.push((id, key.gateway.clone()));
@@ -451,7 +459,7 @@ impl Inner {
             return;
         }
         if let Some(due) = lane.forget(work.id) {
-            state.timers.remove(&(due.mono, work.id));
+            state.timers.unset(due.mono, work.id);
         }
         state.homes.remove(&work.id);
         tracing::info!(command.id = %work.id, gateway.sn = %key.gateway, "another server sends this command");
@@ -522,7 +530,7 @@ impl Inner {
                 return Ok(Some((Arc::new(command), false)));
             };
             let (seen, life) = (command.life.version, folded.life.clone());
-            let advance = Advance { id, seen, life, entries: folded.entries };
+            let advance = Advance { id, seen, life, entries: folded.entries.into() };
             match self.store.advance(advance).await? {
                 Advanced::Yes => {
                     command.life = folded.life;
@@ -542,12 +550,16 @@ impl Inner {
     /// Those of all open commands of which this is so, oldest first.
     async fn open_commands(
         &self,
+        shards: Option<&BTreeSet<Shard>>,
         is_it: impl Fn(&Command) -> bool,
     ) -> Result<Vec<Command>, StoreError> {
         let mut found = Vec::new();
         let mut after = None;
         loop {
-            let page = self.store.open_commands(after, RESUME_PAGE).await?;
+            let page = match shards {
+                Some(shards) => self.store.open_commands_of(shards, after, RESUME_PAGE).await?,
+                None => self.store.open_commands(after, RESUME_PAGE).await?,
+            };
             let Some(last) = page.last() else { return Ok(found) };
             after = Some(last.spec.id);
             found.extend(page.into_iter().filter(&is_it));
@@ -582,7 +594,13 @@ impl Inner {
         if ends.is_empty() || planted::is_planted(Fault::EndsOfOthersForgotten) {
             return Ok(());
         }
-        let open = self.open_commands(|command| !self.is_here(command.spec.id)).await?;
+        let shard = |missed: &&MissedWord| match &missed.word {
+            Word::Progress(progress) => Some(Shard::of(&progress.gateway)),
+            Word::Reply(..) => None,
+        };
+        let shards: BTreeSet<Shard> = ends.iter().filter_map(shard).collect();
+        let is_it = |command: &Command| !self.is_here(command.spec.id);
+        let open = self.open_commands(Some(&shards), is_it).await?;
         for missed in ends {
             let Word::Progress(progress) = &missed.word else { continue };
             let of_tenant = open.iter().filter(|command| command.spec.tenant == missed.tenant);

@@ -1,6 +1,10 @@
 //! How commands come under the driver's care: accepted from callers, cancelled by them, and found again at start.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::oneshot;
 use utmos_core::{
@@ -257,7 +261,7 @@ impl Driver {
         }
         // What its journal had was put on record by this server, which nobody else looks after.
         let own = self.inner.holdings.own_emergencies().await?;
-        let resumed = self.inner.resume_held(&[], &own).await?;
+        let resumed = self.inner.resume_held(&BTreeSet::new(), &[], &own).await?;
         self.link_is_up();
         Ok(resumed)
     }
@@ -311,7 +315,7 @@ impl Inner {
                     Ok(Accepted::Elsewhere) => {
                         Self::count(&self.figures.accepted);
                         // As it is on record: whatever it was to begin with here, it waits.
-                        let life = Life::accepted(&spec);
+                        let life = Arc::new(Life::accepted(&spec));
                         self.lock().watchers.note(Command { spec: spec.clone(), life });
                     }
                     Ok(
@@ -393,7 +397,7 @@ impl Inner {
                 request_id: caller.request_id().to_owned(),
             },
         };
-        let command = Command { spec: spec.clone(), life: Life::accepted(spec) };
+        let command = Command { spec: spec.clone(), life: Arc::new(Life::accepted(spec)) };
         let moment = self.moment();
         let may_begin = self.may_begin(key);
         let mut guard = self.lock();
@@ -469,7 +473,7 @@ impl Inner {
     /// The command that a request would find under its key; `None` when it would make a new one.
     async fn foresee(&self, spec: Arc<Spec>) -> Result<Option<Submitted>, SubmitError> {
         let life = Life::accepted(&spec);
-        let new = NewCommand { spec, life, entries: Vec::new() };
+        let new = NewCommand { spec, life: Arc::new(life), entries: Vec::new() };
         before(self.store.foresee(new).await.map_err(SubmitError::Store)?)
     }
 
@@ -527,8 +531,10 @@ impl Inner {
     /// A command as it was stored, with its deadlines found again in this run of the machine.
     pub(super) fn in_this_boot(&self, mut command: Command) -> Command {
         let longest = longest_wait(&command.spec);
-        let due = command.life.due;
-        command.life.due = due.map(|due| self.holdings.found_again(due, longest));
+        let due = command.life.due.map(|due| self.holdings.found_again(due, longest));
+        if due != command.life.due {
+            Arc::make_mut(&mut command.life).due = due;
+        }
         if command.spec.deadline.boot != self.clock.boot() {
             let mut spec = (*command.spec).clone();
             spec.deadline = self.holdings.found_again(spec.deadline, spec.timeout);

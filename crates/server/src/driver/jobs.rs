@@ -64,7 +64,7 @@ mod tests {
     use std::sync::Arc;
 
     use utmos_core::{
-        command::{Execution, Spec},
+        command::{Execution, Life, Spec},
         method::Risk,
         reply::JobState,
     };
@@ -82,7 +82,7 @@ mod tests {
         spec.deadline.wall = Timestamp::from_millis(accepted_at).plus(spec.timeout);
         change(&mut spec);
         job.spec = Arc::new(spec);
-        job.life.phase = Phase::Delivered;
+        Arc::make_mut(&mut job.life).phase = Phase::Delivered;
         job
     }
 
@@ -135,7 +135,7 @@ mod tests {
         let event = event(&fitting, bid(&fitting), None);
         assert!(owner([&fitting], &event, None).is_some());
         let waits = Command {
-            life: utmos_core::command::Life { phase: Phase::Waiting, ..fitting.life.clone() },
+            life: Arc::new(Life { phase: Phase::Waiting, ..(*fitting.life).clone() }),
             ..fitting.clone()
         };
         let execution = Execution {
@@ -146,8 +146,8 @@ mod tests {
             updated_at: Timestamp::from_millis(0),
             ext: None,
         };
-        let life = utmos_core::command::Life { execution: Some(execution), ..fitting.life.clone() };
-        let over = Command { life, ..fitting.clone() };
+        let life = Life { execution: Some(execution), ..(*fitting.life).clone() };
+        let over = Command { life: Arc::new(life), ..fitting.clone() };
         let other = utmos_core::id::DeviceSn::parse("DOCK-OTHER").unwrap().to_gateway();
         let elsewhere = job(1, 0, |spec| spec.gateway = other.clone());
         let answered = job(1, 0, |spec| spec.completes_by = CompletesBy::Reply);

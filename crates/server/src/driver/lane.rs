@@ -100,8 +100,9 @@ pub(super) struct Work {
     done: Vec<oneshot::Sender<Arc<Command>>>,
     /// Of messages of devices among the inputs.
     pub(super) bytes: usize,
-    pub(super) folded: Folded,
+    /// How it stands afterwards, and what is to be saved of that.
     pub(super) advance: Advance,
+    pub(super) effect: Option<Effect>,
 }
 
 impl Lane {
@@ -409,7 +410,7 @@ impl Inner {
         let mut failures = 0;
         while let Some(mut batch) = self.decide_batch(&key) {
             self.depart_unclaimed(&key, &mut batch);
-            batch.iter().for_each(|work| crash_point::entries("saving", &work.folded.entries));
+            batch.iter().for_each(|work| crash_point::entries("saving", &work.advance.entries));
             let save =
                 |work: &Work| self.figures.advance.of(self.store.advance(work.advance.clone()));
             let saves = batch.iter().map(save);
@@ -498,14 +499,10 @@ impl Inner {
                     held_up.push(channel);
                 }
                 match decided {
-                    Some(folded) => {
-                        let advance = Advance {
-                            id,
-                            seen: kept.command.life.version,
-                            life: folded.life.clone(),
-                            entries: folded.entries.clone(),
-                        };
-                        batch.push(Work { id, inputs, done, bytes, folded, advance });
+                    Some(Folded { life, entries, effect }) => {
+                        let (seen, entries) = (kept.command.life.version, entries.into());
+                        let advance = Advance { id, seen, life, entries };
+                        batch.push(Work { id, inputs, done, bytes, advance, effect });
                     }
                     None => {
                         kept.comes_back = false;
@@ -527,8 +524,8 @@ impl Inner {
 
     /// A decision is on disk: it becomes what everybody sees, and its effect is carried out.
     pub(super) fn adopt(self: &Arc<Self>, key: &LaneKey, work: Work) {
-        let Work { id, done, folded, bytes, .. } = work;
-        crash_point::entries("saved", &folded.entries);
+        let Work { id, done, advance, effect, bytes, .. } = work;
+        crash_point::entries("saved", &advance.entries);
         let mut guard = self.lock();
         let state = &mut *guard;
         let Some(lane) = state.lanes.get_mut(key) else { return };
@@ -536,16 +533,15 @@ impl Inner {
         let Some(kept) = lane.commands.get_mut(&id) else {
             // It was let go while it was being saved: whoever looks after it must hear how it stands.
             drop(guard);
-            return self.tell_others_of(id, &folded.life);
+            return self.tell_others_of(id, &advance.life);
         };
-        let before = std::mem::replace(&mut kept.command.life, folded.life);
+        let before = std::mem::replace(&mut kept.command.life, advance.life);
         let life = &kept.command.life;
         if before.due != life.due {
             if let Some(due) = before.due {
-                state.timers.remove(&(due.mono, id));
+                state.timers.unset(due.mono, id);
             }
-            if let Some(due) = life.due {
-                state.timers.insert((due.mono, id));
+            if life.due.is_some_and(|due| state.timers.set(due.mono, id)) {
                 self.timer_moved.notify_one();
             }
         }
@@ -570,7 +566,7 @@ impl Inner {
         let again_in = is_taken_back.then(|| lane.back_off());
         let Some(kept) = lane.commands.get(&id) else { return };
         let command = Arc::new(kept.command.clone());
-        let must_send = folded.effect == Some(Effect::Publish) && lane.depart(id);
+        let must_send = effect == Some(Effect::Publish) && lane.depart(id);
         state.watchers.tell(&command);
         let_go_if_done(lane, &mut state.homes, id);
         drop(guard);
@@ -589,7 +585,7 @@ impl Inner {
         for waiting in done {
             let _ = waiting.send(command.clone());
         }
-        crash_point::entries("told", &folded.entries);
+        crash_point::entries("told", &advance.entries);
         if must_send {
             self.spawn_sender(key.clone());
         }

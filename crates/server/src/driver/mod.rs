@@ -42,7 +42,7 @@ use utmos_core::{
     planted::{self, Fault},
     ports::{Ids, Store, StoreError},
     reply::Progress,
-    time::{Clock, Mono, Now},
+    time::{Clock, Now},
 };
 use utmos_dji::catalogue::Catalogue;
 use utmos_mqtt::{Outlet, Qos};
@@ -190,7 +190,7 @@ struct State {
     lanes: BTreeMap<LaneKey, Lane>,
     /// Which lane keeps a command.
     homes: BTreeMap<CommandId, LaneKey>,
-    timers: BTreeSet<(Mono, CommandId)>,
+    timers: timers::Timers,
     presence: PresenceBook,
     watchers: watch::Watchers,
     /// Counts insertions, so that lanes keep the order of acceptance.
@@ -268,7 +268,7 @@ impl Driver {
             state: Mutex::new(State {
                 lanes: BTreeMap::new(),
                 homes: BTreeMap::new(),
-                timers: BTreeSet::new(),
+                timers: timers::Timers::default(),
                 presence: parts.presence,
                 watchers: watch::Watchers::default(),
                 order: FIRST_ORDER,
@@ -659,13 +659,10 @@ impl Inner {
             must_run |= lane.take_in(Told::Input { id, input: Box::new(input), done: None });
         }
         state.homes.insert(id, key.clone());
-        if let Some(due) = due {
-            state.timers.insert((due, id));
-        }
-        drop(guard);
-        if due.is_some() {
+        if due.is_some_and(|due| state.timers.set(due, id)) {
             self.timer_moved.notify_one();
         }
+        drop(guard);
         if must_run {
             self.spawn_lane(key);
         }

@@ -31,7 +31,7 @@ impl Inner {
                 // The store had written it and said that it had not.
                 Ok(true) => {
                     let mut work = work;
-                    work.folded.life = self.in_this_boot(fresh).life;
+                    work.advance.life = self.in_this_boot(fresh).life;
                     self.adopt(key, work);
                 }
                 Ok(false) => match self.without_foreign_claim(key, work, &fresh).await {
@@ -67,7 +67,7 @@ impl Inner {
     /// not gone on with where an emergency was accepted since: the claim did not meet it, and this would go past it.
     async fn is_own(&self, work: &Work, fresh: &Command) -> Result<bool, StoreError> {
         let (found, tried) = (&fresh.life, &work.advance.life);
-        match work.folded.effect {
+        match work.effect {
             Some(Effect::Publish)
                 if (found.version, found.phase) == (tried.version, tried.phase) =>
             {
@@ -238,10 +238,9 @@ impl Inner {
         let told = Arc::new(fresh.clone());
         let Some(before) = lane.replace(fresh) else { return };
         if let Some(due) = before.life.due {
-            state.timers.remove(&(due.mono, id));
+            state.timers.unset(due.mono, id);
         }
-        if let Some(due) = due {
-            state.timers.insert((due.mono, id));
+        if due.is_some_and(|due| state.timers.set(due.mono, id)) {
             self.timer_moved.notify_one();
         }
         state.watchers.tell(&told);

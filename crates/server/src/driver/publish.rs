@@ -37,9 +37,6 @@ const CONFIRMATION_WAIT_MAX: Duration = Duration::from_secs(1);
 const CONTROL_WAIT_MAX: Duration = Duration::from_millis(20);
 /// Emergencies wait for nobody, each other included.
 const EMERGENCY_WAIT_MAX: Duration = Duration::ZERO;
-/// So long a confirmation waits for the device's answer, to be saved together with it. Nothing is lost by it: until it is
-/// saved, the command stands as possibly sent.
-const CONFIRMATION_KEPT_BACK: Duration = Duration::from_millis(20);
 
 impl Inner {
     pub(super) fn spawn_sender(self: &Arc<Self>, key: LaneKey) {
@@ -51,7 +48,7 @@ impl Inner {
     pub(super) fn depart_unclaimed(self: &Arc<Self>, key: &LaneKey, batch: &mut [Work]) {
         if planted::is_planted(Fault::ClaimNotAwaited) {
             for work in batch {
-                if work.folded.effect.take().is_some() {
+                if work.effect.take().is_some() {
                     self.depart(key, work.id);
                 }
             }
@@ -183,61 +180,36 @@ impl Inner {
     fn settle_as(self: &Arc<Self>, spec: &Spec, input: Input) {
         let id = spec.id;
         let answer_follows = spec.completes_by != CompletesBy::NoReply;
-        let keep_back = answer_follows && matches!(input, Input::Confirmed(_));
+        let may_keep_back = answer_follows && matches!(input, Input::Confirmed(_));
         let comes_back = spec.if_offline == IfOffline::Wait
             && matches!(input, Input::NotSent(NotSent::NotConnected | NotSent::NoSubscriber));
+        let now = self.clock.now().mono;
         let must_run = {
             let mut guard = self.lock();
             let state = &mut *guard;
-            let Some(key) = state.homes.get(&id).cloned() else { return };
-            let Some(lane) = state.lanes.get_mut(&key) else { return };
+            let Some(key) = state.homes.get(&id) else { return };
+            let Some(lane) = state.lanes.get_mut(key) else { return };
             lane.publish_settled(id);
             if comes_back {
                 lane.comes_back(id);
             }
-            match keep_back {
-                true => {
+            let kept_back = may_keep_back.then(|| state.timers.keep_back(now, id)).flatten();
+            match kept_back {
+                Some(is_next) => {
                     lane.keep_back(id, input);
+                    if is_next {
+                        self.timer_moved.notify_one();
+                    }
                     None
                 }
-                false => lane
+                None => lane
                     .take_in(Told::Input { id, input: Box::new(input), done: None })
-                    .then_some(key),
+                    .then(|| key.clone()),
             }
         };
-        if keep_back {
-            self.tell_kept_back_later(id);
-        }
         if let Some(key) = must_run {
             self.spawn_lane(key);
         }
-    }
-
-    fn tell_kept_back_later(self: &Arc<Self>, id: CommandId) {
-        let inner = self.clone();
-        self.tasks.spawn(async move {
-            tokio::select! {
-                biased;
-                () = inner.stopping.cancelled() => {}
-                () = tokio::time::sleep(CONFIRMATION_KEPT_BACK) => {}
-            }
-            // In one step, or the command could be let go in between.
-            let must_run = {
-                let mut guard = inner.lock();
-                let state = &mut *guard;
-                let Some(key) = state.homes.get(&id).cloned() else { return };
-                let Some(lane) = state.lanes.get_mut(&key) else { return };
-                let told = lane.kept_back(id).map(|confirmed| Told::Input {
-                    id,
-                    input: Box::new(confirmed),
-                    done: None,
-                });
-                told.is_some_and(|told| lane.take_in(told)).then_some(key)
-            };
-            if let Some(key) = must_run {
-                inner.spawn_lane(key);
-            }
-        });
     }
 
     /// The `seq` of the next message to this gateway; kept on the command, so that its acknowledgement is found.

@@ -177,9 +177,10 @@ mod tests {
             watchers.tell(&Arc::new(command.clone()));
             let after_change = told.has_changed().is_ok_and(|it| it);
             let has = [WaitsFor::TheEnd, WaitsFor::AnyChange].map(|what| watchers.has(id, what));
-            let open = std::mem::replace(&mut command.life.phase, Phase::Ended(Outcome::Succeeded));
+            let life = Arc::make_mut(&mut command.life);
+            let open = std::mem::replace(&mut life.phase, Phase::Ended(Outcome::Succeeded));
             watchers.tell(&Arc::new(command.clone()));
-            command.life.phase = open;
+            Arc::make_mut(&mut command.life).phase = open;
             (after_change, told.has_changed().is_ok_and(|it| it), has)
         };
         assert_eq!(wait(0), (false, true, [true, false]));

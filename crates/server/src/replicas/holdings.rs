@@ -151,6 +151,13 @@ impl Holdings {
         }
     }
 
+    /// Shards that are held without all that is open there in care; `None` where nobody else holds any.
+    pub fn not_kept(&self) -> Option<BTreeSet<Shard>> {
+        let shared = self.shared.as_ref()?;
+        let is_it = |shard: &Shard| matches!(shared.state(*shard), TAKING | LEAVING);
+        Some(Shard::all().filter(is_it).collect())
+    }
+
     /// Shards that are on their way to others.
     pub(super) fn leaving(&self) -> Vec<Shard> {
         let shared = self.shared.iter();

@@ -211,7 +211,8 @@ const AT_ONCE: usize = 20;
 
 #[tokio::test]
 async fn few_among_many_are_found_where_short_pages_say_to_go_on() {
-    let app = TestApp::start().await;
+    let unlimited = &["limits.credential_per_second=0", "limits.tenant_per_second=0"];
+    let app = TestApp::start_with(unlimited).await;
     let cancelled = async |method: &str| {
         let id = app.api.create("DOCK-1", method, json!({}), json!({})).await.id();
         let cancel = format!("{COMMANDS}/{id}/cancel");
@@ -528,9 +529,10 @@ async fn nothing_is_sent_to_stop_what_is_being_sent_right_now() {
     app.api.until(&flying, |command| command["status"] == "DELIVERED").await;
     let proof = Proof::SendingClaimed { replica: "another".to_owned() };
     let to_sending = |copy: &mut Command| {
-        copy.life.phase = Phase::Sending;
+        let life = Arc::make_mut(&mut copy.life);
+        life.phase = Phase::Sending;
         // The one it is a copy of is flying.
-        copy.life.holds_motion = false;
+        life.holds_motion = false;
         copy.spec = Arc::new(Spec { starts_motion: false, ..(*copy.spec).clone() });
     };
     let sending = put_copy(&app, &flying, to_sending, proof).await;

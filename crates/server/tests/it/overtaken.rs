@@ -171,10 +171,10 @@ async fn what_another_had_claimed_and_did_not_send_is_sent_by_whoever_took_it_ov
     let found = store.command(id).await.unwrap().unwrap();
     let at = SystemClock::new().now().wall;
     let version = StatusVersion(found.life.version.0 + 1);
-    let life = Life { phase: Phase::Waiting, version, ..found.life.clone() };
+    let life = Arc::new(Life { phase: Phase::Waiting, version, ..(*found.life).clone() });
     let proof = Proof::NotSent { reason: "another server sends to its gateway by now".to_owned() };
     let entry = Entry { at, from: Status::Accepted, to: Status::Accepted, proof };
-    let advance = Advance { id, seen: found.life.version, life, entries: vec![entry] };
+    let advance = Advance { id, seen: found.life.version, life, entries: Arc::from([entry]) };
     assert_eq!(store.advance(advance).await.unwrap(), Advanced::Yes);
     second.look_again(Look::Told { changed: &[id], ended: &[] }).await.unwrap();
     theirs.until_began(1).await;
@@ -269,11 +269,11 @@ async fn end_elsewhere(store: &dyn Store, id: CommandId) {
     let found = store.command(id).await.unwrap().unwrap();
     let version = StatusVersion(found.life.version.0 + 1);
     let phase = Phase::Ended(Outcome::Succeeded);
-    let life = Life { phase, version, due: None, ..found.life.clone() };
+    let life = Arc::new(Life { phase, version, due: None, ..(*found.life).clone() });
     let proof = Proof::FoundAfterRestart { replica: "another".to_owned() };
     let at = SystemClock::new().now().wall;
     let entry = Entry { at, from: found.life.status(), to: Status::Succeeded, proof };
-    let advance = Advance { id, seen: found.life.version, life, entries: vec![entry] };
+    let advance = Advance { id, seen: found.life.version, life, entries: Arc::from([entry]) };
     assert_eq!(store.advance(advance).await.unwrap(), Advanced::Yes);
 }
 

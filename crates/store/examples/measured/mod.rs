@@ -79,7 +79,7 @@ pub fn command(number: usize, ordered: bool) -> Command {
         accepted_at,
         payload: r#"{"flight_id":"0190a000-0000-7000-8000-000000000000","target_height":120.5,"max_speed":12}"#.into(),
     };
-    let life = Life::accepted(&spec);
+    let life = Arc::new(Life::accepted(&spec));
     Command { spec: Arc::new(spec), life }
 }
 

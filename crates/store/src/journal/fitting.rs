@@ -1,6 +1,8 @@
 //! A change in the journal, fitted to what is in the store by then: an attempt of which the store never told, or another
 //! server, may have come first. What was acted on goes on record all the same, as far as no final state changes. Pure.
 
+use std::sync::Arc;
+
 use utmos_core::{
     command::{FailureCode, Life, Outcome, Phase},
     evidence::Entry,
@@ -22,12 +24,12 @@ pub(super) fn fit(advance: &Advance, stored: &Life, is_shared: bool) -> Option<A
         && (!is_shared || goes_on(stored, &advance.life));
     let mut status = stored.status();
     let mut entries = Vec::new();
-    for entry in &advance.entries {
+    for entry in advance.entries.iter() {
         let to = if moves && entry.from != entry.to { entry.to } else { status };
         entries.push(Entry { from: status, to, ..entry.clone() });
         status = to;
     }
-    let mut life = if moves { advance.life.clone() } else { stored.clone() };
+    let mut life = if moves { &*advance.life } else { stored }.clone();
     if moves && is_shared {
         remember(&mut life, stored);
     }
@@ -35,7 +37,12 @@ pub(super) fn fit(advance: &Advance, stored: &Life, is_shared: bool) -> Option<A
         life.version = stored.version.max(advance.life.version).next();
     }
     let fits = status == life.status() && (life.version != stored.version || !entries.is_empty());
-    fits.then_some(Advance { id: advance.id, seen: stored.version, life, entries })
+    fits.then(|| Advance {
+        id: advance.id,
+        seen: stored.version,
+        life: Arc::new(life),
+        entries: entries.into(),
+    })
 }
 
 /// Whether a command that another server has moved goes on to where this one's journal has it: what its device said counts,
@@ -123,7 +130,7 @@ mod tests {
         let given_back = moved(&anothers, Phase::Waiting, 4);
         assert_eq!(fitted(unsent, &given_back), unsent);
         let mut runs = moved(&anothers, Phase::Delivered, 4);
-        runs.delivered_at = Some(runs.updated_at);
+        Arc::make_mut(&mut runs).delivered_at = Some(runs.updated_at);
         assert_eq!(fitted(Phase::Delivered, &runs), Phase::Delivered);
         let ended = fit(&change(&command, moved(&claimed, unknown, 5)), &runs, true).unwrap();
         assert_eq!(ended.life.delivered_at, runs.delivered_at, "what the other heard stays");

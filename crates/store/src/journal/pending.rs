@@ -60,10 +60,12 @@ impl Record {
     pub(super) fn kept(self) -> Result<Self, StoreError> {
         Ok(match self {
             Self::Accept { nonce, new } => {
-                Self::Accept { nonce, new: NewCommand { entries: kept(new.entries)?, ..new } }
+                let entries = kept(new.entries)?;
+                Self::Accept { nonce, new: NewCommand { entries, ..new } }
             }
             Self::Advance { advance } => {
-                Self::Advance { advance: Advance { entries: kept(advance.entries)?, ..advance } }
+                let entries = kept(advance.entries.iter().cloned())?;
+                Self::Advance { advance: Advance { entries, ..advance } }
             }
             Self::Nonce { nonce } => Self::Nonce { nonce },
         })
@@ -101,8 +103,9 @@ impl Record {
         let Self::Advance { advance } = self else { return None };
         let entries: Vec<Entry> =
             advance.entries.iter().filter(|entry| !is_talk(entry)).cloned().collect();
-        (entries.len() < advance.entries.len())
-            .then(|| Self::Advance { advance: Advance { entries, ..advance.clone() } })
+        (entries.len() < advance.entries.len()).then(|| Self::Advance {
+            advance: Advance { entries: entries.into(), ..advance.clone() },
+        })
     }
 
     fn version(&self) -> Option<StatusVersion> {
@@ -120,7 +123,7 @@ fn is_talk(entry: &Entry) -> bool {
     is_said && entry.from == entry.to
 }
 
-fn kept(entries: Vec<Entry>) -> Result<Vec<Entry>, StoreError> {
+fn kept<T: FromIterator<Entry>>(entries: impl IntoIterator<Item = Entry>) -> Result<T, StoreError> {
     entries.into_iter().map(kept_entry).collect()
 }
 
@@ -275,7 +278,7 @@ impl Pending {
             Record::Advance { advance } => Some(&advance.life),
             Record::Accept { .. } | Record::Nonce { .. } => None,
         });
-        let is_ahead = |life: &&Life| is_shared || life.version > command.life.version;
+        let is_ahead = |life: &&Arc<Life>| is_shared || life.version > command.life.version;
         if let Some(life) = last.filter(is_ahead) {
             command.life = life.clone();
         }

@@ -126,7 +126,7 @@ async fn a_disk_that_hangs_holds_up_nobody_but_whoever_waits_for_it_and_those_no
     assert!(matches!(again, Accepted::Replayed { .. }), "{again:?}");
     let mut stale = ended(&first);
     stale.seen = stale.life.version.next();
-    stale.life.version = stale.seen.next();
+    Arc::make_mut(&mut stale.life).version = stale.seen.next();
     let lost = tokio::time::timeout(soon, store.advance(stale)).await.unwrap().unwrap();
     assert_eq!(lost, Advanced::Lost);
 
@@ -397,7 +397,7 @@ async fn whatever_a_device_answers_can_be_read_back_from_the_journal() {
     drop(lock);
     assert_eq!(store.settle().await.unwrap(), 1);
     assert_eq!(store.timeline(command.spec.id).await.unwrap(), shown);
-    let life: Life = store.command(command.spec.id).await.unwrap().unwrap().life;
+    let life: Arc<Life> = store.command(command.spec.id).await.unwrap().unwrap().life;
     assert_eq!(life, command.life);
 }
 
@@ -610,7 +610,7 @@ async fn a_dock_that_talks_much_does_not_fill_the_journal() {
     let lines = place.written().iter().filter(|byte| **byte == b'\n').count();
     assert_eq!(lines, 1 + EVIDENCE_PER_COMMAND_MAX);
     let mut stale = said(&command, version.next(), 10);
-    stale.life.version = version.next();
+    Arc::make_mut(&mut stale.life).version = version.next();
     assert_eq!(store.advance(stale).await.unwrap(), Advanced::Lost);
     assert_eq!(store.advance(ended(&command)).await.unwrap(), Advanced::Yes);
     assert_eq!(store.settle().await.unwrap(), 1);
@@ -625,7 +625,7 @@ fn half_of_the_journal_is_kept_for_emergencies_and_what_becomes_of_them() {
     let command = command_of(emergency(0, "k"));
     // With a version of its own each, as progress has.
     let mut talk = said(&command, command.life.version, 4000);
-    talk.life.version = talk.seen.next();
+    Arc::make_mut(&mut talk.life).version = talk.seen.next();
     let talk = Record::Advance { advance: talk };
     let mut count = 0;
     while file.append(&talk).is_ok() {
@@ -638,13 +638,14 @@ fn half_of_the_journal_is_kept_for_emergencies_and_what_becomes_of_them() {
     file.append(&Record::Advance { advance: ended(&command) }).unwrap();
     let mut claim = ended(&command);
     claim.life = moved(&command.life, Phase::Sending, 2);
-    claim.entries.clear();
+    claim.entries = Arc::from([]);
     file.append(&Record::Advance { advance: claim }).unwrap();
     assert!(matches!(file.append(&talk), Err(JournalError::Full)));
     // What was said while nothing could be written, and a change with it: the change is kept.
     let Record::Advance { advance: talk } = talk else { unreachable!() };
     let mut mixed = ended(&command);
-    (0..40).for_each(|_| mixed.entries.extend(talk.entries.clone()));
+    let heard = (0..40).flat_map(|_| talk.entries.iter().cloned());
+    mixed.entries = mixed.entries.iter().cloned().chain(heard).collect();
     let before = file.end();
     file.append(&Record::Advance { advance: mixed }).unwrap();
     assert!(file.end() - before < 8_000, "{}", file.end() - before);

@@ -63,11 +63,11 @@ impl Acceptance {
 pub(super) struct Change {
     pub(super) id: CommandId,
     pub(super) seen: i64,
-    pub(super) life: Life,
+    pub(super) life: Arc<Life>,
     pub(super) sealed: SealedLife,
     pub(super) entries: Vec<EntryRow>,
     /// What they were made of.
-    lines: Vec<Entry>,
+    lines: Arc<[Entry]>,
     sealer: Arc<Sealer>,
     /// It begins the command's sending.
     pub(super) is_claim: bool,

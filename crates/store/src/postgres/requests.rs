@@ -205,7 +205,7 @@ impl RequestStore for PostgresStore {
         task: &str,
     ) -> Result<Option<TaskState>, StoreError> {
         let found = OfTask { tenant, gateway, method, task }.find(self).await?;
-        let execution = found.and_then(|command| command.life.execution);
+        let execution = found.and_then(|command| command.life.execution.clone());
         Ok(execution.map(|execution| TaskState {
             status: execution.state,
             report: execution.ext,

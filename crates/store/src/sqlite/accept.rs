@@ -13,6 +13,7 @@ use super::{
     cells::{Cells, millis},
     fault::Fault,
     rows::{self, execute_with_life},
+    statements::Statements,
     timeline::{self, End},
 };
 use crate::{
@@ -53,7 +54,9 @@ impl Acceptance {
         {
             return Ok(Accepted::NonceReplayed);
         }
-        if let Some(refusal) = (Question { new: &self.new, lookup: self.lookup }).ask(batch.conn)? {
+        if let Some(refusal) =
+            (Question { new: &self.new, lookup: self.lookup }).ask(&mut batch.statements)?
+        {
             return Ok(refusal);
         }
         self.insert(batch)?;
@@ -119,7 +122,8 @@ impl Acceptance {
             hold_motion(batch, row)?;
         }
         if is_rare_end(life.phase) {
-            mark_rare_end(batch, row)?;
+            let sql = "UPDATE lives SET rare_of = (SELECT tenant FROM commands WHERE row = ?1) WHERE row = ?1";
+            batch.execute(sql, params![row])?;
         }
         batch.record_time(spec.accepted_at.as_millis().max(life.updated_at.as_millis()));
         Ok(())
@@ -133,25 +137,25 @@ struct Question<'a> {
 }
 
 impl Question<'_> {
-    fn ask(&self, conn: &Connection) -> Result<Option<Accepted>, Fault> {
-        match self.used_before(conn)? {
+    fn ask(&self, statements: &mut Statements<'_>) -> Result<Option<Accepted>, Fault> {
+        match self.used_before(statements)? {
             Some(before) => Ok(Some(before)),
-            None => self.motion_in_the_way(conn),
+            None => self.motion_in_the_way(statements),
         }
     }
 
-    fn used_before(&self, conn: &Connection) -> Result<Option<Accepted>, Fault> {
-        let found = conn
-            .prepare_cached(SELECT_KEY)?
+    fn used_before(&self, statements: &mut Statements<'_>) -> Result<Option<Accepted>, Fault> {
+        let found = statements
+            .get(SELECT_KEY)?
             .query_row(params![self.lookup], |row| row.get::<_, i64>(0))
             .optional()?;
-        found.map(|row| self.compare(conn, row)).transpose()
+        found.map(|row| self.compare(statements, row)).transpose()
     }
 
     /// Compares the request with the command in `row`, which came under the same key.
-    fn compare(&self, conn: &Connection, row: i64) -> Result<Accepted, Fault> {
-        let found = conn
-            .prepare_cached(SELECT_BEFORE)?
+    fn compare(&self, statements: &mut Statements<'_>, row: i64) -> Result<Accepted, Fault> {
+        let found = statements
+            .get(SELECT_BEFORE)?
             .query_row(params![row], |row| Ok(read_before(row)))
             .optional()?;
         let damaged =
@@ -161,7 +165,10 @@ impl Question<'_> {
     }
 
     /// Where either of two commands does not know its aircraft, the same gateway counts as the same aircraft.
-    fn motion_in_the_way(&self, conn: &Connection) -> Result<Option<Accepted>, Fault> {
+    fn motion_in_the_way(
+        &self,
+        statements: &mut Statements<'_>,
+    ) -> Result<Option<Accepted>, Fault> {
         let spec = &self.new.spec;
         if !needs_free_way(self.new) {
             return Ok(None);
@@ -174,11 +181,11 @@ impl Question<'_> {
             })
         };
         let found = match &spec.aircraft {
-            Some(aircraft) => conn
-                .prepare_cached(MOTION_OF_AIRCRAFT)?
+            Some(aircraft) => statements
+                .get(MOTION_OF_AIRCRAFT)?
                 .query_row(params![tenant.as_bytes(), aircraft.as_str(), gateway], read),
-            None => conn
-                .prepare_cached(MOTION_OF_GATEWAY)?
+            None => statements
+                .get(MOTION_OF_GATEWAY)?
                 .query_row(params![tenant.as_bytes(), gateway], read),
         };
         Ok(found.optional()?)
@@ -188,7 +195,7 @@ impl Question<'_> {
 /// What would become of a command that were accepted now.
 pub(super) fn foresee(conn: &Connection, new: &NewCommand) -> Result<Accepted, StoreError> {
     let lookup = lookup_key(new.spec.tenant, &new.spec.idempotency_key);
-    let refusal = (Question { new, lookup }).ask(conn);
+    let refusal = (Question { new, lookup }).ask(&mut Statements::of(conn));
     Ok(refusal.map_err(Fault::into_error)?.unwrap_or(Accepted::New))
 }
 
@@ -236,16 +243,8 @@ const INSERT_LIFE: &str = "
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
         ?24, ?25, ?26, ?27, ?28)";
 
-/// Has lists of what few commands come to find this one.
-pub(super) fn mark_rare_end(batch: &Batch<'_>, row: i64) -> Result<(), Fault> {
-    let sql =
-        "UPDATE lives SET rare_of = (SELECT tenant FROM commands WHERE row = ?1) WHERE row = ?1";
-    batch.execute(sql, params![row])?;
-    Ok(())
-}
-
 /// Makes a command stand in the way of other movements.
-pub(super) fn hold_motion(batch: &Batch<'_>, row: i64) -> Result<(), Fault> {
+pub(super) fn hold_motion(batch: &mut Batch<'_>, row: i64) -> Result<(), Fault> {
     let sql = "INSERT OR IGNORE INTO motions (row, tenant, gateway, aircraft)
                SELECT row, tenant, gateway, aircraft FROM commands WHERE row = ?1";
     batch.execute(sql, params![row])?;

@@ -9,7 +9,7 @@ use utmos_core::{
 };
 
 use super::{
-    accept::{hold_motion, mark_rare_end},
+    accept::hold_motion,
     batch::Batch,
     fault::Fault,
     limits::EVIDENCE_PER_COMMAND_MAX,
@@ -64,8 +64,8 @@ impl Change {
         Ok(Advanced::Yes)
     }
 
-    fn standing(&self, batch: &Batch<'_>) -> Result<Option<Standing>, Fault> {
-        let mut select = batch.statement(SELECT_STANDING)?;
+    fn standing(&self, batch: &mut Batch<'_>) -> Result<Option<Standing>, Fault> {
+        let select = batch.statement(SELECT_STANDING)?;
         let found = select.query_row(params![self.advance.id.uuid().as_bytes()], |row| {
             Ok(Standing {
                 row: row.get(0)?,
@@ -118,10 +118,10 @@ impl Change {
     ) -> Result<(), Fault> {
         let life = &self.advance.life;
         // Most changes leave `needs_care` alone, and a statement that does not name it leaves its index alone.
-        let sql = if life.needs_care() == standing.needs_care {
-            UPDATE_LIFE
-        } else {
-            UPDATE_LIFE_AND_CARE
+        let sql = match life.needs_care() == standing.needs_care {
+            _ if is_rare_end(life.phase) => UPDATE_LIFE_TO_RARE_END,
+            true => UPDATE_LIFE,
+            false => UPDATE_LIFE_AND_CARE,
         };
         execute_with_life(
             &mut *batch.statement(sql)?,
@@ -138,9 +138,6 @@ impl Change {
         if !life.holds_motion && standing.holds_motion {
             batch.execute("DELETE FROM motions WHERE row = ?1", params![standing.row])?;
         }
-        if is_rare_end(life.phase) {
-            mark_rare_end(batch, standing.row)?;
-        }
         batch.record_time(life.updated_at.as_millis());
         Ok(())
     }
@@ -149,17 +146,20 @@ impl Change {
 pub(super) const SELECT_STANDING: &str = "SELECT row, version, needs_care, holds_motion, entries, evidence, last_line FROM lives WHERE id = ?1";
 
 macro_rules! update_life {
-    ($needs_care:literal) => {
+    ($more:literal) => {
         concat!(
             "UPDATE lives SET phase = ?2, failure = ?3, version = ?4, due_boot = ?5, due_mono = ?6, due_wall = ?7,
                 delivered_at = ?8, response_received_at = ?9, completed_at = ?10, updated_at = ?11, response_code = ?12,
                 response_message = ?13, response_data = ?14, failure_reason = ?15, execution_state = ?16,
                 execution_open = ?17, execution_step = ?18, execution_percent = ?19, execution_updated_at = ?20,
                 execution_ext = ?21, holds_motion = ?22, ",
-            $needs_care,
+            $more,
             "entries = ?24, evidence = ?25, texts = ?27, last_line = ?28 WHERE row = ?1 AND id = ?26"
         )
     };
 }
 pub(super) const UPDATE_LIFE: &str = update_life!("");
 pub(super) const UPDATE_LIFE_AND_CARE: &str = update_life!("needs_care = ?23, ");
+/// Also has lists of what few commands come to find this one.
+pub(super) const UPDATE_LIFE_TO_RARE_END: &str =
+    update_life!("needs_care = ?23, rare_of = (SELECT tenant FROM commands WHERE row = ?1), ");

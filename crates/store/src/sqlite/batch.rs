@@ -1,11 +1,14 @@
 //! One transaction in the making, shared by the writes of a batch.
 
+use std::borrow::Cow;
+
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, params};
 
-use super::{fault::Fault, nonces::Nonces, sorted};
+use super::{fault::Fault, nonces::Nonces, sorted, statements::Statements};
 
 pub(super) struct Batch<'a> {
     pub(super) conn: &'a Connection,
+    pub(super) statements: Statements<'a>,
     pub(super) nonces: &'a mut Nonces,
     /// The row of the next command, once it was asked for.
     next_row: Option<i64>,
@@ -16,15 +19,23 @@ pub(super) struct Batch<'a> {
 impl<'a> Batch<'a> {
     /// `newest` is the latest wall time known to be on record.
     pub(super) fn new(conn: &'a Connection, nonces: &'a mut Nonces, newest: i64) -> Self {
-        Self { conn, nonces, next_row: None, newest, registry_changed: false }
+        let statements = Statements::of(conn);
+        Self { conn, statements, nonces, next_row: None, newest, registry_changed: false }
     }
 
-    pub(super) fn statement(&self, sql: &str) -> Result<CachedStatement<'a>, Fault> {
-        Ok(self.conn.prepare_cached(sql)?)
+    pub(super) fn statement(
+        &mut self,
+        sql: impl Into<Cow<'static, str>>,
+    ) -> Result<&mut CachedStatement<'a>, Fault> {
+        Ok(self.statements.get(sql)?)
     }
 
     /// Runs a statement that changes rows; answers how many.
-    pub(super) fn execute(&self, sql: &str, params: impl Params) -> Result<usize, Fault> {
+    pub(super) fn execute(
+        &mut self,
+        sql: impl Into<Cow<'static, str>>,
+        params: impl Params,
+    ) -> Result<usize, Fault> {
         Ok(self.statement(sql)?.execute(params)?)
     }
 
@@ -59,12 +70,13 @@ impl<'a> Batch<'a> {
     }
 
     /// Writes what the batch owes as a whole. Answers the latest wall time on record.
-    pub(super) fn finish(self, newest_before: i64) -> Result<i64, Fault> {
-        if self.newest > newest_before {
+    pub(super) fn finish(mut self, newest_before: i64) -> Result<i64, Fault> {
+        let newest = self.newest;
+        if newest > newest_before {
             self.execute(
                 "INSERT INTO meta (name, value) VALUES ('newest_record', ?1)
                  ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
-                params![self.newest],
+                params![newest],
             )?;
         }
         if self.registry_changed {
@@ -74,7 +86,7 @@ impl<'a> Batch<'a> {
                 [],
             )?;
         }
-        Ok(self.newest)
+        Ok(newest)
     }
 }
 

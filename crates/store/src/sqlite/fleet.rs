@@ -24,7 +24,7 @@ use super::{
 use crate::codes::Coded;
 
 pub(super) fn keep_sightings(batch: &mut Batch<'_>, seen: &[Sighting]) -> Result<(), Fault> {
-    let mut insert = batch.statement(
+    let insert = batch.statement(
         "INSERT INTO sightings (sn, first_seen_at, last_seen_at, firmware, model_key, online)
          SELECT ?1, ?2, ?3, ?4, ?5, ?6 FROM devices WHERE sn = ?1 AND tenant = ?7
          ON CONFLICT (sn) DO UPDATE SET
@@ -84,7 +84,11 @@ pub(super) fn joined(conn: &Connection) -> Result<Vec<(GatewaySn, DeviceSn)>, St
 }
 
 /// The device, if it is this tenant's.
-fn of_tenant(batch: &Batch<'_>, sn: &DeviceSn, tenant: TenantId) -> Result<Option<Device>, Fault> {
+fn of_tenant(
+    batch: &mut Batch<'_>,
+    sn: &DeviceSn,
+    tenant: TenantId,
+) -> Result<Option<Device>, Fault> {
     let known = known_device(batch, sn)?.transpose()?;
     Ok(known.filter(|device| device.tenant == tenant))
 }
@@ -169,7 +173,7 @@ pub(super) fn bind_answering(
 }
 
 /// What would become of a binding now.
-fn foresee(batch: &Batch<'_>, bind: &Bind) -> Result<Bound, Fault> {
+fn foresee(batch: &mut Batch<'_>, bind: &Bind) -> Result<Bound, Fault> {
     let tenant = bind.gateway.tenant;
     match known_device(batch, &bind.gateway.sn)?.transpose()? {
         Some(known) if known.tenant != tenant => return Ok(Bound::Taken),
@@ -239,7 +243,7 @@ fn carry_out(
 
 /// Puts a line on a device's record; of too many that pass, the oldest go.
 pub(super) fn record(
-    batch: &Batch<'_>,
+    batch: &mut Batch<'_>,
     sn: &DeviceSn,
     what: Recorded,
     from: Option<TenantId>,

@@ -65,11 +65,11 @@ const SELECT_DEVICE: &str = "SELECT sn, tenant, kind, model_key, label, tags, si
 
 /// A device as it is in the batch, if it is there; the inner error is a damaged row.
 pub(super) fn known_device(
-    batch: &Batch<'_>,
+    batch: &mut Batch<'_>,
     sn: &DeviceSn,
 ) -> Result<Option<Result<Device, StoreError>>, Fault> {
     let found = batch
-        .statement(&format!("{SELECT_DEVICE} WHERE sn = ?1"))?
+        .statement(format!("{SELECT_DEVICE} WHERE sn = ?1"))?
         .query_row(params![sn.as_str()], |row| Ok(read_device(row)))
         .optional()?;
     Ok(found)
@@ -86,7 +86,7 @@ pub(super) fn put_device(batch: &mut Batch<'_>, device: &Device) -> Result<(), F
     Ok(())
 }
 
-fn insert_device(batch: &Batch<'_>, insert: &str, device: &Device) -> Result<usize, Fault> {
+fn insert_device(batch: &mut Batch<'_>, insert: &str, device: &Device) -> Result<usize, Fault> {
     let sql = format!(
         "{insert} INTO devices (sn, tenant, kind, model_key, label, tags, simulated, mqtt_secret_hash, created_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
@@ -94,7 +94,7 @@ fn insert_device(batch: &Batch<'_>, insert: &str, device: &Device) -> Result<usi
     let tags = serde_json::to_string(&device.tags)
         .map_err(|err| StoreError::Damaged(format!("tags cannot be written: {err}")))?;
     batch.execute(
-        &sql,
+        sql,
         params![
             device.sn.as_str(),
             device.tenant.uuid().as_bytes(),
@@ -117,7 +117,7 @@ pub(super) fn remove_device(batch: &mut Batch<'_>, sn: &DeviceSn) -> Result<bool
     let mut kept: Vec<(String, String)> = Vec::new();
     {
         // Only rows in which the serial number is written at all are read; a damaged one is nothing to lose.
-        let mut select =
+        let select =
             batch.statement("SELECT gateway, subs FROM topologies WHERE instr(subs, ?1) > 0")?;
         let mut found = select.query(params![sn.as_str()])?;
         while let Some(row) = found.next()? {

@@ -155,7 +155,7 @@ impl SealedRequest {
 
 /// Counts one more, and lets the oldest go that nobody has to look after: of the gateway that has most, where it has many, else of
 /// all; one that somebody has to look after only where there is no other.
-fn make_room(batch: &Batch<'_>, tenant: TenantId) -> Result<(), Fault> {
+fn make_room(batch: &mut Batch<'_>, tenant: TenantId) -> Result<(), Fault> {
     let tenant = *tenant.uuid().as_bytes();
     let sql = "INSERT INTO device_request_counts (tenant, n) VALUES (?1, 1)
                ON CONFLICT (tenant) DO UPDATE SET n = n + 1";

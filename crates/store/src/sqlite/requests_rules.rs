@@ -106,7 +106,7 @@ pub(super) fn remove(batch: &mut Batch<'_>, scope: &Scope) -> Result<bool, Fault
     Ok(gone > 0)
 }
 
-fn raise(batch: &Batch<'_>) -> Result<(), Fault> {
+fn raise(batch: &mut Batch<'_>) -> Result<(), Fault> {
     let sql = "INSERT INTO meta (name, value) VALUES ('request_rules', 1)
                ON CONFLICT (name) DO UPDATE SET value = value + 1";
     batch.execute(sql, [])?;
@@ -155,7 +155,7 @@ impl OfTask {
         conn: &Connection,
         sealer: &Sealer,
     ) -> Result<Option<TaskState>, StoreError> {
-        let found = self.find(conn, sealer)?.and_then(|command| command.life.execution);
+        let found = self.find(conn, sealer)?.and_then(|command| command.life.execution.clone());
         Ok(found.map(|execution| TaskState {
             status: execution.state,
             report: execution.ext,

@@ -38,7 +38,7 @@ pub(super) fn command(row: &Row<'_>, sealer: &Sealer) -> Result<Command, StoreEr
     let key = sealer.data_key(id);
     let spec = spec(&mut cells, id, &key)?;
     let life = life(&mut cells, &key)?;
-    Ok(Command { spec: Arc::new(spec), life })
+    Ok(Command { spec: Arc::new(spec), life: Arc::new(life) })
 }
 
 fn spec(cells: &mut Cells<'_>, id: CommandId, key: &DataKey) -> Result<Spec, StoreError> {

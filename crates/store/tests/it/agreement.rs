@@ -337,7 +337,8 @@ impl Told {
             Step::Advance { of, phase, flies_on, is_stale } => {
                 let Some(command) = self.command(*of).cloned() else { return String::new() };
                 let mut life = moved(&command.life, *phase, self.now);
-                life.holds_motion = command.life.holds_motion && (life.holds_motion || *flies_on);
+                Arc::make_mut(&mut life).holds_motion =
+                    command.life.holds_motion && (life.holds_motion || *flies_on);
                 let mut advance = change(&command, life.clone());
                 // The version after the next has not been: a store must not take it either.
                 if *is_stale {

@@ -89,7 +89,7 @@ pub fn deadline(millis: i64) -> Deadline {
 }
 
 pub fn new(spec: Spec) -> NewCommand {
-    let life = Life::accepted(&spec);
+    let life = Arc::new(Life::accepted(&spec));
     let proof = Proof::Accepted {
         api_id: spec.accepted_for.to_string(),
         request_id: spec.request_id.clone(),
@@ -111,9 +111,9 @@ pub async fn accepted(store: &Arc<dyn Store>, spec: Spec) -> Command {
 }
 
 /// The life after `life`, in another phase.
-pub fn moved(life: &Life, phase: Phase, millis: i64) -> Life {
+pub fn moved(life: &Life, phase: Phase, millis: i64) -> Arc<Life> {
     let ended = phase.has_ended();
-    Life {
+    Arc::new(Life {
         phase,
         version: life.version.next(),
         updated_at: at(millis),
@@ -121,7 +121,7 @@ pub fn moved(life: &Life, phase: Phase, millis: i64) -> Life {
         due: life.due.filter(|_| !ended),
         holds_motion: life.holds_motion && !ended,
         ..life.clone()
-    }
+    })
 }
 
 pub fn evidence(status: Status, text: &str, millis: i64) -> Entry {
@@ -139,9 +139,10 @@ pub fn transition(from: &Life, to: &Life) -> Entry {
 }
 
 /// The change from one life to the next, with its line.
-pub fn change(command: &Command, to: Life) -> Advance {
-    let entries = vec![transition(&command.life, &to)];
-    Advance { id: command.spec.id, seen: command.life.version, life: to, entries }
+pub fn change(command: &Command, to: impl Into<Arc<Life>>) -> Advance {
+    let life = to.into();
+    let entries = Arc::from([transition(&command.life, &life)]);
+    Advance { id: command.spec.id, seen: command.life.version, life, entries }
 }
 
 /// Ends a command that nobody else moves.
@@ -159,8 +160,8 @@ pub async fn end(
 
 /// Evidence only: the life stays as it was seen.
 pub fn record(command: &Command, seen: StatusVersion, entries: Vec<Entry>) -> Advance {
-    let life = Life { version: seen, ..command.life.clone() };
-    Advance { id: command.spec.id, seen, life, entries }
+    let life = Arc::new(Life { version: seen, ..(*command.life).clone() });
+    Advance { id: command.spec.id, seen, life, entries: entries.into() }
 }
 
 pub fn unmatched(number: u64, tenant: Option<TenantId>) -> Unmatched {

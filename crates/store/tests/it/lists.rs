@@ -6,7 +6,9 @@ use tokio::task::JoinSet;
 use utmos_core::{
     command::{Command, FailureCode, Life, Outcome, Phase, Status},
     id::CommandId,
+    method::Risk,
     ports::{CommandFilter, Store},
+    replica::Shard,
 };
 use utmos_store::UNMATCHED_PER_TENANT_MAX;
 
@@ -27,10 +29,10 @@ pub async fn open_commands_are_those_in_need_of_care_oldest_first(place: &dyn Pl
     // Ended, and its job still runs.
     let runs_on = Life {
         due: commands[2].life.due,
-        ..moved(&commands[2].life, Phase::Ended(Outcome::Succeeded), 600)
+        ..(*moved(&commands[2].life, Phase::Ended(Outcome::Succeeded), 600)).clone()
     };
     store.advance(change(&commands[2], runs_on.clone())).await.unwrap();
-    commands[2].life = runs_on;
+    commands[2].life = runs_on.into();
     commands.remove(1);
 
     assert_eq!(store.open_commands(None, 10).await.unwrap(), commands);
@@ -44,6 +46,47 @@ pub async fn open_commands_are_those_in_need_of_care_oldest_first(place: &dyn Pl
         paged.extend(page);
     }
     assert_eq!(paged, commands);
+}
+
+pub async fn open_commands_of_some_shards_are_all_of_theirs_and_every_emergency(place: &dyn Place) {
+    let store = place.open().await;
+    let mut commands = Vec::new();
+    for number in 0..60 {
+        let mut asked = spec(1_000 - number, &format!("k{number}"));
+        asked.gateway = gateway(&format!("G{}", number % 20));
+        if number % 7 == 0 {
+            (asked.method, asked.risk) = ("return_home".to_owned(), Risk::Emergency);
+        }
+        commands.push(accepted(&store, asked).await);
+    }
+    // The first and the last that come, and some between.
+    for number in [0, 1, 20, 40, 58, 59] {
+        end(&store, &commands[number], Outcome::Failed(FailureCode::Cancelled), 2_000).await;
+    }
+    let open = store.open_commands(None, 100).await.unwrap();
+    assert_eq!(open.len(), 54);
+    let shards_of = |names: &[&str]| -> BTreeSet<Shard> {
+        names.iter().map(|name| Shard::of(&gateway(name))).collect()
+    };
+    for shards in
+        [shards_of(&[]), shards_of(&["G3"]), shards_of(&["G1", "G18"]), Shard::all().collect()]
+    {
+        let is_wanted = |it: &&Command| {
+            it.spec.risk == Risk::Emergency || shards.contains(&Shard::of(&it.spec.gateway))
+        };
+        let wanted: Vec<Command> = open.iter().filter(is_wanted).cloned().collect();
+        for limit in [1, 4, 100] {
+            let (mut paged, mut after) = (Vec::new(), None);
+            loop {
+                let page = store.open_commands_of(&shards, after, limit).await.unwrap();
+                assert!(page.len() <= limit);
+                let Some(last) = page.last() else { break };
+                after = Some(last.spec.id);
+                paged.extend(page);
+            }
+            assert_eq!(paged, wanted, "{shards:?}");
+        }
+    }
 }
 
 pub async fn some_commands_are_read_at_once(place: &dyn Place) {
@@ -397,8 +440,10 @@ pub async fn what_ended_as_few_do_is_listed_once_and_for_its_tenant(place: &dyn 
         end(&store, &foreign, outcome, 1000).await;
         let command = accepted(&store, spec(number * 100 + 1, &format!("k{number}"))).await;
         // Ended, and its job still runs: it is open as well.
-        let runs_on =
-            Life { due: command.life.due, ..moved(&command.life, Phase::Ended(outcome), 1000) };
+        let runs_on = Life {
+            due: command.life.due,
+            ..(*moved(&command.life, Phase::Ended(outcome), 1000)).clone()
+        };
         store.advance(change(&command, runs_on)).await.unwrap();
         let filter = CommandFilter { status: Some(status), ..CommandFilter::default() };
         for (tenant, expected) in [(tenant(1), command.spec.id), (tenant(2), foreign.spec.id)] {

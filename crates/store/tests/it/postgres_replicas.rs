@@ -79,7 +79,7 @@ pub fn claim(command: &Command, server: &str) -> Advance {
     let life = moved(&command.life, Phase::Sending, 1);
     let proof = Proof::SendingClaimed { replica: server.to_owned() };
     let (from, to) = (Status::Accepted, Status::Accepted);
-    let entries = vec![Entry { at: at(1), from, to, proof }];
+    let entries = Arc::from([Entry { at: at(1), from, to, proof }]);
     Advance { id: command.spec.id, seen: command.life.version, life, entries }
 }
 
@@ -88,7 +88,7 @@ pub fn claimed(spec: Spec, server: &str) -> NewCommand {
     let unclaimed = new(spec);
     let command = Command { spec: unclaimed.spec.clone(), life: unclaimed.life.clone() };
     let Advance { life, entries, .. } = claim(&command, server);
-    let entries = unclaimed.entries.into_iter().chain(entries).collect();
+    let entries = unclaimed.entries.into_iter().chain(entries.iter().cloned()).collect();
     NewCommand { spec: unclaimed.spec, life, entries }
 }
 
@@ -274,7 +274,7 @@ async fn what_is_accepted_for_anothers_gateway_is_stored_unclaimed_and_handed_on
     let theirs = claimed(of(gateway_in(shard(1)), spec(2, "theirs")), "1");
     let given = theirs.entries[..1].to_vec();
     let theirs = stored(&one, theirs, Accepted::Elsewhere).await;
-    assert_eq!(theirs.life, Life::accepted(&theirs.spec));
+    assert_eq!(*theirs.life, Life::accepted(&theirs.spec));
     assert_eq!(one.timeline(theirs.spec.id).await.unwrap(), given);
     let waits = new(of(gateway_in(shard(2)), spec(3, "waits")));
     let waits = stored(&one, waits, Accepted::Elsewhere).await;
@@ -382,7 +382,7 @@ async fn only_the_holder_claims_and_everybody_may_do_the_rest() {
     // An answer that came to the other server, and a cancellation.
     let sent = one.command(waits.spec.id).await.unwrap().unwrap();
     let ended = moved(&sent.life, Phase::Ended(Outcome::Succeeded), 9);
-    let entries = vec![transition(&sent.life, &ended)];
+    let entries = Arc::from([transition(&sent.life, &ended)]);
     let reply = Advance { id: sent.spec.id, seen: sent.life.version, life: ended, entries };
     assert_eq!(two.advance(reply).await.unwrap(), Advanced::Yes);
 
@@ -391,7 +391,8 @@ async fn only_the_holder_claims_and_everybody_may_do_the_rest() {
         stored(&one, new(of(gateway_in(shard(1)), emergency(2, "stop"))), Accepted::New).await;
     assert_eq!(one.advance(claim(&stop, "1")).await.unwrap(), Advanced::Yes);
     // One that is not there.
-    let never = Command { spec: spec(3, "never").into(), life: Life::accepted(&spec(3, "never")) };
+    let never =
+        Command { spec: spec(3, "never").into(), life: Life::accepted(&spec(3, "never")).into() };
     assert_eq!(one.advance(claim(&never, "1")).await.unwrap(), Advanced::Lost);
 
     // A server that nobody made a member is alone, as ever.
@@ -445,7 +446,7 @@ async fn a_movement_is_not_claimed_once_an_emergency_of_its_aircraft_is_on_recor
                 utmos_core::command::FailureCode::PreemptedByEmergency,
             ));
             let ended = moved(&movement.life, outcome, 9);
-            let entries = vec![transition(&movement.life, &ended)];
+            let entries = Arc::from([transition(&movement.life, &ended)]);
             let (id, seen) = (movement.spec.id, movement.life.version);
             let withdrawn = Advance { id, seen, life: ended, entries };
             assert_eq!(one.advance(withdrawn).await.unwrap(), Advanced::Yes);
@@ -578,7 +579,7 @@ async fn what_was_handed_on_goes_with_its_week() {
     let old = stored(&store, new(spec(0, "old")), Accepted::Elsewhere).await;
     let young = stored(&store, new(spec(9 * WEEK_MS, "young")), Accepted::Elsewhere).await;
     let ended = moved(&old.life, Phase::Ended(Outcome::Succeeded), 9);
-    let entries = vec![transition(&old.life, &ended)];
+    let entries = Arc::from([transition(&old.life, &ended)]);
     let end = Advance { id: old.spec.id, seen: old.life.version, life: ended, entries };
     assert_eq!(store.advance(end).await.unwrap(), Advanced::Yes);
     let config = config(&place.database.url());

@@ -253,8 +253,9 @@ static POSTGRES: LazyLock<(Runtime, PostgresStore)> = LazyLock::new(|| {
 
 /// A command, its life afterwards and its lines, as they are kept.
 async fn check(store: &dyn CommandStore, spec: Spec, lives: (Life, Life), lines: Vec<Entry>) {
-    let (first, second) = lives;
-    let second = Life { version: StatusVersion(first.version.0.wrapping_add(1)), ..second };
+    let (first, second) = (Arc::new(lives.0), lives.1);
+    let version = StatusVersion(first.version.0.wrapping_add(1));
+    let second = Arc::new(Life { version, ..second });
     let spec = Arc::new(spec);
     let (with_it, later) = lines.split_at(lines.len().div_ceil(3));
     let new = NewCommand { spec: spec.clone(), life: first.clone(), entries: with_it.to_vec() };
@@ -262,7 +263,7 @@ async fn check(store: &dyn CommandStore, spec: Spec, lives: (Life, Life), lines:
     let kept = store.command(spec.id).await.unwrap();
     assert_eq!(kept, Some(Command { spec: spec.clone(), life: first.clone() }));
     let seen = first.version;
-    let advance = Advance { id: spec.id, seen, life: second.clone(), entries: later.to_vec() };
+    let advance = Advance { id: spec.id, seen, life: second.clone(), entries: later.into() };
     assert_eq!(store.advance(advance).await.unwrap(), Advanced::Yes);
     let kept = store.command_of(spec.tenant, spec.id).await.unwrap();
     assert_eq!(kept, Some(Command { spec: spec.clone(), life: second }));

@@ -105,7 +105,7 @@ fn told(life: &Life, words: &str) -> Life {
             updated_at: at(5),
             ext: Some(format!("[\"{words}\"]").into()),
         }),
-        ..moved(life, Phase::Delivered, 5)
+        ..(*moved(life, Phase::Delivered, 5)).clone()
     }
 }
 
@@ -115,7 +115,7 @@ async fn what_a_device_says_stands_nowhere_in_clear() {
     let store: Arc<SqliteStore> = Arc::new(place.store());
     let port: Arc<dyn Store> = store.clone();
     let command = accepted(&port, spec(0, "k")).await;
-    let life = told(&command.life, "hush-hush");
+    let life = Arc::new(told(&command.life, "hush-hush"));
     assert_eq!(store.advance(change(&command, life.clone())).await.unwrap(), Advanced::Yes);
     assert_eq!(store.command(command.spec.id).await.unwrap().unwrap().life, life);
     store.close().await;
@@ -129,7 +129,7 @@ async fn a_row_from_before_texts_were_sealed_is_read_and_sealed_when_it_changes(
     let store: Arc<SqliteStore> = Arc::new(place.store());
     let port: Arc<dyn Store> = store.clone();
     let command = accepted(&port, spec(0, "k")).await;
-    let life = told(&command.life, "hush-hush");
+    let life = Arc::new(told(&command.life, "hush-hush"));
     assert_eq!(store.advance(change(&command, life.clone())).await.unwrap(), Advanced::Yes);
     let clear = "UPDATE lives SET texts = NULL, response_code = 'hush-hush', response_message = 'hush-hush',
                  failure_reason = 'hush-hush', execution_state = 'hush-hush', execution_step = 'hush-hush'";
@@ -242,16 +242,16 @@ async fn secrets_are_not_in_the_files() {
             updated_at: at(1),
             ext: Some(text.as_str().into()),
         }),
-        ..moved(&command.life, Phase::Delivered, 1)
+        ..(*moved(&command.life, Phase::Delivered, 1)).clone()
     };
     let advance = Advance {
         id: command.spec.id,
         seen: command.life.version,
-        life: life.clone(),
-        entries: entries.clone(),
+        life: life.clone().into(),
+        entries: entries.clone().into(),
     };
     assert_eq!(store.advance(advance).await.unwrap(), Advanced::Yes);
-    command.life = life;
+    command.life = life.into();
     let stray = Unmatched { raw: text.clone(), ..unmatched(1, Some(tenant(1))) };
     store.keep_unmatched(stray.clone()).await.unwrap();
 
@@ -296,9 +296,10 @@ async fn a_long_answer_is_whole_where_it_is_asked_for_and_cut_on_the_timeline() 
     let command = accepted(&store, spec(0, "k")).await;
     let text = format!("\"{}\"", "x".repeat(1 << 20));
     let response = Response { code: None, message: None, data: text.as_str().into() };
-    let life = Life { response: Some(response), ..moved(&command.life, Phase::Delivered, 1) };
+    let mut life = moved(&command.life, Phase::Delivered, 1);
+    Arc::make_mut(&mut life).response = Some(response);
     let (id, seen) = (command.spec.id, command.life.version);
-    let advance = Advance { id, seen, life: life.clone(), entries: vec![reply(&text)] };
+    let advance = Advance { id, seen, life: life.clone(), entries: Arc::from([reply(&text)]) };
     assert_eq!(store.advance(advance).await.unwrap(), Advanced::Yes);
     assert_eq!(store.command(id).await.unwrap().unwrap().life, life);
     let head = &text[..4096];

@@ -26,7 +26,7 @@ use std::{
 use proptest::{collection::vec, option, prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use tokio::runtime::{Builder, Runtime};
 use utmos_core::{
-    command::{Command, FailureCode, Life, Outcome, Phase, Spec},
+    command::{Command, FailureCode, Outcome, Phase, Spec},
     evidence::{Entry, Proof},
     id::{CommandId, GatewaySn},
     method::Risk,
@@ -420,8 +420,9 @@ impl Bench {
             How::Deliver => Some(to(Phase::Delivered)),
             How::Succeed => Some(to(Phase::Ended(Outcome::Succeeded))),
             How::FliesOn => {
-                let holds_motion = command.life.holds_motion;
-                Some(Life { holds_motion, ..to(Phase::Ended(Outcome::Succeeded)) })
+                let mut life = to(Phase::Ended(Outcome::Succeeded));
+                Arc::make_mut(&mut life).holds_motion = command.life.holds_motion;
+                Some(life)
             }
             How::Cancel => Some(to(Phase::Ended(Outcome::Failed(FailureCode::Cancelled)))),
             How::Evidence => None,
@@ -467,7 +468,7 @@ impl Bench {
                 if wanted.is_claimed {
                     let command = Command { spec: new.spec.clone(), life: new.life.clone() };
                     let claim = claim(&command, step.server, now);
-                    (new.life, _) = (claim.life, new.entries.extend(claim.entries));
+                    (new.life, _) = (claim.life, new.entries.extend(claim.entries.iter().cloned()));
                 }
                 touched.push(new.spec.id);
                 Ask::Accept(wanted.nonce.map(|number| nonce(u128::from(number), 900)), new)
@@ -478,7 +479,7 @@ impl Bench {
                 let mut advance = self.advance(command, *how, step.server);
                 if *is_stale {
                     advance.seen.0 += 7;
-                    advance.life.version.0 += 7;
+                    Arc::make_mut(&mut advance.life).version.0 += 7;
                 }
                 Ask::Advance(advance)
             }
@@ -551,7 +552,7 @@ fn claim(command: &Command, server: u8, millis: i64) -> Advance {
     let life = moved(&command.life, Phase::Sending, millis);
     let proof = Proof::SendingClaimed { replica: format!("server-{server}") };
     let (from, to) = (command.life.status(), life.status());
-    let entries = vec![Entry { at: at(millis), from, to, proof }];
+    let entries = Arc::from([Entry { at: at(millis), from, to, proof }]);
     Advance { id: command.spec.id, seen: command.life.version, life, entries }
 }
 

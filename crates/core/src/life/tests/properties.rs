@@ -370,7 +370,7 @@ fn live(spec: &Spec, script: &[Step]) -> Life {
 /// Decides one by one, turns last.
 fn one_by_one(spec: &Spec, life: &Life, inputs: &[Input], now: Now) -> Option<Folded> {
     let is_turn = |input: &&Input| matches!(input, Input::Turn(_));
-    let mut folded = Folded { life: life.clone(), entries: Vec::new(), effect: None };
+    let mut folded = Folded { life: Arc::new(life.clone()), entries: Vec::new(), effect: None };
     let mut meant_something = false;
     let is_tick = |input: &&Input| matches!(input, Input::Tick(_));
     let words = inputs.iter().filter(|it| !is_turn(it) && !is_tick(it));
@@ -383,7 +383,7 @@ fn one_by_one(spec: &Spec, life: &Life, inputs: &[Input], now: Now) -> Option<Fo
         }
         match decision {
             Decision::Move { life, entries, .. } => {
-                folded.life = *life;
+                folded.life = life;
                 folded.entries.extend(entries);
             }
             Decision::Record(entry) => folded.entries.push(entry),

@@ -99,7 +99,10 @@ fn a_preempted_movement_that_did_leave_shows_no_reason_to_have_failed() {
         sending.clone().reply(answer),
         sending.clone().progress(JobState::Open, 1),
     ] {
-        assert_eq!((story.status(), story.life.failure_reason), (Status::Delivered, None));
+        assert_eq!(
+            (story.status(), story.life.failure_reason.as_deref()),
+            (Status::Delivered, None)
+        );
     }
     let silent = sending.at(DEADLINE).given(TICK);
     assert_eq!(silent.failure(), Some(FailureCode::DispatchUncertain));

@@ -58,7 +58,7 @@ fn story(number: i64) -> Vec<Record> {
         life: moved(&accepted.life, Phase::Sending, number + 1),
     };
     let mut talk = said(&sending, sending.life.version, 10);
-    for entry in &mut talk.entries {
+    for entry in Arc::make_mut(&mut talk.entries) {
         (entry.from, entry.to) = (sending.life.status(), sending.life.status());
     }
     let advances = [change(&accepted, sending.life.clone()), talk, ended(&sending)];
@@ -68,7 +68,7 @@ fn story(number: i64) -> Vec<Record> {
 }
 
 /// What the store has to show of it.
-fn shown(story: &[Record]) -> (Life, Vec<Entry>) {
+fn shown(story: &[Record]) -> (Arc<Life>, Vec<Entry>) {
     let mut pending = Pending::default();
     story.iter().for_each(|record| pending.add(record.clone()));
     let id = story[0].id().unwrap();

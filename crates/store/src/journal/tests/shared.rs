@@ -34,7 +34,7 @@ fn site() -> Site {
 
 fn claim(command: &Command, replica: &str) -> Advance {
     let mut claim = change(command, moved(&command.life, Phase::Sending, 2));
-    for entry in &mut claim.entries {
+    for entry in Arc::make_mut(&mut claim.entries) {
         entry.proof = Proof::SendingClaimed { replica: replica.to_owned() };
     }
     claim
@@ -49,7 +49,7 @@ fn claimed(millis: i64, key: &str) -> (NewCommand, Command) {
     let mut new = new(emergency(millis, key));
     let accepted = Command { spec: new.spec.clone(), life: new.life.clone() };
     let claim = claim(&accepted, "this");
-    new.entries.extend(claim.entries);
+    new.entries.extend(claim.entries.iter().cloned());
     new.life = claim.life.clone();
     (new, Command { spec: accepted.spec, life: claim.life })
 }

@@ -227,7 +227,7 @@ async fn what_a_device_says_of_an_emergency_that_has_ended_does_not_wait_for_the
         let end = end.clone();
         let mut said = said(&command, end.life.version, length);
         said.life = end.life.clone();
-        for entry in &mut said.entries {
+        for entry in Arc::make_mut(&mut said.entries) {
             (entry.from, entry.to) = (Status::Succeeded, Status::Succeeded);
         }
         async move { tokio::time::timeout(SOON, store.advance(said)).await.unwrap().unwrap() }

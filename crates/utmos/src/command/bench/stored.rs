@@ -143,7 +143,7 @@ impl Writer {
             Some(_) => Stage::Delivered,
         };
         let spec = Arc::new(self.spec(number)?);
-        let life = Life::accepted(&spec);
+        let life = Arc::new(Life::accepted(&spec));
         let mut command = Command { spec: spec.clone(), life };
         let mut entries = vec![Entry {
             at: spec.accepted_at,
@@ -181,11 +181,11 @@ impl Writer {
         };
         let (life, entries) = self.decide(&command, &told)?;
         let seen = command.life.version;
-        self.store.advance(Advance { id: spec.id, seen, life, entries }).await?;
+        self.store.advance(Advance { id: spec.id, seen, life, entries: entries.into() }).await?;
         Ok(spec.id)
     }
 
-    fn decide(&self, command: &Command, told: &[Input]) -> anyhow::Result<(Life, Vec<Entry>)> {
+    fn decide(&self, command: &Command, told: &[Input]) -> anyhow::Result<(Arc<Life>, Vec<Entry>)> {
         let (now, boot) = (self.clock.now(), self.clock.boot());
         let moment = Moment { now, told: now.wall, boot, replica: "utmos-bench" };
         let folded = decide_all(command, told, moment).context("a command stood still")?;
