@@ -197,6 +197,9 @@ pub struct Share {
 impl Share {
     /// A server's part is the same as everybody's who is fit, rounded up. One that is not takes nothing, and gives away what
     /// it has once it has been so for a while. Where nobody is fit, all of them count: somebody must look at the deadlines.
+    ///
+    /// Those who find the same shards free ask for others each, in the order of their ids: who comes second for a shard gets none
+    /// until it looks again.
     #[must_use]
     pub fn of(me: ReplicaId, fitness: Fitness, roll: &Roll) -> Self {
         let is_there = |id: ReplicaId| roll.members.iter().any(|member| member.id == id);
@@ -216,7 +219,15 @@ impl Share {
         };
         release.drain(..part.min(release.len()));
         let is_free = |shard: &Shard| !roll.holders.get(shard).is_some_and(|id| is_there(*id));
-        Self { take: Shard::all().filter(is_free).take(room).collect(), release }
+        let free: Vec<Shard> = Shard::all().filter(is_free).collect();
+        let room_of = |id: ReplicaId| {
+            part.saturating_sub(roll.holders.values().filter(|holder| **holder == id).count())
+        };
+        let earlier = roll.members.iter().filter(|it| it.id < me && (it.fit || fit == 0));
+        let theirs: usize = earlier.map(|it| room_of(it.id)).sum();
+        let start = theirs.checked_rem(free.len()).unwrap_or(0);
+        let take = free.iter().cycle().skip(start).take(room.min(free.len())).copied().collect();
+        Self { take, release }
     }
 }
 
@@ -265,6 +276,8 @@ impl Silences {
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -342,6 +355,37 @@ mod tests {
                 prop_assert!(mine <= part);
                 prop_assert!(mine == 0 || fit == 0 || is_fit(&number), "{number} cannot send");
                 prop_assert_eq!(share_of(number, &roll), Share::default());
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn those_who_look_at_the_same_moment_ask_for_all_that_is_free_and_for_as_little_as_can_be_twice(
+            servers in 1_u128..9,
+            held in prop::collection::btree_map(0_u8..SHARDS, 1_u128..12, 0..64),
+        ) {
+            let roll = Roll {
+                members: (1..=servers).map(|number| member(number, 0)).collect(),
+                holders: held.into_iter().map(|(shard, holder)| (Shard(shard), id(holder))).collect(),
+                at: None,
+            };
+            let asked: Vec<Shard> = (1..=servers)
+                .flat_map(|number| Share::of(id(number), Fitness::Fit, &roll).take)
+                .collect();
+            let is_held = |shard: &Shard| {
+                roll.holders.get(shard).is_some_and(|holder| (1..=servers).any(|it| id(it) == *holder))
+            };
+            let free: BTreeSet<Shard> = Shard::all().filter(|shard| !is_held(shard)).collect();
+            prop_assert_eq!(&asked.iter().copied().collect::<BTreeSet<_>>(), &free);
+            let part = usize::from(SHARDS).div_ceil(usize::try_from(servers).unwrap());
+            let room = |number| {
+                part.saturating_sub(roll.holders.values().filter(|it| **it == id(number)).count())
+            };
+            let rooms: usize = (1..=servers).map(room).sum();
+            for shard in &free {
+                let times = asked.iter().filter(|it| *it == shard).count();
+                prop_assert!(times <= rooms.div_ceil(free.len()), "{shard:?}: {times} times");
             }
         }
     }
