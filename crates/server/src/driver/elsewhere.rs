@@ -30,18 +30,21 @@ use crate::replicas::{Missed, MissedWord, Word};
 
 impl Driver {
     /// Takes every open command into care that is this server's and is not yet: of the gateways it holds, and the
-    /// emergencies of servers that are gone. With what devices said while nobody may have listened. `owed` are the shards that
-    /// have come to be held.
+    /// emergencies of servers that are gone. With what devices said while nobody may have listened.
     ///
     /// # Errors
     /// When the store cannot be read; then it must be tried again.
-    pub async fn resume_held(
-        &self,
-        owed: &BTreeSet<Shard>,
-        missed: &[MissedWord],
-    ) -> Result<Resumed, StoreError> {
-        let resumed = self.inner.resume_held(owed, missed, &BTreeSet::new()).await?;
+    pub async fn resume_held(&self, missed: &[MissedWord]) -> Result<Resumed, StoreError> {
+        let unanswered = self.inner.unanswered(missed);
+        let resumed = self.inner.resume_held(missed, &BTreeSet::new()).await?;
         self.link_is_up();
+        // Emergencies of who is gone come into care when that is known, and what was heard from the gateways of its shards
+        // when these are held.
+        for (id, missed) in unanswered {
+            if let Word::Reply(_, reply) = &missed.word {
+                self.tell_now(missed.tenant, id, Input::Reply(reply.clone()), missed.bytes);
+            }
+        }
         self.hear_of_jobs(missed);
         Ok(resumed)
     }
@@ -292,17 +295,30 @@ pub enum Look<'a> {
 pub(crate) const READ_PAGE: usize = 500;
 
 impl Inner {
+    /// The first answer to each command that is in care already and has had none.
+    fn unanswered<'a>(&self, missed: &'a [MissedWord]) -> Vec<(CommandId, &'a MissedWord)> {
+        let state = self.lock();
+        let mut answers = BTreeMap::new();
+        for word in missed {
+            let Word::Reply(id, _) = &word.word else { continue };
+            let lane = state.homes.get(id).and_then(|key| state.lanes.get(key));
+            let command = lane.and_then(|lane| lane.command(*id));
+            if command.is_some_and(|command| is_answer(word, command)) {
+                answers.entry(*id).or_insert(word);
+            }
+        }
+        answers.into_iter().collect()
+    }
+
     /// See [`Driver::resume_held`]; with these, whoever holds their gateways.
     pub(super) async fn resume_held(
         self: &Arc<Self>,
-        owed: &BTreeSet<Shard>,
         missed: &[MissedWord],
         own: &BTreeSet<CommandId>,
     ) -> Result<Resumed, StoreError> {
         let is_found =
             |command: &Command| self.is_to_resume(command) || own.contains(&command.spec.id);
-        // A shard may be owed before it counts as held, and does once pages of it are looked through.
-        let shards = self.holdings.not_kept().map(|shards| &shards | owed);
+        let shards = self.holdings.not_kept();
         let mut found = self.open_commands(shards.as_ref(), is_found).await?;
         // What was handed on comes by that, also while its gateway is being taken: all that was accepted here was so before
         // anything was handed on, and all that is found was so before that. Read after the pages, for whatever is in these.
@@ -644,19 +660,21 @@ fn is_unanswered(command: &Command) -> bool {
     }
 }
 
-/// The answers among what was missed that this open command has not had. Only its own gateway can give one: on a broker that
-/// lets anybody speak for others the rest is forged.
+/// The answers among what was missed that this open command has not had.
 fn said_of(command: &Command, missed: &[MissedWord]) -> Vec<Input> {
-    let is_open = is_unanswered(command);
-    let own = |missed: &MissedWord| match &missed.word {
-        Word::Reply(id, reply)
-            if *id == command.spec.id
-                && missed.tenant == command.spec.tenant
-                && reply.gateway == command.spec.gateway =>
-        {
-            Some(Input::Reply(reply.clone()))
-        }
+    let answer = |missed: &MissedWord| match &missed.word {
+        Word::Reply(_, reply) if is_answer(missed, command) => Some(Input::Reply(reply.clone())),
         Word::Reply(..) | Word::Progress(_) => None,
     };
-    missed.iter().filter(|_| is_open).filter_map(own).collect()
+    missed.iter().filter_map(answer).collect()
+}
+
+/// Whether a word answers this open command, which has had no answer. Only its own gateway can give one: on a broker that lets
+/// anybody speak for others the rest is forged.
+fn is_answer(missed: &MissedWord, command: &Command) -> bool {
+    let Word::Reply(id, reply) = &missed.word else { return false };
+    *id == command.spec.id
+        && missed.tenant == command.spec.tenant
+        && reply.gateway == command.spec.gateway
+        && is_unanswered(command)
 }

@@ -1,10 +1,6 @@
 //! How commands come under the driver's care: accepted from callers, cancelled by them, and found again at start.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 use utmos_core::{
@@ -261,7 +257,7 @@ impl Driver {
         }
         // What its journal had was put on record by this server, which nobody else looks after.
         let own = self.inner.holdings.own_emergencies().await?;
-        let resumed = self.inner.resume_held(&BTreeSet::new(), &[], &own).await?;
+        let resumed = self.inner.resume_held(&[], &own).await?;
         self.link_is_up();
         Ok(resumed)
     }

@@ -151,7 +151,7 @@ impl Holdings {
         }
     }
 
-    /// Shards that are held without all that is open there in care; `None` where nobody else holds any.
+    /// Shards that are held without all that is open there in care; `None` for a server that works alone.
     pub fn not_kept(&self) -> Option<BTreeSet<Shard>> {
         let shared = self.shared.as_ref()?;
         let is_it = |shard: &Shard| matches!(shared.state(*shard), TAKING | LEAVING);

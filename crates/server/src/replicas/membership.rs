@@ -540,7 +540,7 @@ impl Membership {
                 let said = held.flat_map(|shard| self.parts.missed.of(shard));
                 missed.extend(said.filter(|missed| matches!(missed.word, Word::Reply(..))));
             }
-            match self.parts.driver.resume_held(&owed, &missed).await {
+            match self.parts.driver.resume_held(&missed).await {
                 Ok(adopted) => {
                     // What came while it was read found nothing in care.
                     let meanwhile = owed.iter().flat_map(|it| self.parts.missed.after(*it, before));

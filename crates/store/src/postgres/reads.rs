@@ -11,7 +11,7 @@ use utmos_core::{
     evidence::Entry,
     id::CommandId,
     ports::{Accepted, NewCommand, StoreError, is_of},
-    replica::Shard,
+    replica::{SHARDS, Shard},
     time::Timestamp,
 };
 use uuid::Uuid;
@@ -23,8 +23,8 @@ use super::{
 };
 use crate::idempotency::{lookup_key, needs_free_way};
 
-/// Open commands of which so much is read in one go as tells whose they are.
-const OUTLINES_AT_ONCE: i64 = 10_000;
+/// Open commands of which so much is read in one go, at most, as tells whose they are.
+const OUTLINES_MAX: usize = 16_000;
 
 pub(super) async fn one(
     store: &PostgresStore,
@@ -93,6 +93,9 @@ pub(super) async fn open_of(
     after: Option<CommandId>,
     limit: usize,
 ) -> Result<Vec<Command>, StoreError> {
+    if shards.len() == usize::from(SHARDS) {
+        return open(store, after, limit).await;
+    }
     let outlines = "
         SELECT l.id, c.gateway, c.risk FROM lives l JOIN commands c ON c.id = l.id
         WHERE l.needs_care AND l.id > $1 AND (c.risk = 1 OR $3) ORDER BY l.id LIMIT $2";
@@ -101,8 +104,10 @@ pub(super) async fn open_of(
          WHERE l.id = ANY ($1::uuid[]) AND c.id = ANY ($1::uuid[]) AND l.needs_care ORDER BY l.id"
     );
     let mut after = after.map_or(Uuid::nil(), |after| after.uuid());
+    let mut at_once = limit;
     loop {
-        let rows = store.read(outlines, &[&after, &OUTLINES_AT_ONCE, &!shards.is_empty()]).await?;
+        let may_be_any = !shards.is_empty();
+        let rows = store.read(outlines, &[&after, &rows_max(at_once), &may_be_any]).await?;
         let (mut wanted, mut seen) = (Vec::new(), None);
         for row in &rows {
             let mut cells = Cells::new(row, "commands");
@@ -116,6 +121,7 @@ pub(super) async fn open_of(
             }
         }
         let Some(seen) = seen else { return Ok(Vec::new()) };
+        // Those that have ended meanwhile are not among them.
         let found = match wanted.is_empty() {
             true => Vec::new(),
             false => commands(store, &store.read(&whole, &[&wanted]).await?)?,
@@ -124,6 +130,7 @@ pub(super) async fn open_of(
             return Ok(found);
         }
         after = seen;
+        at_once = at_once.saturating_mul(4).min(OUTLINES_MAX.max(limit));
     }
 }
 

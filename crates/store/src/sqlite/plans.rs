@@ -94,6 +94,7 @@ fn statements() -> Vec<(String, &'static str)> {
         (advance::SELECT_STANDING, "sqlite_autoindex_lives_1"),
         (advance::UPDATE_LIFE, "lives USING INTEGER PRIMARY KEY"),
         (advance::UPDATE_LIFE_AND_CARE, "lives USING INTEGER PRIMARY KEY"),
+        (advance::UPDATE_LIFE_TO_RARE_END, "lives USING INTEGER PRIMARY KEY"),
         (sorted::SORT_BY_TENANT, "SEARCH commands USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
         (sorted::SORT_BY_DEVICE, "SEARCH commands USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
         (sorted::COUNT_DEVICES, "SEARCH commands USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),

@@ -16,6 +16,7 @@ use utmos_core::{
         Accepted, Advance, Advanced, Bind, By, CommandFilter, DeviceEdit, DeviceOrder,
         RequestFilter, Sighting, StoreError, Tenant,
     },
+    replica::Shard,
     signing::NonceUse,
 };
 use uuid::Uuid;
@@ -597,6 +598,7 @@ pub async fn everything(store: &dyn FullStore) -> Vec<String> {
         said(store.rules().await),
         said(store.newest_record().await),
         said(store.open_commands(None, 1_000).await),
+        said(store.open_commands_of(&Shard::all().step_by(2).collect(), None, 1_000).await),
         said(store.requests_in_care(None, 1_000).await),
         said(store.credentials().await),
     ];

@@ -265,6 +265,8 @@ async fn look(id: ReplicaId, store: &dyn Shared) -> Vec<String> {
         said(handed(id, store).await),
         said(store.emergencies_elsewhere(id).await),
         said(store.open_commands(None, ALL).await),
+        said(store.open_commands_of(&to_shards(&[1]).into_iter().collect(), None, ALL).await),
+        said(store.open_commands_of(&to_shards(&[]).into_iter().collect(), None, ALL).await),
     ]
 }
 

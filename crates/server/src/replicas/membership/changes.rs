@@ -79,8 +79,12 @@ impl Membership {
             return;
         }
         tracing::info!(shards = gained.len(), "this server holds more gateways");
-        self.lock().owed.extend(gained);
-        self.parts.holdings.begin_to_hold(gained);
+        {
+            // In one step: what is owed and does not count as held yet would be looked for in vain.
+            let mut state = self.lock();
+            state.owed.extend(gained);
+            self.parts.holdings.begin_to_hold(gained);
+        }
         self.care.notify_one();
     }
 
