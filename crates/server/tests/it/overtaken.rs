@@ -11,7 +11,8 @@ use utmos_core::{
     idempotency::fingerprint,
     method::{CompleteOn, IfOffline, Risk},
     ports::{Advance, Advanced, CommandStore, Store},
-    replica::Handed,
+    replica::{Handed, Shard},
+    reply::{Reply, Verdict},
     signing::{self, Caller, KeyedCredential, SignedHead, SignedParts},
     time::Clock,
 };
@@ -25,7 +26,7 @@ use utmos_server::{
         presence::{Knowledge, PresenceBook},
     },
     ids::SystemIds,
-    replicas::{Holdings, Missed},
+    replicas::{Holdings, Missed, Word},
 };
 use utmos_store::{MasterKey, SqliteConfig, SqliteStore};
 
@@ -499,6 +500,61 @@ async fn what_another_accepted_stays_handed_on_while_one_is_accepted_that_may_be
     assert!(first.take_in(handed, None, &missed).await.unwrap());
     first.stop(Duration::ZERO).await;
     second.stop(Duration::ZERO).await;
+}
+
+/// Emergencies of a server that is gone come into care before the shards of their gateways do, and what was heard from there counts
+/// when these do: as long as nobody has answered, and nobody else speaks for the gateway.
+#[tokio::test]
+async fn an_answer_that_was_missed_is_told_to_a_command_that_is_in_care_already() {
+    let Stored { store, caller, _folder, .. } = stored().await;
+    let ours = Told::new();
+    ours.word.send_replace(Some(Sent::Confirmed { packet_id: Some(1) }));
+    let first = driver(store.clone(), ours.clone(), "first").await;
+    let id = first.submit(&caller, draft(&Catalogue::embedded().unwrap()), None).await.unwrap().id;
+    until_delivered(&first, &*store, id).await;
+    let missed = |gateway: GatewaySn| {
+        let missed = Missed::new(Arc::new(SystemClock::new()));
+        let reply = Reply {
+            gateway: gateway.clone(),
+            method: Some("debug_mode_open".to_owned()),
+            verdict: Verdict::Ok,
+            code: Some("0".to_owned()),
+            message: None,
+            job: None,
+            data: r#"{"result":0}"#.into(),
+        };
+        missed.keep(caller.tenant(), &gateway, Word::Reply(id, reply), 100);
+        missed.of(Shard::of(&gateway))
+    };
+    let another = DeviceSn::parse("DOCK-2").unwrap().to_gateway();
+    first.resume_held(&missed(another)).await.unwrap();
+    let mut end = first.watch(id, WaitsFor::TheEnd);
+    first.resume_held(&missed(gateway())).await.unwrap();
+    let ended = tokio::time::timeout(PATIENCE, end.next()).await.unwrap().unwrap();
+    assert_eq!(ended.life.phase, Phase::Ended(Outcome::Succeeded));
+    first.resume_held(&missed(gateway())).await.unwrap();
+    first.stop(PATIENCE).await;
+    let lines = store.timeline(id).await.unwrap();
+    let replies = lines.iter().filter(|line| matches!(line.proof, Proof::Reply { .. }));
+    assert_eq!(replies.count(), 1, "one answer, and no other's: {lines:#?}");
+}
+
+/// A confirmation that is kept back for the device's answer is on record when the server has stopped.
+#[tokio::test]
+async fn what_was_confirmed_just_before_a_stop_is_on_record() {
+    let Stored { store, caller, _folder, .. } = stored().await;
+    let ours = Told::new();
+    let first = driver(store.clone(), ours.clone(), "first").await;
+    let id = first.submit(&caller, draft(&Catalogue::embedded().unwrap()), None).await.unwrap().id;
+    ours.until_began(1).await;
+    ours.word.send_replace(Some(Sent::Confirmed { packet_id: Some(1) }));
+    // The sender has its turn, and nobody else for long.
+    for _ in 0..8 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(first.cared_for(id).unwrap().life.phase, Phase::Sending, "or nothing is kept back");
+    first.stop(PATIENCE).await;
+    assert_eq!(store.command(id).await.unwrap().unwrap().life.phase, Phase::Delivered);
 }
 
 async fn until_delivered(driver: &Driver, store: &dyn Store, id: CommandId) {
