@@ -18,7 +18,7 @@ use utmos_core::time::Clock;
 use utmos_server::clock::SystemClock;
 use utmos_sim::Fleet;
 
-use super::ear::Ear;
+use super::{ear::Ear, until};
 use crate::{
     api::{Api, COMMANDS, command},
     truth,
@@ -191,6 +191,12 @@ pub enum Times<'a> {
     Moved,
 }
 
+/// Waits until emergencies that a server had in its journal alone are on record: until then a list does not have them.
+pub async fn until_on_record(api: &Api) {
+    until("emergencies stay in the journal", async || api.figure("journal_unsettled").await == 0)
+        .await;
+}
+
 /// Holds every command against the ledger of the docks and what they said: none lost, none twice, none late, none said to be
 /// what it was not, nor that nobody knows what a server had been told. Of so many in a hundred it must be known what the dock
 /// did: what nobody can know proves nothing.
@@ -247,6 +253,7 @@ pub async fn judge(
     // What a drill has waiting for docks that are away is of devices that nothing else is asked of.
     let devices: BTreeSet<&str> =
         made.iter().map(|made| made.body["device_id"].as_str().unwrap()).collect();
+    until_on_record(api).await;
     let stored = api.commands().await;
     let of_them = stored.iter().filter(|it| devices.contains(it["device_id"].as_str().unwrap()));
     let mut stored: Vec<&str> =

@@ -34,7 +34,7 @@ use self::brokers::Broker;
 use super::{
     broker::FORGETS,
     ear::{Ear, Since},
-    load::{Load, Made, Times, judge},
+    load::{Load, Made, Times, judge, until_on_record},
     unlimited, until,
 };
 use crate::{
@@ -313,6 +313,9 @@ impl Several {
         let mut made = beside;
         for load in loads {
             made.extend(load.end().await);
+        }
+        for number in (0..SERVERS).filter(|number| self.sites[*number].process.is_some()) {
+            until_on_record(&self.api(number)).await;
         }
         let api = self.api(0);
         let times = Times::True(&mut self.ear);
