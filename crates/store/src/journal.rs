@@ -249,6 +249,14 @@ impl JournalledStore {
         }
     }
 
+    /// These come into care.
+    fn watched(&self, open: Vec<Command>) -> Vec<Command> {
+        let mut pending = self.pending();
+        open.iter().for_each(|command| pending.watch(command));
+        drop(pending);
+        open
+    }
+
     /// Whether a change begins a sending that other servers could begin as well, as long as the store does not know of it.
     fn is_others_to_know(&self, advance: &Advance) -> bool {
         let is_claim = |entry: &Entry| matches!(entry.proof, Proof::SendingClaimed { .. });
@@ -636,11 +644,7 @@ impl CommandStore for JournalledStore {
         after: Option<CommandId>,
         limit: usize,
     ) -> Result<Vec<Command>, StoreError> {
-        let open = self.inner.open_commands(after, limit).await?;
-        let mut pending = self.pending();
-        open.iter().for_each(|command| pending.watch(command));
-        drop(pending);
-        Ok(open)
+        Ok(self.watched(self.inner.open_commands(after, limit).await?))
     }
 
     async fn open_commands_of(
@@ -649,11 +653,7 @@ impl CommandStore for JournalledStore {
         after: Option<CommandId>,
         limit: usize,
     ) -> Result<Vec<Command>, StoreError> {
-        let open = self.inner.open_commands_of(shards, after, limit).await?;
-        let mut pending = self.pending();
-        open.iter().for_each(|command| pending.watch(command));
-        drop(pending);
-        Ok(open)
+        Ok(self.watched(self.inner.open_commands_of(shards, after, limit).await?))
     }
 
     async fn emergency_after(&self, spec: &Spec) -> Result<Option<CommandId>, StoreError> {

@@ -40,9 +40,9 @@ impl Driver {
         self.link_is_up();
         // Emergencies of who is gone come into care when that is known, and what was heard from the gateways of its shards
         // when these are held.
-        for (id, missed) in unanswered {
-            if let Word::Reply(_, reply) = &missed.word {
-                self.tell_now(missed.tenant, id, Input::Reply(reply.clone()), missed.bytes);
+        for missed in unanswered {
+            if let Word::Reply(id, reply) = &missed.word {
+                self.tell_now(missed.tenant, *id, Input::Reply(reply.clone()), missed.bytes);
             }
         }
         self.hear_of_jobs(missed);
@@ -296,7 +296,7 @@ pub(crate) const READ_PAGE: usize = 500;
 
 impl Inner {
     /// The first answer to each command that is in care already and has had none.
-    fn unanswered<'a>(&self, missed: &'a [MissedWord]) -> Vec<(CommandId, &'a MissedWord)> {
+    fn unanswered<'a>(&self, missed: &'a [MissedWord]) -> Vec<&'a MissedWord> {
         let state = self.lock();
         let mut answers = BTreeMap::new();
         for word in missed {
@@ -307,7 +307,7 @@ impl Inner {
                 answers.entry(*id).or_insert(word);
             }
         }
-        answers.into_iter().collect()
+        answers.into_values().collect()
     }
 
     /// See [`Driver::resume_held`]; with these, whoever holds their gateways.
@@ -563,7 +563,7 @@ impl Inner {
         }
     }
 
-    /// Those of all open commands of which this is so, oldest first.
+    /// Open commands of which this is so, oldest first: of all of them, or of those of some shards and every emergency.
     async fn open_commands(
         &self,
         shards: Option<&BTreeSet<Shard>>,
