@@ -318,7 +318,7 @@ pub struct Life {
 }
 
 /// A command, whole.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Command {
     /// What was asked for.
     pub spec: Arc<Spec>,

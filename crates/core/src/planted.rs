@@ -42,11 +42,15 @@ pub enum Fault {
     EndsOfOthersForgotten,
     /// At the write it is not asked whether the server has given a sign of life lately enough.
     LeaseNotAsked,
+    /// What another server was asked to accept and gave no answer to is accepted here as something else.
+    UnheardAskedAnew,
+    /// What another server stored without being heard is not handed to it.
+    UnheardNotHanded,
 }
 
 impl Fault {
     /// Every one of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::ResentOnReconnect,
         Self::DeadlineNotAsked,
         Self::GatewayNotCompared,
@@ -65,6 +69,8 @@ impl Fault {
         Self::ClaimNotAwaited,
         Self::EndsOfOthersForgotten,
         Self::LeaseNotAsked,
+        Self::UnheardAskedAnew,
+        Self::UnheardNotHanded,
     ];
 
     /// What it is called.
@@ -89,6 +95,8 @@ impl Fault {
             Self::ClaimNotAwaited => "claim-not-awaited",
             Self::EndsOfOthersForgotten => "ends-of-others-forgotten",
             Self::LeaseNotAsked => "lease-not-asked",
+            Self::UnheardAskedAnew => "unheard-asked-anew",
+            Self::UnheardNotHanded => "unheard-not-handed",
         }
     }
 }

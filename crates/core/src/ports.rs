@@ -7,6 +7,7 @@ mod allowances;
 mod events;
 mod fleet;
 mod history;
+mod lines;
 mod replicas;
 mod requests;
 
@@ -41,6 +42,10 @@ pub use self::{
     history::{
         DeviceTelemetry, History, SamplePlace, SampleRange, SamplesRead, TelemetryRules,
         TelemetryStore, Tidied,
+    },
+    lines::{
+        ANSWERED_AGE_MAX, ASKED_WAIT_MAX, Answer, Asked, DirectLines, LineHeard, NoLines, Taken,
+        Unheard,
     },
     replicas::{Joined, ReplicaStore},
     requests::{
@@ -86,7 +91,7 @@ pub struct NewCommand {
 }
 
 /// What became of a command that was to be accepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Accepted {
     /// It is stored, and its server looks after it.
     New,

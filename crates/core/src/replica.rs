@@ -3,7 +3,7 @@
 //! Gateways are spread over a fixed number of shards. Each shard is held by one server at a time, which alone sends what is
 //! no emergency to its gateways, in order. Whoever is silent for too long is expelled by the others, and its shards are free.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -90,6 +90,8 @@ pub struct Member {
     pub alone: bool,
     /// Under which it is known to the broker, where one was chosen for it.
     pub client_id: Option<String>,
+    /// Where other servers reach it directly ([`DirectLines`](crate::ports::DirectLines)).
+    pub line: Option<SocketAddr>,
     /// How many signs of life it has given.
     pub beats: u64,
     /// With the last of these it reached the broker, what it wrote reached the store, and its clock was right.
@@ -171,7 +173,7 @@ pub struct Handed {
 }
 
 /// What may have changed at another server. A hint: it may be lost, late, or without a cause.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum News {
     /// Somebody accepted a command for another's gateway.
     Handed,
@@ -290,7 +292,7 @@ mod tests {
         let instance = InstanceId(Uuid::from_u128(number));
         let name = format!("server-{number}");
         let id = id(number);
-        Member { id, instance, name, alone: false, client_id: None, beats, fit: true }
+        Member { id, instance, name, alone: false, client_id: None, line: None, beats, fit: true }
     }
 
     #[test]

@@ -57,6 +57,8 @@ pub struct Config {
     pub events: Events,
     /// When devices count as there.
     pub presence: Presence,
+    /// How servers of one database reach each other.
+    pub servers: Servers,
     /// What devices are told.
     pub dji: Dji,
     /// The catalogue of methods.
@@ -130,6 +132,17 @@ pub struct Postgres {
     pub ca_file: Option<PathBuf>,
     /// Connections that read.
     pub connections: usize,
+}
+
+/// How servers of one database reach each other, past the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Servers {
+    /// Whether this one takes part.
+    pub direct: bool,
+    /// Where it listens; `None` = the address from which it reaches the database, at a free port.
+    pub listen: Option<SocketAddr>,
+    /// What others are told, where that is another address.
+    pub address: Option<SocketAddr>,
 }
 
 /// Where docks connect.
@@ -357,6 +370,8 @@ impl Config {
             history_path: reader.path_or("store.history_path", data_dir.join("history.sqlite")),
         };
         let mqtt = Mqtt::read(reader);
+        let are_several = store.postgres.is_some() && matches!(mqtt, Mqtt::External(_));
+        let servers = Servers::read(reader, are_several);
         let is_same = |address: Option<SocketAddr>, other: SocketAddr| {
             address.is_some_and(|address| address.port() != 0 && address == other)
         };
@@ -430,6 +445,7 @@ impl Config {
             presence,
             dji,
             catalogue,
+            servers,
             bench,
             log,
         }
@@ -498,6 +514,29 @@ impl Telemetry {
                 bytes_max: reader.size("telemetry.history_bytes_max", 16_777_216..=1 << 44) as u64,
             },
         }
+    }
+}
+
+impl Servers {
+    /// Where servers share a database and a broker, and speak directly, it matters where.
+    fn read(reader: &mut Reader, are_several: bool) -> Self {
+        let servers = Self {
+            direct: reader.flag("servers.direct"),
+            listen: reader.optional_address("servers.listen"),
+            address: reader.optional_address("servers.address"),
+        };
+        for (key, given) in
+            [("servers.listen", servers.listen), ("servers.address", servers.address)]
+        {
+            if given.is_some() && !(are_several && servers.direct) {
+                reader.refuse(key, "is for servers that share a PostgreSQL database (store.url) and a broker (mqtt.mode) and speak directly (servers.direct); leave it empty");
+            }
+        }
+        if servers.address.is_some_and(|address| address.ip().is_unspecified()) {
+            reader
+                .refuse("servers.address", "must be an address at which others reach this server");
+        }
+        servers
     }
 }
 

@@ -7,7 +7,8 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utmos_core::{
     ports::{
-        AllowanceStore, FleetStore, History, Ids, ReplicaStore, RequestStore, Store, StoreError,
+        AllowanceStore, DirectLines, FleetStore, History, Ids, ReplicaStore, RequestStore, Store,
+        StoreError,
     },
     replica::{InstanceId, ReplicaId},
     time::Clock,
@@ -88,6 +89,8 @@ pub struct Sharing {
     pub allowances: Arc<dyn AllowanceStore>,
     /// Which server this is, over all of its runs: of two runs only one can live.
     pub instance: InstanceId,
+    /// Where they reach each other directly.
+    pub lines: Arc<dyn DirectLines>,
 }
 
 /// Why a server did not start.
@@ -196,7 +199,8 @@ impl Server {
         let holdings = match &parts.sharing {
             None => Holdings::alone(parts.clock.clone()),
             Some(sharing) => {
-                Holdings::shared(parts.clock.clone(), sharing.store.clone(), replica_id)
+                let (store, lines) = (sharing.store.clone(), sharing.lines.clone());
+                Holdings::shared(parts.clock.clone(), store, lines, replica_id)
             }
         };
         let missed = Missed::new(parts.clock.clone());
@@ -221,10 +225,11 @@ impl Server {
         let mut shared_allowances = None;
         let membership = match parts.sharing {
             None => None,
-            Some(Sharing { store, allowances, instance }) => {
+            Some(Sharing { store, allowances, instance, lines }) => {
                 shared_allowances = matches!(broker, Broking::Other(_)).then_some(allowances);
                 let joining = Membership::join(MembershipParts {
                     store,
+                    lines,
                     holdings: holdings.clone(),
                     missed: missed.clone(),
                     driver: driver.clone(),
@@ -495,6 +500,8 @@ impl Server {
         self.driver.stop(halfway(by).duration_since(Instant::now())).await;
         if let Some(membership) = &self.membership {
             membership.leave().await;
+            let hang_up = membership.hang_up();
+            let _late = tokio::time::timeout_at(halfway(by), hang_up).await;
         }
         self.stopping.cancel();
         self.tasks.close();

@@ -79,8 +79,8 @@ async fn measure(
             if *is_joined {
                 let (id, instance) = (ReplicaId(Uuid::new_v4()), InstanceId(Uuid::from_u128(1)));
                 let name = "commit_rate".to_owned();
-                let (alone, client_id, beats, fit) = (false, None, 0, true);
-                let member = Member { id, instance, name, alone, client_id, beats, fit };
+                let (alone, client_id, line, beats, fit) = (false, None, None, 0, true);
+                let member = Member { id, instance, name, alone, client_id, line, beats, fit };
                 store.join(member).await.unwrap();
                 assert_eq!(store.take(id, Shard::all().collect()).await.unwrap().len(), 64);
             }

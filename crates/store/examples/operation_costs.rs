@@ -179,8 +179,8 @@ fn run(number: u128) -> ReplicaId {
 
 async fn join(store: &PostgresStore, number: u128, shards: Vec<Shard>) {
     let (id, instance) = (run(number), InstanceId(Uuid::from_u128(number)));
-    let (name, client_id, alone) = (format!("server-{number}"), None, false);
-    let member = Member { id, instance, name, alone, client_id, beats: 0, fit: true };
+    let (name, client_id, line, alone) = (format!("server-{number}"), None, None, false);
+    let member = Member { id, instance, name, alone, client_id, line, beats: 0, fit: true };
     assert!(matches!(store.join(member).await.unwrap(), Joined::Yes(_)));
     assert_eq!(store.take(id, shards.clone()).await.unwrap(), shards);
 }

@@ -116,6 +116,12 @@ impl MasterKey {
         fs::File::open(folder)?.sync_all()
     }
 
+    /// A key for another use, from which this one cannot be found; the same each time.
+    #[must_use]
+    pub fn for_use(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(crate::seal::derive(&self.0, purpose.as_bytes()))
+    }
+
     pub(crate) fn bytes(&self) -> &[u8; 32] {
         &self.0
     }

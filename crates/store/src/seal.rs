@@ -231,7 +231,7 @@ fn random_nonce() -> Result<[u8; NONCE_BYTES], StoreError> {
     })
 }
 
-fn derive(key: &[u8; 32], purpose: &[u8]) -> [u8; 32] {
+pub(crate) fn derive(key: &[u8; 32], purpose: &[u8]) -> [u8; 32] {
     // HMAC takes keys of every length; the error cannot occur.
     let mut mac =
         Hmac::<Sha256>::new_from_slice(key).unwrap_or_else(|_| Hmac::new(&Default::default()));

@@ -16,6 +16,7 @@ mod facts;
 mod hangs;
 mod journal;
 mod life;
+mod lines;
 mod mutation;
 mod news;
 mod oracle;
@@ -45,8 +46,8 @@ pub use self::{
     hangs::{EXIT_CODE as HANGS_EXIT_CODE, set_patience as set_hang_patience},
     mutation::Mutation,
     plan::{
-        Answer, Broker, Copying, Happening, Kind, Plan, PlanError, Same, Tidings, VERSION, Weather,
-        What, Wish,
+        Answer, Broker, Copying, Happening, Kind, Lines, Plan, PlanError, Same, Tidings, VERSION,
+        Weather, What, Wish,
     },
     rare::Rare,
     shown::{shown_by, shows},

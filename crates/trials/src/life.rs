@@ -24,6 +24,7 @@ use uuid::Uuid;
 use crate::{
     air::Air,
     journal::{self, TrialMedium},
+    lines::TrialLines,
     mutation::Mutation,
     plan::{Broker, WINDOW_MS},
     still::Stillness,
@@ -149,8 +150,9 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
     };
     let id = ReplicaId(world.ids.random());
     let is_shared = world.plan.servers > 1;
+    let lines = TrialLines::new(world.clone(), line.clone(), id);
     let holdings = match is_shared {
-        true => Holdings::shared(clock.clone(), trial.clone(), id),
+        true => Holdings::shared(clock.clone(), trial.clone(), lines.clone(), id),
         false => Holdings::alone(clock.clone()),
     };
     let missed = Missed::new(clock.clone());
@@ -171,6 +173,7 @@ async fn start(world: &Arc<World>, server: u8, line: LifeLine) -> Result<Platfor
     if is_shared {
         let joining = Membership::join(MembershipParts {
             store: trial,
+            lines,
             holdings: holdings.clone(),
             missed: missed.clone(),
             driver: driver.clone(),

@@ -141,6 +141,8 @@ fn was_heeded(
             && lives.iter().any(lived_on)
             && state.was_well(Trouble::Store, at, decided)
             && state.was_well(Trouble::Reads, at, decided)
+            // Whoever heard it may be the one that stood still, and puts nothing on record meanwhile.
+            && state.was_well(Trouble::Still, at, decided)
             && at + OTHERS_WAIT_MAX < decided
     };
     let counts = |(at, lives): &&(u64, Vec<u64>)| {

@@ -50,6 +50,9 @@ pub struct Plan {
     /// How what servers tell each other fares.
     #[serde(default, skip_serializing_if = "Tidings::is_none")]
     pub tidings: Tidings,
+    /// Whether servers ask each other past the store, and how that fares.
+    #[serde(default, skip_serializing_if = "Lines::is_none")]
+    pub lines: Lines,
     /// What happens.
     pub happenings: Vec<Happening>,
 }
@@ -68,6 +71,25 @@ pub enum Tidings {
 }
 
 impl Tidings {
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
+/// How the lines between servers fare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lines {
+    /// There are none.
+    #[default]
+    None,
+    /// Each is up as long as both servers are.
+    Up,
+    /// They break while something is asked.
+    Breaking,
+}
+
+impl Lines {
     fn is_none(&self) -> bool {
         *self == Self::None
     }
@@ -407,6 +429,11 @@ impl Plan {
             Some(5..=7) => Tidings::Stray,
             Some(_) | None => Tidings::None,
         };
+        let lines = match is_shared.then(|| more.random_range(0..10)) {
+            Some(0..=4) => Lines::Breaking,
+            Some(5..=6) => Lines::Up,
+            Some(_) | None => Lines::None,
+        };
         happenings.sort_by_key(|one| one.at);
         Self {
             version: VERSION,
@@ -420,6 +447,7 @@ impl Plan {
             commands_stray,
             clocks_apart,
             tidings,
+            lines,
             happenings,
         }
     }

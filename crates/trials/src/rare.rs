@@ -51,6 +51,12 @@ pub struct Rare {
     pub told: usize,
     /// Of it, that they may have missed something.
     pub told_off: usize,
+    /// Commands that a server had another accept, past the store.
+    pub asked_directly: usize,
+    /// Of these, those of which it did not hear what came of them.
+    pub unheard_directly: usize,
+    /// Commands that were handed on since another server may have kept them back.
+    pub handed_as_known: usize,
     /// Servers that stood still and went on.
     pub stood_still: usize,
     /// Writes that the store beside refused.
@@ -92,6 +98,9 @@ impl AddAssign for Rare {
         self.sent_by_other_clock += other.sent_by_other_clock;
         self.told += other.told;
         self.told_off += other.told_off;
+        self.asked_directly += other.asked_directly;
+        self.unheard_directly += other.unheard_directly;
+        self.handed_as_known += other.handed_as_known;
         self.stood_still += other.stood_still;
         self.came_twice += other.came_twice;
         self.overtaken += other.overtaken;
@@ -111,7 +120,7 @@ impl fmt::Display for Rare {
              waiting while the clock was set: {}; identical requests: {}; had to be sent at another's broker: {}, by several servers: {}; \
              came twice: {}; overtaken on their way: {}; emergencies seen to leave at once: {}; movements withdrawn for one: {}; \
              pairs that had to keep their order: {}; asked for while their dock was known to be gone: {} ({} at a broker of MQTT 3.1.1), \
-             tried while it was gone: {}; starts refused for a clock: {}; sent by another clock: {}; heard of what others told: {} (missed: {}); stood still and went on: {}",
+             tried while it was gone: {}; starts refused for a clock: {}; sent by another clock: {}; heard of what others told: {} (missed: {}); asked directly: {} (unheard: {}, handed on as known: {}); stood still and went on: {}",
             self.doubted,
             self.doubted_emergencies,
             self.doubted_and_sent,
@@ -137,6 +146,9 @@ impl fmt::Display for Rare {
             self.sent_by_other_clock,
             self.told,
             self.told_off,
+            self.asked_directly,
+            self.unheard_directly,
+            self.handed_as_known,
             self.stood_still,
         )?;
         if self.at_once_beside > 0 {

@@ -288,6 +288,19 @@ impl ReplicaStore for TrialStore {
         .await
     }
 
+    async fn hand(&self, id: CommandId, shard: Shard) -> Result<(), StoreError> {
+        self.world.state().rare.handed_as_known += 1;
+        self.write(move |disk, _| {
+            let is_open = disk.records.get(&id).is_some_and(|it| it.command.life.needs_care());
+            let handed = &mut disk.replicas.handed;
+            if is_open && !handed.iter().any(|(_, one)| one.id == id) {
+                handed.push((shard, Handed { id, urgent: false }));
+            }
+            Ok(())
+        })
+        .await
+    }
+
     fn tell(&self, news: News) {
         if !self.line.is_dead() {
             self.world.spread(&self.line, &news);

@@ -27,6 +27,8 @@ pub fn shown_by(fault: Fault) -> &'static [&'static str] {
         Fault::MethodNotCompared => Mutation::MethodNotCompared.shows(),
         Fault::EndsOfOthersForgotten => &["the word of its end was lost"],
         Fault::LeaseNotAsked => &["left by a server that does not hold its gateway"],
+        Fault::UnheardAskedAnew => Mutation::KeyInMemoryOnly.shows(),
+        Fault::UnheardNotHanded => &["was never sent"],
         Fault::ClaimNotAwaited => &["left before its claim was on record"],
     }
 }

@@ -31,6 +31,7 @@ use crate::{
     facts::Facts,
     journal::{Platter, id_of},
     life::{LifeLine, Platform},
+    lines::Net,
     mutation::Mutation,
     news::Ways,
     plan::{Broker, Plan, What, Wish},
@@ -181,6 +182,7 @@ pub(crate) struct State {
     pub(crate) answered_nonces: BTreeMap<[u8; 16], Spent>,
     pub(crate) rare: Rare,
     pub(crate) ways: Ways,
+    pub(crate) net: Net,
 }
 
 impl State {
@@ -313,6 +315,7 @@ impl World {
             answered_nonces: BTreeMap::new(),
             rare: Rare::default(),
             ways: Ways::new(plan.seed),
+            net: Net::new(&plan),
         };
         let clock = TrialClock::new(mutation, !plan.clocks_apart.is_empty());
         Arc::new(Self { plan, mutation, clock, ids, catalogue, state: Mutex::new(state) })

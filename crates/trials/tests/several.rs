@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use utmos_dji::catalogue::Catalogue;
 use utmos_trials::{
-    Answer, Broker, Happening, Kind, Plan, Tidings, VERSION, Weather, What, Wish, run,
+    Answer, Broker, Happening, Kind, Lines, Plan, Tidings, VERSION, Weather, What, Wish, run,
 };
 
 /// When the broker is cut off.
@@ -47,6 +47,7 @@ fn plan(seed: u64, servers: u8, cut: &[u8], at: u64, timeout: u8) -> Plan {
         commands_stray: false,
         clocks_apart: Vec::new(),
         tidings: Tidings::None,
+        lines: Lines::None,
         happenings: cuts.chain(wishes).collect(),
     }
 }

@@ -66,6 +66,9 @@ fn nothing_that_must_hold_is_violated() {
         ("heard of what others told", rare.told, 300),
         ("told that they may have missed something", rare.told_off, 60),
         ("stood still and went on", rare.stood_still, 8),
+        ("asked past the store", rare.asked_directly, 60),
+        ("the same, and unheard", rare.unheard_directly, 8),
+        ("handed on as known", rare.handed_as_known, 12),
     ] {
         assert!(count >= floor, "{what}: {count} in 300 seeds, and not {floor}: {rare}");
     }
@@ -112,7 +115,15 @@ enum Guard {
     Reaches(fn(&Rare) -> bool),
 }
 
-const GUARDS: [(&str, Guard); 17] = [
+const GUARDS: [(&str, Guard); 19] = [
+    (
+        "two-ways-of-getting-a-command-in-doubt-going",
+        Guard::Reaches(|rare| rare.doubted_and_sent >= 1 && rare.handed_as_known >= 1),
+    ),
+    (
+        "a-command-stored-for-another-server-that-did-not-hear-it",
+        Guard::FindsPlanted(Fault::UnheardNotHanded),
+    ),
     ("a-claim-taken-back-by-a-server-that-stood-still", Guard::FindsPlanted(Fault::LeaseNotAsked)),
     (
         "a-copy-by-the-journal-beside-the-one-in-the-store",

@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -11,7 +12,8 @@ use anyhow::{Context, anyhow};
 use async_trait::async_trait;
 use utmos_core::{
     ports::{
-        AllowanceStore, FleetStore, History, ReplicaStore, RequestStore, Store, StoreError, Tenant,
+        AllowanceStore, DirectLines, FleetStore, History, NoLines, ReplicaStore, RequestStore,
+        Store, StoreError, Tenant,
     },
     replica::InstanceId,
     time::{BootId, Timestamp},
@@ -20,6 +22,7 @@ use utmos_dji::catalogue::Catalogue;
 use utmos_server::{
     Sharing,
     config::{Config, HistoryIn, Mqtt},
+    replicas::{LineKey, Lines},
 };
 use utmos_store::{
     HistoryFile, JournalledStore, MasterKey, OpenError, PostgresConfig, PostgresHistory,
@@ -57,6 +60,9 @@ pub trait Database: Store + RequestStore + FleetStore {
     /// What its own clock shows; `None` where it has none but this machine's.
     async fn clock(&self) -> Result<Option<Timestamp>, StoreError>;
 
+    /// From which address it sees this server come; `None` where that is this machine's own affair.
+    async fn seen_from(&self) -> Result<Option<IpAddr>, StoreError>;
+
     /// From now on this process alone uses the database, in this run of the machine: its server may answer who only reads before
     /// the disk. Nothing to do for one that several servers share.
     async fn is_mine(&self, boot: BootId) -> Result<(), StoreError>;
@@ -80,6 +86,10 @@ impl Database for SqliteStore {
     }
 
     async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
+
+    async fn seen_from(&self) -> Result<Option<IpAddr>, StoreError> {
         Ok(None)
     }
 
@@ -108,6 +118,10 @@ impl Database for PostgresStore {
 
     async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {
         Self::clock(self).await.map(Some)
+    }
+
+    async fn seen_from(&self) -> Result<Option<IpAddr>, StoreError> {
+        Self::seen_from(self).await
     }
 
     async fn is_mine(&self, _: BootId) -> Result<(), StoreError> {
@@ -279,12 +293,49 @@ pub async fn on_record(journalled: Arc<JournalledStore>) -> Result<(), StoreErro
 }
 
 /// How this server shares the store with others, where it can.
-pub fn sharing(store: &Arc<dyn Database>, config: &Config) -> anyhow::Result<Option<Sharing>> {
+pub async fn sharing(
+    store: &Arc<dyn Database>,
+    config: &Config,
+) -> anyhow::Result<Option<Sharing>> {
     let (replicas, allowances) = (store.clone().replicas(), store.clone().allowances());
     let Some((replicas, allowances)) = replicas.zip(allowances) else { return Ok(None) };
     let path = folder_of(&config.store.path).join(INSTANCE_FILE);
     let instance = instance(&path).with_context(|| format!("{} cannot be used", path.display()))?;
-    Ok(Some(Sharing { store: replicas, allowances, instance }))
+    let lines = lines(store, config).await?;
+    Ok(Some(Sharing { store: replicas, allowances, instance, lines }))
+}
+
+/// What the master key is used for between servers.
+const LINE_KEY: &str = "utmos direct lines between servers";
+
+/// Where this server reaches the others directly. None is needed: where nobody chose an address and there cannot be one, all goes by
+/// the store.
+async fn lines(store: &Arc<dyn Database>, config: &Config) -> anyhow::Result<Arc<dyn DirectLines>> {
+    let servers = &config.servers;
+    if !servers.direct || matches!(config.mqtt, Mqtt::Embedded(_)) {
+        return Ok(Arc::new(NoLines));
+    }
+    let here = store.seen_from().await?.unwrap_or(Ipv4Addr::LOCALHOST.into());
+    let listen = servers.listen.unwrap_or(SocketAddr::new(here, 0));
+    let reached = match listen.ip().is_unspecified() {
+        true => Some(SocketAddr::new(here, listen.port())),
+        false => None,
+    };
+    let key = LineKey::new(master_key(config)?.for_use(LINE_KEY));
+    match Lines::listen(listen, servers.address.or(reached), &key).await {
+        Ok(lines) => Ok(lines),
+        Err(error) if servers.listen.is_some() => {
+            Err(anyhow::Error::new(error).context("servers.listen cannot be used"))
+        }
+        Err(error) => {
+            let error = format!("{:#}", anyhow::Error::new(error));
+            tracing::warn!(
+                %error,
+                "other servers do not reach this one directly, and all goes by the database; set servers.listen and servers.address, or servers.direct = false"
+            );
+            Ok(Arc::new(NoLines))
+        }
+    }
 }
 
 /// Which server this is: whoever has its folder. The journal in it can be held by one process alone, so that two runs of one

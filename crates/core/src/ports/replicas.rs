@@ -94,6 +94,10 @@ pub trait ReplicaStore: Send + Sync {
         emergencies: Vec<(CommandId, Shard)>,
     ) -> Result<Vec<CommandId>, StoreError>;
 
+    /// Hands an open command that is on record, and no emergency, to whoever holds its shard: its caller knows of it, and it may be that
+    /// nobody looks after it. Done again, it is done; of one that is not on record, nothing is.
+    async fn hand(&self, id: CommandId, shard: Shard) -> Result<(), StoreError>;
+
     /// Tells the other servers, as soon as it can and without being waited for.
     fn tell(&self, news: News);
 

@@ -4,9 +4,12 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use utmos_core::{
-    command::{Command, Life, Status},
+    command::{Command, Life, Phase, Status},
+    evidence::Proof,
     id::CommandId,
     life::Input,
+    method::Risk,
+    ports::StoreError,
 };
 
 use super::{Inner, LaneKey};
@@ -36,6 +39,17 @@ enum Fate {
     GoesOn(LaneKey, Box<Command>),
     Remembered,
     NoRoom,
+}
+
+/// What is known here of a command that is handed to this server.
+pub(super) enum Known {
+    /// It is looked after.
+    InCare,
+    /// It is being accepted, or the store is being asked whether it goes on from here.
+    InFlight,
+    /// It is in doubt.
+    Doubted,
+    Nothing,
 }
 
 impl Doubts {
@@ -140,6 +154,21 @@ impl Inner {
         self.tasks.spawn(async move { inner.verify(key, command).await });
     }
 
+    /// What is known of a command here, all of it at one moment.
+    pub(super) fn known_of(&self, id: CommandId) -> Known {
+        let state = self.lock();
+        if state.homes.contains_key(&id) {
+            return Known::InCare;
+        }
+        if state.doubts.is_in_flight(id) {
+            return Known::InFlight;
+        }
+        match state.doubts.get(id) {
+            Some(_) => Known::Doubted,
+            None => Known::Nothing,
+        }
+    }
+
     /// Ends a command whose caller did not ask again, if the store holds it.
     async fn find_out(self: Arc<Self>, id: CommandId, timeout: Duration) {
         let mut pause = timeout;
@@ -147,15 +176,19 @@ impl Inner {
             if self.is_stopping_within(pause).await || self.lock().doubts.get(id).is_none() {
                 return;
             }
-            match self.store.command(id).await {
+            match self.is_still_doubted(id).await {
                 Ok(found) => {
-                    let given_up = self.lock().doubts.give_up(id);
-                    // Should it stand otherwise by now, another server has found it and looks after it.
-                    let is_as_it_was = |found: &Command| {
-                        given_up.is_some_and(|life| life.version == found.life.version)
-                    };
-                    if let Some(command) = found.filter(is_as_it_was) {
-                        self.keep_and_tell(command, vec![Input::Disowned], None);
+                    if self.lock().doubts.give_up(id).is_none() {
+                        return;
+                    }
+                    match found {
+                        Some((command, true)) => {
+                            self.keep_and_tell(command, vec![Input::Disowned], None);
+                        }
+                        Some((command, false)) if self.is_nobodys(&command) => {
+                            self.take_over_doubted(command).await;
+                        }
+                        Some((_, false)) | None => {}
                     }
                     return;
                 }
@@ -163,6 +196,87 @@ impl Inner {
             }
             pause = self.limits.store_retry_wait_max;
         }
+    }
+
+    /// A command that was in doubt and that the store is known to hold goes on from here, if it stands as it was to be stored
+    /// here. Otherwise its holder has it, or this server has come to be that.
+    async fn verify(self: Arc<Self>, key: LaneKey, command: Command) {
+        let id = command.spec.id;
+        // Nobody else takes it for one that nobody has, meanwhile.
+        self.lock().doubts.ask(id);
+        let is_ours = loop {
+            match self.is_as_stored(&command).await {
+                Ok(is_ours) => break is_ours,
+                Err(StoreError::Damaged(what)) => {
+                    tracing::error!(command.id = %id, what, "a command in doubt cannot be read");
+                    break false;
+                }
+                Err(error) => tracing::debug!(command.id = %id, %error, "not known yet"),
+            }
+            // Nobody else looks after it, if it is this server's.
+            if self.is_stopping_within(self.limits.store_retry_wait_max).await {
+                return;
+            }
+        };
+        if is_ours {
+            self.take_on(&key, command);
+        }
+        self.lock().doubts.answered(id);
+        if !is_ours {
+            tracing::debug!(command.id = %id, "another server has this command");
+            match self.store.command(id).await {
+                Ok(Some(stored)) if self.is_nobodys(&stored) => {
+                    self.take_over_doubted(stored).await
+                }
+                Ok(_) => {}
+                Err(error) => tracing::debug!(command.id = %id, %error, "not known"),
+            }
+        }
+    }
+
+    /// Another server has stored what was in doubt here, and may have had it in care.
+    async fn take_over_doubted(self: &Arc<Self>, stored: Command) {
+        let id = stored.spec.id;
+        if let Err(error) = self.take_over(stored, Vec::new()).await {
+            tracing::error!(command.id = %id, %error, "a command in doubt cannot be looked after");
+        }
+    }
+
+    async fn is_as_stored(&self, command: &Command) -> Result<bool, StoreError> {
+        let id = command.spec.id;
+        let stored = self.store.command(id).await?;
+        if stored.is_none_or(|stored| stored.life != command.life) {
+            return Ok(false);
+        }
+        if command.life.phase == Phase::Waiting {
+            // What was handed on comes under care in the order of acceptance, behind those that were handed on before it.
+            let is_handed = self.holdings.handed().await?.iter().any(|handed| handed.id == id);
+            let is_ours = self.holdings.holds(&command.spec.gateway);
+            let is_here = matches!(self.known_of(id), Known::InCare);
+            return Ok(is_ours && !is_handed && !is_here);
+        }
+        let is_ours = |proof: &Proof| matches!(proof, Proof::SendingClaimed { replica } if *replica == self.replica);
+        Ok(self.store.timeline(id).await?.iter().any(|entry| is_ours(&entry.proof)))
+    }
+
+    /// A command in doubt as the store has it, if it has, and whether that is what was to be stored from here. Should it stand otherwise
+    /// by now, another server has found it.
+    async fn is_still_doubted(&self, id: CommandId) -> Result<Option<(Command, bool)>, StoreError> {
+        let Some(stored) = self.store.command(id).await? else { return Ok(None) };
+        let known = self.lock().doubts.get(id).map(|it| (it.key.clone(), it.command.clone()));
+        let Some((key, known)) = known else { return Ok(None) };
+        let is_this = known.life.version == stored.life.version
+            && (self.goes_on_at_once(&key) || self.is_as_stored(&known).await?);
+        Ok(Some((stored, is_this)))
+    }
+
+    /// Whether a command that was begun is this server's to look after, and is not. What waits comes by being handed on.
+    fn is_nobodys(&self, command: &Command) -> bool {
+        command.life.needs_care()
+            && command.life.phase != Phase::Waiting
+            && command.spec.risk != Risk::Emergency
+            && self.holdings.keeps(&command.spec.gateway)
+            && matches!(self.known_of(command.spec.id), Known::Nothing)
     }
 
     /// Waits; answers whether the server stops meanwhile.
@@ -176,7 +290,7 @@ impl Inner {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::sync::Arc;
 
@@ -223,6 +337,10 @@ pub(super) mod tests {
         let key = LaneKey { gateway: spec.gateway.clone(), urgent: risk == Risk::Emergency };
         let life = Arc::new(Life::accepted(&spec));
         (key, Command { spec: Arc::new(spec), life })
+    }
+
+    pub(crate) fn command_for_tests(number: usize, risk: Risk) -> Command {
+        command(number, risk).1
     }
 
     fn doubt(doubts: &mut Doubts, number: usize, risk: Risk) -> Fate {

@@ -7,20 +7,20 @@ use std::{
 };
 
 use utmos_core::{
-    command::{Command, Life, Phase},
-    evidence::Proof,
+    command::{Command, Life, Phase, Status},
     id::{CommandId, GatewaySn},
     life::{Input, decide_all},
     method::Risk,
     planted::{self, Fault},
     ports::{Advance, Advanced, StoreError},
-    replica::{Handed, News, Shard},
+    replica::{Handed, News, ReplicaId, Shard},
     reply::Progress,
     time::Timestamp,
 };
 
 use super::{
     Driver, Inner, LaneKey, Resumed,
+    doubt::Known,
     intake::{RESUME_PAGE, acceptance, found_with, may_be_preempted},
     jobs,
     lane::{Lane, Work},
@@ -168,7 +168,8 @@ impl Driver {
 
     /// Another server accepted a command for a gateway that is ours, whose devices may have `missed` somebody to hear them;
     /// `read` is the command, where it was read just now. Answers whether it is seen to: while what is open of its gateway is
-    /// not in care, or goes to another server, or one is being accepted that was to leave at once, it stays handed on.
+    /// not in care, or goes to another server, or one is being accepted that was to leave at once, it stays handed on. So does what comes
+    /// `behind` such a one of its gateway.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -177,6 +178,7 @@ impl Driver {
         handed: Handed,
         read: Option<Command>,
         missed: &Missed,
+        behind: &mut BTreeSet<GatewaySn>,
     ) -> Result<bool, StoreError> {
         let read = match read {
             Some(command) => Some(command),
@@ -196,13 +198,28 @@ impl Driver {
             self.inner.give_turn(&gateway);
             return Ok(true);
         }
-        if !self.inner.holdings.keeps(&gateway) {
+        if !self.inner.holdings.keeps(&gateway) || behind.contains(&gateway) {
             return Ok(false);
         }
-        // Also where its caller has not heard of it yet: whoever accepts what is handed on does not look after it.
-        if !self.inner.is_here(handed.id) && command.life.needs_care() {
-            self.inner.lock().doubts.forget(handed.id);
-            self.inner.take_over(command, Vec::new()).await?;
+        if command.life.needs_care() {
+            match self.inner.known_of(handed.id) {
+                Known::InCare => {}
+                // Claimed here for another server, which has not heard of it from here and knows it all the same.
+                Known::InFlight if command.life.phase != Phase::Waiting => {
+                    behind.insert(gateway);
+                    return Ok(false);
+                }
+                Known::Doubted if command.life.phase != Phase::Waiting => {
+                    self.inner.take_on_doubtful(handed.id, Status::Accepted);
+                    behind.insert(gateway);
+                    return Ok(false);
+                }
+                // Also where its caller has not heard of it yet: whoever accepts what is handed on does not look after it.
+                Known::InFlight | Known::Doubted | Known::Nothing => {
+                    self.inner.lock().doubts.forget(handed.id);
+                    self.inner.take_over(command, Vec::new()).await?;
+                }
+            }
         }
         self.inner.give_turn(&gateway);
         // What is on its way to the store with a claim began before this one was known here. That it is still handed on tells
@@ -262,9 +279,12 @@ impl Driver {
 }
 
 impl Inner {
-    /// Has the other servers know that a command stands otherwise.
-    pub(super) fn tell_others(&self, command: &Command) {
-        self.tell_others_of(command.spec.id, &command.life);
+    /// Has the other servers know that a command stands otherwise; `asker` is whom it was accepted for, if it has ended.
+    pub(super) fn tell_others(&self, command: &Arc<Command>, asker: Option<ReplicaId>) {
+        match command.life.phase.has_ended() {
+            true => self.holdings.tell_end(command, asker),
+            false => self.tell_others_of(command.spec.id, &command.life),
+        }
     }
 
     pub(super) fn tell_others_of(&self, id: CommandId, life: &Life) {
@@ -459,7 +479,7 @@ impl Inner {
     }
 
     /// Whether a command is under care.
-    fn is_here(&self, id: CommandId) -> bool {
+    pub(super) fn is_here(&self, id: CommandId) -> bool {
         self.lock().homes.contains_key(&id)
     }
 
@@ -479,44 +499,6 @@ impl Inner {
         }
         state.homes.remove(&work.id);
         tracing::info!(command.id = %work.id, gateway.sn = %key.gateway, "another server sends this command");
-    }
-
-    /// A command that was in doubt and that the store is known to hold goes on from here, if it stands as it was to be stored
-    /// here. Otherwise its holder has it.
-    pub(super) async fn verify(self: Arc<Self>, key: LaneKey, command: Command) {
-        let id = command.spec.id;
-        loop {
-            match self.is_as_stored(&command).await {
-                Ok(true) => return self.take_on(&key, command),
-                Ok(false) => {
-                    return tracing::debug!(command.id = %id, "another server has this command");
-                }
-                Err(StoreError::Damaged(what)) => {
-                    return tracing::error!(command.id = %id, what, "a command in doubt cannot be read");
-                }
-                Err(error) => tracing::debug!(command.id = %id, %error, "not known yet"),
-            }
-            // Nobody else looks after it, if it is this server's.
-            if self.is_stopping_within(self.limits.store_retry_wait_max).await {
-                return;
-            }
-        }
-    }
-
-    async fn is_as_stored(&self, command: &Command) -> Result<bool, StoreError> {
-        let id = command.spec.id;
-        let stored = self.store.command(id).await?;
-        if stored.is_none_or(|stored| stored.life != command.life) {
-            return Ok(false);
-        }
-        if command.life.phase == Phase::Waiting {
-            // What was handed on comes under care in the order of acceptance, behind those that were handed on before it.
-            let is_handed = self.holdings.handed().await?.iter().any(|handed| handed.id == id);
-            let is_ours = self.holdings.holds(&command.spec.gateway);
-            return Ok(is_ours && !is_handed && !self.is_here(id));
-        }
-        let is_ours = |proof: &Proof| matches!(proof, Proof::SendingClaimed { replica } if *replica == self.replica);
-        Ok(self.store.timeline(id).await?.iter().any(|entry| is_ours(&entry.proof)))
     }
 
     /// Decides about a command that is not under care here, on what the store holds of it: who was quicker counts. `None`
@@ -552,7 +534,7 @@ impl Inner {
                     command.life = folded.life;
                     let command = Arc::new(command);
                     self.lock().watchers.tell(&command);
-                    self.tell_others(&command);
+                    self.tell_others(&command, None);
                     return Ok(Some((command, true)));
                 }
                 Advanced::Lost => {}

@@ -1,6 +1,6 @@
 //! How commands come under the driver's care: accepted from callers, cancelled by them, and found again at start.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 use utmos_core::{
@@ -16,7 +16,12 @@ use utmos_core::{
     time::{BootId, Deadline, Timestamp},
 };
 
-use super::{Driver, Inner, LaneKey, Told, lane::Lane};
+use super::{
+    Driver, Inner, LaneKey, Told,
+    counted::{Accepting, Claiming, Expected, count_in},
+    direct::Direct,
+    lane::Lane,
+};
 use crate::crash_point;
 
 /// Open commands read from the store in one go at start.
@@ -72,6 +77,14 @@ pub struct Submitted {
     pub accepted_at: Timestamp,
     /// The key had been used before with an equal body.
     pub replayed: bool,
+}
+
+impl Submitted {
+    /// A command that has just been accepted.
+    pub(super) fn fresh(spec: &Spec) -> Self {
+        let (id, accepted_at) = (spec.id, spec.accepted_at);
+        Self { id, status: Status::Accepted, accepted_at, replayed: false }
+    }
 }
 
 /// Why a command was not accepted.
@@ -208,9 +221,13 @@ impl Driver {
         }
     }
 
-    /// A repeated request has found its command, which goes on now if that was in doubt.
-    pub fn asked_again(&self, found: &Submitted) {
+    /// A repeated request has found its command, which goes on now if that was in doubt, here or at the server that holds its gateway.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub async fn asked_again(&self, found: &Submitted) -> Result<(), StoreError> {
         self.inner.take_on_doubtful(found.id, found.status);
+        self.inner.hand_found(found.id, found.status).await
     }
 
     /// Ends a command that has not been sent.
@@ -280,20 +297,74 @@ impl Inner {
         if !urgent && let Some(why) = self.holdings.trouble() {
             return self.refuse_new(nonce, spec, SubmitError::ClockOff(why)).await;
         }
+        let mut is_perhaps_there = false;
+        if !urgent {
+            match self.ask_holder(nonce.as_ref(), &spec).await {
+                Direct::Came(accepted) => {
+                    if let Accepted::Replayed { id, status, .. } = accepted {
+                        self.take_on_doubtful(id, status);
+                    }
+                    return told(&spec, accepted);
+                }
+                Direct::Full(waiting) => {
+                    return self.refuse_new(nonce, spec, SubmitError::LaneFull(waiting)).await;
+                }
+                Direct::NotAsked => {}
+                Direct::PerhapsThere => is_perhaps_there = true,
+            }
+        }
+        let (spec, nonce) = match is_perhaps_there && planted::is_planted(Fault::UnheardAskedAnew) {
+            true => (self.as_another(&spec), None),
+            false => (spec, nonce),
+        };
+        let accepted = self.put(key, &spec, nonce, |_| true).await;
+        if is_perhaps_there && let Some(found) = self.found_there(&spec, &accepted).await {
+            return found;
+        }
+        self.answer(&spec, accepted.map_err(SubmitError::Store)?).await
+    }
+
+    /// The same, with what has to be done for a repeated request.
+    async fn answer(
+        self: &Arc<Self>,
+        spec: &Spec,
+        accepted: Accepted,
+    ) -> Result<Submitted, SubmitError> {
+        if let Accepted::Replayed { id, status, .. } = accepted {
+            self.take_on_doubtful(id, status);
+            // An emergency waits for nobody, and never leaves by a line.
+            if spec.risk != Risk::Emergency {
+                self.hand_found(id, status).await.map_err(SubmitError::Store)?;
+            }
+        }
+        told(spec, accepted)
+    }
+
+    /// Stores a command and looks after it. `answered` is told what the store said before the command can move, and answers
+    /// whether its caller will hear that: else it is in doubt.
+    pub(super) async fn put(
+        self: &Arc<Self>,
+        key: LaneKey,
+        spec: &Arc<Spec>,
+        nonce: Option<NonceUse>,
+        answered: impl FnOnce(&Result<Accepted, StoreError>) -> bool,
+    ) -> Result<Accepted, StoreError> {
+        let urgent = key.urgent;
         // Before it may be claimed, and until it is under care or is not stored. What begins once the gateway is on its way to
         // another is not claimed, and the store knows whose it is: nobody need wait for it.
-        let accepting = (!urgent).then(|| Accepting::of(&self, &spec.gateway));
+        let accepting = (!urgent).then(|| Accepting::of(self, &spec.gateway));
         let _accepting = accepting.filter(|_| self.holdings.keeps(&spec.gateway));
-        let (new, is_awaited) = self.begin(&key, caller, &spec);
+        let (new, is_awaited) = self.begin(&key, spec);
         let is_claimed = !urgent && new.life.phase != Phase::Waiting;
-        let _claiming =
-            is_claimed.then(|| Claiming { inner: self.clone(), gateway: spec.gateway.clone() });
+        let _claiming = is_claimed.then(|| Claiming::of(self, &spec.gateway));
         let life = new.life.clone();
-        let expected = is_awaited.then(|| Expected { inner: self.clone(), key: key.clone() });
+        let expected = is_awaited.then(|| Expected::of(self, &key));
         self.lock().doubts.ask(spec.id);
         let accepted = self.figures.accept.of(self.store.accept(nonce, new)).await;
         let command = Command { spec: spec.clone(), life };
-        match self.is_in_doubt(&spec, &accepted) {
+        let is_heard = answered(&accepted);
+        let is_new = matches!(accepted, Ok(Accepted::New));
+        match self.is_in_doubt(spec, &accepted) || is_new && !is_heard {
             true => self.doubt(key, command),
             false => {
                 match accepted {
@@ -311,7 +382,7 @@ impl Inner {
                     Ok(Accepted::Elsewhere) => {
                         Self::count(&self.figures.accepted);
                         // As it is on record: whatever it was to begin with here, it waits.
-                        let life = Arc::new(Life::accepted(&spec));
+                        let life = Arc::new(Life::accepted(spec));
                         self.lock().watchers.note(Command { spec: spec.clone(), life });
                     }
                     Ok(
@@ -332,14 +403,9 @@ impl Inner {
                 }
             }
         }
-        if let Ok(Accepted::Replayed { id, status, .. }) = &accepted {
-            self.take_on_doubtful(*id, *status);
-        }
         // Only now, when the command itself stands in the way of those after it.
         drop(expected);
-        let (id, accepted_at) = (spec.id, spec.accepted_at);
-        let fresh = Submitted { id, status: Status::Accepted, accepted_at, replayed: false };
-        Ok(before(accepted.map_err(SubmitError::Store)?)?.unwrap_or(fresh))
+        accepted
     }
 
     /// Whether the store may hold a command all the same: it could not say, or it was slow and something else that was known
@@ -373,8 +439,7 @@ impl Inner {
         } else if spec.deadline.passed(self.clock.now()) {
             // Told before its own timer can say that nobody knows.
             self.keep_and_tell(command, vec![Input::NotSent(NotSent::Withheld)], None);
-        } else {
-            self.keep(command);
+        } else if self.keep(command) {
             self.heed_emergency(&spec);
             self.depart(key, spec.id);
         }
@@ -383,14 +448,14 @@ impl Inner {
     /// How a command's life begins. Where nothing is before it and its gateway is there, it is claimed in the transaction
     /// that accepts it: one write less before it leaves, and no longer between the claim and the publish than otherwise.
     /// One that has to wait here is counted in, so that nothing accepted after it overtakes it; answers whether it was.
-    fn begin(&self, key: &LaneKey, caller: &Caller, spec: &Arc<Spec>) -> (NewCommand, bool) {
+    fn begin(&self, key: &LaneKey, spec: &Arc<Spec>) -> (NewCommand, bool) {
         let accepted = Entry {
             at: spec.accepted_at,
             from: Status::Accepted,
             to: Status::Accepted,
             proof: Proof::Accepted {
-                api_id: caller.api_id().to_string(),
-                request_id: caller.request_id().to_owned(),
+                api_id: spec.accepted_for.to_string(),
+                request_id: spec.request_id.clone(),
             },
         };
         let command = Command { spec: spec.clone(), life: Arc::new(Life::accepted(spec)) };
@@ -424,6 +489,14 @@ impl Inner {
         (NewCommand { spec: spec.clone(), life, entries }, is_awaited)
     }
 
+    /// What a planted fault makes of a command.
+    fn as_another(&self, spec: &Spec) -> Arc<Spec> {
+        let id = CommandId::new(self.ids.ordered(spec.accepted_at));
+        let mut idempotency_key = spec.idempotency_key.clone();
+        idempotency_key.push('+');
+        Arc::new(Spec { id, idempotency_key, ..spec.clone() })
+    }
+
     /// What a planted fault takes for another command.
     fn another_that_waits(&self, id: CommandId) -> Option<CommandId> {
         let state = self.lock();
@@ -431,7 +504,7 @@ impl Inner {
     }
 
     /// What was counted in is there, or will not come.
-    fn expected_one(&self, key: &LaneKey) {
+    pub(super) fn expected_one(&self, key: &LaneKey) {
         let mut state = self.lock();
         let Some(lane) = state.lanes.get_mut(key) else { return };
         lane.expected_one();
@@ -463,6 +536,7 @@ impl Inner {
         }
         let found = self.foresee(spec).await?.ok_or(why)?;
         self.take_on_doubtful(found.id, found.status);
+        self.hand_found(found.id, found.status).await.map_err(SubmitError::Store)?;
         Ok(found)
     }
 
@@ -552,63 +626,9 @@ pub(super) fn acceptance(spec: &Spec, boot: BootId) -> Acceptance {
     (is_of_this_boot, if is_of_this_boot { accepted } else { Duration::ZERO }, spec.id)
 }
 
-/// A command that was counted in at its lane; dropped once it has come, or will not.
-struct Expected {
-    inner: Arc<Inner>,
-    key: LaneKey,
-}
-
-impl Drop for Expected {
-    fn drop(&mut self) {
-        self.inner.expected_one(&self.key);
-    }
-}
-
-/// A command of a gateway that is being accepted; dropped once that is over.
-struct Accepting {
-    inner: Arc<Inner>,
-    gateway: GatewaySn,
-}
-
-impl Accepting {
-    fn of(inner: &Arc<Inner>, gateway: &GatewaySn) -> Self {
-        count_in(&mut inner.lock().accepting, gateway);
-        Self { inner: inner.clone(), gateway: gateway.clone() }
-    }
-}
-
-impl Drop for Accepting {
-    fn drop(&mut self) {
-        count_out(&mut self.inner.lock().accepting, &self.gateway);
-    }
-}
-
-/// A command that was counted in as one that is claimed with its acceptance; dropped once that is over.
-struct Claiming {
-    inner: Arc<Inner>,
-    gateway: GatewaySn,
-}
-
-impl Drop for Claiming {
-    fn drop(&mut self) {
-        count_out(&mut self.inner.lock().claiming, &self.gateway);
-    }
-}
-
-fn count_in(counts: &mut BTreeMap<GatewaySn, usize>, gateway: &GatewaySn) {
-    match counts.get_mut(gateway) {
-        Some(count) => *count += 1,
-        None => drop(counts.insert(gateway.clone(), 1)),
-    }
-}
-
-fn count_out(counts: &mut BTreeMap<GatewaySn, usize>, gateway: &GatewaySn) {
-    if let Some(count) = counts.get_mut(gateway) {
-        *count -= 1;
-        if *count == 0 {
-            counts.remove(gateway);
-        }
-    }
+/// What a caller is told of what the store answered.
+fn told(spec: &Spec, accepted: Accepted) -> Result<Submitted, SubmitError> {
+    Ok(before(accepted)?.unwrap_or_else(|| Submitted::fresh(spec)))
 }
 
 /// The command that came before under the same key, or why nothing came of it; `None` when it is new.

@@ -569,8 +569,9 @@ impl Inner {
         let must_send = effect == Some(Effect::Publish) && lane.depart(id);
         state.watchers.tell(&command);
         let_go_if_done(lane, &mut state.homes, id);
+        let asker = if has_just_ended { state.askers.remove(&id) } else { None };
         drop(guard);
-        self.tell_others(&command);
+        self.tell_others(&command, asker);
         // Not under the lock: whoever reads the log may be slow.
         if has_just_ended {
             tracing::debug!(

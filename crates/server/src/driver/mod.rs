@@ -9,6 +9,8 @@
 
 mod between;
 mod confided;
+mod counted;
+mod direct;
 mod doubt;
 mod elsewhere;
 mod emergencies;
@@ -41,12 +43,15 @@ use utmos_core::{
     method::Risk,
     planted::{self, Fault},
     ports::{Ids, Store, StoreError},
+    replica::ReplicaId,
     reply::Progress,
     time::{Clock, Now},
 };
 use utmos_dji::catalogue::Catalogue;
 use utmos_mqtt::{Outlet, Qos};
 
+#[cfg(test)]
+pub(crate) use self::doubt::tests::command_for_tests;
 pub(crate) use self::elsewhere::READ_PAGE;
 pub use self::{
     elsewhere::Look,
@@ -114,6 +119,10 @@ pub struct Figures {
     pub accepted: AtomicU64,
     /// Messages handed to the broker.
     pub published: AtomicU64,
+    /// Commands that another server accepted for this one, asked directly.
+    pub accepted_directly: AtomicU64,
+    /// Commands that another server was asked for directly, and nobody heard in time what came of it.
+    pub unheard_directly: AtomicU64,
     /// Commands that ended.
     pub ended: AtomicU64,
     /// Saves that somebody else's change overtook.
@@ -206,6 +215,8 @@ struct State {
     accepting: BTreeMap<GatewaySn, usize>,
     /// How many of these are to be claimed with their acceptance.
     claiming: BTreeMap<GatewaySn, usize>,
+    /// Commands that were accepted here for callers of other servers, and have not ended.
+    askers: BTreeMap<CommandId, ReplicaId>,
 }
 
 /// Something told to a lane.
@@ -278,6 +289,7 @@ impl Driver {
                 doubts: doubt::Doubts::default(),
                 accepting: BTreeMap::new(),
                 claiming: BTreeMap::new(),
+                askers: BTreeMap::new(),
             }),
             figures: Figures::default(),
             failures: failures::Failures::default(),
@@ -623,13 +635,18 @@ impl Inner {
         Ok(Matched::Yes)
     }
 
-    /// Looks after a command from now on, unless it is looked after already.
-    fn keep(self: &Arc<Self>, command: Command) {
-        self.keep_and_tell(command, Vec::new(), None);
+    /// Looks after a command from now on. Answers whether it was not looked after already.
+    fn keep(self: &Arc<Self>, command: Command) -> bool {
+        self.keep_and_tell(command, Vec::new(), None)
     }
 
-    /// Looks after a command and tells it something before anybody else can.
-    fn keep_and_tell(self: &Arc<Self>, command: Command, inputs: Vec<Input>, order: Option<u64>) {
+    /// Looks after a command and tells it something before anybody else can. Answers whether it was not looked after already.
+    fn keep_and_tell(
+        self: &Arc<Self>,
+        command: Command,
+        inputs: Vec<Input>,
+        order: Option<u64>,
+    ) -> bool {
         let command = self.in_this_boot(command);
         self.confided.note(&command.spec, &self.catalogue, self.clock.now().mono);
         let mut guard = self.lock();
@@ -640,7 +657,7 @@ impl Inner {
             for input in inputs {
                 self.tell_here(id, Told::Input { id, input: Box::new(input), done: None });
             }
-            return;
+            return false;
         }
         let key = LaneKey::of(&command.spec.gateway, command.spec.risk);
         state.order += 1;
@@ -666,6 +683,7 @@ impl Inner {
         if must_run {
             self.spawn_lane(key);
         }
+        true
     }
 
     fn count(counter: &AtomicU64) {

@@ -224,7 +224,7 @@ async fn find_again(
     }
     let Some(found) = found else { return Ok(None) };
     if !dry_run {
-        app.driver.asked_again(&found);
+        app.driver.asked_again(&found).await.map_err(store)?;
         return Ok(Some(replayed(Created::of(&found, caller))));
     }
     let command = get::find(app, caller, found.id).await?;

@@ -45,10 +45,20 @@ fn render(app: &App) -> String {
     let events = app.events.figures();
     let mut text = String::new();
     let (fleet, onboarding) = (app.fleet.figures(), app.onboarding.figures());
-    let counters: [(&str, &str, &AtomicU64); 35] = [
+    let counters: [(&str, &str, &AtomicU64); 37] = [
         ("commands_accepted", "Commands stored", &driver.accepted),
         ("commands_published", "Messages handed to the broker", &driver.published),
         ("commands_ended", "Commands that ended", &driver.ended),
+        (
+            "commands_accepted_directly",
+            "Commands that another server accepted, asked directly",
+            &driver.accepted_directly,
+        ),
+        (
+            "commands_unheard_directly",
+            "The same of which nobody heard in time what came of them; the database was asked",
+            &driver.unheard_directly,
+        ),
         ("saves_overtaken", "Saves that another change overtook", &driver.overtaken),
         ("saves_failed", "Saves that the store refused", &driver.store_failures),
         ("uplink_received", "Messages of devices", &link.received),

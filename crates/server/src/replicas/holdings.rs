@@ -1,7 +1,7 @@
 //! Which gateways are this server's.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering},
@@ -11,9 +11,10 @@ use std::{
 
 use tokio::sync::Notify;
 use utmos_core::{
+    command::Command,
     id::{CommandId, GatewaySn},
-    ports::{ReplicaStore, StoreError},
-    replica::{Handed, News, ReplicaId, SHARDS, Shard},
+    ports::{Asked, DirectLines, ReplicaStore, StoreError, Taken, Unheard},
+    replica::{Handed, News, ReplicaId, Roll, SHARDS, Shard},
     store_clock::{Reading, StoreClock},
     time::{Clock, Deadline, Mono, Now, Timestamp},
 };
@@ -38,6 +39,9 @@ pub struct Holdings {
 struct Shared {
     me: ReplicaId,
     store: Arc<dyn ReplicaStore>,
+    lines: Arc<dyn DirectLines>,
+    /// Who holds what, as the last roll says.
+    holders: Mutex<BTreeMap<Shard, ReplicaId>>,
     shards: [AtomicU8; SHARDS as usize],
     /// In milliseconds of the running time.
     until: AtomicU64,
@@ -65,10 +69,17 @@ impl Holdings {
 
     /// Those of a server that shares its store: nothing yet.
     #[must_use]
-    pub fn shared(clock: Arc<dyn Clock>, store: Arc<dyn ReplicaStore>, me: ReplicaId) -> Arc<Self> {
+    pub fn shared(
+        clock: Arc<dyn Clock>,
+        store: Arc<dyn ReplicaStore>,
+        lines: Arc<dyn DirectLines>,
+        me: ReplicaId,
+    ) -> Arc<Self> {
         let shared = Shared {
             me,
             store,
+            lines,
+            holders: Mutex::default(),
             shards: std::array::from_fn(|_| AtomicU8::new(NOT_HELD)),
             until: AtomicU64::new(0),
             has_others: AtomicBool::new(true),
@@ -246,10 +257,51 @@ impl Holdings {
 
     /// Tells the other servers, if there are any.
     pub fn tell(&self, news: impl FnOnce() -> News) {
-        if let Some(shared) = &self.shared
-            && shared.has_others.load(Ordering::Relaxed)
-        {
-            shared.store.tell(news());
+        self.tell_all_but(None, news);
+    }
+
+    /// The same, but for one that knows.
+    fn tell_all_but(&self, but: Option<ReplicaId>, news: impl FnOnce() -> News) {
+        let Some(shared) = &self.shared else { return };
+        if !shared.has_others.load(Ordering::Relaxed) {
+            return;
+        }
+        let news = news();
+        if !shared.lines.tell(&news, but) {
+            shared.store.tell(news);
+        }
+    }
+
+    /// Tells the other servers that a command has ended, and how it did the one that had it accepted here.
+    pub fn tell_end(&self, command: &Arc<Command>, asker: Option<ReplicaId>) {
+        let lines = self.shared.as_ref().map(|shared| &shared.lines);
+        let told = asker.filter(|it| lines.is_some_and(|lines| lines.ended(*it, command)));
+        self.tell_all_but(told, || News::Ended(vec![command.spec.id]));
+    }
+
+    /// Has the server that holds a command's gateway accept it, where that is another and there is a line to it.
+    ///
+    /// # Errors
+    /// When it was not asked, or has not answered.
+    pub async fn ask_holder(&self, asked: Asked) -> Result<Taken, Unheard> {
+        let Some(shared) = &self.shared else { return Err(Unheard::NotAsked) };
+        // Who is let in is known by the store: who does not reach it asks nobody else for long.
+        if !self.is_in_time(shared) {
+            return Err(Unheard::NotAsked);
+        }
+        let shard = Shard::of(&asked.spec.gateway);
+        let holder = match shared.state(shard) {
+            NOT_HELD => shared.holders().get(&shard).copied().filter(|it| *it != shared.me),
+            _ => None,
+        };
+        shared.lines.accept(holder.ok_or(Unheard::NotAsked)?, asked).await
+    }
+
+    /// Takes note of who is there, and who holds what.
+    pub(super) fn follow(&self, roll: &Roll) {
+        if let Some(shared) = &self.shared {
+            shared.holders().clone_from(&roll.holders);
+            shared.lines.follow(shared.me, roll);
         }
     }
 
@@ -259,6 +311,18 @@ impl Holdings {
             true => self.handed.notify_one(),
             false => self.tell(|| News::Handed),
         }
+    }
+
+    /// Hands a command that is on record to whoever holds its gateway.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn hand_stored(&self, id: CommandId, gateway: &GatewaySn) -> Result<(), StoreError> {
+        if let Some(shared) = &self.shared {
+            shared.store.hand(id, Shard::of(gateway)).await?;
+            self.hand(gateway);
+        }
+        Ok(())
     }
 
     /// An emergency waits that cannot be sent from here.
@@ -366,6 +430,10 @@ impl Shared {
     /// No code path leaves it half changed, so a poisoned lock still guards a whole one.
     fn store_clock(&self) -> MutexGuard<'_, Option<StoreClock>> {
         self.store_clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn holders(&self) -> MutexGuard<'_, BTreeMap<Shard, ReplicaId>> {
+        self.holders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self, shard: Shard) -> u8 {

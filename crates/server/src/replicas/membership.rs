@@ -18,7 +18,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use utmos_core::{
     id::CommandId,
-    ports::{ReplicaStore, StoreError},
+    ports::{DirectLines, ReplicaStore, StoreError},
     replica::{
         BEAT_WAIT, Fitness, Handed, InstanceId, LEASE, Member, News, ReplicaId, Roll, Shard, Share,
         Silences, UNFIT_WAIT, Unfitness, clock_off,
@@ -29,7 +29,7 @@ use utmos_core::{
 
 pub use self::refusal::JoinError;
 use self::{
-    news::Told,
+    news::{Heard, Told},
     refusal::{Refused, let_in},
 };
 use super::{
@@ -56,6 +56,8 @@ const FIRST_CHANGE_WAIT: Duration = Duration::from_secs(1);
 pub struct MembershipParts {
     /// Where servers find each other.
     pub store: Arc<dyn ReplicaStore>,
+    /// Where they reach each other.
+    pub lines: Arc<dyn DirectLines>,
     /// What this server holds.
     pub holdings: Arc<Holdings>,
     /// What devices said to others.
@@ -163,6 +165,7 @@ impl Membership {
                 this.hear(news);
             }
         }));
+        this.parts.lines.listen(Arc::new(Heard(Arc::downgrade(&this))));
         this.parts.holdings.watch_link(this.parts.is_linked.clone());
         let mut silences = Silences::default();
         let mut seen = None;
@@ -208,10 +211,10 @@ impl Membership {
     }
 
     fn member(&self) -> Member {
-        let MembershipParts { id, instance, name, alone, client_id, .. } = &self.parts;
+        let MembershipParts { id, instance, name, alone, client_id, lines, .. } = &self.parts;
         let (id, instance, name, alone) = (*id, *instance, name.clone(), *alone);
         let (client_id, fit) = (client_id.clone(), self.is_fit());
-        Member { id, instance, name, alone, client_id, beats: 0, fit }
+        Member { id, instance, name, alone, client_id, line: lines.address(), beats: 0, fit }
     }
 
     /// Whether this server can do its work.
@@ -352,6 +355,11 @@ impl Membership {
         }
     }
 
+    /// Speaks to no other server any more.
+    pub async fn hang_up(&self) {
+        self.parts.lines.close().await;
+    }
+
     /// One sign of life, and what follows from the answer.
     async fn round(self: &Arc<Self>) {
         if self.lock().leaving == Leaving::Done || self.keeps_silent() {
@@ -472,6 +480,7 @@ impl Membership {
             (silent, state.members.len(), fitness)
         };
         holdings.has_others(members > 1);
+        holdings.follow(roll);
         holdings.is_another_fit(roll.is_another_fit(*me));
         self.hold(&gained);
         let is_going = self.lock().leaving != Leaving::No;
@@ -574,7 +583,7 @@ impl Membership {
         self.lock().unreadable.retain(|id| handed.iter().any(|(one, _)| one.id == *id));
         let (mut taken, mut urgent) = (Vec::new(), Vec::new());
         let mut failed = None;
-        let mut along = BTreeMap::new();
+        let (mut along, mut behind) = (BTreeMap::new(), BTreeSet::new());
         let handed = handed.into_iter().map(|(one, command)| {
             along.extend(command.map(|command| (one.id, command)));
             one
@@ -594,7 +603,8 @@ impl Membership {
             };
             for one in some.iter().copied() {
                 let command = along.remove(&one.id).or_else(|| read.remove(&one.id));
-                match self.parts.driver.take_in(one, command, &self.parts.missed).await {
+                match self.parts.driver.take_in(one, command, &self.parts.missed, &mut behind).await
+                {
                     Ok(true) => {
                         taken.push(one);
                         urgent.extend(one.urgent.then_some(one));
@@ -621,7 +631,12 @@ impl Membership {
             // so is gone with the note.
             for one in urgent {
                 let is_known = noted.is_ok()
-                    && self.parts.driver.take_in(one, None, &self.parts.missed).await.is_ok();
+                    && self
+                        .parts
+                        .driver
+                        .take_in(one, None, &self.parts.missed, &mut behind)
+                        .await
+                        .is_ok();
                 self.lock().has_changed |= !is_known;
             }
             noted?;

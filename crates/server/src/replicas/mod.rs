@@ -4,11 +4,13 @@
 //! commands, and what devices ask, is the holder's. What a store fences stands in [`utmos_core::ports::ReplicaStore`].
 
 mod holdings;
+mod lines;
 mod membership;
 mod missed;
 
 pub use self::{
     holdings::Holdings,
+    lines::{LineKey, Lines, LinesError},
     membership::{JoinError, Membership, MembershipParts},
     missed::{Missed, MissedWord, Word},
 };

@@ -20,6 +20,7 @@ mod fleet_unwell;
 mod history_unwell;
 mod life;
 mod limits;
+mod lines;
 mod metrics;
 mod onboarding;
 mod openapi;

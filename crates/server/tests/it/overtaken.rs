@@ -492,12 +492,15 @@ async fn what_another_accepted_stays_handed_on_while_one_is_accepted_that_may_be
 
     let (handed, missed) =
         (Handed { id: earlier, urgent: false }, Missed::new(Arc::new(SystemClock::new())));
-    assert!(!first.take_in(handed, None, &missed).await.unwrap(), "it stays handed on");
+    assert!(
+        !first.take_in(handed, None, &missed, &mut BTreeSet::new()).await.unwrap(),
+        "it stays handed on"
+    );
     assert!(first.cared_for(earlier).is_some(), "and has its turn");
     unwell.hold_acceptances(false);
     unwell.release();
     submitting.await.unwrap().unwrap();
-    assert!(first.take_in(handed, None, &missed).await.unwrap());
+    assert!(first.take_in(handed, None, &missed, &mut BTreeSet::new()).await.unwrap());
     first.stop(Duration::ZERO).await;
     second.stop(Duration::ZERO).await;
 }

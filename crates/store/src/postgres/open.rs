@@ -32,6 +32,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0010_batches.sql"),
     include_str!("../../migrations/postgres/0011_members.sql"),
     include_str!("../../migrations/postgres/0012_lines_together.sql"),
+    include_str!("../../migrations/postgres/0013_lines.sql"),
 ];
 
 /// The oldest PostgreSQL, as `server_version_num` has it.

@@ -4,7 +4,10 @@
 //! rows of `shards` by their number. Each in a statement of its own, so that the statement behind it sees what others
 //! committed while it was waited for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use async_trait::async_trait;
 use deadpool_postgres::{Object, Transaction};
@@ -43,7 +46,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 macro_rules! roll {
     ($members:literal) => {
         concat!(
-            "SELECT m.id, m.instance, m.name, m.alone, m.client_id, m.beats, m.fit,
+            "SELECT m.id, m.instance, m.name, m.alone, m.client_id, m.line, m.beats, m.fit,
                  (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS clock,
                  ARRAY(SELECT s.shard FROM shards s WHERE s.replica = m.id ORDER BY s.shard) AS shards
              FROM (",
@@ -53,15 +56,16 @@ macro_rules! roll {
     };
 }
 
-const ROLL: &str = roll!("SELECT id, instance, name, alone, client_id, beats, fit FROM replicas");
+const ROLL: &str =
+    roll!("SELECT id, instance, name, alone, client_id, line, beats, fit FROM replicas");
 
 /// A statement sees the row as it was before its own change of it.
 const BEAT: &str = concat!(
     "WITH me AS (UPDATE replicas SET beats = beats + 1, fit = $2 WHERE id = $1
-         RETURNING id, instance, name, alone, client_id, beats, fit) ",
+         RETURNING id, instance, name, alone, client_id, line, beats, fit) ",
     roll!(
-        "SELECT id, instance, name, alone, client_id, beats, fit FROM me
-         UNION ALL SELECT id, instance, name, alone, client_id, beats, fit FROM replicas WHERE id <> $1"
+        "SELECT id, instance, name, alone, client_id, line, beats, fit FROM me
+         UNION ALL SELECT id, instance, name, alone, client_id, line, beats, fit FROM replicas WHERE id <> $1"
     )
 );
 
@@ -209,6 +213,10 @@ impl ReplicaStore for PostgresStore {
         rarely!(self, |tx| hand_over(&tx, &ids, &shards))
     }
 
+    async fn hand(&self, id: CommandId, shard: Shard) -> Result<(), StoreError> {
+        rarely!(self, |tx| hand(&tx, id, shard))
+    }
+
     fn tell(&self, news: News) {
         self.news.tell(news);
     }
@@ -257,6 +265,20 @@ impl PostgresStore {
         }
     }
 
+    /// From which address the database sees this server come; `None` where both are on one machine and need none.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub async fn seen_from(&self) -> Result<Option<IpAddr>, StoreError> {
+        let rows = self.read("SELECT host(inet_client_addr()) AS address", &[]).await?;
+        let row = rows.first().ok_or_else(|| StoreError::Unavailable("no answer".to_owned()))?;
+        let mut cells = Cells::new(row, "address");
+        match cells.maybe_text("address")? {
+            None => Ok(None),
+            Some(text) => text.parse().map(Some).map_err(|err| cells.damaged("address", err)),
+        }
+    }
+
     /// What the database's own clock shows.
     ///
     /// # Errors
@@ -300,7 +322,7 @@ fn read_roll(rows: &[Row]) -> Result<Roll, StoreError> {
     Ok(roll)
 }
 
-/// Reads `id, instance, name, alone, client_id, beats, fit`.
+/// Reads `id, instance, name, alone, client_id, line, beats, fit`.
 fn read_member(cells: &mut Cells<'_>) -> Result<Member, StoreError> {
     let id = cells.uuid("id")?;
     cells.name(id);
@@ -310,6 +332,8 @@ fn read_member(cells: &mut Cells<'_>) -> Result<Member, StoreError> {
         name: cells.text("name")?,
         alone: cells.get("alone")?,
         client_id: cells.maybe_text("client_id")?,
+        // Nobody depends on it.
+        line: cells.maybe_text("line")?.and_then(|text| text.parse().ok()),
         beats: cells.get::<i64>("beats")?.cast_unsigned(),
         fit: cells.get("fit")?,
     })
@@ -340,13 +364,13 @@ async fn join(tx: &Transaction<'_>, member: &Member) -> Result<Joined, Fault> {
             ))));
         }
     }
-    let sql = "SELECT id, instance, name, alone, client_id, beats, fit FROM replicas
+    let sql = "SELECT id, instance, name, alone, client_id, line, beats, fit FROM replicas
                WHERE instance <> $1 AND (alone OR $2) ORDER BY id LIMIT 1";
     let (id, instance) = (member.id.0, member.instance.0);
     if let Some(row) = select(tx, sql, &[&instance, &member.alone]).await?.first() {
         return Ok(Joined::NotBeside(read_member(&mut Cells::new(row, "replicas"))?));
     }
-    let sql = "SELECT id, instance, name, alone, client_id, beats, fit FROM replicas
+    let sql = "SELECT id, instance, name, alone, client_id, line, beats, fit FROM replicas
                WHERE instance <> $1 AND client_id = $2 ORDER BY id LIMIT 1";
     let client_id = member.client_id.as_deref().map(kept);
     if let Some(row) = select(tx, sql, &[&instance, &client_id]).await?.first() {
@@ -364,13 +388,14 @@ async fn join(tx: &Transaction<'_>, member: &Member) -> Result<Joined, Fault> {
         }
     }
     let sql = "
-        INSERT INTO replicas AS r (id, instance, name, alone, client_id, beats, fit, version)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+        INSERT INTO replicas AS r (id, instance, name, alone, client_id, line, beats, fit, version)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
         ON CONFLICT (id) DO UPDATE SET name = excluded.name, alone = excluded.alone, client_id = excluded.client_id,
-            fit = excluded.fit, version = excluded.version, beats = greatest(r.beats + 1, excluded.beats)";
+            line = excluded.line, fit = excluded.fit, version = excluded.version, beats = greatest(r.beats + 1, excluded.beats)";
     let (beats, name) = (member.beats.cast_signed(), kept(&member.name));
+    let (alone, line) = (member.alone, member.line.map(|line| line.to_string()));
     let params: Params<'_> =
-        &[&id, &instance, &name, &member.alone, &client_id, &beats, &member.fit, &VERSION];
+        &[&id, &instance, &name, &alone, &client_id, &line, &beats, &member.fit, &VERSION];
     execute(tx, sql, params).await?;
     Ok(Joined::Yes(read_roll(&select(tx, ROLL, &[]).await?)?))
 }
@@ -441,6 +466,14 @@ async fn release(tx: &Transaction<'_>, id: ReplicaId, shards: &[Shard]) -> Resul
     let sql =
         "UPDATE shards SET replica = NULL WHERE shard = ANY ($1::smallint[]) AND replica = $2";
     execute(tx, sql, &[&codes, &id.0]).await?;
+    Ok(())
+}
+
+async fn hand(tx: &Transaction<'_>, id: CommandId, shard: Shard) -> Result<(), Fault> {
+    let sql = "
+        INSERT INTO handed (command, shard, urgent)
+        SELECT l.id, $2, false FROM lives l WHERE l.id = $1 AND l.needs_care ON CONFLICT (command) DO NOTHING";
+    execute(tx, sql, &[&id.uuid(), &shard_code(shard)]).await?;
     Ok(())
 }
 

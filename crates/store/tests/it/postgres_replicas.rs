@@ -33,6 +33,7 @@ pub fn member(instance: u128, number: u128) -> Member {
         name: format!("server-{instance}"),
         alone: false,
         client_id: None,
+        line: None,
         beats: 0,
         fit: true,
     }
@@ -363,6 +364,37 @@ async fn emergencies_that_are_handed_over_are_nobodys_but_the_holders() {
     let command = two.command(own).await.unwrap().unwrap();
     assert_eq!(two.advance(claim(&command, "2")).await.unwrap(), Advanced::Yes);
     assert_eq!(one.advance(claim(&command, "1")).await.unwrap(), Advanced::Lost);
+    whole(&place.database).await;
+}
+
+/// What one server stored for another that did not hear it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_on_record_is_handed_to_its_holder_as_long_as_it_is_open() {
+    let place = PostgresPlace::new();
+    let [(one, first), (two, second)] = pair(&place).await;
+    one.take(first, vec![shard(0)]).await.unwrap();
+    two.take(second, vec![shard(1)]).await.unwrap();
+    let gateway = gateway_in(shard(1));
+    let theirs = stored(&two, new(of(gateway.clone(), spec(1, "k1"))), Accepted::New).await;
+    let id = theirs.spec.id;
+    for _ in 0..2 {
+        one.hand(id, shard(1)).await.unwrap();
+        let handed = Handed { id, urgent: false };
+        assert_eq!(two.handed(second).await.unwrap(), [handed], "done again, it is done");
+    }
+    // What comes next for the gateway comes behind it.
+    stored(&two, new(of(gateway, spec(2, "k2"))), Accepted::Elsewhere).await;
+    let all = two.handed(second).await.unwrap();
+    assert_eq!(all.iter().map(|one| one.id).next(), Some(id));
+    two.taken_in(second, all).await.unwrap();
+    assert_eq!(two.handed(second).await.unwrap(), []);
+    one.hand(CommandId::new(Uuid::from_u128(9)), shard(1)).await.unwrap();
+    let end = moved(&theirs.life, Phase::Ended(Outcome::Succeeded), 2);
+    let life = Arc::new(Life { due: None, ..(*end).clone() });
+    let ended = Advance { life, entries: Arc::from([]), ..claim(&theirs, "2") };
+    assert_eq!(two.advance(ended).await.unwrap(), Advanced::Yes);
+    one.hand(id, shard(1)).await.unwrap();
+    assert_eq!(two.handed(second).await.unwrap(), [], "there is nothing left to be done for it");
     whole(&place.database).await;
 }
 

@@ -21,7 +21,8 @@ use crate::{
 /// What a server does that knows the schema before members were told apart by their versions.
 const JOIN_OF_10: &str = "INSERT INTO replicas (id, instance, name, alone, beats, fit)
     VALUES (gen_random_uuid(), gen_random_uuid(), 'old-server', false, 0, true)";
-const TO_10: &str = "ALTER TABLE replicas DROP COLUMN version, DROP COLUMN client_id;
+const TO_10: &str =
+    "ALTER TABLE replicas DROP COLUMN version, DROP COLUMN client_id, DROP COLUMN line;
     ALTER TABLE timeline DROP COLUMN lines;
     ALTER TYPE timeline_line DROP ATTRIBUTE lines;
     DELETE FROM schema_migrations WHERE version > 10";

@@ -4,7 +4,7 @@ use std::{fmt, ops::RangeInclusive};
 
 use serde_json::Value;
 
-use super::{Broker, Plan, Tidings, VERSION, What, Wish, place::line_of};
+use super::{Broker, Lines, Plan, Tidings, VERSION, What, Wish, place::line_of};
 
 /// Most docks of a trial.
 const DOCKS: RangeInclusive<u64> = 1..=16;
@@ -118,6 +118,10 @@ impl Plan {
         if self.servers == 1 && self.tidings != Tidings::None {
             let problem = "must be left out where there is one server: nobody would hear it";
             return Err(bad("tidings", problem.to_owned()));
+        }
+        if self.servers == 1 && self.lines != Lines::None {
+            let problem = "must be left out where there is one server: there is nobody to ask";
+            return Err(bad("lines", problem.to_owned()));
         }
         let clocks = self.clocks_apart.len();
         if clocks > 0 && (self.servers == 1 || clocks != usize::from(self.servers)) {
@@ -290,6 +294,10 @@ mod tests {
             (
                 plan("1", jump).replace("\"clear\"", "\"clear\",\"tidings\":\"stray\""),
                 "tidings: must be left out where there is one server: ",
+            ),
+            (
+                plan("1", jump).replace("\"clear\"", "\"clear\",\"lines\":\"up\""),
+                "lines: must be left out where there is one server: ",
             ),
             (
                 plan("1", jump).replace("\"at\":5", "\n\"at\":3600001"),

@@ -97,6 +97,7 @@ enum What {
         stray: Option<usize>,
     },
     HandOver(Vec<usize>),
+    Hand(usize),
     Spend(u8),
     InOrder(Vec<usize>),
 }
@@ -166,8 +167,9 @@ fn what() -> impl Strategy<Value = What> {
         6 => (vec(any::<bool>(), 1..6), option::weighted(0.2, any::<usize>()))
             .prop_map(|(places, stray)| What::TakeIn { places, stray }),
         2 => vec(any::<usize>(), 0..3).prop_map(What::HandOver),
+        1 => any::<usize>().prop_map(What::Hand),
         1 => (0_u8..20).prop_map(What::Spend),
-        1 => vec(any::<usize>(), 0..4).prop_map(What::InOrder),
+        2 => vec(any::<usize>(), 0..4).prop_map(What::InOrder),
     ]
 }
 
@@ -199,6 +201,7 @@ enum Ask {
     Advance(Advance),
     TakenIn(ReplicaId, Vec<Handed>),
     HandOver(Vec<(CommandId, Shard)>),
+    Hand(CommandId, Shard),
     Spend(NonceUse),
     InOrder(Vec<CommandId>),
 }
@@ -241,6 +244,7 @@ async fn put(ask: Ask, store: &dyn Shared) -> String {
         Ask::TakenIn(id, taken) => said(store.taken_in(id, taken).await),
         // In no order.
         Ask::HandOver(emergencies) => said(store.hand_over(emergencies).await.map(sorted)),
+        Ask::Hand(id, shard) => said(store.hand(id, shard).await),
         Ask::Spend(nonce) => said(store.spend_nonce(nonce).await),
         Ask::InOrder(ids) => said(store.in_order(ids).await),
     }
@@ -451,6 +455,7 @@ impl Bench {
                 name: format!("server-{}", step.server),
                 alone: *alone,
                 client_id: client_id.map(|number| format!("client-{number}")),
+                line: None,
                 beats: *beats,
                 fit: true,
             }),
@@ -502,6 +507,15 @@ impl Bench {
                 let given: BTreeMap<CommandId, Shard> =
                     urgent.map(|command| (command.spec.id, shard_of(command))).collect();
                 Ask::HandOver(given.into_iter().collect())
+            }
+            What::Hand(of) => {
+                // One that nobody knows, where there is none.
+                let unknown = CommandId::new(Uuid::from_u128(9));
+                let known = self.command(*of).filter(|it| it.spec.risk != Risk::Emergency);
+                known.map_or_else(
+                    || Ask::Hand(unknown, Shard::all().next().unwrap()),
+                    |command| Ask::Hand(command.spec.id, shard_of(command)),
+                )
             }
             What::Spend(number) => Ask::Spend(nonce(u128::from(*number), 900)),
             What::InOrder(of) => {

@@ -83,7 +83,7 @@ pub async fn run(prepared: Prepared) -> anyhow::Result<Exit> {
         requests: store.clone(),
         fleet: store.clone(),
         history: history.clone(),
-        sharing: opened::sharing(&store, &config)?,
+        sharing: opened::sharing(&store, &config).await?,
         clock,
         ids: Arc::new(SystemIds::new()),
         catalogue: catalogue.clone(),

@@ -1,8 +1,16 @@
 //! What other servers tell, and that it is heeded.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
-use utmos_core::{id::CommandId, replica::News};
+use utmos_core::{
+    command::{Command, Spec},
+    id::CommandId,
+    ports::{Answer, Asked, LineHeard, Taken},
+    replica::{News, ReplicaId},
+};
 
 use super::Membership;
 use crate::driver::Look;
@@ -17,6 +25,36 @@ const CHANGED_MAX: usize = 4_096;
 pub(super) struct Told {
     changed: Vec<CommandId>,
     ended: Vec<CommandId>,
+}
+
+/// Hears what comes over lines. Not to keep alive what has the lines.
+pub(super) struct Heard(pub(super) Weak<Membership>);
+
+impl LineHeard for Heard {
+    fn asked(&self, from: ReplicaId, asked: Asked, answer: Answer) {
+        match self.0.upgrade() {
+            Some(membership) => membership.parts.driver.accept_for(from, asked, answer),
+            None => drop(answer(Taken::NotHere)),
+        }
+    }
+
+    fn accepted(&self, spec: &Arc<Spec>) {
+        if let Some(membership) = self.0.upgrade() {
+            membership.parts.driver.accepted_elsewhere(spec.clone());
+        }
+    }
+
+    fn ended(&self, command: Command) {
+        if let Some(membership) = self.0.upgrade() {
+            membership.parts.driver.ended_elsewhere(command);
+        }
+    }
+
+    fn news(&self, news: News) {
+        if let Some(membership) = self.0.upgrade() {
+            membership.hear(news);
+        }
+    }
 }
 
 impl Membership {
