@@ -7,6 +7,7 @@ mod greeting;
 mod history;
 mod outside;
 mod ports;
+mod servers;
 mod store;
 
 use std::{fs, path::PathBuf};

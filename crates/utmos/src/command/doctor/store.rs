@@ -8,7 +8,7 @@ use utmos_core::{replica::clock_off, time::Timestamp};
 use utmos_server::config::Config;
 use utmos_store::{JournalledStore, Looked, PostgresStore, WeeksKept};
 
-use super::finding::Finding;
+use super::{finding::Finding, servers};
 use crate::{
     environment,
     opened::{self, Database},
@@ -181,6 +181,9 @@ async fn contents(config: &Config) -> Vec<Finding> {
     }
     findings.push(clock_against(&*store).await);
     findings.extend(clock_beside(&*store).await);
+    if let Some(replicas) = store.clone().replicas() {
+        findings.extend(servers::check(&*replicas, config.servers.direct).await);
+    }
     store.close().await;
     findings
 }
