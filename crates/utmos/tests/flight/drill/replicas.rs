@@ -7,6 +7,7 @@ mod cut_off;
 mod history;
 mod joining;
 mod limits;
+mod lines;
 mod machines;
 mod packets;
 mod restarts;
