@@ -178,9 +178,10 @@ impl Line {
         // Also where what is heard panics.
         let _closing = Closing(self);
         let over = tokio::select! {
+            biased;
+            () = self.closed.cancelled() => Ok(Over::Closed),
             over = self.hear(reader, heard_before, heard) => over,
             over = self.speak(writer) => over,
-            () = self.closed.cancelled() => Ok(Over::Closed),
         };
         over.unwrap_or_else(|over| over)
     }
