@@ -82,9 +82,9 @@ fn doctor_tries_the_database_before_there_is_a_key_and_makes_nothing() {
         assert_eq!(run.code, 1, "{run:?}");
         assert!(run.out.contains("FAIL store") && run.out.contains(words), "{words}: {}", run.out);
     }
-    database.sql("DELETE FROM schema_migrations WHERE version = 12");
+    database.sql("DELETE FROM schema_migrations WHERE version = 13");
     let run = doctor(&database.url());
-    assert!(run.out.contains("has schema 11, older than 12"), "{}", run.out);
+    assert!(run.out.contains("has schema 12, older than 13"), "{}", run.out);
     database.sql("CREATE ROLE guest LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO guest; GRANT ALL ON SCHEMA public TO guest");
     let run = doctor(&database.url().replace("//utmos@", "//guest@"));
     assert!(run.out.contains("belongs to user utmos"), "{}", run.out);
