@@ -252,8 +252,7 @@ impl Inner {
             // What was handed on comes under care in the order of acceptance, behind those that were handed on before it.
             let is_handed = self.holdings.handed().await?.iter().any(|handed| handed.id == id);
             let is_ours = self.holdings.holds(&command.spec.gateway);
-            let is_here = matches!(self.known_of(id), Known::InCare);
-            return Ok(is_ours && !is_handed && !is_here);
+            return Ok(is_ours && !is_handed && !self.is_here(id));
         }
         let is_ours = |proof: &Proof| matches!(proof, Proof::SendingClaimed { replica } if *replica == self.replica);
         Ok(self.store.timeline(id).await?.iter().any(|entry| is_ours(&entry.proof)))

@@ -19,7 +19,7 @@ use utmos_core::{
     replica::{News, ReplicaId},
 };
 
-use super::frame::{self, FRAME_BYTES_MAX, Frame, Unreadable};
+use super::frame::{self, Frame, Unreadable};
 
 /// How often something is said, if only that one is there.
 const PING_WAIT: Duration = Duration::from_millis(200);
@@ -111,7 +111,7 @@ impl Line {
             }
             state.next += 1;
             let (told, answer) = oneshot::channel();
-            state.asked.insert(number, Question { spec, at: Instant::now(), told });
+            state.asked.insert(number, Question { spec, at: now, told });
             (number, answer)
         };
         self.stir.notify_one();
@@ -135,7 +135,7 @@ impl Line {
         is_said
     }
 
-    /// Says nothing where `others`, to whom the same is to be said, cannot all be told.
+    /// Says the same on all of these lines, or on none where one of them has no room for it.
     pub(super) fn tell_all(lines: &[Arc<Self>], news: &News) -> bool {
         if !lines.iter().all(|line| line.lock().has_room()) {
             return false;
@@ -221,7 +221,7 @@ impl Line {
                 self.heed(frame, heard);
             }
             bytes.drain(..taken);
-            bytes.reserve(READ_BYTES.min(FRAME_BYTES_MAX));
+            bytes.reserve(READ_BYTES);
             let read = timeout(SILENCE_MAX, reader.read_buf(&mut bytes));
             if read.await.map_err(|_| Over::Silent)?? == 0 {
                 return Ok(Over::Ended);
